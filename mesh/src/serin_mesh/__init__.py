@@ -1,0 +1,1 @@
+"""How a Serin service lives: settings, logs, telemetry, errors, identity, server and channels."""
