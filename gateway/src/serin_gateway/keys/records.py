@@ -1,0 +1,127 @@
+"""API keys: what one is, how it is minted, and the digest it is stored by.
+
+Knows nothing about where keys are stored, nor about requests.
+"""
+
+import enum
+import hashlib
+import hmac
+import json
+import secrets
+import string
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from serin_gateway.limits.limiter import Limits
+
+KEY_PREFIX = "sk-serin-"
+_ALPHABET = string.ascii_letters + string.digits
+_KEY_LENGTH = 40  # base62 characters: 238 bits
+
+
+class Role(enum.StrEnum):
+    """What a key may do. Each role may do all that the ones before it may."""
+
+    APP = "app"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+    def covers(self, needed: "Role") -> bool:
+        """Whether a key of this role may do what ``needed`` may."""
+        return _RANK[self] >= _RANK[needed]
+
+
+_RANK = {role: rank for rank, role in enumerate(Role)}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """Everything known about a key except the key itself.
+
+    Attributes:
+        key_id: public name, ``key_…``; safe to show and to log.
+        digest: keyed digest of the key, see :func:`key_digest`.
+        limits: limits of its own; ``None``: the mesh's defaults.
+        unknown: what happens to a parameter nobody knows: refused, or named in a response header.
+        created_at, expires_at, revoked_at: Unix seconds.
+    """
+
+    key_id: str
+    digest: str
+    name: str
+    role: Role
+    tenant: str
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    limits: Limits | None = None
+    unknown: Literal["refuse", "warn"] = "refuse"
+
+    def is_valid(self, now: float) -> bool:
+        """Whether the key may still be used at Unix time ``now``."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def revoked(self, now: float) -> "KeyRecord":
+        """The same key, revoked; the first revocation counts."""
+        return self if self.revoked_at is not None else replace(self, revoked_at=now)
+
+    def to_json(self) -> str:
+        """The record as stored."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "KeyRecord":
+        """Read a stored record; members that a newer version wrote are ignored.
+
+        Raises:
+            ValueError: not a record.
+        """
+        try:
+            stored: Mapping[str, Any] = json.loads(text)
+            known = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
+            known["role"] = Role(known["role"])
+            if known.get("limits") is not None:
+                known["limits"] = Limits(**known["limits"])
+            return cls(**known)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not a key record: {error}") from error
+
+
+def key_secret(mesh_secret: bytes) -> bytes:
+    """The secret that keys are digested with, derived from the mesh's."""
+    return hmac.new(mesh_secret, b"serin.api-key", hashlib.sha256).digest()
+
+
+def key_digest(secret: bytes, key: str) -> str:
+    """Hex HMAC-SHA256 of a key. Stolen digests are useless without ``secret``, and looking one up leaks no timing."""
+    return hmac.new(secret, key.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def mint_key(
+    secret: bytes,
+    *,
+    role: Role,
+    name: str = "",
+    tenant: str = "default",
+    limits: Limits | None = None,
+    lifetime_s: float | None = None,
+    unknown: Literal["refuse", "warn"] = "refuse",
+) -> tuple[str, KeyRecord]:
+    """A new key, to be shown once, and its record."""
+    key = KEY_PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_KEY_LENGTH))
+    now = time.time()
+    record = KeyRecord(
+        key_id="key_" + "".join(secrets.choice(_ALPHABET) for _ in range(16)),
+        digest=key_digest(secret, key),
+        name=name,
+        role=role,
+        tenant=tenant,
+        created_at=now,
+        expires_at=None if lifetime_s is None else now + lifetime_s,
+        limits=limits,
+        unknown=unknown,
+    )
+    return key, record

@@ -1,0 +1,1 @@
+"""Limits of keys: requests and tokens a minute, requests at once; shared by all gateways."""
