@@ -1,0 +1,78 @@
+"""What attention works on: one layer's pages, and the sequences of one step.
+
+Knows nothing about models, schedules or how attention is computed.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """Shape and arithmetic of one attention layer, as seen when the model was probed."""
+
+    num_query_heads: int
+    num_kv_heads: int
+    key_dim: int
+    value_dim: int
+    scale: float
+    window: int = 0
+    """A query sees this many positions, its own included; 0: all."""
+    softcap: float = 0.0
+    """Scores become ``softcap * tanh(score / softcap)``; 0: they stay."""
+    has_sinks: bool = False
+    """Whether every query head has a learned logit that takes part in the softmax and adds nothing."""
+
+
+@dataclass(slots=True)
+class LayerCache:
+    """Pages of one layer. Their inner layout belongs to the implementation that made them."""
+
+    spec: LayerSpec
+    keys: torch.Tensor
+    values: torch.Tensor
+    sinks: torch.Tensor | None = None
+
+
+@dataclass(slots=True)
+class StepSequences:
+    """The rows of one step, packed sequence after sequence; padding rows follow the last.
+
+    All are int32 on the CPU: ``starts`` [n + 1] first row of each sequence, ``contexts`` [n] its length once this
+    step's rows are in the cache, ``tables`` [n, any] its blocks.
+    """
+
+    starts: torch.Tensor
+    contexts: torch.Tensor
+    tables: torch.Tensor
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that are not padding."""
+        return int(self.starts[-1])
+
+
+class PagedAttention(Protocol):
+    """How keys and values are kept and read. Both methods work in place on pages they laid out."""
+
+    layout: str
+    """Names the order of numbers in a page; part of the KV digest."""
+
+    def allocate(self, spec: LayerSpec, num_blocks: int, block_size: int, dtype: torch.dtype) -> LayerCache:
+        """Pages for one layer."""
+        ...
+
+    def attend(
+        self, cache: LayerCache, step: StepSequences, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """Write keys and values [rows, kv heads, dim] and read for query [rows, heads, dim]: [rows, heads * dim].
+
+        A row's result is bit for bit the same in every batch and chunking. Padding rows give zeros.
+        """
+        ...
+
+    def copy_blocks(self, cache: LayerCache, sources: list[int], targets: list[int]) -> None:
+        """Copy pages inside one layer."""
+        ...

@@ -1,0 +1,378 @@
+// Paged attention on a CPU: keys and values are written to their pages, then every query row reads its pages in place.
+//
+// A row's arithmetic depends on its position and its sequence's tokens alone. Keys are visited in blocks of 64 aligned
+// to the sequence's start, each block in the same order, with an online softmax (Milakov & Gimelshein 2018); rows only
+// share loads. So a row is bit for bit the same alone, in a batch, in a prompt's chunk and as a decode.
+//
+// A tile is 16 keys of one head. Keys are stored transposed, so that one vector holds the same dimension of 16 keys and
+// scores need no horizontal sum; two bf16 are stored side by side for the dot-product instruction:
+//   f32, f16: key tile [dim][16], value tile [16][dim]      bf16: key tile [dim/2][16][2], value tile [8][dim][2]
+// Value dimensions are padded to 16. A value tile is zeroed when its first key is written: a weight of zero times what
+// an earlier owner left there must be zero.
+//
+// Plain C interface, no torch headers: compiles in seconds and is loaded with ctypes.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <vector>
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+typedef float f16x __attribute__((vector_size(64)));
+typedef int32_t i16x __attribute__((vector_size(64)));
+typedef uint32_t u16x __attribute__((vector_size(64)));
+typedef _Float16 h16x __attribute__((vector_size(32)));
+
+enum Dtype : int32_t { F32 = 0, BF16 = 1, F16 = 2 };
+
+struct Layer {
+  void* keys;
+  void* values;
+  const float* sinks;  // one per query head, or null
+  int32_t num_kv_heads, group_size, key_dim, value_dim;
+  int32_t dtype, window;  // window 0: none
+  float scale, softcap;   // softcap 0: none
+};
+
+struct Step {
+  const int32_t* starts;    // [num_sequences + 1] first row of each sequence in this step
+  const int32_t* contexts;  // [num_sequences] tokens of each sequence once this step's are written
+  const int32_t* tables;    // [num_sequences, table_stride] blocks
+  int32_t num_sequences, table_stride, tiles_per_block, num_threads;
+};
+
+struct Rows {  // a tensor [token, head, dim] with contiguous dim; strides in elements
+  const void* data;
+  int64_t token_stride, head_stride;
+};
+
+namespace {
+
+constexpr int TILE = 16, BLOCK_TILES = 4, BLOCK = TILE * BLOCK_TILES, MAX_ROWS = 64;
+constexpr float NEG_INF = -std::numeric_limits<float>::infinity();
+
+inline f16x broadcast(float x) { return f16x{} + x; }
+inline f16x load(const float* p) { f16x v; std::memcpy(&v, p, 64); return v; }
+inline void store(float* p, f16x v) { std::memcpy(p, &v, 64); }
+
+inline float reduce_max(f16x v) {
+  float m = v[0];
+  for (int i = 1; i < 16; i++) m = v[i] > m ? v[i] : m;
+  return m;
+}
+
+inline float reduce_sum(f16x v) {
+  float s[16];
+  store(s, v);
+  for (int w = 8; w > 0; w /= 2)
+    for (int i = 0; i < w; i++) s[i] += s[i + w];
+  return s[0];
+}
+
+// e^x within 2e-7 for x <= 0; below -87 it is about 1e-38.
+inline f16x exponential(f16x x) {
+  x = x < -87.f ? broadcast(-87.f) : x;
+  f16x n = x * 1.44269504f + 12582912.f;
+  n = n - 12582912.f;
+  f16x f = x - n * 0.693359375f;
+  f = f - n * -2.12194440e-4f;
+  f16x p = broadcast(1.9875691500e-4f);
+  p = p * f + 1.3981999507e-3f;
+  p = p * f + 8.3334519073e-3f;
+  p = p * f + 4.1665795894e-2f;
+  p = p * f + 1.6666665459e-1f;
+  p = p * f + 5.0000001201e-1f;
+  p = p * f * f + f + 1.f;
+  i16x e = (__builtin_convertvector(n, i16x) + 127) << 23;
+  f16x scale;
+  std::memcpy(&scale, &e, 64);
+  return p * scale;
+}
+
+inline float exponential(float x) { return exponential(broadcast(x))[0]; }
+
+inline f16x capped(f16x x, float cap) {  // cap * tanh(x / cap)
+  f16x y = x * (2.f / cap);
+  f16x a = y < 0.f ? y : -y;  // -|y|
+  f16x e = exponential(a);
+  f16x t = (1.f - e) / (1.f + e);
+  return cap * (y < 0.f ? -t : t);
+}
+
+inline uint16_t to_bf16(float x) {
+  uint32_t u;
+  std::memcpy(&u, &x, 4);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((u >> 16) | 64);
+  return static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
+}
+
+inline f16x as_float(u16x u) { f16x v; std::memcpy(&v, &u, 64); return v; }
+
+// What one element type needs: how a tile is laid out, and a step of either product.
+template <Dtype D> struct Element;
+
+template <> struct Element<F32> {
+  typedef float type;
+  typedef float query;   // what a query row and a row of weights are held as
+  static constexpr int PER = 1;  // keys or dimensions in one step of a product
+  static f16x fma(f16x acc, const type* tile, const query* scalar) { return acc + load(tile) * *scalar; }
+  static type to(float x) { return x; }
+};
+
+template <> struct Element<F16> {
+  typedef _Float16 type;
+  typedef float query;
+  static constexpr int PER = 1;
+  static f16x fma(f16x acc, const type* tile, const query* scalar) {
+    h16x h;
+    std::memcpy(&h, tile, 32);
+    return acc + __builtin_convertvector(h, f16x) * *scalar;
+  }
+  static type to(float x) { return static_cast<type>(x); }
+};
+
+template <> struct Element<BF16> {
+  typedef uint16_t type;
+  typedef uint16_t query;
+  static constexpr int PER = 2;
+  static f16x fma(f16x acc, const type* tile, const query* pair) {
+    uint32_t both;
+    std::memcpy(&both, pair, 4);
+    u16x v;
+    std::memcpy(&v, tile, 64);
+    u16x s = u16x{} + both;
+#if defined(__AVX512BF16__)
+    return (f16x)_mm512_dpbf16_ps((__m512)acc, (__m512bh)v, (__m512bh)s);
+#else
+    acc = acc + as_float(v << 16) * as_float(s << 16);
+    return acc + as_float(v & 0xffff0000u) * as_float(s & 0xffff0000u);
+#endif
+  }
+  static type to(float x) { return to_bf16(x); }
+};
+
+inline int padded(int dim) { return (dim + 15) / 16 * 16; }
+
+template <Dtype D> class Attention {
+  typedef Element<D> E;
+  typedef typename E::type T;
+  typedef typename E::query Q;
+
+ public:
+  Attention(const Layer& layer, const Step& step)
+      : layer(layer), step(step), key_tile(layer.key_dim * TILE), value_pad(padded(layer.value_dim)),
+        value_tile(value_pad * TILE), tokens_per_unit(layer.group_size >= MAX_ROWS ? 1 : MAX_ROWS / 2 / layer.group_size) {
+    if (tokens_per_unit < 1) tokens_per_unit = 1;
+    first_unit.push_back(0);
+    for (int s = 0; s < step.num_sequences; s++) {
+      int rows = step.starts[s + 1] - step.starts[s];
+      first_unit.push_back(first_unit.back() + (rows + tokens_per_unit - 1) / tokens_per_unit);
+    }
+  }
+
+  void run(Rows q, Rows k, Rows v, T* out) {
+    const int num_units = first_unit.back() * layer.num_kv_heads;
+#pragma omp parallel num_threads(step.num_threads)
+    {
+#pragma omp for schedule(static)
+      for (int h = 0; h < layer.num_kv_heads; h++)
+        for (int s = 0; s < step.num_sequences; s++) write(s, h, k, v);
+      Scratch scratch(MAX_ROWS > layer.group_size ? MAX_ROWS : layer.group_size, layer.key_dim, value_pad);
+#pragma omp for schedule(dynamic, 1)
+      for (int u = 0; u < num_units; u++) {
+        int part = u / layer.num_kv_heads, h = u % layer.num_kv_heads, s = 0;
+        // Units of a sequence are consecutive; batches are small, so a scan is cheaper than a stored map.
+        while (first_unit[s + 1] <= part) s++;
+        unit(s, h, (part - first_unit[s]) * tokens_per_unit, q, out, scratch);
+      }
+    }
+  }
+
+ private:
+  struct Scratch {
+    Scratch(int rows, int key_dim, int value_pad)
+        : queries(rows * key_dim), scores(rows * BLOCK + 16), weights(rows * BLOCK), sums(rows * 16), maxima(rows),
+          corrections(rows), output(rows * value_pad) {}
+    std::vector<Q> queries;
+    std::vector<float> scores;
+    std::vector<Q> weights;
+    std::vector<float> sums, maxima, corrections, output;
+  };
+
+  T* tile(void* pages, int s, int h, int index, int tile_size) const {
+    int64_t block = step.tables[(int64_t)s * step.table_stride + index / step.tiles_per_block];
+    int64_t tile = block * step.tiles_per_block + index % step.tiles_per_block;
+    return static_cast<T*>(pages) + (tile * layer.num_kv_heads + h) * tile_size;
+  }
+
+  void write(int s, int h, Rows k, Rows v) const {
+    const int first = step.starts[s], last = step.starts[s + 1];
+    for (int t = first; t < last; t++) {
+      const int position = step.contexts[s] - (last - t), offset = position % TILE;
+      T* kt = tile(layer.keys, s, h, position / TILE, key_tile);
+      T* vt = tile(layer.values, s, h, position / TILE, value_tile);
+      const T* ks = static_cast<const T*>(k.data) + t * k.token_stride + h * k.head_stride;
+      const T* vs = static_cast<const T*>(v.data) + t * v.token_stride + h * v.head_stride;
+      if (offset == 0) std::memset(vt, 0, value_tile * sizeof(T));
+      for (int d = 0; d < layer.key_dim; d += E::PER)
+        std::memcpy(kt + d * TILE + offset * E::PER, ks + d, E::PER * sizeof(T));
+      T* row = vt + offset / E::PER * value_pad * E::PER + offset % E::PER;
+      for (int d = 0; d < layer.value_dim; d++) row[d * E::PER] = vs[d];
+    }
+  }
+
+  void unit(int s, int h, int first_token, Rows q, T* out, Scratch& w) const {
+    const int num_new = step.starts[s + 1] - step.starts[s];
+    const int num_tokens = num_new - first_token < tokens_per_unit ? num_new - first_token : tokens_per_unit;
+    const int num_rows = num_tokens * layer.group_size;
+    const int first_position = step.contexts[s] - num_new + first_token;
+    const int last_position = first_position + num_tokens - 1;
+    const int from = layer.window > 0 && first_position >= layer.window ? first_position - layer.window + 1 : 0;
+
+    for (int r = 0; r < num_rows; r++) {
+      const int64_t token = step.starts[s] + first_token + r / layer.group_size;
+      const T* source = static_cast<const T*>(q.data) + token * q.token_stride +
+                        (h * layer.group_size + r % layer.group_size) * q.head_stride;
+      for (int d = 0; d < layer.key_dim; d++) w.queries[r * layer.key_dim + d] = static_cast<Q>(source[d]);
+      w.maxima[r] = NEG_INF;
+    }
+    std::memset(w.sums.data(), 0, num_rows * 16 * sizeof(float));
+    std::memset(w.output.data(), 0, num_rows * value_pad * sizeof(float));
+
+    for (int block = from / BLOCK; block <= last_position / BLOCK; block++) {
+      const int last_tile = last_position / TILE - block * BLOCK_TILES;
+      const int num_tiles = last_tile + 1 < BLOCK_TILES ? last_tile + 1 : BLOCK_TILES;
+      const int skipped = from / TILE - block * BLOCK_TILES;
+      const int first_tile = skipped > 0 ? skipped : 0;
+      for (int t = first_tile; t < num_tiles; t++) {
+        const T* kt = tile(layer.keys, s, h, block * BLOCK_TILES + t, key_tile);
+        int r = 0;
+        for (; r + 8 <= num_rows; r += 8) scores<8>(kt, r, t, w);
+        for (; r + 4 <= num_rows; r += 4) scores<4>(kt, r, t, w);
+        for (; r < num_rows; r++) scores<1>(kt, r, t, w);
+      }
+      for (int r = 0; r < num_rows; r++)
+        softmax(r, first_position + r / layer.group_size, block, first_tile, num_tiles, w);
+      const T* tiles[BLOCK_TILES];
+      for (int t = first_tile; t < num_tiles; t++) tiles[t] = tile(layer.values, s, h, block * BLOCK_TILES + t, value_tile);
+      int r = 0;
+      for (; r + 4 <= num_rows; r += 4) accumulate<4>(tiles, first_tile, num_tiles, r, w);
+      for (; r + 2 <= num_rows; r += 2) accumulate<2>(tiles, first_tile, num_tiles, r, w);
+      for (; r < num_rows; r++) accumulate<1>(tiles, first_tile, num_tiles, r, w);
+    }
+    for (int r = 0; r < num_rows; r++) {
+      const int head = h * layer.group_size + r % layer.group_size;
+      const int64_t token = step.starts[s] + first_token + r / layer.group_size;
+      finish(r, head, out + (token * layer.num_kv_heads * layer.group_size + head) * layer.value_dim, w);
+    }
+  }
+
+  template <int R> void scores(const T* kt, int r, int t, Scratch& w) const {
+    f16x acc[R] = {};
+    const Q* q = w.queries.data() + r * layer.key_dim;
+    for (int d = 0; d < layer.key_dim; d += E::PER)
+      for (int i = 0; i < R; i++) acc[i] = E::fma(acc[i], kt + d * TILE, q + i * layer.key_dim + d);
+    for (int i = 0; i < R; i++) store(w.scores.data() + (r + i) * BLOCK + t * TILE, acc[i]);
+  }
+
+  void softmax(int r, int position, int block, int first_tile, int num_tiles, Scratch& w) const {
+    const int lowest = layer.window > 0 ? position - layer.window + 1 : 0;
+    float* row = w.scores.data() + r * BLOCK;
+    Q* weights = w.weights.data() + r * BLOCK;
+    if (position < block * BLOCK || lowest >= (block + 1) * BLOCK) {  // nothing of this block is this row's
+      std::memset(weights, 0, BLOCK * sizeof(Q));
+      w.corrections[r] = 1.f;
+      return;
+    }
+    const i16x lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    f16x x[BLOCK_TILES];
+    f16x highest = broadcast(NEG_INF);
+    for (int t = 0; t < BLOCK_TILES; t++) {
+      x[t] = broadcast(NEG_INF);
+      if (t < first_tile || t >= num_tiles) continue;
+      f16x score = load(row + t * TILE) * layer.scale;
+      if (layer.softcap > 0) score = capped(score, layer.softcap);
+      i16x at = lanes + (block * BLOCK + t * TILE);
+      x[t] = (at <= position) & (at >= lowest) ? score : x[t];
+      highest = x[t] > highest ? x[t] : highest;
+    }
+    const float before = w.maxima[r], block_max = reduce_max(highest);
+    const float now = block_max > before ? block_max : before;
+    const float correction = before == NEG_INF ? 0.f : exponential(before - now);
+    f16x sum = load(w.sums.data() + r * 16) * correction;
+    for (int t = 0; t < BLOCK_TILES; t++) {
+      f16x p = exponential(x[t] - now);
+      p = x[t] == NEG_INF ? f16x{} : p;
+      sum = sum + p;
+      put(weights + t * TILE, p);
+    }
+    store(w.sums.data() + r * 16, sum);
+    w.maxima[r] = now;
+    w.corrections[r] = correction;
+  }
+
+  static void put(float* to, f16x p) { store(to, p); }
+  static void put(uint16_t* to, f16x p) {
+#if defined(__AVX512BF16__)
+    __m256bh b = _mm512_cvtneps_pbh((__m512)p);
+    std::memcpy(to, &b, 32);
+#else
+    for (int i = 0; i < 16; i++) to[i] = to_bf16(p[i]);
+#endif
+  }
+
+  template <int R> void accumulate(const T* const* tiles, int first_tile, int num_tiles, int r, Scratch& w) const {
+    constexpr int C = 4;  // vectors of the output held in registers, for each row
+    int c = 0;
+    for (; c + C <= value_pad / 16; c += C) columns<R, C>(tiles, first_tile, num_tiles, r, c, w);
+    for (; c < value_pad / 16; c++) columns<R, 1>(tiles, first_tile, num_tiles, r, c, w);
+  }
+
+  template <int R, int C>
+  void columns(const T* const* tiles, int first_tile, int num_tiles, int r, int c, Scratch& w) const {
+    f16x acc[R][C];
+    for (int i = 0; i < R; i++)
+      for (int j = 0; j < C; j++)
+        acc[i][j] = load(w.output.data() + (r + i) * value_pad + (c + j) * 16) * w.corrections[r + i];
+    for (int t = first_tile; t < num_tiles; t++)
+      for (int key = 0; key < TILE; key += E::PER)
+        for (int j = 0; j < C; j++)
+          for (int i = 0; i < R; i++)
+            acc[i][j] = E::fma(acc[i][j], tiles[t] + key * value_pad + (c + j) * 16 * E::PER,
+                               w.weights.data() + (r + i) * BLOCK + t * TILE + key);
+    for (int i = 0; i < R; i++)
+      for (int j = 0; j < C; j++) store(w.output.data() + (r + i) * value_pad + (c + j) * 16, acc[i][j]);
+  }
+
+  void finish(int r, int head, T* out, Scratch& w) const {
+    float sum = reduce_sum(load(w.sums.data() + r * 16)), factor = 1.f;
+    if (layer.sinks) {
+      const float sink = layer.sinks[head], top = sink > w.maxima[r] ? sink : w.maxima[r];
+      factor = exponential(w.maxima[r] - top);
+      sum = sum * factor + exponential(sink - top);
+    }
+    factor = factor / sum;
+    const float* acc = w.output.data() + r * value_pad;
+    for (int d = 0; d < layer.value_dim; d++) out[d] = E::to(acc[d] * factor);
+  }
+
+  const Layer& layer;
+  const Step& step;
+  int key_tile, value_pad, value_tile, tokens_per_unit;
+  std::vector<int> first_unit;
+};
+
+}  // namespace
+
+extern "C" int serin_paged_attention(const Layer* layer, const Step* step, const Rows* q, const Rows* k, const Rows* v,
+                                     void* out) {
+  switch (layer->dtype) {
+    case F32: Attention<F32>(*layer, *step).run(*q, *k, *v, static_cast<float*>(out)); return 0;
+    case BF16: Attention<BF16>(*layer, *step).run(*q, *k, *v, static_cast<uint16_t*>(out)); return 0;
+    case F16: Attention<F16>(*layer, *step).run(*q, *k, *v, static_cast<_Float16*>(out)); return 0;
+  }
+  return 1;
+}

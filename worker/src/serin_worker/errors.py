@@ -1,0 +1,88 @@
+"""What the engine room can refuse or fail with.
+
+::
+
+    WorkerError
+    ├── ModelRefused            a model folder that must not or cannot be served; names the file
+    │   └── NotEnoughMemory     needed and available bytes
+    ├── RequestRefused          a request that was never started; names the parameter
+    │   ├── PromptTooLong       both numbers
+    │   └── QueueFull           try again later
+    ├── RequestFailed           one started request; the others go on
+    │   └── NotFinite           the model produced NaN or infinity for it
+    ├── OutOfBlocks             the KV cache has no block left (handled by preemption)
+    └── EngineStopped           the step loop ended; every request with it
+
+Knows nothing about gRPC: service.py translates.
+"""
+
+
+class WorkerError(Exception):
+    """Every error of this distribution."""
+
+
+class ModelRefused(WorkerError):
+    """A model that is not served. ``file`` names what is wrong with it, where a file is to blame."""
+
+    def __init__(self, message: str, file: str = "") -> None:
+        super().__init__(f"{file}: {message}" if file else message)
+        self.file = file
+
+
+class NotEnoughMemory(ModelRefused):
+    """Weights and the smallest useful KV cache need more memory than there is."""
+
+    def __init__(self, what: str, needed_bytes: int, available_bytes: int, advice: str) -> None:
+        super().__init__(
+            f"{what} needs {needed_bytes:,} bytes and {available_bytes:,} are available; {advice}",
+        )
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+
+
+class RequestRefused(WorkerError):
+    """A request that cannot run as asked. ``parameter`` is the field to change."""
+
+    def __init__(self, parameter: str, message: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class PromptTooLong(RequestRefused):
+    """Prompt (with prior output) leaves no room for a token."""
+
+    def __init__(self, num_prompt_tokens: int, context_length: int) -> None:
+        super().__init__(
+            "prompt",
+            f"the prompt has {num_prompt_tokens} tokens and the context holds {context_length}, "
+            "of which one must be left for the answer",
+        )
+        self.num_prompt_tokens = num_prompt_tokens
+        self.context_length = context_length
+
+
+class QueueFull(RequestRefused):
+    """As many requests wait as may wait."""
+
+    def __init__(self, num_waiting: int) -> None:
+        super().__init__("", f"{num_waiting} requests are waiting, which is the limit; try again later")
+        self.num_waiting = num_waiting
+
+
+class RequestFailed(WorkerError):
+    """A request that started and cannot go on."""
+
+
+class NotFinite(RequestFailed):
+    """The model's logits for a request are not numbers."""
+
+    def __init__(self) -> None:
+        super().__init__("the model produced logits that are not finite for this request")
+
+
+class OutOfBlocks(WorkerError):
+    """Fewer KV blocks are free or reclaimable than were asked for."""
+
+
+class EngineStopped(WorkerError):
+    """The step loop has ended; no request can run."""

@@ -1,0 +1,254 @@
+"""Which tokens are computed next: continuous batching, chunked prefill, preemption.
+
+A step decodes one token for every running sequence that is up to date and gives what is left of its token budget to
+prompts, best rank first. Rank is priority, then having been preempted, then the tenant's share so far, then arrival.
+Knows nothing about models, tensors or sampling.
+"""
+
+from dataclasses import dataclass
+
+from serin_worker.batch import StepPlan, Work
+from serin_worker.blocks import BlockPool
+from serin_worker.fairness import TokenCounter
+from serin_worker.sequence import Group, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one step."""
+
+    block_size: int = 16
+    max_num_sequences: int = 64
+    max_num_tokens: int = 512
+    max_num_scored: int = 128
+
+
+class Scheduler:
+    """Waiting and running sequences over one pool of blocks."""
+
+    def __init__(self, pool: BlockPool, limits: Limits) -> None:
+        self.pool = pool
+        self.limits = limits
+        self.tenants = TokenCounter()
+        self.prefill_allowance = limits.max_num_tokens
+        """Most prompt tokens in a step that also decodes; see pacing.py."""
+        self._waiting: dict[Sequence, None] = {}
+        self._running: dict[Sequence, None] = {}
+        self.num_prefix_queries = 0
+        self.num_prefix_hits = 0
+        self._has_priorities = False
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that hold no blocks yet, or no longer."""
+        return len(self._waiting)
+
+    @property
+    def num_running(self) -> int:
+        """Sequences that hold blocks."""
+        return len(self._running)
+
+    def add(self, group: Group) -> None:
+        """Queue a request: its first choice now, the others once the prompt is computed."""
+        self.tenants.enter(group.request.tenant)
+        self._has_priorities |= group.request.priority != 0
+        self._waiting[group.sequences[0]] = None
+
+    def finish(self, sequence: Sequence) -> None:
+        """Take a sequence out, wherever it is; its blocks are free at once."""
+        sequence.is_finished = True
+        self._waiting.pop(sequence, None)
+        if sequence in self._running:
+            del self._running[sequence]
+            self._release(sequence)
+
+    def remove(self, group: Group) -> None:
+        """Take a request out with all its choices. Called once for every request that was added."""
+        group.unforked = []
+        for sequence in group.sequences:
+            if not sequence.is_finished:
+                self.finish(sequence)
+        self.tenants.leave(group.request.tenant)
+
+    def distrust(self, group: Group) -> None:
+        """Let no other request find what this one computed."""
+        for sequence in group.sequences:
+            self.pool.withdraw(sequence.blocks)
+
+    def schedule(self) -> StepPlan:
+        """Plan the next step; its blocks are allocated, its copies must be made before it runs."""
+        plan = StepPlan()
+        self._make_room_for_priority(plan)
+        self._plan_decodes(plan)
+        self._plan_prefills(plan)
+        return plan
+
+    def commit(self, plan: StepPlan) -> None:
+        """The step was run: what it computed counts, and full blocks can be found by others."""
+        for work in plan.work:
+            work.sequence.num_computed = work.start + work.num_tokens
+            self._publish(work.sequence)
+
+    def _make_room_for_priority(self, plan: StepPlan) -> None:
+        while self._has_priorities and self._waiting and self._running:
+            candidate = min(self._waiting, key=self._rank)
+            victim = max(self._running, key=_seniority)
+            if victim.group.request.priority <= candidate.group.request.priority or self._fits(candidate):
+                return
+            self._preempt(victim, plan)
+
+    def _plan_decodes(self, plan: StepPlan) -> None:
+        ready = [s for s in self._running if _num_left(s) == 1 and not s.group.is_score]
+        for sequence in sorted(ready, key=_seniority)[: self.limits.max_num_tokens]:
+            if sequence in self._running and self._make_writable(sequence, plan):
+                plan.work.append(self._work(sequence, 1))
+
+    def _make_writable(self, sequence: Sequence, plan: StepPlan) -> bool:
+        """Own the block of the next position, at the cost of the least senior; False if that is this one itself."""
+        index = sequence.num_computed // self.limits.block_size
+        is_new = index == len(sequence.blocks)
+        while is_new or self.pool.is_shared(sequence.blocks[index]):
+            if self.pool.can_allocate(1):
+                (block,) = self.pool.allocate(1)
+                if is_new:
+                    sequence.blocks.append(block)
+                else:
+                    plan.copies.append((sequence.blocks[index], block))
+                    self.pool.release([sequence.blocks[index]])
+                    sequence.blocks[index] = block
+                return True
+            victim = max(self._running, key=_seniority)
+            self._preempt(victim, plan)
+            if victim is sequence:
+                return False
+        return True
+
+    def _plan_prefills(self, plan: StepPlan) -> None:
+        budget = self.limits.max_num_tokens - len(plan.work)
+        if plan.work:
+            budget = min(budget, self.prefill_allowance)
+        planned = {work.sequence for work in plan.work}
+        behind = [s for s in self._running if _num_left(s) > 0 and s not in planned]
+        for sequence in sorted(behind, key=self._rank):
+            budget -= self._plan_chunk(sequence, budget, plan)
+        while budget > 0 and self._waiting and len(self._running) < self.limits.max_num_sequences:
+            sequence = min(self._waiting, key=self._rank)
+            if not self._fits(sequence):
+                return
+            self._admit(sequence)
+            budget -= self._plan_chunk(sequence, budget, plan)
+
+    def _plan_chunk(self, sequence: Sequence, budget: int, plan: StepPlan) -> int:
+        if budget <= 0:
+            return 0
+        group = sequence.group
+        num_tokens = min(_num_left(sequence), budget)
+        if group.unforked:
+            num_tokens = min(num_tokens, sequence.num_prompt - sequence.num_computed)
+        if group.is_score:
+            num_unscored = max(sequence.num_prompt - 1 - sequence.num_computed, 0)
+            num_tokens = min(num_tokens, num_unscored + self.limits.max_num_scored)
+        plan.work.append(self._work(sequence, num_tokens))
+        return num_tokens
+
+    def _work(self, sequence: Sequence, num_tokens: int) -> Work:
+        group, start = sequence.group, sequence.num_computed
+        end = start + num_tokens
+        self.tenants.charge(group.request.tenant, num_tokens, group.request.tenant_weight)
+        if group.is_score:
+            num_scored = max(end - max(start, sequence.num_prompt - 1), 0)
+            return Work(sequence, start, num_tokens, num_scored=num_scored)
+        drawn = [sequence] if end == sequence.num_tokens else []
+        if group.unforked and end == sequence.num_prompt:
+            drawn += self._fork(sequence)
+        return Work(sequence, start, num_tokens, tuple(drawn))
+
+    def _fork(self, parent: Sequence) -> list[Sequence]:
+        """Let the other choices share the prompt's blocks; returns those that draw from the prompt's last position.
+
+        A choice with prior output, or without a free slot, waits: it finds the prompt's full blocks by their keys.
+        """
+        drawn = []
+        num_blocks = -(-parent.num_prompt // self.limits.block_size)
+        for sequence in parent.group.unforked:
+            if sequence.num_prior or len(self._running) >= self.limits.max_num_sequences:
+                self._waiting[sequence] = None
+                continue
+            self._running[sequence] = None
+            sequence.num_computed = sequence.num_prompt
+            sequence.blocks = parent.blocks[:num_blocks]
+            sequence.keys = parent.keys[: sequence.num_prompt // self.limits.block_size]
+            sequence.num_published = len(sequence.keys)
+            self.pool.share(sequence.blocks)
+            drawn.append(sequence)
+        parent.group.unforked = []
+        return drawn
+
+    def _fits(self, sequence: Sequence) -> bool:
+        """Whether a waiting sequence finds a slot and blocks for all its tokens, with some to spare for the running."""
+        if len(self._running) >= self.limits.max_num_sequences:
+            return False
+        found = self.pool.match(self._shareable_keys(sequence))
+        num_needed = self._num_blocks(sequence) - len(found) + self.pool.num_reclaimable_in(found)
+        num_spare = max(1, self.pool.num_blocks // 100) if self._running else 0
+        return self.pool.can_allocate(num_needed + num_spare)
+
+    def _admit(self, sequence: Sequence) -> None:
+        keys = self._shareable_keys(sequence)
+        found = self.pool.match(keys)
+        self.pool.share(found)
+        sequence.blocks = found + self.pool.allocate(self._num_blocks(sequence) - len(found))
+        sequence.num_computed = len(found) * self.limits.block_size
+        sequence.num_published = len(found)
+        if sequence.group.num_cached is None:
+            sequence.group.num_cached = sequence.num_computed
+        self.num_prefix_queries += sequence.num_tokens
+        self.num_prefix_hits += sequence.num_computed
+        del self._waiting[sequence]
+        self._running[sequence] = None
+
+    def _shareable_keys(self, sequence: Sequence) -> list[bytes]:
+        """Keys of full blocks before the first position whose logits are needed."""
+        is_from_prompt = sequence.group.is_score or sequence.group.unforked
+        num_tokens = sequence.num_prompt if is_from_prompt else sequence.num_tokens
+        return sequence.extend_keys((num_tokens - 1) // self.limits.block_size, self.limits.block_size)
+
+    def _num_blocks(self, sequence: Sequence) -> int:
+        return -(-sequence.num_tokens // self.limits.block_size)
+
+    def _preempt(self, sequence: Sequence, plan: StepPlan) -> None:
+        """Take a sequence's blocks; it waits to be computed again."""
+        del self._running[sequence]
+        self._release(sequence)
+        self._waiting[sequence] = None
+        sequence.group.num_preemptions += 1
+        plan.num_preempted += 1
+
+    def _release(self, sequence: Sequence) -> None:
+        self.pool.release(sequence.blocks)
+        sequence.blocks = []
+        sequence.num_computed = 0
+        sequence.num_published = 0
+
+    def _publish(self, sequence: Sequence) -> None:
+        namespace = sequence.group.request.namespace
+        first, last = sequence.num_published, sequence.num_computed // self.limits.block_size
+        if namespace and last > first:
+            keys = sequence.extend_keys(last, self.limits.block_size)
+            self.pool.publish(namespace, sequence.blocks[first:last], keys[first:last])
+            sequence.num_published = last
+
+    def _rank(self, sequence: Sequence) -> tuple[int, bool, float, int, int]:
+        group = sequence.group
+        served = self.tenants.served(group.request.tenant)
+        return group.request.priority, not group.is_started, served, group.arrival, sequence.choice_index
+
+
+def _seniority(sequence: Sequence) -> tuple[int, int, int]:
+    """Smaller goes on longer when blocks run out."""
+    return sequence.group.request.priority, sequence.group.arrival, sequence.choice_index
+
+
+def _num_left(sequence: Sequence) -> int:
+    """Tokens to compute before the next draw; the last token of a score predicts nothing that is asked."""
+    return sequence.num_tokens - sequence.num_computed - sequence.group.is_score
