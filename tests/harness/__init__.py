@@ -1,0 +1,1 @@
+"""What tests of the whole mesh stand on: models to serve, meshes of real processes, clients of theirs."""
