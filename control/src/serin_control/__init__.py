@@ -1,0 +1,1 @@
+"""Serin's control plane: which instances exist, which versions form lanes, and how traffic finds them."""

@@ -1,0 +1,145 @@
+"""The keys of `serin.yaml`, their types, ranges and defaults.
+
+Knows nothing about files, lines or YAML: a declaration is a value. The docstrings below are the descriptions in the
+JSON Schema.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z 0-9 . _ -")]
+VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="1 to 64 of A-Z a-z 0-9 . _ -")]
+AliasName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,128}$", description="1 to 128 of A-Z a-z 0-9 . _ : / -")]
+Path = Annotated[
+    str, Field(min_length=1, max_length=1024, description="a model folder (relative to this file) or a hub id")
+]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Rate = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+DEFAULT_VERSION = "v1"
+
+
+class _Keys(BaseModel):
+    """Keys are exactly these, values exactly of these types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class EngineConfig(_Keys):
+    """How a version is run. Absent: the service's own default."""
+
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None
+    """Worker processes; 0: none are started here. Default 1."""
+    tokenizers: Annotated[int, Field(ge=0, le=256)] | None = None
+    """Tokenizer processes; 0: none are started here. Default 1."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None
+    """Type the model computes in."""
+    numerics: Literal["fast", "invariant"] | None = None
+    """`invariant`: the same tokens alone, in any batch and after a resume."""
+    device: Device | None = None
+    """Device of the workers."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads of a worker."""
+    context_length: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Longest prompt and output together, in tokens."""
+    kv_cache_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Bytes of a worker's KV cache."""
+    kv_blocks: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Blocks of a worker's KV cache, instead of bytes."""
+    max_batched_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Most tokens a worker computes in one step."""
+    max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Most sequences a worker runs at once."""
+
+
+class VersionConfig(EngineConfig):
+    """One version of a model."""
+
+    path: Path
+    """Folder of the model, relative to this file, or its hub id."""
+    weight: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Share of new sessions, relative to the model's other versions. Where no version names one, the last has all."""
+
+
+class ModelConfig(EngineConfig):
+    """One model. What it says about running holds for all its versions that do not say otherwise."""
+
+    path: Path | None = None
+    """Folder of the model or its hub id: the model's only version, `v1`. Instead of `versions`."""
+    versions: Annotated[dict[VersionName, VersionConfig], Field(min_length=1)] | None = None
+    """Its versions, oldest first. Instead of `path`."""
+    aliases: list[AliasName] = Field(default_factory=list)
+    """Further names that mean it."""
+    default_max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] = 256
+    """Tokens reserved for an answer whose length the caller did not bound."""
+
+    def releases(self) -> Iterator["Release"]:
+        """Its versions, oldest first, with everything they inherit and every weight decided."""
+        versions = self.versions or ({DEFAULT_VERSION: VersionConfig(path=self.path)} if self.path else {})
+        weighted = any(version.weight is not None for version in versions.values())
+        for index, (name, version) in enumerate(versions.items(), start=1):
+            own = {key: getattr(version, key) for key in EngineConfig.model_fields}
+            merged = {key: getattr(self, key) if value is None else value for key, value in own.items()}
+            by_default = 0 if weighted or index < len(versions) else 100
+            yield Release(
+                version=name,
+                path=version.path,
+                weight=by_default if version.weight is None else version.weight,
+                workers=_or_one(merged.pop("workers")),
+                tokenizers=_or_one(merged.pop("tokenizers")),
+                engine={key: value for key, value in merged.items() if value is not None},
+            )
+
+
+class Release(_Keys):
+    """One version of a model as it is to be run: nothing left to inherit."""
+
+    version: str
+    path: str
+    weight: int
+    workers: int
+    tokenizers: int
+    engine: Mapping[str, str | int]
+    """Settings of the worker that were given, by their key in `serin.yaml`; its flags have the same names."""
+
+
+class LimitsConfig(_Keys):
+    """Limits of keys that bring none of their own. 0: none."""
+
+    requests_per_minute: Rate = 0
+    """Requests a minute."""
+    tokens_per_minute: Rate = 0
+    """Tokens a minute, prompt and answer together."""
+    concurrent_requests: Rate = 0
+    """Requests at the same time."""
+
+
+class GatewayConfig(_Keys):
+    """The front door."""
+
+    port: Port = 8080
+    """Port of REST; 0: any free one."""
+    grpc_port: Port = 9080
+    """Port of gRPC; 0: any free one."""
+    max_body_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = 4_194_304
+    """Most bytes of a request body."""
+    allow_anonymous: bool = False
+    """True lets everybody ask without a key; only for meshes on loopback."""
+
+
+class MeshConfig(_Keys):
+    """A mesh: its models, limits and front door."""
+
+    models: Annotated[dict[ModelName, ModelConfig], Field(min_length=1)]
+    """The models, by name."""
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    """Limits of keys that bring none of their own."""
+    gateway: GatewayConfig = Field(default_factory=GatewayConfig)
+    """The front door."""
+
+
+def _or_one(count: str | int | None) -> int:
+    return 1 if count is None else int(count)

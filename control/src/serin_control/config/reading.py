@@ -1,0 +1,106 @@
+"""From text to a checked declaration, or to a list of everything that is wrong with it, with lines.
+
+Knows nothing about where a configuration is kept or who wants it.
+"""
+
+import difflib
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from serin_control.config.accepted import describe, keys_at, schema_at
+from serin_control.config.declaration import MeshConfig
+from serin_control.config.problems import ConfigInvalid, Problem
+from serin_control.config.rules import broken_rules
+from serin_control.config.schema import json_schema
+from serin_control.config.yaml_lines import KeyPath, Lines, YamlRefused, read_yaml
+
+
+def load_config(path: Path) -> MeshConfig:
+    """Declaration in a file.
+
+    Raises:
+        ConfigInvalid: the file cannot be read, or anything in it is wrong.
+    """
+    return parse_config(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Text of a file.
+
+    Raises:
+        ConfigInvalid: there is no such file, or it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        wrong = f"cannot be read: {error.strerror or error}"
+        raise ConfigInvalid([Problem(str(path), 0, "", wrong, "a readable file")]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigInvalid([Problem(str(path), 0, "", f"not UTF-8: {error.reason}", "text in UTF-8")]) from error
+
+
+def parse_config(text: str, source: str = "serin.yaml") -> MeshConfig:
+    """Declaration in a text.
+
+    Args:
+        text: YAML.
+        source: what to call the text in messages.
+
+    Raises:
+        ConfigInvalid: anything in it is wrong; every problem is listed, nothing is taken over.
+    """
+    try:
+        values, lines = read_yaml(text)
+    except YamlRefused as refused:
+        problem = Problem(source, refused.line, _dotted(refused.path), refused.wrong, refused.accepted)
+        raise ConfigInvalid([problem]) from refused
+    if not isinstance(values, dict):
+        wrong = "empty" if values is None else f"{type(values).__name__} instead of keys"
+        raise ConfigInvalid([Problem(source, 0, "", wrong, describe(json_schema()))])
+    try:
+        config = MeshConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigInvalid([_problem(details, source, lines) for details in error.errors()]) from error
+    broken = [Problem(source, lines.at(b.path), _dotted(b.path), b.wrong, b.accepted) for b in broken_rules(config)]
+    if broken:
+        raise ConfigInvalid(broken)
+    return config
+
+
+def _problem(details: ErrorDetails, source: str, lines: Lines) -> Problem:
+    path: KeyPath = tuple(step for step in details["loc"] if step != "[key]")
+    root = json_schema()
+    key = _dotted(path)
+    line = lines.at(path)
+    match details["type"]:
+        case "extra_forbidden":
+            known = keys_at(root, path[:-1])
+            near = difflib.get_close_matches(str(path[-1]), known, n=1)
+            wrong = "unknown key" + (f" (did you mean {near[0]!r}?)" if near else "")
+            return Problem(source, line, key, wrong, ", ".join(known))
+        case "missing":
+            return Problem(source, line, key, "missing", describe(schema_at(root, path)))
+    if "[key]" in details["loc"]:
+        pattern = "names of " + ("models" if path[:-1] == ("models",) else "versions")
+        return Problem(source, line, key, "not a name", f"{pattern}: {_name_rule(path)}")
+    return Problem(source, line, key, _wrong(details), describe(schema_at(root, path)))
+
+
+def _name_rule(path: KeyPath) -> str:
+    return "1 to 64 of a-z 0-9 . _ -" if len(path) == 2 else "1 to 64 of A-Z a-z 0-9 . _ -"
+
+
+def _wrong(details: ErrorDetails) -> str:
+    value = details["input"]
+    if value is None:
+        return "no value"
+    if isinstance(value, dict | list):
+        return f"{'a mapping' if isinstance(value, dict) else 'a list'}{'' if value else ' without entries'}"
+    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+    return f"{shown} is not accepted"
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(map(str, path))

@@ -1,0 +1,61 @@
+"""Rules of `serin.yaml` that no key can check alone: names that collide, keys that exclude or need each other.
+
+Knows nothing about lines: a rule names the path of the key that breaks it.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from serin_control.config.declaration import EngineConfig, MeshConfig, ModelConfig
+from serin_control.config.yaml_lines import KeyPath
+
+
+class Broken(NamedTuple):
+    """A rule that does not hold: at which key, what is wrong, what is accepted."""
+
+    path: KeyPath
+    wrong: str
+    accepted: str
+
+
+def broken_rules(config: MeshConfig) -> Iterator[Broken]:
+    """Every rule that ``config`` breaks."""
+    for name, model in config.models.items():
+        yield from _path_or_versions(("models", name), model)
+        yield from _weights(("models", name), model)
+        yield from _one_cache_size(("models", name), model)
+    yield from _names(config)
+
+
+def _path_or_versions(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
+    if model.path is None and model.versions is None:
+        yield Broken(at, "neither 'path' nor 'versions'", "one of the two")
+    if model.path is not None and model.versions is not None:
+        yield Broken((*at, "path"), "both 'path' and 'versions'", "one of the two")
+
+
+def _weights(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
+    releases = list(model.releases())
+    if releases and not any(release.weight for release in releases):
+        yield Broken((*at, "versions"), "every weight is 0", "at least one weight above 0")
+
+
+def _one_cache_size(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
+    places: list[tuple[KeyPath, EngineConfig]] = [(at, model)]
+    places += [((*at, "versions", name), version) for name, version in (model.versions or {}).items()]
+    for path, options in places:
+        if options.kv_cache_bytes is not None and options.kv_blocks is not None:
+            yield Broken((*path, "kv_blocks"), "both 'kv_cache_bytes' and 'kv_blocks'", "one of the two")
+
+
+def _names(config: MeshConfig) -> Iterator[Broken]:
+    taken = {name: f"model {name!r}" for name in config.models}
+    for name, model in config.models.items():
+        for index, alias in enumerate(model.aliases):
+            if alias in taken:
+                yield Broken(
+                    ("models", name, "aliases", index),
+                    f"{alias!r} is already the name of {taken[alias]}",
+                    "a name that means one model only",
+                )
+            taken.setdefault(alias, f"an alias of {name!r}")

@@ -1,0 +1,166 @@
+"""A bad `serin.yaml` is refused as a whole, with line, key and what is accepted."""
+
+import json
+from importlib import resources
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from serin_control.config import ConfigInvalid, MeshConfig, diff, json_schema, load_config, parse_config
+
+GOOD = """\
+models:
+  small:
+    versions:
+      v1: {path: models/v1, weight: 90, workers: 2}
+      v2:
+        path: models/v2
+        weight: 10
+    aliases: [gpt-demo]
+    precision: float32
+    default_max_tokens: 128
+  other:
+    path: org/other
+limits:
+  requests_per_minute: 60
+gateway: {port: 0}
+"""
+
+
+def problems(text: str) -> list[str]:
+    """Lines that a text is refused with."""
+    with pytest.raises(ConfigInvalid) as refused:
+        parse_config(text, "serin.yaml")
+    return str(refused.value).splitlines()
+
+
+def test_good_file_says_everything_about_its_versions():
+    """A version inherits what its model says, keeps what it says itself, and weights are decided."""
+    config = parse_config(GOOD)
+    v1, v2 = config.models["small"].releases()
+    assert (v1.version, v1.weight, v1.workers, v1.tokenizers) == ("v1", 90, 2, 1)
+    assert (v2.version, v2.weight, v2.workers, v2.engine) == ("v2", 10, 1, {"precision": "float32"})
+    (only,) = config.models["other"].releases()
+    assert (only.version, only.path, only.weight) == ("v1", "org/other", 100)
+    assert config.limits.requests_per_minute == 60
+    assert config.gateway.grpc_port == 9080
+
+
+def test_without_weights_the_last_version_has_everything():
+    """The newest declared version gets all traffic when nobody says otherwise."""
+    config = parse_config("models: {a: {versions: {v1: {path: x}, v2: {path: y}}}}")
+    assert [release.weight for release in config.models["a"].releases()] == [0, 100]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("models:\n  a:\n    path: x\n    worker: 1\n", "serin.yaml:4: models.a.worker: unknown key (did you mean 'workers'?); accepted: aliases,"),
+        ("models:\n  a:\n    path: x\n    workers: two\n", "serin.yaml:4: models.a.workers: 'two' is not accepted; accepted: an integer 0..256"),
+        ("models:\n  a:\n    path: x\n    workers: 1.0\n", "serin.yaml:4: models.a.workers: 1.0 is not accepted; accepted: an integer 0..256"),
+        ("models:\n  a:\n    path: x\n    precision: int3\n", "serin.yaml:4: models.a.precision: 'int3' is not accepted; accepted: one of auto, float32, bfloat16, float16"),
+        ("models:\n  a:\n    path: x\n    path: y\n", "serin.yaml:4: models.a.path: duplicate key, first on line 3; accepted: each key once"),
+        ("models:\n  a: {path: x}\ngateway:\n  port: 70000\n", "serin.yaml:4: gateway.port: 70000 is not accepted; accepted: an integer 0..65535"),
+        ("models:\n  a: {path: x}\ngateway:\n  allow_anonymous: 1\n", "serin.yaml:4: gateway.allow_anonymous: 1 is not accepted; accepted: true or false"),
+        ("models:\n  A: {path: x}\n", "serin.yaml:2: models.A: not a name; accepted: names of models: 1 to 64 of a-z 0-9 . _ -"),
+        ("models:\n  1: {path: x}\n", "serin.yaml:2: models: key '1' is read as int; accepted: text; quote it"),
+        ("models:\n  a:\n    versions: {v1: {workers: 1}}\n", "serin.yaml:3: models.a.versions.v1.path: missing; accepted: a model folder"),
+        ("models:\n  a: {workers: 1}\n", "serin.yaml:2: models.a: neither 'path' nor 'versions'; accepted: one of the two"),
+        ("models:\n  a:\n    path: x\n    versions: {v1: {path: y}}\n", "serin.yaml:3: models.a.path: both 'path' and 'versions'"),
+        ("models:\n  a:\n    versions: {v1: {path: y, weight: 0}}\n", "serin.yaml:3: models.a.versions: every weight is 0"),
+        ("models:\n  a: {path: x, kv_blocks: 1, kv_cache_bytes: 1}\n", "serin.yaml:2: models.a.kv_blocks: both"),
+        ("models:\n  a: {path: x}\n  b: {path: y, aliases: [a]}\n", "serin.yaml:3: models.b.aliases.0: 'a' is already the name of model 'a'"),
+        ("models:\n  a: {path: x, aliases: [z]}\n  b: {path: y, aliases: [z]}\n", "serin.yaml:3: models.b.aliases.0: 'z' is already the name of an alias of 'a'"),
+        ("models:\n  a: {path: x}\nlimits:\n", "serin.yaml:3: limits: no value; accepted: a mapping with the keys"),
+        ("models: {}\n", "serin.yaml:1: models: a mapping without entries; accepted: a mapping with at least one entry"),
+        ("limits: {}\n", "serin.yaml: models: missing; accepted: a mapping with at least one entry"),
+        ("", "serin.yaml: empty; accepted: a mapping with the keys gateway, limits, models"),
+        ("- a\n", "serin.yaml: list instead of keys"),
+        ("models: [\n", "serin.yaml:2: not YAML:"),
+        ("a: &x 1\nb: *x\n", "serin.yaml:1: anchor or alias 'x'; accepted: each value written out"),
+        ("models:\n  !!python/object/apply:os.system [id]\n", "serin.yaml:2: models: tag"),
+        ("a: " + "[" * 5000, "serin.yaml:1: nested too deep"),
+        ("a\x00b", "serin.yaml: not YAML:"),
+        ("a: " + "9" * 5000, "serin.yaml:1: a: Exceeds the limit"),
+        ("a: " + "x" * 1_048_576, "serin.yaml: 1048579 characters; accepted: at most 1048576"),
+    ],
+)  # fmt: skip
+def test_bad_file_names_line_key_and_what_is_accepted(text: str, expected: str):
+    """Every way to be wrong is one line: file, line, key, what is wrong, what is accepted."""
+    assert problems(text)[0].startswith(expected)
+
+
+def test_every_problem_is_listed_in_order():
+    """A person mends the file once, not once per mistake."""
+    lines = problems("gateway: {port: x}\nmodels:\n  a: {path: x, workers: -1}\n  b: {pth: y}\n")
+    assert [line.split(":")[1] for line in lines] == ["1", "3", "4"]
+
+
+def test_a_date_is_text():
+    """YAML 1.1 would make a date of a folder's name."""
+    config = parse_config("models: {a: {path: 2026-10-01}}")
+    assert config.models["a"].path == "2026-10-01"
+
+
+def test_missing_file_is_a_problem_with_its_name(tmp_path):
+    """A wrong path is said as such, with no traceback."""
+    with pytest.raises(ConfigInvalid, match=r"none\.yaml: cannot be read: No such file or directory; accepted"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"models: \xff")
+    with pytest.raises(ConfigInvalid, match="not UTF-8"):
+        load_config(tmp_path / "latin.yaml")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_configuration_or_refused(text: str):
+    """No text makes the reader fail in another way."""
+    try:
+        assert isinstance(parse_config(text), MeshConfig)
+    except ConfigInvalid as refused:
+        assert refused.problems
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["path", "workers", "v1"]) | st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b"]), st.fixed_dictionaries({"path": json_values}, optional={"workers": json_values, "versions": json_values, "aliases": json_values, "precision": json_values})))  # fmt: skip
+def test_schema_accepts_whatever_the_reader_accepts(models):
+    """An editor that follows the JSON Schema never marks a file that the mesh takes."""
+    document = {"models": models}
+    try:
+        parse_config(yaml.safe_dump(document))
+    except ConfigInvalid:
+        return
+    jsonschema.validate(document, json_schema())
+
+
+def test_committed_schema_is_current():
+    """`python -m serin_control.schema` was run after the last change."""
+    committed = resources.files("serin_control").joinpath("schema/serin.schema.json").read_text()
+    assert json.loads(committed) == json_schema()
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    jsonschema.validate(yaml.safe_load(GOOD), json_schema())
+
+
+def test_diff_names_what_changed():
+    """A reader sees keys, old and new values, and nothing that stayed."""
+    old = parse_config(GOOD)
+    new = parse_config(
+        GOOD.replace("weight: 90", "weight: 50").replace("weight: 10", "weight: 50").replace("gpt-demo", "demo, d")
+        .replace("limits:\n  requests_per_minute: 60\n", "").replace("  other:\n    path: org/other\n", "")
+    )  # fmt: skip
+    assert diff(old, new) == [
+        "models.small.versions.v1.weight: 90 -> 50",
+        "models.small.versions.v2.weight: 10 -> 50",
+        "models.small.aliases: gpt-demo -> demo, d",
+        "- models.other.path: org/other",
+        "- limits.requests_per_minute: 60",
+    ]
+    assert diff(old, parse_config(GOOD)) == []
+    assert "+ models.other.path: org/other" in diff(None, old)
