@@ -54,13 +54,19 @@ class Summary:
     num_cached_tokens: int
     num_output_tokens: int
     num_preemptions: int
+    queue_s: float
+    """From arrival to the first step."""
+    prefill_s: float
+    """From the first step to the first token."""
+    decode_s: float
+    """From the first token to the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Log-probabilities (natural) of the target tokens, in order."""
 
-    logprobs: tuple[float, ...]
+    logprobs: tuple[TokenLogprobs, ...]
     num_cached_tokens: int
 
 

@@ -22,7 +22,7 @@ class Sampling:
     """
 
     temperature: float = 1.0
-    """0 takes the most likely token; otherwise logits are divided by it."""
+    """Below 1e-5 takes the most likely token; otherwise logits are divided by it."""
     top_k: int = 0
     """Keep the k most likely tokens; 0 keeps all."""
     top_p: float = 1.0
@@ -64,7 +64,7 @@ class Sampling:
     @property
     def is_greedy(self) -> bool:
         """Whether the likeliest token is taken without a draw."""
-        return self.temperature == 0
+        return self.temperature < 1e-5
 
     @property
     def has_penalties(self) -> bool:
@@ -125,7 +125,7 @@ class GenerationRequest:
     namespace: bytes = b""
     """Root of the block keys this request may share; empty: it shares nothing."""
     priority: int = 0
-    """Lower runs first."""
+    """Higher runs first, and is preempted last."""
     tenant: str = ""
     """Opaque key that fairness counts tokens by."""
     tenant_weight: float = 1.0
@@ -153,6 +153,8 @@ class ScoreRequest:
     request_id: str
     prompt_ids: Sequence[int]
     target_ids: Sequence[int]
+    num_alternatives: int = 0
+    """Likeliest tokens to report at each position, 0 to 20."""
     namespace: bytes = b""
     priority: int = 0
     tenant: str = ""
@@ -166,6 +168,7 @@ class ScoreRequest:
         """
         _check("prompt", len(self.prompt_ids), len(self.prompt_ids) > 0, "at least one token")
         _check("target", len(self.target_ids), len(self.target_ids) > 0, "at least one token")
+        _check("top_logprobs", self.num_alternatives, 0 <= self.num_alternatives <= MAX_ALTERNATIVES, "0 to 20")
         _check("tenant_weight", self.tenant_weight, self.tenant_weight > 0, "above 0")
 
 

@@ -93,7 +93,7 @@ class Scheduler:
         while self._has_priorities and self._waiting and self._running:
             candidate = min(self._waiting, key=self._rank)
             victim = max(self._running, key=_seniority)
-            if victim.group.request.priority <= candidate.group.request.priority or self._fits(candidate):
+            if victim.group.request.priority >= candidate.group.request.priority or self._fits(candidate):
                 return
             self._preempt(victim, plan)
 
@@ -241,12 +241,12 @@ class Scheduler:
     def _rank(self, sequence: Sequence) -> tuple[int, bool, float, int, int]:
         group = sequence.group
         served = self.tenants.served(group.request.tenant)
-        return group.request.priority, not group.is_started, served, group.arrival, sequence.choice_index
+        return -group.request.priority, not group.is_started, served, group.arrival, sequence.choice_index
 
 
 def _seniority(sequence: Sequence) -> tuple[int, int, int]:
     """Smaller goes on longer when blocks run out."""
-    return sequence.group.request.priority, sequence.group.arrival, sequence.choice_index
+    return -sequence.group.request.priority, sequence.group.arrival, sequence.choice_index
 
 
 def _num_left(sequence: Sequence) -> int:

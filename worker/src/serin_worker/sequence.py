@@ -26,6 +26,7 @@ class Sequence:
         "group",
         "is_finished",
         "keys",
+        "min_tokens",
         "num_computed",
         "num_prior",
         "num_prompt",
@@ -45,7 +46,9 @@ class Sequence:
         self.keys: list[bytes] = []
         self.num_published = 0
         self.is_finished = False
-        self.sampling = _NO_SAMPLING if isinstance(group.request, ScoreRequest) else group.request.sampling
+        request = group.request
+        self.sampling = _NO_SAMPLING if isinstance(request, ScoreRequest) else request.sampling
+        self.min_tokens = 0 if isinstance(request, ScoreRequest) else request.stopping.min_tokens
 
     @property
     def num_tokens(self) -> int:

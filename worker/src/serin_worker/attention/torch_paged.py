@@ -1,7 +1,7 @@
 """Paged attention in plain torch: runs on any device, and is what the compiled kernel is tested against.
 
-Queries are tiled at absolute positions (a tile is 16 positions of one sequence) and keys are visited in chunks of 64, so
-that every matrix product has the same shape and puts a row at the same place: a row's result does not depend on its
+Queries are tiled at absolute positions (a tile is 16 positions of one sequence) and keys are visited in chunks of 64,
+so that every matrix product has the same shape and puts a row at the same place: a row's result does not depend on its
 batch or on how its prompt was chunked. Computes in float32.
 """
 

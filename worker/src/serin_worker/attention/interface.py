@@ -1,0 +1,117 @@
+"""The seam to transformers: the attention function its models call, by the name ``serin_paged``.
+
+Models never see a cache or a mask; each attention module is bound to its pages, and the rows of the step are set just
+before the model runs. Knows nothing about schedules.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from transformers import AttentionInterface
+
+from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
+from serin_worker.errors import ModelRefused
+
+NAME = "serin_paged"
+_SLOT = "serin_paged_layer"
+_UNSUPPORTED = ("position_bias", "block_indices", "indices", "score_mod", "block_mask")
+_recorder: ContextVar["dict[torch.nn.Module, LayerSpec] | None"] = ContextVar("recorder", default=None)
+
+
+class PagedStep:
+    """What every bound module of a model reads during a forward pass."""
+
+    def __init__(self, attention: PagedAttention) -> None:
+        self.attention = attention
+        self.sequences: StepSequences | None = None
+
+
+class _BoundLayer:
+    def __init__(self, cache: LayerCache, step: PagedStep) -> None:
+        self.cache = cache
+        self.step = step
+
+    def __call__(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sinks: torch.Tensor | None
+    ) -> torch.Tensor:
+        if sinks is not None and self.cache.sinks is None:
+            self.cache.sinks = sinks.detach().float().contiguous()
+        assert self.step.sequences is not None, "the model ran outside a step"
+        rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+        return self.step.attention.attend(self.cache, self.step.sequences, *rows)
+
+
+def register() -> None:
+    """Make the name known to transformers; may be called again."""
+    AttentionInterface.register(NAME, _forward)
+
+
+def bind(module: torch.nn.Module, cache: LayerCache, step: PagedStep) -> None:
+    """Give an attention module its pages."""
+    module.__dict__[_SLOT] = _BoundLayer(cache, step)
+
+
+@contextmanager
+def recording() -> Iterator[dict[torch.nn.Module, LayerSpec]]:
+    """Collect the attention modules that run inside, in order, instead of computing attention."""
+    found: dict[torch.nn.Module, LayerSpec] = {}
+    token = _recorder.set(found)
+    try:
+        yield found
+    finally:
+        _recorder.reset(token)
+
+
+def _forward(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    found = _recorder.get()
+    if found is not None:
+        found[module] = _spec(module, query, key, value, attention_mask, kwargs)
+        return query.new_zeros((query.shape[2], query.shape[1] * value.shape[3])), None
+    return module.__dict__[_SLOT](query, key, value, _sinks(kwargs)), None
+
+
+def _spec(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    kwargs: Mapping[str, Any],
+) -> LayerSpec:
+    kind = type(module).__name__
+    for name in _UNSUPPORTED:
+        if kwargs.get(name) is not None:
+            raise ModelRefused(f"{kind} uses {name!r} in its attention, which paged attention does not have")
+    if attention_mask is not None:
+        raise ModelRefused(f"{kind} builds its own attention mask, which paged attention cannot honour")
+    if kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
+        raise ModelRefused(f"{kind} attends to later positions; only causal attention is served")
+    if query.shape[1] % key.shape[1]:
+        raise ModelRefused(f"{kind} has {query.shape[1]} query heads over {key.shape[1]} key heads")
+    scale = kwargs.get("scaling")
+    return LayerSpec(
+        num_query_heads=query.shape[1],
+        num_kv_heads=key.shape[1],
+        key_dim=key.shape[3],
+        value_dim=value.shape[3],
+        scale=float(scale) if scale is not None else float(query.shape[3]) ** -0.5,
+        window=int(kwargs.get("sliding_window") or 0),
+        softcap=float(kwargs.get("softcap") or 0.0),
+        has_sinks=_sinks(kwargs) is not None,
+    )
+
+
+def _sinks(kwargs: Mapping[str, Any]) -> torch.Tensor | None:
+    """The learned logits of attention sinks, if the model passes any."""
+    sinks: torch.Tensor | None = kwargs.get("s_aux")
+    return sinks if sinks is not None else kwargs.get("sinks")

@@ -1,0 +1,229 @@
+"""The engine: requests in, tokens out, one step at a time.
+
+A step is three verbs: schedule what is computed, run it through the model, commit what came out. It belongs to one
+thread. Knows ids, never text; knows nothing about queues between threads, networks or settings.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from serin_worker.batch import StepPlan, Work
+from serin_worker.blocks import BlockPool
+from serin_worker.bounds import Bounds
+from serin_worker.errors import NotFinite, QueueFull, RequestRefused, WorkerError
+from serin_worker.ongoing import Ongoing
+from serin_worker.outputs import (
+    ChoiceFinished,
+    Delta,
+    Failed,
+    FinishReason,
+    Output,
+    Scored,
+    Started,
+    TokenLogprobs,
+)
+from serin_worker.request import GenerationRequest, ScoreRequest
+from serin_worker.runner import StepLogits
+from serin_worker.sampling.logprobs import token_logprobs
+from serin_worker.sampling.sampler import draw
+from serin_worker.scheduler import Limits, Scheduler
+from serin_worker.sequence import Group, Sequence
+
+
+class Runner(Protocol):
+    """Computes a plan."""
+
+    def run(self, plan: StepPlan) -> StepLogits:
+        """Logits of the rows that the plan draws from or scores."""
+        ...
+
+
+@dataclass(slots=True)
+class Counts:
+    """Totals since the engine was made."""
+
+    num_steps: int = 0
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0
+    num_preemptions: int = 0
+    num_not_finite: int = 0
+
+
+class Engine:
+    """Continuous batching over one model."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        pool: BlockPool,
+        limits: Limits,
+        bounds: Bounds,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.pool = pool
+        self.scheduler = Scheduler(pool, limits)
+        self.bounds = bounds.within(pool.num_blocks * limits.block_size)
+        self.counts = Counts()
+        self._runner = runner
+        self._clock = clock
+        self._states: dict[str, Ongoing] = {}
+        self._outputs: list[tuple[str, Output]] = []
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._states) or bool(self._outputs)
+
+    @property
+    def num_requests(self) -> int:
+        """Requests that have not ended."""
+        return len(self._states)
+
+    def add(self, request: GenerationRequest | ScoreRequest) -> None:
+        """Queue a request; its outputs come from the steps that follow.
+
+        Raises:
+            RequestRefused: it cannot run here, or the queue is full.
+        """
+        if request.request_id in self._states:
+            raise RequestRefused("request_id", f"request {request.request_id!r} is already running")
+        if self.scheduler.num_waiting >= self.bounds.max_num_waiting:
+            raise QueueFull(self.scheduler.num_waiting)
+        self.bounds.check(request)
+        group = Group(request)
+        state = Ongoing(group, self._clock(), self.bounds.end_ids_of(request))
+        complete = [s for s in group.sequences if not group.is_score and s.num_output >= self._most_output(s)]
+        group.sequences = [s for s in group.sequences if s not in complete]
+        group.unforked = group.sequences[1:]
+        self._states[request.request_id] = state
+        if group.sequences:
+            self.scheduler.add(group)
+        if complete or not group.sequences:
+            self._start(state)
+        for sequence in complete:
+            self._outputs.append((request.request_id, ChoiceFinished(sequence.choice_index, "length")))
+        if not group.sequences:
+            self._summarize(state)
+
+    def abort(self, request_id: str) -> None:
+        """End a request without further outputs; its blocks are free at once. Unknown ids are ignored."""
+        state = self._states.pop(request_id, None)
+        if state is not None:
+            self.scheduler.remove(state.group)
+        self._outputs = [(owner, output) for owner, output in self._outputs if owner != request_id]
+
+    def step(self) -> list[tuple[str, Output]]:
+        """Compute one step; returns (request id, output) in order."""
+        plan = self.scheduler.schedule()
+        if plan.work:
+            self._start_new(plan)
+            result = self._runner.run(plan)
+            self._commit(plan, result)
+        self.counts.num_steps += 1
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def fail_all(self, error: WorkerError) -> list[tuple[str, Output]]:
+        """End every request with an error; used when no step can be computed any more."""
+        outputs: list[tuple[str, Output]] = [(request_id, Failed(error)) for request_id in self._states]
+        for request_id in list(self._states):
+            self.abort(request_id)
+        return outputs
+
+    def _start_new(self, plan: StepPlan) -> None:
+        for work in plan.work:
+            if not work.sequence.group.is_started:
+                self._start(self._states[work.sequence.group.request_id])
+
+    def _commit(self, plan: StepPlan, result: StepLogits) -> None:
+        self.scheduler.commit(plan)
+        self.counts.num_preemptions += plan.num_preempted
+        self.counts.num_prompt_tokens += plan.num_prefill_tokens
+        drawing: list[Sequence] = []
+        index: list[int] = []
+        for work, rows in result.rows:
+            if work.num_scored:
+                self._score(work, result.logits[rows])
+            else:
+                drawing += work.drawn
+                index += [rows.start] * len(work.drawn)
+        if drawing:
+            is_identity = index == list(range(result.logits.shape[0]))
+            logits = result.logits if is_identity else result.logits[index]
+            self._draw(drawing, logits)
+
+    def _draw(self, sequences: list[Sequence], logits: torch.Tensor) -> None:
+        states = [self._states[sequence.group.request_id] for sequence in sequences]
+        drawn = draw(logits, sequences, [state.end_ids for state in states])
+        now = self._clock()
+        for state, sequence, token_id, logprobs in zip(states, sequences, drawn.token_ids, drawn.logprobs, strict=True):
+            if sequence.group.request_id not in self._states:
+                continue  # another choice of this request has just failed
+            if token_id is None:
+                self._fail_not_finite(state)
+            else:
+                self._append(state, sequence, token_id, logprobs, now)
+
+    def _append(
+        self, state: Ongoing, sequence: Sequence, token_id: int, logprobs: TokenLogprobs | None, now: float
+    ) -> None:
+        position = sequence.num_output
+        sequence.token_ids.append(token_id)
+        self.counts.num_output_tokens += 1
+        state.note_token(now)
+        delta = Delta(sequence.choice_index, position, [token_id], [logprobs] if logprobs else [])
+        self._outputs.append((sequence.group.request_id, delta))
+        is_end = token_id in state.end_ids and sequence.num_output > sequence.min_tokens
+        if is_end or sequence.num_output >= self._most_output(sequence):
+            reason: FinishReason = "stop" if is_end else "length"
+            self.scheduler.finish(sequence)
+            finished = ChoiceFinished(sequence.choice_index, reason, token_id if is_end else None)
+            self._outputs.append((sequence.group.request_id, finished))
+            if sequence.group.is_finished:
+                self.scheduler.remove(sequence.group)
+                self._summarize(state)
+
+    def _score(self, work: Work, logits: torch.Tensor) -> None:
+        sequence = work.sequence
+        group = sequence.group
+        request = group.request
+        assert isinstance(request, ScoreRequest)
+        state = self._states[group.request_id]
+        if not bool(torch.isfinite(logits.amax(-1)).all()):
+            self._fail_not_finite(state)
+            return
+        first = work.start + work.num_tokens - work.num_scored + 1
+        targets = sequence.token_ids[first : first + work.num_scored]
+        state.scored += token_logprobs(logits, targets, [request.num_alternatives] * len(targets))
+        if len(state.scored) == len(request.target_ids):
+            self.scheduler.remove(group)
+            del self._states[group.request_id]
+            self._outputs.append((group.request_id, Scored(tuple(state.scored), state.num_cached_tokens)))
+
+    def _start(self, state: Ongoing) -> None:
+        state.note_start(self._clock())
+        group = state.group
+        if not group.is_score:
+            self._outputs.append((group.request_id, Started(group.num_prompt_tokens, state.num_cached_tokens)))
+
+    def _summarize(self, state: Ongoing) -> None:
+        group = state.group
+        del self._states[group.request_id]
+        self._outputs.append((group.request_id, state.summary()))
+
+    def _fail_not_finite(self, state: Ongoing) -> None:
+        self.counts.num_not_finite += 1
+        self.scheduler.distrust(state.group)
+        self.abort(state.group.request_id)
+        self._outputs.append((state.group.request_id, Failed(NotFinite())))
+
+    def _most_output(self, sequence: Sequence) -> int:
+        request = sequence.group.request
+        assert isinstance(request, GenerationRequest)
+        room = self.bounds.context_length - sequence.num_prompt
+        wanted = request.stopping.max_tokens
+        return room if wanted is None else min(wanted, room)

@@ -1,0 +1,1 @@
+"""A model folder, from its files on disk to a forward pass over paged attention."""

@@ -1,0 +1,134 @@
+"""A loaded model bound to its pages: token ids and a step's sequences in, logits out.
+
+Knows nothing about requests, schedules or sampling.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from serin_worker.attention import interface
+from serin_worker.attention.interface import PagedStep
+from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
+from serin_worker.errors import ModelRefused
+
+_LAYER_TYPES = {"full_attention", "sliding_attention"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What the engine needs to know about a model before its pages exist."""
+
+    layers: tuple[LayerSpec, ...]
+    vocabulary_size: int
+    context_length: int
+    end_ids: frozenset[int]
+
+    def block_bytes(self, block_size: int, dtype: torch.dtype) -> int:
+        """Bytes of one KV block over all layers."""
+        numbers = sum(layer.num_kv_heads * (layer.key_dim + -(-layer.value_dim // 16) * 16) for layer in self.layers)
+        return numbers * block_size * dtype.itemsize
+
+
+class CausalModel:
+    """Runs packed rows of several sequences in one pass."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._modules = _probe(model)
+        self._caches: list[LayerCache] = []
+        self._step: PagedStep | None = None
+        config = model.config.get_text_config()
+        self.shape = ModelShape(
+            layers=tuple(self._modules.values()),
+            vocabulary_size=int(config.vocab_size),
+            context_length=int(getattr(config, "max_position_embeddings", None) or 2048),
+            end_ids=_end_ids(model),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are."""
+        return self._model.dtype
+
+    @property
+    def module(self) -> PreTrainedModel:
+        """The model itself, for what replaces parts of it."""
+        return self._model
+
+    def bind(self, attention: PagedAttention, num_blocks: int, block_size: int) -> None:
+        """Make pages for every layer."""
+        self._step = PagedStep(attention)
+        self._caches = []
+        for module, spec in self._modules.items():
+            cache = attention.allocate(spec, num_blocks, block_size, self.dtype)
+            interface.bind(module, cache, self._step)
+            self._caches.append(cache)
+
+    @torch.inference_mode()
+    def forward(
+        self, token_ids: torch.Tensor, positions: torch.Tensor, sequences: StepSequences, rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits [len(rows), vocabulary] of the chosen rows; all of this step's keys and values are in the pages after.
+
+        Args:
+            token_ids: [T] int64; rows after ``sequences.num_rows`` are padding.
+            positions: [T] int64.
+            sequences: whose rows they are.
+            rows: [any] int64, rows whose logits are wanted.
+        """
+        assert self._step is not None, "bind() comes first"
+        self._step.sequences = sequences
+        output = self._model(
+            input_ids=token_ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=rows
+        )
+        logits: torch.Tensor = output.logits[0]
+        return logits
+
+    def copy_blocks(self, copies: list[tuple[int, int]]) -> None:
+        """Copy blocks (from, to) in every layer."""
+        assert self._step is not None, "bind() comes first"
+        sources, targets = [pair[0] for pair in copies], [pair[1] for pair in copies]
+        for cache in self._caches:
+            self._step.attention.copy_blocks(cache, sources, targets)
+
+
+def _probe(model: PreTrainedModel) -> dict[torch.nn.Module, LayerSpec]:
+    """Run a few tokens to see which modules attend, and how.
+
+    Raises:
+        ModelRefused: some layer does not attend through transformers' attention interface, or not causally.
+    """
+    config = model.config.get_text_config()
+    kind = type(model).__name__
+    unknown = set(getattr(config, "layer_types", None) or ()) - _LAYER_TYPES
+    if unknown:
+        raise ModelRefused(f"{kind} has layers of type {sorted(unknown)}; supported: {sorted(_LAYER_TYPES)}")
+    ids = torch.zeros((1, 4), dtype=torch.long, device=model.device)
+    positions = torch.arange(4, device=model.device)[None]
+    with interface.recording() as found, torch.inference_mode():
+        model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=torch.tensor([3]))
+    if len(found) != config.num_hidden_layers:
+        raise ModelRefused(
+            f"{kind} has {config.num_hidden_layers} layers and {len(found)} of them attend through transformers' "
+            "attention interface; only models where all do are served"
+        )
+    layer_types = getattr(config, "layer_types", None) or ()
+    for kind_of_layer, spec in zip(layer_types, found.values(), strict=False):
+        if kind_of_layer == "sliding_attention" and not spec.window:
+            raise ModelRefused(f"{kind} has sliding layers but does not say how wide their window is")
+    return found
+
+
+def _end_ids(model: PreTrainedModel) -> frozenset[int]:
+    for config in (getattr(model, "generation_config", None), model.config.get_text_config(), model.config):
+        found = getattr(config, "eos_token_id", None)
+        if found is not None:
+            return frozenset(int(i) for i in (found if isinstance(found, (list, tuple)) else (found,)))
+    return frozenset()

@@ -1,0 +1,138 @@
+"""A model's weights into memory, by transformers' own loader: safetensors only, never custom code.
+
+Knows nothing about attention's pages or requests.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging as _transformers_logging
+
+from serin_worker.attention import interface
+from serin_worker.errors import ModelRefused, NotEnoughMemory
+from serin_worker.model.checkpoint import Checkpoint
+from serin_worker.model.memory import available_bytes
+
+transformers_logging: Any = _transformers_logging  # its functions carry no types
+
+Precision = Literal["float32", "bfloat16", "float16"]
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def load(
+    checkpoint: Checkpoint,
+    precision: Precision,
+    device: torch.device,
+    progress: Callable[[float], None] | None = None,
+) -> PreTrainedModel:
+    """Load a checked folder with our attention in place, ready for evaluation.
+
+    Args:
+        checkpoint: the folder, inspected.
+        precision: dtype of all weights.
+        device: where they go.
+        progress: called with the fraction of weights in place.
+
+    Raises:
+        NotEnoughMemory: before anything is read.
+        ModelRefused: tensors are missing or do not fit the configuration; the architecture is not supported.
+    """
+    _check_memory(checkpoint, precision, device)
+    model_type = str(checkpoint.config["model_type"])
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelRefused(
+            f"model_type {model_type!r} is not a causal language model that transformers knows",
+            str(checkpoint.folder / "config.json"),
+        )
+    interface.register()
+    try:
+        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
+        with _progress_of(progress), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                checkpoint.folder,
+                config=config,
+                dtype=DTYPES[precision],
+                attn_implementation=interface.NAME,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError) as error:
+        raise ModelRefused(f"transformers does not load it: {error}", str(checkpoint.folder)) from error
+    model, info = loaded
+    _check_loaded(checkpoint, info)
+    ready: PreTrainedModel = model.to(device).eval().requires_grad_(False)
+    return ready
+
+
+def _check_memory(checkpoint: Checkpoint, precision: Precision, device: torch.device) -> None:
+    needed = checkpoint.num_parameters * DTYPES[precision].itemsize
+    available = available_bytes(device)
+    if needed > available:
+        raise NotEnoughMemory(
+            f"{checkpoint.folder} in {precision}", needed, available, "use a smaller precision or model, or free memory"
+        )
+
+
+def _check_loaded(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
+    weights = str(checkpoint.files[0]) if len(checkpoint.files) == 1 else str(checkpoint.folder)
+    for entry in sorted(info.get("mismatched_keys") or (), key=str):
+        name, found, expected = entry
+        place = checkpoint.tensors[name].file if name in checkpoint.tensors else weights
+        raise ModelRefused(
+            f"tensor {name!r} has shape {tuple(found)} where the configuration asks for {tuple(expected)}", place
+        )
+    missing = sorted(info.get("missing_keys") or ())
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelRefused(f"lacks tensor {missing[0]!r}{more}", weights)
+    if info.get("error_msgs"):
+        raise ModelRefused(f"transformers does not load it: {info['error_msgs']}", weights)
+
+
+@contextmanager
+def _progress_of(progress: Callable[[float], None] | None) -> Iterator[None]:
+    """Turn transformers' own progress bar into calls; say nothing on the terminal."""
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    set_hook = getattr(transformers_logging, "set_tqdm_hook", None)
+    previous = set_hook(_counting(progress)) if set_hook and progress else None
+    try:
+        yield
+    finally:
+        if set_hook and progress:
+            set_hook(previous)
+        transformers_logging.set_verbosity(verbosity)
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+def _counting(progress: Callable[[float], None]) -> Callable[..., Any]:
+    def hook(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        items = args[0] if args else None
+        if items is None or not hasattr(items, "__len__"):
+            return factory(*args, **kwargs)
+        return _counted(items, progress)
+
+    return hook
+
+
+def _counted(items: Any, progress: Callable[[float], None]) -> Iterator[Any]:
+    total = max(len(items), 1)
+    for number, item in enumerate(items, start=1):
+        yield item
+        progress(number / total)

@@ -1,0 +1,76 @@
+"""The run of a step: a plan becomes tensors, goes through the model, and comes back as logits.
+
+Knows nothing about why work was planned or what is done with the logits.
+"""
+
+from dataclasses import dataclass
+
+import numpy
+import torch
+
+from serin_worker.attention.layer import StepSequences
+from serin_worker.batch import StepPlan, Work
+from serin_worker.model.causal_lm import CausalModel
+
+
+@dataclass(frozen=True, slots=True)
+class StepLogits:
+    """Logits [rows, vocabulary], and which rows belong to each piece of work."""
+
+    logits: torch.Tensor
+    rows: list[tuple[Work, slice]]
+
+
+class ModelRunner:
+    """Runs plans on a bound model."""
+
+    def __init__(self, model: CausalModel, row_multiple: int = 1) -> None:
+        self._model = model
+        self._row_multiple = row_multiple
+
+    def run(self, plan: StepPlan) -> StepLogits:
+        """Copy blocks, compute the planned tokens, and return the logits that were asked for."""
+        if plan.copies:
+            self._model.copy_blocks(plan.copies)
+        token_ids, positions, sequences = self._pack(plan)
+        wanted: list[int] = []
+        rows: list[tuple[Work, slice]] = []
+        end = 0
+        for work in plan.work:
+            end += work.num_tokens
+            num_rows = work.num_scored or int(bool(work.drawn))
+            if num_rows:
+                rows.append((work, slice(len(wanted), len(wanted) + num_rows)))
+                wanted += range(end - num_rows, end)
+        padded = self._pad(len(wanted)) if wanted else self._row_multiple
+        index = torch.tensor(wanted + [0] * (padded - len(wanted)), device=self._model.device)
+        logits = self._model.forward(token_ids, positions, sequences, index)
+        return StepLogits(logits[: len(wanted)], rows)
+
+    def _pack(self, plan: StepPlan) -> tuple[torch.Tensor, torch.Tensor, StepSequences]:
+        num_rows = plan.num_tokens
+        token_ids = numpy.zeros(self._pad(num_rows), dtype=numpy.int64)
+        positions = numpy.zeros(self._pad(num_rows), dtype=numpy.int64)
+        num_work = len(plan.work)
+        starts = numpy.zeros(num_work + 1, dtype=numpy.int32)
+        contexts = numpy.empty(num_work, dtype=numpy.int32)
+        tables = numpy.zeros((num_work, max(len(work.sequence.blocks) for work in plan.work)), dtype=numpy.int32)
+        row = 0
+        for i, work in enumerate(plan.work):
+            first, last, end = work.start, work.start + work.num_tokens, row + work.num_tokens
+            blocks = work.sequence.blocks
+            if work.num_tokens == 1:
+                token_ids[row] = work.sequence.token_ids[first]
+                positions[row] = first
+            else:
+                token_ids[row:end] = work.sequence.token_ids[first:last]
+                positions[row:end] = numpy.arange(first, last)
+            tables[i, : len(blocks)] = blocks
+            contexts[i] = last
+            starts[i + 1] = row = end
+        sequences = StepSequences(*(torch.from_numpy(array) for array in (starts, contexts, tables)))
+        device = self._model.device
+        return torch.from_numpy(token_ids).to(device), torch.from_numpy(positions).to(device), sequences
+
+    def _pad(self, num_rows: int) -> int:
+        return -(-num_rows // self._row_multiple) * self._row_multiple

@@ -1,0 +1,85 @@
+"""One token for every row of logits, and what is reported about it.
+
+Knows nothing about blocks, schedules or where logits come from.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from serin_worker.outputs import TokenLogprobs
+from serin_worker.sampling.draw import gumbel_noise
+from serin_worker.sampling.filters import filter_logits
+from serin_worker.sampling.logprobs import token_logprobs
+from serin_worker.sampling.processors import add_bias, mask_early_end, penalize
+from serin_worker.sequence import Sequence as TokenSequence
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A token for each row; None where the logits were not finite."""
+
+    token_ids: list[int | None]
+    logprobs: list[TokenLogprobs | None]
+
+
+def draw(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Sequence[Collection[int]]) -> Drawn:
+    """Draw the next token of each sequence.
+
+    Args:
+        logits: [rows, vocabulary], any float dtype.
+        rows: the sequences, in the same order.
+        end_ids: ids that end each of them.
+    """
+    processed = _process(logits, rows, end_ids)
+    best, ids = processed.max(dim=-1)
+    drawing = [i for i, row in enumerate(rows) if not row.sampling.is_greedy]
+    if drawing:
+        ids = ids.clone()
+        ids[drawing] = _take(processed if len(drawing) == len(rows) else processed[drawing], [rows[i] for i in drawing])
+    is_finite = torch.isfinite(best).tolist()
+    token_ids = [token if finite else None for token, finite in zip(ids.tolist(), is_finite, strict=True)]
+    return Drawn(token_ids, _report(logits, rows, token_ids))
+
+
+def _process(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Sequence[Collection[int]]) -> torch.Tensor:
+    """Logits in float32 after bias, masks and penalties; the input itself where nothing changes."""
+    is_biased = any(row.sampling.logit_bias for row in rows)
+    is_early = any(row.num_output < row.min_tokens for row in rows)
+    is_penalized = any(row.sampling.has_penalties for row in rows)
+    if not (is_biased or is_early or is_penalized):
+        return logits
+    processed = logits.float()
+    if processed is logits:
+        processed = logits.clone()
+    if is_biased:
+        add_bias(processed, rows)
+    if is_early:
+        mask_early_end(processed, rows, end_ids)
+    if is_penalized:
+        penalize(processed, rows)
+    return processed
+
+
+def _take(logits: torch.Tensor, rows: Sequence[TokenSequence]) -> torch.Tensor:
+    temperature = torch.tensor([row.sampling.temperature for row in rows], dtype=torch.float32, device=logits.device)
+    scaled = filter_logits(logits.float() / temperature.unsqueeze(1), [row.sampling for row in rows])
+    names = [(row.sampling.seed, row.choice_index, row.num_output) for row in rows]
+    return (scaled + gumbel_noise(names, logits.shape[1], logits.device)).argmax(dim=-1)
+
+
+def _report(
+    logits: torch.Tensor, rows: Sequence[TokenSequence], token_ids: Sequence[int | None]
+) -> list[TokenLogprobs | None]:
+    reported: list[TokenLogprobs | None] = [None] * len(rows)
+    wanted = [
+        (i, token, rows[i].sampling.num_logprobs or 0)
+        for i, token in enumerate(token_ids)
+        if token is not None and rows[i].sampling.num_logprobs is not None
+    ]
+    if wanted:
+        index, ids, counts = zip(*wanted, strict=True)
+        for i, logprobs in zip(index, token_logprobs(logits[list(index)], ids, counts), strict=True):
+            reported[i] = logprobs
+    return reported

@@ -1,0 +1,147 @@
+"""From a model's name to an engine that can step: locate, inspect, hash, load, bind, size the cache.
+
+Knows nothing about threads, networks or settings.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from serin_mesh.identity import kv_digest
+
+from serin_worker.attention.layer import PagedAttention
+from serin_worker.attention.native import KernelUnavailable, NativePagedAttention
+from serin_worker.attention.torch_paged import TorchPagedAttention
+from serin_worker.blocks import BlockPool
+from serin_worker.bounds import Bounds
+from serin_worker.config import EngineConfig
+from serin_worker.engine import Engine
+from serin_worker.errors import NotEnoughMemory
+from serin_worker.model import checkpoint, digests, hub, loading
+from serin_worker.model.causal_lm import CausalModel, ModelShape
+from serin_worker.model.memory import available_bytes
+from serin_worker.runner import ModelRunner
+from serin_worker.scheduler import Limits
+
+ENGINE_EPOCH = "1"
+"""Name of the engine's arithmetic: changed whenever computed KV may differ."""
+
+Stage = Literal["hashing", "loading", "preparing"]
+Progress = Callable[[Stage, float], None]
+_INVARIANT_ROWS = 16
+"""Float32 products are bit for bit the same for a row in any batch of whole tiles of this many rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDescription:
+    """What an engine is, for whoever compares it with others."""
+
+    folder: Path
+    kv_digest: str
+    numerics_class: str
+    config: EngineConfig
+    num_blocks: int
+    block_bytes: int
+    context_length: int
+    vocabulary_size: int
+    attention: str
+
+
+def load_engine(model: str, config: EngineConfig, progress: Progress | None = None) -> tuple[Engine, EngineDescription]:
+    """Load a model by folder or hub id.
+
+    Args:
+        model: path of a folder, or ``organization/name``.
+        config: how to run it.
+        progress: called with a stage's name and its fraction, 0 to 1.
+
+    Raises:
+        ModelRefused: with the file that is to blame; nothing was served.
+    """
+
+    def report(stage: Stage) -> Callable[[float], None]:
+        return lambda fraction: progress(stage, fraction) if progress else None
+
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    device = torch.device(config.device)
+    found = checkpoint.inspect(hub.locate(model))
+    weights = digests.weights_digest(found, progress=report("hashing"))
+    loaded = CausalModel(loading.load(found, config.precision, device, report("loading")))
+    report("preparing")(0.0)
+    attention = choose_attention(device, config.block_size)
+    engine, num_blocks = assemble(loaded, attention, config)
+    report("preparing")(1.0)
+    description = EngineDescription(
+        folder=found.folder,
+        kv_digest=kv_digest(
+            weights=weights,
+            precision=config.precision,
+            layout=f"{attention.layout}/{config.block_size}",
+            engine_epoch=ENGINE_EPOCH,
+        ),
+        numerics_class=numerics_class(device, attention),
+        config=config,
+        num_blocks=num_blocks,
+        block_bytes=loaded.shape.block_bytes(config.block_size, loaded.dtype),
+        context_length=engine.bounds.context_length,
+        vocabulary_size=loaded.shape.vocabulary_size,
+        attention=attention.layout,
+    )
+    return engine, description
+
+
+def assemble(model: CausalModel, attention: PagedAttention, config: EngineConfig) -> tuple[Engine, int]:
+    """An engine over a loaded model, and how many KV blocks it has."""
+    num_blocks = _num_blocks(model.shape, model.dtype, model.device, config)
+    model.bind(attention, num_blocks, config.block_size)
+    is_padded = config.numerics == "invariant" and model.device.type == "cpu"
+    runner = ModelRunner(model, _INVARIANT_ROWS if is_padded else 1)
+    limits = Limits(config.block_size, config.max_num_sequences, config.token_budget)
+    bounds = Bounds(
+        _context_length(model.shape, config), model.shape.vocabulary_size, model.shape.end_ids, config.max_num_waiting
+    )
+    return Engine(runner, BlockPool(num_blocks), limits, bounds), num_blocks
+
+
+def choose_attention(device: torch.device, block_size: int) -> PagedAttention:
+    """The compiled kernel on the CPU where it can be built, plain torch otherwise."""
+    if device.type == "cpu":
+        try:
+            return NativePagedAttention(block_size)
+        except KernelUnavailable as error:
+            logging.getLogger(__name__).warning("attention kernel unavailable, using torch: %s", error)
+    return TorchPagedAttention(device)
+
+
+def numerics_class(device: torch.device, attention: PagedAttention) -> str:
+    """Machines of one class compute the same numbers: device kind, instruction set, kernels, engine epoch."""
+    if device.type == "cuda":
+        kind = f"cuda-{torch.cuda.get_device_name(device).replace(' ', '-').lower()}"
+    else:
+        kind = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
+    return f"{kind}/torch-{torch.__version__.split('+')[0]}/{attention.layout}/{ENGINE_EPOCH}"
+
+
+def _context_length(shape: ModelShape, config: EngineConfig) -> int:
+    return min(shape.context_length, config.context_length or shape.context_length)
+
+
+def _num_blocks(shape: ModelShape, dtype: torch.dtype, device: torch.device, config: EngineConfig) -> int:
+    block_bytes = shape.block_bytes(config.block_size, dtype)
+    if config.num_blocks is not None:
+        return config.num_blocks
+    available = available_bytes(device)
+    per_sequence = -(-_context_length(shape, config) // config.block_size)
+    if config.kv_bytes is None:
+        share = 0.9 if device.type == "cuda" else 0.3
+        budget = min(int(available * share), (per_sequence * config.max_num_sequences) * block_bytes)
+    else:
+        budget = config.kv_bytes
+    if budget < block_bytes or budget > available:
+        needed = max(budget, block_bytes)
+        raise NotEnoughMemory("the KV cache", needed, available, "set a smaller kv_bytes or a shorter context_length")
+    return budget // block_bytes
