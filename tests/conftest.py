@@ -1,0 +1,98 @@
+"""The mesh that tests of this folder ask, shared by all test processes of a run, and clients of it."""
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from openai import AsyncOpenAI
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from harness.asking import TINY
+from harness.running_mesh import RunningMesh
+from harness.shared import shared
+from harness.tiny_model import write_tiny_model
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO_MODEL = ROOT / "deploy" / "models" / "small" / "v2"
+
+
+def declaration(tiny: Path, *, tokenizers: int = 1, workers: int = 1) -> str:
+    """A `serin.yaml` of two models: the demo model, and one with random weights that never stops by itself."""
+    return f"""\
+models:
+  small:
+    aliases: [demo]
+    precision: float32
+    numerics: invariant
+    versions:
+      v2: {{path: {DEMO_MODEL}}}
+  {TINY}:
+    path: {tiny}
+    precision: float32
+    numerics: invariant
+    context_length: 4096
+    kv_blocks: 2048
+    tokenizers: {tokenizers}
+    workers: {workers}
+"""
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all test processes of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with random weights."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def mesh(run_folder: Path) -> Iterator[RunningMesh]:
+    """The mesh; tests may ask it anything, and must not harm its processes."""
+    folder = run_folder / "shared-mesh"
+    tiny = folder / TINY
+    folder.mkdir(exist_ok=True)
+    running = RunningMesh(folder / "state", declaration(tiny))
+
+    @contextlib.contextmanager
+    def started() -> Iterator[None]:
+        write_tiny_model(tiny)
+        running.start()
+        try:
+            yield
+        finally:
+            running.stop()
+
+    with shared(folder, started()):
+        yield running
+
+
+@pytest.fixture
+async def client(mesh: RunningMesh) -> AsyncIterator[AsyncOpenAI]:
+    """The official SDK with the mesh's own key; it does not retry, so that tests see every failure."""
+    async with AsyncOpenAI(base_url=f"{mesh.rest}/v1", api_key=mesh.key, max_retries=0, timeout=60) as openai:
+        yield openai
+
+
+@pytest.fixture
+async def http(mesh: RunningMesh) -> AsyncIterator[httpx.AsyncClient]:
+    """A plain HTTP client with the mesh's own key."""
+    headers = {"authorization": f"Bearer {mesh.key}"}
+    async with httpx.AsyncClient(base_url=mesh.rest, headers=headers, timeout=60) as plain:
+        yield plain
+
+
+@pytest.fixture
+async def front_door(mesh: RunningMesh) -> AsyncIterator[grpc.aio.Channel]:
+    """A plain gRPC channel to the gateway."""
+    async with grpc.aio.insecure_channel(mesh.grpc) as channel:
+        yield channel
