@@ -1,0 +1,74 @@
+"""The `serin` command: finds the command that is meant, runs it, prints its refusal as one line."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from serin_cli.arguments import Parser
+from serin_cli.errors import CliError, UsageProblem
+
+COMMANDS = {
+    "up": "start a mesh on this machine",
+    "env": "print what a shell needs to talk to it",
+    "status": "say what runs and how it is",
+    "chat": "talk to a model",
+    "logs": "show what the processes logged",
+    "down": "drain and stop the mesh",
+    "key": "make, list and revoke API keys",
+    "config": "check, compare and apply a serin.yaml",
+    "certs": "make certificates for services that leave this machine",
+    "demo": "start a mesh of its own, ask the demo model, stop it again",
+    "version": "print the versions of all parts",
+}
+DESCRIPTION = """\
+Serin serves language models as a mesh of services.
+
+  serin up                  start a mesh here, with the demo model
+  eval "$(serin env)"       point the OpenAI SDK of this shell at it
+  serin chat                talk to it
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except CliError as error:
+        print(_one_line(str(error)), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    name = "version" if arguments[0] == "--version" else arguments[0]
+    if name not in COMMANDS:
+        raise UsageProblem(f"serin: {name!r}: accepted: {', '.join(COMMANDS)}")
+    # Only the command that is meant is imported: `serin env` has no time to load what `serin up` needs.
+    module = importlib.import_module(f"serin_cli.commands.{name}")
+    parser = Parser(prog=f"serin {name}", description=module.DESCRIPTION)
+    module.configure(parser)
+    parser.set_defaults(argv=arguments)
+    parsed = parser.parse(arguments[1:])
+    code: int = module.run(parsed)
+    return code
+
+
+def _overview() -> str:
+    rows = "\n".join(f"  {name:<9} {summary}" for name, summary in COMMANDS.items())
+    return f"usage: serin COMMAND [--help]\n\n{DESCRIPTION}\ncommands:\n{rows}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

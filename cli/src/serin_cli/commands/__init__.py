@@ -1,0 +1,1 @@
+"""One module for each command: DESCRIPTION, `configure(parser)`, `run(arguments) -> exit code`."""

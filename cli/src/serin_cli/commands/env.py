@@ -1,0 +1,28 @@
+"""`serin env`: what a shell needs to talk to a running mesh."""
+
+import argparse
+import shlex
+
+from serin_cli.arguments import add_state, state_path
+from serin_cli.record import read_record
+from serin_cli.state_dir import StateDir
+
+DESCRIPTION = """\
+Print shell commands that point the OpenAI SDK at the running mesh:
+
+  eval "$(serin env)"
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    add_state(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the exports."""
+    state = StateDir(state_path(arguments.state))
+    record = read_record(state)
+    print(f"export OPENAI_BASE_URL={shlex.quote(record.openai_base_url)}")
+    print(f"export OPENAI_API_KEY={shlex.quote(state.read_default_key())}")
+    return 0

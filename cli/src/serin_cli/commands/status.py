@@ -1,0 +1,79 @@
+"""`serin status`: what runs and how it is."""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from serin_cli.arguments import add_state, state_path
+from serin_cli.record import MeshRecord, read_record
+from serin_cli.state_dir import StateDir
+
+DESCRIPTION = "Say which processes of the mesh run, how they are and where they are reached."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_state(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the state of the mesh. Exit code 0 when everything is ready, 1 when not."""
+    state = StateDir(state_path(arguments.state))
+    record = read_record(state)
+    processes = [_measured(process) for process in record.processes]
+    if arguments.json:
+        print(json.dumps(_document(state, record, processes), indent=2))
+    else:
+        _print_table(state, record, processes)
+    ready = record.phase == "ready" and all(process["phase"] == "ready" for process in processes)
+    return 0 if ready else 1
+
+
+def _measured(process: dict[str, Any]) -> dict[str, Any]:
+    memory = None
+    if process["pid"] is not None:
+        try:
+            memory = psutil.Process(process["pid"]).memory_info().rss
+        except psutil.Error:
+            memory = None
+    return {**process, "memory_bytes": memory}
+
+
+def _document(state: StateDir, record: MeshRecord, processes: list[dict[str, Any]]) -> dict[str, Any]:
+    shown = {key: value for key, value in asdict(record).items() if key != "state_redis"}  # it may hold a password
+    return {"state": str(state.root), "openai_base_url": record.openai_base_url, **shown, "processes": processes}
+
+
+def _print_table(state: StateDir, record: MeshRecord, processes: list[dict[str, Any]]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{state.root}: {record.phase}, process {record.pid}")
+    console.print(f"REST {record.openai_base_url}   gRPC {record.grpc}   control plane {record.control}")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("process", "state", "address", "pid", "memory", "restarts", "up", ""):
+        table.add_column(heading)
+    for process in processes:
+        memory, alive = process["memory_bytes"], process["pid"] is not None
+        table.add_row(
+            process["name"],
+            process["phase"],
+            process["address"],
+            str(process["pid"] or "-"),
+            f"{memory / 2**20:.0f} MiB" if memory else "-",
+            str(process["num_restarts"]),
+            _duration(time.time() - process["started_at"]) if alive else "-",
+            process["problem"] or process["activity"],
+        )
+    console.print(table)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

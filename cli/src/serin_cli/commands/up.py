@@ -1,0 +1,80 @@
+"""`serin up`: a whole mesh on this machine, in the foreground or detached."""
+
+import argparse
+import asyncio
+import os
+from pathlib import Path
+
+from serin_cli.arguments import add_state, integer, redis_url, state_path
+from serin_cli.detached import start_detached
+from serin_cli.errors import UsageProblem
+from serin_cli.state_dir import StateDir
+
+DESCRIPTION = """\
+Start a mesh on this machine: gateway, tokenizer, worker, cache, control plane and, unless told otherwise, two
+embedded Valkeys. It stays in the foreground; Ctrl-C drains and stops it. Keys and state survive in the state directory.
+
+Without -f or --model the demo model is served, or what this state directory served last.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    any_port = integer(0, 65535)
+    parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="serin.yaml that declares the mesh")
+    parser.add_argument(
+        "--model", metavar="PATH_OR_HUB_ID", help="model folder or hub id to serve (default: the demo model)"
+    )
+    parser.add_argument("--workers", type=integer(1, 256), metavar="N", help="workers for the model (default: 1)")
+    parser.add_argument("--port", type=any_port, metavar="PORT", help="REST port; 0: any free one (default: 8080)")
+    parser.add_argument("--grpc-port", type=any_port, metavar="PORT", help="gRPC port; 0: any free one (default: 9080)")
+    parser.add_argument(
+        "--state-redis", type=redis_url, metavar="URL", help="Redis that keeps state: noeviction, append-only"
+    )
+    parser.add_argument("--cache-redis", type=redis_url, metavar="URL", help="Redis that caches")
+    parser.add_argument("--detach", action="store_true", help="return once the mesh is ready; `serin down` stops it")
+    add_state(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Start, and stay or detach."""
+    if arguments.file is not None:
+        for flag, value in (("--model", arguments.model), ("--workers", arguments.workers)):
+            if value is not None:
+                raise UsageProblem(f"serin up: {flag}: {value!r}: accepted: only without -f, which declares it")
+    state = StateDir(state_path(arguments.state))
+    state.prepare()
+    return start_detached(arguments.argv, state) if arguments.detach else _stay(arguments, state)
+
+
+def _stay(arguments: argparse.Namespace, state: StateDir) -> int:
+    from serin_cli.local.run import run_mesh  # what a detaching parent does not need
+    from serin_cli.local.wish import Wish
+
+    lock = state.lock()
+    try:
+        text, replaces = _declaration(arguments)
+        wish = Wish(
+            config=text,
+            replaces=replaces,
+            http_port=arguments.port,
+            grpc_port=arguments.grpc_port,
+            state_redis=arguments.state_redis,
+            cache_redis=arguments.cache_redis,
+        )
+        asyncio.run(run_mesh(wish, state, lock))
+    finally:
+        os.close(lock)
+    return 0
+
+
+def _declaration(arguments: argparse.Namespace) -> tuple[str, bool]:
+    """Text of a `serin.yaml`, and whether it replaces what was served last."""
+    from serin_cli.config_text import read_config
+    from serin_cli.demo_model import demo_config, model_config
+
+    if arguments.file is not None:
+        return read_config(arguments.file)[0], True
+    if arguments.model is not None:
+        return model_config(arguments.model, arguments.workers or 1), True
+    return demo_config(arguments.workers or 1), arguments.workers is not None

@@ -1,0 +1,70 @@
+"""Text of a `serin.yaml` on its way from a file to the control plane.
+
+Model folders are written relative to the file; the control plane does not know where the file was, so they are made
+absolute in the text itself, line by line as it was written. Knows nothing about running meshes.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from serin_control.config import ConfigInvalid, MeshConfig, parse_config
+from serin_control.config.reading import read_text
+
+from serin_cli.errors import UsageProblem
+
+
+def read_config(path: Path) -> tuple[str, MeshConfig]:
+    """Text and meaning of a file, with folders made absolute.
+
+    Raises:
+        UsageProblem: the first thing that is wrong with it, with file and line.
+    """
+    try:
+        text = read_text(path)
+        parse_config(text, str(path))
+        resolved = with_absolute_paths(text, path.absolute().parent)
+        return resolved, parse_config(resolved, str(path))
+    except ConfigInvalid as error:
+        raise refusal(error) from error
+
+
+def refusal(error: ConfigInvalid) -> UsageProblem:
+    """The first problem, and how many more there are."""
+    more = len(error.problems) - 1
+    return UsageProblem(f"{error.problems[0]}" + (f" (and {more} more)" if more else ""))
+
+
+def with_absolute_paths(text: str, folder: Path) -> str:
+    """The same text with every model path that names something under ``folder`` made absolute.
+
+    What names nothing there is left alone: it may be a hub id.
+    """
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    pieces, position = [], 0
+    for node in sorted(_path_nodes(root), key=lambda node: node.start_mark.index):
+        written = Path(node.value).expanduser()
+        if not written.is_absolute() and not (folder / written).exists():
+            continue
+        pieces += [text[position : node.start_mark.index], json.dumps(str(folder / written))]
+        position = node.end_mark.index
+    return "".join([*pieces, text[position:]])
+
+
+def _path_nodes(root: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    for model in _children(_child(root, "models")):
+        for holder in (model, *_children(_child(model, "versions"))):
+            path = _child(holder, "path")
+            if isinstance(path, yaml.ScalarNode):
+                yield path
+
+
+def _child(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    return next((value for name, value in node.value if name.value == key), None)
+
+
+def _children(node: yaml.Node | None) -> list[yaml.Node]:
+    return [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else []

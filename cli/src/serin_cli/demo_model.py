@@ -1,0 +1,58 @@
+"""The demo model that comes with the command, and the declaration that serves one model.
+
+Knows nothing about running meshes.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from serin_cli.errors import StartRefused
+
+DEMO_MODEL = "small"
+DEMO_VERSION = "v2"
+_VERSION = re.compile(r"^v[0-9]+([._-].*)?$")
+
+
+def demo_folder() -> Path:
+    """Where the demo model is: in the installed package, else in the clone this package is run from.
+
+    Raises:
+        StartRefused: it is in neither.
+    """
+    here = Path(__file__).resolve().parent
+    inside = Path("models", DEMO_MODEL, DEMO_VERSION)
+    places = [here / inside, *(parent / "deploy" / inside for parent in here.parents[2:3])]
+    for place in places:
+        if (place / "config.json").is_file():
+            return place
+    raise StartRefused(f"the demo model is not at {places[-1]}; give --model PATH_OR_HUB_ID")
+
+
+def demo_config(workers: int = 1) -> str:
+    """A `serin.yaml` for the demo model. It computes in float32, so that its answers are the same every time."""
+    return _declaration(
+        DEMO_MODEL, DEMO_VERSION, str(demo_folder()), workers, numerics="invariant", precision="float32"
+    )
+
+
+def model_config(model: str, workers: int = 1) -> str:
+    """A `serin.yaml` for one model folder or hub id, named after it."""
+    folder = Path(model).expanduser()
+    path = str(folder.absolute()) if folder.exists() else model
+    name, version = folder.absolute().name if folder.exists() else folder.name, "v1"
+    if folder.exists() and _VERSION.match(name):
+        name, version = folder.absolute().parent.name, name
+    return _declaration(_model_name(name), version, path, workers)
+
+
+def _declaration(name: str, version: str, path: str, workers: int, **engine: str) -> str:
+    settings = "".join(f"    {key}: {value}\n" for key, value in engine.items())
+    return (
+        f"models:\n  {json.dumps(name)}:\n    workers: {workers}\n{settings}"
+        f"    versions:\n      {json.dumps(version)}:\n        path: {json.dumps(path)}\n"
+    )
+
+
+def _model_name(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-")[:64] or "model"

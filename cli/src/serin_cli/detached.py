@@ -1,0 +1,61 @@
+"""`serin up` in a session of its own, while somebody watches it come up.
+
+Knows the command's output and its record, nothing about the mesh.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from serin_cli.errors import NoMesh
+from serin_cli.record import read_record
+from serin_cli.state_dir import StateDir
+
+POLL_S = 0.1
+
+
+def start_detached(arguments: Sequence[str], state: StateDir) -> int:
+    """Run the same command without `--detach` and pass on what it says until it is ready or has ended."""
+    log = state.logs / "up.log"
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "serin_cli", *(word for word in arguments if word != "--detach")],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        return _pass_on(child, log, state)
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
+
+
+def _pass_on(child: "subprocess.Popen[bytes]", log: Path, state: StateDir) -> int:
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        while True:
+            code, ready = child.poll(), _is_ready(state, child.pid)  # before reading: what was said by then is complete
+            said = lines.read()
+            if code is not None:
+                # The last line says why, and belongs where refusals go.
+                *before, last = said.splitlines() or [f"serin up ended with exit code {code}; see {log}"]
+                print(*before, sep="\n", end="\n" if before else "")
+                print(last, file=sys.stderr)
+                return code or 1
+            print(said, end="", flush=True)
+            if ready:
+                print(f"detached as process {child.pid}; `serin status`, `serin logs -f`, `serin down`")
+                return 0
+            time.sleep(POLL_S)
+
+
+def _is_ready(state: StateDir, pid: int) -> bool:
+    try:
+        record = read_record(state)
+    except NoMesh:
+        return False
+    return record.pid == pid and record.phase == "ready"

@@ -1,0 +1,34 @@
+"""What the command tells a person when something cannot be done: one line and an exit code.
+
+    CliError
+    ├── UsageProblem      2   a flag, a setting or a file is wrong: key, value, what is accepted
+    ├── StartRefused      1   a mesh cannot start here: what failed, what to do
+    └── NoMesh            1   the command needs a running mesh and there is none
+
+Knows nothing about how the line is printed.
+"""
+
+
+class CliError(Exception):
+    """A line that says what failed and what to do."""
+
+    exit_code = 1
+
+
+class UsageProblem(CliError):
+    """A flag, a setting or a file that cannot be accepted."""
+
+    exit_code = 2
+
+    @classmethod
+    def setting(cls, key: str, value: object, accepted: str) -> "UsageProblem":
+        """Name the key, the value it was given and what it accepts."""
+        return cls(f"{key}: {value!r}: accepted: {accepted}")
+
+
+class StartRefused(CliError):
+    """A mesh cannot start, or did not come up."""
+
+
+class NoMesh(CliError):
+    """No mesh runs on the state directory."""

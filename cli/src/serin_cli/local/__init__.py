@@ -1,0 +1,1 @@
+"""A whole mesh as processes of this machine."""

@@ -1,0 +1,130 @@
+"""A local mesh from its first process to its last: stores, control plane, then whatever is declared.
+
+Knows the order of things; each thing itself is known by its own module.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+
+from serin_control.config import parse_config
+from serin_mesh.errors import MeshError
+
+from serin_cli.errors import StartRefused
+from serin_cli.key_store import open_key_store
+from serin_cli.local.board import Board, Phase
+from serin_cli.local.default_key import ensure_default_key
+from serin_cli.local.fleet import Fleet
+from serin_cli.local.follow import follow_config, follow_instances, follow_store
+from serin_cli.local.plan import CONTROL, Site, control_spec
+from serin_cli.local.ports import free_port
+from serin_cli.local.reconcile import Reconciler
+from serin_cli.local.registry import ControlPlane
+from serin_cli.local.store_policy import check_cache_store, check_state_store
+from serin_cli.local.valkey import CACHE_STORE, STATE_STORE, store_spec, store_url
+from serin_cli.local.wish import Wish
+from serin_cli.state_dir import StateDir, write_private
+
+
+class LocalMesh:
+    """The processes of one mesh, kept as the control plane's configuration declares them."""
+
+    def __init__(self, wish: Wish, state: StateDir, board: Board, fleet: Fleet, say: Callable[[str], None]) -> None:
+        self._wish, self._state, self._board, self._fleet, self._say = wish, state, board, fleet, say
+        site = Site(
+            control_port=free_port(),
+            http_port=0,
+            grpc_port=0,
+            mesh_secret=state.mesh_secret,
+            config=state.config,
+            state_redis=wish.state_redis or store_url(STATE_STORE, state),
+            cache_redis=wish.cache_redis or store_url(CACHE_STORE, state),
+            num_cores=os.cpu_count() or 1,
+        )
+        self._reconciler = Reconciler(wish, site, fleet, board, say)
+        self._control: ControlPlane | None = None
+        self._followers: list[asyncio.Task[None]] = []
+
+    @property
+    def site(self) -> Site:
+        """Where the mesh is reached; ports are right once it has started."""
+        return self._reconciler.site
+
+    async def start(self) -> None:
+        """Bring everything up; returns when all of it is ready.
+
+        Raises:
+            CliError: something is missing or taken, or a process will not come up.
+        """
+        config = parse_config(self._wish.config)
+        if self._wish.replaces or not self._has_memory():
+            await self._reconciler.prepare(config)  # refuse early; else what is remembered may be something else
+        await self._start_stores()
+        control = await self._start_control()
+        await self._make_default_key()
+        in_force = await control.config()
+        await self._reconciler.begin(parse_config(in_force.yaml))
+        self._follow(follow_config(control, in_force.revision, self._reconciler.declare))
+        self._follow(self._reconciler.run())
+
+    async def follow(self) -> None:
+        """Keep the processes as declared until cancelled; raises what went wrong in doing so."""
+        done, _ = await asyncio.wait(self._followers, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def stop(self) -> None:
+        """Drain everything in order."""
+        for task in self._followers:
+            task.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
+        await self._fleet.stop_all()
+        if self._control is not None:
+            await self._control.close()
+        self._state.remove_sockets(STATE_STORE, CACHE_STORE)
+
+    async def _start_stores(self) -> None:
+        stores = (
+            (STATE_STORE, self._wish.state_redis, self.site.state_redis),
+            (CACHE_STORE, self._wish.cache_redis, self.site.cache_redis),
+        )
+        for name, given, url in stores:
+            if given is None:
+                self._fleet.start(store_spec(name, self._state))
+                self._follow(follow_store(name, url, self._board))
+        for name, given, _ in stores:
+            if given is None:
+                await self._ready(name)
+        await check_state_store(self.site.state_redis)
+        await check_cache_store(self.site.cache_redis)
+
+    async def _start_control(self) -> ControlPlane:
+        write_private(self._state.config, self._wish.config)
+        self._fleet.start(control_spec(self.site))
+        self._control = control = ControlPlane(self.site.control)
+        self._follow(follow_instances(control, CONTROL, self._board, lambda text: self._say(f"alarm: {text}")))
+        await self._ready(CONTROL)
+        try:
+            if self._wish.replaces and (await control.config()).yaml != self._wish.config:
+                await control.apply(self._wish.config)
+        except MeshError as error:
+            raise StartRefused(f"the control plane refused the configuration: {error}") from error
+        return control
+
+    async def _make_default_key(self) -> None:
+        async with open_key_store(self.site.state_redis) as store:
+            await ensure_default_key(self._state, store, time.time())
+
+    def _has_memory(self) -> bool:
+        return self._wish.state_redis is not None or (self._state.data / STATE_STORE / "appendonlydir").exists()
+
+    async def _ready(self, name: str) -> None:
+        def is_ready() -> bool:
+            row = self._board.row(name)
+            return self._fleet.can_come_up() and row is not None and row.phase is Phase.READY
+
+        await self._board.until(is_ready)
+
+    def _follow(self, loop: Coroutine[None, None, None]) -> None:
+        self._followers.append(asyncio.create_task(loop))

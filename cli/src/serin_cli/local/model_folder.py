@@ -1,0 +1,94 @@
+"""Model folders: found on disk or fetched from the hub, and looked over before a process is started for them.
+
+Knows file names and sizes; what is in the files is the services' business.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from serin_cli.errors import StartRefused
+
+HUB_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
+# Weights as safetensors and what describes them; never pickles or code.
+WANTED_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model"]
+SPARE_BYTES = 300 * 1024 * 1024  # a process with torch, before it has loaded anything
+
+
+class ModelFolders:
+    """Finds the folder of each path once and remembers it."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Path] = {}
+
+    def fetch(self, path: str) -> Path:
+        """The folder of a model; blocks while the hub is asked.
+
+        Raises:
+            StartRefused: there is no such folder or hub id, or it holds no model.
+        """
+        if path not in self._found:
+            folder = Path(path).expanduser()
+            if not folder.is_dir():
+                folder = _from_hub(path)
+            _check(path, folder)
+            self._found[path] = folder.absolute()
+        return self._found[path]
+
+    def folder(self, path: str) -> Path:
+        """The folder of a path that was fetched."""
+        return self._found[path]
+
+
+def check_memory(folders: Iterable[Path]) -> None:
+    """Refuse a set of workers whose weights alone cannot fit; one entry for each worker.
+
+    Raises:
+        StartRefused: with both figures.
+    """
+    sizes = [weight_bytes(folder) + SPARE_BYTES for folder in folders]
+    needed, available = sum(sizes), psutil.virtual_memory().available
+    if needed > available:
+        raise StartRefused(
+            f"not enough memory: {len(sizes)} worker(s) need at least {_gib(needed)} for their weights, "
+            f"{_gib(available)} are free; take a smaller model, fewer --workers, or stop something else"
+        )
+
+
+def weight_bytes(folder: Path) -> int:
+    """Bytes of a model's weights on disk."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def _check(path: str, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise StartRefused(f"model {path!r}: {folder} holds no config.json; name the folder that transformers saved")
+    if not any(folder.glob("*.safetensors")):
+        pickled = [file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(pattern)]
+        found = f"only {pickled[0]}, which is a pickle" if pickled else "no weights"
+        raise StartRefused(f"model {path!r}: {folder} holds {found}; save the weights as .safetensors")
+
+
+def _from_hub(path: str) -> Path:
+    if not HUB_ID.match(path):
+        raise StartRefused(f"model {path!r}: no such folder; accepted: a model folder, or a hub id such as org/name")
+    from huggingface_hub import snapshot_download  # loads a second of code that a local folder does not need
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, allow_patterns=WANTED_FILES))
+    except RepositoryNotFoundError as error:
+        raise StartRefused(
+            f"model {path!r}: neither a folder here nor a model on the hub; mind the spelling"
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StartRefused(
+            f"model {path!r}: the hub did not give it ({reason}); give a local folder instead"
+        ) from error
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.1f} GiB"

@@ -1,0 +1,106 @@
+"""Brings what the control plane knows onto the board: who is loading what, who is ready, at which address.
+
+Also follows the declared configuration. Knows nothing about processes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+import grpc
+from serin.control.v1 import config_pb2, config_pb2_grpc, registry_pb2, registry_pb2_grpc
+from serin_mesh.channels import connect
+from serin_mesh.errors import MeshError
+from serin_mesh.settings import ServiceSettings
+
+from serin_cli.local.board import Board, Phase
+from serin_cli.local.plan import GATEWAY
+
+RETRY_S = 0.2
+CALL_S = 10.0
+
+_PHASES = {
+    registry_pb2.INSTANCE_STATE_STARTING: Phase.STARTING,
+    registry_pb2.INSTANCE_STATE_READY: Phase.READY,
+    registry_pb2.INSTANCE_STATE_DRAINING: Phase.DRAINING,
+}
+M = TypeVar("M")
+
+
+class ControlPlane:
+    """The command's connection to a control plane; an async context manager."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel = connect(address, ServiceSettings(control=address, instance="serin-cli"), deadline_s=CALL_S)
+        self._registry = registry_pb2_grpc.RegistryServiceStub(self._channel)
+        self._config = config_pb2_grpc.ConfigServiceStub(self._channel)
+
+    async def __aenter__(self) -> "ControlPlane":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self._channel.close()
+
+    async def instances(self) -> registry_pb2.WatchInstancesResponse:
+        """All instances as they are now."""
+        async for snapshot in self._registry.WatchInstances(registry_pb2.WatchInstancesRequest(), timeout=CALL_S):
+            return snapshot
+        return registry_pb2.WatchInstancesResponse()
+
+    def watch_instances(self) -> AsyncIterator[registry_pb2.WatchInstancesResponse]:
+        """All instances, again after each change, across restarts of the control plane. Never ends by itself."""
+        return _forever(lambda: self._registry.WatchInstances(registry_pb2.WatchInstancesRequest()))
+
+    def watch_config(self) -> AsyncIterator[config_pb2.WatchConfigResponse]:
+        """The configuration in force, again after each change. Never ends by itself."""
+        return _forever(lambda: self._config.WatchConfig(config_pb2.WatchConfigRequest()))
+
+    async def config(self) -> config_pb2.GetConfigResponse:
+        """The configuration in force."""
+        return await self._config.GetConfig(config_pb2.GetConfigRequest(), timeout=CALL_S)
+
+    async def apply(self, text: str, expected_revision: int = 0) -> config_pb2.ApplyConfigResponse:
+        """Replace the configuration.
+
+        Raises:
+            MeshError: it was refused; the old one keeps serving.
+        """
+        request = config_pb2.ApplyConfigRequest(yaml=text, expected_revision=expected_revision)
+        return await self._config.ApplyConfig(request, timeout=CALL_S)
+
+
+def put_on_board(snapshot: registry_pb2.WatchInstancesResponse, board: Board) -> None:
+    """Tell the board what instances say about themselves.
+
+    An instance that registered before its process was started is the one before it, and is passed over.
+    """
+    for instance in snapshot.instances:
+        registration, heartbeat = instance.registration, instance.heartbeat
+        row, phase = board.row(registration.instance), _PHASES.get(heartbeat.state)
+        if row is None or row.pid is None or phase is None or row.phase is Phase.DRAINING:
+            continue
+        if instance.registered_at.ToMicroseconds() < row.started_at * 1_000_000:
+            continue
+        loading = phase is Phase.STARTING
+        board.update(
+            row.name,
+            phase=phase,
+            activity=heartbeat.activity if loading else "",
+            progress=heartbeat.progress if loading and heartbeat.progress > 0 else None,
+            address=registration.http_endpoint if row.name == GATEWAY else registration.endpoint,
+        )
+
+
+async def _forever(call: Callable[[], grpc.aio.UnaryStreamCall[object, M]]) -> AsyncIterator[M]:
+    while True:
+        try:
+            async for message in call():
+                yield message
+        except (MeshError, grpc.RpcError):
+            pass
+        await asyncio.sleep(RETRY_S)
