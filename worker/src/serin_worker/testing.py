@@ -1,0 +1,133 @@
+"""Public twins for tests: tiny random models on disk, an engine without a model, and a loop that runs it dry.
+
+``TokenCacheRunner`` keeps token ids where a model keeps keys and values, and its next token is a pure function of
+everything it reads back through the block table: a wrong block, a lost copy or a stale prefix changes the answer.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from serin_worker.batch import StepPlan, Work
+from serin_worker.blocks import BlockPool
+from serin_worker.bounds import Bounds
+from serin_worker.engine import Engine
+from serin_worker.outputs import Delta, Output
+from serin_worker.runner import StepLogits
+from serin_worker.scheduler import Limits
+
+TinyKind = Literal["llama", "qwen3", "mistral", "gemma2"]
+TINY_VOCABULARY = 199
+TINY_CONTEXT = 256
+TINY_WINDOW = 13
+
+
+def write_tiny_model(folder: Path, kind: TinyKind = "llama", seed: int = 0, end_id: int | None = None) -> Path:
+    """Write a seeded random model of 100,000 parameters to a folder, in float32; returns the folder."""
+    from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen3Config
+
+    shape = {
+        "vocab_size": TINY_VOCABULARY,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": TINY_CONTEXT,
+        "initializer_range": 0.2,
+        "bos_token_id": None,
+        "eos_token_id": end_id,
+        "pad_token_id": None,
+    }
+    configs: dict[TinyKind, PreTrainedConfig] = {
+        "llama": LlamaConfig(**shape),
+        "qwen3": Qwen3Config(**shape, tie_word_embeddings=True),
+        "mistral": MistralConfig(**shape, sliding_window=TINY_WINDOW),
+        "gemma2": Gemma2Config(**shape, sliding_window=TINY_WINDOW, query_pre_attn_scalar=16),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(configs[kind], dtype=torch.float32)
+    model.save_pretrained(folder)
+    return folder
+
+
+class TokenCacheRunner:
+    """A runner whose cache holds token ids and whose next token is :meth:`next_token` of all of them."""
+
+    def __init__(self, num_blocks: int, block_size: int, vocabulary_size: int) -> None:
+        self._pages = [[-1] * block_size for _ in range(num_blocks)]
+        self._block_size = block_size
+        self._vocabulary_size = vocabulary_size
+        self.num_computed_tokens = 0
+
+    def run(self, plan: StepPlan) -> StepLogits:
+        """Copy, write and read back token ids; logits point at the next token."""
+        for source, target in plan.copies:
+            self._pages[target] = list(self._pages[source])
+        rows: list[tuple[Work, slice]] = []
+        tokens: list[int] = []
+        for work in plan.work:
+            self._write(work)
+            num_rows = work.num_scored or int(bool(work.drawn))
+            end = work.start + work.num_tokens
+            if num_rows:
+                rows.append((work, slice(len(tokens), len(tokens) + num_rows)))
+                tokens += [self._read(work, position) for position in range(end - num_rows + 1, end + 1)]
+        logits = torch.zeros((len(tokens), self._vocabulary_size))
+        logits[range(len(tokens)), tokens] = 10.0
+        return StepLogits(logits, rows)
+
+    def next_token(self, token_ids: Sequence[int]) -> int:
+        """The token after these, for whoever checks."""
+        digest = hashlib.blake2b(struct.pack(f"<{len(token_ids)}i", *token_ids), digest_size=4).digest()
+        return int.from_bytes(digest, "little") % self._vocabulary_size
+
+    def _write(self, work: Work) -> None:
+        self.num_computed_tokens += work.num_tokens
+        for position in range(work.start, work.start + work.num_tokens):
+            page = self._pages[work.sequence.blocks[position // self._block_size]]
+            page[position % self._block_size] = work.sequence.token_ids[position]
+
+    def _read(self, work: Work, length: int) -> int:
+        blocks = work.sequence.blocks[: -(-length // self._block_size)]
+        found = [token for block in blocks for token in self._pages[block]][:length]
+        return self.next_token(found)
+
+
+def engine_without_model(
+    num_blocks: int = 64,
+    block_size: int = 4,
+    vocabulary_size: int = 50,
+    max_num_sequences: int = 8,
+    max_num_tokens: int = 32,
+    end_ids: frozenset[int] = frozenset(),
+) -> tuple[Engine, TokenCacheRunner]:
+    """An engine over a :class:`TokenCacheRunner`: everything is real but the numbers."""
+    runner = TokenCacheRunner(num_blocks, block_size, vocabulary_size)
+    limits = Limits(block_size, max_num_sequences, max_num_tokens, max_num_scored=8)
+    return Engine(runner, BlockPool(num_blocks), limits, Bounds(10_000, vocabulary_size, end_ids)), runner
+
+
+def run_dry(engine: Engine) -> dict[str, list[Output]]:
+    """Step until nothing is left; outputs by request id."""
+    outputs: dict[str, list[Output]] = {}
+    while engine.has_work:
+        for request_id, output in engine.step():
+            outputs.setdefault(request_id, []).append(output)
+    return outputs
+
+
+def tokens_of(outputs: Sequence[Output], choice_index: int = 0) -> list[int]:
+    """All tokens of a choice, in order."""
+    return [
+        token
+        for output in outputs
+        if isinstance(output, Delta) and output.choice_index == choice_index
+        for token in output.token_ids
+    ]

@@ -1,0 +1,42 @@
+"""Tiny models, written once a session, and the models themselves as the reference."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from serin_worker.testing import TinyKind, write_tiny_model
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[TinyKind], Path]:
+    """The folder of a tiny model of a kind."""
+    folders: dict[TinyKind, Path] = {}
+
+    def folder_of(kind: TinyKind) -> Path:
+        if kind not in folders:
+            folders[kind] = write_tiny_model(tmp_path_factory.mktemp(kind), kind)
+        return folders[kind]
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def reference(tiny_folder: Callable[[TinyKind], Path]) -> Callable[[TinyKind], PreTrainedModel]:
+    """The same model as transformers runs it."""
+    models: dict[TinyKind, PreTrainedModel] = {}
+
+    def model_of(kind: TinyKind) -> PreTrainedModel:
+        if kind not in models:
+            models[kind] = AutoModelForCausalLM.from_pretrained(
+                tiny_folder(kind), dtype=torch.float32, attn_implementation="eager"
+            ).eval()
+        return models[kind]
+
+    return model_of

@@ -1,0 +1,131 @@
+"""No block is ever leaked, and every answer is right, whatever arrives, is cancelled or is preempted."""
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serin_worker.engine import Engine
+from serin_worker.outputs import ChoiceFinished, Scored, Summary
+from serin_worker.request import GenerationRequest, PriorOutput, Sampling, ScoreRequest, Stopping
+from serin_worker.testing import TokenCacheRunner, engine_without_model, run_dry, tokens_of
+
+NUM_EXAMPLES, NUM_ARRIVALS = 50, 100
+GREEDY = Sampling(temperature=0.0)
+
+
+def continuation(runner: TokenCacheRunner, prompt: list[int], length: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(length):
+        tokens.append(runner.next_token(tokens))
+    return tokens[len(prompt) :]
+
+
+def random_request(draw: random.Random, runner: TokenCacheRunner, number: int) -> GenerationRequest:
+    start = draw.choice(([], [1] * 9, [2] * 14))
+    prompt = start + [draw.randrange(50) for _ in range(draw.randint(1, 12))]
+    num_choices = draw.choice((1, 1, 1, 2, 3))
+    max_tokens = draw.randint(1, 12)
+    right = continuation(runner, prompt, max_tokens)
+    prior = [
+        PriorOutput(index, right[: draw.randint(0, max_tokens)], is_finished=draw.random() < 0.1)
+        for index in range(num_choices)
+        if draw.random() < 0.2
+    ]
+    return GenerationRequest(
+        f"r{number}",
+        prompt,
+        GREEDY,
+        Stopping(max_tokens=max_tokens),
+        num_choices=num_choices,
+        prior=prior,
+        namespace=draw.choice((b"", b"a", b"b")),
+        priority=draw.choice((0, 0, 1, -1)),
+        tenant=draw.choice("xyz"),
+        tenant_weight=draw.choice((1.0, 3.0)),
+    )
+
+
+def check_answer(runner: TokenCacheRunner, request: GenerationRequest, outputs: list) -> None:
+    assert isinstance(outputs[-1], Summary)
+    finished = {prior.choice_index for prior in request.prior if prior.is_finished}
+    priors = {prior.choice_index: list(prior.token_ids) for prior in request.prior}
+    right = continuation(runner, list(request.prompt_ids), request.stopping.max_tokens or 0)
+    ended = sorted(output.choice_index for output in outputs if isinstance(output, ChoiceFinished))
+    assert ended == [index for index in range(request.num_choices) if index not in finished]
+    for index in ended:
+        assert tokens_of(outputs, index) == right[len(priors.get(index, ())) :]
+
+
+def assert_nothing_held(engine: Engine) -> None:
+    pool = engine.pool
+    assert pool.num_free == pool.num_blocks
+    assert not any(pool._references)
+    assert len(set(pool._blank) | set(pool._reclaimable)) == pool.num_blocks
+    assert set(pool._prefix) == set(pool._reclaimable)
+    assert pool.log.snapshot()[1] == frozenset(pool._by_key)
+    assert engine.scheduler.num_waiting == engine.scheduler.num_running == 0
+
+
+@settings(max_examples=NUM_EXAMPLES, deadline=None)
+@given(st.randoms(use_true_random=True))
+def test_five_thousand_arrivals(draw):
+    """50 histories of 100 arrivals with random choices, prior output, namespaces, priorities and cancels."""
+    engine, runner = engine_without_model(num_blocks=draw.choice((12, 20, 40)), max_num_tokens=draw.choice((8, 32)))
+    requests: dict[str, GenerationRequest] = {}
+    outputs: dict[str, list] = {}
+    cancelled: set[str] = set()
+
+    def step() -> None:
+        for request_id, output in engine.step():
+            assert request_id not in cancelled
+            outputs.setdefault(request_id, []).append(output)
+
+    for number in range(NUM_ARRIVALS):
+        request = random_request(draw, runner, number)
+        requests[request.request_id] = request
+        engine.add(request)
+        if draw.random() < 0.25:
+            victim = f"r{draw.randint(0, number)}"
+            if not any(isinstance(output, Summary) for output in outputs.get(victim, ())):
+                cancelled.add(victim)
+            engine.abort(victim)
+        if draw.random() < 0.02:
+            engine.pool.purge(b"a")
+        for _ in range(draw.choice((0, 1, 2))):
+            step()
+    while engine.has_work:
+        step()
+    assert_nothing_held(engine)
+    for request_id, request in requests.items():
+        if request_id not in cancelled:
+            check_answer(runner, request, outputs[request_id])
+
+
+def test_cancel_frees_blocks_at_once():
+    """Before the next step, everything an aborted request held is free, whether it waits, prefills or decodes."""
+    engine, _ = engine_without_model(num_blocks=16, max_num_sequences=2, max_num_tokens=8)
+    for number in range(4):
+        engine.add(GenerationRequest(f"r{number}", [1] * 12, GREEDY, Stopping(max_tokens=4), num_choices=2))
+    engine.step()
+    engine.step()
+    assert engine.pool.num_free < 16
+    for number in range(4):
+        engine.abort(f"r{number}")
+    assert_nothing_held(engine)
+    assert not engine.has_work
+
+
+def test_scores_share_the_pool():
+    """Scores between generations are right and leave nothing behind."""
+    engine, runner = engine_without_model(num_blocks=12, max_num_tokens=8)
+    right = continuation(runner, [3, 4, 5], 20)
+    for number in range(5):
+        engine.add(ScoreRequest(f"s{number}", [3, 4, 5], right, namespace=b"a"))
+        engine.add(GenerationRequest(f"g{number}", [3, 4, 5], GREEDY, Stopping(max_tokens=20), namespace=b"a"))
+    outputs = run_dry(engine)
+    for number in range(5):
+        assert tokens_of(outputs[f"g{number}"]) == right
+        (scored,) = outputs[f"s{number}"]
+        assert isinstance(scored, Scored)
+        assert [round(entry.logprob, 3) for entry in scored.logprobs] == [-0.002] * 20
+    assert_nothing_held(engine)
