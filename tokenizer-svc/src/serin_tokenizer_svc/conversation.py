@@ -1,0 +1,45 @@
+"""A conversation as the room's own value: what a template is given.
+
+Knows nothing about protobuf or templates.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn.
+
+    Attributes:
+        role: who speaks.
+        parts: pieces of text; none for a turn that only calls tools.
+        name: the participant's name.
+        tool_calls: calls as templates read them: id, type, function{name, arguments}.
+        tool_call_id: the call that a tool's turn answers.
+    """
+
+    role: str
+    parts: tuple[str, ...]
+    name: str | None = None
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation to render.
+
+    Attributes:
+        turns: at least one.
+        tools: tools as templates read them: type, function{name, description, parameters}.
+        arguments: further variables of the template.
+        with_header: whether the header of the answer is added.
+        open_ended: whether the text ends inside the last turn.
+    """
+
+    turns: tuple[Turn, ...]
+    tools: tuple[dict[str, Any], ...] = ()
+    arguments: dict[str, Any] = field(default_factory=dict)
+    with_header: bool = True
+    open_ended: bool = False

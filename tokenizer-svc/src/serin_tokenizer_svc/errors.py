@@ -1,0 +1,81 @@
+"""What can go wrong between text and ids, as one tree.
+
+Knows nothing about gRPC: the service translates these into the mesh's reasons.
+
+    TokenizerError
+    ├── FolderRefused            the model folder cannot be served
+    ├── InputRefused             the caller's input is outside what is accepted
+    │   └── PromptTooLong        more ids than the caller allows
+    ├── TemplateError            the chat template did not render
+    │   ├── NoTemplate           the model folder has none
+    │   ├── TemplateRejected     the template refuses the conversation
+    │   ├── TemplateArgumentUnknown
+    │   └── TemplateLimit        too slow, too much output, too much memory
+    ├── RenderBusy               too many conversations wait to be rendered
+    └── EncodeBusy               too much text waits to be encoded
+"""
+
+
+class TokenizerError(Exception):
+    """Anything this room raises on purpose."""
+
+
+class FolderRefused(TokenizerError):
+    """The model folder lacks something, or something in it is damaged; the message names the file."""
+
+
+class InputRefused(TokenizerError):
+    """The caller's input is outside what is accepted.
+
+    Attributes:
+        parameter: name of the offending field, as the contract spells it.
+    """
+
+    def __init__(self, message: str, parameter: str) -> None:
+        super().__init__(message)
+        self.parameter = parameter
+
+
+class PromptTooLong(InputRefused):
+    """More ids came out than the caller allows."""
+
+    def __init__(self, num_tokens: int, max_tokens: int, parameter: str) -> None:
+        super().__init__(f"the prompt has {num_tokens} tokens; at most {max_tokens} are accepted", parameter)
+        self.num_tokens = num_tokens
+        self.max_tokens = max_tokens
+
+
+class TemplateError(TokenizerError):
+    """The chat template did not render."""
+
+
+class NoTemplate(TemplateError):
+    """The model folder has no chat template."""
+
+
+class TemplateRejected(TemplateError):
+    """The template refuses the conversation, or fails on it."""
+
+
+class TemplateArgumentUnknown(TemplateError):
+    """A template argument that the template does not read.
+
+    Attributes:
+        argument: its name.
+    """
+
+    def __init__(self, message: str, argument: str) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+class TemplateLimit(TemplateError):
+    """Rendering took too long, wrote too much or needed too much memory."""
+
+
+class RenderBusy(TokenizerError):
+    """Too many conversations wait to be rendered."""
+
+
+class EncodeBusy(TokenizerError):
+    """Too much text waits to be encoded."""

@@ -1,0 +1,253 @@
+"""TokenizerService over gRPC: protobuf in and out, the room's own types between.
+
+Knows the contract and who does the work; does none itself.
+"""
+# ruff: noqa: N802 - methods are named by the contract
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+import grpc
+from serin.generation.v1 import tokens_pb2
+from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
+from serin_mesh.errors import MeshError, Reason
+
+from serin_tokenizer_svc.chat import Chat
+from serin_tokenizer_svc.encode_queue import EncodeQueue
+from serin_tokenizer_svc.errors import (
+    EncodeBusy,
+    InputRefused,
+    NoTemplate,
+    PromptTooLong,
+    RenderBusy,
+    TemplateArgumentUnknown,
+    TemplateLimit,
+    TemplateRejected,
+    TokenizerError,
+)
+from serin_tokenizer_svc.outbox import News, Outbox
+from serin_tokenizer_svc.sequences import Opening, Sequences
+from serin_tokenizer_svc.vocabulary import Vocabulary
+from serin_tokenizer_svc.wire import read_conversation
+
+MAX_TEXTS = 2048
+MAX_RUNS = 4096
+REASONS: dict[type[TokenizerError], Reason] = {
+    NoTemplate: Reason.TEMPLATE_REJECTED,
+    TemplateRejected: Reason.TEMPLATE_REJECTED,
+    TemplateLimit: Reason.TEMPLATE_LIMIT,
+    RenderBusy: Reason.QUEUE_FULL,
+    EncodeBusy: Reason.QUEUE_FULL,
+}
+"""Reasons of the room's errors that carry nothing but a sentence."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What this tokenizer is, for whoever asks."""
+
+    model: str
+    version: str
+    vocabulary_digest: str
+    tokenizer_digest: str
+    has_chat_template: bool
+
+
+class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
+    """One tokenizer version as a service."""
+
+    def __init__(self, identity: Identity, vocabulary: Vocabulary, chat: Chat, queue: EncodeQueue) -> None:
+        self._identity = identity
+        self._vocabulary = vocabulary
+        self._chat = chat
+        self._queue = queue
+        self._streams: set[Sequences] = set()
+        self._draining = False
+
+    def drain(self) -> None:
+        """Refuse new sequences and end each detokenizing stream once its open sequences are closed."""
+        self._draining = True
+        for sequences in self._streams:
+            sequences.drain()
+
+    async def Render(
+        self,
+        request: tokenizer_pb2.RenderRequest,
+        context: grpc.aio.ServicerContext[tokenizer_pb2.RenderRequest, tokenizer_pb2.RenderResponse],
+    ) -> tokenizer_pb2.RenderResponse:
+        """Render a conversation and encode it."""
+        with _translated():
+            ids = await self._chat.encode(await self._chat.render(read_conversation(request)))
+            _refuse_long(ids, request.max_token_count, "messages")
+        segment = tokens_pb2.Segment(tokens=tokens_pb2.TokenRun(token_ids=ids))
+        return tokenizer_pb2.RenderResponse(
+            segments=[segment], token_count=len(ids), vocabulary_digest=self._identity.vocabulary_digest
+        )
+
+    async def Encode(
+        self,
+        request: tokenizer_pb2.EncodeRequest,
+        context: grpc.aio.ServicerContext[tokenizer_pb2.EncodeRequest, tokenizer_pb2.EncodeResponse],
+    ) -> tokenizer_pb2.EncodeResponse:
+        """Encode plain texts."""
+        with _translated():
+            if not 1 <= len(request.texts) <= MAX_TEXTS:
+                raise InputRefused(f"texts: {len(request.texts)} of them: accepted: 1 to {MAX_TEXTS}", "texts")
+            runs = await self._queue.encode(list(request.texts), not request.omit_special_tokens)
+            for ids in runs:
+                _refuse_long(ids, request.max_token_count, "texts")
+        return tokenizer_pb2.EncodeResponse(
+            runs=[tokens_pb2.TokenRun(token_ids=ids) for ids in runs],
+            vocabulary_digest=self._identity.vocabulary_digest,
+        )
+
+    async def Decode(
+        self,
+        request: tokenizer_pb2.DecodeRequest,
+        context: grpc.aio.ServicerContext[tokenizer_pb2.DecodeRequest, tokenizer_pb2.DecodeResponse],
+    ) -> tokenizer_pb2.DecodeResponse:
+        """Decode whole id sequences."""
+        self._refuse_other_vocabulary(request.vocabulary_digest)
+        with _translated():
+            if not 1 <= len(request.runs) <= MAX_RUNS:
+                raise InputRefused(f"runs: {len(request.runs)} of them: accepted: 1 to {MAX_RUNS}", "runs")
+        keep = request.keep_special_tokens
+        decoded = await asyncio.to_thread(
+            lambda: [self._vocabulary.decode(run.token_ids, keep) for run in request.runs]
+        )
+        return tokenizer_pb2.DecodeResponse(texts=[text for text, _ in decoded], raw=[raw for _, raw in decoded])
+
+    async def Detokenize(
+        self,
+        request_iterator: AsyncIterator[tokenizer_pb2.DetokenizeRequest],
+        context: grpc.aio.ServicerContext[tokenizer_pb2.DetokenizeRequest, tokenizer_pb2.DetokenizeResponse],
+    ) -> AsyncIterator[tokenizer_pb2.DetokenizeResponse]:
+        """Turn growing id sequences into text; news of a sequence melt together while the caller is slow."""
+        outbox = Outbox()
+        sequences = Sequences(self._vocabulary, self._identity.vocabulary_digest, outbox)
+        self._streams.add(sequences)
+        if self._draining:
+            sequences.drain()
+        reader = asyncio.create_task(_feed(request_iterator, sequences, outbox))
+        try:
+            while (taken := await outbox.take()) is not None:
+                serial, news = taken
+                sequences.acknowledge(serial, news.watermark)
+                yield _response(news)
+            if reader.done():
+                reader.result()  # raises what ended it
+        finally:
+            self._streams.discard(sequences)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def PrepareGrammar(
+        self,
+        request: tokenizer_pb2.PrepareGrammarRequest,
+        context: grpc.aio.ServicerContext[tokenizer_pb2.PrepareGrammarRequest, tokenizer_pb2.PrepareGrammarResponse],
+    ) -> tokenizer_pb2.PrepareGrammarResponse:
+        """Refuse: grammars are not checked yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, "structured output is not supported by this version of tokenizer-svc")
+
+    async def DescribeTokenizer(
+        self,
+        request: tokenizer_pb2.DescribeTokenizerRequest,
+        context: grpc.aio.ServicerContext[
+            tokenizer_pb2.DescribeTokenizerRequest, tokenizer_pb2.DescribeTokenizerResponse
+        ],
+    ) -> tokenizer_pb2.DescribeTokenizerResponse:
+        """Say what this tokenizer is."""
+        return tokenizer_pb2.DescribeTokenizerResponse(
+            model=self._identity.model,
+            version=self._identity.version,
+            vocabulary_digest=self._identity.vocabulary_digest,
+            tokenizer_digest=self._identity.tokenizer_digest,
+            vocabulary_size=self._vocabulary.size,
+            end_token_ids=self._vocabulary.end_token_ids,
+            has_chat_template=self._identity.has_chat_template,
+        )
+
+    def _refuse_other_vocabulary(self, digest: str) -> None:
+        mine = self._identity.vocabulary_digest
+        if digest != mine:
+            raise MeshError(
+                Reason.VOCABULARY_MISMATCH,
+                f"the ids are of vocabulary {digest or '(none)'}; this tokenizer's is {mine}",
+                vocabulary=mine,
+            )
+
+
+async def _feed(frames: AsyncIterator[tokenizer_pb2.DetokenizeRequest], sequences: Sequences, outbox: Outbox) -> None:
+    try:
+        async for frame in frames:
+            match frame.WhichOneof("frame"):
+                case "append":
+                    await sequences.append(frame.sequence_id, frame.append.token_ids)
+                case "open":
+                    await sequences.open(frame.sequence_id, _opening(frame.open))
+                case "close":
+                    await sequences.close(frame.sequence_id)
+                case _:
+                    raise MeshError(Reason.PARAMETER_INVALID, "frame: none of open, append, close", parameter="frame")
+    finally:
+        outbox.end()
+
+
+def _opening(frame: tokenizer_pb2.OpenSequence) -> Opening:
+    return Opening(
+        vocabulary_digest=frame.vocabulary_digest,
+        prior_ids=list(frame.prior_token_ids),
+        delivered_bytes=frame.delivered_byte_count,
+        stop_strings=tuple(frame.stop_strings),
+        include_stop=frame.include_stop_string,
+        keep_special=frame.keep_special_tokens,
+        min_tokens=frame.min_token_count,
+    )
+
+
+def _response(news: News) -> tokenizer_pb2.DetokenizeResponse:
+    response = tokenizer_pb2.DetokenizeResponse(
+        sequence_id=news.sequence_id,
+        text=news.text,
+        watermark=news.watermark,
+        delivered_byte_count=news.delivered_bytes,
+        closed=news.closed,
+        credit=news.credit,
+    )
+    if news.stop is not None:
+        response.stop.stop_string = news.stop.stop_string
+        response.stop.token_count = news.stop.num_tokens
+    if news.failure is not None:
+        response.failure.reason, response.failure.message = news.failure
+    return response
+
+
+def _refuse_long(ids: list[int], max_tokens: int, parameter: str) -> None:
+    if max_tokens and len(ids) > max_tokens:
+        raise PromptTooLong(len(ids), max_tokens, parameter)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """The room's errors as the mesh's."""
+    try:
+        yield
+    except PromptTooLong as error:
+        counts = {"token_count": str(error.num_tokens), "max_token_count": str(error.max_tokens)}
+        raise MeshError(Reason.PROMPT_TOO_LONG, str(error), parameter=error.parameter, **counts) from error
+    except InputRefused as error:
+        raise MeshError(Reason.PARAMETER_INVALID, str(error), parameter=error.parameter) from error
+    except TemplateArgumentUnknown as error:
+        raise MeshError(Reason.TEMPLATE_ARGUMENT_UNKNOWN, str(error), parameter=error.argument) from error
+    except TokenizerError as error:
+        raise MeshError(REASONS[type(error)], str(error)) from error
+
+
+Register = Callable[[grpc.aio.Server], None]
+
+
+def register(service: TokenizerService) -> Register:
+    """What adds the service to a server."""
+    return lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, server)

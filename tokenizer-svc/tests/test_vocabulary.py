@@ -1,0 +1,88 @@
+"""Encoding and decoding equal transformers on the same model folder."""
+
+import json
+
+import folders
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from serin_tokenizer_svc.errors import FolderRefused
+from serin_tokenizer_svc.folder import read_folder
+from serin_tokenizer_svc.vocabulary import Vocabulary
+
+KINDS = sorted(folders.KINDS)
+TEXTS = st.one_of(
+    st.text(max_size=40),
+    st.lists(
+        st.sampled_from([*folders.CORPUS[:5], *folders.SPECIAL, *folders.PLAIN_ADDED, "</s>", " ", "\n"]), max_size=4
+    ).map("".join),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=TEXTS)
+def test_encode_equals_transformers(kind, text, vocabularies, oracles):
+    """Ids are those of transformers, with and without the special ids it adds."""
+    for add in (True, False):
+        (ids,) = vocabularies[kind].encode([text], add)
+        assert ids == oracles[kind].encode(text, add_special_tokens=add)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_decode_equals_transformers(kind, data, vocabularies, oracles):
+    """Text is that of transformers for any ids, wherever the bytes are UTF-8."""
+    vocabulary = vocabularies[kind]
+    ids = data.draw(st.lists(st.integers(0, vocabulary.size + 2), max_size=30))
+    for keep in (True, False):
+        text, raw = vocabulary.decode(ids, keep)
+        expected = oracles[kind].decode(ids, skip_special_tokens=not keep)
+        if kind == "byte_fallback" and "\ufffd" in expected:
+            # There transformers throws a whole run of byte tokens away for one bad byte; we only the bad byte.
+            assert raw.decode("utf-8", "replace") == text
+        else:
+            assert text == expected
+
+
+def test_end_ids_come_from_the_generation_configuration(tmp_path):
+    """The model's generation configuration decides; without one the end token does."""
+    plain = folders.make("byte_level", tmp_path / "a")
+    vocabulary = Vocabulary(read_folder(plain))
+    assert vocabulary.end_token_ids == (vocabulary.added_tokens["<|im_end|>"][0],)
+    (plain / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9]}))
+    assert Vocabulary(read_folder(plain)).end_token_ids == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("tokenizer.json", None, "tokenizer.json: not found"),
+        ("tokenizer.json", "{", "tokenizer.json: not a readable tokenizer"),
+        ("tokenizer.json", '{"version": "1.0"}', "tokenizer.json: not a readable tokenizer"),
+        ("tokenizer_config.json", "[1]", "tokenizer_config.json: not a JSON object"),
+        ("tokenizer_config.json", '{"chat_template": [3]}', "tokenizer_config.json: chat_template"),
+        ("tokenizer_config.json", '{"eos_token": 3}', "tokenizer_config.json: eos_token: 3"),
+        ("generation_config.json", '{"eos_token_id": "x"}', "generation_config.json: eos_token_id: 'x'"),
+    ],
+)
+def test_damaged_folders_are_refused_by_file(tmp_path, file, content, said):
+    """A missing or damaged file is named in one sentence."""
+    folder = folders.make("byte_level", tmp_path)
+    (folder / file).unlink(missing_ok=True)
+    if content is not None:
+        (folder / file).write_text(content)
+    with pytest.raises(FolderRefused) as refused:
+        Vocabulary(read_folder(folder))
+    assert said in str(refused.value)
+
+
+def test_the_digest_covers_every_file_that_decides_ids(tmp_path):
+    """Changing the template, the tokenizer or its configuration changes the digest; changing a README does not."""
+    folder = folders.make("byte_level", tmp_path)
+    before = read_folder(folder).digest
+    (folder / "README.md").write_text("hello")
+    assert read_folder(folder).digest == before
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    assert read_folder(folder).digest != before
