@@ -1,0 +1,94 @@
+"""The corpus: endless training dialogues and a fixed list of held-out questions, both from a seed.
+
+Test entities are split off by hash before a question is worded (each kind's module says what that means for it), so
+no seed can carry a held-out question into training. Knows nothing about tokens or models.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from serin_worker.demo.arithmetic import Arithmetic
+from serin_worker.demo.counting import Counting
+from serin_worker.demo.facts import Facts
+from serin_worker.demo.greetings import Greetings
+from serin_worker.demo.item import Item, Kind
+from serin_worker.demo.records import Records
+from serin_worker.demo.tools import Tools
+from serin_worker.demo.transforms import Transforms
+
+MEASURED: tuple[Kind, ...] = (Facts(), Arithmetic(), Transforms(), Records(), Counting(), Tools())
+"""Kinds of question with held-out entities, in the order tables show them."""
+
+WEIGHTS = (3, 5, 3, 2, 2, 2)
+"""How often training asks each kind; the hard rules most."""
+
+GREETINGS = Greetings()
+SYSTEM_PROMPTS = (
+    "You are a helpful assistant.",
+    "Answer briefly.",
+    "You are Serin, a small and friendly model.",
+    "Be brief and exact.",
+)
+HELD_OUT_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """Questions and answers of one conversation, in order, with its system prompt and functions if it has any."""
+
+    system: str
+    items: Sequence[Item]
+
+
+def training_dialogues(seed: int) -> Iterator[Dialogue]:
+    """Endless conversations without any held-out entity; a conversation has one to four questions."""
+    random = Random(seed)
+    while True:
+        system = random.choice(SYSTEM_PROMPTS) if random.random() < 0.3 else ""
+        items = [_training_item(random) for _ in range(random.choice((1, 1, 1, 2, 4)))]
+        yield Dialogue(system, items)
+
+
+def held_out_items(num_items: int, seed: int = HELD_OUT_SEED) -> list[Item]:
+    """Different held-out questions, the same number of every measured kind, in the kinds' order.
+
+    The list is fixed by its two arguments; it is rounded down to a multiple of the number of kinds, at least one each.
+    """
+    return [item for kind in MEASURED for item in _held_out(kind, max(1, num_items // len(MEASURED)), Random(seed))]
+
+
+def corpus_digest(num_dialogues: int = 200) -> str:
+    """Hex digest that changes whenever the corpus does: of the first dialogues and the held-out questions."""
+    state = hashlib.blake2b(digest_size=16)
+    dialogues = training_dialogues(0)
+    for _ in range(num_dialogues):
+        dialogue = next(dialogues)
+        state.update(json.dumps([dialogue.system, [_plain(item) for item in dialogue.items]]).encode())
+    for item in held_out_items(num_dialogues):
+        state.update(json.dumps(_plain(item)).encode())
+    return state.hexdigest()
+
+
+def _training_item(random: Random) -> Item:
+    if random.random() < 0.02:
+        return GREETINGS.draw(random)
+    kind = random.choices(MEASURED, WEIGHTS)[0]
+    while (item := kind.draw(random)).held_out:
+        pass
+    return item
+
+
+def _held_out(kind: Kind, num_items: int, random: Random) -> list[Item]:
+    seen: dict[str, Item] = {}
+    while len(seen) < num_items:
+        item = kind.draw(random)
+        if item.held_out:
+            seen.setdefault(json.dumps(_plain(item)), item)
+    return list(seen.values())
+
+
+def _plain(item: Item) -> list[object]:
+    return [item.kind, list(item.messages), item.answer, list(item.tools)]

@@ -1,0 +1,54 @@
+"""A finished model as a folder: weights, tokenizer, configuration, and a card that says what was made and how.
+
+Knows nothing about training or evaluation beyond the figures it is handed.
+"""
+
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import transformers
+from serin_mesh.identity import vocabulary_digest
+from transformers import Qwen3ForCausalLM
+
+from serin_worker.demo.accuracy import Accuracy
+from serin_worker.demo.corpus import corpus_digest
+from serin_worker.demo.tokenizer import build_tokenizer
+from serin_worker.demo.training import Recipe
+
+MANIFEST = "manifest.json"
+
+
+def write_folder(
+    folder: Path, model: Qwen3ForCausalLM, *, version: str, recipe: Recipe, loss: float, accuracy: Accuracy
+) -> dict[str, object]:
+    """Write everything a server needs, and ``manifest.json``; return what the manifest says.
+
+    The folder is made if it is not there; files of the same names are replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    manifest: dict[str, object] = {
+        "family": "small",
+        "version": version,
+        "num_parameters": model.num_parameters(),
+        "vocabulary_digest": vocabulary_digest(folder),
+        "corpus_digest": corpus_digest(),
+        "recipe": asdict(recipe),
+        "final_loss": round(loss, 4),
+        "num_questions": sum(accuracy.num_asked.values()),
+        "accuracy": round(accuracy.overall, 4),
+        "accuracy_by_kind": {kind: round(share, 4) for kind, share in accuracy.by_kind.items()},
+        "made_with": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "threads": torch.get_num_threads(),
+            "machine": platform.machine(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+        },
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    return manifest

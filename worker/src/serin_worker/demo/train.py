@@ -1,0 +1,104 @@
+"""Train a demo model: ``python -m serin_worker.demo.train --out DIR --version v1|v2 [--steps N] [--seed S] [--smoke]``.
+
+The same arguments, torch and number of threads give the same weights on the same kind of processor.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from serin_worker.demo.accuracy import Accuracy, measure
+from serin_worker.demo.answering import answers
+from serin_worker.demo.corpus import held_out_items
+from serin_worker.demo.folder import write_folder
+from serin_worker.demo.table import accuracy_table
+from serin_worker.demo.tokenizer import build_tokenizer
+from serin_worker.demo.training import Recipe, Training
+
+RECIPES = {"v1": Recipe(num_steps=900), "v2": Recipe(num_steps=2400)}
+"""v1 is v2's recipe stopped early: a real model that is really worse."""
+
+SMOKE_STEPS = 12
+NUM_QUESTIONS = 600
+NUM_SMOKE_QUESTIONS = 12
+REPORT_EVERY = 25
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, measure and write the folder; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    recipe = _recipe(options)
+    training = Training(recipe)
+    loss = _train(training)
+    num_questions = NUM_SMOKE_QUESTIONS if options.smoke else NUM_QUESTIONS
+    accuracy = _accuracy(training, num_questions)
+    write_folder(options.out, training.model, version=options.version, recipe=recipe, loss=loss, accuracy=accuracy)
+    _say(accuracy_table({options.version: accuracy}))
+    _say(f"wrote {options.out}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serin_worker.demo.train", description="Train a demo model.")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
+    parser.add_argument("--version", choices=tuple(RECIPES), required=True, help="whose recipe to follow")
+    parser.add_argument("--steps", type=_positive, help="take this many steps instead of the recipe's")
+    parser.add_argument("--seed", type=int, help="seed of weights and dialogues (default: the recipe's)")
+    parser.add_argument("--threads", type=_positive, default=2, help="processor threads (default 2)")
+    parser.add_argument("--smoke", action="store_true", help="only try the whole path: a few small steps")
+    return parser
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    recipe = RECIPES[options.version]
+    if options.smoke:
+        recipe = replace(recipe, num_steps=SMOKE_STEPS, num_rows=4)
+    if options.steps is not None:
+        recipe = replace(recipe, num_steps=options.steps)
+    if options.seed is not None:
+        recipe = replace(recipe, seed=options.seed)
+    return recipe
+
+
+def _train(training: Training) -> float:
+    """Take all steps, say now and then how it goes; returns the mean loss since the last time it was said."""
+    started = time.monotonic()
+    num_steps = training.recipe.num_steps
+    recent: list[float] = []
+    mean = 0.0
+    for progress in training.run():
+        recent.append(progress.loss)
+        if progress.step % REPORT_EVERY == 0 or progress.step == num_steps:
+            mean = sum(recent) / len(recent)
+            recent.clear()
+            passed_s = time.monotonic() - started
+            left_s = passed_s / progress.step * (num_steps - progress.step)
+            _say(f"step {progress.step}/{num_steps}  loss {mean:.4f}  {passed_s:.0f} s passed, {left_s:.0f} s to go")
+    return mean
+
+
+def _accuracy(training: Training, num_questions: int) -> Accuracy:
+    items = held_out_items(num_questions)
+    return measure(items, answers(training.model, build_tokenizer(), items))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return number
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

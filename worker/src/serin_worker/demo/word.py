@@ -1,0 +1,46 @@
+"""Words and names: a list of real ones, and made-up ones so that rules must be learned rather than lists.
+
+Knows nothing about questions.
+"""
+
+from random import Random
+
+CONSONANTS = "bcdfghjklmnprstvwz"
+VOWELS = "aeiou"
+
+_REAL_WORDS = """
+    apple bird boat book bread bridge brown candle castle chair cloud coat corn crane dance desk door dream drum
+    earth engine fence field finch fire fish flower forest friend garden glass gold grain grape green hammer hand
+    heart hill honey horse house island jacket juice kettle king kitten ladder lamp leaf lemon letter light lion
+    maple market milk mirror model moon morning mountain mouse music needle night north ocean onion orange paint
+    paper pencil piano planet plate pocket pond queen rabbit rain river road robin rocket roof rope salt sand
+    school sheep ship silver smoke snow song spoon spring star stone storm street summer sun table tiger tower
+    train tree valley violin voice wagon water wheel wind window winter wolf wood world yellow zebra
+"""
+
+_REAL_NAMES = """
+    Ada Alan Alice Amir Anna Ben Bruno Carla Chen Clara Daniel David Diana Elena Emma Eric Fatima Felix Grace Hana
+    Hugo Ida Ivan Jack Jane Jonas Julia Karl Kofi Lara Leo Lina Luis Maria Mark Mia Milan Nadia Nina Noah Nora Olga
+    Omar Oscar Paul Petra Priya Rosa Ruth Sam Sara Sofia Tara Theo Tom Uma Vera Viktor Yuki Zoe
+"""
+
+WORDS = tuple(_REAL_WORDS.split())
+NAMES = tuple(_REAL_NAMES.split())
+
+
+def word(random: Random) -> str:
+    """A lower-case word of 3 to 8 letters: real in one of three draws, made up otherwise."""
+    return random.choice(WORDS) if random.random() < 0.33 else _made_up(random)
+
+
+def name(random: Random) -> str:
+    """A capitalised name: real in half of the draws, made up otherwise."""
+    return random.choice(NAMES) if random.random() < 0.5 else _made_up(random).capitalize()
+
+
+def _made_up(random: Random) -> str:
+    num_syllables = random.choice((1, 2, 2, 3))
+    letters = [random.choice(CONSONANTS) + random.choice(VOWELS) for _ in range(num_syllables)]
+    if len(letters) == 1 or random.random() < 0.5:
+        letters.append(random.choice(CONSONANTS))
+    return "".join(letters)
