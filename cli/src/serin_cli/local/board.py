@@ -64,6 +64,11 @@ class Board:
         """One process, if it is on the board."""
         return self._rows.get(name)
 
+    def phase(self, name: str) -> Phase | None:
+        """Where a process is in its life; None: it is not on the board."""
+        row = self._rows.get(name)
+        return None if row is None else row.phase
+
     def update(self, name: str, **changes: object) -> None:
         """Change what is known about a process, or put it on the board."""
         before = self._rows.get(name)

@@ -120,11 +120,7 @@ class LocalMesh:
         return self._wish.state_redis is not None or (self._state.data / STATE_STORE / "appendonlydir").exists()
 
     async def _ready(self, name: str) -> None:
-        def is_ready() -> bool:
-            row = self._board.row(name)
-            return self._fleet.can_come_up() and row is not None and row.phase is Phase.READY
-
-        await self._board.until(is_ready)
+        await self._board.until(lambda: self._fleet.can_come_up() and self._board.phase(name) is Phase.READY)
 
     def _follow(self, loop: Coroutine[None, None, None]) -> None:
         self._followers.append(asyncio.create_task(loop))

@@ -99,8 +99,7 @@ class Reconciler:
         await self._board.until(lambda: self._news.is_set() or self._in(names, Phase.READY, Phase.CRASHED))
 
     def _in(self, names: Iterable[str], *phases: Phase) -> bool:
-        rows = [self._board.row(name) for name in names]
-        return all(row is not None and row.phase in phases for row in rows)
+        return all(self._board.phase(name) in phases for name in names)
 
     def _plan(self, config: MeshConfig) -> dict[str, ProcessSpec]:
         return plan(config, self.site, self._folders.folder)

@@ -1,0 +1,67 @@
+"""The command line: every refusal is one line with the key, the value and what is accepted, exit code 2."""
+
+import pytest
+from serin_cli.__main__ import COMMANDS, main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["upp"], "serin: 'upp': accepted: up, env, "),
+        (["up", "--port", "abc"], "serin up: --port: 'abc': accepted: an integer from 0 to 65535"),
+        (["up", "--port", "65536"], "serin up: --port: '65536': accepted: an integer from 0 to 65535"),
+        (["up", "--workers=0"], "serin up: --workers: '0': accepted: an integer from 1 to 256"),
+        (
+            ["up", "--state-redis", "localhost"],
+            "serin up: --state-redis: 'localhost': accepted: redis://, rediss:// or unix://",
+        ),
+        (["up", "--prot", "1"], "serin up: --prot: unknown flag (did you mean --port?); accepted: "),
+        (["up", "-f", "x.yaml", "--model", "m"], "serin up: --model: 'm': accepted: only without -f"),
+        (["env", "extra"], "serin env: 'extra': accepted: no further argument"),
+        (
+            ["key", "create", "--role", "boss"],
+            "serin key create: --role: 'boss': accepted: app, viewer, operator, admin",
+        ),
+        (["chat", "--temperature", "nan"], "serin chat: --temperature: 'nan': accepted: a number from 0 to 2"),
+    ],
+)
+def test_a_bad_flag_is_one_line(arguments, line, capsys):
+    """Nothing on standard output, one line on standard error, exit code 2."""
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_takes_a_state_directory(command, capsys):
+    """`--help` works for each command, and the overview lists it."""
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: serin {command}" in text
+    if command not in ("key", "config", "certs"):  # there each action takes it
+        assert "--state DIR" in text
+    assert main([]) == 0
+    assert f"  {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["env"], ["status"], ["down"], ["chat", "hello"], ["logs"], ["key", "list"]])
+def test_without_a_mesh_a_command_says_how_to_start_one(arguments, tmp_path, capsys):
+    """Commands that need a mesh name the directory and `serin up`, with exit code 1."""
+    assert main([*arguments, "--state", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(tmp_path) in err
+    assert "serin up" in err
+    assert err.count("\n") == 1
+
+
+def test_version_names_every_part(capsys):
+    """`serin version` and `serin --version` print a line for each distribution."""
+    assert main(["--version"]) == 0
+    out = capsys.readouterr().out
+    for part in ("serin-cli", "serin-gateway", "serin-worker", "torch", "grpcio"):
+        assert f"\n{part} " in "\n" + out

@@ -1,0 +1,43 @@
+"""Model folders: what is refused before a process is started."""
+
+import pytest
+from serin_cli.errors import StartRefused
+from serin_cli.local.model_folder import ModelFolders, check_memory
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder that looks like a model."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"x" * 1000)
+    return tmp_path
+
+
+def test_a_folder_is_found(folder):
+    """A folder with a configuration and safetensors is taken."""
+    assert ModelFolders().fetch(str(folder)) == folder
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("config.json", "holds no config.json"), ("model.safetensors", "only pytorch_model.bin, which is a pickle")],
+)
+def test_an_unfit_folder_is_refused(folder, missing, said):
+    """What is missing is said, and pickles are named."""
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    (folder / missing).unlink()
+    with pytest.raises(StartRefused, match=said):
+        ModelFolders().fetch(str(folder))
+
+
+def test_a_wrong_path_is_refused():
+    """What is neither a folder nor a hub id is refused with what is accepted."""
+    with pytest.raises(StartRefused, match=r"'./no/such': no such folder; accepted: a model folder, or a hub id"):
+        ModelFolders().fetch("./no/such")
+
+
+def test_too_many_workers_are_refused(folder):
+    """Workers whose processes cannot fit are refused with both figures; one fits."""
+    check_memory([folder])
+    with pytest.raises(StartRefused, match=r"not enough memory: 100000 worker\(s\) need at least .* GiB"):
+        check_memory([folder] * 100_000)

@@ -1,0 +1,63 @@
+"""The state directory: private, held by one mesh at a time, with sockets that fit into an address."""
+
+import os
+import stat
+
+import pytest
+from serin_cli.errors import NoMesh, StartRefused, UsageProblem
+from serin_cli.record import MeshRecord, read_record
+from serin_cli.state_dir import SOCKET_PATH_LIMIT, StateDir
+
+
+def test_secrets_are_private_and_stay(state):
+    """Only the owner can enter the directory or read the secret, and preparing again keeps the secret."""
+    secret = state.mesh_secret.read_text()
+    assert len(secret) >= 32
+    assert stat.S_IMODE(state.root.stat().st_mode) == 0o700
+    assert stat.S_IMODE(state.mesh_secret.stat().st_mode) == 0o600
+    state.prepare()
+    assert state.mesh_secret.read_text() == secret
+
+
+def test_a_second_mesh_is_refused(state):
+    """The second lock on a directory is refused at once, naming the owner and what to do."""
+    lock = state.lock()
+    try:
+        with pytest.raises(StartRefused, match=rf"already runs on .* \(process {os.getpid()}\).*serin down.*--state"):
+            state.lock()
+    finally:
+        os.close(lock)
+    os.close(state.lock())
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    """A state path that is a file is refused with the path and what is accepted."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageProblem, match=r"--state: .*file.*: accepted: a directory"):
+        StateDir(tmp_path / "file").prepare()
+
+
+def test_long_paths_get_a_short_socket(tmp_path):
+    """A socket's path fits into an address also when the directory's own would not, and is removed again."""
+    state = StateDir(tmp_path / ("x" * 120))
+    state.prepare()
+    path = state.socket("state-redis")
+    assert len(os.fsencode(path)) <= SOCKET_PATH_LIMIT
+    assert path == StateDir(state.root).socket("state-redis")
+    path.touch()
+    state.remove_sockets("state-redis", "cache-redis")
+    assert not path.parent.exists()
+
+
+def test_a_record_is_only_read_while_the_mesh_lives(state):
+    """What a killed mesh wrote down is not taken for a running one."""
+    record = MeshRecord(1, "ready", "http://127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "unix:///x")
+    record.write(state)
+    with pytest.raises(NoMesh, match=r"serin up"):
+        read_record(state)
+    lock = state.lock()
+    try:
+        assert read_record(state) == record
+        assert record.openai_base_url == "http://127.0.0.1:1/v1"
+    finally:
+        os.close(lock)
