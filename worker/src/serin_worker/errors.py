@@ -9,7 +9,8 @@
     │   ├── PromptTooLong       both numbers
     │   └── QueueFull           try again later
     ├── RequestFailed           one started request; the others go on
-    │   └── NotFinite           the model produced NaN or infinity for it
+    │   ├── NotFinite           the model produced NaN or infinity for it
+    │   └── ReaderTooSlow       its reader left too many tokens unread
     ├── OutOfBlocks             the KV cache has no block left (handled by preemption)
     └── EngineStopped           the step loop ended; every request with it
 
@@ -78,6 +79,13 @@ class NotFinite(RequestFailed):
 
     def __init__(self) -> None:
         super().__init__("the model produced logits that are not finite for this request")
+
+
+class ReaderTooSlow(RequestFailed):
+    """Whoever reads a request's tokens stopped reading."""
+
+    def __init__(self, num_unread_tokens: int) -> None:
+        super().__init__(f"{num_unread_tokens} tokens were left unread, which is more than are kept")
 
 
 class OutOfBlocks(WorkerError):
