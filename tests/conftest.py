@@ -22,7 +22,7 @@ DEMO_MODEL = ROOT / "deploy" / "models" / "small" / "v2"
 
 
 def declaration(tiny: Path, *, tokenizers: int = 1, workers: int = 1) -> str:
-    """A `serin.yaml` of two models: the demo model, and one with random weights that never stops by itself."""
+    """A `serin.yaml`: the demo model, a model with random weights that never stops by itself, and one nobody serves."""
     return f"""\
 models:
   small:
@@ -39,6 +39,10 @@ models:
     kv_blocks: 2048
     tokenizers: {tokenizers}
     workers: {workers}
+  nobody:
+    path: {tiny}
+    tokenizers: 0
+    workers: 0
 """
 
 

@@ -121,10 +121,10 @@ async def test_models_are_listed_with_their_context(front_door: grpc.aio.Channel
     """`ListModels` names models, aliases, context and readiness, ordered by name."""
     stub = inference_pb2_grpc.InferenceServiceStub(front_door)
     models = (await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=DEADLINE_S, metadata=metadata)).models
-    assert [model.name for model in models] == ["small", TINY]
-    assert list(models[0].aliases) == ["demo"]
-    assert models[1].context_length == 4096
-    assert all(model.ready for model in models)
+    assert [model.name for model in models] == ["nobody", "small", TINY]
+    assert [model.ready for model in models] == [False, True, True]
+    assert list(models[1].aliases) == ["demo"]
+    assert models[2].context_length == 4096
 
 
 async def test_embeddings_are_not_there_yet(front_door: grpc.aio.Channel, metadata):

@@ -1,0 +1,70 @@
+"""A mesh of its own for each file of faults: what is harmed here, nobody else uses."""
+
+import random
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from harness.asking import TINY
+from harness.running_mesh import RunningMesh
+from harness.valkey import FORGETS, KEEPS, Valkey
+from openai import AsyncOpenAI
+
+
+def tiny_only(tiny: Path, *, tokenizers: int = 1, kv_blocks: int = 2048) -> str:
+    """A `serin.yaml` that serves the model with random weights alone."""
+    return f"""\
+models:
+  {TINY}:
+    path: {tiny}
+    precision: float32
+    numerics: invariant
+    context_length: 4096
+    kv_blocks: {kv_blocks}
+    tokenizers: {tokenizers}
+"""
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Valkey]]:
+    """The state and the cache store of `mesh`, which a test may kill and stop."""
+    folder = tmp_path_factory.mktemp("stores")
+    both = {"state": Valkey(folder / "state", KEEPS), "cache": Valkey(folder / "cache", FORGETS)}
+    for store in both.values():
+        store.start()
+    yield both
+    for store in both.values():
+        store.stop()
+
+
+@pytest.fixture(scope="module")
+def mesh(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, stores: dict[str, Valkey]
+) -> Iterator[RunningMesh]:
+    """A mesh that may be harmed: two tokenizers, one worker with few blocks, stores of the test's own."""
+    flags = ("--state-redis", stores["state"].url, "--cache-redis", stores["cache"].url)
+    running = RunningMesh(
+        tmp_path_factory.mktemp("faults") / "state", tiny_only(tiny_model, tokenizers=2, kv_blocks=320), flags
+    )
+    running.start()
+    yield running
+    for store in stores.values():
+        store.go_on()
+    running.stop()
+
+
+@pytest.fixture
+async def client(mesh: RunningMesh) -> AsyncIterator[AsyncOpenAI]:
+    """The official SDK, without its retries: every failure is seen."""
+    async with AsyncOpenAI(base_url=f"{mesh.rest}/v1", api_key=mesh.key, max_retries=0, timeout=60) as openai:
+        yield openai
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Seeded randomness; the seed is printed, and SERIN_SEED in the environment replays it."""
+    import os
+
+    seed = int(os.environ.get("SERIN_SEED") or random.randrange(2**32))
+    print(f"SERIN_SEED={seed} replays {request.node.name}")
+    return random.Random(seed)
