@@ -30,7 +30,6 @@ class MediaSpan:
     length: int
 
 
-
 def digest_bytes(*parts: bytes) -> bytes:
     """BLAKE2b-128 over length-prefixed parts, so that no two different lists of parts can collide by concatenation."""
     state = hashlib.blake2b(digest_size=DIGEST_BYTES)
@@ -66,9 +65,7 @@ def vocabulary_digest(folder: Path) -> str:
     return digest_json({"vocab": vocabulary, "added": sorted(added), "decoder": tokenizer.get("decoder")})
 
 
-def kv_digest(
-    *, weights: str, precision: str, layout: str, engine_epoch: str, adapter: str = ""
-) -> str:
+def kv_digest(*, weights: str, precision: str, layout: str, engine_epoch: str, adapter: str = "") -> str:
     """Hex digest of everything that decides the numbers in a KV cache.
 
     Args:

@@ -1,0 +1,85 @@
+"""Builds the layers around the handlers of a server, once for each method.
+
+Knows what a handler is, and nothing about what any layer does.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, TypeAlias
+
+import grpc
+
+from serin_mesh.interceptors.rpc import Rpc
+
+Handle = Callable[[Rpc], Awaitable[Any]]
+"""Serves a whole call: returns the response, or has written all responses of a stream."""
+
+Layer = Callable[[Handle], Handle]
+"""Wraps one way to serve a call into another."""
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class Onion(grpc.aio.ServerInterceptor):
+    """Wraps every method of a server into the same layers, outermost first."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = tuple(layers)
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """The wrapped handler of a method; None for methods that nobody serves."""
+        method = handler_call_details.method
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        handle = _innermost(handler)
+        for layer in reversed(self._layers):
+            handle = layer(handle)
+
+        async def serve(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
+            return await handle(Rpc.arrived(method, request, context))
+
+        make = _MAKERS[bool(handler.request_streaming), bool(handler.response_streaming)]
+        return make(serve, handler.request_deserializer, handler.response_serializer)
+
+
+def _innermost(handler: Handler) -> Handle:
+    function: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    if not handler.response_streaming:
+
+        async def answer(rpc: Rpc) -> Any:
+            return await function(rpc.request, rpc.context)
+
+        return answer
+
+    async def stream(rpc: Rpc) -> None:
+        responses = function(rpc.request, rpc.context)
+        if inspect.isawaitable(responses):
+            await responses  # it writes by itself
+            return
+        write = rpc.context.write
+        async with aclosing(responses):
+            async for response in responses:
+                await write(response)
+
+    return stream
+
+
+_MAKERS: dict[tuple[bool, bool], Callable[..., Handler]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
