@@ -36,19 +36,19 @@ def start_detached(arguments: Sequence[str], state: StateDir) -> int:
 
 
 def _pass_on(child: "subprocess.Popen[bytes]", log: Path, state: StateDir) -> int:
-    with log.open(encoding="utf-8", errors="replace") as lines:
+    held = ""  # the newest line: if the command ends, it says why, and belongs where refusals go
+    with log.open(encoding="utf-8", errors="replace") as output:
         while True:
             code, ready = child.poll(), _is_ready(state, child.pid)  # before reading: what was said by then is complete
-            said = lines.read()
+            *lines, held = (held + output.read()).rstrip("\n").split("\n")
+            for line in lines:
+                print(line, flush=True)
             if code is not None:
-                # The last line says why, and belongs where refusals go.
-                *before, last = said.splitlines() or [f"serin up ended with exit code {code}; see {log}"]
-                print(*before, sep="\n", end="\n" if before else "")
-                print(last, file=sys.stderr)
+                print(held or f"serin up ended with exit code {code}; see {log}", file=sys.stderr)
                 return code or 1
-            print(said, end="", flush=True)
+            held += "\n" if held else ""
             if ready:
-                print(f"detached as process {child.pid}; `serin status`, `serin logs -f`, `serin down`")
+                print(f"{held}detached as process {child.pid}; `serin status`, `serin logs -f`, `serin down`")
                 return 0
             time.sleep(POLL_S)
 

@@ -4,7 +4,7 @@ Also follows the declared configuration. Knows nothing about processes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import TypeVar
 
 import grpc
@@ -96,7 +96,7 @@ def put_on_board(snapshot: registry_pb2.WatchInstancesResponse, board: Board) ->
         )
 
 
-async def _forever(call: Callable[[], grpc.aio.UnaryStreamCall[object, M]]) -> AsyncIterator[M]:
+async def _forever(call: Callable[[], AsyncIterable[M]]) -> AsyncIterator[M]:
     while True:
         try:
             async for message in call():
