@@ -28,7 +28,14 @@ TINY_WINDOW = 13
 
 def write_tiny_model(folder: Path, kind: TinyKind = "llama", seed: int = 0, end_id: int | None = None) -> Path:
     """Write a seeded random model of 100,000 parameters to a folder, in float32; returns the folder."""
-    from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, PreTrainedConfig, Qwen3Config
+    from transformers import (
+        AutoModelForCausalLM,
+        Gemma2Config,
+        LlamaConfig,
+        MistralConfig,
+        PreTrainedConfig,
+        Qwen3Config,
+    )
 
     shape = {
         "vocab_size": TINY_VOCABULARY,

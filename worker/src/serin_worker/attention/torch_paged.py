@@ -76,6 +76,7 @@ class _Tiling:
         tiles_of = torch.where(num_new > 0, last_tile - first_tile + 1, 0)
         tile_start = torch.cumsum(tiles_of, 0) - tiles_of
         self.tile_sequence = torch.repeat_interleave(sequences, tiles_of).to(device)
+        self.tile_context = contexts.to(device)[self.tile_sequence]
         self.num_tiles = len(self.tile_sequence)
         tile_index = torch.arange(self.num_tiles).to(device)
         on_device = (tile_start.to(device), first_tile.to(device))
@@ -92,6 +93,7 @@ def _attend_tiles(queries: torch.Tensor, cache: LayerCache, tables: torch.Tensor
     group = num_rows // _TILE
     position = (tiling.tile_position[:, None] + torch.arange(_TILE, device=device)).repeat(1, group)
     position = position.repeat_interleave(spec.num_kv_heads, 0)[:, :, None]
+    contexts = tiling.tile_context.repeat_interleave(spec.num_kv_heads)[:, None]
     maxima = torch.full((num_batched, num_rows, 1), -torch.inf, device=device)
     sums = torch.zeros((num_batched, num_rows, 1), device=device)
     outputs = torch.zeros((num_batched, num_rows, spec.value_dim), device=device)
@@ -107,8 +109,9 @@ def _attend_tiles(queries: torch.Tensor, cache: LayerCache, tables: torch.Tensor
         if spec.window:
             seen &= at > position - spec.window
         scores = torch.where(seen, scores, -torch.inf)
-        # What is not seen by anyone in the tile may be left over from another sequence: even NaN must count as zero.
-        values = torch.where(seen.any(1)[:, :, None], values, 0.0)
+        # What is not seen in the tile may be left over from another sequence: even NaN must count as zero.
+        is_read = seen.any(1) & (at < contexts)
+        values = torch.where(is_read[:, :, None], values, 0.0)
         highest = torch.maximum(maxima, scores.amax(-1, keepdim=True))
         floor = torch.where(highest == -torch.inf, 0.0, highest)
         weights = torch.exp(scores - floor)

@@ -44,21 +44,26 @@ def _thresholds(x: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> to
     num_candidates = min(x.shape[1], _NUM_CANDIDATES)
     values = torch.topk(x, num_candidates).values
     total = _whole_total(x)
-    threshold = _threshold(values, total, top_k, top_p)
+    is_limited = top_k < x.shape[1]
+    threshold = _threshold(values, total, top_k, top_p, is_limited)
     if num_candidates < x.shape[1]:
         mass = (values - total).double().exp().sum(-1, keepdim=True)
-        is_short = ~((top_k <= num_candidates) | ((top_p < 1) & (mass >= top_p + 1e-6))).squeeze(1)
+        is_enough = (top_k <= num_candidates) | (~is_limited & (top_p < 1) & (mass >= top_p + 1e-6))
+        is_short = ~is_enough.squeeze(1)
         if is_short.any():
             ordered = torch.sort(x[is_short], dim=-1, descending=True).values
-            threshold[is_short] = _threshold(ordered, total[is_short], top_k[is_short], top_p[is_short])
+            columns = (column[is_short] for column in (total, top_k, top_p, is_limited))
+            threshold[is_short] = _threshold(ordered, *columns)
     return threshold
 
 
-def _threshold(values: torch.Tensor, total: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """From each row's logits in descending order; with top_k, probabilities are shares of those k tokens."""
+def _threshold(
+    values: torch.Tensor, total: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, is_limited: torch.Tensor
+) -> torch.Tensor:
+    """From each row's logits in descending order; where top_k limits, probabilities are shares of those k tokens."""
     rank = torch.arange(values.shape[1], device=values.device)
     best = values.masked_fill(rank >= top_k, -torch.inf)
-    total = torch.where(top_k < values.shape[1], best[:, :1] - torch.log_softmax(best, -1)[:, :1], total)
+    total = torch.where(is_limited, best[:, :1] - torch.log_softmax(best, -1)[:, :1], total)
     probability = (best - total).double().exp()
     stays = ((torch.cumsum(probability, -1) - probability < top_p) & (best > -torch.inf)) | (rank == 0)
     return best.masked_fill(~stays, torch.inf).amin(-1, keepdim=True)
