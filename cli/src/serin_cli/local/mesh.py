@@ -18,13 +18,15 @@ from serin_cli.local.default_key import ensure_default_key
 from serin_cli.local.fleet import Fleet
 from serin_cli.local.follow import follow_config, follow_instances, follow_store
 from serin_cli.local.plan import CONTROL, Site, control_spec
-from serin_cli.local.ports import free_port
+from serin_cli.local.ports import free_port, is_listening
 from serin_cli.local.reconcile import Reconciler
 from serin_cli.local.registry import ControlPlane
 from serin_cli.local.store_policy import check_cache_store, check_state_store
 from serin_cli.local.valkey import CACHE_STORE, STATE_STORE, store_spec, store_url
 from serin_cli.local.wish import Wish
 from serin_cli.state_dir import StateDir, write_private
+
+LISTENER_POLL_S = 0.02
 
 
 class LocalMesh:
@@ -102,6 +104,9 @@ class LocalMesh:
     async def _start_control(self) -> ControlPlane:
         write_private(self._state.config, self._wish.config)
         self._fleet.start(control_spec(self.site))
+        # Dialling before somebody listens would cost a second: so long a channel waits after a refused connection.
+        while self._fleet.can_come_up() and not await is_listening(self.site.control_port):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(LISTENER_POLL_S)
         self._control = control = ControlPlane(self.site.control)
         self._follow(follow_instances(control, CONTROL, self._board, lambda text: self._say(f"alarm: {text}")))
         await self._ready(CONTROL)

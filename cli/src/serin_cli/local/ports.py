@@ -3,6 +3,8 @@
 Knows nothing about who wants them.
 """
 
+import asyncio
+import contextlib
 import errno
 import random
 import socket
@@ -60,6 +62,18 @@ def claim(flag: str, port: int, host: str = "127.0.0.1") -> int:
     except PermissionError as error:
         raise UsageProblem.setting(flag, port, "a port this user may listen on (1024 and above), or 0: any") from error
     raise StartRefused(f"{flag}: port {port} is in use{_owner(port)}; choose another, or {flag} 0 for any free one")
+
+
+async def is_listening(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether somebody accepts connections on a port."""
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
 
 
 def _is_free(host: str, port: int) -> bool:
