@@ -31,7 +31,7 @@ class StateDir:
         self.record = self.root / "mesh.json"
         self.mesh_secret = self.root / "mesh.secret"
         self.default_key = self.root / "default.key"
-        self.config = self.root / "serin.yaml"
+        self.config = self.root / "initial.yaml"  # what the control plane starts from if it remembers nothing
         self._lock = self.root / "lock"
 
     def prepare(self) -> None:

@@ -28,7 +28,7 @@ class Display:
 
     def __init__(self, board: Board, console: Console | None = None) -> None:
         self._board = board
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        self._console = console or _PatientConsole(highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._shown: dict[str, str] = {}
         board.listen(self._changed)
@@ -62,6 +62,13 @@ class Display:
         for row in self._board.rows:
             table.add_row(row.name, Text(row.describe(), style=_STYLES[row.phase]), Text(_aside(row), style="dim"))
         return table
+
+
+class _PatientConsole(Console):
+    """A console that falls silent when nobody reads any more; a mesh does not end with `| head`."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 def plain_line(row: Row) -> str:

@@ -79,7 +79,11 @@ class Process:
     async def _keep_running(self) -> None:
         num_failures = 0
         while not self._stopping.is_set():
-            code = await self._run_once()
+            try:
+                code = await self._run_once()
+            except OSError as error:  # no process could be made
+                self._journal.write(f"cannot be started: {error}\n".encode())
+                code = 1
             if self._stopping.is_set():
                 return
             steady = time.time() - self._ready_at() > STEADY_S
