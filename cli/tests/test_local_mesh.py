@@ -1,0 +1,177 @@
+"""`serin up` and the commands around it, with every real process and the demo model."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from serin_cli.chat_client import AskError, ChatClient
+from serin_cli.record import MeshRecord, read_record
+from serin_cli.state_dir import StateDir, await_condition
+
+QUESTION = "What is the capital of France?"
+START_S, CHANGE_S = 120, 60
+PROCESSES = ["state-redis", "cache-redis", "control", "cache", "gateway", "tokenizer.small.v2.0", "worker.small.v2.0"]
+
+
+def serin(state: StateDir, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command on a state directory."""
+    command = [sys.executable, "-m", "serin_cli", *arguments, "--state", str(state.root)]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=START_S)
+
+
+def up(state: StateDir) -> None:
+    """Start a mesh and wait until it is ready."""
+    done = serin(state, "up", "--port", "0", "--grpc-port", "0", "--detach")
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def ask(record: MeshRecord, key: str, question: str = QUESTION) -> str:
+    """One answer of the demo model."""
+    with ChatClient(record.openai_base_url, key) as client:
+        return "".join(client.stream("small", [{"role": "user", "content": question}], temperature=0, max_tokens=64))
+
+
+def rows(state: StateDir) -> dict[str, dict[str, object]]:
+    """The processes as last recorded."""
+    return {row["name"]: row for row in read_record(state).processes}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateDir]:
+    """A state directory with a mesh on it."""
+    state = StateDir(tmp_path_factory.mktemp("mesh") / "state")
+    up(state)
+    yield state
+    done = serin(state, "down")
+    assert done.returncode == 0, done.stderr
+
+
+def test_everything_is_ready_and_answers(running):
+    """Every process is ready, and the demo model knows the capital of France."""
+    done = serin(running, "status", "--json")
+    status = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert {row["name"]: row["phase"] for row in status["processes"]} == dict.fromkeys(PROCESSES, "ready")
+    assert all(row["memory_bytes"] > 0 for row in status["processes"])
+    assert "Paris" in ask(read_record(running), running.read_default_key())
+    assert "worker.small.v2.0" in serin(running, "status").stdout
+
+
+def test_chat_asks_once(running):
+    """`serin chat question` prints the answer alone."""
+    done = serin(running, "chat", QUESTION, "--temperature", "0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Paris" in done.stdout
+
+
+def test_a_second_mesh_here_is_refused(running):
+    """The directory is taken, and a port that is taken is refused in another directory; one line each."""
+    done = serin(running, "up", "--port", "0", "--grpc-port", "0")
+    assert done.returncode == 1
+    assert re.fullmatch(r"another mesh already runs on .*; stop it with `serin down`.*\n", done.stderr)
+    port = read_record(running).rest.rpartition(":")[2]
+    done = serin(StateDir(running.root / "other"), "up", "--port", port, "--grpc-port", "0")
+    assert done.returncode == 1
+    assert re.fullmatch(rf"--port: port {port} is in use by .*; choose another, or --port 0 .*\n", done.stderr)
+
+
+def test_keys_are_made_listed_and_revoked(running):
+    """A new key works until it is revoked; it is shown once and never listed."""
+    key = serin(running, "key", "create", "--role", "app", "--name", "laptop").stdout.strip()
+    assert key.startswith("sk-serin-")
+    assert "Paris" in ask(read_record(running), key)
+    listed = serin(running, "key", "list").stdout
+    assert key not in listed
+    (key_id,) = re.findall(r"(key_\w+)\s+app\s+laptop", listed)
+    assert serin(running, "key", "revoke", key_id).returncode == 0
+    with pytest.raises(AskError, match=r"refused .401."):
+        ask(read_record(running), key)
+    assert serin(running, "key", "revoke", "key_none").returncode == 2
+
+
+def test_a_killed_worker_comes_back(running):
+    """A worker that is killed is started again, and the mesh answers again."""
+    pid = rows(running)["worker.small.v2.0"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+
+    def is_back() -> bool:
+        row = rows(running)["worker.small.v2.0"]
+        return row["phase"] == "ready" and row["pid"] not in (None, pid)
+
+    assert await_condition(is_back, CHANGE_S)
+    assert rows(running)["worker.small.v2.0"]["num_restarts"] == 1
+    assert "Paris" in ask(read_record(running), running.read_default_key())
+
+
+def test_a_configuration_is_applied_while_it_serves(running, tmp_path):
+    """A second worker comes and goes by `config apply`; a bad file changes nothing."""
+    file = tmp_path / "serin.yaml"
+    text = _declared(workers=2)
+    file.write_text(text.replace("workers: 2", "workers: two"))
+    done = serin(running, "config", "apply", str(file))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{file}:3: models.small.workers: ")
+    file.write_text(text)
+    assert serin(running, "config", "diff", str(file)).returncode == 1
+    done = serin(running, "config", "apply", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "models.small.workers: 1 -> 2" in done.stdout
+    assert serin(running, "config", "diff", str(file)).returncode == 0
+    second = "worker.small.v2.1"
+    first = rows(running)["worker.small.v2.0"]["pid"]
+    assert await_condition(lambda: rows(running).get(second, {}).get("phase") == "ready", CHANGE_S)
+    assert rows(running)["worker.small.v2.0"]["pid"] == first
+    file.write_text(_declared(workers=1))
+    assert serin(running, "config", "apply", str(file)).returncode == 0
+    assert await_condition(lambda: second not in rows(running), CHANGE_S)
+    assert "Paris" in ask(read_record(running), running.read_default_key())
+
+
+def test_logs_are_kept_for_each_process(running):
+    """Every process has a log, and no log holds a question or a key."""
+    ask(read_record(running), running.read_default_key())
+    for name in PROCESSES:
+        assert serin(running, "logs", name).returncode == 0
+    everything = "".join(path.read_text() for path in running.logs.iterdir())
+    assert QUESTION not in everything
+    assert running.read_default_key() not in everything
+
+
+def test_keys_survive_down_and_up(running):
+    """The same key opens the mesh after it was stopped and started."""
+    key = running.read_default_key()
+    assert serin(running, "down").returncode == 0
+    assert not running.is_held()
+    up(running)
+    assert running.read_default_key() == key
+    assert "Paris" in ask(read_record(running), key)
+
+
+def test_a_killed_supervisor_leaves_nothing(tmp_path):
+    """SIGKILL of `serin up` takes every process along; the directory can be used again."""
+    state = StateDir(tmp_path / "state")
+    up(state)
+    record = read_record(state)
+    pids = [row["pid"] for row in record.processes]
+    family = [
+        process for pid in pids for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    ]
+    os.kill(record.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+    assert await_condition(lambda: not state.is_held(), 20)
+
+
+def _declared(workers: int) -> str:
+    folder = Path(__file__).resolve().parents[2] / "deploy" / "models" / "small" / "v2"
+    return (
+        f"models:\n  small:\n    workers: {workers}\n    numerics: invariant\n    precision: float32\n"
+        f"    versions:\n      v2:\n        path: {folder}\n"
+    )
