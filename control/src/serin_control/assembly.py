@@ -1,0 +1,87 @@
+"""The control plane put together: one object with everything that is served and everything that runs.
+
+Used by `__main__` and by whoever wants a control plane inside their own process (tests do).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import grpc
+from serin.control.v1 import config_pb2_grpc, lane_pb2_grpc, registry_pb2_grpc
+
+from serin_control.alarms import Alarms, Observer
+from serin_control.declared import InitialFile
+from serin_control.plane import ControlPlane
+from serin_control.registry import LeaseTerms
+from serin_control.services.config_service import ConfigService
+from serin_control.services.lane_service import LaneService
+from serin_control.services.registry_service import RegistryService
+from serin_control.store import MemoryStore, StateStore
+from serin_control.xds.edge import EdgeSettings
+from serin_control.xds.publisher import Publisher
+from serin_control.xds.server import AdsServer
+
+OPERATORS = ("cli", "operator")
+"""Identities that may change what is declared."""
+
+CALLERS = {
+    "/serin.control.v1.ConfigService/ApplyConfig": OPERATORS,
+    "/serin.control.v1.RegistryService/Announce": ("gateway", "tokenizer", "worker", "cache"),
+}
+"""Who may call what when callers have identities; everything else is open to every service of the mesh."""
+
+
+class Control:
+    """A control plane. Call :meth:`start`, add it to a server with :meth:`register`, keep :meth:`run` running.
+
+    Args:
+        store: what survives; default: memory.
+        initial: the file to begin with.
+        edge: how Envoy should listen.
+        terms: of leases.
+        on_alarm: told of every alarm that is raised or cleared.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        store: StateStore | None = None,
+        *,
+        initial: InitialFile | None = None,
+        edge: EdgeSettings | None = None,
+        terms: LeaseTerms | None = None,
+        on_alarm: Observer = lambda key, sentence, raised: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.alarms = Alarms(on_alarm)
+        self.plane = ControlPlane(
+            store or MemoryStore(), initial=initial, terms=terms, alarms=self.alarms, clock=clock
+        )
+        self.publisher = Publisher(self.plane.topologies, edge or EdgeSettings(), self.alarms, clock)
+        self.ads = AdsServer(self.publisher.snapshots, self.alarms, clock)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add every service to a server."""
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(self.plane), server)
+        lane_pb2_grpc.add_LaneServiceServicer_to_server(LaneService(self.plane.topologies), server)
+        config_pb2_grpc.add_ConfigServiceServicer_to_server(ConfigService(self.plane.declared), server)
+        self.ads.add_to(server)
+
+    async def start(self) -> None:
+        """Load what survived.
+
+        Raises:
+            ConfigInvalid: the initial file is wrong and nothing better is known.
+        """
+        await self.plane.start()
+
+    async def run(self) -> None:
+        """Keep everything going until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.plane.run(), name="plane")
+            tasks.create_task(self.publisher.run(), name="publisher")
+
+    async def save(self) -> None:
+        """Store what is known now; for the end, after :meth:`run`."""
+        await self.plane.save()

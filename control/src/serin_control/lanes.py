@@ -1,0 +1,148 @@
+"""Lanes: compatible sets of versions that really run, and the share of new sessions each gets.
+
+A set is compatible when its tokenizer and its worker hold one vocabulary. Knows nothing about leases, clusters in
+xDS or the wire; everything here is a pure function of the plan, the instances and which lanes carried traffic before.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from serin_mesh.identity import lane_digest
+
+from serin_control.instance import Instance, Service
+from serin_control.plan import ModelPlan, Share
+
+WEIGHT_SUM = 10_000
+"""Weights of a model's lanes sum to this; the least weight of a lane that is still in use is 1."""
+
+MAX_LIVE_LANES = 4
+"""Most lanes of a model that are published: each costs every client routes and connections."""
+
+Versions = tuple[tuple[Service, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One service's version in a lane, with the instances that run it (ready, suspect or draining)."""
+
+    service: Service
+    version: str
+    artifact_digest: str
+    cluster: str
+    instances: tuple[Instance, ...]
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether a new call would be answered."""
+        return any(instance.takes_calls for instance in self.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One compatible set of versions. ``weight`` is its share of new sessions, out of the model's 10,000."""
+
+    id: str
+    versions: Versions
+    weight: int
+    vocabulary: str
+    kv: str
+    context_length: int
+    block_size: int
+    members: tuple[Member, ...]
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether a new request would be answered by every member."""
+        return all(member.takes_calls for member in self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class Formed:
+    """Lanes of one model, heaviest first, and what is wrong with it."""
+
+    lanes: tuple[Lane, ...]
+    alarms: tuple[str, ...] = ()
+
+
+def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[str, Versions]) -> Formed:
+    """Lanes of one model.
+
+    Args:
+        plan: what its traffic should do.
+        instances: everything that runs.
+        carried: lanes (id to versions) that carried traffic before. They keep the least weight as long as something
+            of theirs runs, also when the plan names them no more or at 0: their sessions must end well.
+    """
+    mine = [i for i in instances if i.registration.model == plan.name and i.serves and i.status.digests.artifact]
+    shares = {share.versions: share for share in plan.shares}
+    for versions in carried.values():
+        shares.setdefault(versions, Share(versions, 0))
+    lanes, alarms = [], []
+    for share in shares.values():
+        members = [_member(service, version, mine) for service, version in share.versions]
+        if not all(member.instances for member in members):
+            continue
+        lane = _lane(plan.name, share, members)
+        if lane is None:
+            names = ", ".join(f"{service} {version}" for service, version in share.versions)
+            alarms.append(f"model {plan.name}: {names} hold different vocabularies: they form no lane")
+        elif share.weight or lane.id in carried:
+            lanes.append(lane)
+    if len(lanes) > MAX_LIVE_LANES:
+        lanes.sort(key=lambda lane: (-lane.takes_calls, -lane.weight))
+        alarms.append(f"model {plan.name}: {len(lanes)} lanes run, at most {MAX_LIVE_LANES} are published")
+    weighed = _weigh(lanes[:MAX_LIVE_LANES])
+    planned = {share.versions for share in plan.shares}
+    kept = [lane for lane in weighed if lane.weight or lane.versions in planned or lane.takes_calls]
+    kept.sort(key=lambda lane: (-lane.weight, lane.versions))
+    return Formed(tuple(kept), tuple(alarms))
+
+
+def share_out(weights: Sequence[int], total: int = WEIGHT_SUM) -> list[int]:
+    """Whole numbers in the proportion of ``weights`` that sum to ``total``, each at least 1 (largest remainder).
+
+    All weights 0: equal shares.
+    """
+    if not weights:
+        return []
+    base = list(weights) if any(weights) else [1] * len(weights)
+    free = total - len(base)
+    exact = [free * weight / sum(base) for weight in base]
+    parts = [int(part) for part in exact]
+    by_remainder = sorted(range(len(base)), key=lambda index: (parts[index] - exact[index], index))
+    for index in by_remainder[: free - sum(parts)]:
+        parts[index] += 1
+    return [part + 1 for part in parts]
+
+
+def _weigh(lanes: Sequence[Lane]) -> list[Lane]:
+    """Traffic goes to lanes that can take it; where none can, all keep their shares (the fault may be ours)."""
+    able: Collection[str] = {lane.id for lane in lanes if lane.takes_calls} or {lane.id for lane in lanes}
+    weights = share_out([lane.weight for lane in lanes if lane.id in able])
+    by_id = dict(zip((lane.id for lane in lanes if lane.id in able), weights, strict=True))
+    return [replace(lane, weight=by_id.get(lane.id, 0)) for lane in lanes]
+
+
+def _member(service: Service, version: str, instances: Sequence[Instance]) -> Member:
+    alike = tuple(i for i in instances if i.registration.service is service and i.registration.version == version)
+    artifact = next((i.status.digests.artifact for i in alike if i.status.digests.artifact), "")
+    cluster = alike[0].registration.cluster if alike else ""
+    return Member(service, version, artifact, cluster, alike)
+
+
+def _lane(model: str, share: Share, members: Sequence[Member]) -> Lane | None:
+    """The lane, or None where its members hold different vocabularies."""
+    vocabularies = {instance.status.digests.vocabulary for member in members for instance in member.instances}
+    if len(vocabularies) != 1:
+        return None
+    workers = next(member.instances for member in members if member.service is Service.WORKER)
+    return Lane(
+        id=lane_digest(model, {str(m.service): (m.version, m.artifact_digest) for m in members}),
+        versions=share.versions,
+        weight=share.weight,
+        vocabulary=vocabularies.pop(),
+        kv=workers[0].status.digests.kv,
+        context_length=min(worker.status.capacity.context_length for worker in workers),
+        block_size=workers[0].status.capacity.block_size,
+        members=tuple(members),
+    )

@@ -1,0 +1,71 @@
+"""What somebody wants traffic to do: which sets of versions should share a model's sessions, and how.
+
+The declared configuration makes a plan; a rollout replaces the plan of its model. Knows nothing about what runs.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from serin_control.config import MeshConfig
+from serin_control.instance import LANE_SERVICES, Service
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A set of versions, one for each lane service, and its share of new sessions relative to the others."""
+
+    versions: tuple[tuple[Service, str], ...]
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """One model: its names, its defaults, who shares its traffic."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    default_max_tokens: int = 256
+    shares: tuple[Share, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What gateways carry out; 0: no limit."""
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    concurrent_requests: int = 0
+    max_body_bytes: int = 4_194_304
+    allow_anonymous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficPlan:
+    """All models, by name, and the policy of gateways."""
+
+    models: Mapping[str, ModelPlan] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+
+
+def declared_plan(config: MeshConfig) -> TrafficPlan:
+    """The plan that a configuration declares: each version's services together, by the version's weight."""
+    models = {
+        name: ModelPlan(
+            name,
+            tuple(model.aliases),
+            model.default_max_tokens,
+            tuple(
+                Share(tuple((service, release.version) for service in LANE_SERVICES), release.weight)
+                for release in model.releases()
+            ),
+        )
+        for name, model in config.models.items()
+    }
+    policy = Policy(
+        config.limits.requests_per_minute,
+        config.limits.tokens_per_minute,
+        config.limits.concurrent_requests,
+        config.gateway.max_body_bytes,
+        config.gateway.allow_anonymous,
+    )
+    return TrafficPlan(models, policy)

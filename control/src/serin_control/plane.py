@@ -1,0 +1,197 @@
+"""The control plane's own loop: what is heard and declared becomes the topology, and what must survive is stored.
+
+Ties registry, configuration, lanes and store together; knows nothing about gRPC or xDS.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from serin_control.alarms import Alarms
+from serin_control.declared import Declared, InitialFile
+from serin_control.errors import StoreDown
+from serin_control.instance import Instance, Registration, Status
+from serin_control.latest import Latest
+from serin_control.plan import TrafficPlan, declared_plan
+from serin_control.registry import LeaseTerms, Registry, Ticket
+from serin_control.store import SavedMesh, StateStore
+from serin_control.topology import Carried, Topology, draw
+
+TICK_S = 0.25
+STORE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All instances and all standing alarms."""
+
+    instances: tuple[Instance, ...]
+    alarms: tuple[str, ...]
+
+
+class ControlPlane:
+    """One control plane. Call :meth:`start`, then keep :meth:`run` running.
+
+    Args:
+        store: what survives.
+        initial: the file of `--config-file`.
+        terms: of leases.
+        alarms: where to report what is wrong.
+        clock: seconds, monotonic.
+        wall_clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        *,
+        initial: InitialFile | None = None,
+        terms: LeaseTerms | None = None,
+        alarms: Alarms | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.alarms = alarms or Alarms()
+        self.registry = Registry(clock, terms)
+        self.declared = Declared(store, self.alarms, initial)
+        self.topologies: Latest[Topology] = Latest()
+        self.standing: Latest[Standing] = Latest()
+        self._store = store
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._started_at = clock()
+        self._carried: Carried = {}
+        self._mesh_is_known = False
+        self._restored = False
+        self._written = SavedMesh()
+        self._news = asyncio.Event()
+        self._unsaved = asyncio.Event()
+
+    def announce(self, registration: Registration) -> Ticket:
+        """Take the lease of an instance; see :meth:`Registry.announce`."""
+        try:
+            return self.registry.announce(registration, self._wall_clock())
+        finally:
+            self._news.set()
+
+    def beat(self, ticket: Ticket, status: Status) -> None:
+        """Hear an instance; see :meth:`Registry.beat`."""
+        try:
+            self.registry.beat(ticket, status)
+        finally:
+            self._news.set()
+
+    def lose(self, ticket: Ticket) -> None:
+        """The stream of an instance broke."""
+        self.registry.lose(ticket)
+        self._news.set()
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """An instance is gone for good."""
+        self.registry.withdraw(ticket)
+        self._news.set()
+
+    async def start(self) -> None:
+        """Load what survived. A store that is down is no reason not to serve.
+
+        Raises:
+            ConfigInvalid: the initial file is wrong and nothing better is known.
+        """
+        await self.declared.start()
+        await self._sync()
+        self.redraw()
+
+    async def save(self) -> None:
+        """Store what is known now, if the store answers."""
+        await self._sync()
+
+    async def run(self) -> None:
+        """Follow time, news and the store until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_ticking(), name="ticks")
+            tasks.create_task(self._keep_drawing(), name="drawing")
+            tasks.create_task(self._keep_storing(), name="storing")
+            tasks.create_task(self._follow_configuration(), name="configuration")
+
+    def redraw(self) -> None:
+        """Draw the topology of what is declared and heard, and publish it if it is worth publishing."""
+        declaration = self.declared.current.value
+        plan = declared_plan(declaration.config) if declaration else TrafficPlan()
+        instances = self.registry.instances()
+        drawn = draw(plan, instances, self._carried)
+        self.alarms.replace("mesh/", drawn.alarms)
+        if drawn.carried != self._carried or instances != self._written.instances:
+            self._carried = drawn.carried
+            self._unsaved.set()
+        if self._may_publish(drawn.topology):
+            self.topologies.set(drawn.topology)
+        self.standing.set(Standing(instances, self.alarms.sentences()))
+
+    def _may_publish(self, topology: Topology) -> bool:
+        """After a start with nothing stored, everybody gets one lease's time to announce before anything is said.
+
+        Else a control plane that lost its memory would tell full clients that the mesh is empty.
+        """
+        waited = self._clock() - self._started_at > self.registry.terms.ttl_s
+        return self.topologies.version > 0 or self._restored or topology.complete or waited
+
+    async def _keep_ticking(self) -> None:
+        while True:
+            self.registry.tick()
+            self._news.set()
+            await asyncio.sleep(TICK_S)
+
+    async def _keep_drawing(self) -> None:
+        drawn_at: tuple[int, int, bool, tuple[str, ...]] | None = None
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            waited = self._clock() - self._started_at > self.registry.terms.ttl_s
+            now = (self.registry.revision, self.declared.current.version, waited, self.alarms.sentences())
+            if now != drawn_at:
+                self.redraw()
+                drawn_at = (*now[:3], self.alarms.sentences())
+
+    async def _follow_configuration(self) -> None:
+        async for _ in self.declared.current.watch():
+            self._news.set()
+
+    async def _keep_storing(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(STORE_EVERY_S):
+                    await self._unsaved.wait()
+            except TimeoutError:
+                pass  # time to look whether another control plane changed the configuration
+            await self._sync()
+            await asyncio.sleep(TICK_S)  # changes come in bursts: write them together
+
+    async def _sync(self) -> None:
+        """Bring the store and this process together, as far as the store answers."""
+        try:
+            if not self._mesh_is_known:
+                self._remember(await self._store.read_mesh())
+                self._mesh_is_known = True
+            await self.declared.refresh()
+            self._unsaved.clear()
+            mesh = SavedMesh(self.registry.instances(), self._carried)
+            if mesh != self._written:
+                await self._store.write_mesh(mesh)
+                self._written = mesh
+                self.alarms.clear("state/unreadable")  # they were overwritten
+        except StoreDown as error:
+            self._unsaved.set()
+            self.alarms.raise_("state", f"{error}: what is known serves on, changes are refused until it answers")
+        else:
+            self.alarms.clear("state")
+
+    def _remember(self, mesh: SavedMesh) -> None:
+        self.registry.restore(mesh.instances)
+        self._carried = {**mesh.carried, **self._carried}
+        self._written = mesh
+        self._restored = bool(mesh.instances)
+        if mesh.unreadable:
+            names = ", ".join(mesh.unreadable)
+            self.alarms.raise_("state/unreadable", f"stored records that cannot be read, left out: {names}")
+        self._news.set()

@@ -1,0 +1,195 @@
+"""Which instances exist: leases that are held by heartbeats and end without them.
+
+An instance is heard, then *suspect* (its stream broke, or two heartbeats are missing), then gone. When more than half
+of a cluster is silent together, the fault is more likely between us and them than in them: those are kept, as *lost*,
+until enough of the cluster is heard again. So an empty cluster never replaces a full one.
+
+Knows nothing about the wire, lanes or storage. Time comes from the clock it is given (seconds, monotonic).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from serin_control.admission import check_registration, check_status
+from serin_control.errors import LeaseSuperseded, RegistrationInvalid, VersionMismatch
+from serin_control.instance import Instance, Registration, State, Status
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTerms:
+    """How long silence is borne, in seconds."""
+
+    heartbeat_s: float = 1.0
+    ttl_s: float = 3.0
+    max_kept_s: float = 86_400.0
+
+    @property
+    def suspect_after_s(self) -> float:
+        """Silence after which an instance is suspect although its stream stands."""
+        return 2 * self.heartbeat_s
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Proof of holding an instance's lease. A later announcement under the same name makes it worthless."""
+
+    instance: str
+    number: int
+
+
+@dataclass(slots=True)
+class _Lease:
+    held: Instance
+    heard_at: float
+    ticket: int
+
+
+class Registry:
+    """All leases. ``revision`` grows whenever :meth:`instances` would differ."""
+
+    def __init__(self, clock: Callable[[], float], terms: LeaseTerms | None = None) -> None:
+        self.terms = terms or LeaseTerms()
+        self.revision = 0
+        self._clock = clock
+        self._leases: dict[str, _Lease] = {}
+        self._num_tickets = 0
+
+    def instances(self) -> tuple[Instance, ...]:
+        """Everything that is held, ordered by service, model, version and name."""
+        return tuple(sorted((lease.held for lease in self._leases.values()), key=_order))
+
+    def announce(self, registration: Registration, registered_at: float) -> Ticket:
+        """Take the lease of an instance, or take it over.
+
+        Raises:
+            RegistrationInvalid: incomplete, or its name or endpoint belongs to a living instance of another service.
+        """
+        check_registration(registration)
+        for lease in list(self._leases.values()):
+            self._make_way(lease.held, registration)
+        old = self._leases.get(registration.instance)
+        same = old is not None and old.held.registration == registration
+        status = old.held.status if old is not None and same else Status()
+        since = old.held.registered_at if old is not None and same else registered_at
+        self._num_tickets += 1
+        self._hold(Instance(registration, status, since), self._num_tickets)
+        return Ticket(registration.instance, self._num_tickets)
+
+    def beat(self, ticket: Ticket, status: Status) -> None:
+        """Hear an instance.
+
+        Raises:
+            LeaseSuperseded: the instance announced again elsewhere.
+            RegistrationInvalid: it says it is ready and leaves out what that needs.
+            VersionMismatch: its digests differ from those of its version; its lease ends.
+        """
+        lease = self._leases.get(ticket.instance)
+        if lease is None or lease.ticket != ticket.number:
+            raise LeaseSuperseded(f"{ticket.instance} announced again on another stream; this one is over")
+        if status.state is State.DRAINING and not status.digests.artifact:  # it is still what it was
+            status = replace(status, digests=lease.held.status.digests, capacity=lease.held.status.capacity)
+        try:
+            check_status(lease.held.registration, status)
+            self._check_siblings(lease.held, status)
+        except (RegistrationInvalid, VersionMismatch):
+            self._drop(ticket.instance)
+            raise
+        self._hold(replace(lease.held, status=status, suspect=False, lost=False), ticket.number)
+
+    def lose(self, ticket: Ticket) -> None:
+        """The stream broke: the instance is suspect for one time to live."""
+        lease = self._leases.get(ticket.instance)
+        if lease is not None and lease.ticket == ticket.number:
+            self._hold(replace(lease.held, suspect=True), ticket=0)
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """The instance says it is gone for good."""
+        lease = self._leases.get(ticket.instance)
+        if lease is not None and lease.ticket == ticket.number:
+            self._drop(ticket.instance)
+
+    def restore(self, instances: Iterable[Instance]) -> None:
+        """Give stored instances one time to live to announce themselves again. Those already heard stay as they are."""
+        for instance in instances:
+            if instance.registration.instance not in self._leases:
+                self._hold(replace(instance, suspect=True), ticket=0)
+
+    def tick(self) -> None:
+        """Let time pass: call it at least once a heartbeat."""
+        now = self._clock()
+        for lease in self._leases.values():
+            if now - lease.heard_at > self.terms.suspect_after_s and not lease.held.suspect:
+                self._change(lease, replace(lease.held, suspect=True))
+        for cluster in self._clusters():
+            self._end_leases(cluster, now)
+
+    def _end_leases(self, cluster: list[_Lease], now: float) -> None:
+        ended = [lease for lease in cluster if now - lease.heard_at > self.terms.ttl_s]
+        ready = [lease for lease in cluster if lease.held.status.state is State.READY]
+        num_silent = sum(lease.held.suspect for lease in ready)
+        together = num_silent * 2 > len(ready)
+        for lease in ended:
+            kept = together and lease in ready and now - lease.heard_at <= self.terms.max_kept_s
+            if not kept:
+                self._drop(lease.held.registration.instance)
+            elif not lease.held.lost:
+                self._change(lease, replace(lease.held, lost=True))
+
+    def _make_way(self, held: Instance, newcomer: Registration) -> None:
+        """A process that restarts on its old name or endpoint replaces itself, and nobody of another service."""
+        who = held.registration
+        if who.instance == newcomer.instance and who.service is not newcomer.service and not held.suspect:
+            raise RegistrationInvalid(f"instance name {who.instance!r} is held by a living {who.service}")
+        if who.instance != newcomer.instance and who.endpoint == newcomer.endpoint:
+            if who.service is not newcomer.service and not held.suspect:
+                raise RegistrationInvalid(f"endpoint {who.endpoint} is held by {who.service} {who.instance!r}")
+            self._drop(who.instance)
+
+    def _check_siblings(self, instance: Instance, status: Status) -> None:
+        if status.state is State.STARTING or not status.digests.artifact:
+            return
+        who = instance.registration
+        for lease in list(self._leases.values()):
+            other = lease.held
+            if other.registration.cluster != who.cluster or not other.serves or not other.status.digests.artifact:
+                continue
+            if other.status.digests.same_artifact(status.digests):
+                continue
+            if other.lost:  # dead for longer than a lease: it vetoes nothing, and it may not be mixed with the new
+                self._drop(other.registration.instance)
+                continue
+            raise VersionMismatch(
+                f"{who.cluster} is announced by {who.instance!r} with artifact {status.digests.artifact[:12]!r}, "
+                f"by {other.registration.instance!r} with {other.status.digests.artifact[:12]!r} "
+                "(or another vocabulary or KV digest): give changed files a version of their own"
+            )
+
+    def _clusters(self) -> Iterator[list[_Lease]]:
+        clusters: dict[str, list[_Lease]] = {}
+        for lease in self._leases.values():
+            clusters.setdefault(lease.held.registration.cluster, []).append(lease)
+        yield from clusters.values()
+
+    def _hold(self, instance: Instance, ticket: int) -> None:
+        name = instance.registration.instance
+        lease = self._leases.get(name)
+        if lease is None:
+            self._leases[name] = _Lease(instance, self._clock(), ticket)
+            self.revision += 1
+            return
+        lease.heard_at, lease.ticket = self._clock(), ticket
+        self._change(lease, instance)
+
+    def _change(self, lease: _Lease, instance: Instance) -> None:
+        if lease.held != instance:
+            lease.held = instance
+            self.revision += 1
+
+    def _drop(self, instance: str) -> None:
+        del self._leases[instance]
+        self.revision += 1
+
+
+def _order(instance: Instance) -> tuple[str, str, str, str]:
+    who = instance.registration
+    return (who.service, who.model, who.version, who.instance)

@@ -1,0 +1,177 @@
+"""Protobuf to our own types and back. Knows nothing about calls."""
+
+from collections.abc import Iterable
+
+from google.protobuf import timestamp_pb2
+from serin.control.v1 import config_pb2, lane_pb2, registry_pb2
+
+from serin_control.errors import RegistrationInvalid
+from serin_control.instance import Capacity, Digests, Instance, Registration, Service, State, Status
+from serin_control.lanes import Lane, Member
+from serin_control.plan import Policy
+from serin_control.plane import Standing
+from serin_control.topology import ModelLanes, Topology
+
+_SERVICES = {
+    registry_pb2.SERVICE_KIND_GATEWAY: Service.GATEWAY,
+    registry_pb2.SERVICE_KIND_TOKENIZER: Service.TOKENIZER,
+    registry_pb2.SERVICE_KIND_WORKER: Service.WORKER,
+    registry_pb2.SERVICE_KIND_CACHE: Service.CACHE,
+    registry_pb2.SERVICE_KIND_CONTROL: Service.CONTROL,
+}
+_KINDS = {service: kind for kind, service in _SERVICES.items()}
+_STATES = {
+    registry_pb2.INSTANCE_STATE_STARTING: State.STARTING,
+    registry_pb2.INSTANCE_STATE_READY: State.READY,
+    registry_pb2.INSTANCE_STATE_DRAINING: State.DRAINING,
+    registry_pb2.INSTANCE_STATE_SUSPECT: State.SUSPECT,
+}
+_STATE_NUMBERS = {state: number for number, state in _STATES.items()}
+
+
+def registration_from(message: registry_pb2.Registration) -> Registration:
+    """A registration.
+
+    Raises:
+        RegistrationInvalid: it names no service.
+    """
+    service = _SERVICES.get(message.service)
+    if service is None:
+        raise RegistrationInvalid(f"service: {message.service}: must be one of {', '.join(_KINDS)}")
+    return Registration(
+        message.instance, service, message.model, message.version, message.endpoint, message.http_endpoint
+    )
+
+
+def status_from(message: registry_pb2.Heartbeat) -> Status:
+    """What an instance says about itself.
+
+    Raises:
+        RegistrationInvalid: it names no state.
+    """
+    state = _STATES.get(message.state)
+    if state is None:
+        raise RegistrationInvalid(f"state: {message.state}: must be STARTING, READY or DRAINING")
+    digests, capacity = message.digests, message.capacity
+    return Status(
+        state=state,
+        progress=message.progress,
+        activity=message.activity[:200],
+        digests=Digests(digests.artifact, digests.vocabulary, digests.kv, digests.numerics_class),
+        capacity=Capacity(
+            capacity.sequence_count,
+            capacity.block_count,
+            capacity.block_size,
+            capacity.context_length,
+            max(1, capacity.group_size),
+        ),
+    )
+
+
+def standing_message(standing: Standing) -> registry_pb2.WatchInstancesResponse:
+    """All instances and alarms."""
+    return registry_pb2.WatchInstancesResponse(
+        instances=[instance_message(instance) for instance in standing.instances], alarms=standing.alarms
+    )
+
+
+def instance_message(instance: Instance) -> registry_pb2.Instance:
+    """One instance."""
+    who, said = instance.registration, instance.status
+    beat = registry_pb2.Heartbeat(
+        state=_STATE_NUMBERS[instance.state], progress=said.progress, activity=said.activity,
+        capacity=_capacity(instance),
+    )  # fmt: skip
+    digests = said.digests
+    beat.digests.artifact, beat.digests.vocabulary = digests.artifact, digests.vocabulary
+    beat.digests.kv, beat.digests.numerics_class = digests.kv, digests.numerics_class
+    registered_at = timestamp_pb2.Timestamp()
+    registered_at.FromNanoseconds(int(instance.registered_at * 1e9))
+    return registry_pb2.Instance(
+        registration=registry_pb2.Registration(
+            instance=who.instance,
+            service=_KINDS[who.service],
+            model=who.model,
+            version=who.version,
+            endpoint=who.endpoint,
+            http_endpoint=who.http_endpoint,
+        ),
+        heartbeat=beat,
+        registered_at=registered_at,
+    )
+
+
+def lanes_message(topology: Topology, revision: int) -> lane_pb2.WatchLanesResponse:
+    """All models and their lanes."""
+    return lane_pb2.WatchLanesResponse(
+        revision=revision,
+        models=[_model(model) for model in topology.models],
+        caches=_endpoints(topology.caches),
+        policy=_policy(topology.policy),
+    )
+
+
+def _model(model: ModelLanes) -> lane_pb2.Model:
+    return lane_pb2.Model(
+        name=model.plan.name,
+        aliases=model.plan.aliases,
+        lanes=[_lane(lane) for lane in model.lanes],
+        default_max_token_count=model.plan.default_max_tokens,
+    )
+
+
+def _lane(lane: Lane) -> lane_pb2.Lane:
+    return lane_pb2.Lane(
+        lane=lane.id,
+        weight=lane.weight,
+        vocabulary_digest=lane.vocabulary,
+        kv_digest=lane.kv,
+        context_length=lane.context_length,
+        block_size=lane.block_size,
+        members=[_member(member) for member in lane.members],
+    )
+
+
+def _member(member: Member) -> lane_pb2.LaneMember:
+    return lane_pb2.LaneMember(
+        service=_KINDS[member.service],
+        version=member.version,
+        artifact_digest=member.artifact_digest,
+        cluster=member.cluster,
+        endpoints=_endpoints(member.instances),
+    )
+
+
+def _endpoints(instances: Iterable[Instance]) -> list[lane_pb2.Endpoint]:
+    return [
+        lane_pb2.Endpoint(
+            instance=instance.registration.instance,
+            endpoint=instance.registration.endpoint,
+            state=_STATE_NUMBERS[instance.state],
+            capacity=_capacity(instance),
+        )
+        for instance in instances
+    ]
+
+
+def _capacity(instance: Instance) -> registry_pb2.Capacity:
+    capacity = instance.status.capacity
+    return registry_pb2.Capacity(
+        sequence_count=capacity.num_sequences,
+        block_count=capacity.num_blocks,
+        block_size=capacity.block_size,
+        context_length=capacity.context_length,
+        group_size=capacity.group_size,
+    )
+
+
+def _policy(policy: Policy) -> config_pb2.GatewayPolicy:
+    return config_pb2.GatewayPolicy(
+        default_limits=config_pb2.Limits(
+            requests_per_minute=policy.requests_per_minute,
+            tokens_per_minute=policy.tokens_per_minute,
+            concurrent_request_count=policy.concurrent_requests,
+        ),
+        max_body_byte_count=policy.max_body_bytes,
+        allow_anonymous=policy.allow_anonymous,
+    )

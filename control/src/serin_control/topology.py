@@ -1,0 +1,91 @@
+"""The mesh as callers should see it: models with their lanes, caches, gateways, policy.
+
+Pure: the same plan, instances and memory give the same topology. Knows nothing about xDS or the wire.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from serin_control.instance import Instance, Service
+from serin_control.lanes import Lane, Versions, form_lanes
+from serin_control.plan import ModelPlan, Policy, TrafficPlan
+
+Carried = Mapping[str, Mapping[str, Versions]]
+"""Model to its lanes (id to versions) that carried traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLanes:
+    """One model and its lanes, heaviest first."""
+
+    plan: ModelPlan
+    lanes: tuple[Lane, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All models ordered by name, what serves all of them, and the policy of gateways. Consistent in itself."""
+
+    models: tuple[ModelLanes, ...] = ()
+    caches: tuple[Instance, ...] = ()
+    gateways: tuple[Instance, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every declared model can be asked."""
+        return bool(self.models) and all(model.lanes for model in self.models)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A topology, the lanes to remember, and what is wrong."""
+
+    topology: Topology
+    carried: Carried
+    alarms: Mapping[str, str]
+
+
+def draw(plan: TrafficPlan, instances: Iterable[Instance], carried: Carried) -> Drawn:
+    """Draw the topology of what is planned and runs.
+
+    Lanes that get traffic are remembered; those of which nothing is left are forgotten.
+    """
+    everything = tuple(instances)
+    models: list[ModelLanes] = []
+    remembered: dict[str, dict[str, Versions]] = {}
+    alarms: dict[str, str] = {}
+    for name in sorted(plan.models):
+        formed = form_lanes(plan.models[name], everything, carried.get(name, {}))
+        models.append(ModelLanes(plan.models[name], formed.lanes))
+        used = {lane.id: lane.versions for lane in formed.lanes if lane.weight or lane.id in carried.get(name, {})}
+        if used:
+            remembered[name] = used
+        alarms |= {f"{name}/{index}": sentence for index, sentence in enumerate(formed.alarms)}
+    alarms |= _undeclared(plan, everything) | _lost(everything)
+    topology = Topology(tuple(models), _of(Service.CACHE, everything), _of(Service.GATEWAY, everything), plan.policy)
+    return Drawn(topology, remembered, alarms)
+
+
+def _of(service: Service, instances: Iterable[Instance]) -> tuple[Instance, ...]:
+    return tuple(i for i in instances if i.registration.service is service and i.serves)
+
+
+def _undeclared(plan: TrafficPlan, instances: Iterable[Instance]) -> dict[str, str]:
+    models = {i.registration.model for i in instances if i.registration.model} - set(plan.models)
+    return {
+        f"undeclared/{model}": f"model {model} runs but is not declared in serin.yaml: it gets no traffic"
+        for model in models
+    }
+
+
+def _lost(instances: Iterable[Instance]) -> dict[str, str]:
+    by_cluster: dict[str, list[str]] = {}
+    for instance in instances:
+        if instance.lost:
+            by_cluster.setdefault(instance.registration.cluster, []).append(instance.registration.instance)
+    return {
+        f"lost/{cluster}": f"{cluster}: {', '.join(names)} fell silent together: kept as the last known until it is heard "
+        "again or another instance takes over"
+        for cluster, names in by_cluster.items()
+    }

@@ -1,0 +1,159 @@
+"""Messages for clusters and their endpoints. Pure functions; knows nothing about routes, versions or clients."""
+
+from datetime import timedelta
+
+from betterproto2 import Message
+from envoy_data_plane.envoy.config.cluster import v3 as cluster
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.config.endpoint import v3 as endpoint
+from envoy_data_plane.envoy.extensions.load_balancing_policies.client_side_weighted_round_robin import v3 as weighted
+from envoy_data_plane.envoy.extensions.load_balancing_policies.least_request import v3 as least
+from envoy_data_plane.envoy.extensions.load_balancing_policies.round_robin import v3 as round_robin
+from envoy_data_plane.envoy.extensions.load_balancing_policies.wrr_locality import v3 as locality
+from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream
+from envoy_data_plane.envoy.type import v3 as units
+from envoy_data_plane.google.protobuf import Any
+
+from serin_control.instance import Service
+from serin_control.xds.certificates import to_service
+from serin_control.xds.routing import Cluster, Endpoint
+
+ADS = core.ConfigSource(ads=core.AggregatedConfigSource(), resource_api_version=core.ApiVersion.V3)
+
+CONNECT_TIMEOUT = timedelta(seconds=1)
+MAX_REQUESTS = 65_536
+"""Calls in flight to one cluster from one client: a fuse against runaway callers, far above what queues admit."""
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def make_cluster(spec: Cluster, edge_certificates: str = "") -> cluster.Cluster:
+    """A cluster whose endpoints come by EDS.
+
+    Args:
+        spec: what it holds.
+        edge_certificates: folder on Envoy's machine with its certificate in the mesh; makes its gRPC connections
+            mutual TLS. Empty for `xds:///` clients, which bring credentials of their own.
+    """
+    return cluster.Cluster(
+        name=spec.name,
+        type=cluster.ClusterDiscoveryType.EDS,
+        eds_cluster_config=cluster.ClusterEdsClusterConfig(eds_config=ADS, service_name=spec.name),
+        lb_policy=cluster.ClusterLbPolicy.ROUND_ROBIN,
+        load_balancing_policy=_balancing(spec.service),
+        connect_timeout=CONNECT_TIMEOUT,
+        common_lb_config=_balancing_basics(),
+        circuit_breakers=_fuse(),
+        outlier_detection=_outliers(),
+        typed_extension_protocol_options={_HTTP_OPTIONS: Any.pack(_protocol(spec.http1))},
+        transport_socket=to_service(spec.service, edge_certificates) if edge_certificates and not spec.http1 else None,
+    )
+
+
+def make_assignment(spec: Cluster) -> endpoint.ClusterLoadAssignment:
+    """The endpoints of a cluster, all in one locality."""
+    return endpoint.ClusterLoadAssignment(
+        cluster_name=spec.name,
+        endpoints=[
+            endpoint.LocalityLbEndpoints(
+                locality=core.Locality(region="serin", zone="mesh"),
+                load_balancing_weight=1,
+                lb_endpoints=[_lb_endpoint(at) for at in spec.endpoints],
+            )
+        ],
+    )
+
+
+def _lb_endpoint(at: Endpoint) -> endpoint.LbEndpoint:
+    address = core.Address(socket_address=core.SocketAddress(address=at.host, port_value=at.port))
+    health = core.HealthStatus.DRAINING if at.draining else core.HealthStatus.HEALTHY
+    return endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=address), health_status=health)
+
+
+def _balancing(service: Service) -> cluster.LoadBalancingPolicy:
+    """Envoy takes the first policy, grpcio the first it knows, which is the second (a NACK without the wrapper).
+
+    Workers tell their load out of band (ORCA): grpcio weighs them by it.
+    """
+    inner = _by_load() if service is Service.WORKER else _policy("round_robin", round_robin.RoundRobin())
+    return cluster.LoadBalancingPolicy(
+        policies=[
+            _policy("least_request", least.LeastRequest()),
+            _policy(
+                "wrr_locality",
+                locality.WrrLocality(endpoint_picking_policy=cluster.LoadBalancingPolicy(policies=[inner])),
+            ),
+        ]
+    )
+
+
+def _by_load() -> cluster.LoadBalancingPolicyPolicy:
+    return _policy(
+        "client_side_weighted_round_robin",
+        weighted.ClientSideWeightedRoundRobin(
+            enable_oob_load_report=True,
+            oob_reporting_period=timedelta(seconds=1),
+            blackout_period=timedelta(seconds=2),
+            weight_update_period=timedelta(seconds=1),
+            weight_expiration_period=timedelta(seconds=10),
+        ),
+    )
+
+
+def _policy(name: str, message: Message) -> cluster.LoadBalancingPolicyPolicy:
+    config = core.TypedExtensionConfig(name=f"envoy.load_balancing_policies.{name}", typed_config=Any.pack(message))
+    return cluster.LoadBalancingPolicyPolicy(typed_extension_config=config)
+
+
+def _balancing_basics() -> cluster.ClusterCommonLbConfig:
+    """Calls pinned to a draining endpoint reach it, and no share of failures makes Envoy ignore who is draining."""
+    return cluster.ClusterCommonLbConfig(
+        healthy_panic_threshold=units.Percent(value=0),
+        override_host_status=core.HealthStatusSet(
+            statuses=[core.HealthStatus.UNKNOWN, core.HealthStatus.HEALTHY, core.HealthStatus.DRAINING]
+        ),
+    )
+
+
+def _fuse() -> cluster.CircuitBreakers:
+    threshold = cluster.CircuitBreakersThresholds(
+        max_connections=MAX_REQUESTS,
+        max_pending_requests=MAX_REQUESTS,
+        max_requests=MAX_REQUESTS,
+        max_retries=64,
+    )
+    return cluster.CircuitBreakers(thresholds=[threshold])
+
+
+def _outliers() -> cluster.OutlierDetection:
+    """An endpoint that fails nearly everything is left out for a moment, also when it is the only one of its version.
+
+    grpcio counts every status but OK as a failure, a caller's own cancel and bad arguments included: so the bar is
+    high, it takes 20 calls in an interval, at most half of a cluster is left out, and only for seconds.
+    """
+    return cluster.OutlierDetection(
+        interval=timedelta(seconds=2),
+        base_ejection_time=timedelta(seconds=2),
+        max_ejection_time=timedelta(seconds=10),
+        max_ejection_percent=50,
+        always_eject_one_host=True,
+        consecutive_5xx=20,
+        enforcing_consecutive_5xx=100,
+        consecutive_gateway_failure=5,
+        enforcing_consecutive_gateway_failure=100,
+        enforcing_success_rate=0,
+        success_rate_minimum_hosts=1,
+        failure_percentage_threshold=95,
+        enforcing_failure_percentage=100,
+        failure_percentage_minimum_hosts=1,
+        failure_percentage_request_volume=20,
+    )
+
+
+def _protocol(http1: bool) -> upstream.HttpProtocolOptions:
+    explicit = upstream.HttpProtocolOptionsExplicitHttpConfig
+    if http1:
+        return upstream.HttpProtocolOptions(explicit_http_config=explicit(http_protocol_options=core.Http1ProtocolOptions()))
+    keepalive = core.KeepaliveSettings(interval=timedelta(seconds=30), timeout=timedelta(seconds=10))
+    http2 = core.Http2ProtocolOptions(connection_keepalive=keepalive)
+    return upstream.HttpProtocolOptions(explicit_http_config=explicit(http2_protocol_options=http2))

@@ -1,0 +1,185 @@
+"""What is routed where, in our own words: targets, clusters, endpoints, and whether they fit together.
+
+Pure: a topology in, a routing out. Knows nothing about xDS messages, versions or clients.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from serin_control.admission import split_endpoint
+from serin_control.instance import LANE_SERVICES, Instance, Service, State
+from serin_control.lanes import Lane, share_out
+from serin_control.topology import ModelLanes, Topology
+
+Split = tuple[tuple[str, int], ...]
+"""Clusters and their weights, each above 0."""
+
+GATEWAY = "gateway"
+GATEWAY_REST = "gateway-rest"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """One address of a cluster. A draining one gets no new calls, and keeps those that are pinned to it."""
+
+    host: str
+    port: int
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Instances that are alike. ``http1``: it speaks HTTP/1.1 (REST), else HTTP/2 (gRPC)."""
+
+    name: str
+    service: Service
+    endpoints: tuple[Endpoint, ...]
+    http1: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One name that callers use, ``worker.small`` or ``cache``, and where its calls go.
+
+    Attributes:
+        name: the target.
+        service: what answers it.
+        pinned: (lane, cluster): calls that name a lane go to its cluster; calls that name another are refused.
+        by_vocabulary: (vocabulary, split): calls that carry ids and name no lane.
+        split: everything else. Empty: nothing answers, calls are refused.
+    """
+
+    name: str
+    service: Service
+    pinned: tuple[tuple[str, str], ...] = ()
+    by_vocabulary: tuple[tuple[str, Split], ...] = ()
+    split: Split = ()
+
+    @property
+    def clusters(self) -> frozenset[str]:
+        """Every cluster it names."""
+        weighted = [*self.split, *(pair for _, split in self.by_vocabulary for pair in split)]
+        return frozenset([cluster for cluster, _ in weighted] + [cluster for _, cluster in self.pinned])
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """All targets and clusters. The targets ``gateway`` and ``gateway-rest`` are the edge's."""
+
+    targets: Mapping[str, Target]
+    clusters: Mapping[str, Cluster]
+
+
+def route(topology: Topology) -> Routing:
+    """The routing of a topology."""
+    targets: dict[str, Target] = {}
+    clusters: dict[str, Cluster] = {}
+    for model in topology.models:
+        for service in LANE_SERVICES:
+            target = _model_target(service, model)
+            targets[target.name] = target
+        for member in (member for lane in model.lanes for member in lane.members):
+            clusters[member.cluster] = Cluster(member.cluster, member.service, _endpoints(member.instances))
+    for service, name, instances in (
+        (Service.CACHE, str(Service.CACHE), topology.caches),
+        (Service.GATEWAY, GATEWAY, topology.gateways),
+    ):
+        alike = dict(_by_cluster(instances))
+        targets[name] = Target(name, service, split=_by_size(alike))
+        clusters |= {cluster: Cluster(cluster, service, _endpoints(group)) for cluster, group in alike.items()}
+    rest = [_at_http(instance) for instance in topology.gateways if instance.registration.http_endpoint]
+    alike = {cluster.replace(GATEWAY, GATEWAY_REST, 1): group for cluster, group in _by_cluster(rest)}
+    targets[GATEWAY_REST] = Target(GATEWAY_REST, Service.GATEWAY, split=_by_size(alike))
+    for cluster, group in alike.items():
+        clusters[cluster] = Cluster(cluster, Service.GATEWAY, _endpoints(group), http1=True)
+    return Routing(targets, clusters)
+
+
+def carry_over(old: Routing | None, new: Routing) -> Routing:
+    """``new``, where a target that answers nothing any more keeps what it had: empty never replaces full."""
+    if old is None:
+        return new
+    targets, clusters = dict(new.targets), dict(new.clusters)
+    for name, target in new.targets.items():
+        before = old.targets.get(name)
+        if not target.split and before is not None and before.split:
+            targets[name] = before
+            clusters |= {cluster: old.clusters[cluster] for cluster in before.clusters if cluster not in clusters}
+    return Routing(targets, clusters)
+
+
+def linger(routing: Routing, leaving: Iterable[Cluster]) -> Routing:
+    """``routing`` and clusters that nothing names any more: calls on their way to them end well."""
+    return replace(routing, clusters={cluster.name: cluster for cluster in leaving} | dict(routing.clusters))
+
+
+def inconsistencies(routing: Routing) -> Iterator[str]:
+    """What would break clients, a sentence each; empty for a routing that may be published."""
+    for target in routing.targets.values():
+        for missing in sorted(target.clusters - routing.clusters.keys()):
+            yield f"target {target.name} names cluster {missing}, which does not exist"
+        for split in (target.split, *(split for _, split in target.by_vocabulary)):
+            for name, weight in split:
+                if weight < 1:
+                    yield f"target {target.name} gives cluster {name} the weight {weight}"
+        if (target.pinned or target.by_vocabulary) and not target.split:
+            yield f"target {target.name} has lanes and no split between them"
+    for cluster in routing.clusters.values():
+        if not cluster.endpoints:
+            yield f"cluster {cluster.name} has no endpoints"
+        addresses = [(endpoint.host, endpoint.port) for endpoint in cluster.endpoints]
+        if len(set(addresses)) < len(addresses):
+            yield f"cluster {cluster.name} has an endpoint twice"
+
+
+def _model_target(service: Service, model: ModelLanes) -> Target:
+    vocabularies = sorted({lane.vocabulary for lane in model.lanes if lane.weight})
+    return Target(
+        name=f"{service}.{model.plan.name}",
+        service=service,
+        pinned=tuple((lane.id, _cluster_of(lane, service)) for lane in model.lanes),
+        by_vocabulary=tuple(
+            (digest, _split(service, (lane for lane in model.lanes if lane.vocabulary == digest)))
+            for digest in vocabularies
+        ),
+        split=_split(service, model.lanes),
+    )
+
+
+def _split(service: Service, lanes: Iterable[Lane]) -> Split:
+    weights: dict[str, int] = {}
+    for lane in lanes:
+        if lane.weight:
+            cluster = _cluster_of(lane, service)
+            weights[cluster] = weights.get(cluster, 0) + lane.weight
+    return tuple(weights.items())
+
+
+def _cluster_of(lane: Lane, service: Service) -> str:
+    return next(member.cluster for member in lane.members if member.service is service)
+
+
+def _by_cluster(instances: Iterable[Instance]) -> Iterator[tuple[str, tuple[Instance, ...]]]:
+    groups: dict[str, list[Instance]] = {}
+    for instance in instances:
+        groups.setdefault(instance.registration.cluster, []).append(instance)
+    yield from ((cluster, tuple(group)) for cluster, group in groups.items())
+
+
+def _by_size(groups: Mapping[str, tuple[Instance, ...]]) -> Split:
+    """Versions of a service without lanes share calls by how many instances of each can take some."""
+    sizes = {cluster: sum(instance.takes_calls for instance in group) for cluster, group in groups.items()}
+    able = {cluster: size for cluster, size in sizes.items() if size} or dict.fromkeys(sizes, 1)
+    return tuple(zip(able, share_out(list(able.values())), strict=True))
+
+
+def _endpoints(instances: Iterable[Instance]) -> tuple[Endpoint, ...]:
+    def endpoint(instance: Instance) -> Endpoint:
+        host, port = split_endpoint(instance.registration.endpoint)
+        return Endpoint(host, port, draining=instance.status.state is State.DRAINING)
+
+    return tuple(sorted({(e.host, e.port): e for e in map(endpoint, instances)}.values()))
+
+
+def _at_http(instance: Instance) -> Instance:
+    return replace(instance, registration=replace(instance.registration, endpoint=instance.registration.http_endpoint))

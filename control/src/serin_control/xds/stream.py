@@ -1,0 +1,86 @@
+"""One client of the control plane: what it is owed next.
+
+Changes are pushed in the order clusters, endpoints, listeners, routes, each kind only when the client has taken the
+one before (make before break). What a client newly asks for is answered at once. Pure: no gRPC, no tasks; time comes
+as a number.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from serin_control.xds.resources import Audience, Kind
+from serin_control.xds.snapshot import Encoded, Snapshot, version_of
+from serin_control.xds.subscription import Subscription
+
+PATIENCE_S = 5.0
+"""How long a client may take to answer one kind before the next is pushed anyway. A refusal is not outwaited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A response to send; ``fields`` are resources, each as bytes of a DiscoveryResponse."""
+
+    kind: Kind
+    version: str
+    nonce: str
+    fields: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class ClientStream:
+    """What one stream has asked for and holds.
+
+    ``held_up``: something changed that may not be sent yet; look again when the client speaks or time has passed.
+    """
+
+    node: str = ""
+    audience: Audience = Audience.MESH
+    subscriptions: dict[Kind, Subscription] = field(default_factory=dict)
+    held_up: bool = False
+    _num_sent: int = 0
+
+    def hear(self, kind: Kind, names: Sequence[str], nonce: str, refusal: str) -> bool:
+        """Take in a request; returns whether it was about what was sent last."""
+        subscription = self.subscriptions.setdefault(kind, Subscription(kind))
+        return subscription.hear(names, nonce, refusal)
+
+    def next_push(self, snapshot: Snapshot, now: float) -> Push | None:
+        """The next response that this client is owed; None: nothing more for now."""
+        self.held_up = False
+        for kind in Kind:  # in the order of pushing
+            subscription = self.subscriptions.get(kind)
+            if subscription is None:
+                continue
+            selection = snapshot.select(self.audience, kind, subscription.wanted)
+            changes = subscription.changes(selection)
+            changed = bool(changes) or (subscription.whole and bool(subscription.held.keys() - selection.keys()))
+            if subscription.owed(selection):
+                return self._push(subscription, selection, dict(selection) if subscription.whole else changes, now)
+            if changed and not self.held_up and not self._waits_for(subscription, now):
+                return self._push(subscription, selection, changes, now)
+            self.held_up = self.held_up or changed or self._blocks(subscription, now)
+        return None
+
+    def _push(
+        self, subscription: Subscription, selection: Mapping[str, Encoded], sent: Mapping[str, Encoded], now: float
+    ) -> Push:
+        self._num_sent += 1
+        nonce = str(self._num_sent)
+        subscription.send(selection, sent, nonce, now)
+        fields = tuple(sent[name].field for name in sorted(sent))
+        return Push(subscription.kind, version_of(selection), nonce, fields)
+
+    def _blocks(self, subscription: Subscription, now: float) -> bool:
+        """Whether kinds after this one must wait."""
+        if subscription.refused or self._waits_for(subscription, now):
+            return True
+        if subscription.kind is not Kind.CLUSTER or self._outwaited(subscription, now):
+            return False
+        endpoints = self.subscriptions.get(Kind.ASSIGNMENT)
+        return endpoints is None or not (endpoints.wildcard or subscription.held.keys() <= endpoints.names)
+
+    def _waits_for(self, subscription: Subscription, now: float) -> bool:
+        return not subscription.answered and not self._outwaited(subscription, now)
+
+    def _outwaited(self, subscription: Subscription, now: float) -> bool:
+        return now - subscription.sent_at > PATIENCE_S
