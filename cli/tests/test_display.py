@@ -17,13 +17,13 @@ def test_plain_lines_tell_each_change_once():
         board.update("worker.small.v2.0", phase=Phase.READY, address="127.0.0.1:1")
         board.update("worker.small.v2.0", phase=Phase.CRASHED, problem="killed")
     assert output.getvalue().splitlines() == [
-        "worker.small.v2.0      starting",
-        "worker.small.v2.0      loading weights 0%",
-        "worker.small.v2.0      loading weights 25%",
-        "worker.small.v2.0      loading weights 50%",
-        "worker.small.v2.0      loading weights 75%",
-        "worker.small.v2.0      ready  127.0.0.1:1",
-        "worker.small.v2.0      crashed: killed",
+        "worker.small.v2.0          starting",
+        "worker.small.v2.0          loading weights 0%",
+        "worker.small.v2.0          loading weights 25%",
+        "worker.small.v2.0          loading weights 50%",
+        "worker.small.v2.0          loading weights 75%",
+        "worker.small.v2.0          ready  127.0.0.1:1",
+        "worker.small.v2.0          crashed: killed",
     ]
 
 

@@ -76,7 +76,7 @@ def plain_line(row: Row) -> str:
     what = row.describe()
     if row.phase is Phase.STARTING and row.progress is not None:
         what = f"{row.activity} {int(row.progress / PROGRESS_STEP) * PROGRESS_STEP:.0%}"
-    return f"{row.name:<22} {what}  {_aside(row)}".rstrip()
+    return f"{row.name:<26} {what}  {_aside(row)}".rstrip()
 
 
 def _aside(row: Row) -> str:

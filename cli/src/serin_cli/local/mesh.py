@@ -60,8 +60,8 @@ class LocalMesh:
             CliError: something is missing or taken, or a process will not come up.
         """
         config = parse_config(self._wish.config)
-        if self._wish.replaces or not self._has_memory():
-            await self._reconciler.prepare(config)  # refuse early; else what is remembered may be something else
+        if self._decides():
+            await self._reconciler.prepare(config)  # to refuse early; else what is remembered may be something else
         await self._start_stores()
         control = await self._start_control()
         await self._make_default_key()
@@ -102,7 +102,8 @@ class LocalMesh:
         await check_cache_store(self.site.cache_redis)
 
     async def _start_control(self) -> ControlPlane:
-        write_private(self._state.config, self._wish.config)
+        if self._decides():
+            write_private(self._state.config, self._wish.config)
         self._fleet.start(control_spec(self.site))
         # Dialling before somebody listens would cost a second: so long a channel waits after a refused connection.
         while self._fleet.can_come_up() and not await is_listening(self.site.control_port):  # noqa: ASYNC110 - no event tells
@@ -121,8 +122,12 @@ class LocalMesh:
         async with open_key_store(self.site.state_redis) as store:
             await ensure_default_key(self._state, store, time.time())
 
-    def _has_memory(self) -> bool:
-        return self._wish.state_redis is not None or (self._state.data / STATE_STORE / "appendonlydir").exists()
+    def _decides(self) -> bool:
+        """Whether the wish's configuration counts, rather than what the control plane remembers.
+
+        The control plane takes its file over only where that has changed since; an unchanged file keeps its memory.
+        """
+        return self._wish.replaces or not self._state.config.exists()
 
     async def _ready(self, name: str) -> None:
         await self._board.until(lambda: self._fleet.can_come_up() and self._board.phase(name) is Phase.READY)
