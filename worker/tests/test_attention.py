@@ -1,4 +1,4 @@
-"""Paged attention: the compiled kernel and its torch twin against each other, against plain softmax, and bit for bit."""
+"""Paged attention: the compiled kernel and its torch twin against plain softmax, and bit for bit."""
 
 import shutil
 
@@ -24,6 +24,7 @@ TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}
 
 @pytest.fixture(scope="module", params=["native", "torch"])
 def attention(request: pytest.FixtureRequest) -> PagedAttention:
+    """Both implementations, one after the other."""
     if request.param == "torch":
         return TorchPagedAttention(torch.device("cpu"))
     if shutil.which("g++") is None:

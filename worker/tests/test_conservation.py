@@ -14,6 +14,7 @@ GREEDY = Sampling(temperature=0.0)
 
 
 def continuation(runner: TokenCacheRunner, prompt: list[int], length: int) -> list[int]:
+    """What the runner must answer."""
     tokens = list(prompt)
     for _ in range(length):
         tokens.append(runner.next_token(tokens))
@@ -21,6 +22,7 @@ def continuation(runner: TokenCacheRunner, prompt: list[int], length: int) -> li
 
 
 def random_request(draw: random.Random, runner: TokenCacheRunner, number: int) -> GenerationRequest:
+    """A request with some of everything."""
     start = draw.choice(([], [1] * 9, [2] * 14))
     prompt = start + [draw.randrange(50) for _ in range(draw.randint(1, 12))]
     num_choices = draw.choice((1, 1, 1, 2, 3))
@@ -46,6 +48,7 @@ def random_request(draw: random.Random, runner: TokenCacheRunner, number: int) -
 
 
 def check_answer(runner: TokenCacheRunner, request: GenerationRequest, outputs: list) -> None:
+    """A finished request said exactly what it should."""
     assert isinstance(outputs[-1], Summary)
     finished = {prior.choice_index for prior in request.prior if prior.is_finished}
     priors = {prior.choice_index: list(prior.token_ids) for prior in request.prior}
@@ -57,6 +60,7 @@ def check_answer(runner: TokenCacheRunner, request: GenerationRequest, outputs: 
 
 
 def assert_nothing_held(engine: Engine) -> None:
+    """Every block is free, once, and the books agree."""
     pool = engine.pool
     assert pool.num_free == pool.num_blocks
     assert not any(pool._references)

@@ -19,6 +19,7 @@ NUM_NEW = 24
 
 
 def prompts_of(lengths: tuple[int, ...], seed: int = 1) -> list[list[int]]:
+    """Random prompts of these lengths."""
     draw = random.Random(seed)
     return [[draw.randrange(TINY_VOCABULARY) for _ in range(length)] for length in lengths]
 
@@ -28,6 +29,7 @@ PROMPTS = prompts_of((1, 3, 15, 16, 17, 40, 64, 100))
 
 @pytest.fixture(scope="module")
 def expected(reference: Callable[[TinyKind], PreTrainedModel]) -> Callable[[TinyKind], list[list[int]]]:
+    """What transformers generates for every prompt."""
     found: dict[TinyKind, list[list[int]]] = {}
 
     def of(kind: TinyKind) -> list[list[int]]:
@@ -48,11 +50,13 @@ def expected(reference: Callable[[TinyKind], PreTrainedModel]) -> Callable[[Tiny
 
 
 def engine_of(folder: Path, **changes) -> Engine:
+    """A float32 engine over a tiny model."""
     config = {"precision": "float32", "numerics": "fast", "num_blocks": 128, "num_threads": 1, **changes}
     return load_engine(str(folder), EngineConfig(**config))[0]
 
 
 def request_of(index: int, **changes) -> GenerationRequest:
+    """A greedy request for one of the prompts."""
     return GenerationRequest(f"r{index}", PROMPTS[index], GREEDY, Stopping(max_tokens=NUM_NEW), **changes)
 
 

@@ -17,6 +17,7 @@ GREEDY = Sampling(temperature=0.0)
 
 @pytest.fixture
 async def loop() -> AsyncIterator[EngineLoop]:
+    """A running loop over an engine without a model."""
     engine_loop = EngineLoop(engine_without_model()[0], max_num_requests=4)
     engine_loop.start()
     yield engine_loop
@@ -24,6 +25,7 @@ async def loop() -> AsyncIterator[EngineLoop]:
 
 
 async def read_all(stream: OutputStream) -> list[Output]:
+    """Everything until the stream ends."""
     outputs: list[Output] = []
     while batch := await stream.read():
         outputs += batch
@@ -31,6 +33,7 @@ async def read_all(stream: OutputStream) -> list[Output]:
 
 
 def request(name: str, max_tokens: int = 20) -> GenerationRequest:
+    """A greedy request."""
     return GenerationRequest(name, [1, 2, 3], GREEDY, Stopping(max_tokens=max_tokens))
 
 

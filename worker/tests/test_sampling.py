@@ -18,12 +18,14 @@ CPU = torch.device("cpu")
 
 
 def row(sampling: Sampling, output: tuple[int, ...] = (), prompt: tuple[int, ...] = (1,), **stopping) -> Sequence:
+    """A sequence that asks for a draw."""
     sequence = Group(GenerationRequest("r", prompt, sampling, Stopping(**stopping))).sequences[0]
     sequence.token_ids += output
     return sequence
 
 
 def drawn(logits: torch.Tensor, rows: list[Sequence], end_ids: tuple[int, ...] = ()) -> list[int | None]:
+    """The drawn tokens alone."""
     return draw(logits, rows, [end_ids] * len(rows)).token_ids
 
 

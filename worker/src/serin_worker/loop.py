@@ -137,7 +137,7 @@ class EngineLoop:
                 self._obey(engine)
                 if engine.has_work:
                     self._publish(engine.step())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
             _log.exception("the engine failed")
             self._failure = EngineStopped(f"the engine failed: {type(error).__name__}: {error}")
         self._obey(engine)

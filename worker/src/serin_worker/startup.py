@@ -23,6 +23,7 @@ from serin_worker.errors import NotEnoughMemory
 from serin_worker.model import checkpoint, digests, hub, loading
 from serin_worker.model.causal_lm import CausalModel, ModelShape
 from serin_worker.model.memory import available_bytes
+from serin_worker.model.verification import Verification
 from serin_worker.runner import ModelRunner
 from serin_worker.scheduler import Limits
 
@@ -95,11 +96,21 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
 
 
 def assemble(model: CausalModel, attention: PagedAttention, config: EngineConfig) -> tuple[Engine, int]:
-    """An engine over a loaded model, and how many KV blocks it has."""
+    """An engine over a loaded model, verified, and how many KV blocks it has.
+
+    Raises:
+        ModelRefused: paged attention is not what this model computes, or its rows depend on their batch where that
+            was promised not to be.
+    """
     num_blocks = _num_blocks(model.shape, model.dtype, model.device, config)
     model.bind(attention, num_blocks, config.block_size)
     is_padded = config.numerics == "invariant" and model.device.type == "cpu"
-    runner = ModelRunner(model, _INVARIANT_ROWS if is_padded else 1)
+    row_multiple = _INVARIANT_ROWS if is_padded else 1
+    verification = Verification(model, config.block_size, num_blocks)
+    verification.check_attention()
+    if config.numerics == "invariant":
+        verification.check_invariance(row_multiple)
+    runner = ModelRunner(model, row_multiple)
     limits = Limits(config.block_size, config.max_num_sequences, config.token_budget)
     bounds = Bounds(
         _context_length(model.shape, config), model.shape.vocabulary_size, model.shape.end_ids, config.max_num_waiting

@@ -41,7 +41,8 @@ class _BoundLayer:
             self.cache.sinks = sinks.detach().float().contiguous()
         assert self.step.sequences is not None, "the model ran outside a step"
         rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-        return self.step.attention.attend(self.cache, self.step.sequences, *rows)
+        output = self.step.attention.attend(self.cache, self.step.sequences, *rows)
+        return output.view(1, output.shape[0], self.cache.spec.num_query_heads, self.cache.spec.value_dim)
 
 
 def register() -> None:
@@ -76,7 +77,7 @@ def _forward(
     found = _recorder.get()
     if found is not None:
         found[module] = _spec(module, query, key, value, attention_mask, kwargs)
-        return query.new_zeros((query.shape[2], query.shape[1] * value.shape[3])), None
+        return query.new_zeros((1, query.shape[2], query.shape[1], value.shape[3])), None
     return module.__dict__[_SLOT](query, key, value, _sinks(kwargs)), None
 
 

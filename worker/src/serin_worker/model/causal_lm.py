@@ -112,8 +112,11 @@ def _probe(model: PreTrainedModel) -> dict[torch.nn.Module, LayerSpec]:
         raise ModelRefused(f"{kind} has layers of type {sorted(unknown)}; supported: {sorted(_LAYER_TYPES)}")
     ids = torch.zeros((1, 4), dtype=torch.long, device=model.device)
     positions = torch.arange(4, device=model.device)[None]
-    with interface.recording() as found, torch.inference_mode():
-        model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=torch.tensor([3]))
+    try:
+        with interface.recording() as found, torch.inference_mode():
+            model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=torch.tensor([3]))
+    except (TypeError, ValueError, RuntimeError, KeyError, IndexError, AttributeError) as error:
+        raise ModelRefused(f"{kind} does not run through transformers' attention interface: {error}") from error
     if len(found) != config.num_hidden_layers:
         raise ModelRefused(
             f"{kind} has {config.num_hidden_layers} layers and {len(found)} of them attend through transformers' "

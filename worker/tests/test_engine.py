@@ -1,0 +1,236 @@
+"""The engine's promises that need no model: stopping, choices, refusals, fairness, priorities, failures."""
+
+import pytest
+import torch
+from serin_worker.errors import NotFinite, PromptTooLong, QueueFull, RequestRefused
+from serin_worker.outputs import ChoiceFinished, Delta, Failed, Started, Summary
+from serin_worker.request import GenerationRequest, PriorOutput, Sampling, ScoreRequest, Stopping
+from serin_worker.testing import engine_without_model, run_dry, tokens_of
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def request(name="r", prompt=(1, 2, 3), max_tokens=6, **changes) -> GenerationRequest:
+    """A greedy request."""
+    return GenerationRequest(name, prompt, GREEDY, Stopping(max_tokens=max_tokens), **changes)
+
+
+def answer(runner, prompt, length) -> list[int]:
+    """What the runner answers."""
+    tokens = list(prompt)
+    for _ in range(length):
+        tokens.append(runner.next_token(tokens))
+    return tokens[len(prompt) :]
+
+
+def test_a_stop_id_is_the_last_token():
+    """The id that ends a choice is sent, counted and named; end ids of the model count unless ignored."""
+    engine, runner = engine_without_model()
+    right = answer(runner, (1, 2, 3), 10)
+    stop = right[3]
+    first = right.index(stop)
+    engine.add(GenerationRequest("r", (1, 2, 3), GREEDY, Stopping(max_tokens=10, stop_ids=frozenset({stop}))))
+    outputs = run_dry(engine)["r"]
+    assert tokens_of(outputs) == right[: first + 1]
+    assert outputs[-2] == ChoiceFinished(0, "stop", stop)
+    assert outputs[-1].num_output_tokens == first + 1
+
+
+def test_ignore_eos_goes_on_past_the_models_end():
+    """The model's own end ids end a choice, unless they are to be ignored."""
+    _, runner = engine_without_model()
+    right = answer(runner, (1, 2, 3), 10)
+    engine, _ = engine_without_model(end_ids=frozenset({right[2]}))
+    for name, ignore in (("ends", False), ("goes-on", True)):
+        engine.add(GenerationRequest(name, (1, 2, 3), GREEDY, Stopping(max_tokens=10, ignore_eos=ignore)))
+    outputs = run_dry(engine)
+    assert tokens_of(outputs["ends"]) == right[: right.index(right[2]) + 1]
+    assert tokens_of(outputs["goes-on"]) == right
+
+
+def test_choices_share_the_prompts_computation():
+    """Five choices of a prompt compute it once; each is started, finished and counted."""
+    engine, runner = engine_without_model()
+    engine.add(request(prompt=range(1, 22), num_choices=5))
+    outputs = run_dry(engine)["r"]
+    assert runner.num_computed_tokens == 21 + 5 * 5
+    assert [tokens_of(outputs, choice) for choice in range(5)] == [answer(runner, range(1, 22), 6)] * 5
+    assert sum(isinstance(output, Started) for output in outputs) == 1
+    assert sum(isinstance(output, ChoiceFinished) for output in outputs) == 5
+    assert outputs[-1].num_output_tokens == 30
+
+
+def test_seeded_choices_differ_and_repeat():
+    """With a temperature, choices draw apart from each other, and a second run repeats every one of them."""
+    engine, _ = engine_without_model(vocabulary_size=50)
+    runs = []
+    for _ in range(2):
+        sampling = Sampling(temperature=20.0, seed=7)
+        engine.add(GenerationRequest("r", (1, 2), sampling, Stopping(max_tokens=8), num_choices=3))
+        outputs = run_dry(engine)["r"]
+        runs.append([tokens_of(outputs, choice) for choice in range(3)])
+    assert runs[0] == runs[1]
+    assert len({tuple(tokens) for tokens in runs[0]}) == 3
+
+
+def test_finished_prior_choices_are_not_run_again():
+    """A resumed request runs only what is unfinished; one that is complete ends at once."""
+    engine, runner = engine_without_model()
+    right = answer(runner, (1, 2, 3), 6)
+    prior = (PriorOutput(0, right, is_finished=True), PriorOutput(1, right[:4]))
+    engine.add(request(num_choices=2, prior=prior))
+    outputs = run_dry(engine)["r"]
+    assert tokens_of(outputs, 0) == []
+    assert tokens_of(outputs, 1) == right[4:]
+    assert [output.choice_index for output in outputs if isinstance(output, ChoiceFinished)] == [1]
+    engine.add(request(prior=(PriorOutput(0, right, is_finished=True),)))
+    assert [type(output) for output in run_dry(engine)["r"]] == [Started, Summary]
+    engine.add(request(prior=(PriorOutput(0, right),)))
+    assert [type(output) for output in run_dry(engine)["r"]] == [Started, ChoiceFinished, Summary]
+
+
+def test_a_prompt_that_can_never_fit_is_refused_with_both_numbers():
+    """The context, or all blocks together, bound prompt and prior output."""
+    engine, _ = engine_without_model(num_blocks=4, block_size=4)
+    with pytest.raises(PromptTooLong, match="has 16 tokens and the context holds 16"):
+        engine.add(request(prompt=[1] * 16))
+    with pytest.raises(PromptTooLong, match="has 16 tokens"):
+        engine.add(request(prompt=[1] * 10, max_tokens=9, prior=(PriorOutput(0, [1] * 6),)))
+    engine.add(request(prompt=[1] * 15, max_tokens=9))
+    outputs = run_dry(engine)["r"]
+    assert len(tokens_of(outputs)) == 1
+    assert outputs[-2] == ChoiceFinished(0, "length")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prompt": (1, 50)},
+        {"prior": (PriorOutput(0, (-1,)),)},
+        {"prompt": ()},
+        {"num_choices": 0},
+        {"num_choices": 2, "prior": (PriorOutput(2, ()),)},
+        {"num_choices": 2, "prior": (PriorOutput(1, ()), PriorOutput(1, ()))},
+        {"tenant_weight": 0.0},
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(changes):
+    """Ids outside the vocabulary, choices that do not exist, and the like."""
+    engine, _ = engine_without_model()
+    with pytest.raises(RequestRefused):
+        engine.add(request(**changes))
+    with pytest.raises(RequestRefused):
+        engine.add(ScoreRequest("s", (1,), (50,)))
+    assert not engine.has_work
+
+
+def test_a_full_queue_refuses():
+    """Waiting requests are bounded."""
+    engine, _ = engine_without_model()
+    engine.bounds = type(engine.bounds)(100, 50, frozenset(), max_num_waiting=2)
+    engine.add(request("a"))
+    engine.add(request("b"))
+    with pytest.raises(QueueFull):
+        engine.add(request("c"))
+
+
+def test_logits_that_are_not_finite_fail_their_request_only():
+    """One request fails by name, its blocks are free and not trusted; the others finish as if alone."""
+    engine, runner = engine_without_model()
+    run = runner.run
+
+    def poisoned(plan):
+        result = run(plan)
+        for work, rows in result.rows:
+            if work.sequence.group.request_id == "bad":
+                result.logits[rows] = torch.nan
+        return result
+
+    runner.run = poisoned
+    engine.add(request("bad", prompt=[9] * 10, num_choices=2, namespace=b"n"))
+    engine.add(request("good", namespace=b"n"))
+    engine.add(ScoreRequest("score", (1, 2, 3), (4, 5)))
+    outputs = run_dry(engine)
+    assert isinstance(outputs["bad"][-1], Failed)
+    assert isinstance(outputs["bad"][-1].error, NotFinite)
+    assert sum(isinstance(output, Failed) for output in outputs["bad"]) == 1
+    assert tokens_of(outputs["good"]) == answer(runner, (1, 2, 3), 6)
+    assert len(outputs["score"][0].logprobs) == 2
+    assert engine.counts.num_not_finite == 1
+    assert engine.pool.num_free == engine.pool.num_blocks
+    engine.add(request("again", prompt=[9] * 10, namespace=b"n"))
+    assert run_dry(engine)["again"][0] == Started(10, 0)
+
+
+def test_prefixes_stay_inside_their_namespace():
+    """Another namespace finds nothing, and neither does a request without one."""
+    engine, _ = engine_without_model()
+    hits = []
+    for namespace in (b"a", b"a", b"b", b"", b"b"):
+        engine.add(request(prompt=range(1, 14), namespace=namespace))
+        hits.append(run_dry(engine)["r"][0].num_cached_tokens)
+    assert hits == [0, 12, 0, 0, 12]
+
+
+def test_output_becomes_a_prefix_too():
+    """A conversation's next turn finds the blocks of the answer before it."""
+    engine, runner = engine_without_model()
+    engine.add(request(prompt=(1, 2, 3), max_tokens=10, namespace=b"a"))
+    run_dry(engine)
+    turn = [1, 2, 3, *answer(runner, (1, 2, 3), 10), 7, 7]
+    engine.add(request(prompt=turn, namespace=b"a"))
+    assert run_dry(engine)["r"][0].num_cached_tokens == 12
+
+
+def order_of_finish(engine) -> list[str]:
+    """Request ids by their summaries."""
+    order = []
+    while engine.has_work:
+        order += [name for name, output in engine.step() if isinstance(output, Summary)]
+    return order
+
+
+def test_higher_priority_goes_first_and_takes_blocks():
+    """A request of higher priority overtakes the queue, and preempts running ones if it must."""
+    engine, _ = engine_without_model(num_blocks=8, max_num_sequences=2, max_num_tokens=16)
+    for name in ("a", "b", "c"):
+        engine.add(request(name, prompt=[ord(name) % 50] * 9, max_tokens=4))
+    engine.step()
+    engine.add(request("urgent", prompt=[7] * 9, max_tokens=4, priority=1))
+    order = order_of_finish(engine)
+    assert order == ["a", "urgent", "b", "c"]
+    assert engine.counts.num_preemptions > 0
+
+
+def test_one_tenants_queue_does_not_hold_up_another():
+    """With 20 requests of one tenant queued, the other tenant's is among the next to run."""
+    engine, _ = engine_without_model(max_num_sequences=2)
+    for number in range(20):
+        engine.add(request(f"many-{number}", tenant="many"))
+    engine.step()
+    engine.add(request("few", tenant="few"))
+    assert order_of_finish(engine).index("few") <= 3
+
+
+def test_weights_share_the_engine():
+    """While both queue, a tenant of weight 3 finishes about three requests for one of the other's."""
+    engine, _ = engine_without_model(max_num_sequences=2)
+    for number in range(40):
+        engine.add(request(f"heavy-{number}", tenant="heavy", tenant_weight=3.0))
+        engine.add(request(f"light-{number}", tenant="light"))
+    first = order_of_finish(engine)[:32]
+    assert 22 <= sum(name.startswith("heavy") for name in first) <= 26
+
+
+def test_a_step_keeps_its_token_budget():
+    """No step computes more tokens than allowed, and running sequences decode in every step beside a long prompt."""
+    engine, runner = engine_without_model(max_num_tokens=8, num_blocks=128)
+    engine.add(request("short", max_tokens=40))
+    while not any(isinstance(output, Delta) for _, output in engine.step()):
+        pass
+    engine.add(request("long", prompt=[5] * 100, max_tokens=2))
+    for _ in range(12):
+        before = runner.num_computed_tokens
+        outputs = engine.step()
+        assert runner.num_computed_tokens - before <= 8
+        assert [name for name, output in outputs if isinstance(output, Delta)].count("short") == 1

@@ -1,0 +1,46 @@
+"""A model is compared with itself before it is served."""
+
+import pytest
+from serin_worker.config import EngineConfig
+from serin_worker.errors import ModelRefused
+from serin_worker.startup import load_engine
+from serin_worker.testing import TINY_VOCABULARY
+from transformers import AutoConfig, AutoModelForCausalLM
+
+SHAPE = {
+    "vocab_size": TINY_VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+}
+
+
+def folder_of(path, model_type, **changes):
+    """A random model of another architecture."""
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **SHAPE, **changes)).save_pretrained(path)
+    return str(path)
+
+
+def test_attention_that_pages_do_not_compute_is_refused(tmp_path):
+    """DiffLlama subtracts two attentions around the interface: other logits, so it is not served."""
+    folder = folder_of(tmp_path, "diffllama")
+    with pytest.raises(ModelRefused, match="something else through paged attention"):
+        load_engine(folder, EngineConfig(precision="float32", num_blocks=16))
+
+
+def test_rows_that_depend_on_their_batch_are_not_called_invariant(tmp_path):
+    """A mixture of experts multiplies as many rows as were routed: fast is served, invariant is refused by name."""
+    folder = folder_of(tmp_path, "mixtral", num_local_experts=4)
+    load_engine(folder, EngineConfig(precision="float32", num_blocks=16))
+    with pytest.raises(ModelRefused, match="use 'numerics: fast'"):
+        load_engine(folder, EngineConfig(precision="float32", numerics="invariant", num_blocks=16))
+
+
+def test_sinks_and_windows_pass(tmp_path):
+    """gpt-oss: learned sinks, alternating windows, experts."""
+    folder = folder_of(tmp_path, "gpt_oss", num_local_experts=4, num_experts_per_tok=2, sliding_window=13, head_dim=16)
+    load_engine(folder, EngineConfig(precision="float32", num_blocks=16))
