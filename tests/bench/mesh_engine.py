@@ -1,0 +1,114 @@
+"""Behind the mesh the real worker on the bench model: what the mesh takes away from it, and adds to the first token."""
+
+import argparse
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import grpc
+from harness.instances import endpoint_of
+from harness.running_mesh import RunningMesh
+from load import Burst, GrpcDoor, RestDoor, Streamed, WorkerDoor, burst
+from report import show
+from serin.control.v1 import registry_pb2
+from serin_mesh.identity import vocabulary_digest
+from tokenizers import Tokenizer
+
+MODEL = "bench"
+CONTEXT = 128
+TOKENS = 64
+FIRST_TOKEN_WORDS = 24
+FIRST_TOKEN_PAIRS = 20
+KEPT_GOAL = 0.95
+ADDED_GOAL_MS = 10.0
+
+Ask = Callable[[Any, int], Awaitable[Streamed]]
+
+
+async def measure_engine(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Ask worker, gRPC and REST in turn, over and over; the median of the ratios counts."""
+    declaration = (
+        f"models:\n  {MODEL}:\n    path: {arguments.model.resolve()}\n    precision: bfloat16\n    kv_blocks: 1024\n"
+        f"    max_sequences: {max(16, arguments.streams)}\n"
+    )
+    mesh = RunningMesh(folder / "engine", declaration)
+    mesh.start()
+    try:
+        endpoint = await endpoint_of(mesh, registry_pb2.SERVICE_KIND_WORKER, MODEL)
+        async with grpc.aio.insecure_channel(endpoint) as worker, grpc.aio.insecure_channel(mesh.grpc) as gateway:
+            doors: dict[str, Ask] = {
+                "worker": WorkerDoor(worker, vocabulary_digest(arguments.model)).ask,
+                "grpc": GrpcDoor(gateway, mesh.key, MODEL).ask,
+                "rest": RestDoor(mesh.rest, mesh.key, MODEL).ask,
+            }
+            kept = await _measure_throughput(doors, arguments)
+            added = await _measure_first_token(doors, Tokenizer.from_file(str(arguments.model / "tokenizer.json")))
+    finally:
+        mesh.stop()
+    _show(arguments, kept, added)
+    return {"throughput": kept, "first_token": added}
+
+
+async def _measure_throughput(doors: dict[str, Ask], arguments: argparse.Namespace) -> dict[str, Any]:
+    rng = random.Random(0)
+    rounds: list[dict[str, Burst]] = []
+    for number in range(arguments.rounds + 1):
+        measured = {}
+        for name, ask in doors.items():
+            prompts = [[rng.randrange(1000, 7000) for _ in range(CONTEXT)] for _ in range(arguments.streams)]
+            measured[name] = await burst(
+                lambda index, ask=ask, prompts=prompts: ask(prompts[index], TOKENS), len(prompts)
+            )
+        if number:  # the first round warms up
+            rounds.append(measured)
+    rates = {name: [one[name].tokens_per_s for one in rounds] for name in doors}
+    return {
+        "streams": arguments.streams,
+        "tokens_per_s": {name: median(values) for name, values in rates.items()},
+        "rounds": rates,
+        "kept": {
+            name: median(through / direct for through, direct in zip(rates[name], rates["worker"], strict=True))
+            for name in ("grpc", "rest")
+        },
+    }
+
+
+async def _measure_first_token(doors: dict[str, Ask], tokenizer: Tokenizer) -> dict[str, Any]:
+    rng = random.Random(1)
+    seen: dict[str, list[float]] = {name: [] for name in doors}
+    for _ in range(FIRST_TOKEN_PAIRS):
+        text = " ".join(
+            rng.choice(["return", "import", "value", "name", "self", "path"]) for _ in range(FIRST_TOKEN_WORDS)
+        )
+        for letter, (name, ask) in zip("abc", doors.items(), strict=True):
+            own = f"{letter} {rng.random()} {text}"  # a text of its own from its first letter on: nothing is reused
+            streamed = await ask(tokenizer.encode(own).ids if name == "worker" else own, 2)
+            seen[name].append(streamed.first_token_s * 1000)
+    p50 = {name: median(values) for name, values in seen.items()}
+    return {"p50_ms": p50, "added_ms": {name: p50[name] - p50["worker"] for name in ("grpc", "rest")}, "all_ms": seen}
+
+
+def _show(arguments: argparse.Namespace, kept: dict[str, Any], added: dict[str, Any]) -> None:
+    rows = [
+        (
+            name,
+            kept["tokens_per_s"][name],
+            100 * kept["kept"].get(name, 1.0),
+            added["p50_ms"][name],
+            added["added_ms"].get(name, 0.0),
+        )
+        for name in kept["tokens_per_s"]
+    ]
+    verdicts = [
+        f"{name}: {_word(kept['kept'][name] >= KEPT_GOAL)} the goal of {KEPT_GOAL:.0%} of the worker's tokens/s, "
+        f"{_word(added['added_ms'][name] <= ADDED_GOAL_MS)} the goal of {ADDED_GOAL_MS:.0f} ms added to the first token"
+        for name in ("grpc", "rest")
+    ]
+    title = f"bench model, {arguments.streams} streams, {arguments.rounds} rounds"
+    show(title, ["asked", "tokens/s", "% of worker", "TTFT p50 ms", "added ms"], rows, verdicts)
+
+
+def _word(is_met: bool) -> str:
+    return "meets" if is_met else "misses"
