@@ -6,11 +6,12 @@ the usage so far while its request runs, it ends by itself when its gateway dies
 counted. Knows nothing about keys, requests or Redis.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
-WINDOW_S = 60
 BUCKET_S = 5
+NUM_BUCKETS = 13
+"""Buckets that a window of 60 seconds may touch."""
 LEASE_S = 30
 """A lease that is not renewed for this long ends."""
 
@@ -30,10 +31,19 @@ class Limits:
         """True when nothing needs counting."""
         return not (self.requests_per_minute or self.tokens_per_minute or self.concurrent_requests)
 
+    def share(self, part: float) -> "Limits":
+        """A part of every limit, at least 1 of each that is set."""
+        return Limits(
+            *(
+                max(1, int(limit * part)) if limit else 0
+                for limit in (self.requests_per_minute, self.tokens_per_minute, self.concurrent_requests)
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a key stands against its limits, for ``x-ratelimit-*``; the resets are seconds until the window is empty."""
+    """Where a subject stands against its limits; the resets are seconds until its window is empty."""
 
     limits: Limits
     remaining_requests: int = 0
@@ -44,35 +54,32 @@ class Standing:
 
 @dataclass(slots=True)
 class Lease:
-    """A running request's reservation."""
+    """A running request's reservation: ``reserved_tokens`` at most, ``used_tokens`` of them so far."""
 
     lease_id: str
     subject: str
     limits: Limits
     reserved_tokens: int
     used_tokens: int = 0
-    posted_tokens: int = field(default=0)
-    """Tokens of ``used_tokens`` that the limiter has counted already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A limiter's answer: a lease, or which limit refuses and when to try again."""
+    """A limiter's answer: admitted, or which limit refuses and in how many seconds to try again."""
 
     standing: Standing
-    lease: Lease | None = None
     refused_by: LimitName | None = None
     retry_after_s: float = 0.0
 
 
 class Limiter(Protocol):
-    """Counts what a subject (a key) uses."""
+    """Counts what subjects (keys) use. Each lease is reserved once, renewed any number of times, settled once."""
 
-    async def reserve(self, subject: str, limits: Limits, lease_id: str, tokens: int) -> Admission:
-        """Count one request and reserve ``tokens``, or refuse and count nothing."""
+    async def reserve(self, lease: Lease) -> Admission:
+        """Count one request and reserve its tokens, or refuse and count nothing."""
 
     async def renew(self, lease: Lease) -> None:
-        """Keep a lease alive and post its usage so far; later calls only release."""
+        """Keep a lease alive and count its usage since the last call; the rest of it stays reserved."""
 
     async def settle(self, lease: Lease) -> None:
         """End a lease: what was used stays counted, the rest is free again."""

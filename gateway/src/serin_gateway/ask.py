@@ -1,0 +1,191 @@
+"""What a client asks for, whichever door it came through, and the ranges that hold for both.
+
+Knows nothing about HTTP, gRPC or tokenizers: text is text, ids are numbers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from serin_mesh.errors import MeshError, Reason
+
+MAX_CHOICES = 128
+MAX_STOP_STRINGS = 4
+MAX_STOP_STRING_BYTES = 1024
+MAX_STOP_TOKEN_IDS = 64
+MAX_LOGIT_BIASES = 1024
+MAX_PROMPTS = 128
+MAX_SALT_BYTES = 128
+MAX_SESSION_BYTES = 256
+
+_MESSAGE_OVERHEAD_BYTES = 64  # what a template may add around one turn, in tokens of at least one byte
+_PROMPT_OVERHEAD_BYTES = 256  # what a template may add around a conversation
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that an earlier answer made."""
+
+    call_id: str
+    name: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation: its texts in order, and the tools it called."""
+
+    role: str
+    texts: Sequence[str] = ()
+    name: str | None = None
+    tool_calls: Sequence[ToolCall] = ()
+    tool_call_id: str | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of everything a template may write out."""
+        called = sum(len(call.name.encode()) + len(call.arguments_json.encode()) for call in self.tool_calls)
+        return sum(len(text.encode()) for text in self.texts) + len((self.name or "").encode()) + called
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Turns that a chat template turns into a prompt."""
+
+    messages: Sequence[Message]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrompt:
+    """A prompt as ids of the model's vocabulary."""
+
+    token_ids: Sequence[int]
+
+
+Input = Conversation | TokenPrompt | str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are chosen; the names, units and defaults are those of ``serin.generation.v1.SamplingParameters``."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop_token_ids: Sequence[int] = ()
+    ignore_eos: bool = False
+    top_logprobs: int | None = None
+    choice_count: int = 1
+
+    @property
+    def is_greedy(self) -> bool:
+        """True when the answer is the same each time by construction."""
+        return self.temperature == 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request: what to answer, how, and for whom it may be shared.
+
+    Attributes:
+        inputs: one conversation, or 1 to 128 prompts; each is answered ``sampling.choice_count`` times.
+        session_keys: what may make the caller's requests stay on one lane, best first; empty ones are passed over.
+        echo: the prompt's text comes before each answer.
+        want_token_ids: the ids go with the text.
+        allow_cached_answer: a stored answer will do (deterministic requests only).
+    """
+
+    model: str
+    inputs: Sequence[Input]
+    sampling: Sampling = field(default_factory=Sampling)
+    stop_strings: Sequence[str] = ()
+    session_keys: Sequence[str] = ()
+    priority: int = 0
+    cache_salt: str = ""
+    allow_cached_answer: bool = False
+    echo: bool = False
+    want_token_ids: bool = False
+
+    @property
+    def choice_count(self) -> int:
+        """Answers in all."""
+        return len(self.inputs) * self.sampling.choice_count
+
+    def prompt_token_bound(self) -> int:
+        """Most tokens all prompts together can have: no token is shorter than a byte."""
+        return sum(_token_bound(one) for one in self.inputs)
+
+
+def _token_bound(one: Input) -> int:
+    if isinstance(one, str):
+        return len(one.encode()) + 1
+    if isinstance(one, TokenPrompt):
+        return len(one.token_ids)
+    turns = sum(message.byte_count + _MESSAGE_OVERHEAD_BYTES for message in one.messages)
+    return turns + _PROMPT_OVERHEAD_BYTES
+
+
+def check(ask: Ask, named: Callable[[str], str] = str) -> Ask:
+    """The ask, if every value is in range.
+
+    Args:
+        ask: what was asked.
+        named: from a name used here to the one the caller used (``choice_count`` is ``n`` over REST).
+
+    Raises:
+        MeshError: PARAMETER_INVALID with the parameter's name, its value and what is accepted.
+    """
+    for name, ok, value, accepted in _findings(ask):
+        if not ok:
+            raise refuse(named(name), f"{value!r:.80} is not accepted; accepted: {accepted}")
+    return ask
+
+
+def refuse(parameter: str, why: str, reason: Reason = Reason.PARAMETER_INVALID) -> MeshError:
+    """The error for a bad parameter: its name in the sentence and in the metadata."""
+    return MeshError(reason, f"{parameter}: {why}", parameter=parameter)
+
+
+def _findings(ask: Ask) -> list[tuple[str, bool, object, str]]:
+    s = ask.sampling
+    longest = s.max_tokens if s.max_tokens is not None else 2**31
+    stops = ask.stop_strings
+    return [
+        ("model", 0 < len(ask.model) <= 256, ask.model, "a model's name"),
+        ("inputs", 1 <= len(ask.inputs) <= MAX_PROMPTS, len(ask.inputs), f"1 to {MAX_PROMPTS} prompts"),
+        ("temperature", 0 <= s.temperature <= 2, s.temperature, "0 to 2"),
+        ("top_p", 0 < s.top_p <= 1, s.top_p, "above 0, at most 1"),
+        ("top_k", 0 <= s.top_k < 2**31, s.top_k, "0 (all) or more"),
+        ("min_p", 0 <= s.min_p <= 1, s.min_p, "0 to 1"),
+        ("frequency_penalty", -2 <= s.frequency_penalty <= 2, s.frequency_penalty, "-2 to 2"),
+        ("presence_penalty", -2 <= s.presence_penalty <= 2, s.presence_penalty, "-2 to 2"),
+        ("repetition_penalty", 0 < s.repetition_penalty <= 2, s.repetition_penalty, "above 0, at most 2"),
+        ("logit_bias", len(s.logit_bias) <= MAX_LOGIT_BIASES, len(s.logit_bias), f"at most {MAX_LOGIT_BIASES} entries"),
+        ("logit_bias", all(0 <= i < 2**32 for i in s.logit_bias), list(s.logit_bias), "token ids as names"),
+        ("logit_bias", all(-100 <= b <= 100 for b in s.logit_bias.values()), dict(s.logit_bias), "values -100 to 100"),
+        ("seed", s.seed is None or 0 <= s.seed < 2**64, s.seed, "an integer of 64 bits"),
+        ("max_tokens", s.max_tokens is None or 1 <= s.max_tokens < 2**31, s.max_tokens, "1 or more"),
+        ("min_tokens", 0 <= s.min_tokens <= longest, s.min_tokens, "0 to max_tokens"),
+        ("stop_token_ids", len(s.stop_token_ids) <= MAX_STOP_TOKEN_IDS, len(s.stop_token_ids), "at most 64 ids"),
+        ("stop_token_ids", all(0 <= i < 2**32 for i in s.stop_token_ids), list(s.stop_token_ids), "token ids"),
+        ("top_logprobs", s.top_logprobs is None or 0 <= s.top_logprobs <= 20, s.top_logprobs, "0 to 20"),
+        ("choice_count", 1 <= s.choice_count <= MAX_CHOICES, s.choice_count, f"1 to {MAX_CHOICES}"),
+        ("choice_count", ask.choice_count <= MAX_CHOICES, ask.choice_count, f"at most {MAX_CHOICES} answers in all"),
+        ("stop_strings", len(stops) <= MAX_STOP_STRINGS, len(stops), f"at most {MAX_STOP_STRINGS} strings"),
+        ("stop_strings", all(stops), "", "strings that are not empty"),
+        (
+            "stop_strings",
+            all(len(stop.encode()) <= MAX_STOP_STRING_BYTES for stop in stops),
+            "a longer string",
+            f"strings of at most {MAX_STOP_STRING_BYTES} bytes",
+        ),
+        ("priority", -100 <= ask.priority <= 100, ask.priority, "-100 to 100"),
+        ("cache_salt", len(ask.cache_salt.encode()) <= MAX_SALT_BYTES, "a longer salt", "at most 128 bytes"),
+    ]

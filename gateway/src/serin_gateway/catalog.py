@@ -1,0 +1,186 @@
+"""What can be asked for right now: models, their lanes, and the workers of each lane.
+
+A catalog is one immutable view, replaced as a whole when the control plane publishes another. Knows nothing about how
+it is published, nor about requests.
+"""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.limits.limiter import Limits
+
+RETRY_AFTER_S = "2"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker that takes new work; ``cluster`` and ``endpoint`` together pin a call to it."""
+
+    instance: str
+    endpoint: str
+    cluster: str
+    max_sequences: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One compatible set of versions that answers for a model."""
+
+    lane: str
+    weight: int
+    vocabulary_digest: str
+    kv_digest: str
+    context_length: int
+    block_size: int
+    workers: Sequence[Worker] = ()
+    num_tokenizers: int = 0
+
+    @property
+    def is_ready(self) -> bool:
+        """True when every service it needs is there."""
+        return bool(self.workers) and self.num_tokenizers > 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model by its own name."""
+
+    name: str
+    aliases: Sequence[str] = ()
+    lanes: Sequence[Lane] = ()
+    default_max_tokens: int = 0
+
+    @property
+    def context_length(self) -> int:
+        """Longest prompt and output together on any ready lane; 0 when none is."""
+        return max((lane.context_length for lane in self.lanes if lane.is_ready), default=0)
+
+    @property
+    def is_ready(self) -> bool:
+        """True when something answers for it now."""
+        return any(lane.is_ready for lane in self.lanes)
+
+    def choose_lane(self, session: str, avoid: Collection[str] = ()) -> Lane:
+        """The lane of a session: by weight, and the same one again while the weights stand.
+
+        Weighted rendezvous hashing (Thaler and Ravishankar 1998, with the logarithmic weights of Schindelhauer and
+        Schomaker 2005): as weight moves from one lane to another, sessions move only in that direction, each at most
+        once.
+
+        Raises:
+            MeshError: NOT_READY, no lane is ready.
+        """
+        ready = [lane for lane in self.lanes if lane.is_ready and lane.weight > 0 and lane.lane not in avoid]
+        if not ready:
+            why = "every lane has refused this request" if avoid else "no worker and tokenizer of it are ready yet"
+            raise MeshError(
+                Reason.NOT_READY, f"model {self.name!r}: {why}; try again shortly", retry_after_s=RETRY_AFTER_S
+            )
+        return max(ready, key=lambda lane: _rendezvous_score(session, lane))
+
+    def pinned_lane(self, lane_id: str) -> Lane:
+        """A lane by its digest, for callers who may choose.
+
+        Raises:
+            MeshError: LANE_GONE, it is not there or not ready.
+        """
+        for lane in self.lanes:
+            if lane.lane == lane_id and lane.is_ready:
+                return lane
+        raise MeshError(Reason.LANE_GONE, f"model {self.name!r} has no ready lane {lane_id[:64]!r}; ask without a lane")
+
+
+def _rendezvous_score(session: str, lane: Lane) -> float:
+    digest = hashlib.blake2b(f"{lane.lane}\0{session}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    uniform = (int.from_bytes(digest, "big") + 1) / (2**64 + 1)
+    return lane.weight / -math.log(uniform)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the mesh's operators declared for all gateways."""
+
+    default_limits: Limits = field(default_factory=Limits)
+    max_body_bytes: int = 4_194_304
+    allow_anonymous: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """One published view."""
+
+    models: Sequence[ServedModel] = ()
+    policy: Policy = field(default_factory=Policy)
+    has_caches: bool = False
+    names: Mapping[str, ServedModel] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = {alias: model for model in self.models for alias in model.aliases}
+        names.update((model.name, model) for model in self.models)
+        object.__setattr__(self, "names", names)
+
+    def find(self, name: str) -> ServedModel:
+        """The model that a name or alias means.
+
+        Raises:
+            MeshError: MODEL_NOT_FOUND.
+        """
+        model = self.names.get(name)
+        if model is None:
+            raise MeshError(
+                Reason.MODEL_NOT_FOUND,
+                f"model {name[:80]!r} does not exist; GET /v1/models lists all",
+                parameter="model",
+            )
+        return model
+
+
+class CatalogSource(Protocol):
+    """Where the catalog in force comes from."""
+
+    def current(self) -> Catalog:
+        """The catalog in force.
+
+        Raises:
+            MeshError: NOT_READY, none has been published yet.
+        """
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait for another catalog than the one in force; False: none came in time."""
+
+
+class MemoryCatalog:
+    """A catalog that changes when it is told to: the twin of the control plane."""
+
+    def __init__(self, catalog: Catalog | None = None) -> None:
+        self._catalog = catalog
+        self._changed = asyncio.Event()
+
+    def publish(self, catalog: Catalog) -> None:
+        """Put another catalog in force."""
+        self._catalog = catalog
+        passed, self._changed = self._changed, asyncio.Event()
+        passed.set()
+
+    def current(self) -> Catalog:
+        """The catalog in force."""
+        if self._catalog is None:
+            raise MeshError(
+                Reason.NOT_READY, "the control plane has not published any model yet", retry_after_s=RETRY_AFTER_S
+            )
+        return self._catalog
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait for the next :meth:`publish`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True

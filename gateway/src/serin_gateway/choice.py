@@ -1,0 +1,157 @@
+"""One choice as it grows: ids in, text out, and where it ended.
+
+Knows nothing about workers or other choices; its generation hears what it has to say.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.events import ChoiceEnded, FinishReason, TextChunk, TextLogprob
+from serin_gateway.recall import StoredChoice
+from serin_gateway.tokenizer import Decoded, TextSequence
+from serin_gateway.worker import ChoiceMade, TokenLogprob, TokensMade
+
+if TYPE_CHECKING:
+    from serin_gateway.generation import Generation
+
+
+class ChoiceOutput:
+    """The output of one choice; the sink of its text sequence."""
+
+    def __init__(self, generation: "Generation", index: int, report_tokens: bool) -> None:
+        self._generation = generation
+        self._index = index
+        self._report_tokens = report_tokens
+        self._spelled: list[TextLogprob] = []
+        self._num_reported = 0
+        self._reported_bytes = 0  # bytes of the tokens reported with log-probabilities
+        self._text_bytes = 0
+        self._made: ChoiceMade | None = None
+        self.text_sequence: TextSequence | None = None
+        self.token_ids: list[int] = []
+        self.logprobs: list[TokenLogprob] = []
+        self.num_decoded = 0
+        self.ended: ChoiceEnded | None = None
+        self._num_counted: int | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """True when no worker is needed for it: it was made to its end, or a stop string ended it."""
+        return self._made is not None or self.ended is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """True when its last text is in the outbox."""
+        return self.ended is not None
+
+    @property
+    def num_counted(self) -> int:
+        """Tokens up to the one that completes a stop."""
+        return len(self.token_ids) if self._num_counted is None else self._num_counted
+
+    def beyond_known(self, event: TokensMade) -> tuple[Sequence[int], Sequence[TokenLogprob]]:
+        """The part of a worker's event that is new; a resumed worker may repeat, but never leave a gap.
+
+        Raises:
+            MeshError: INTERNAL, a gap.
+        """
+        repeated = len(self.token_ids) - event.first_position
+        if repeated < 0:
+            raise MeshError(
+                Reason.INTERNAL,
+                f"a worker went from position {len(self.token_ids)} to {event.first_position} of a choice",
+            )
+        if self.is_made:
+            return (), ()
+        return event.token_ids[repeated:], event.logprobs[repeated:]
+
+    def append(
+        self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprob], spelled: Sequence[TextLogprob]
+    ) -> None:
+        """Take in ids."""
+        self.token_ids.extend(token_ids)
+        self.logprobs.extend(logprobs)
+        self._spelled.extend(spelled)
+        assert self.text_sequence is not None
+        self.text_sequence.append(token_ids)
+
+    def made(self, event: ChoiceMade) -> None:
+        """The worker has ended it; its last text may still be on its way."""
+        if self._made is None and self.ended is None:
+            self._made = event
+            assert self.text_sequence is not None
+            self.text_sequence.close()
+
+    def stored(self) -> StoredChoice:
+        """The choice as an answer to keep."""
+        assert self.ended is not None
+        end, counted = self.ended, self.num_counted
+        return StoredChoice(
+            self.token_ids[:counted], self.logprobs[:counted], end.finish_reason, end.stop_token_id, end.stop_string
+        )
+
+    def abandon(self) -> None:
+        """Free its text sequence."""
+        if self.text_sequence is not None:
+            self.text_sequence.abandon()
+
+    # TextSink:
+
+    def decoded(self, news: Decoded) -> None:
+        """Text became certain, or a stop string ended the choice, or all of it is out."""
+        if self.ended is not None:
+            return
+        self.num_decoded = news.num_tokens
+        token_ids, logprobs = self._due(news) if self._report_tokens else ([], [])
+        if news.text or token_ids:
+            self._generation.put(TextChunk(self._index, news.text, token_ids, logprobs))
+        if news.stop_string is not None:
+            self._end(ChoiceEnded(self._index, FinishReason.STOP, stop_string=news.stop_string), news.num_tokens)
+        elif news.closed:
+            assert self._made is not None
+            end = ChoiceEnded(self._index, self._made.finish_reason, stop_token_id=self._made.stop_token_id)
+            self._end(end, len(self.token_ids))
+        else:
+            self._generation.moved()
+
+    def failed(self, error: MeshError) -> None:
+        """The text cannot go on."""
+        if self.ended is None:
+            self._generation.choice_failed(error)
+
+    def _end(self, end: ChoiceEnded, num_counted: int) -> None:
+        self.ended = end
+        self._num_counted = num_counted
+        self._generation.put(end)
+        self._generation.choice_ended()
+
+    def _due(self, news: Decoded) -> tuple[list[int], list[TextLogprob]]:
+        """Ids, and their log-probabilities if wanted, whose text this news brings to an end.
+
+        With log-probabilities, tokens whose text is held back (it may begin a stop string) wait for it, so that the
+        reported tokens spell the text; an end id that is no text is left out.
+        """
+        start, end = self._num_reported, news.num_tokens
+        if self._spelled:
+            self._text_bytes += len(news.text.encode())
+            if news.stop_string is not None:
+                end = self._first_beyond(end, lambda begins, _: begins >= self._text_bytes)
+            elif not news.closed:
+                end = self._first_beyond(end, lambda _, ends: ends > self._text_bytes)
+            elif self._made is not None and self._made.stop_token_id is not None:
+                end -= 1
+            self._reported_bytes += sum(len(one.raw) for one in self._spelled[start:end])
+        self._num_reported = max(start, end)
+        return self.token_ids[start:end], self._spelled[start:end]
+
+    def _first_beyond(self, limit: int, is_beyond: Callable[[int, int], bool]) -> int:
+        """The first token not reported yet whose (first byte, end byte) in the text is beyond, or ``limit``."""
+        begins = self._reported_bytes
+        for position in range(self._num_reported, limit):
+            ends = begins + len(self._spelled[position].raw)
+            if is_beyond(begins, ends):
+                return position
+            begins = ends
+        return limit

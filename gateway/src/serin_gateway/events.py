@@ -1,0 +1,80 @@
+"""What a running request tells its door, in order: one `Started`, texts, ends of choices, one `Completed`.
+
+Knows nothing about how a door writes them.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FinishReason(enum.StrEnum):
+    """Why a choice ended, by the names of the OpenAI API."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens that count: all prompts', and of every choice up to the one that completes a stop."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class TextLogprob:
+    """A token as text and bytes, its log-probability in nats, and the most probable tokens at its position."""
+
+    token: str
+    raw: bytes
+    logprob: float
+    alternatives: Sequence["TextLogprob"] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A prompt was placed on a worker; its choices have the indices from ``first_choice_index`` on."""
+
+    first_choice_index: int
+    prompt_token_ids: Sequence[int]
+    echo_text: str = ""
+
+
+@dataclass(slots=True)
+class TextChunk:
+    """Text of a choice; ids and log-probabilities of the tokens whose text it brings to an end."""
+
+    choice_index: int
+    text: str
+    token_ids: list[int]
+    logprobs: list[TextLogprob]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceEnded:
+    """A choice ended."""
+
+    choice_index: int
+    finish_reason: FinishReason
+    stop_string: str | None = None
+    stop_token_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """All choices ended."""
+
+    usage: Usage
+
+
+Event = Started | TextChunk | ChoiceEnded | Completed

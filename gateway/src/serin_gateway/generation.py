@@ -1,0 +1,226 @@
+"""Everything one prompt has produced so far, over however many workers it takes.
+
+Ids come from workers, go to the detokenizer, and come back as text that is put into the outbox; stop strings are found
+on the way. All ids are kept, so that work goes on elsewhere when a worker dies. Knows nothing about placing, retrying
+or how anything is called.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.choice import ChoiceOutput
+from serin_gateway.events import Event, Started, TextLogprob
+from serin_gateway.outbox import Outbox
+from serin_gateway.placement import PlacedWork
+from serin_gateway.recall import StoredChoice
+from serin_gateway.tokenizer import CallScope, Detokenizer, Tokenizer
+from serin_gateway.worker import ChoiceMade, PriorOutput, TokenLogprob, TokensMade, Work, WorkDone, WorkStarted
+
+MAX_UNDECODED_TOKENS = 8192
+"""Ids on their way through the detokenizer, over all choices, beyond which no more are read from the worker."""
+
+
+class Generation:
+    """The output of one prompt.
+
+    Args:
+        scope: for calls made on the way.
+        tokenizer: spells tokens for log-probability reports.
+        detokenizer: turns ids into text.
+        outbox: where text goes.
+        announcement: put into the outbox before everything else; it names the index of the first choice.
+        num_choices: answers to the prompt.
+        stop_strings: strings that end an answer.
+        min_tokens: ids before which stop strings are not looked for.
+        report_tokens: true to send ids and log-probabilities with the text.
+        on_tokens: told each time a worker has made tokens.
+    """
+
+    def __init__(
+        self,
+        scope: CallScope,
+        tokenizer: Tokenizer,
+        detokenizer: Detokenizer,
+        outbox: Outbox,
+        announcement: Started,
+        *,
+        num_choices: int = 1,
+        stop_strings: Sequence[str] = (),
+        min_tokens: int = 0,
+        report_tokens: bool = False,
+        on_tokens: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._scope = scope
+        self._tokenizer = tokenizer
+        self._outbox = outbox
+        self._announcement = announcement
+        self._on_tokens = on_tokens
+        self._work: Work | None = None
+        self._failure: MeshError | None = None
+        self._moved = asyncio.Event()
+        self._num_open = num_choices
+        self.started: WorkStarted | None = None
+        self.done: WorkDone | None = None
+        self.has_begun = False
+        first = announcement.first_choice_index
+        self.choices = [ChoiceOutput(self, first + i, report_tokens) for i in range(num_choices)]
+        for choice in self.choices:
+            choice.text_sequence = detokenizer.open(scope, choice, stop_strings=stop_strings, min_tokens=min_tokens)
+
+    @property
+    def has_output(self) -> bool:
+        """True once a token exists: from then on the lane is fixed."""
+        return any(choice.token_ids for choice in self.choices)
+
+    @property
+    def is_made(self) -> bool:
+        """True when no worker is needed any more."""
+        return all(choice.is_made for choice in self.choices)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that count, of all choices."""
+        return sum(choice.num_counted for choice in self.choices)
+
+    def prior_outputs(self) -> list[PriorOutput]:
+        """What the next worker is told to go on from; empty at the beginning."""
+        if not self.has_output:
+            return []
+        return [PriorOutput(i, choice.token_ids, choice.is_made) for i, choice in enumerate(self.choices)]
+
+    async def follow(self, work: Work, placed: PlacedWork) -> None:
+        """Take in what a worker makes until every choice has been made.
+
+        Raises:
+            MeshError: the worker or the detokenizer failed. What was produced so far stays.
+        """
+        self._work = work
+        try:
+            async for event in work:
+                if isinstance(event, TokensMade):
+                    placed.prefilled()
+                    await self._tokens_made(event)
+                    if self._is_behind():
+                        await self._catch_up()
+                elif isinstance(event, ChoiceMade):
+                    self._choice_made(event)
+                elif isinstance(event, WorkStarted):
+                    self.started = event
+                else:
+                    self.done = event
+                    break
+        except MeshError:
+            if not self.is_made:  # else only the farewell was lost
+                raise
+        finally:
+            self._work = None
+            work.abort()
+        self._check_failure()
+        if not self.is_made:
+            raise MeshError(Reason.UPSTREAM_UNAVAILABLE, "the worker's stream ended before all choices did")
+
+    async def replay(self, answer: Sequence[StoredChoice]) -> None:
+        """Take in a stored answer instead of a worker's."""
+        for index, stored in enumerate(answer[: len(self.choices)]):
+            await self._tokens_made(TokensMade(index, 0, stored.token_ids, stored.logprobs))
+            self._choice_made(ChoiceMade(index, stored.finish_reason, stored.stop_token_id))
+
+    async def finish(self) -> None:
+        """Wait until all text is in the outbox.
+
+        Raises:
+            MeshError: the detokenizer failed.
+        """
+        while self._num_open:
+            await self._wait_for_move()
+
+    def abandon(self) -> None:
+        """Free what is held elsewhere; nothing is put into the outbox from now on."""
+        for choice in self.choices:
+            choice.abandon()
+        if self._work is not None:
+            self._work.abort()
+
+    def _choice_made(self, event: ChoiceMade) -> None:
+        self._announce()
+        self.choices[event.choice_index].made(event)
+
+    def _announce(self) -> None:
+        if not self.has_begun:
+            self.has_begun = True
+            self._outbox.put(self._announcement)
+
+    async def _tokens_made(self, event: TokensMade) -> None:
+        self._on_tokens()
+        choice = self.choices[event.choice_index]
+        fresh, logprobs = choice.beyond_known(event)
+        if fresh:
+            spelled = await self._spell(fresh, logprobs) if logprobs else ()
+            self._announce()
+            choice.append(fresh, logprobs, spelled)
+
+    async def _spell(self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> list[TextLogprob]:
+        """Log-probabilities with the tokens' texts in place of their ids."""
+        wanted = [i for token_id, one in zip(token_ids, logprobs, strict=True) for i in _ids_of(token_id, one)]
+        raws = iter(await self._tokenizer.token_bytes(self._scope, wanted))
+
+        def spelled(logprob: float, alternatives: Sequence[TextLogprob] = ()) -> TextLogprob:
+            raw = next(raws)
+            return TextLogprob(raw.decode("utf-8", "replace"), raw, logprob, alternatives)
+
+        texts = []
+        for one in logprobs:
+            alternatives = [spelled(logprob) for _, logprob in one.alternatives]
+            texts.append(spelled(one.logprob, alternatives))
+        return texts
+
+    def _is_behind(self) -> bool:
+        undecoded = sum(len(choice.token_ids) - choice.num_decoded for choice in self.choices if not choice.has_ended)
+        return undecoded > MAX_UNDECODED_TOKENS or self._outbox.is_full
+
+    async def _catch_up(self) -> None:
+        while self._num_open and self._is_behind():
+            if self._outbox.is_full:
+                await self._outbox.room()
+            else:
+                await self._wait_for_move()
+
+    async def _wait_for_move(self) -> None:
+        self._check_failure()
+        self._moved.clear()
+        await self._moved.wait()
+        self._check_failure()
+
+    def _check_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    # What choices report, from the event loop:
+
+    def put(self, event: Event) -> None:
+        """Hand an event to the reader."""
+        self._outbox.put(event)
+
+    def moved(self) -> None:
+        """Ids were decoded."""
+        self._moved.set()
+
+    def choice_ended(self) -> None:
+        """One choice is over; when all are, the worker need not go on."""
+        self._num_open -= 1
+        self._moved.set()
+        if self._num_open == 0 and self._work is not None:
+            self._work.abort()
+
+    def choice_failed(self, error: MeshError) -> None:
+        """A choice's text cannot go on."""
+        self._failure = error
+        self._moved.set()
+        if self._work is not None:
+            self._work.abort()
+
+
+def _ids_of(token_id: int, logprob: TokenLogprob) -> list[int]:
+    return [*(alternative for alternative, _ in logprob.alternatives), token_id]

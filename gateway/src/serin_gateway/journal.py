@@ -1,0 +1,48 @@
+"""Tells logs and metrics about requests: one canonical line each, never prompt text. Knows no request's inside."""
+
+from serin_mesh import logs
+
+from serin_gateway.metrics import GatewayMetrics
+from serin_gateway.receipt import Receipt
+
+
+class LogJournal:
+    """Writes `request.finished`, and hands every receipt on to the metrics."""
+
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        self._metrics = metrics
+        self._log = logs.get()
+
+    def opened(self, receipt: Receipt) -> None:
+        """A request has arrived."""
+        self._metrics.opened(receipt)
+
+    def closed(self, receipt: Receipt) -> None:
+        """A request is over."""
+        self._metrics.closed(receipt)
+        say = self._log.error if receipt.reason == "INTERNAL" else self._log.info
+        say(
+            "request.finished",
+            request_id=receipt.request_id,
+            door=receipt.door,
+            operation=receipt.operation,
+            tenant=receipt.tenant,
+            key=receipt.key_id,
+            model=receipt.model,
+            lane=receipt.lane,
+            worker=receipt.worker,
+            reason=receipt.reason,
+            prompt_tokens=receipt.usage.prompt_tokens,
+            cached_tokens=receipt.usage.cached_tokens,
+            completion_tokens=receipt.usage.completion_tokens,
+            attempts=receipt.num_attempts,
+            resumes=receipt.num_resumes,
+            cached_answer=receipt.cached_answer,
+            first_token_s=_rounded(receipt.first_token_s),
+            seconds=_rounded(receipt.duration_s),
+            verbs={verb: _rounded(seconds) for verb, seconds in receipt.verbs.items()},
+        )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

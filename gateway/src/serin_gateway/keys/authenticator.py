@@ -1,0 +1,125 @@
+"""Who is calling: from a key to a caller, also while the key store is down.
+
+A key that the store has confirmed within `FRESH_S` is believed without asking again, so a revocation takes effect within
+that time on every gateway. While the store is down, keys confirmed within `COPY_S` go on working from a bounded local
+copy; for all others it is unknown who they are, which is AUTH_UNAVAILABLE, never "wrong key". Knows nothing about
+requests or headers.
+"""
+
+import hmac
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.keys.records import KeyRecord, Role, key_digest
+from serin_gateway.keys.store import KeyStore, KeyStoreDown
+from serin_gateway.limits.limiter import Limits
+
+FRESH_S = 0.5
+COPY_S = 300.0
+MAX_COPIES = 10_000
+MAX_KEY_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling and what they may do; ``limits`` None: the mesh's defaults."""
+
+    key_id: str
+    tenant: str
+    role: Role
+    limits: Limits | None = None
+    unknown: Literal["refuse", "warn"] = "refuse"
+
+
+ANONYMOUS = Caller(key_id="anonymous", tenant="anonymous", role=Role.APP)
+
+
+@dataclass(slots=True)
+class _Copy:
+    record: KeyRecord
+    confirmed_at: float
+
+
+class Authenticator:
+    """Turns keys into callers.
+
+    Args:
+        store: where keys are.
+        secret: what keys are digested with.
+        clock: seconds that only go forward; another one for tests.
+    """
+
+    def __init__(self, store: KeyStore, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._secret = secret
+        self._clock = clock
+        self._copies: OrderedDict[str, _Copy] = OrderedDict()
+
+    async def identify(self, key: str | None) -> Caller:
+        """The caller that holds this key.
+
+        Raises:
+            MeshError: KEY_MISSING, KEY_INVALID, or AUTH_UNAVAILABLE when that cannot be known now.
+        """
+        if not key:
+            raise MeshError(Reason.KEY_MISSING, "no API key: send it as `Authorization: Bearer sk-serin-…`")
+        if len(key) > MAX_KEY_LENGTH:
+            raise _wrong_key()
+        digest = key_digest(self._secret, key)
+        record = await self._find(digest)
+        if record is None or not hmac.compare_digest(record.digest, digest):
+            raise _wrong_key()
+        if not record.is_valid(time.time()):
+            what = "was revoked" if record.revoked_at is not None else "has expired"
+            raise MeshError(Reason.KEY_INVALID, f"this API key ({record.key_id}) {what}; ask for a new one")
+        return Caller(record.key_id, record.tenant, record.role, record.limits, record.unknown)
+
+    async def _find(self, digest: str) -> KeyRecord | None:
+        copy = self._copies.get(digest)
+        now = self._clock()
+        if copy is not None and now - copy.confirmed_at < FRESH_S:
+            self._copies.move_to_end(digest)
+            return copy.record
+        try:
+            record = await self._store.lookup(digest)
+        except KeyStoreDown as error:
+            if copy is not None and now - copy.confirmed_at < COPY_S:
+                return copy.record
+            raise MeshError(
+                Reason.AUTH_UNAVAILABLE, "keys cannot be checked at the moment; try again shortly", retry_after_s="2"
+            ) from error
+        self._remember(digest, record, now)
+        return record
+
+    def _remember(self, digest: str, record: KeyRecord | None, now: float) -> None:
+        if record is None:
+            self._copies.pop(digest, None)
+            return
+        self._copies[digest] = _Copy(record, now)
+        self._copies.move_to_end(digest)
+        if len(self._copies) > MAX_COPIES:
+            self._copies.popitem(last=False)
+
+    async def refresh(self) -> None:
+        """Confirm all copies again, so that the last five minutes before an outage are never older than a refresh."""
+        for digest, copy in list(self._copies.items()):
+            if self._clock() - copy.confirmed_at >= COPY_S:
+                self._copies.pop(digest, None)
+                continue
+            try:
+                record = await self._store.lookup(digest)
+            except KeyStoreDown:
+                return
+            if record is None:
+                self._copies.pop(digest, None)
+            elif digest in self._copies:
+                self._copies[digest] = _Copy(record, self._clock())
+
+
+def _wrong_key() -> MeshError:
+    return MeshError(Reason.KEY_INVALID, "this API key is not valid; check it for copying errors or ask for a new one")

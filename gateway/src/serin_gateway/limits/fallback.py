@@ -1,0 +1,56 @@
+"""Limits that hold while Redis is away: the shared limiter within a budget, else this gateway's own, conservatively.
+
+The local limiter hears of everything this gateway admits, so it knows the last minute when it has to decide alone; it
+then grants a share of each limit. Knows nothing about Redis itself.
+"""
+
+from redis.exceptions import RedisError
+from serin_mesh.breaker import CircuitBreaker, Unavailable
+
+from serin_gateway.limits.limiter import Admission, Lease, Limiter
+from serin_gateway.limits.memory import MemoryLimiter
+
+REDIS_FAILURES = (RedisError, OSError)
+
+
+class FallbackLimiter:
+    """A limiter that always answers, and quickly.
+
+    Args:
+        shared: what all gateways agree on.
+        breaker: gives calls of ``shared`` their budget.
+        share: part of each limit that this gateway grants by itself while ``shared`` is away.
+    """
+
+    def __init__(self, shared: Limiter, breaker: CircuitBreaker, *, share: float = 0.5) -> None:
+        self._shared = shared
+        self._breaker = breaker
+        self._share = share
+        self._local = MemoryLimiter()
+
+    async def reserve(self, lease: Lease) -> Admission:
+        """Count one request and reserve its tokens, or refuse."""
+        try:
+            admission = await self._breaker.call(lambda: self._shared.reserve(lease))
+        except Unavailable:
+            own = Lease(lease.lease_id, lease.subject, lease.limits.share(self._share), lease.reserved_tokens)
+            return self._local.reserve_now(own)
+        if admission.refused_by is None:
+            self._local.reserve_now(lease, enforce=False)
+        return admission
+
+    async def renew(self, lease: Lease) -> None:
+        """Keep a lease alive; a lease that Redis has lost or never heard of begins there again."""
+        self._local.renew_now(lease)
+        try:
+            await self._breaker.call(lambda: self._shared.renew(lease))
+        except Unavailable:
+            pass  # the next renewal posts what this one could not
+
+    async def settle(self, lease: Lease) -> None:
+        """End a lease; one that Redis does not hear of ends there by itself."""
+        self._local.settle_now(lease)
+        try:
+            await self._breaker.call(lambda: self._shared.settle(lease))
+        except Unavailable:
+            pass

@@ -1,0 +1,93 @@
+"""Prometheus metrics of a gateway. Labels come from closed sets: declared models, our operations, our reasons.
+
+Own names are `serin_*`; the request histograms carry OpenTelemetry's `gen_ai.server.*` names. Knows nothing about
+requests beyond their receipts.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from serin_gateway.receipt import Receipt
+
+DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+FIRST_TOKEN_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+PER_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+VERB_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
+
+
+class GatewayMetrics:
+    """What a gateway measures, and the journal that feeds it."""
+
+    def __init__(self, into: CollectorRegistry) -> None:
+        self.running = Gauge("serin_gateway_requests_running", "Requests being served.", ["door"], registry=into)
+        self.finished = Counter(
+            "serin_gateway_requests",
+            "Requests served, by how they ended.",
+            ["door", "operation", "model", "reason"],
+            registry=into,
+        )
+        self.tokens = Counter(
+            "serin_gateway_tokens",
+            "Tokens that count, by kind (prompt, cached, completion).",
+            ["model", "kind"],
+            registry=into,
+        )
+        self.verbs = Histogram(
+            "serin_gateway_verb_seconds",
+            "Time in each verb of a request.",
+            ["verb"],
+            buckets=VERB_BUCKETS,
+            registry=into,
+        )
+        self.resumes = Counter(
+            "serin_gateway_resumes", "Answers that went on on another worker.", ["model"], registry=into
+        )
+        self.duration = Histogram(
+            "gen_ai_server_request_duration_seconds",
+            "Time from a request's arrival to its end.",
+            ["gen_ai_request_model", "gen_ai_operation_name", "error_type"],
+            buckets=DURATION_BUCKETS,
+            registry=into,
+        )
+        self.first_token = Histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "Time from a request's arrival to its first token.",
+            ["gen_ai_request_model"],
+            buckets=FIRST_TOKEN_BUCKETS,
+            registry=into,
+        )
+        self.per_token = Histogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "Time for each token after the first.",
+            ["gen_ai_request_model"],
+            buckets=PER_TOKEN_BUCKETS,
+            registry=into,
+        )
+
+    def opened(self, receipt: Receipt) -> None:
+        """A request has arrived."""
+        self.running.labels(receipt.door).inc()
+
+    def closed(self, receipt: Receipt) -> None:
+        """Count a finished request."""
+        self.running.labels(receipt.door).dec()
+        self.finished.labels(receipt.door, receipt.operation, receipt.model, receipt.reason).inc()
+        for verb, seconds in receipt.verbs.items():
+            self.verbs.labels(verb).observe(seconds)
+        if not receipt.model:
+            return
+        error = "" if receipt.reason == "ok" else receipt.reason
+        self.duration.labels(receipt.model, receipt.operation, error).observe(receipt.duration_s)
+        usage = receipt.usage
+        for kind, count in (
+            ("prompt", usage.prompt_tokens),
+            ("cached", usage.cached_tokens),
+            ("completion", usage.completion_tokens),
+        ):
+            self.tokens.labels(receipt.model, kind).inc(count)
+        if receipt.num_resumes:
+            self.resumes.labels(receipt.model).inc(receipt.num_resumes)
+        if receipt.first_token_s is not None and receipt.last_token_s is not None:
+            self.first_token.labels(receipt.model).observe(receipt.first_token_s)
+            if usage.completion_tokens > 1:
+                spent_s = receipt.last_token_s - receipt.first_token_s
+                self.per_token.labels(receipt.model).observe(spent_s / (usage.completion_tokens - 1))

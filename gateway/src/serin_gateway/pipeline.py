@@ -1,0 +1,434 @@
+"""The life of a request: nine verbs, read from top to bottom.
+
+A `Request` owns authenticate, admit, guard and settle. For each prompt it makes one or more `Attempt`s, each of which
+routes, tokenizes, recalls, places and generates on one lane. REST and gRPC share this page; it knows nothing about
+either, nor about how anything is called: what it works with comes as `Collaborators`.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.ask import Ask, Conversation, Input, Sampling, TokenPrompt, refuse
+from serin_gateway.catalog import CatalogSource, ServedModel, Worker
+from serin_gateway.events import Completed, Started
+from serin_gateway.failures import Failures, may_try_another_lane
+from serin_gateway.generation import Generation
+from serin_gateway.guards import Guard
+from serin_gateway.keys.authenticator import ANONYMOUS, Authenticator, Caller
+from serin_gateway.keys.records import Role
+from serin_gateway.limits.leases import LeaseBook
+from serin_gateway.limits.limiter import Lease, Standing
+from serin_gateway.outbox import Outbox
+from serin_gateway.placement import Placement
+from serin_gateway.recall import AnswerKey, Memory, Recalled
+from serin_gateway.receipt import Door, Journal, Receipt
+from serin_gateway.tokenizer import CallScope, Detokenizer, Tokenizer
+from serin_gateway.worker import Workers, WorkOrder
+
+MAX_LANES_TRIED = 3
+RESUME_PATIENCE_S = 5.0
+"""How long a stream that has begun waits for a worker of its lane when none is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """What every request works with."""
+
+    catalog: CatalogSource
+    authenticator: Authenticator
+    leases: LeaseBook
+    guards: Sequence[Guard]
+    tokenizer: Tokenizer
+    detokenizer: Detokenizer
+    memory: Memory
+    placement: Placement
+    workers: Workers
+    journal: Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What a door knows about a request before it has read what is asked."""
+
+    door: Door
+    request_id: str
+    key: str | None = None
+    session_id: str = ""
+    pinned_lane: str = ""
+    timeout_s: float = 600.0
+
+
+class Request:
+    """One request, from its arrival to its account. Whoever makes one awaits :meth:`settle` in the end, always."""
+
+    def __init__(self, house: Collaborators, arrival: Arrival) -> None:
+        self.house = house
+        self.arrival = arrival
+        self.receipt = Receipt(arrival.request_id, arrival.door)
+        self.deadline = time.monotonic() + arrival.timeout_s
+        self.caller: Caller = ANONYMOUS
+        self.standing: Standing | None = None
+        self.outbox = Outbox()
+        self._attempts: list[Attempt] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._num_unanswered = 0
+        self._lease: Lease | None = None
+        self._settling: asyncio.Task[None] | None = None
+        house.journal.opened(self.receipt)
+
+    async def authenticate(self, needed: Role = Role.APP) -> Caller:
+        """Verb 1: from a key to a tenant, a role and limits.
+
+        Raises:
+            MeshError: KEY_MISSING, KEY_INVALID, ROLE_INSUFFICIENT or AUTH_UNAVAILABLE.
+        """
+        with self.receipt.timed("authenticate"):
+            if self.arrival.key is not None or not self._allows_anonymous():
+                self.caller = await self.house.authenticator.identify(self.arrival.key)
+        self.receipt.tenant, self.receipt.key_id = self.caller.tenant, self.caller.key_id
+        if not self.caller.role.covers(needed):
+            raise _role_insufficient(self.caller, needed, "this")
+        return self.caller
+
+    async def begin(self, ask: Ask) -> Outbox:
+        """Answer an ask of the authenticated caller; what comes of it appears in the outbox.
+
+        Raises:
+            MeshError: it is refused before any work is done.
+        """
+        await self.admit(ask)
+        ask = await self.guard(ask)
+        self._num_unanswered = len(ask.inputs)
+        self._tasks = [asyncio.create_task(self._answer(ask, index)) for index in range(len(ask.inputs))]
+        return self.outbox
+
+    async def count(self, ask: Ask) -> int:
+        """Tokens of an ask's only prompt, without answering it.
+
+        Raises:
+            MeshError: it is refused.
+        """
+        await self.admit(ask, with_answer=False)
+        attempt = Attempt(self, await self.guard(ask), 0)
+        await attempt.tokenize(attempt.route(()))
+        return len(attempt.prompt)
+
+    async def admit(self, ask: Ask, *, with_answer: bool = True) -> None:
+        """Verb 2: reserve the most that the request can use; later verbs only release.
+
+        Raises:
+            MeshError: MODEL_NOT_FOUND, ROLE_INSUFFICIENT (to choose a lane) or RATE_LIMITED.
+        """
+        with self.receipt.timed("admit"):
+            catalog = self.house.catalog.current()
+            model = catalog.find(ask.model)
+            self.receipt.model = model.name
+            if self.arrival.pinned_lane and not self.caller.role.covers(Role.OPERATOR):
+                raise _role_insufficient(self.caller, Role.OPERATOR, "choosing a lane (serin-lane)")
+            self._lease, self.standing = await self.house.leases.take(
+                self.caller.key_id,
+                self.caller.limits or catalog.policy.default_limits,
+                ask.prompt_token_bound() + ask.choice_count * _max_tokens(ask.sampling, model) if with_answer else 0,
+                self._count_tokens,
+            )
+
+    async def guard(self, ask: Ask) -> Ask:
+        """Verb 3: input filters; each lets the ask pass, changes it or refuses it."""
+        with self.receipt.timed("guard"):
+            for guard in self.house.guards:
+                ask = await guard.inspect(self.caller, ask)
+        return ask
+
+    async def settle(self, error: BaseException | None = None) -> None:
+        """Verb 9: end everything, account for what was used, keep the answer, tell the journal.
+
+        Runs once and to its end, whoever is cancelled meanwhile; later calls wait for it.
+        """
+        if self._settling is None:
+            self._settling = asyncio.create_task(self._settle(error))
+        await asyncio.shield(self._settling)
+
+    async def _settle(self, error: BaseException | None) -> None:
+        with self.receipt.timed("settle"):
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            self.receipt.ended_by(error)
+            self._account()
+            if self._lease is not None:
+                await self.house.leases.give_back(self._lease)
+            if error is None:
+                for attempt in self._attempts:
+                    await attempt.keep_answer()
+        self.receipt.duration_s = time.monotonic() - self.receipt.arrived_at
+        self.house.journal.closed(self.receipt)
+
+    async def _answer(self, ask: Ask, index: int) -> None:
+        """Answer one of the prompts: attempts, until one succeeds or may not be repeated."""
+        lanes_tried: set[str] = set()
+        try:
+            async with asyncio.timeout(self.deadline - time.monotonic()):
+                while True:
+                    attempt = Attempt(self, ask, index)
+                    self._attempts.append(attempt)
+                    try:
+                        await attempt.run(lanes_tried)
+                        break
+                    except MeshError as error:
+                        lanes_tried.add(attempt.lane_id)
+                        if attempt.has_begun or len(lanes_tried) >= MAX_LANES_TRIED or not may_try_another_lane(error):
+                            raise
+        except TimeoutError:
+            late = f"no complete answer within {self.arrival.timeout_s:.0f} s"
+            self.outbox.fail(MeshError(Reason.DEADLINE_EXCEEDED, late))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the door tells the caller
+            self.outbox.fail(error)
+        else:
+            self._num_unanswered -= 1
+            if self._num_unanswered == 0:
+                self._account()
+                self.outbox.put(Completed(self.receipt.usage))
+
+    def _account(self) -> None:
+        usage = self.receipt.usage
+        begun = [attempt for attempt in self._attempts if attempt.has_begun]
+        usage.prompt_tokens = sum(len(attempt.prompt) for attempt in begun)
+        usage.cached_tokens = sum(attempt.num_cached_tokens for attempt in begun)
+        usage.completion_tokens = sum(attempt.num_tokens for attempt in begun)
+        self.receipt.num_attempts = len(self._attempts)
+
+    def _count_tokens(self) -> int:
+        self._account()
+        return self.receipt.usage.total_tokens
+
+    def _allows_anonymous(self) -> bool:
+        try:
+            return self.house.catalog.current().policy.allow_anonymous
+        except MeshError:
+            return False
+
+
+class Attempt:
+    """One prompt on one lane."""
+
+    def __init__(self, request: Request, ask: Ask, index: int) -> None:
+        self.request = request
+        self.house = request.house
+        self.receipt = request.receipt
+        self.ask = ask
+        self.prompt: Sequence[int] = ()
+        self._input: Input = ask.inputs[index]
+        self._first_choice_index = index * ask.sampling.choice_count
+        self._sampling = ask.sampling
+        self._model = ServedModel("")
+        self._scope: CallScope | None = None
+        self._recalled = Recalled()
+        self._generation: Generation | None = None
+        self._failures = Failures()
+
+    async def run(self, avoid: Collection[str]) -> None:
+        """From a lane to the last text in the outbox.
+
+        Raises:
+            MeshError: whatever ended it.
+        """
+        scope = self.route(avoid)
+        await self.tokenize(scope)
+        await self.recall(scope)
+        generation = self._generation = self._begin_output(scope, await self._echo(scope))
+        try:
+            if self._recalled.answer is not None:
+                await generation.replay(self._recalled.answer)
+            while not generation.is_made:
+                await self.generate(scope, generation, await self.place(scope))
+            await generation.finish()
+        finally:
+            generation.abandon()
+
+    def route(self, avoid: Collection[str]) -> CallScope:
+        """Verb 4: from an alias to a model, and to the lane of the caller's session."""
+        with self.receipt.timed("route"):
+            arrival, caller = self.request.arrival, self.request.caller
+            self._model = self.house.catalog.current().find(self.ask.model)
+            if arrival.pinned_lane:
+                lane = self._model.pinned_lane(arrival.pinned_lane)
+            else:
+                session = next(filter(None, (arrival.session_id, *self.ask.session_keys)), arrival.request_id)
+                lane = self._model.choose_lane(f"{caller.tenant}\0{session}", avoid)
+            self.receipt.lane = lane.lane
+            left_s = self.request.deadline - time.monotonic()
+            self._scope = CallScope(arrival.request_id, self._model.name, lane, _opaque(caller.tenant), left_s)
+            return self._scope
+
+    async def tokenize(self, scope: CallScope) -> None:
+        """Verb 5: from messages or text to ids, and what the context leaves for the answer.
+
+        Raises:
+            MeshError: PROMPT_TOO_LONG with both numbers, TEMPLATE_REJECTED, …
+        """
+        with self.receipt.timed("tokenize"):
+            if isinstance(self._input, TokenPrompt):
+                self.prompt = self._input.token_ids
+            elif isinstance(self._input, Conversation):
+                self.prompt = await self.house.tokenizer.render(scope, self._input)
+            else:
+                self.prompt = await self.house.tokenizer.encode(scope, self._input)
+        if not self.prompt:
+            raise refuse("prompt", "no tokens; accepted: at least one")
+        room = scope.lane.context_length - len(self.prompt)
+        if room < 1:
+            raise MeshError(
+                Reason.PROMPT_TOO_LONG,
+                f"the prompt has {len(self.prompt)} tokens; the model's context is {scope.lane.context_length} tokens, "
+                "prompt and answer together",
+                parameter="messages" if isinstance(self._input, Conversation) else "prompt",
+            )
+        longest = min(room, _max_tokens(self.ask.sampling, self._model))
+        seed = self.ask.sampling.seed if self.ask.sampling.seed is not None else secrets.randbits(63)
+        self._sampling = replace(self.ask.sampling, max_tokens=longest, seed=seed)
+
+    async def recall(self, scope: CallScope) -> None:
+        """Verb 6: a stored answer, if one will do; else who holds the longest prefix."""
+        with self.receipt.timed("recall"):
+            self._recalled = await self.house.memory.recall(
+                scope, self._answer_key(), allow_answer=self._may_share_answer()
+            )
+            self.receipt.cached_answer = self._recalled.answer is not None
+
+    async def place(self, scope: CallScope) -> Worker:
+        """Verb 7: the worker with the least to do for this prompt, at random among the nearly best.
+
+        Raises:
+            MeshError: no worker can take it: NOT_READY, or LANE_LOST once there is output.
+        """
+        with self.receipt.timed("place"):
+            give_up_at = time.monotonic() + (RESUME_PATIENCE_S if self.has_begun else 0.0)
+            while True:
+                try:
+                    lane = self.house.catalog.current().find(self._model.name).pinned_lane(scope.lane.lane)
+                    return self.house.placement.choose(
+                        lane, len(self.prompt), self._recalled.cached_tokens, self._failures.instances
+                    )
+                except MeshError as error:
+                    left_s = give_up_at - time.monotonic()
+                    if left_s > 0 and await self.house.catalog.changed(left_s):
+                        continue
+                    raise self._lane_lost(error) from error
+
+    async def generate(self, scope: CallScope, generation: Generation, worker: Worker) -> None:
+        """Verb 8: stream ids from a worker, text to the outbox; a lost worker is noted, and what it made is kept.
+
+        Raises:
+            MeshError: the request may not go on elsewhere.
+        """
+        order = WorkOrder(
+            self.prompt,
+            self._sampling,
+            cache_group=self.request.caller.tenant,
+            cache_salt=self.ask.cache_salt,
+            priority=self.ask.priority,
+            prior_outputs=generation.prior_outputs(),
+        )
+        uncached = len(self.prompt) - self._recalled.cached_tokens.get(worker.endpoint, 0)
+        self.receipt.worker = worker.instance
+        with (
+            self.receipt.timed("generate"),
+            self.house.placement.running(worker, uncached, len(generation.choices)) as placed,
+        ):
+            try:
+                await generation.follow(self.house.workers.generate(scope, worker, order), placed)
+            except MeshError as error:
+                self._failures.add(worker, error)
+                self.receipt.num_resumes += generation.has_output
+
+    async def keep_answer(self) -> None:
+        """Offer a complete answer to the memory, when it may be shared."""
+        generation = self._generation
+        if (
+            generation is None
+            or self._scope is None
+            or self._recalled.answer is not None
+            or not self._may_share_answer()
+        ):
+            return
+        if all(choice.has_ended for choice in generation.choices):
+            answer = [choice.stored() for choice in generation.choices]
+            await self.house.memory.keep(self._scope, self._answer_key(), answer)
+
+    @property
+    def lane_id(self) -> str:
+        """The lane it is on; empty while it has none."""
+        return self._scope.lane.lane if self._scope else ""
+
+    @property
+    def has_begun(self) -> bool:
+        """True once the caller may have seen something of it: from then on its lane is fixed."""
+        return self._generation is not None and self._generation.has_begun
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the answer that count."""
+        return self._generation.num_tokens if self._generation else 0
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """Positions of the prompt that were reused; all of them for a stored answer."""
+        if self._recalled.answer is not None:
+            return len(self.prompt)
+        started = self._generation.started if self._generation else None
+        return started.cached_tokens if started else 0
+
+    def _begin_output(self, scope: CallScope, echo_text: str) -> Generation:
+        return Generation(
+            scope,
+            self.house.tokenizer,
+            self.house.detokenizer,
+            self.request.outbox,
+            Started(self._first_choice_index, self.prompt, echo_text),
+            num_choices=self.ask.sampling.choice_count,
+            stop_strings=self.ask.stop_strings,
+            min_tokens=self.ask.sampling.min_tokens,
+            report_tokens=self.ask.want_token_ids or self.ask.sampling.top_logprobs is not None,
+            on_tokens=self.receipt.token_arrived,
+        )
+
+    async def _echo(self, scope: CallScope) -> str:
+        if not self.ask.echo:
+            return ""
+        return self._input if isinstance(self._input, str) else await self.house.tokenizer.decode(scope, self.prompt)
+
+    def _answer_key(self) -> AnswerKey:
+        tenant = self.request.caller.tenant
+        return AnswerKey(tenant, self.ask.cache_salt, self.prompt, self._sampling, self.ask.stop_strings)
+
+    def _may_share_answer(self) -> bool:
+        return self.ask.allow_cached_answer and self.ask.sampling.is_greedy
+
+    def _lane_lost(self, error: MeshError) -> MeshError:
+        if self.has_begun:
+            return MeshError(Reason.LANE_LOST, "the last worker of the answer's lane is gone; ask again")
+        return self._failures.last or error
+
+
+def _max_tokens(sampling: Sampling, model: ServedModel) -> int:
+    """Most tokens of one answer: what was asked, else the model's default, and never more than its context."""
+    longest = model.context_length or 2**31
+    return min(sampling.max_tokens or model.default_max_tokens or longest, longest)
+
+
+def _role_insufficient(caller: Caller, needed: Role, what: str) -> MeshError:
+    return MeshError(
+        Reason.ROLE_INSUFFICIENT, f"{what} needs the role {needed.value!r}; this key has {caller.role.value!r}"
+    )
+
+
+def _opaque(tenant: str) -> str:
+    """A tenant's key for those who need to tell tenants apart, and not to know them."""
+    return blake2b(tenant.encode(), digest_size=8).hexdigest()

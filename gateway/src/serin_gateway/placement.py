@@ -1,0 +1,103 @@
+"""Which worker gets a prompt: the one with the least to do for it, at random among the nearly best.
+
+What a worker has to do is counted in tokens: the part of the prompt it does not hold, and what this gateway has placed
+on it already. Knows nothing about how a prefix's holders are found or how a worker is called.
+"""
+
+import random
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.catalog import RETRY_AFTER_S, Lane, Worker
+
+TOKENS_PER_RUNNING_CHOICE = 64
+"""A running choice weighs as much as this many prompt tokens: it takes part in every step until it ends."""
+
+FULL_PENALTY_TOKENS = 4096
+"""Added when all of a worker's sequences are taken: the prompt would wait."""
+
+NEARLY = 0.1
+"""A worker within this share of the cheapest (and 32 tokens) is as good as it."""
+
+
+class Placement:
+    """Places prompts and remembers what runs where.
+
+    Args:
+        rng: the source of chance; give a seeded one to replay.
+    """
+
+    def __init__(self, rng: random.Random | None = None) -> None:
+        self._rng = rng or random.Random()
+        self._running_choices: dict[str, int] = {}
+        self._prefill_tokens: dict[str, int] = {}
+
+    def choose(
+        self, lane: Lane, prompt_tokens: int, cached_tokens: Mapping[str, int], avoid: Collection[str] = ()
+    ) -> Worker:
+        """The worker for a prompt.
+
+        Args:
+            lane: whose workers count.
+            prompt_tokens: length of the prompt.
+            cached_tokens: endpoint to positions of the prompt it holds; absent: none.
+            avoid: instances that have failed this request.
+
+        Raises:
+            MeshError: NOT_READY, no worker is left.
+        """
+        costs = [
+            (self.cost(worker, prompt_tokens - cached_tokens.get(worker.endpoint, 0)), worker)
+            for worker in lane.workers
+            if worker.instance not in avoid
+        ]
+        if not costs:
+            raise MeshError(
+                Reason.NOT_READY, "no worker of this lane can take the request now", retry_after_s=RETRY_AFTER_S
+            )
+        cheapest = min(cost for cost, _ in costs)
+        nearly = cheapest + max(32.0, NEARLY * cheapest)
+        return self._rng.choice([worker for cost, worker in costs if cost <= nearly])
+
+    def cost(self, worker: Worker, uncached_tokens: int) -> float:
+        """Tokens a worker would have before it and for it."""
+        running = self._running_choices.get(worker.endpoint, 0)
+        waiting = self._prefill_tokens.get(worker.endpoint, 0)
+        full = FULL_PENALTY_TOKENS if worker.max_sequences and running >= worker.max_sequences else 0
+        return uncached_tokens + waiting + TOKENS_PER_RUNNING_CHOICE * running + full
+
+    @contextmanager
+    def running(self, worker: Worker, uncached_tokens: int, num_choices: int) -> Iterator["PlacedWork"]:
+        """Count a prompt on a worker while the block runs."""
+        work = PlacedWork(self, worker.endpoint, uncached_tokens)
+        self._add(self._running_choices, worker.endpoint, num_choices)
+        self._add(self._prefill_tokens, worker.endpoint, uncached_tokens)
+        try:
+            yield work
+        finally:
+            work.prefilled()
+            self._add(self._running_choices, worker.endpoint, -num_choices)
+
+    @staticmethod
+    def _add(counts: dict[str, int], endpoint: str, amount: int) -> None:
+        left = counts.get(endpoint, 0) + amount
+        if left > 0:
+            counts[endpoint] = left
+        else:
+            counts.pop(endpoint, None)
+
+
+class PlacedWork:
+    """A prompt on a worker, until its prefill is done."""
+
+    def __init__(self, placement: Placement, endpoint: str, uncached_tokens: int) -> None:
+        self._placement = placement
+        self._endpoint = endpoint
+        self._uncached_tokens = uncached_tokens
+
+    def prefilled(self) -> None:
+        """The prompt has been computed: it no longer stands before others. Calling twice changes nothing."""
+        Placement._add(self._placement._prefill_tokens, self._endpoint, -self._uncached_tokens)
+        self._uncached_tokens = 0

@@ -1,0 +1,64 @@
+"""The seam to what was computed before: stored answers, and who holds a prompt's prefix.
+
+Any failure behind this seam is a miss. Knows nothing about gRPC.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from serin_gateway.ask import Sampling
+from serin_gateway.events import FinishReason
+from serin_gateway.tokenizer import CallScope
+from serin_gateway.worker import TokenLogprob
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKey:
+    """What makes two requests the same, beside the lane."""
+
+    cache_group: str
+    cache_salt: str
+    prompt: Sequence[int]
+    sampling: Sampling
+    stop_strings: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChoice:
+    """One choice of an answer, as ids."""
+
+    token_ids: Sequence[int]
+    logprobs: Sequence[TokenLogprob]
+    finish_reason: FinishReason
+    stop_token_id: int | None = None
+    stop_string: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What was found: an answer, or which endpoints hold how many positions of the prompt."""
+
+    answer: Sequence[StoredChoice] | None = None
+    cached_tokens: Mapping[str, int] = field(default_factory=dict)
+
+
+class Memory(Protocol):
+    """Remembers answers and prefixes."""
+
+    async def recall(self, scope: CallScope, key: AnswerKey, *, allow_answer: bool) -> Recalled:
+        """Look; nothing found, slow or down: an empty :class:`Recalled`."""
+
+    async def keep(self, scope: CallScope, key: AnswerKey, answer: Sequence[StoredChoice]) -> None:
+        """Store an answer if that can be done now; otherwise nothing happens."""
+
+
+class NoMemory:
+    """Remembers nothing: for meshes without cache-svc, and tests."""
+
+    async def recall(self, scope: CallScope, key: AnswerKey, *, allow_answer: bool) -> Recalled:
+        """Nothing."""
+        return Recalled()
+
+    async def keep(self, scope: CallScope, key: AnswerKey, answer: Sequence[StoredChoice]) -> None:
+        """Nothing happens."""

@@ -1,0 +1,99 @@
+"""What there is to know about a request once it is over, and who is told.
+
+Knows nothing about logs or metrics; it never holds prompt text.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.events import Usage
+
+Door = Literal["rest", "grpc"]
+
+
+@dataclass(slots=True)
+class Receipt:
+    """One request's account; times in seconds.
+
+    Attributes:
+        operation: which of the API's operations it was, from a closed set.
+        reason: "ok", or the reason of the error that ended it.
+        verbs: seconds by verb; generating includes waiting for the worker.
+        first_token_s, last_token_s: from arrival; absent while there is no token.
+    """
+
+    request_id: str
+    door: Door
+    operation: str = "unknown"
+    tenant: str = ""
+    key_id: str = ""
+    model: str = ""
+    lane: str = ""
+    worker: str = ""
+    reason: str = "ok"
+    num_attempts: int = 0
+    num_resumes: int = 0
+    cached_answer: bool = False
+    usage: Usage = field(default_factory=Usage)
+    verbs: dict[str, float] = field(default_factory=dict)
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    duration_s: float = 0.0
+    arrived_at: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def timed(self, verb: str) -> Iterator[None]:
+        """Add the time of a block to a verb."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.verbs[verb] = self.verbs.get(verb, 0.0) + time.monotonic() - began
+
+    def ended_by(self, error: BaseException | None) -> None:
+        """Name what ended the request."""
+        if isinstance(error, MeshError):
+            self.reason = error.reason.value
+        elif isinstance(error, asyncio.CancelledError):
+            self.reason = Reason.CANCELLED.value
+        elif error is not None:
+            self.reason = Reason.INTERNAL.value
+
+    def token_arrived(self) -> None:
+        """A worker has made tokens."""
+        self.last_token_s = time.monotonic() - self.arrived_at
+        if self.first_token_s is None:
+            self.first_token_s = self.last_token_s
+
+
+class Journal(Protocol):
+    """Who is told about requests."""
+
+    def opened(self, receipt: Receipt) -> None:
+        """A request has arrived."""
+
+    def closed(self, receipt: Receipt) -> None:
+        """It is over; the receipt is complete."""
+
+
+class MemoryJournal:
+    """Keeps all receipts."""
+
+    def __init__(self) -> None:
+        self.receipts: list[Receipt] = []
+        self.num_open = 0
+
+    def opened(self, receipt: Receipt) -> None:
+        """Count it."""
+        self.num_open += 1
+
+    def closed(self, receipt: Receipt) -> None:
+        """Keep it."""
+        self.num_open -= 1
+        self.receipts.append(receipt)

@@ -1,0 +1,136 @@
+"""From OpenAI bodies to asks. Knows nothing about how they are answered."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from serin_mesh.errors import Reason
+
+from serin_gateway.ask import Ask, Conversation, Input, Message, Sampling, TokenPrompt, ToolCall, check, refuse
+from serin_gateway.rest.schemas import ChatBody, CompletionBody, MessageBody, SamplingBody
+
+COMPLETION_DEFAULT_MAX_TOKENS = 16
+"""As in the OpenAI API."""
+
+T = TypeVar("T")
+
+_NAMES = {"choice_count": "n", "stop_strings": "stop", "inputs": "prompt"}
+
+
+def chat_ask(body: ChatBody) -> Ask:
+    """What a chat body asks.
+
+    Raises:
+        MeshError: PARAMETER_INVALID with the parameter's name as the client wrote it.
+    """
+    if body.top_logprobs is not None and not body.logprobs:
+        raise refuse("top_logprobs", "needs logprobs to be true")
+    both = body.max_tokens is not None and body.max_completion_tokens is not None
+    if both and body.max_tokens != body.max_completion_tokens:
+        raise refuse("max_tokens", "differs from max_completion_tokens, which means the same; send one of them")
+    longest = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    conversation = Conversation([_message(message, at) for at, message in enumerate(body.messages)])
+    names = _NAMES | ({"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {})
+    return _ask(body, [conversation], longest, top_logprobs, names)
+
+
+def completion_ask(body: CompletionBody) -> Ask:
+    """What a completion body asks.
+
+    Raises:
+        MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the parameter's name.
+    """
+    if body.echo and body.logprobs is not None:
+        raise refuse("echo", "not supported together with logprobs", Reason.PARAMETER_UNSUPPORTED)
+    longest = COMPLETION_DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    return _ask(
+        body, _prompts(body.prompt), longest, body.logprobs, _NAMES | {"top_logprobs": "logprobs"}, bool(body.echo)
+    )
+
+
+def _ask(
+    body: SamplingBody,
+    inputs: Sequence[Input],
+    max_tokens: int | None,
+    top_logprobs: int | None,
+    names: dict[str, str],
+    echo: bool = False,
+) -> Ask:
+    sampling = Sampling(
+        temperature=_or(body.temperature, 1.0),
+        top_p=_or(body.top_p, 1.0),
+        top_k=_or(body.top_k, 0),
+        min_p=_or(body.min_p, 0.0),
+        frequency_penalty=_or(body.frequency_penalty, 0.0),
+        presence_penalty=_or(body.presence_penalty, 0.0),
+        repetition_penalty=_or(body.repetition_penalty, 1.0),
+        logit_bias=_logit_bias(body.logit_bias),
+        seed=None if body.seed is None else body.seed % 2**64,
+        max_tokens=max_tokens,
+        min_tokens=_or(body.min_tokens, 0),
+        stop_token_ids=body.stop_token_ids or (),
+        ignore_eos=bool(body.ignore_eos),
+        top_logprobs=top_logprobs,
+        choice_count=_or(body.n, 1),
+    )
+    stop = body.stop or []
+    previous = (body.__pydantic_extra__ or {}).get("previous_response_id")
+    ask = Ask(
+        model=body.model,
+        inputs=inputs,
+        sampling=sampling,
+        stop_strings=[stop] if isinstance(stop, str) else stop,
+        session_keys=[key[:256] for key in (body.prompt_cache_key, previous, body.user) if key],
+        priority=_or(body.priority, 0),
+        cache_salt=body.cache_salt or "",
+        allow_cached_answer=bool(body.allow_cached_answer),
+        echo=echo,
+        want_token_ids=bool(body.return_token_ids),
+    )
+    return check(ask, lambda name: names.get(name, name))
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
+
+
+def _logit_bias(given: dict[str, float] | None) -> dict[int, float]:
+    for name in given or {}:
+        if not (name.isascii() and name.isdecimal() and len(name) <= 10):
+            raise refuse("logit_bias", f"{name[:32]!r} is not a token id")
+    return {int(name): bias for name, bias in (given or {}).items()}
+
+
+def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> list[Input]:
+    if isinstance(prompt, str):
+        return [prompt]
+    inputs: list[Input] = []
+    for one in prompt:
+        if isinstance(one, int):
+            return [_token_prompt(prompt)]
+        inputs.append(one if isinstance(one, str) else _token_prompt(one))
+    return inputs
+
+
+def _token_prompt(ids: Sequence[object]) -> TokenPrompt:
+    token_ids = [one for one in ids if isinstance(one, int) and 0 <= one < 2**32]
+    if not ids or len(token_ids) != len(ids):
+        raise refuse("prompt", "accepted: a list of token ids, at least one")
+    return TokenPrompt(token_ids)
+
+
+def _message(body: MessageBody, at: int) -> Message:
+    calls = [ToolCall(call.id, call.function.name, call.function.arguments) for call in body.tool_calls or ()]
+    if body.content is None and not (body.role == "assistant" and calls):
+        raise refuse(f"messages[{at}].content", "is missing; only an assistant's turn that calls tools has none")
+    if calls and body.role != "assistant":
+        raise refuse(f"messages[{at}].tool_calls", "only an assistant's turn can have them")
+    if body.role == "tool" and not body.tool_call_id:
+        raise refuse(f"messages[{at}].tool_call_id", "is missing; a tool's turn names the call it answers")
+    if body.content is None:
+        texts: Sequence[str] = ()
+    elif isinstance(body.content, str):
+        texts = (body.content,)
+    else:
+        texts = [part.text for part in body.content]
+    return Message(body.role, texts, body.name, calls, body.tool_call_id)

@@ -1,0 +1,159 @@
+"""The client's end of one HTTP exchange: its body in, our response out, and whether it is still there.
+
+Bounded in bytes and time both ways. Knows nothing about what is exchanged.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from types import TracebackType
+from typing import Any
+
+from serin_mesh.errors import MeshError, Reason
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+BODY_TIMEOUT_S = 30.0
+PAGES_FOR_PEOPLE = (b"/docs", b"/openapi.json")
+SLOW_READER_TIMEOUT_S = 60.0
+"""A client that takes nothing for this long is cut off."""
+
+
+class ClientGone(Exception):
+    """The client closed the connection, or stopped reading for too long."""
+
+
+class Client:
+    """One exchange with a client.
+
+    Args:
+        scope, receive, send: as ASGI gives them.
+        headers: sent with every response of this exchange; may be added to until the response starts.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        self.scope = scope
+        self.headers = headers
+        self.has_started = False
+        self._receive = receive
+        self._send = send
+
+    @property
+    def is_browser(self) -> bool:
+        """True for pages that people open in a browser, which knows `Authorization: Basic` alone."""
+        return self.scope["raw_path"] in PAGES_FOR_PEOPLE
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this (lower case) name."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                text: str = value.decode("latin-1")
+                return text
+        return None
+
+    async def read_body(self, max_bytes: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            MeshError: BODY_TOO_LARGE, as soon as that is known; MALFORMED_BODY, it is compressed or too slow.
+            ClientGone: it ended early.
+        """
+        if (self.header(b"content-encoding") or "identity") != "identity":
+            raise MeshError(
+                Reason.PARAMETER_UNSUPPORTED, "content-encoding: send the body as it is", parameter="content-encoding"
+            )
+        declared = self.header(b"content-length") or "0"
+        if not declared.isdecimal() or int(declared[:20]) > max_bytes:
+            raise self._too_large(max_bytes)
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self._read(max_bytes)
+        except TimeoutError:
+            self.headers.append((b"connection", b"close"))
+            raise MeshError(Reason.MALFORMED_BODY, f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
+
+    async def respond(self, status: int, body: bytes, content_type: bytes = b"application/json") -> None:
+        """A whole response."""
+        length = (b"content-length", str(len(body)).encode())
+        await self._start(status, [(b"content-type", content_type), length])
+        await self._write(body, more=False)
+
+    async def start_stream(self) -> None:
+        """Begin a response of server-sent events."""
+        await self._start(
+            200, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+        )
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        """Part of a stream; ``more=False`` ends it.
+
+        Raises:
+            ClientGone: the client takes nothing any more.
+        """
+        await self._write(data, more=more)
+
+    def watched(self) -> "Watch":
+        """A block that is cancelled as soon as the client is gone; it then raises :class:`ClientGone`."""
+        return Watch(self._receive)
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        self.has_started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": self.headers + headers})
+
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        try:
+            async with asyncio.timeout(SLOW_READER_TIMEOUT_S):
+                await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        except TimeoutError:
+            raise ClientGone("the client has stopped reading") from None
+
+    async def _read(self, max_bytes: int) -> bytes:
+        parts: list[bytes] = []
+        num_bytes = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone("the client left before its request was complete")
+            part: bytes = message.get("body", b"")
+            num_bytes += len(part)
+            if num_bytes > max_bytes:
+                raise self._too_large(max_bytes)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _too_large(self, max_bytes: int) -> MeshError:
+        self.headers.append((b"connection", b"close"))  # the rest of the body is not read
+        return MeshError(Reason.BODY_TOO_LARGE, f"the body is larger than {max_bytes} bytes")
+
+
+class Watch:
+    """Cancels the block it surrounds once the client is gone."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._is_gone = False
+
+    async def __aenter__(self) -> None:
+        self._surrounded = asyncio.current_task()
+        self._task = asyncio.create_task(self._wait())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._task.cancel()
+        if self._is_gone:
+            assert self._surrounded is not None
+            self._surrounded.uncancel()
+            if isinstance(error, asyncio.CancelledError):
+                raise ClientGone("the client closed the connection") from None
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._is_gone = True
+        assert self._surrounded is not None
+        self._surrounded.cancel()

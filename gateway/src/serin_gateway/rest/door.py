@@ -1,0 +1,139 @@
+"""What every HTTP request passes: a name, a size, a key, one endpoint; and what becomes of its errors.
+
+The raw path alone decides which endpoint answers and which role it needs, in one look-up, so there is no second reading
+of the URL that could disagree; only endpoints marked open need no key. Knows nothing about what endpoints do.
+"""
+
+import base64
+import binascii
+import re
+
+import structlog
+from serin_mesh.call import LANE_KEY, new_request_id
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.keys.records import Role
+from serin_gateway.limits.leases import RateLimited
+from serin_gateway.pipeline import Arrival, Collaborators, Request
+from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
+from serin_gateway.rest.endpoint import Endpoints, MethodNotAllowed
+from serin_gateway.rest.errors import error_body, error_headers, internal_error
+from serin_gateway.rest.headers import limit_headers
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 32_768
+MAX_SESSION_BYTES = 256
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+log = structlog.get_logger()
+
+
+class Door:
+    """The ASGI application.
+
+    Args:
+        house: what requests work with.
+        endpoints: all that is behind this door.
+        timeout_s: longest time for one answer.
+    """
+
+    def __init__(self, house: Collaborators, endpoints: Endpoints, *, timeout_s: float = 600.0) -> None:
+        self.endpoints = endpoints
+        self._house = house
+        self._timeout_s = timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        request_id = _request_id(scope["headers"])
+        client = Client(scope, receive, send, [(b"x-request-id", request_id.encode())])
+        try:
+            endpoint, missing = self.endpoints.find(scope["method"], scope["raw_path"]), None
+        except MeshError as error:
+            endpoint, missing = None, error
+        if endpoint is not None and endpoint.is_open:
+            await endpoint.answer_openly(client)
+            return
+        request = Request(self._house, self._arrival(request_id, client))
+        ended_by: BaseException | None = None
+        try:
+            _check_size(scope["headers"])
+            await request.authenticate(endpoint.needs or Role.APP if endpoint else Role.APP)
+            if endpoint is None:  # who has no key is not told what exists
+                assert missing is not None
+                raise missing
+            request.receipt.operation = endpoint.operation
+            await endpoint.answer(client, request)
+        except MeshError as refusal:
+            ended_by = refusal
+            await _refuse(client, request, refusal)
+        except ClientGone:
+            ended_by = MeshError(Reason.CANCELLED, "the client is gone")
+        except Exception as defect:
+            ended_by = defect
+            log.exception("request.failed", request_id=request_id)
+            await _refuse(client, request, internal_error(request_id))
+        except BaseException as cancelled:
+            ended_by = cancelled
+            raise
+        finally:
+            await request.settle(ended_by)
+
+    def _arrival(self, request_id: str, client: Client) -> Arrival:
+        return Arrival(
+            "rest",
+            request_id,
+            key=_key(client),
+            session_id=(client.header(b"x-session-id") or "")[:MAX_SESSION_BYTES],
+            pinned_lane=client.header(LANE_KEY.encode()) or "",
+            timeout_s=self._timeout_s,
+        )
+
+
+async def _refuse(client: Client, request: Request, error: MeshError) -> None:
+    """Tell the client what went wrong: as a response, or inside the stream that has begun."""
+    if client.has_started:
+        await client.write(b"data: " + error_body(error) + b"\n\n", more=False)
+        return
+    await request.settle(error)  # first, so that what was reserved is free when the client tries again
+    client.headers += error_headers(error)
+    standing = error.standing if isinstance(error, RateLimited) else request.standing
+    if standing is not None:
+        client.headers += limit_headers(standing)
+    if error.status.http == 401:
+        scheme = b'Basic realm="Serin: any name, an API key as password"' if client.is_browser else b"Bearer"
+        client.headers.append((b"www-authenticate", scheme))
+    status = error.status.http
+    if isinstance(error, MethodNotAllowed):
+        client.headers.append((b"allow", ", ".join(error.allowed).encode()))
+        status = 405
+    await client.respond(status, error_body(error))
+
+
+def _request_id(headers: Headers) -> str:
+    for name, value in headers:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            return text if _SANE_REQUEST_ID.fullmatch(text) else new_request_id()
+    return new_request_id()
+
+
+def _check_size(headers: Headers) -> None:
+    num_bytes = sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > MAX_HEADERS or num_bytes > MAX_HEADER_BYTES:
+        raise MeshError(
+            Reason.BODY_TOO_LARGE,
+            f"the headers are too large; accepted: {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes in all",
+        )
+
+
+def _key(client: Client) -> str | None:
+    """The key of `Authorization: Bearer`, of `X-Api-Key`, or the password of a browser's `Authorization: Basic`."""
+    scheme, _, value = (client.header(b"authorization") or "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic" and client.is_browser:
+        try:
+            return base64.b64decode(value.strip(), validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+    return client.header(b"x-api-key")

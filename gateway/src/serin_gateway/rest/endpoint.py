@@ -1,0 +1,78 @@
+"""What is behind the door: endpoints, found by method and raw path.
+
+Knows nothing about authentication, except that an endpoint says which role it needs.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.keys.records import Role
+from serin_gateway.pipeline import Request
+from serin_gateway.rest.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one path. It has an ``answer`` for callers with a key, or is open and answers everybody.
+
+    Attributes:
+        path: exact; or, ending in ``/{…}``, with one more segment.
+        operation: its name in metrics and logs.
+        needs: role that a key must have.
+        answer: writes the response for an authenticated request.
+        answer_openly: writes the response for anybody; no key is looked at.
+        summary, body, produces: what it is, takes and gives, for the OpenAPI document.
+    """
+
+    method: str
+    path: str
+    operation: str
+    needs: Role = Role.APP
+    answer: Callable[[Client, Request], Awaitable[None]] | None = None
+    answer_openly: Callable[[Client], Awaitable[None]] | None = None
+    summary: str = ""
+    body: type[BaseModel] | None = None
+    produces: Sequence[str] = ("application/json",)
+
+    @property
+    def is_open(self) -> bool:
+        """True when no key is needed."""
+        return self.answer_openly is not None
+
+
+class MethodNotAllowed(MeshError):
+    """The path exists, with other methods."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        super().__init__(Reason.NOT_FOUND, f"this path does not take that method; it takes {', '.join(allowed)}")
+        self.allowed = allowed
+
+
+class Endpoints:
+    """All endpoints of a door."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self.all = tuple(endpoints)
+        self._exact: dict[bytes, dict[str, Endpoint]] = {}
+        self._below: dict[bytes, dict[str, Endpoint]] = {}
+        for endpoint in endpoints:
+            path, opening, _ = endpoint.path.partition("{")
+            where = self._below if opening else self._exact
+            where.setdefault(path.encode(), {})[endpoint.method] = endpoint
+
+    def find(self, method: str, raw_path: bytes) -> Endpoint:
+        """The endpoint of a method and a path as it was sent: nothing is decoded, nothing is normalised.
+
+        Raises:
+            MeshError: NOT_FOUND; :class:`MethodNotAllowed`.
+        """
+        methods = self._exact.get(raw_path) or self._below.get(raw_path[: raw_path.rfind(b"/") + 1])
+        if methods is None:
+            raise MeshError(Reason.NOT_FOUND, "there is nothing at this path; GET /openapi.json lists what there is")
+        endpoint = methods.get("GET" if method == "HEAD" else method)
+        if endpoint is None:
+            raise MethodNotAllowed(sorted(methods))
+        return endpoint

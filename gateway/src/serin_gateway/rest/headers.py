@@ -1,0 +1,21 @@
+"""Response headers that say where a caller stands. Knows nothing about how limits are counted."""
+
+from serin_gateway.limits.limiter import Standing
+from serin_gateway.rest.client import Headers
+
+
+def limit_headers(standing: Standing) -> Headers:
+    """``x-ratelimit-{limit,remaining,reset}-{requests,tokens}`` for the limits that are set."""
+    limits = standing.limits
+    headers: Headers = []
+    for what, limit, remaining, reset_s in (
+        (b"requests", limits.requests_per_minute, standing.remaining_requests, standing.reset_requests_s),
+        (b"tokens", limits.tokens_per_minute, standing.remaining_tokens, standing.reset_tokens_s),
+    ):
+        if limit:
+            headers += [
+                (b"x-ratelimit-limit-" + what, str(limit).encode()),
+                (b"x-ratelimit-remaining-" + what, str(remaining).encode()),
+                (b"x-ratelimit-reset-" + what, f"{reset_s:.3f}s".encode()),
+            ]
+    return headers

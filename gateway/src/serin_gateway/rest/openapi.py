@@ -1,0 +1,133 @@
+"""The OpenAPI document of the endpoints, and a page that shows it without fetching anything from elsewhere.
+
+Knows nothing about how endpoints answer.
+"""
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from serin_gateway.rest.endpoint import Endpoint
+
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+                "reason": {"type": "string"},
+            },
+        }
+    },
+}
+
+_STATUSES = {
+    "400": "the request cannot be understood or is refused by name",
+    "401": "no key, or a wrong one",
+    "403": "the key's role does not allow this",
+    "404": "no such model or path",
+    "405": "the path takes other methods",
+    "409": "a conflict with another version",
+    "413": "too large",
+    "429": "a limit of the key, or the queue",
+    "500": "something went wrong here",
+    "501": "not available",
+    "503": "nothing is ready; see retry-after",
+    "504": "not finished in time",
+}
+
+
+def document(endpoints: Sequence[Endpoint], version: str) -> bytes:
+    """The document as JSON."""
+    bodies = {one.body for one in endpoints if one.body is not None}
+    _, definitions = models_json_schema(
+        [(body, "validation") for body in sorted(bodies, key=lambda body: body.__name__)],
+        ref_template="#/components/schemas/{model}",
+    )
+    schemas = {**definitions.get("$defs", {}), "Error": _ERROR}
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+    return orjson.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "Serin", "version": version, "description": "The OpenAI API of a Serin mesh."},
+            "paths": paths,
+            "components": {
+                "schemas": schemas,
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "sk-serin-…"}},
+            },
+            "security": [{"key": []}],
+        },
+        option=orjson.OPT_INDENT_2,
+    )
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    responses: dict[str, Any] = {"200": {"description": "as asked", "content": _content(endpoint.produces)}}
+    if endpoint.is_open:
+        responses["503"] = {"description": "not now", "content": _content(("application/json",))}
+    else:
+        error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+        responses |= {status: {"description": why, "content": error} for status, why in _STATUSES.items()}
+    operation: dict[str, Any] = {
+        "operationId": endpoint.operation,
+        "summary": endpoint.summary,
+        "responses": responses,
+    }
+    if endpoint.is_open:
+        operation["security"] = []
+    if "{" in endpoint.path:
+        name = endpoint.path.partition("{")[2].rstrip("}")
+        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+    if endpoint.body is not None:
+        schema = {"$ref": f"#/components/schemas/{endpoint.body.__name__}"}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return operation
+
+
+def _content(kinds: Sequence[str]) -> dict[str, Any]:
+    return {
+        kind: {"schema": {"type": "object"} if kind == "application/json" else {"type": "string"}} for kind in kinds
+    }
+
+
+def page(endpoints: Sequence[Endpoint]) -> bytes:
+    """A page for people."""
+    rows = "".join(_row(endpoint) for endpoint in endpoints)
+    text = (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Serin API</title>"
+        "<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}code{background:#eee;"
+        "padding:0 .2em}summary{cursor:pointer;padding:.3rem 0}td{padding:.1rem .8rem .1rem 0;vertical-align:top}</style>"
+        "<h1>Serin API</h1><p>Point an OpenAI SDK here: <code>base_url</code> ends in <code>/v1</code>, "
+        "<code>api_key</code> is your key. The same as data: <a href=/openapi.json>openapi.json</a>.</p>"
+        f"{rows}</html>"
+    )
+    return text.encode()
+
+
+def _row(endpoint: Endpoint) -> str:
+    needs = "open to everybody" if endpoint.is_open else f"needs a key with the role {endpoint.needs.value}"
+    fields = _fields(endpoint.body) if endpoint.body else ""
+    return (
+        f"<details><summary><code>{endpoint.method} {html.escape(endpoint.path)}</code> "
+        f"{html.escape(endpoint.summary)}</summary><p>{needs}</p>{fields}</details>"
+    )
+
+
+def _fields(body: type[BaseModel]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{html.escape(name)}</code><td>{html.escape(field.description or '')}"
+        for name, field in body.model_fields.items()
+    )
+    return f"<table>{rows}</table>"

@@ -1,0 +1,186 @@
+"""What happens to a parameter: supported, neutral, refused by name, or unknown.
+
+A neutral one is accepted where its value cannot change the answer: at its documented default, or always. Nothing is
+ever silently ignored. Knows nothing about what supported parameters do.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import orjson
+from pydantic import ValidationError
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.ask import refuse
+from serin_gateway.rest.schemas import SamplingBody
+
+MAX_DEPTH = 64
+MAX_UNKNOWN_NAME = 64
+
+Body = TypeVar("Body", bound=SamplingBody)
+
+
+@dataclass(frozen=True, slots=True)
+class Neutral:
+    """A parameter that is accepted for some values, all of them without effect on the answer."""
+
+    accepts: Callable[[Any], bool]
+    accepted: str
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+ANY_TEXT = Neutral(_text, "any string")
+ANY_OBJECT = Neutral(lambda value: isinstance(value, dict), "any object")
+
+
+def only(*values: object) -> Neutral:
+    """Accepted for exactly these values."""
+    return Neutral(
+        lambda value: any(type(value) is type(one) and value == one for one in values),
+        " or ".join(orjson.dumps(one).decode() for one in values),
+    )
+
+
+COMMON: Mapping[str, Neutral] = {
+    "metadata": ANY_OBJECT,
+    "safety_identifier": ANY_TEXT,
+    "service_tier": only("auto", "default"),
+    "store": only(False),
+    "prompt_cache_options": ANY_OBJECT,
+    "prompt_cache_retention": ANY_TEXT,
+    "previous_response_id": ANY_TEXT,
+}
+
+CHAT: Mapping[str, Neutral] = {
+    **COMMON,
+    "audio": only(),
+    "function_call": only("none", "auto"),
+    "functions": only([]),
+    "modalities": only(["text"]),
+    "moderation": only(),
+    "parallel_tool_calls": only(True, False),
+    "prediction": only(),
+    "reasoning_effort": only("none"),
+    "response_format": only({"type": "text"}),
+    "tool_choice": only("none", "auto"),
+    "tools": only([]),
+    "verbosity": only("medium"),
+    "web_search_options": only(),
+    "guided_json": only(),
+    "structured_outputs": only(),
+    "best_of": only(1),
+}
+
+COMPLETIONS: Mapping[str, Neutral] = {
+    **COMMON,
+    "best_of": only(1),
+    "suffix": only(""),
+    "guided_json": only(),
+    "structured_outputs": only(),
+}
+
+
+def parse(
+    model: type[Body], neutral: Mapping[str, Neutral], text: bytes, unknown: Literal["refuse", "warn"] = "refuse"
+) -> tuple[Body, list[str]]:
+    """A request body, and the names of unknown parameters that the key's owner wants to be warned of only.
+
+    Raises:
+        MeshError: MALFORMED_BODY; PARAMETER_INVALID, _UNSUPPORTED or _UNKNOWN with the parameter's name.
+    """
+    raw = parse_object(text)
+    try:
+        body = model.model_validate(raw)
+    except ValidationError as error:
+        raise _translate(error, raw) from None
+    ignored = []
+    for name, value in (body.__pydantic_extra__ or {}).items():
+        if name in neutral:
+            if value is not None and not neutral[name].accepts(value):
+                raise _unsupported(name, neutral[name].accepted)
+        elif unknown == "warn":
+            ignored.append(name)
+        else:
+            shown = name[:MAX_UNKNOWN_NAME]
+            raise refuse(shown, "this parameter is not known here", Reason.PARAMETER_UNKNOWN)
+    return body, ignored
+
+
+def parse_object(text: bytes) -> dict[str, Any]:
+    """A JSON object of bounded depth.
+
+    Raises:
+        MeshError: MALFORMED_BODY.
+    """
+    try:
+        raw = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise MeshError(Reason.MALFORMED_BODY, f"the body is not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise MeshError(Reason.MALFORMED_BODY, "the body must be a JSON object")
+    if text.count(b"{") + text.count(b"[") > MAX_DEPTH and _is_deeper(raw, MAX_DEPTH):
+        raise MeshError(Reason.MALFORMED_BODY, f"the body is nested deeper than {MAX_DEPTH} levels")
+    return raw
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inner if isinstance(one, dict | list))
+
+
+def _unsupported(name: str, accepted: str) -> MeshError:
+    also = f" (accepted: {accepted}, or left out)" if accepted else ""
+    return refuse(name, f"this value is not supported{also}", Reason.PARAMETER_UNSUPPORTED)
+
+
+_MEDIA = ("image_url", "input_audio", "file", "video_url", "audio_url", "image", "refusal")
+
+
+def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
+    """The first problem, under the name that the client wrote."""
+    problems = error.errors(include_url=False, include_context=False)
+    name, value, problem = max(
+        ((*_locate(one["loc"], raw), one) for one in problems), key=lambda found: _depth(found[0])
+    )
+    if problem["type"] == "extra_forbidden":
+        return refuse(name[:128], "this member is not known here", Reason.PARAMETER_UNKNOWN)
+    if problem["type"] == "missing":
+        return refuse(name, "is missing")
+    if name.endswith("].type") and value in _MEDIA:
+        return refuse(
+            name, f"content of type {value!r} is not supported; accepted: 'text'", Reason.PARAMETER_UNSUPPORTED
+        )
+    if problem["type"] in ("none_required",):
+        return _unsupported(name, "")
+    if problem["type"] == "literal_error" and name == "stream_options.include_obfuscation":
+        return _unsupported(name, "false")
+    return refuse(name, f"{_shown(value)} is not accepted: {problem['msg'][:1].lower()}{problem['msg'][1:]}")
+
+
+def _depth(name: str) -> int:
+    return name.count(".") + name.count("[")
+
+
+def _locate(path: tuple[int | str, ...], raw: Any) -> tuple[str, Any]:
+    """A problem's place as `messages[0].content`, and the value there; names of types on the way are left out."""
+    name, value = "", raw
+    for step in path:
+        if isinstance(value, dict) and isinstance(step, str):
+            if step in value:
+                name, value = f"{name}.{step}" if name else step, value[step]
+            elif step == path[-1]:
+                return (f"{name}.{step}" if name else step), None
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            name, value = f"{name}[{step}]", value[step]
+    return name, value
+
+
+def _shown(value: Any) -> str:
+    kind = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}.get(
+        type(value)
+    )
+    return kind or f"{value!r:.40}"

@@ -1,0 +1,111 @@
+"""Bodies of requests as the OpenAI API defines them: names and types only.
+
+Ranges are checked with the ask (they hold over gRPC too); what is neutral, unsupported or unknown is in
+`parameters`. Knows nothing about what a parameter does.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SeedInt = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+Stop = str | list[str] | None
+
+
+class Part(BaseModel):
+    """A piece of a message."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["text"]
+    text: str
+    cache_control: Any = None
+    prompt_cache_breakpoint: Any = None
+
+
+class CalledFunction(BaseModel):
+    """What a tool call calls."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    name: str
+    arguments: str
+
+
+class ToolCallBody(BaseModel):
+    """A tool call of an earlier answer."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = None
+
+
+class MessageBody(BaseModel):
+    """One turn; `refusal`, `annotations` and `reasoning_content` come back in answers that clients send again."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[Part] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCallBody] | None = None
+    tool_call_id: str | None = None
+    refusal: None = None
+    annotations: list[Any] | None = None
+    audio: None = None
+    function_call: None = None
+    cache_control: Any = None
+
+
+class StreamOptions(BaseModel):
+    """How a stream is written."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    include_usage: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class SamplingBody(BaseModel):
+    """What both kinds of completion have in common. Further members are kept for `parameters` to judge."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = Field(None, description="0 to 2; 0 takes the most probable token. Default 1.")
+    top_p: float | None = Field(None, description="Above 0, at most 1. Default 1.")
+    top_k: int | None = Field(None, description="Number of most probable tokens to draw from; 0: all.")
+    min_p: float | None = Field(None, description="0 to 1: least probability relative to the most probable token's.")
+    frequency_penalty: float | None = Field(None, description="-2 to 2.")
+    presence_penalty: float | None = Field(None, description="-2 to 2.")
+    repetition_penalty: float | None = Field(None, description="Above 0, at most 2; 1 changes nothing.")
+    logit_bias: dict[str, float] | None = Field(None, description="Token id to -100..100, at most 1,024.")
+    seed: SeedInt | None = Field(None, description="Seed of all draws.")
+    n: int | None = Field(None, description="Number of answers, 1 to 128.")
+    stop: Stop = Field(None, description="Up to 4 strings that end an answer.")
+    max_tokens: int | None = Field(None, description="Most tokens of an answer.")
+    min_tokens: int | None = Field(None, description="Fewest tokens before an answer may stop.")
+    ignore_eos: bool | None = Field(None, description="Go on past the model's end tokens.")
+    stop_token_ids: list[int] | None = Field(None, description="Up to 64 token ids that end an answer.")
+    user: str | None = Field(None, description="Keeps a user's requests on one version, if nothing else does.")
+    prompt_cache_key: str | None = Field(None, description="Keeps related requests on one version.")
+    priority: int | None = Field(None, description="-100 to 100, higher first.")
+    cache_salt: str | None = Field(None, description="Narrows what cached work may be shared; at most 128 bytes.")
+    allow_cached_answer: bool | None = Field(None, description="A stored answer will do (temperature 0 only).")
+    return_token_ids: bool | None = Field(None, description="Return the ids of prompt and answers too.")
+
+
+class ChatBody(SamplingBody):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[MessageBody], Field(min_length=1)]
+    max_completion_tokens: int | None = Field(None, description="Most tokens of an answer.")
+    logprobs: bool | None = Field(None, description="Report log-probabilities.")
+    top_logprobs: int | None = Field(None, description="Alternatives at each position, 0 to 20; needs logprobs.")
+
+
+class CompletionBody(SamplingBody):
+    """`POST /v1/completions`."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    echo: bool | None = Field(None, description="Return the prompt before each answer.")
+    logprobs: int | None = Field(None, description="Alternatives at each position, 0 to 20.")

@@ -1,0 +1,113 @@
+"""From `serin.inference.v1` messages to asks, and from events to messages. Knows nothing about how they are answered."""
+
+from serin.generation.v1 import chat_pb2
+from serin.inference.v1 import inference_pb2
+from serin_mesh.errors import Reason
+
+from serin_gateway.ask import MAX_SESSION_BYTES, Ask, Conversation, Input, Message, TokenPrompt, ToolCall, check, refuse
+from serin_gateway.events import ChoiceEnded, Completed, Event, TextChunk, TextLogprob, Usage
+from serin_gateway.upstream.wire import from_sampling, to_finish
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
+    """What a request asks.
+
+    Raises:
+        MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the field's name.
+    """
+    if len(request.session_id.encode()) > MAX_SESSION_BYTES:
+        raise refuse("session_id", f"accepted: at most {MAX_SESSION_BYTES} bytes")
+    ask = Ask(
+        model=request.model,
+        inputs=[_input(request)],
+        sampling=from_sampling(request.sampling),
+        stop_strings=list(request.stop_strings),
+        session_keys=[request.session_id] if request.session_id else [],
+        priority=request.priority,
+        cache_salt=request.cache_salt,
+        allow_cached_answer=request.allow_cached_answer,
+        want_token_ids=True,
+    )
+    return check(ask)
+
+
+def count_ask(request: inference_pb2.CountTokensRequest) -> Ask:
+    """What is to be counted.
+
+    Raises:
+        MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the field's name.
+    """
+    return check(Ask(model=request.model, inputs=[_input(request)]))
+
+
+def event_messages(event: Event) -> inference_pb2.GenerateResponse | None:
+    """An event as a message; the request's own `started` is not among them."""
+    if isinstance(event, TextChunk):
+        delta = inference_pb2.GenerationDelta(
+            choice_index=event.choice_index,
+            text=event.text,
+            token_ids=event.token_ids,
+            logprobs=[_logprob(one) for one in event.logprobs],
+        )
+        return inference_pb2.GenerateResponse(delta=delta)
+    if isinstance(event, ChoiceEnded):
+        end = inference_pb2.ChoiceFinished(
+            choice_index=event.choice_index,
+            finish_reason=to_finish(event.finish_reason),
+            stop_string=event.stop_string,
+        )
+        return inference_pb2.GenerateResponse(choice_finished=end)
+    if isinstance(event, Completed):
+        return inference_pb2.GenerateResponse(summary=inference_pb2.GenerationSummary(usage=_usage(event.usage)))
+    return None
+
+
+def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensRequest) -> Input:
+    kind = request.WhichOneof("input")
+    if kind == "prompt":
+        return request.prompt
+    if kind == "token_prompt":
+        assert isinstance(request, inference_pb2.GenerateRequest)
+        return TokenPrompt(list(request.token_prompt.token_ids))
+    if kind is None:
+        raise refuse("input", "is missing; accepted: chat, prompt or token_prompt")
+    if request.chat.tools:
+        raise refuse("chat.tools", "not supported", Reason.PARAMETER_UNSUPPORTED)
+    if not request.chat.messages:
+        raise refuse("chat.messages", "is empty; accepted: at least one turn")
+    return Conversation([_message(message, at) for at, message in enumerate(request.chat.messages)])
+
+
+def _message(message: chat_pb2.ChatMessage, at: int) -> Message:
+    if message.role not in ROLES:
+        raise refuse(
+            f"chat.messages[{at}].role", f"{message.role[:32]!r} is not accepted; accepted: {', '.join(ROLES)}"
+        )
+    if not message.content and not message.tool_calls:
+        raise refuse(f"chat.messages[{at}].content", "is empty")
+    return Message(
+        message.role,
+        [part.text for part in message.content],
+        message.name if message.HasField("name") else None,
+        [ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls],
+        message.tool_call_id if message.HasField("tool_call_id") else None,
+    )
+
+
+def _usage(usage: Usage) -> inference_pb2.Usage:
+    return inference_pb2.Usage(
+        prompt_token_count=usage.prompt_tokens,
+        cached_token_count=usage.cached_tokens,
+        completion_token_count=usage.completion_tokens,
+    )
+
+
+def _logprob(one: TextLogprob) -> inference_pb2.TextLogprob:
+    return inference_pb2.TextLogprob(
+        token=one.token,
+        raw=one.raw,
+        logprob=one.logprob,
+        alternatives=[_logprob(other) for other in one.alternatives],
+    )

@@ -1,0 +1,121 @@
+"""`serin.inference.v1.InferenceService`: the nine verbs over gRPC. Translates, and decides nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from serin.inference.v1 import inference_pb2, inference_pb2_grpc
+from serin_mesh.call import LANE_KEY, new_request_id, request_id
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.events import Completed
+from serin_gateway.pipeline import Arrival, Collaborators, Request
+from serin_gateway.rpc.asks import count_ask, event_messages, generate_ask
+
+DEFAULT_TIMEOUT_S = 600.0
+SESSION_KEY = "x-session-id"
+
+
+class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
+    """The front door for gRPC callers.
+
+    Args:
+        house: what requests work with.
+    """
+
+    def __init__(self, house: Collaborators) -> None:
+        self._house = house
+
+    async def Generate(  # noqa: N802 - the method's name in the contract
+        self, request: inference_pb2.GenerateRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> AsyncIterator[inference_pb2.GenerateResponse]:
+        """Stream an answer."""
+        async with self._request(context, "generate") as work:
+            await work.authenticate()
+            outbox = await work.begin(generate_ask(request))
+            events = await outbox.take()
+            receipt = work.receipt
+            # Trailing, not initial: an internal caller's channel would send it back, and only operators may pin a lane.
+            context.set_trailing_metadata(((LANE_KEY, receipt.lane),))
+            started = inference_pb2.GenerationStarted(
+                request_id=receipt.request_id, model=receipt.model, lane=receipt.lane
+            )
+            yield inference_pb2.GenerateResponse(started=started)
+            while True:
+                for event in events:
+                    if isinstance(event, Completed):
+                        await work.settle()
+                    message = event_messages(event)
+                    if message is not None:
+                        yield message
+                if isinstance(events[-1], Completed):
+                    return
+                events = await outbox.take()
+
+    async def CountTokens(  # noqa: N802
+        self, request: inference_pb2.CountTokensRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> inference_pb2.CountTokensResponse:
+        """Count the tokens of a prompt."""
+        async with self._request(context, "count_tokens") as work:
+            await work.authenticate()
+            return inference_pb2.CountTokensResponse(token_count=await work.count(count_ask(request)))
+
+    async def ListModels(  # noqa: N802
+        self, request: inference_pb2.ListModelsRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> inference_pb2.ListModelsResponse:
+        """List the models that may be asked."""
+        async with self._request(context, "models.list") as work:
+            await work.authenticate()
+            models = sorted(self._house.catalog.current().models, key=lambda model: model.name)
+            return inference_pb2.ListModelsResponse(
+                models=[
+                    inference_pb2.ModelDescription(
+                        name=model.name,
+                        aliases=model.aliases,
+                        context_length=model.context_length,
+                        ready=model.is_ready,
+                    )
+                    for model in models
+                ]
+            )
+
+    async def Embed(  # noqa: N802
+        self, request: inference_pb2.EmbedRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> inference_pb2.EmbedResponse:
+        """Refuse: no model of the mesh computes embeddings yet."""
+        async with self._request(context, "embed") as work:
+            await work.authenticate()
+            raise MeshError(Reason.NOT_IMPLEMENTED, "embeddings are not available")
+
+    @asynccontextmanager
+    async def _request(self, context: "grpc.aio.ServicerContext[Any, Any]", operation: str) -> AsyncIterator[Request]:
+        """A request that is settled in the end, however it ends."""
+        work = Request(self._house, _arrival(context))
+        work.receipt.operation = operation
+        ended_by: BaseException | None = None
+        try:
+            yield work
+        except GeneratorExit:  # the call was cancelled while its stream was being written
+            ended_by = asyncio.CancelledError()
+            raise
+        except BaseException as error:
+            ended_by = error
+            raise
+        finally:
+            await work.settle(ended_by)
+
+
+def _arrival(context: "grpc.aio.ServicerContext[Any, Any]") -> Arrival:
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    scheme, _, key = metadata.get("authorization", "").partition(" ")
+    left_s = context.time_remaining()
+    return Arrival(
+        "grpc",
+        request_id() or new_request_id(),
+        key=key.strip() if scheme.lower() == "bearer" else metadata.get("x-api-key"),
+        session_id=metadata.get(SESSION_KEY, "")[:256],
+        pinned_lane=metadata.get(LANE_KEY, ""),
+        timeout_s=DEFAULT_TIMEOUT_S if left_s is None else left_s,
+    )

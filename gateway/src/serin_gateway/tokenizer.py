@@ -1,0 +1,90 @@
+"""The seams to the tokenizer: text to ids, and growing ids to text.
+
+Knows nothing about gRPC; `upstream/` carries these out over the mesh, `testing` in memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from serin_mesh.errors import MeshError
+
+from serin_gateway.ask import Conversation
+from serin_gateway.catalog import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class CallScope:
+    """What every call made for a request carries: who asked, for which model and lane, and how long it may take."""
+
+    request_id: str
+    model: str
+    lane: Lane
+    tenant_key: str
+    timeout_s: float
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back, by the tokenizer of a lane."""
+
+    async def render(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
+        """The prompt that the lane's chat template makes of a conversation."""
+
+    async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
+        """The ids of a text, with those the tokenizer always adds."""
+
+    async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
+        """The text of a sequence of ids, special ones left out."""
+
+    async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
+        """The bytes of each id by itself; special ids have theirs too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """News of a growing sequence.
+
+    Attributes:
+        text: text that became certain.
+        num_tokens: ids consumed so far, counted from the first of the sequence.
+        stop_string: the stop string that matched; the sequence is over then, and ``num_tokens`` counts up to the id
+            that completed the match.
+        closed: nothing follows.
+    """
+
+    text: str
+    num_tokens: int
+    stop_string: str | None = None
+    closed: bool = False
+
+
+class TextSink(Protocol):
+    """Who is told about a sequence; called from the event loop, must not block."""
+
+    def decoded(self, news: Decoded) -> None:
+        """Text became certain, or the sequence ended."""
+
+    def failed(self, error: MeshError) -> None:
+        """The sequence cannot go on."""
+
+
+class TextSequence(Protocol):
+    """A growing sequence of ids. Nothing here waits: the sink hears what comes of it."""
+
+    def append(self, token_ids: Sequence[int]) -> None:
+        """Add ids."""
+
+    def close(self) -> None:
+        """No more ids follow: text held back is flushed, and the sink hears ``closed``."""
+
+    def abandon(self) -> None:
+        """Nobody listens any more. Calling it after the end changes nothing."""
+
+
+class Detokenizer(Protocol):
+    """Opens growing sequences on a lane's tokenizers."""
+
+    def open(
+        self, scope: CallScope, sink: TextSink, *, stop_strings: Sequence[str] = (), min_tokens: int = 0
+    ) -> TextSequence:
+        """Begin a sequence; stop strings are looked for behind the first ``min_tokens`` ids."""

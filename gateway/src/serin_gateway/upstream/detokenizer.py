@@ -1,0 +1,144 @@
+"""The tokenizer service's `Detokenize` over gRPC: a few streams for each lane, many sequences on each.
+
+When a stream breaks, stalls or its replica drains, its sequences go on on another one, from where they were. Knows
+nothing about what sequences are for.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+
+from serin.tokenizer.v1 import tokenizer_pb2_grpc
+from serin_mesh.call import LANE_KEY, VOCABULARY_KEY
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.tokenizer import CallScope, TextSink
+from serin_gateway.upstream.detokenize_stream import DetokenizeStream
+from serin_gateway.upstream.targets import Channels
+from serin_gateway.upstream.text_sequence import GrowingText
+
+MAX_STREAMS = 4
+"""Streams of one lane."""
+BUSY_SEQUENCES = 32
+"""Sequences on a stream before another one is opened."""
+STREAM_AGE_S = 600.0
+"""After this a stream takes no new sequences, so that load finds new replicas."""
+MAX_RELOCATIONS = 8
+CHECK_EVERY_S = 1.0
+
+
+class GrpcDetokenizer:
+    """Opens sequences on the tokenizers of any lane; `watch` is a task of whoever owns it."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        self._lanes: dict[tuple[str, str], _LaneStreams] = {}
+        self._numbers = itertools.count()
+
+    def open(
+        self, scope: CallScope, sink: TextSink, *, stop_strings: Sequence[str] = (), min_tokens: int = 0
+    ) -> GrowingText:
+        """Begin a sequence."""
+        key = (scope.model, scope.lane.lane)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _LaneStreams(self._channels, scope)
+        sequence = GrowingText(
+            f"s{next(self._numbers)}",
+            scope.lane.vocabulary_digest,
+            sink,
+            lane.relocate,
+            stop_strings=stop_strings,
+            min_tokens=min_tokens,
+        )
+        lane.place(sequence)
+        return sequence
+
+    async def watch(self) -> None:
+        """Give up stalled streams and close those that nobody needs, for as long as this task lives."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            await self.check(time.monotonic())
+
+    async def check(self, now: float) -> None:
+        """Look after all streams, once."""
+        for key, lane in list(self._lanes.items()):
+            await lane.check(now)
+            if not lane.streams:
+                del self._lanes[key]
+
+    async def close(self) -> None:
+        """Close all streams; what is open fails."""
+        for lane in self._lanes.values():
+            await lane.close()
+        self._lanes.clear()
+
+
+class _LaneStreams:
+    """The streams of one lane."""
+
+    def __init__(self, channels: Channels, scope: CallScope) -> None:
+        self.streams: list[DetokenizeStream] = []
+        self._channels = channels
+        self._scope = scope
+        self._is_lane_gone = False
+        self._is_closing = False
+        self._waiting: dict[str, asyncio.TimerHandle] = {}
+
+    def place(self, sequence: GrowingText) -> None:
+        """Put a sequence on the stream with the fewest."""
+        now = time.monotonic()
+        young = [stream for stream in self.streams if now - stream.began_at < STREAM_AGE_S]
+        best = min(young, key=lambda stream: len(stream.sequences), default=None)
+        if best is None or (len(best.sequences) >= BUSY_SEQUENCES and len(young) < MAX_STREAMS):
+            best = self._open()
+        best.add(sequence)
+
+    def relocate(self, sequence: GrowingText, error: MeshError) -> None:
+        """A sequence has lost its stream: another one takes it, at once the first time, later after a pause."""
+        if self._is_closing or sequence.num_relocations > MAX_RELOCATIONS:
+            sequence.fail(error)
+            return
+        self._is_lane_gone = self._is_lane_gone or error.reason is Reason.LANE_GONE
+        pause_s = 0.0 if sequence.num_relocations == 1 else min(1.0, 0.05 * 2**sequence.num_relocations)
+        loop = asyncio.get_running_loop()
+        self._waiting[sequence.sequence_id] = loop.call_later(pause_s, self._place_again, sequence)
+
+    async def check(self, now: float) -> None:
+        """Give up stalled streams, close old ones that are idle."""
+        for stream in list(self.streams):
+            stream.check(now)
+            if not stream.sequences and now - stream.began_at >= STREAM_AGE_S:
+                self.streams.remove(stream)
+                await stream.close()
+
+    async def close(self) -> None:
+        """Close all streams."""
+        self._is_closing = True
+        for handle in self._waiting.values():
+            handle.cancel()
+        for stream in list(self.streams):
+            await stream.close()
+
+    def _place_again(self, sequence: GrowingText) -> None:
+        self._waiting.pop(sequence.sequence_id, None)
+        if not sequence.is_over:
+            self.place(sequence)
+
+    def _open(self) -> DetokenizeStream:
+        stub = tokenizer_pb2_grpc.TokenizerServiceStub(self._channels.to("tokenizer", self._scope.model))
+        lane = self._scope.lane
+        metadata = [(VOCABULARY_KEY, lane.vocabulary_digest)]
+        if not self._is_lane_gone:  # once it is gone, any tokenizer of the vocabulary can finish what has begun
+            metadata.append((LANE_KEY, lane.lane))
+        stream = DetokenizeStream(stub.Detokenize(metadata=metadata), self._ended)
+        self.streams.append(stream)
+        return stream
+
+    def _ended(self, stream: DetokenizeStream, error: MeshError) -> None:
+        if stream in self.streams:
+            self.streams.remove(stream)
+        for sequence in list(stream.sequences.values()):
+            sequence.lost(error)
+        stream.sequences.clear()

@@ -1,0 +1,96 @@
+"""The catalog as the control plane publishes it (`serin.control.v1`). Knows nothing about how lanes are chosen."""
+
+import asyncio
+from collections.abc import Iterable
+
+from serin.control.v1 import config_pb2, lane_pb2, registry_pb2
+from serin_mesh.errors import MeshError, Reason
+from serin_mesh.lanes import LaneWatch, Snapshot
+
+from serin_gateway.catalog import RETRY_AFTER_S, Catalog, Lane, Policy, ServedModel, Worker
+from serin_gateway.limits.limiter import Limits
+
+
+class PublishedCatalog:
+    """Follows a lane watch; each snapshot is translated once."""
+
+    def __init__(self, watch: LaneWatch) -> None:
+        self._watch = watch
+        self._snapshot: Snapshot | None = None
+        self._catalog = Catalog()
+
+    def current(self) -> Catalog:
+        """The catalog in force."""
+        snapshot = self._watch.current
+        if snapshot is None:
+            raise MeshError(
+                Reason.NOT_READY, "the control plane has not published any model yet", retry_after_s=RETRY_AFTER_S
+            )
+        if snapshot is not self._snapshot:
+            self._snapshot, self._catalog = snapshot, to_catalog(snapshot)
+        return self._catalog
+
+    async def changed(self, timeout_s: float) -> bool:
+        """Wait for another snapshot."""
+        before = self._watch.current
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for snapshot in self._watch.changes():
+                    if snapshot is not before:
+                        return True
+        except TimeoutError:
+            pass
+        return False
+
+
+def to_catalog(snapshot: lane_pb2.WatchLanesResponse) -> Catalog:
+    """One snapshot as a catalog."""
+    return Catalog(
+        models=[
+            ServedModel(
+                model.name,
+                list(model.aliases),
+                [_lane(lane) for lane in model.lanes],
+                model.default_max_token_count,
+            )
+            for model in snapshot.models
+        ],
+        policy=_policy(snapshot.policy) if snapshot.HasField("policy") else Policy(),
+        has_caches=bool(snapshot.caches),
+    )
+
+
+def _lane(lane: lane_pb2.Lane) -> Lane:
+    members = {member.service: member for member in lane.members}
+    worker = members.get(registry_pb2.SERVICE_KIND_WORKER, lane_pb2.LaneMember())
+    tokenizer = members.get(registry_pb2.SERVICE_KIND_TOKENIZER, lane_pb2.LaneMember())
+    return Lane(
+        lane=lane.lane,
+        weight=lane.weight,
+        vocabulary_digest=lane.vocabulary_digest,
+        kv_digest=lane.kv_digest,
+        context_length=lane.context_length,
+        block_size=lane.block_size,
+        workers=[
+            Worker(one.instance, one.endpoint, worker.cluster, one.capacity.sequence_count)
+            for one in _usable(worker.endpoints)
+        ],
+        num_tokenizers=len(_usable(tokenizer.endpoints)),
+    )
+
+
+def _usable(endpoints: Iterable[lane_pb2.Endpoint]) -> list[lane_pb2.Endpoint]:
+    """Those that are ready; where none is, those under suspicion: the control plane may be what was away."""
+    by_state: dict[int, list[lane_pb2.Endpoint]] = {}
+    for endpoint in endpoints:
+        by_state.setdefault(endpoint.state, []).append(endpoint)
+    return by_state.get(registry_pb2.INSTANCE_STATE_READY) or by_state.get(registry_pb2.INSTANCE_STATE_SUSPECT) or []
+
+
+def _policy(policy: config_pb2.GatewayPolicy) -> Policy:
+    limits = policy.default_limits
+    return Policy(
+        Limits(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_request_count),
+        policy.max_body_byte_count or Policy().max_body_bytes,
+        policy.allow_anonymous,
+    )

@@ -1,0 +1,80 @@
+"""The tokenizer service over gRPC (`serin.tokenizer.v1`), its unary calls. Knows nothing about growing sequences."""
+
+from collections.abc import Sequence
+
+from serin.generation.v1 import tokens_pb2
+from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.ask import Conversation
+from serin_gateway.tokenizer import CallScope
+from serin_gateway.upstream.targets import Channels, call_metadata
+from serin_gateway.upstream.wire import from_segments, to_message
+
+TIMEOUT_S = 10.0
+MAX_SPELLED = 300_000
+"""Token spellings kept over all vocabularies; more, and they are forgotten and asked again."""
+
+
+class GrpcTokenizer:
+    """Calls the tokenizers of a lane."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        self._spelled: dict[tuple[str, int], bytes] = {}
+
+    async def render(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
+        """The prompt of a conversation."""
+        request = tokenizer_pb2.RenderRequest(messages=[to_message(message) for message in conversation.messages])
+        response = await self._stub(scope).Render(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+        _check_vocabulary(scope, response.vocabulary_digest)
+        return from_segments(response.segments)
+
+    async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
+        """The ids of a text."""
+        request = tokenizer_pb2.EncodeRequest(texts=[text])
+        response = await self._stub(scope).Encode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+        _check_vocabulary(scope, response.vocabulary_digest)
+        return list(response.runs[0].token_ids)
+
+    async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
+        """The text of ids."""
+        response = await self._decode(scope, [token_ids], keep_special_tokens=False)
+        return response.texts[0]
+
+    async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
+        """The bytes of each id by itself; each is asked once for a vocabulary."""
+        vocabulary, spelled = scope.lane.vocabulary_digest, self._spelled
+        missing = list({token_id for token_id in token_ids if (vocabulary, token_id) not in spelled})
+        if missing:
+            if len(spelled) + len(missing) > MAX_SPELLED:
+                spelled.clear()
+                missing = list(set(token_ids))
+            response = await self._decode(scope, [[token_id] for token_id in missing], keep_special_tokens=True)
+            spelled.update(((vocabulary, token_id), raw) for token_id, raw in zip(missing, response.raw, strict=True))
+        return [spelled[vocabulary, token_id] for token_id in token_ids]
+
+    async def _decode(
+        self, scope: CallScope, runs: Sequence[Sequence[int]], *, keep_special_tokens: bool
+    ) -> tokenizer_pb2.DecodeResponse:
+        request = tokenizer_pb2.DecodeRequest(
+            runs=[tokens_pb2.TokenRun(token_ids=run) for run in runs],
+            vocabulary_digest=scope.lane.vocabulary_digest,
+            keep_special_tokens=keep_special_tokens,
+        )
+        return await self._stub(scope).Decode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+
+    def _stub(self, scope: CallScope) -> "tokenizer_pb2_grpc.TokenizerServiceAsyncStub":
+        return tokenizer_pb2_grpc.TokenizerServiceStub(self._channels.to("tokenizer", scope.model))
+
+
+def _timeout_s(scope: CallScope) -> float:
+    return max(0.001, min(TIMEOUT_S, scope.timeout_s))
+
+
+def _check_vocabulary(scope: CallScope, digest: str) -> None:
+    if digest != scope.lane.vocabulary_digest:
+        raise MeshError(
+            Reason.VOCABULARY_MISMATCH,
+            f"the tokenizer of lane {scope.lane.lane} has vocabulary {digest}, the lane {scope.lane.vocabulary_digest}",
+        )
