@@ -1,10 +1,10 @@
 """``grpc.health.v1`` for one server, following its readiness.
 
-Knows nothing about what is served; ``""`` and the name of the service are answered alike.
+Knows nothing about what is served: ``""`` and every name it is told are answered alike.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
@@ -18,14 +18,14 @@ Status = health_pb2.HealthCheckResponse
 class HealthServicer(health_pb2_grpc.HealthServicer):
     """Says SERVING while the service is ready and NOT_SERVING before and after."""
 
-    def __init__(self, service: str, readiness: Readiness) -> None:
-        self._names = ("", service)
+    def __init__(self, names: Iterable[str], readiness: Readiness) -> None:
+        self._names = ("", *names)
         self._readiness = readiness
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the method's name in the contract
         """Health now."""
         if request.service not in self._names:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"serves {self._names[1]}, not {request.service}")
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"served here: {', '.join(self._names[1:])}")
         return Status(status=self._status())
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - as above

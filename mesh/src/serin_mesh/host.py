@@ -15,6 +15,7 @@ from serin.control.v1 import registry_pb2
 from xds.service.orca.v3 import orca_pb2_grpc
 
 from serin_mesh import logs
+from serin_mesh.advertise import advertised_endpoint, join
 from serin_mesh.announce import KINDS, Announcement, Announcer
 from serin_mesh.channels import MAX_MESSAGE_BYTES, MeshChannel, connect
 from serin_mesh.health_servicer import HealthServicer
@@ -25,6 +26,7 @@ from serin_mesh.lanes import LaneWatch
 from serin_mesh.load import LoadReport, LoadServicer
 from serin_mesh.metrics_server import MetricsServer
 from serin_mesh.readiness import Readiness
+from serin_mesh.served_names import ServedNames
 from serin_mesh.settings import ServiceSettings
 from serin_mesh.tls import IdentityFiles, server_credentials
 
@@ -84,7 +86,7 @@ class ServiceHost:
     @property
     def address(self) -> str:
         """``host:port`` that others reach it by."""
-        return _join(self.settings.dial_host, self.port)
+        return join(self.settings.dial_host, self.port)
 
     def connect(self, **options: Any) -> MeshChannel:
         """A channel to this server."""
@@ -100,11 +102,12 @@ class ServiceHost:
                     await stack.enter_async_context(server)
                 except OSError as error:
                     raise HostError(_taken("--metrics-port", self.settings.metrics_port, error)) from error
-                self.metrics_address = _join(self.settings.dial_host, server.port)
+                self.metrics_address = join(self.settings.dial_host, server.port)
             stack.push_async_callback(_cancel, asyncio.create_task(self._keep_probing(), name="liveness probe"))
             if self._announce is not None and self.settings.control:
                 self.lanes = await stack.enter_async_context(LaneWatch(self.settings))
-                await stack.enter_async_context(Announcer(self.settings, self._registration(), self.readiness))
+                registration = await self._registration(self._announce)
+                await stack.enter_async_context(Announcer(self.settings, registration, self.readiness))
             stack.push_async_callback(self._stop_accepting)
             self._stack = stack.pop_all()
         return self
@@ -122,14 +125,15 @@ class ServiceHost:
             watches=self._watches,
         )
         server = grpc.aio.server(interceptors=[onion], options=_OPTIONS)
-        self._register(server)
-        health = HealthServicer(self.service, self.readiness)
+        served = ServedNames(server)
+        self._register(served)
+        health = HealthServicer((self.service, *served.names), self.readiness)
         health_pb2_grpc.add_HealthServicer_to_server(health, server)  # type: ignore[no-untyped-call]
         if self._load is not None:
             orca_pb2_grpc.add_OpenRcaServiceServicer_to_server(LoadServicer(self._load), server)
         if self.settings.development:
-            _add_inspection(server)
-        where = _join(self.settings.host, self.settings.port)
+            _add_inspection(server, served.names)
+        where = join(self.settings.host, self.settings.port)
         try:
             if self.settings.tls_dir is not None:
                 credentials = server_credentials(IdentityFiles(self.settings.tls_dir))
@@ -141,15 +145,14 @@ class ServiceHost:
         await server.start()
         self._server = server
 
-    def _registration(self) -> registry_pb2.Registration:
-        assert self._announce is not None
+    async def _registration(self, announce: Announcement) -> registry_pb2.Registration:
         return registry_pb2.Registration(
             instance=self.settings.instance,
             service=KINDS[self.service],
-            model=self._announce.model,
+            model=announce.model,
             version=self.settings.version,
-            endpoint=self.address,
-            http_endpoint=self._announce.http_endpoint or self.metrics_address,
+            endpoint=await advertised_endpoint(self.settings.dial_host, self.port),
+            http_endpoint=announce.http_endpoint or self.metrics_address,
         )
 
     def _own_lanes(self) -> Sequence[str]:
@@ -196,22 +199,17 @@ def _ready_at_once() -> Readiness:
     return readiness
 
 
-def _add_inspection(server: grpc.aio.Server) -> None:
+def _add_inspection(server: grpc.aio.Server, names: Sequence[str]) -> None:
     from grpc_channelz.v1 import channelz  # only in development
     from grpc_reflection.v1alpha import reflection
-    from serin.worker.v1 import worker_pb2  # noqa: F401 - its descriptors become known to reflection
 
-    reflection.enable_server_reflection((reflection.SERVICE_NAME,), server)  # type: ignore[no-untyped-call]
+    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)  # type: ignore[no-untyped-call]
     channelz.add_channelz_servicer(server)  # type: ignore[no-untyped-call]
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _taken(flag: str, port: int, error: Exception) -> str:

@@ -57,12 +57,12 @@ def vocabulary_digest(folder: Path) -> str:
     try:
         tokenizer = json.loads(path.read_bytes())
         vocabulary = tokenizer["model"]["vocab"]
-        added = [[t["id"], t["content"], bool(t["special"])] for t in tokenizer.get("added_tokens") or ()]
+        added = sorted([t["id"], t["content"], bool(t["special"])] for t in tokenizer.get("added_tokens") or ())
     except FileNotFoundError as error:
         raise ArtifactUnreadable(f"{path}: not found; a model folder needs its tokenizer.json") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactUnreadable(f"{path}: not a readable tokenizer: {error!r}") from error
-    return digest_json({"vocab": vocabulary, "added": sorted(added), "decoder": tokenizer.get("decoder")})
+    return digest_json({"vocab": vocabulary, "added": added, "decoder": tokenizer.get("decoder")})
 
 
 def kv_digest(*, weights: str, precision: str, layout: str, engine_epoch: str, adapter: str = "") -> str:
@@ -98,7 +98,8 @@ def cache_namespace(mesh_secret: bytes, *, cache_group: str, kv: str, salt: str 
 def block_key(parent: bytes, token_ids: Sequence[int], media: Sequence[bytes] = ()) -> bytes:
     """Key of one KV block: its parent's key, the ids inside it, the digests of media that overlap it.
 
-    ``parent`` is the key of the block before, or the namespace for the first block.
+    ``parent`` is the key of the block before, or the namespace for the first block. ``media`` are digests that tell
+    the media's content and place; :func:`block_keys` makes them.
     """
     ids = struct.pack(f"<{len(token_ids)}I", *token_ids)
     return digest_bytes(parent, ids, *media)
@@ -111,13 +112,28 @@ def block_keys(
 
     Args:
         namespace: from :func:`cache_namespace`.
-        token_ids: ids of the prompt; positions covered by media hold any placeholder.
+        token_ids: ids of the prompt; positions covered by media hold any placeholder, which has no effect.
         block_size: tokens a block, at least 1.
         media: (first position, span) pairs, in order of position.
     """
     parent = namespace
-    for start in range(0, len(token_ids) - block_size + 1, block_size):
+    ids = _blank_media(token_ids, media) if media else token_ids
+    for start in range(0, len(ids) - block_size + 1, block_size):
         end = start + block_size
-        inside = [span.digest for at, span in media if at < end and at + span.length > start]
-        parent = block_key(parent, token_ids[start:end], inside)
+        inside = [_place(span, at - start) for at, span in media if at < end and at + span.length > start]
+        parent = block_key(parent, ids[start:end], inside)
         yield parent
+
+
+def _blank_media(token_ids: Sequence[int], media: Sequence[tuple[int, MediaSpan]]) -> Sequence[int]:
+    """The ids with every position that media cover set to 0, whatever placeholder stood there."""
+    ids = list(token_ids)
+    for at, span in media:
+        end = min(at + span.length, len(ids))
+        ids[at:end] = [0] * (end - at)
+    return ids
+
+
+def _place(span: MediaSpan, offset: int) -> bytes:
+    """Digest of a piece of media and where it lies relative to a block's first position (before it: negative)."""
+    return digest_bytes(span.digest, span.kind.encode(), struct.pack("<qQ", offset, span.length))

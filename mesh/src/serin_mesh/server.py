@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from serin_mesh import logs
+from serin_mesh.advertise import NotReachable
 from serin_mesh.announce import Announcement
 from serin_mesh.host import HostError, Register, ServiceHost
 from serin_mesh.interceptors.identity import Callers
@@ -81,7 +82,7 @@ def run_main(program: str, main: Coroutine[Any, Any, None]) -> int:
     except (SettingsError, TlsError) as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 2
-    except HostError as error:
+    except (HostError, NotReachable) as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 1
     return 0

@@ -110,7 +110,7 @@ def parse_settings(cls: type[S], argv: Sequence[str], environment: Mapping[str, 
     values: dict[str, Any] = {}
     for name in cls.model_fields:
         variable = ENVIRONMENT_PREFIX + name.upper()
-        if variable in environment:
+        if environment.get(variable):  # set to nothing means not set, as compose files write it
             origin[name], values[name] = variable, environment[variable]
     for name, value in _read_flags(cls, argv).items():
         origin[name], values[name] = _flag(name), value

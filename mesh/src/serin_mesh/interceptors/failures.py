@@ -4,7 +4,6 @@ A MeshError is sent as it is. Anything else is a fault of ours: it is logged wit
 that it happened, not what was in it.
 """
 
-import traceback
 from typing import Any
 
 import grpc
@@ -13,8 +12,6 @@ from serin_mesh import logs
 from serin_mesh.errors import MeshError, Reason, from_rpc_error, to_status
 from serin_mesh.interceptors.onion import Handle
 from serin_mesh.interceptors.rpc import Rpc
-
-MAX_FRAMES = 12
 
 
 def translate_failures(handle: Handle) -> Handle:
@@ -30,7 +27,7 @@ def translate_failures(handle: Handle) -> Handle:
         except grpc.RpcError as error:
             failure = from_rpc_error(error)
         except Exception as error:  # noqa: BLE001 - whatever escapes a handler is answered here
-            _report(rpc, error)
+            logs.get().error("rpc.crashed", method=rpc.method[1:], exc_info=error)
             failure = MeshError(
                 Reason.INTERNAL, f"internal error; the log has its place under request id {rpc.served.request_id}"
             )
@@ -38,15 +35,3 @@ def translate_failures(handle: Handle) -> Handle:
         raise AssertionError("abort_with_status always raises")
 
     return translated
-
-
-def _report(rpc: Rpc, error: Exception) -> None:
-    # Messages of foreign exceptions may quote a request, so only their type and place are logged.
-    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
-    logs.get().error(
-        "rpc.crashed",
-        method=rpc.method,
-        request_id=rpc.served.request_id,
-        error=type(error).__name__,
-        place=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
-    )

@@ -4,7 +4,7 @@ Knows nothing about any layer; layers leave notes for each other here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -30,7 +30,6 @@ class Rpc:
     is_open_ended: bool
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: Reason | None = None
-    attributes: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def arrived(cls, method: str, request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> "Rpc":
