@@ -53,5 +53,5 @@ class Failures:
         if self.num_deaths >= MAX_DEATHS:
             raise MeshError(
                 Reason.POISON_REQUEST,
-                f"{self.num_deaths} workers were lost while they worked on this request; it is not given to another one",
+                f"{self.num_deaths} workers were lost while they worked on this request; it gets no other one",
             ) from error

@@ -1,9 +1,13 @@
 """Tells logs and metrics about requests: one canonical line each, never prompt text. Knows no request's inside."""
 
+import traceback
+
 from serin_mesh import logs
 
 from serin_gateway.metrics import GatewayMetrics
 from serin_gateway.receipt import Receipt
+
+MAX_FRAMES = 12
 
 
 class LogJournal:
@@ -42,6 +46,17 @@ class LogJournal:
             seconds=_rounded(receipt.duration_s),
             verbs={verb: _rounded(seconds) for verb, seconds in receipt.verbs.items()},
         )
+
+
+def report_defect(error: BaseException, request_id: str) -> None:
+    """Log a defect of ours by type and place; its message may quote a request."""
+    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
+    logs.get().error(
+        "request.crashed",
+        request_id=request_id,
+        error=type(error).__name__,
+        place=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    )
 
 
 def _rounded(seconds: float | None) -> float | None:

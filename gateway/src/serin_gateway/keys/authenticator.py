@@ -1,8 +1,8 @@
 """Who is calling: from a key to a caller, also while the key store is down.
 
-A key that the store has confirmed within `FRESH_S` is believed without asking again, so a revocation takes effect within
-that time on every gateway. While the store is down, keys confirmed within `COPY_S` go on working from a bounded local
-copy; for all others it is unknown who they are, which is AUTH_UNAVAILABLE, never "wrong key". Knows nothing about
+A key that the store has confirmed within `FRESH_S` is believed without asking again, so a revocation takes effect
+within that time on every gateway. While the store is down, keys confirmed within `COPY_S` go on working from a bounded
+local copy; for all others it is unknown who they are, which is AUTH_UNAVAILABLE, never "wrong key". Knows nothing about
 requests or headers.
 """
 

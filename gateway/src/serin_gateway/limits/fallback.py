@@ -4,6 +4,8 @@ The local limiter hears of everything this gateway admits, so it knows the last 
 then grants a share of each limit. Knows nothing about Redis itself.
 """
 
+from contextlib import suppress
+
 from redis.exceptions import RedisError
 from serin_mesh.breaker import CircuitBreaker, Unavailable
 
@@ -42,15 +44,11 @@ class FallbackLimiter:
     async def renew(self, lease: Lease) -> None:
         """Keep a lease alive; a lease that Redis has lost or never heard of begins there again."""
         self._local.renew_now(lease)
-        try:
+        with suppress(Unavailable):  # the next renewal posts what this one cannot
             await self._breaker.call(lambda: self._shared.renew(lease))
-        except Unavailable:
-            pass  # the next renewal posts what this one could not
 
     async def settle(self, lease: Lease) -> None:
         """End a lease; one that Redis does not hear of ends there by itself."""
         self._local.settle_now(lease)
-        try:
+        with suppress(Unavailable):
             await self._breaker.call(lambda: self._shared.settle(lease))
-        except Unavailable:
-            pass

@@ -56,6 +56,8 @@ def _ask(
     names: dict[str, str],
     echo: bool = False,
 ) -> Ask:
+    if body.stream_options is not None and not body.stream:
+        raise refuse("stream_options", "only for streams; set stream to true, or leave it out")
     sampling = Sampling(
         temperature=_or(body.temperature, 1.0),
         top_p=_or(body.top_p, 1.0),

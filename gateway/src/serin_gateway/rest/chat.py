@@ -93,11 +93,10 @@ class ChatShape:
     def _first_chunk(self, event: Started, at: int) -> bytes:
         delta = {"role": "assistant", "content": "", "refusal": None}
         first = {"index": event.first_choice_index + at, "delta": delta, "logprobs": None, "finish_reason": None}
-        tail = self._tail
+        ids = b""
         if self._ask.want_token_ids:
-            tail = b'],"prompt_token_ids":' + orjson.dumps(list(event.prompt_token_ids)) + b"," + self._tail[2:]
-            tail = tail.replace(b",}", b"}") if not self._include_usage else tail
-        return self._head + orjson.dumps(first) + tail
+            ids = b',"prompt_token_ids":' + orjson.dumps(list(event.prompt_token_ids))
+        return self._head + orjson.dumps(first) + b"]" + ids + self._tail[1:]
 
     def _rich_chunk(self, event: TextChunk) -> bytes:
         logprobs = logprobs_body(event.logprobs) if self._ask.sampling.top_logprobs is not None else None

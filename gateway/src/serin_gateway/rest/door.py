@@ -8,10 +8,10 @@ import base64
 import binascii
 import re
 
-import structlog
 from serin_mesh.call import LANE_KEY, new_request_id
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.journal import report_defect
 from serin_gateway.keys.records import Role
 from serin_gateway.limits.leases import RateLimited
 from serin_gateway.pipeline import Arrival, Collaborators, Request
@@ -24,8 +24,6 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768
 MAX_SESSION_BYTES = 256
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
-
-log = structlog.get_logger()
 
 
 class Door:
@@ -50,17 +48,18 @@ class Door:
             endpoint, missing = self.endpoints.find(scope["method"], scope["raw_path"]), None
         except MeshError as error:
             endpoint, missing = None, error
-        if endpoint is not None and endpoint.is_open:
+        if endpoint is not None and endpoint.answer_openly is not None:
             await endpoint.answer_openly(client)
             return
         request = Request(self._house, self._arrival(request_id, client))
         ended_by: BaseException | None = None
         try:
             _check_size(scope["headers"])
-            await request.authenticate(endpoint.needs or Role.APP if endpoint else Role.APP)
-            if endpoint is None:  # who has no key is not told what exists
-                assert missing is not None
+            await request.authenticate(endpoint.needs if endpoint else Role.APP)
+            if missing is not None:  # who has no key is not told what exists
                 raise missing
+            assert endpoint is not None
+            assert endpoint.answer is not None
             request.receipt.operation = endpoint.operation
             await endpoint.answer(client, request)
         except MeshError as refusal:
@@ -68,9 +67,9 @@ class Door:
             await _refuse(client, request, refusal)
         except ClientGone:
             ended_by = MeshError(Reason.CANCELLED, "the client is gone")
-        except Exception as defect:
+        except Exception as defect:  # noqa: BLE001 - one request's defect is not another's
             ended_by = defect
-            log.exception("request.failed", request_id=request_id)
+            report_defect(defect, request_id)
             await _refuse(client, request, internal_error(request_id))
         except BaseException as cancelled:
             ended_by = cancelled

@@ -108,7 +108,7 @@ def page(endpoints: Sequence[Endpoint]) -> bytes:
     text = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Serin API</title>"
         "<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}code{background:#eee;"
-        "padding:0 .2em}summary{cursor:pointer;padding:.3rem 0}td{padding:.1rem .8rem .1rem 0;vertical-align:top}</style>"
+        "padding:0 .2em}summary{cursor:pointer;padding:.3rem 0}td{padding:.1rem .8rem .1rem 0}</style>"
         "<h1>Serin API</h1><p>Point an OpenAI SDK here: <code>base_url</code> ends in <code>/v1</code>, "
         "<code>api_key</code> is your key. The same as data: <a href=/openapi.json>openapi.json</a>.</p>"
         f"{rows}</html>"

@@ -42,7 +42,7 @@ class RestServer:
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, round(drain_grace_s)),
-            ssl_context_factory=(lambda *_: self._tls.context) if self._tls is not None else None,
+            ssl_context_factory=None if self._tls is None else self._tls.give_context,
         )
         self._server = _Server(config)
         self._where = (host, port)
@@ -119,6 +119,10 @@ class _Certificates:
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._read_at = self._changed_at()
         self._load()
+
+    def give_context(self, *_: object) -> ssl.SSLContext:
+        """The context that new connections use."""
+        return self.context
 
     async def follow(self) -> None:
         """Look at the files now and then, for as long as this task lives."""

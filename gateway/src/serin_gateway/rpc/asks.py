@@ -1,4 +1,4 @@
-"""From `serin.inference.v1` messages to asks, and from events to messages. Knows nothing about how they are answered."""
+"""From `serin.inference.v1` messages to asks, and from events to messages. Knows no pipeline."""
 
 from serin.generation.v1 import chat_pb2
 from serin.inference.v1 import inference_pb2

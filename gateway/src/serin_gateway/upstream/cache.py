@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from serin.cache.v1 import cache_pb2, cache_pb2_grpc
 from serin_mesh.breaker import CircuitBreaker, Unavailable
@@ -50,12 +51,10 @@ class GrpcMemory:
             return
         stored = cache_pb2.StoredAnswer(choices=[_to_choice(choice) for choice in answer], created_at=time.time())
         request = cache_pb2.PutAnswerRequest(key=_key(scope, key), answer=stored)
-        try:
+        with suppress(Unavailable):  # not stored: the next one computes it again
             await self._breaker.call(
                 lambda: self._stub().PutAnswer(request, timeout=BUDGET_S, metadata=call_metadata(scope))
             )
-        except Unavailable:
-            pass  # not stored: the next one computes it again
 
     def _stub(self) -> "cache_pb2_grpc.CacheServiceAsyncStub":
         return cache_pb2_grpc.CacheServiceStub(self._channels.to("cache"))

@@ -1,6 +1,8 @@
 """The tokenizer service over gRPC (`serin.tokenizer.v1`), its unary calls. Knows nothing about growing sequences."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from serin.generation.v1 import tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
@@ -11,7 +13,11 @@ from serin_gateway.tokenizer import CallScope
 from serin_gateway.upstream.targets import Channels, call_metadata
 from serin_gateway.upstream.wire import from_segments, to_message
 
+T = TypeVar("T")
+
 TIMEOUT_S = 10.0
+PAUSES_S = (0.0, 0.05, 0.2)
+"""Pauses before a call is made again."""
 MAX_SPELLED = 300_000
 """Token spellings kept over all vocabularies; more, and they are forgotten and asked again."""
 
@@ -26,14 +32,18 @@ class GrpcTokenizer:
     async def render(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
         """The prompt of a conversation."""
         request = tokenizer_pb2.RenderRequest(messages=[to_message(message) for message in conversation.messages])
-        response = await self._stub(scope).Render(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+        response = await _persistently(
+            lambda: self._stub(scope).Render(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+        )
         _check_vocabulary(scope, response.vocabulary_digest)
         return from_segments(response.segments)
 
     async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
         """The ids of a text."""
         request = tokenizer_pb2.EncodeRequest(texts=[text])
-        response = await self._stub(scope).Encode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+        response = await _persistently(
+            lambda: self._stub(scope).Encode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+        )
         _check_vocabulary(scope, response.vocabulary_digest)
         return list(response.runs[0].token_ids)
 
@@ -62,10 +72,24 @@ class GrpcTokenizer:
             vocabulary_digest=scope.lane.vocabulary_digest,
             keep_special_tokens=keep_special_tokens,
         )
-        return await self._stub(scope).Decode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+        return await _persistently(
+            lambda: self._stub(scope).Decode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+        )
 
     def _stub(self, scope: CallScope) -> "tokenizer_pb2_grpc.TokenizerServiceAsyncStub":
         return tokenizer_pb2_grpc.TokenizerServiceStub(self._channels.to("tokenizer", scope.model))
+
+
+async def _persistently(call: Callable[[], Awaitable[T]]) -> T:
+    """A call that changes nothing, made again on another replica when the first one is going away."""
+    for pause_s in PAUSES_S:
+        try:
+            return await call()
+        except MeshError as error:
+            if error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY):
+                raise
+            await asyncio.sleep(pause_s)
+    return await call()
 
 
 def _timeout_s(scope: CallScope) -> float:

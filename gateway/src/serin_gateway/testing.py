@@ -1,0 +1,274 @@
+"""For tests of this room and of users: a tokenizer of bytes and workers that follow a script, in memory.
+
+Nothing here talks to a network. A gateway put together from these parts answers through the same pipeline and doors.
+"""
+
+import asyncio
+import codecs
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from serin_mesh.errors import MeshError
+
+from serin_gateway.ask import Conversation
+from serin_gateway.catalog import Catalog, Lane, MemoryCatalog, ServedModel, Worker
+from serin_gateway.events import FinishReason
+from serin_gateway.keys import KeyRecord, MemoryKeyStore, Role, mint_key
+from serin_gateway.keys.authenticator import Authenticator
+from serin_gateway.limits.leases import LeaseBook
+from serin_gateway.limits.memory import MemoryLimiter
+from serin_gateway.pipeline import Collaborators
+from serin_gateway.placement import Placement
+from serin_gateway.recall import NoMemory
+from serin_gateway.receipt import MemoryJournal
+from serin_gateway.tokenizer import CallScope, Decoded, TextSink
+from serin_gateway.worker import (
+    ChoiceMade,
+    TokenLogprob,
+    TokensMade,
+    Work,
+    WorkDone,
+    WorkEvent,
+    WorkOrder,
+    WorkStarted,
+)
+
+END_ID = 256
+"""Id that ends an answer; ids below are bytes."""
+
+SECRET = b"a secret for tests, 32 bytes long"
+
+Script = Callable[[Worker, WorkOrder], Sequence[WorkEvent | MeshError]]
+"""What a worker does with an order; an error ends the work there."""
+
+
+class ByteTokenizer:
+    """Ids are the bytes of the text; a conversation is its roles and texts, a line each."""
+
+    async def render(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
+        """``role: text`` for each turn."""
+        lines = [f"{message.role}: {''.join(message.texts)}\n" for message in conversation.messages]
+        return list("".join(lines).encode())
+
+    async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
+        """The bytes."""
+        return list(text.encode())
+
+    async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
+        """The text of the bytes."""
+        return bytes(i for i in token_ids if i < END_ID).decode("utf-8", "replace")
+
+    async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
+        """One byte each; the end id has a name."""
+        return [bytes([i]) if i < END_ID else b"<end>" for i in token_ids]
+
+
+class ByteDetokenizer:
+    """Opens sequences of bytes."""
+
+    def open(
+        self, scope: CallScope, sink: TextSink, *, stop_strings: Sequence[str] = (), min_tokens: int = 0
+    ) -> "ByteSequence":
+        """Begin a sequence."""
+        return ByteSequence(sink, stop_strings, min_tokens)
+
+
+class ByteSequence:
+    """One sequence of bytes; tells its sink from the event loop, never from inside a call."""
+
+    def __init__(self, sink: TextSink, stop_strings: Sequence[str], min_tokens: int) -> None:
+        self._sink = sink
+        self._stop_strings = stop_strings
+        self._min_tokens = min_tokens
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+        self._num_tokens = 0
+        self._is_over = False
+
+    def append(self, token_ids: Sequence[int]) -> None:
+        """Add ids."""
+        asyncio.get_running_loop().call_soon(self._append, list(token_ids))
+
+    def close(self) -> None:
+        """No more ids follow."""
+        asyncio.get_running_loop().call_soon(self._close)
+
+    def abandon(self) -> None:
+        """Nobody listens any more."""
+        self._is_over = True
+
+    def _append(self, token_ids: list[int]) -> None:
+        text = ""
+        for token_id in token_ids:
+            if self._is_over:
+                return
+            self._num_tokens += 1
+            if token_id < END_ID:
+                self._held += self._decoder.decode(bytes([token_id]))
+            if self._num_tokens <= self._min_tokens:
+                text, self._held = text + self._held, ""
+                continue
+            found = [(self._held.index(stop), stop) for stop in self._stop_strings if stop in self._held]
+            if found:
+                at, stop = min(found)
+                self._tell(text + self._held[:at], stop)
+                return
+            num_kept = self._num_kept()
+            cut = len(self._held) - num_kept
+            text, self._held = text + self._held[:cut], self._held[cut:]
+        if not self._is_over:
+            self._sink.decoded(Decoded(text, self._num_tokens))
+
+    def _close(self) -> None:
+        if not self._is_over:
+            self._tell(self._held + self._decoder.decode(b"", True), None)
+
+    def _tell(self, text: str, stop_string: str | None) -> None:
+        self._is_over = True
+        self._sink.decoded(Decoded(text, self._num_tokens, stop_string, closed=True))
+
+    def _num_kept(self) -> int:
+        """Characters at the end that may begin a stop string."""
+        return max(
+            (n for stop in self._stop_strings for n in range(1, len(stop)) if self._held.endswith(stop[:n])), default=0
+        )
+
+
+class ScriptedWorkers:
+    """Workers that do what a script says; every order is kept."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self.orders: list[tuple[Worker, WorkOrder]] = []
+        self.num_running = 0
+        self.hold = asyncio.Event()
+        """Clear it, and work pauses before its next event."""
+        self.hold.set()
+
+    def generate(self, scope: CallScope, worker: Worker, order: WorkOrder) -> Work:
+        """Begin work."""
+        self.orders.append((worker, order))
+        return _ScriptedWork(self, self._script(worker, order))
+
+
+class _ScriptedWork:
+    def __init__(self, workers: ScriptedWorkers, events: Sequence[WorkEvent | MeshError]) -> None:
+        self._workers = workers
+        self._events = events
+        self._aborted = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[WorkEvent]:
+        self._workers.num_running += 1
+        try:
+            for event in self._events:
+                await self._turn()
+                if self._aborted.is_set():
+                    return
+                if isinstance(event, MeshError):
+                    raise event
+                yield event
+        finally:
+            self._workers.num_running -= 1
+
+    async def _turn(self) -> None:
+        await asyncio.sleep(0)
+        if not self._workers.hold.is_set():
+            waits = [asyncio.ensure_future(self._workers.hold.wait()), asyncio.ensure_future(self._aborted.wait())]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+
+    def abort(self) -> None:
+        self._aborted.set()
+
+
+def saying(*texts: str, piece: int = 1) -> Script:
+    """A script: choice i says ``texts[i]`` (the last text again for further ones), ``piece`` ids at a time.
+
+    It goes on behind prior output, ends with the end id, or with ``max_tokens``.
+    """
+
+    def script(worker: Worker, order: WorkOrder) -> list[WorkEvent | MeshError]:
+        events: list[WorkEvent | MeshError] = [WorkStarted(worker.instance, 0, order.sampling.seed or 0)]
+        prior = {one.choice_index: one for one in order.prior_outputs}
+        for index in range(order.sampling.choice_count):
+            ids = [*texts[min(index, len(texts) - 1)].encode(), END_ID]
+            limit = order.sampling.max_tokens or len(ids)
+            done = prior.get(index)
+            at = len(done.token_ids) if done else 0
+            if done and done.finished:
+                continue
+            while at < min(limit, len(ids)):
+                part = ids[at : min(at + piece, limit)]
+                events.append(TokensMade(index, at, part, _logprobs(order, part)))
+                at += len(part)
+            ended = at >= len(ids)
+            events.append(
+                ChoiceMade(index, FinishReason.STOP if ended else FinishReason.LENGTH, END_ID if ended else None)
+            )
+        return [*events, WorkDone()]
+
+    return script
+
+
+def _logprobs(order: WorkOrder, token_ids: Sequence[int]) -> list[TokenLogprob]:
+    wanted = order.sampling.top_logprobs
+    if wanted is None:
+        return []
+    return [TokenLogprob(-0.5, [(i, -0.5), *((63 + n, -1.0 - n) for n in range(wanted - 1))]) for i in token_ids]
+
+
+def small_catalog(*lanes: Lane, **model: Any) -> Catalog:
+    """One model, ``small``, also known as ``demo``."""
+    return Catalog([ServedModel("small", ["demo"], lanes or [small_lane()], 64, **model)])
+
+
+def small_lane(lane: str = "lane-a", weight: int = 100, num_workers: int = 1, **fields: Any) -> Lane:
+    """A ready lane of ``small``."""
+    workers = [Worker(f"{lane}-w{n}", f"127.0.0.1:{9000 + n}", f"worker.small@{lane}", 8) for n in range(num_workers)]
+    defaults: dict[str, Any] = {"context_length": 1024, "block_size": 16, "workers": workers, "num_tokenizers": 1}
+    return Lane(lane, weight, "vocabulary", f"kv-{lane}", **(defaults | fields))
+
+
+class MemoryHouse:
+    """Everything a pipeline works with, in memory; each part may be replaced.
+
+    Args:
+        script: what workers do.
+        parts: collaborators to use instead of those here.
+    """
+
+    def __init__(self, script: Script | None = None, **parts: Any) -> None:
+        self.keys = MemoryKeyStore()
+        self.workers = ScriptedWorkers(script or saying("hello"))
+        self.catalog = MemoryCatalog(small_catalog())
+        self.journal = MemoryJournal()
+        self.limiter = MemoryLimiter()
+        self.collaborators = Collaborators(
+            **{
+                "catalog": self.catalog,
+                "authenticator": Authenticator(self.keys, SECRET),
+                "leases": LeaseBook(self.limiter),
+                "guards": (),
+                "tokenizer": ByteTokenizer(),
+                "detokenizer": ByteDetokenizer(),
+                "memory": NoMemory(),
+                "placement": Placement(),
+                "workers": self.workers,
+                "journal": self.journal,
+            }
+            | parts
+        )
+
+    async def key(self, role: Role = Role.APP, **options: Any) -> str:
+        """A new key."""
+        key, _ = await self.key_and_record(role, **options)
+        return key
+
+    async def key_and_record(self, role: Role = Role.APP, **options: Any) -> tuple[str, KeyRecord]:
+        """A new key and its record."""
+        key, record = mint_key(SECRET, role=role, **options)
+        await self.keys.create(record)
+        return key, record

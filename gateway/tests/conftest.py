@@ -1,0 +1,63 @@
+"""A gateway in memory behind a real HTTP server, and the official SDK in front of it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from openai import AsyncOpenAI
+from serin_gateway.rest.api import openai_endpoints
+from serin_gateway.rest.door import Door
+from serin_gateway.rest.server import RestServer
+from serin_gateway.testing import MemoryHouse, Script
+from serin_mesh.readiness import Readiness
+
+
+class Front:
+    """A running REST door on a house in memory."""
+
+    def __init__(self, house: MemoryHouse, server: RestServer, key: str, readiness: Readiness) -> None:
+        self.house = house
+        self.server = server
+        self.key = key
+        self.readiness = readiness
+        self.url = f"http://127.0.0.1:{server.port}"
+        self.openai = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
+        self.http = httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=20)
+
+    async def chat(self, **body):
+        """POST a chat completion; `model` and `messages` have defaults."""
+        defaults = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
+        return await self.http.post("/v1/chat/completions", json=defaults | body)
+
+
+@asynccontextmanager
+async def open_front(house: MemoryHouse, **options) -> AsyncIterator[Front]:
+    """Serve a house on a free port."""
+    readiness = Readiness()
+    readiness.ready()
+    door = Door(house.collaborators, openai_endpoints(readiness), **options)
+    async with RestServer(door, "127.0.0.1", 0, drain_grace_s=5) as server:
+        front = Front(house, server, await house.key(), readiness)
+        try:
+            yield front
+        finally:
+            await front.openai.close()
+            await front.http.aclose()
+
+
+@pytest.fixture
+async def front() -> AsyncIterator[Front]:
+    """A door whose model says hello."""
+    async with open_front(MemoryHouse()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def fronts() -> Callable[..., object]:
+    """Opens doors on scripts: ``async with fronts(saying("hi")) as front``."""
+
+    def opened(script: Script | None = None, *, timeout_s: float = 60.0, **parts):
+        return open_front(MemoryHouse(script, **parts), timeout_s=timeout_s)
+
+    return opened
