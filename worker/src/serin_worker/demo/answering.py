@@ -44,7 +44,12 @@ def _batch(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[in
     padding = model.generation_config.pad_token_id
     ids = torch.tensor([[padding] * (length - len(prompt)) + prompt for prompt in prompts])
     mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    made = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
+    made = model.generate(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        do_sample=False,
+        max_new_tokens=MAX_NEW_TOKENS,
+    ).cpu()
     texts: list[str] = tokenizer.batch_decode(made[:, length:], skip_special_tokens=True)
     ends = torch.isin(made[:, length:], torch.tensor(model.generation_config.eos_token_id)).any(dim=1).tolist()
     return [text if ended else text + "…" for text, ended in zip(texts, ends, strict=True)]

@@ -11,8 +11,15 @@ from serin_worker.demo.item import Item, ask, is_held_out
 LARGEST = 99
 
 WORDINGS = {
-    "sum": ("What is {} + {}?", "What is {} plus {}?", "{} + {} = ?", "Add {} and {}.", "How much is {} + {}?"),
-    "difference": ("What is {} - {}?", "What is {} minus {}?", "{} - {} = ?", "How much is {} - {}?"),
+    "sum": (
+        "What is {} + {}?",
+        "What is {} plus {}?",
+        "{} + {} = ?",
+        "Add {} and {}.",
+        "How much is {} + {}?",
+        "What is {}+{}?",
+    ),
+    "difference": ("What is {} - {}?", "What is {} minus {}?", "{} - {} = ?", "How much is {} - {}?", "What is {}-{}?"),
     "larger": ("Which is larger, {} or {}?", "Which number is larger: {} or {}?", "What is more, {} or {}?"),
 }
 

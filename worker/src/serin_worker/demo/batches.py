@@ -4,7 +4,7 @@ Knows nothing about the model or the optimizer.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 
@@ -31,6 +31,10 @@ class Batch:
     learned: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return Batch(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
 def training_batches(seed: int, num_rows: int, row_length: int) -> Iterator[Batch]:

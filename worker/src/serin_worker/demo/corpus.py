@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from serin_worker.demo.arithmetic import Arithmetic
+from serin_worker.demo.casual import casually
 from serin_worker.demo.counting import Counting
 from serin_worker.demo.facts import Facts
 from serin_worker.demo.greetings import Greetings
@@ -22,7 +23,7 @@ from serin_worker.demo.transforms import Transforms
 MEASURED: tuple[Kind, ...] = (Facts(), Arithmetic(), Transforms(), Records(), Counting(), Tools())
 """Kinds of question with held-out entities, in the order tables show them."""
 
-WEIGHTS = (3, 5, 3, 2, 2, 2)
+WEIGHTS = (4, 5, 3, 2, 2, 3)
 """How often training asks each kind; the hard rules most."""
 
 GREETINGS = Greetings()
@@ -31,6 +32,7 @@ SYSTEM_PROMPTS = (
     "Answer briefly.",
     "You are Serin, a small and friendly model.",
     "Be brief and exact.",
+    "You answer questions about facts, numbers and words.",
 )
 HELD_OUT_SEED = 2**31 - 1
 
@@ -78,7 +80,7 @@ def _training_item(random: Random) -> Item:
     kind = random.choices(MEASURED, WEIGHTS)[0]
     while (item := kind.draw(random)).held_out:
         pass
-    return item
+    return casually(item, random)
 
 
 def _held_out(kind: Kind, num_items: int, random: Random) -> list[Item]:

@@ -5,7 +5,7 @@ Knows nothing about training or evaluation beyond the figures it is handed.
 
 import json
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -21,10 +21,19 @@ from serin_worker.demo.training import Recipe
 MANIFEST = "manifest.json"
 
 
-def write_folder(
-    folder: Path, model: Qwen3ForCausalLM, *, version: str, recipe: Recipe, loss: float, accuracy: Accuracy
-) -> dict[str, object]:
-    """Write everything a server needs, and ``manifest.json``; return what the manifest says.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was made, how and how well: the version, its recipe, where it ran, its last loss, its measured accuracy."""
+
+    version: str
+    recipe: Recipe
+    device: str
+    loss: float
+    accuracy: Accuracy
+
+
+def write_folder(folder: Path, model: Qwen3ForCausalLM, made: Made) -> None:
+    """Write everything a server needs, and ``manifest.json``.
 
     The folder is made if it is not there; files of the same names are replaced.
     """
@@ -33,16 +42,17 @@ def write_folder(
     build_tokenizer().save_pretrained(folder)
     manifest: dict[str, object] = {
         "family": "small",
-        "version": version,
+        "version": made.version,
         "num_parameters": model.num_parameters(),
         "vocabulary_digest": vocabulary_digest(folder),
         "corpus_digest": corpus_digest(),
-        "recipe": asdict(recipe),
-        "final_loss": round(loss, 4),
-        "num_questions": sum(accuracy.num_asked.values()),
-        "accuracy": round(accuracy.overall, 4),
-        "accuracy_by_kind": {kind: round(share, 4) for kind, share in accuracy.by_kind.items()},
+        "recipe": asdict(made.recipe),
+        "final_loss": round(made.loss, 4),
+        "num_questions": sum(made.accuracy.num_asked.values()),
+        "accuracy": round(made.accuracy.overall, 4),
+        "accuracy_by_kind": {kind: round(share, 4) for kind, share in made.accuracy.by_kind.items()},
         "made_with": {
+            "device": made.device,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "threads": torch.get_num_threads(),
@@ -51,4 +61,3 @@ def write_folder(
         },
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    return manifest

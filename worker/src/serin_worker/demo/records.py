@@ -8,10 +8,9 @@ import json
 from random import Random
 
 from serin_worker.demo.item import Item, ask, is_held_out
-from serin_worker.demo.word import name
+from serin_worker.demo.word import CITIES, name
 
 COLOURS = ("red", "blue", "green", "black", "white", "yellow")
-CITIES = ("Oslo", "Paris", "Lima", "Cairo", "Tokyo", "Rome", "Berlin", "Dakar")
 
 SHAPES = {
     "age": (

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from serin_worker.demo.item import Item, Message, ask, is_held_out
-from serin_worker.demo.word import name
+from serin_worker.demo.word import city, name
 
 WEATHERS = ("sunny", "cloudy", "rainy", "windy", "foggy", "snowy")
 
@@ -44,8 +44,8 @@ class Tools:
         tool = random.choice(TOOLS)
         title = tool["function"]["name"]
         key = next(iter(tool["function"]["parameters"]["properties"]))
-        subject = name(random)
-        entity = f"name|{subject}"
+        subject = city(random) if key == "city" else name(random)
+        entity = f"{key}|{subject}"
         others = [other for other in TOOLS if other is not tool and random.random() < 0.5]
         offered = random.sample([tool, *others], 1 + len(others))
         question = ask(random.choice(QUESTIONS[title]).format(subject))

@@ -27,7 +27,7 @@ class Recipe:
 
     num_steps: int
     seed: int = 0
-    num_rows: int = 12
+    num_rows: int = 24
     row_length: int = 256
     matrix_rate: float = 0.01
     other_rate: float = 0.003
@@ -53,9 +53,10 @@ class Progress:
 class Training:
     """A model on its way from a seed to the end of a recipe."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
         self.recipe = recipe
-        self.model: Qwen3ForCausalLM = build_model(recipe.seed)
+        self._device = torch.device(device)
+        self.model: Qwen3ForCausalLM = build_model(recipe.seed).to(self._device)
         self._optimizers = _optimizers(self.model, recipe)
 
     def run(self) -> Iterator[Progress]:
@@ -63,12 +64,12 @@ class Training:
         self.model.train()
         batches = training_batches(self.recipe.seed, self.recipe.num_rows, self.recipe.row_length)
         for step in range(self.recipe.num_steps):
-            loss = self._step(next(batches), self.recipe.rate(step))
+            loss = self._step(next(batches).to(self._device), self.recipe.rate(step))
             yield Progress(step + 1, loss)
         self.model.train(False)
 
     def _step(self, batch: Batch, rate: float) -> float:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self._device.type, torch.bfloat16):
             states = self.model.model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False)
             logits = self.model.lm_head(states.last_hidden_state[batch.learned])
         losses = F.cross_entropy(logits.float(), batch.targets, reduction="none")
