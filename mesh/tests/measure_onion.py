@@ -69,7 +69,9 @@ async def main() -> None:
         structlog.reset_defaults()
 
 
-async def compare(what: str, num: int, bare: Callable[[], Awaitable[None]], ours: Callable[[], Awaitable[None]]) -> None:
+async def compare(
+    what: str, num: int, bare: Callable[[], Awaitable[None]], ours: Callable[[], Awaitable[None]]
+) -> None:
     least = {"bare": float("inf"), "mesh": float("inf")}
     for _ in range(NUM_ROUNDS):
         for name, run in (("bare", bare), ("mesh", ours)):

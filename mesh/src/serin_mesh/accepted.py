@@ -57,7 +57,7 @@ def _type_words(annotation: Any) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    limits = {key: value for item in field.metadata for key, value in vars_of(item).items() if value is not None}
+    limits = {key: value for item in field.metadata for key, value in _limits_of(item).items() if value is not None}
     low, high = limits.get("ge"), limits.get("le")
     words = []
     if low is not None and high is not None:
@@ -79,11 +79,9 @@ def _bounds(field: FieldInfo) -> str:
     return ", ".join(words)
 
 
-def vars_of(constraint: Any) -> dict[str, Any]:
-    """The limits that one piece of field metadata states, by name."""
-    if hasattr(constraint, "__slots__"):
-        return {slot: getattr(constraint, slot) for slot in constraint.__slots__}
-    return dict(vars(constraint))
+def _limits_of(constraint: Any) -> dict[str, Any]:
+    slots = getattr(constraint, "__slots__", ())
+    return {slot: getattr(constraint, slot) for slot in slots} | getattr(constraint, "__dict__", {})
 
 
 def _either(choices: list[str]) -> str:

@@ -59,9 +59,7 @@ class ServiceSettings(BaseModel):
     @model_validator(mode="after")
     def _encrypt_off_loopback(self) -> Self:
         if self.tls_dir is None and not is_loopback(self.host):
-            raise ValueError(
-                f"host: {self.host!r}: a loopback address, or --tls-dir with it: off loopback TLS is required"
-            )
+            raise ValueError(f"host: {self.host!r}: a loopback address, or any other together with --tls-dir")
         return self
 
     @property

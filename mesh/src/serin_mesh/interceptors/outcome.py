@@ -1,41 +1,61 @@
-"""Notes how a call ended, for the layers outside that tell others."""
+"""How a call ended: everything that escapes a handler becomes a MeshError here, and is noted for the layers outside.
+
+A MeshError stays as it is, also one that a further service sent. Anything foreign is a fault of ours: it is logged
+with its place, and the caller learns that it happened, not what was in it.
+"""
 
 import asyncio
 from typing import Any
 
 import grpc
 
-from serin_mesh.errors import MeshError, Reason, from_rpc_error
+from serin_mesh import logs
+from serin_mesh.errors import STATUS, MeshError, Reason, from_rpc_error
 from serin_mesh.interceptors.onion import Handle
 from serin_mesh.interceptors.rpc import Rpc
 
 
 def note_outcome(handle: Handle) -> Handle:
-    """Write code and reason of a failure on the call."""
+    """Translate failures, and write code and reason on the call."""
 
     async def noted(rpc: Rpc) -> Any:
         try:
             return await handle(rpc)
-        except BaseException as error:
-            rpc.code, rpc.reason = _outcome(rpc, error)
+        except asyncio.CancelledError:
+            _note(rpc, Reason.DEADLINE_EXCEEDED if _is_late(rpc) else Reason.CANCELLED)
             raise
+        except grpc.aio.AbortError:  # the handler has sent its status itself
+            code: Any = rpc.context.code()
+            rpc.code = code if isinstance(code, grpc.StatusCode) else _BY_NUMBER.get(code, grpc.StatusCode.UNKNOWN)
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever escapes a handler is answered here
+            failure = _translate(rpc, error)
+            _note(rpc, failure.reason)
+            if failure is error:
+                raise
+            raise failure from error
 
     return noted
 
 
-def _outcome(rpc: Rpc, error: BaseException) -> tuple[grpc.StatusCode, Reason | None]:
-    if isinstance(error, asyncio.CancelledError):
-        deadline = rpc.served.deadline
-        late = deadline is not None and asyncio.get_running_loop().time() >= deadline
-        reason = Reason.DEADLINE_EXCEEDED if late else Reason.CANCELLED
-        return MeshError(reason, "").status.grpc, reason
-    if isinstance(error, grpc.aio.AbortError):
-        code = rpc.context.code()
-        return (code if isinstance(code, grpc.StatusCode) else _BY_NUMBER.get(code, grpc.StatusCode.UNKNOWN)), None
+def _translate(rpc: Rpc, error: Exception) -> MeshError:
+    if isinstance(error, MeshError):
+        return error
     if isinstance(error, grpc.RpcError):
-        error = from_rpc_error(error)
-    reason = error.reason if isinstance(error, MeshError) else Reason.INTERNAL
-    return MeshError(reason, "").status.grpc, reason
+        return from_rpc_error(error)
+    if isinstance(error, NotImplementedError):
+        return MeshError(Reason.NOT_IMPLEMENTED, f"{rpc.method[1:]} is not implemented by this service")
+    logs.get().error("rpc.crashed", method=rpc.method[1:], exc_info=error)
+    return MeshError(Reason.INTERNAL, f"internal error; the log has its place under request id {rpc.served.request_id}")
+
+
+def _note(rpc: Rpc, reason: Reason) -> None:
+    rpc.code, rpc.reason = STATUS[reason].grpc, reason
+
+
+def _is_late(rpc: Rpc) -> bool:
+    deadline = rpc.served.deadline
+    return deadline is not None and asyncio.get_running_loop().time() >= deadline
 
 
 _BY_NUMBER: dict[Any, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}

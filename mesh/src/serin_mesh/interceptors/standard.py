@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from serin_mesh.interceptors.admission import require_deadline, require_readiness
 from serin_mesh.interceptors.canonical_log import log_calls
 from serin_mesh.interceptors.counting import count_calls
-from serin_mesh.interceptors.failures import translate_failures
+from serin_mesh.interceptors.failures import send_failures
 from serin_mesh.interceptors.identity import Callers, identify_callers
 from serin_mesh.interceptors.lane_echo import echo_lane
 from serin_mesh.interceptors.onion import Onion
@@ -27,7 +27,7 @@ def standard_onion(
     """The onion of a service, outermost layer first."""
     return Onion(
         [
-            translate_failures,
+            send_failures,
             trace_calls,
             log_calls,
             count_calls,
