@@ -49,6 +49,8 @@ class Fleet:
             self._board.remove(name)
 
     async def stop_all(self) -> None:
-        """Drain everything in order: nobody loses what it still calls."""
+        """Drain everything in order: nobody loses what it still calls, and what crashes by now stays down."""
+        for process in self._processes.values():
+            process.retire()
         for tier in Tier:
             await self.stop([name for name, spec in self.specs.items() if spec.tier is tier])

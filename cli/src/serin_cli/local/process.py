@@ -60,14 +60,20 @@ class Process:
         self._guard = guard
         self._journal = Journal(logs / f"{spec.name}.log")
         self._child: asyncio.subprocess.Process | None = None
-        self._stopping = asyncio.Event()
+        self._retired = asyncio.Event()  # it is not started again
+        self._stopping = False
         self._was_ready = False
         self._task = asyncio.create_task(self._keep_running(), name=f"process {spec.name}")
 
+    def retire(self) -> None:
+        """Do not start it again, whatever happens to it."""
+        self._retired.set()
+
     async def stop(self) -> None:
         """Ask it to drain, wait, kill it if its grace is over. Calling again changes nothing."""
-        if not self._stopping.is_set():
-            self._stopping.set()
+        self.retire()
+        if not self._stopping:
+            self._stopping = True
             self._board.update(self.spec.name, phase=Phase.DRAINING)
             self._signal(signal.SIGTERM)
         done, _ = await asyncio.wait({self._task}, timeout=self.spec.grace_s)
@@ -78,19 +84,19 @@ class Process:
 
     async def _keep_running(self) -> None:
         num_failures = 0
-        while not self._stopping.is_set():
+        while not self._retired.is_set():
             try:
                 code = await self._run_once()
             except OSError as error:  # no process could be made
                 self._journal.write(f"cannot be started: {error}\n".encode())
                 code = 1
-            if self._stopping.is_set():
+            if self._retired.is_set():
                 return
             steady = time.time() - self._ready_at() > STEADY_S
             num_failures = 1 if steady else num_failures + 1
             self._crashed(code, num_failures)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), backoff_s(num_failures))
+                await asyncio.wait_for(self._retired.wait(), backoff_s(num_failures))
 
     async def _run_once(self) -> int:
         name = self.spec.name
@@ -124,7 +130,7 @@ class Process:
             num_restarts=num_restarts,
             problem="",
         )
-        if self._stopping.is_set():  # stopped while it was being made
+        if self._stopping:  # stopped while it was being made
             self._signal(signal.SIGTERM)
         pump = asyncio.create_task(self._pump(read_end), name=f"output of {name}")
         code = await child.wait()
