@@ -71,6 +71,16 @@ async def lanes(channel: grpc.aio.Channel) -> lane_pb2.WatchLanesResponse:
         call.cancel()
 
 
+async def announce(channel: grpc.aio.Channel, request: registry_pb2.AnnounceRequest) -> registry_pb2.AnnounceResponse:
+    """The first answer to an announcement."""
+
+    async def requests() -> AsyncIterator[registry_pb2.AnnounceRequest]:
+        yield request
+
+    call = registry_pb2_grpc.RegistryServiceStub(channel).Announce(requests(), timeout=DEADLINE_S)
+    return await anext(aiter(call))
+
+
 async def test_a_service_of_the_mesh_is_let_in(house: House):
     """Both sides show certificates of the authority, and each names the service it should."""
     async with connect(house.address, Who(house.certs / "gateway"), service="control") as channel:
@@ -115,10 +125,8 @@ async def test_nobody_announces_as_another_service(house: House, liar: str):
         endpoint="127.0.0.1:9",
     )
     async with connect(house.address, Who(house.certs / liar), service="control") as channel:
-        call = registry_pb2_grpc.RegistryServiceStub(channel).Announce(timeout=DEADLINE_S)
-        await call.write(registry_pb2.AnnounceRequest(registration=registration))
         with pytest.raises(MeshError) as failure:
-            await anext(aiter(call))
+            await announce(channel, registry_pb2.AnnounceRequest(registration=registration))
     assert failure.value.reason is Reason.IDENTITY_REFUSED
 
 
@@ -150,9 +158,7 @@ async def test_the_refusal_is_a_status_of_the_table(house: House):
     )
     options = [("grpc.ssl_target_name_override", "control")]
     async with grpc.aio.secure_channel(house.address, credentials, options=options) as channel:
-        call = registry_pb2_grpc.RegistryServiceStub(channel).Announce(timeout=DEADLINE_S)
-        await call.write(registry_pb2.AnnounceRequest())
         with pytest.raises(grpc.aio.AioRpcError) as failure:
-            await anext(aiter(call))
+            await announce(channel, registry_pb2.AnnounceRequest())
     assert failure.value.code() is grpc.StatusCode.PERMISSION_DENIED
     assert error_info(failure.value).reason == "IDENTITY_REFUSED"
