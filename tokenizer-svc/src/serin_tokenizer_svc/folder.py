@@ -51,17 +51,28 @@ class ModelFolder:
     digest: str
 
 
+def check_name(name: str) -> None:
+    """Refuse at once what needs no download to be refused.
+
+    Raises:
+        FolderRefused: it is no folder and cannot be the name of a hub model, or the folder lacks its main file.
+    """
+    path = Path(name)
+    if path.is_dir():
+        read_folder(path)
+    elif path.is_absolute() or name.startswith(".") or name.count("/") > 1:
+        raise FolderRefused(f"{name}: no such folder")
+
+
 def find_folder(name: str) -> Path:
     """The folder of this name, or that of the hub model of this name, its text files downloaded.
 
     Raises:
         FolderRefused: it is neither.
     """
-    path = Path(name)
-    if path.is_dir():
-        return path
-    if path.is_absolute() or name.startswith(".") or name.count("/") > 1:
-        raise FolderRefused(f"{name}: no such folder")
+    check_name(name)
+    if Path(name).is_dir():
+        return Path(name)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -65,6 +65,7 @@ class RenderPool:
         self._processes: set[RenderProcess] = set()
         self._restarts: set[asyncio.Task[None]] = set()
         self._num_waiting = 0
+        self._stopping = False
         self.num_kills = 0
         self.facts: Mapping[str, TemplateFacts] = {}
 
@@ -98,22 +99,15 @@ class RenderPool:
                 "continue_tag": continue_tag,
             }
         )
-        process = await self._lease()
-        answered = False
         try:
-            async with asyncio.timeout(self._limits.timeout_s):
-                answer = await process.ask(job)
-            answered = True
-        except TimeoutError:
-            raise TemplateLimit(f"the chat template ran longer than {self._limits.timeout_s:g} s") from None
-        except ProcessEnded:
-            raise TemplateLimit("the chat template's process died; it probably needed too much memory") from None
-        finally:
-            # A cancelled caller leaves an answer nobody reads: that process cannot be used again either.
-            if answered:
-                self._idle.put_nowait(process)
-            else:
-                self._replace(process)
+            answer = await self._ask(job)
+        except ProcessEnded:  # perhaps not for this job: the machine may have been short of memory
+            try:
+                answer = await self._ask(job)
+            except ProcessEnded:
+                raise TemplateLimit(
+                    "the chat template's process died twice; it probably needs too much memory"
+                ) from None
         if "text" in answer:
             text: str = answer["text"]
             return text
@@ -121,7 +115,26 @@ class RenderPool:
             raise TemplateLimit(answer["limit"])
         raise TemplateRejected(answer["refused"])
 
+    async def _ask(self, job: bytes) -> dict[str, Any]:
+        process = await self._lease()
+        answered = False
+        try:
+            async with asyncio.timeout(self._limits.timeout_s):
+                answer = await process.ask(job)
+            answered = True
+            return answer
+        except TimeoutError:
+            raise TemplateLimit(f"the chat template ran longer than {self._limits.timeout_s:g} s") from None
+        finally:
+            # A cancelled caller leaves an answer nobody reads: that process cannot be used again either.
+            if answered:
+                self._idle.put_nowait(process)
+            else:
+                self._replace(process)
+
     async def _lease(self) -> "RenderProcess":
+        if self._stopping:
+            raise RenderBusy("the service is stopping")
         if self._idle.empty() and self._num_waiting >= self._limits.num_waiting:
             raise RenderBusy(f"{self._num_waiting} conversations wait to be rendered; try again")
         self._num_waiting += 1
@@ -131,6 +144,8 @@ class RenderPool:
             self._num_waiting -= 1
 
     def _replace(self, process: "RenderProcess") -> None:
+        if self._stopping:
+            return
         self.num_kills += 1
         task = asyncio.create_task(self._restart(process))
         self._restarts.add(task)
@@ -170,6 +185,7 @@ class RenderPool:
         self._processes.discard(process)
 
     async def _stop(self) -> None:
+        self._stopping = True
         for task in self._restarts:
             task.cancel()
         await asyncio.gather(*self._restarts, return_exceptions=True)

@@ -6,16 +6,13 @@ Knows the contract and who does the work; does none itself.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 from serin.generation.v1 import tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from serin_mesh.errors import MeshError, Reason
 
-from serin_tokenizer_svc.chat import Chat
-from serin_tokenizer_svc.encode_queue import EncodeQueue
 from serin_tokenizer_svc.errors import (
     EncodeBusy,
     InputRefused,
@@ -29,7 +26,7 @@ from serin_tokenizer_svc.errors import (
 )
 from serin_tokenizer_svc.outbox import News, Outbox
 from serin_tokenizer_svc.sequences import Opening, Sequences
-from serin_tokenizer_svc.vocabulary import Vocabulary
+from serin_tokenizer_svc.tokenizer import Tokenizer
 from serin_tokenizer_svc.wire import read_conversation
 
 MAX_TEXTS = 2048
@@ -44,27 +41,17 @@ REASONS: dict[type[TokenizerError], Reason] = {
 """Reasons of the room's errors that carry nothing but a sentence."""
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What this tokenizer is, for whoever asks."""
-
-    model: str
-    version: str
-    vocabulary_digest: str
-    tokenizer_digest: str
-    has_chat_template: bool
-
-
 class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
-    """One tokenizer version as a service."""
+    """One tokenizer version as a service; it listens before its tokenizer is there."""
 
-    def __init__(self, identity: Identity, vocabulary: Vocabulary, chat: Chat, queue: EncodeQueue) -> None:
-        self._identity = identity
-        self._vocabulary = vocabulary
-        self._chat = chat
-        self._queue = queue
+    def __init__(self, tokenizer: Tokenizer | None = None) -> None:
+        self._attached = tokenizer
         self._streams: set[Sequences] = set()
         self._draining = False
+
+    def attach(self, tokenizer: Tokenizer) -> None:
+        """Answer with this tokenizer from now on."""
+        self._attached = tokenizer
 
     def drain(self) -> None:
         """Refuse new sequences and end each detokenizing stream once its open sequences are closed."""
@@ -78,12 +65,13 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         context: grpc.aio.ServicerContext[tokenizer_pb2.RenderRequest, tokenizer_pb2.RenderResponse],
     ) -> tokenizer_pb2.RenderResponse:
         """Render a conversation and encode it."""
+        tokenizer = self._tokenizer
         with _translated():
-            ids = await self._chat.encode(await self._chat.render(read_conversation(request)))
+            ids = await tokenizer.chat.encode(await tokenizer.chat.render(read_conversation(request)))
             _refuse_long(ids, request.max_token_count, "messages")
         segment = tokens_pb2.Segment(tokens=tokens_pb2.TokenRun(token_ids=ids))
         return tokenizer_pb2.RenderResponse(
-            segments=[segment], token_count=len(ids), vocabulary_digest=self._identity.vocabulary_digest
+            segments=[segment], token_count=len(ids), vocabulary_digest=tokenizer.identity.vocabulary_digest
         )
 
     async def Encode(
@@ -95,12 +83,12 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         with _translated():
             if not 1 <= len(request.texts) <= MAX_TEXTS:
                 raise InputRefused(f"texts: {len(request.texts)} of them: accepted: 1 to {MAX_TEXTS}", "texts")
-            runs = await self._queue.encode(list(request.texts), not request.omit_special_tokens)
+            runs = await self._tokenizer.queue.encode(list(request.texts), not request.omit_special_tokens)
             for ids in runs:
                 _refuse_long(ids, request.max_token_count, "texts")
         return tokenizer_pb2.EncodeResponse(
             runs=[tokens_pb2.TokenRun(token_ids=ids) for ids in runs],
-            vocabulary_digest=self._identity.vocabulary_digest,
+            vocabulary_digest=self._tokenizer.identity.vocabulary_digest,
         )
 
     async def Decode(
@@ -113,10 +101,8 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         with _translated():
             if not 1 <= len(request.runs) <= MAX_RUNS:
                 raise InputRefused(f"runs: {len(request.runs)} of them: accepted: 1 to {MAX_RUNS}", "runs")
-        keep = request.keep_special_tokens
-        decoded = await asyncio.to_thread(
-            lambda: [self._vocabulary.decode(run.token_ids, keep) for run in request.runs]
-        )
+        vocabulary, keep = self._tokenizer.vocabulary, request.keep_special_tokens
+        decoded = await asyncio.to_thread(lambda: [vocabulary.decode(run.token_ids, keep) for run in request.runs])
         return tokenizer_pb2.DecodeResponse(texts=[text for text, _ in decoded], raw=[raw for _, raw in decoded])
 
     async def Detokenize(
@@ -126,7 +112,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
     ) -> AsyncIterator[tokenizer_pb2.DetokenizeResponse]:
         """Turn growing id sequences into text; news of a sequence melt together while the caller is slow."""
         outbox = Outbox()
-        sequences = Sequences(self._vocabulary, self._identity.vocabulary_digest, outbox)
+        sequences = Sequences(self._tokenizer.vocabulary, self._tokenizer.identity.vocabulary_digest, outbox)
         self._streams.add(sequences)
         if self._draining:
             sequences.drain()
@@ -159,18 +145,25 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         ],
     ) -> tokenizer_pb2.DescribeTokenizerResponse:
         """Say what this tokenizer is."""
+        identity, vocabulary = self._tokenizer.identity, self._tokenizer.vocabulary
         return tokenizer_pb2.DescribeTokenizerResponse(
-            model=self._identity.model,
-            version=self._identity.version,
-            vocabulary_digest=self._identity.vocabulary_digest,
-            tokenizer_digest=self._identity.tokenizer_digest,
-            vocabulary_size=self._vocabulary.size,
-            end_token_ids=self._vocabulary.end_token_ids,
-            has_chat_template=self._identity.has_chat_template,
+            model=identity.model,
+            version=identity.version,
+            vocabulary_digest=identity.vocabulary_digest,
+            tokenizer_digest=identity.tokenizer_digest,
+            vocabulary_size=vocabulary.size,
+            end_token_ids=vocabulary.end_token_ids,
+            has_chat_template=identity.has_chat_template,
         )
 
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        if self._attached is None:
+            raise MeshError(Reason.NOT_READY, "the tokenizer is being read; try again", retry_after_s="1")
+        return self._attached
+
     def _refuse_other_vocabulary(self, digest: str) -> None:
-        mine = self._identity.vocabulary_digest
+        mine = self._tokenizer.identity.vocabulary_digest
         if digest != mine:
             raise MeshError(
                 Reason.VOCABULARY_MISMATCH,
@@ -243,11 +236,3 @@ def _translated() -> Iterator[None]:
         raise MeshError(Reason.TEMPLATE_ARGUMENT_UNKNOWN, str(error), parameter=error.argument) from error
     except TokenizerError as error:
         raise MeshError(REASONS[type(error)], str(error)) from error
-
-
-Register = Callable[[grpc.aio.Server], None]
-
-
-def register(service: TokenizerService) -> Register:
-    """What adds the service to a server."""
-    return lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, server)

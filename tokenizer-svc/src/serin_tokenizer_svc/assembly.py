@@ -1,0 +1,54 @@
+"""The parts of one tokenizer, put together from its model folder.
+
+Knows which parts there are and in which order they start and end; nothing about processes, ports or control planes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from serin_mesh.identity import ArtifactUnreadable, vocabulary_digest
+
+from serin_tokenizer_svc.chat import Chat
+from serin_tokenizer_svc.encode_queue import EncodeQueue
+from serin_tokenizer_svc.errors import FolderRefused
+from serin_tokenizer_svc.folder import ModelFolder, read_folder
+from serin_tokenizer_svc.render_pool import RenderLimits, RenderPool
+from serin_tokenizer_svc.tokenizer import Identity, Tokenizer
+from serin_tokenizer_svc.vocabulary import Vocabulary
+
+
+@asynccontextmanager
+async def assembled(
+    path: Path, *, model: str, version: str, limits: RenderLimits | None = None
+) -> AsyncIterator[Tokenizer]:
+    """A tokenizer that answers, while it is entered.
+
+    Raises:
+        FolderRefused: the model folder cannot be served; the message names the file.
+    """
+    folder, vocabulary, digest = await asyncio.to_thread(_read, path)
+    identity = Identity(
+        model=model,
+        version=version,
+        vocabulary_digest=digest,
+        tokenizer_digest=folder.digest,
+        has_chat_template="default" in folder.templates,
+    )
+    async with (
+        RenderPool(folder.templates, limits or RenderLimits()) as pool,
+        EncodeQueue(vocabulary.encode) as queue,
+    ):
+        chat = Chat(pool, queue, vocabulary, folder.special_tokens)
+        await chat.learn()
+        yield Tokenizer(identity, vocabulary, chat, queue)
+
+
+def _read(path: Path) -> tuple[ModelFolder, Vocabulary, str]:
+    folder = read_folder(path)
+    try:
+        digest = vocabulary_digest(path)
+    except ArtifactUnreadable as error:
+        raise FolderRefused(str(error)) from error
+    return folder, Vocabulary(folder), digest

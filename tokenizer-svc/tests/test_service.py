@@ -1,0 +1,441 @@
+"""The whole service over gRPC, with every layer that it has in production."""
+
+import asyncio
+import contextlib
+
+import folders
+import grpc
+import pytest
+from google.protobuf import json_format, struct_pb2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from serin.generation.v1 import chat_pb2, tokens_pb2
+from serin.tokenizer.v1 import tokenizer_pb2 as pb
+from serin.tokenizer.v1 import tokenizer_pb2_grpc
+from serin_mesh.errors import MeshError, Reason
+from serin_mesh.identity import vocabulary_digest
+from serin_mesh.testing import running
+from serin_tokenizer_svc.assembly import assembled
+from serin_tokenizer_svc.folder import read_folder
+from serin_tokenizer_svc.render_pool import RenderLimits
+from serin_tokenizer_svc.sequences import CREDIT
+from serin_tokenizer_svc.service import TokenizerService
+
+LOOP = (
+    "{% if messages[0].content == 'loop' %}"
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    "{% endif %}{{ messages[0].content }}"
+)
+
+
+@contextlib.asynccontextmanager
+async def serving(folder, limits=None):
+    """A stub of a served tokenizer, and the service behind it."""
+    async with assembled(folder, model="small", version="v1", limits=limits or RenderLimits(20.0)) as tokenizer:
+        service = TokenizerService(tokenizer)
+
+        def register(server):
+            tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, server)
+
+        async with running(register, "tokenizer") as host, host.connect() as channel:
+            yield tokenizer_pb2_grpc.TokenizerServiceStub(channel), service
+
+
+def message(role, *texts, **fields):
+    """A turn on the wire."""
+    return chat_pb2.ChatMessage(role=role, content=[chat_pb2.ContentPart(text=text) for text in texts], **fields)
+
+
+def render(*messages, **fields):
+    """A render request."""
+    return pb.RenderRequest(messages=messages, **fields)
+
+
+def struct(value):
+    """A JSON object on the wire."""
+    return json_format.ParseDict(value, struct_pb2.Struct())
+
+
+async def refused(call):
+    """The error a call ends in."""
+    with pytest.raises(MeshError) as caught:
+        await call
+    return caught.value
+
+
+async def test_render_equals_transformers(model_folders, oracles):
+    """Messages, tools and arguments over the wire become the ids that transformers makes."""
+    request = render(
+        message("system", "Be brief."),
+        message("user", "weather in Köln?"),
+        message("assistant", tool_calls=[chat_pb2.ToolCall(id="c", name="w", arguments_json='{"b": 1, "a": [1.5]}')]),
+        message("tool", "rain", tool_call_id="c"),
+        tools=[
+            chat_pb2.ToolDefinition(
+                name="w",
+                description="d",
+                parameters=struct({"type": "object", "properties": {"b": {"type": "integer"}}}),
+            )
+        ],
+        template_arguments=struct({"enable_thinking": False}),
+    )
+    expected = oracles["byte_level"].apply_chat_template(
+        [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "weather in Köln?"},
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {"id": "c", "type": "function", "function": {"name": "w", "arguments": {"b": 1, "a": [1.5]}}}
+                ],
+            },
+            {"role": "tool", "content": "rain", "tool_call_id": "c"},
+        ],
+        tools=[
+            {
+                "type": "function",
+                "function": {
+                    "name": "w",
+                    "description": "d",
+                    "parameters": {"type": "object", "properties": {"b": {"type": "integer"}}},
+                },
+            }
+        ],
+        enable_thinking=False,
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    async with serving(model_folders["byte_level"]) as (stub, _):
+        response = await stub.Render(request)
+    assert [list(segment.tokens.token_ids) for segment in response.segments] == [expected]
+    assert response.token_count == len(expected)
+    assert response.vocabulary_digest == vocabulary_digest(model_folders["byte_level"])
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "parameter"),
+    [
+        (render(), Reason.PARAMETER_INVALID, "messages"),
+        (render(message("robot", "x")), Reason.PARAMETER_INVALID, "messages[0].role"),
+        (render(message("user")), Reason.PARAMETER_INVALID, "messages[0].content"),
+        (render(message("user", "hello there"), max_token_count=3), Reason.PROMPT_TOO_LONG, "messages"),
+        (render(message("user", "x"), template_arguments=struct({"y": 1})), Reason.TEMPLATE_ARGUMENT_UNKNOWN, "y"),
+        (render(message("user", "x"), tools=[chat_pb2.ToolDefinition()]), Reason.PARAMETER_INVALID, "tools[0].name"),
+    ],
+)
+async def test_render_refuses_by_name(request_, reason, parameter, model_folders):
+    """A bad field is named; a prompt that is too long comes with both numbers."""
+    async with serving(model_folders["byte_level"]) as (stub, _):
+        error = await refused(stub.Render(request_))
+    assert (error.reason, error.metadata["parameter"]) == (reason, parameter)
+    if reason is Reason.PROMPT_TOO_LONG:
+        assert error.metadata["max_token_count"] == "3"
+        assert int(error.metadata["token_count"]) > 3
+
+
+async def test_an_endless_template_costs_its_own_request_only(tmp_path):
+    """The looping conversation is refused with its limit's reason while others are answered."""
+    folder = folders.make("byte_level", tmp_path, chat_template=LOOP)
+    async with serving(folder, RenderLimits(timeout_s=0.5)) as (stub, _):
+        looping = asyncio.ensure_future(refused(stub.Render(render(message("user", "loop")))))
+        for _ in range(3):
+            assert (await stub.Render(render(message("user", "hi")))).token_count > 0
+        error = await looping
+        assert error.reason is Reason.TEMPLATE_LIMIT
+        assert (await stub.Render(render(message("user", "hi")))).token_count > 0
+
+
+async def test_the_templates_refusal_reaches_the_caller(model_folders):
+    """What the template raises is the message; a folder without a template says so."""
+    async with serving(model_folders["byte_fallback"]) as (stub, _):
+        error = await refused(stub.Render(render(message("user", "a"), message("user", "b"))))
+        assert error.reason is Reason.TEMPLATE_REJECTED
+        assert "user came twice" in error.message
+    async with serving(model_folders["characters"]) as (stub, _):
+        assert (await refused(stub.Render(render(message("user", "a"))))).reason is Reason.TEMPLATE_REJECTED
+        assert not (await stub.DescribeTokenizer(pb.DescribeTokenizerRequest())).has_chat_template
+
+
+async def test_many_encodes_at_once_equal_one_by_one(model_folders, oracles):
+    """Calls that share a batch get their own ids, special ones added or not as each asked."""
+    texts = [f"{text} {number}" for number in range(20) for text in folders.CORPUS[:5]]
+    async with serving(model_folders["byte_fallback"]) as (stub, _):
+        requests = [
+            pb.EncodeRequest(texts=[text, "x"], omit_special_tokens=at % 3 == 0) for at, text in enumerate(texts)
+        ]
+        responses = await asyncio.gather(*(stub.Encode(request) for request in requests))
+    for at, response in enumerate(responses):
+        expected = oracles["byte_fallback"].encode(texts[at], add_special_tokens=at % 3 != 0)
+        assert list(response.runs[0].token_ids) == expected
+
+
+async def test_encode_and_decode_refuse_what_they_cannot_take(model_folders):
+    """Counts, lengths and vocabularies are checked, each with its reason."""
+    async with serving(model_folders["byte_level"]) as (stub, _):
+        assert (await refused(stub.Encode(pb.EncodeRequest()))).metadata["parameter"] == "texts"
+        error = await refused(stub.Encode(pb.EncodeRequest(texts=["hello there"], max_token_count=1)))
+        assert error.reason is Reason.PROMPT_TOO_LONG
+        error = await refused(stub.Decode(pb.DecodeRequest(vocabulary_digest="other")))
+        assert error.reason is Reason.VOCABULARY_MISMATCH
+        digest = (await stub.DescribeTokenizer(pb.DescribeTokenizerRequest())).vocabulary_digest
+        error = await refused(stub.Decode(pb.DecodeRequest(vocabulary_digest=digest)))
+        assert error.metadata["parameter"] == "runs"
+        error = await refused(stub.PrepareGrammar(pb.PrepareGrammarRequest()))
+        assert error.reason is Reason.NOT_IMPLEMENTED
+
+
+async def test_decode_gives_text_and_exact_bytes(model_folders):
+    """Half a character is U+FFFD in the text and itself in the bytes."""
+    async with serving(model_folders["byte_level"]) as (stub, _):
+        ids = list((await stub.Encode(pb.EncodeRequest(texts=["🙂"]))).runs[0].token_ids)
+        about = await stub.DescribeTokenizer(pb.DescribeTokenizerRequest())
+        end = tokens_pb2.TokenRun(token_ids=[*ids, *about.end_token_ids])
+        runs = [end, tokens_pb2.TokenRun(token_ids=ids[:-1])]
+        digest = about.vocabulary_digest
+        response = await stub.Decode(pb.DecodeRequest(runs=runs, vocabulary_digest=digest))
+        assert response.texts[0] == "🙂"
+        assert response.raw[1] + b"\x82" == "🙂".encode()
+        assert response.texts[1] == "\ufffd"
+        kept = await stub.Decode(pb.DecodeRequest(runs=runs[:1], vocabulary_digest=digest, keep_special_tokens=True))
+        assert kept.texts[0] == "🙂<|im_end|>"
+
+
+async def test_describe_says_what_the_tokenizer_is(model_folders):
+    """Digests, size and end ids are those of the folder."""
+    folder = model_folders["byte_level"]
+    async with serving(folder) as (stub, _):
+        about = await stub.DescribeTokenizer(pb.DescribeTokenizerRequest())
+    assert about.vocabulary_digest == vocabulary_digest(folder)
+    assert about.tokenizer_digest == read_folder(folder).digest
+    assert (about.model, about.version, about.has_chat_template) == ("small", "v1", True)
+    assert len(about.end_token_ids) == 1
+    assert about.end_token_ids[0] < about.vocabulary_size
+
+
+class Caller:
+    """A caller of Detokenize that keeps what it hears, by sequence."""
+
+    def __init__(self, stub, digest):
+        self.stub = stub
+        self.stream = stub.Detokenize()
+        self.digest = digest
+        self.heard = {}
+
+    async def open(self, name, **fields):
+        """Open a sequence."""
+        fields.setdefault("vocabulary_digest", self.digest)
+        await self.stream.write(pb.DetokenizeRequest(sequence_id=name, open=pb.OpenSequence(**fields)))
+
+    async def append(self, name, ids):
+        """Append ids."""
+        await self.stream.write(pb.DetokenizeRequest(sequence_id=name, append=pb.AppendTokens(token_ids=ids)))
+
+    async def close(self, name):
+        """Close a sequence."""
+        await self.stream.write(pb.DetokenizeRequest(sequence_id=name, close=pb.CloseSequence()))
+
+    async def hear(self):
+        """The next reply."""
+        reply = await self.stream.read()
+        self.heard.setdefault(reply.sequence_id, []).append(reply)
+        return reply
+
+    async def hear_out(self, *names):
+        """Listen until these sequences are closed."""
+        while not all(self.heard.get(name) and self.heard[name][-1].closed for name in names):
+            await self.hear()
+
+    def text(self, name):
+        """Text heard of a sequence."""
+        return "".join(reply.text for reply in self.heard[name])
+
+
+@contextlib.asynccontextmanager
+async def calling(folder):
+    """A caller of a served tokenizer."""
+    async with serving(folder) as (stub, service):
+        caller = Caller(stub, vocabulary_digest(folder))
+        yield caller, service
+        caller.stream.cancel()
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "byte_fallback", "word_piece"])
+async def test_many_sequences_share_a_stream(kind, model_folders, vocabularies):
+    """Interleaved sequences each get their own text, watermark and byte count."""
+    vocabulary = vocabularies[kind]
+    wanted = {f"s{number}": text for number, text in enumerate(folders.CORPUS[:5])}
+    ids = {name: vocabulary.encode([text], False)[0] for name, text in wanted.items()}
+    async with calling(model_folders[kind]) as (caller, _):
+        for name in wanted:
+            await caller.open(name)
+        for at in range(max(map(len, ids.values()))):
+            for name, its in ids.items():
+                if at < len(its):
+                    await caller.append(name, its[at : at + 1])
+        for name in wanted:
+            await caller.close(name)
+        await caller.hear_out(*wanted)
+        for name, its in ids.items():
+            last = caller.heard[name][-1]
+            assert caller.text(name) == vocabulary.decode(its, False)[0]
+            assert last.watermark == len(its)
+            assert last.delivered_byte_count == len(caller.text(name).encode())
+            assert caller.heard[name][0].credit == CREDIT
+            assert [reply.watermark for reply in caller.heard[name]] == sorted(r.watermark for r in caller.heard[name])
+
+
+async def test_a_stop_string_ends_its_sequence_only(model_folders, vocabularies):
+    """The match across tokens is found, named and withheld; late frames are passed over; others go on."""
+    (ids,) = vocabularies["characters"].encode(["The quick brown"], False)
+    async with calling(model_folders["characters"]) as (caller, _):
+        await caller.open("a", stop_strings=["ick b", "zzz"])
+        await caller.open("b")
+        await caller.append("a", ids)
+        await caller.append("a", ids)
+        await caller.close("a")
+        await caller.append("b", ids)
+        await caller.close("b")
+        await caller.hear_out("a", "b")
+        last = caller.heard["a"][-1]
+        assert (caller.text("a"), last.stop.stop_string, last.stop.token_count, last.watermark) == (
+            "The qu",
+            "ick b",
+            11,
+            11,
+        )
+        assert not any(reply.HasField("failure") for replies in caller.heard.values() for reply in replies)
+        assert caller.text("b") == "The quick brown"
+
+
+async def test_another_stream_takes_over_exactly(model_folders, vocabularies):
+    """Prior ids and delivered bytes hand a sequence over in the middle of a character and of a stop string."""
+    vocabulary = vocabularies["byte_level"]
+    (ids,) = vocabulary.encode(["naïve 🙂 café STOP"], False)
+    async with calling(model_folders["byte_level"]) as (old, _):
+        new = Caller(old.stub, old.digest)
+        for at in range(len(ids) + 1):
+            name, fence = f"at {at}", f"fence {at}"
+            await old.open(name, stop_strings=["STOP"])
+            await old.append(name, ids[:at])
+            await old.open(fence)
+            await old.close(fence)
+            await old.hear_out(fence)
+            before, last = old.text(name), old.heard[name][-1]
+            assert (last.watermark, last.delivered_byte_count) == (at, len(before.encode()))
+            assert last.closed == (at == len(ids))
+            await new.open(
+                name, stop_strings=["STOP"], prior_token_ids=ids[:at], delivered_byte_count=last.delivered_byte_count
+            )
+            await new.append(name, ids[at:])
+            await new.hear_out(name)
+            assert before + new.text(name) == "naïve 🙂 café "
+            assert new.heard[name][-1].stop.token_count == len(ids)
+        new.stream.cancel()
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (pb.OpenSequence(vocabulary_digest="other"), "VOCABULARY_MISMATCH"),
+        (pb.OpenSequence(stop_strings=["x"] * 17), "PARAMETER_INVALID"),
+        (pb.OpenSequence(stop_strings=[""]), "PARAMETER_INVALID"),
+        (pb.OpenSequence(stop_strings=["x" * 1025]), "PARAMETER_INVALID"),
+        (pb.AppendTokens(token_ids=[1]), "NOT_FOUND"),
+        (pb.CloseSequence(), "NOT_FOUND"),
+    ],
+)
+async def test_a_failure_is_an_event_of_its_sequence(frame, reason, model_folders, vocabularies):
+    """A bad frame fails its sequence with a reason; the stream and the other sequences go on."""
+    (ids,) = vocabularies["byte_level"].encode(["hello"], False)
+    async with calling(model_folders["byte_level"]) as (caller, _):
+        await caller.open("good")
+        if isinstance(frame, pb.OpenSequence) and not frame.vocabulary_digest:
+            frame.vocabulary_digest = caller.digest
+        field = {pb.OpenSequence: "open", pb.AppendTokens: "append", pb.CloseSequence: "close"}[type(frame)]
+        await caller.stream.write(pb.DetokenizeRequest(sequence_id="bad", **{field: frame}))
+        await caller.append("good", ids)
+        await caller.close("good")
+        await caller.hear_out("good", "bad")
+        assert [reply.failure.reason for reply in caller.heard["bad"]] == [reason]
+        assert caller.text("good") == "hello"
+
+
+async def test_credit_is_kept(model_folders):
+    """A caller that sends more than its credit loses that sequence, and only that."""
+    async with calling(model_folders["byte_level"]) as (caller, _):
+        await caller.open("greedy")
+        await caller.open("good")
+        await caller.append("greedy", [1] * (CREDIT + 1))
+        await caller.append("good", [1] * CREDIT)
+        await caller.close("good")
+        await caller.hear_out("greedy", "good")
+        assert caller.heard["greedy"][-1].failure.reason == "PARAMETER_INVALID"
+        assert caller.heard["good"][-1].watermark == CREDIT
+
+
+async def test_a_long_prior_is_taken_in_pieces(model_folders, vocabularies):
+    """Text of many prior ids comes in messages of bounded size and adds up."""
+    vocabulary = vocabularies["byte_level"]
+    (ids,) = vocabulary.encode([folders.CORPUS[0] * 40], False)
+    prior = ids * 40
+    async with calling(model_folders["byte_level"]) as (caller, _):
+        await caller.open("s", prior_token_ids=prior)
+        await caller.close("s")
+        await caller.hear_out("s")
+        assert caller.text("s") == vocabulary.decode(prior, False)[0]
+        assert max(len(reply.text) for reply in caller.heard["s"]) <= 1 << 16
+
+
+async def test_a_draining_service_hands_its_streams_over(model_folders, vocabularies):
+    """New sequences are refused, open ones end in peace, then the stream ends by itself."""
+    (ids,) = vocabularies["byte_level"].encode(["hello"], False)
+    async with calling(model_folders["byte_level"]) as (caller, service):
+        await caller.open("old")
+        await caller.hear()
+        service.drain()
+        await caller.open("new")
+        await caller.append("old", ids)
+        await caller.close("old")
+        await caller.hear_out("old", "new")
+        assert caller.heard["new"][-1].failure.reason == "NOT_READY"
+        assert caller.text("old") == "hello"
+        assert await caller.stream.read() is grpc.aio.EOF
+
+
+async def test_a_caller_that_leaves_leaves_nothing(model_folders):
+    """Cancelling a stream frees its sequences."""
+    async with serving(model_folders["byte_level"]) as (stub, service):
+        caller = Caller(stub, vocabulary_digest(model_folders["byte_level"]))
+        await caller.open("s")
+        await caller.hear()
+        assert len(service._streams) == 1
+        caller.stream.cancel()
+        async with asyncio.timeout(10):
+            while service._streams:  # noqa: ASYNC110 - the service has no event for a caller that left
+                await asyncio.sleep(0.001)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_frames_over_the_wire_equal_decode(data, model_folders, vocabularies):
+    """Random ids in random frames of several sequences: the text is that of one decode."""
+    vocabulary = vocabularies["byte_level"]
+    ids = data.draw(st.lists(st.lists(st.integers(0, vocabulary.size - 1), max_size=12), min_size=1, max_size=4))
+    order = data.draw(st.permutations([(at, token_at) for at, its in enumerate(ids) for token_at in range(len(its))]))
+    turns = sorted(order, key=lambda pair: (order.index(pair) % 3, pair[1]))
+
+    async def run():
+        async with calling(model_folders["byte_level"]) as (caller, _):
+            for at in range(len(ids)):
+                await caller.open(str(at))
+            sent = [0] * len(ids)
+            for at, _ in turns:
+                await caller.append(str(at), ids[at][sent[at] : sent[at] + 1])
+                sent[at] += 1
+            for at in range(len(ids)):
+                await caller.close(str(at))
+            await caller.hear_out(*map(str, range(len(ids))))
+            for at, its in enumerate(ids):
+                assert caller.text(str(at)) == vocabulary.decode(its, False)[0]
+
+    asyncio.run(run())
