@@ -106,13 +106,16 @@ def share_out(weights: Sequence[int], total: int = WEIGHT_SUM) -> list[int]:
     if not weights:
         return []
     base = list(weights) if any(weights) else [1] * len(weights)
-    free = total - len(base)
-    exact = [free * weight / sum(base) for weight in base]
+    exact = [total * weight / sum(base) for weight in base]
     parts = [int(part) for part in exact]
     by_remainder = sorted(range(len(base)), key=lambda index: (parts[index] - exact[index], index))
-    for index in by_remainder[: free - sum(parts)]:
+    for index in by_remainder[: total - sum(parts)]:
         parts[index] += 1
-    return [part + 1 for part in parts]
+    for index in (index for index, part in enumerate(parts) if part == 0):
+        largest = max(range(len(parts)), key=lambda other: (parts[other], -base[other]))
+        parts[largest] -= 1
+        parts[index] = 1
+    return parts
 
 
 def _weigh(lanes: Sequence[Lane]) -> list[Lane]:

@@ -99,7 +99,10 @@ class Registry:
     def lose(self, ticket: Ticket) -> None:
         """The stream broke: the instance is suspect for one time to live."""
         lease = self._leases.get(ticket.instance)
-        if lease is not None and lease.ticket == ticket.number:
+        if lease is None or lease.ticket != ticket.number:
+            return
+        lease.ticket = 0
+        if not lease.held.suspect:  # one that was silent already gets no further time
             self._hold(replace(lease.held, suspect=True), ticket=0)
 
     def withdraw(self, ticket: Ticket) -> None:

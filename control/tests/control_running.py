@@ -1,0 +1,115 @@
+"""A control plane, echo services that announce themselves to it, and callers in processes of their own."""
+
+import asyncio
+import json
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+from control_builders import ready
+from serin.control.v1 import registry_pb2
+
+from serin_control.assembly import Control
+from serin_control.declared import InitialFile
+from serin_control.instance import Service, Status
+from serin_mesh.announce import Announcement
+from serin_mesh.host import ServiceHost
+from serin_mesh.readiness import Readiness
+from serin_mesh.settings import ServiceSettings
+from serin_mesh.testing import running
+
+CLIENT = Path(__file__).with_name("control_xds_client.py")
+
+
+@asynccontextmanager
+async def controlled(yaml: str, store=None, *, port: int = 0, **options):
+    """A control plane in this process; yields it and its address."""
+    control = Control(store, initial=InitialFile("serin.yaml", yaml) if yaml else None, **options)
+    await control.start()
+    settings = ServiceSettings(port=port, instance="control", drain_grace_s=1, drain_notice_s=0)
+    async with running(control.register, "control", settings=settings) as server:
+        loop = asyncio.create_task(control.run())
+        try:
+            yield control, server.address
+        finally:
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
+            await control.save()
+
+
+@asynccontextmanager
+async def echo(control: str, name: str, service: Service = Service.WORKER, version: str = "v1", *, model: str = "small",
+               status: Status | None = None, http_endpoint: str = ""):  # fmt: skip
+    """A service that answers with its name, announced as ready; yields its host."""
+    artifact = f"{'7a' if service is Service.TOKENIZER else '3a'}{version.encode().hex()}"
+    said = status or ready(service, artifact)
+    readiness = Readiness()
+    settings = ServiceSettings(control=control, instance=name, version=version, drain_grace_s=1, drain_notice_s=0)
+    announcement = Announcement(model="" if service in (Service.CACHE, Service.GATEWAY) else model, http_endpoint=http_endpoint)
+
+    async def say(request, context):
+        return name.encode()
+
+    methods = {"Say": grpc.unary_unary_rpc_method_handler(say)}
+
+    def register(server):
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", methods),))
+
+    async with ServiceHost(settings, str(service), register, readiness=readiness, announce=announcement, metrics_http=False) as host:
+        readiness.ready(
+            digests=registry_pb2.Digests(artifact=said.digests.artifact, vocabulary=said.digests.vocabulary, kv=said.digests.kv),
+            capacity=registry_pb2.Capacity(
+                sequence_count=said.capacity.num_sequences, block_size=said.capacity.block_size, context_length=said.capacity.context_length
+            ),
+        )
+        yield host
+
+
+class Caller:
+    """A caller in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def call(self, target: str, calls: int = 1, **metadata: str) -> dict[str, int]:
+        """Call so often; how often each answered, and errors by reason."""
+        return (await self.ask(target, calls, **metadata))["counts"]
+
+    async def ask(self, target: str, calls: int = 1, **metadata: str) -> dict:
+        """As :meth:`call`, with the messages of errors."""
+        pairs = [(key.replace("_", "-"), value) for key, value in metadata.items()]
+        request = {"target": target, "calls": calls, "metadata": pairs}
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        line = await self._process.stdout.readline()
+        assert line, "the caller's process ended"
+        return json.loads(line)
+
+
+@asynccontextmanager
+async def caller(control: str):
+    """A caller of `xds:///` targets of this control plane."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(CLIENT), control, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield Caller(process)
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def topology_where(control: Control, holds):
+    """Wait for a topology of which something holds, and until it is published."""
+    async for topology in control.plane.topologies.watch():
+        if holds(topology):
+            return topology
+    raise AssertionError
+
+
+def lanes(topology, model: str = "small") -> dict[str, tuple[str, int]]:
+    """Lane and weight by worker version."""
+    for one in topology.models:
+        if one.plan.name == model:
+            return {lane.members[1].version: (lane.id, lane.weight) for lane in one.lanes}
+    return {}

@@ -1,0 +1,58 @@
+"""The topology: what is declared and runs, what is remembered, what is wrong."""
+
+from control_builders import instance, pair
+
+from serin_control.config import parse_config
+from serin_control.instance import Service, State
+from serin_control.plan import declared_plan
+from serin_control.topology import draw
+
+PLAN = declared_plan(parse_config("""
+models:
+  small: {path: x, aliases: [s], default_max_tokens: 7}
+  other: {path: y}
+limits: {tokens_per_minute: 5}
+gateway: {max_body_bytes: 2048, allow_anonymous: true}
+"""))
+
+
+def test_declared_models_are_there_by_name_with_what_runs():
+    """A model that nothing serves yet is there without lanes."""
+    drawn = draw(PLAN, pair("v1"), {})
+    other, small = drawn.topology.models
+    assert (other.plan.name, other.lanes) == ("other", ())
+    assert (small.plan.aliases, small.plan.default_max_tokens, len(small.lanes)) == (("s",), 7, 1)
+    assert drawn.topology.policy.tokens_per_minute == 5
+    assert (drawn.topology.policy.max_body_bytes, drawn.topology.policy.allow_anonymous) == (2048, True)
+    assert not drawn.topology.complete
+    assert draw(PLAN, pair("v1") + pair("v1", model="other"), {}).topology.complete
+
+
+def test_services_of_all_models_are_there():
+    """Caches and gateways that serve; those that start do not."""
+    everything = [instance("c", Service.CACHE), instance("g", Service.GATEWAY),
+                  instance("h", Service.GATEWAY, state=State.STARTING)]  # fmt: skip
+    topology = draw(PLAN, everything, {}).topology
+    assert [one.registration.instance for one in topology.caches + topology.gateways] == ["c", "g"]
+
+
+def test_undeclared_models_get_no_traffic_and_somebody_is_told():
+    """Announcing is not declaring."""
+    drawn = draw(PLAN, pair("v1", model="stray"), {})
+    assert all(model.plan.name != "stray" for model in drawn.topology.models)
+    assert drawn.alarms == {"undeclared/stray": "model stray runs but is not declared in serin.yaml: it gets no traffic"}
+
+
+def test_lanes_with_traffic_are_remembered_and_forgotten_when_nothing_is_left():
+    """The memory holds exactly what must not drop to 0."""
+    first = draw(PLAN, pair("v1"), {})
+    (lane,) = first.topology.models[1].lanes
+    assert first.carried == {"small": {lane.id: lane.versions}}
+    assert draw(PLAN, pair("v1"), first.carried).carried == first.carried
+    assert draw(PLAN, [], first.carried).carried == {}
+
+
+def test_what_is_kept_lost_is_an_alarm():
+    """A cluster that fell silent is named with its instances."""
+    drawn = draw(PLAN, pair("v1", suspect=True, lost=True), {})
+    assert "worker.small@v1: w0-small-v1 fell silent together" in drawn.alarms["lost/worker.small@v1"]

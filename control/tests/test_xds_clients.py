@@ -1,0 +1,152 @@
+"""Real `xds:///` clients of grpcio against the control plane: splits, lanes, pins, changes, restarts."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+from control_running import caller, controlled, echo, lanes, topology_where
+
+from serin_control.instance import Service, State
+from serin_control.store import MemoryStore
+from serin_control.xds.resources import Audience, Kind
+from serin_mesh.channels import pick_cookie
+
+CONFIG = "models: {small: {versions: {v1: {path: x, weight: %d}, v2: {path: y, weight: %d}}}}"
+
+
+@pytest.fixture
+async def mesh():
+    """Two versions of a model, one tokenizer and one worker each (two of v1), a control plane and a caller."""
+    async with AsyncExitStack() as stack:
+        control, address = await stack.enter_async_context(controlled(CONFIG % (80, 20), MemoryStore()))
+        hosts = {}
+        for name, service, version in (
+            ("t1", Service.TOKENIZER, "v1"), ("t2", Service.TOKENIZER, "v2"),
+            ("w1a", Service.WORKER, "v1"), ("w1b", Service.WORKER, "v1"), ("w2", Service.WORKER, "v2"),
+        ):  # fmt: skip
+            hosts[name] = await stack.enter_async_context(echo(address, name, service, version))
+        await topology_where(control, lambda t: len(lanes(t)) == 2 and sum(
+            len(m.instances) for one in t.models for lane in one.lanes for m in lane.members) == 5)  # fmt: skip
+        yield control, hosts, await stack.enter_async_context(caller(address))
+
+
+async def test_splits_lanes_and_pins(mesh):
+    """Weights without a lane, exactly one version with it, exactly one endpoint with a pick, no other lane at all."""
+    control, hosts, client = mesh
+    counts = await client.call("worker.small", 400)
+    assert set(counts) == {"w1a", "w1b", "w2"}
+    assert 40 <= counts["w2"] <= 130, "20 % of 400, more than 4 standard deviations away"
+    counts = await client.call("tokenizer.small", 100)
+    assert set(counts) == {"t1", "t2"}
+    both = lanes(control.plane.topologies.value)
+    assert await client.call("worker.small", 50, serin_lane=both["v2"][0]) == {"w2": 50}
+    assert set(await client.call("worker.small", 50, serin_lane=both["v1"][0])) == {"w1a", "w1b"}
+    key, cookie = pick_cookie("worker.small@v1", hosts["w1b"].address)
+    assert await client.call("worker.small", 50, **{key: cookie, "serin_lane": both["v1"][0]}) == {"w1b": 50}
+    assert await client.call("worker.small", 30, **{key: cookie}) == {"w1b": 30}
+    assert await client.call("worker.small", 30, **{key: cookie, "serin_lane": both["v2"][0]}) == {"w2": 30}
+
+
+async def test_unknown_lanes_are_refused_never_sent_by_weight(mesh):
+    """A lane that does not exist is LANE_GONE on the first call and on every other."""
+    _, _, client = mesh
+    assert await client.call("worker.small", 20, serin_lane="0" * 32) == {"LANE_GONE": 20}
+
+
+async def test_calls_with_ids_stay_in_their_vocabulary(mesh):
+    """Both versions hold one vocabulary here: the header splits by weight; one of another does not reach by lane."""
+    control, _, client = mesh
+    vocabulary = control.plane.topologies.value.models[0].lanes[0].vocabulary
+    assert set(await client.call("worker.small", 200, serin_vocabulary=vocabulary)) == {"w1a", "w1b", "w2"}
+
+
+async def test_a_weight_change_reaches_clients_and_pins_survive_it(mesh):
+    """New weights are in force without a new channel; a pin to the version that gave its traffic up still holds."""
+    control, hosts, client = mesh
+    assert "w1a" in await client.call("worker.small", 50)
+    changes = await control.plane.declared.apply(CONFIG % (0, 100))
+    assert changes == ["models.small.versions.v1.weight: 80 -> 0", "models.small.versions.v2.weight: 20 -> 100"]
+    await published(control, lambda: lanes(control.plane.topologies.value)["v2"][1] == 9999)
+    await eventually(lambda: client.call("worker.small", 40), lambda counts: counts == {"w2": 40})
+    key, cookie = pick_cookie("worker.small@v1", hosts["w1a"].address)
+    assert await client.call("worker.small", 40, **{key: cookie}) == {"w1a": 40}
+    assert set(await client.call("worker.small", 40, serin_lane=lanes(control.plane.topologies.value)["v1"][0])) == {"w1a", "w1b"}
+
+
+async def test_a_draining_worker_gets_no_new_calls_and_keeps_its_pins(mesh):
+    """SIGTERM on one of two: others take over at once, who holds a pin is still served."""
+    control, hosts, client = mesh
+    lane = lanes(control.plane.topologies.value)["v1"][0]
+    assert await client.call("worker.small", 20, serin_lane=lane)
+    hosts["w1a"].readiness.draining()
+    await topology_where(control, lambda t: State.DRAINING in {
+        i.state for one in t.models for x in one.lanes for m in x.members for i in m.instances})  # fmt: skip
+    await eventually(lambda: client.call("worker.small", 20, serin_lane=lane), lambda counts: counts == {"w1b": 20})
+    key, cookie = pick_cookie("worker.small@v1", hosts["w1a"].address)
+    assert await client.call("worker.small", 20, **{key: cookie, "serin_lane": lane}) == {"w1a": 20}
+
+
+async def test_a_model_that_nothing_serves_answers_at_once():
+    """Declared but not running: refused now, not after a timer."""
+    async with controlled("models: {small: {path: x}}") as (_, address), caller(address) as client:
+        assert await client.call("worker.small", 2) == {"LANE_GONE": 2}
+        assert await client.call("cache", 1) == {"LANE_GONE": 1}
+
+
+async def test_empty_never_replaces_full():
+    """When the last worker withdraws, lanes are honest at once, while routes keep their last endpoints."""
+    async with controlled("models: {small: {path: x}}") as (control, address):
+        async with echo(address, "t1", Service.TOKENIZER), caller(address) as client:
+            async with echo(address, "w1") as host:
+                await eventually(lambda: client.call("worker.small", 5), lambda counts: counts == {"w1": 5})
+                held = control.publisher.snapshots.value
+            await topology_where(control, lambda t: not t.models[0].lanes)
+            await control.publisher.publish(control.plane.topologies.value)
+            now = control.publisher.snapshots.value
+            for place, resources in held.resources.items():
+                assert set(now.resources[place]) >= set(resources)
+            kept = now.resources[Audience.MESH, Kind.ASSIGNMENT]["worker.small@v1"].spec.endpoints
+            assert [f"{endpoint.host}:{endpoint.port}" for endpoint in kept] == [host.address]
+            async with echo(address, "w2"):
+                await eventually(lambda: client.call("worker.small", 5), lambda counts: counts == {"w2": 5})
+
+
+async def test_a_restart_of_the_control_plane_is_invisible():
+    """Calls go on while it is away and after it is back, from what was stored and what announces itself again."""
+    store = MemoryStore()
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(AsyncExitStack())
+        control, address = await first.enter_async_context(controlled("models: {small: {path: x}}", store))
+        port = int(address.rpartition(":")[2])
+        for name, service in (("t1", Service.TOKENIZER), ("w1", Service.WORKER)):
+            await stack.enter_async_context(echo(address, name, service))
+        client = await stack.enter_async_context(caller(address))
+        await eventually(lambda: client.call("worker.small", 5), lambda counts: counts == {"w1": 5})
+        await eventually(store.read_mesh, lambda mesh: len(mesh.instances) == 2 and mesh.carried)
+        before = control.publisher.snapshots.value
+
+        await first.aclose()
+        assert await client.call("worker.small", 20) == {"w1": 20}
+        control, again = await stack.enter_async_context(controlled("models: {small: {path: x}}", store, port=port))
+        assert again == address
+        assert await client.call("worker.small", 20) == {"w1": 20}
+        after = (await control.publisher.snapshots.after(0))[1]
+        assert after.resources == before.resources
+        while control.ads.num_streams == 0:
+            assert await client.call("worker.small", 5) == {"w1": 5}
+        async with echo(address, "w2"):
+            await eventually(lambda: client.call("worker.small", 20), lambda counts: set(counts) == {"w1", "w2"})
+
+
+async def published(control, holds):
+    """Wait until something holds of what is published."""
+    seen = 0
+    while not holds():
+        seen, _ = await control.publisher.snapshots.after(seen)
+
+
+async def eventually(ask, holds):
+    """Ask until the answer is right; the test's own time limit is the end."""
+    while not holds(answer := await ask()):
+        await asyncio.sleep(0.05)
+    return answer
