@@ -1,16 +1,22 @@
 """A gateway in memory behind a real HTTP server, and the official SDK in front of it."""
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from openai import AsyncOpenAI
+from serin_mesh.readiness import Readiness
+
 from serin_gateway.rest.api import openai_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.server import RestServer
 from serin_gateway.testing import MemoryHouse, Script
-from serin_mesh.readiness import Readiness
 
 
 class Front:
@@ -55,7 +61,7 @@ async def front() -> AsyncIterator[Front]:
 
 @pytest.fixture
 def fronts() -> Callable[..., object]:
-    """Opens doors on scripts: ``async with fronts(saying("hi")) as front``."""
+    """Opens doors on scripts."""
 
     def opened(script: Script | None = None, *, timeout_s: float = 60.0, **parts):
         return open_front(MemoryHouse(script, **parts), timeout_s=timeout_s)

@@ -91,9 +91,8 @@ async def test_log_probabilities_stop_where_the_text_stops(fronts):
 async def test_characters_are_never_split(fronts):
     """A character of four tokens arrives whole."""
     async with fronts(saying("a🐦b")) as front:
-        texts = []
-        async for chunk in await front.openai.chat.completions.create(model="small", messages=HI, stream=True):
-            texts.append(chunk.choices[0].delta.content or "")
+        stream = await front.openai.chat.completions.create(model="small", messages=HI, stream=True)
+        texts = [chunk.choices[0].delta.content or "" async for chunk in stream]
         assert "".join(texts) == "a🐦b"
 
 

@@ -228,8 +228,15 @@ def small_catalog(*lanes: Lane, **model: Any) -> Catalog:
 def small_lane(lane: str = "lane-a", weight: int = 100, num_workers: int = 1, **fields: Any) -> Lane:
     """A ready lane of ``small``."""
     workers = [Worker(f"{lane}-w{n}", f"127.0.0.1:{9000 + n}", f"worker.small@{lane}", 8) for n in range(num_workers)]
-    defaults: dict[str, Any] = {"context_length": 1024, "block_size": 16, "workers": workers, "num_tokenizers": 1}
-    return Lane(lane, weight, "vocabulary", f"kv-{lane}", **(defaults | fields))
+    defaults: dict[str, Any] = {
+        "vocabulary_digest": "vocabulary",
+        "kv_digest": f"kv-{lane}",
+        "context_length": 1024,
+        "block_size": 16,
+        "workers": workers,
+        "num_tokenizers": 1,
+    }
+    return Lane(lane, weight, **(defaults | fields))
 
 
 class MemoryHouse:
