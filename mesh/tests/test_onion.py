@@ -176,7 +176,7 @@ async def test_a_handler_knows_its_call(echo, stub_of) -> None:
     async def unary(request, context):
         call = served_call()
         left_s = remaining_s()
-        return f"{call.method} {request_id()} {caller().trusted} {0 < left_s <= 7}".encode()
+        return f"{call.method} {request_id()} {caller().trusted} {0 < left_s < 8}".encode()
 
     echo.unary = unary
     async with running(echo.register) as server, server.connect() as channel:

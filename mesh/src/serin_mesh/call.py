@@ -6,6 +6,8 @@ gRPC servers or channels.
 
 import asyncio
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -53,6 +55,16 @@ def served_call() -> ServedCall | None:
 def enter_call(call: ServedCall) -> None:
     """Make ``call`` the one that this task serves, for the rest of the task."""
     _served.set(call)
+
+
+@contextmanager
+def detached() -> Iterator[None]:
+    """A block whose calls and tasks outlive the served call: they inherit neither its deadline nor its caller."""
+    token = _served.set(None)
+    try:
+        yield
+    finally:
+        _served.reset(token)
 
 
 def caller() -> Caller:

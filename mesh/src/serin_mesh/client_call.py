@@ -1,9 +1,12 @@
 """A call to another service: awaited, iterated, read and written like any grpc.aio call.
 
-Failures arrive as MeshError, translated once; the lane of the answer is remembered. Cancelling the task that waits
-cancels the call. Knows nothing about deadlines or metadata.
+Failures arrive as MeshError, translated once; the lane of the answer is remembered. A call is cancelled with the task
+that waits for it, and as soon as nobody holds it any more: a handler that is closed between two messages leaves nothing
+running downstream. Knows nothing about deadlines or metadata.
 """
 
+import contextlib
+import weakref
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Self
 
@@ -22,6 +25,14 @@ class MeshCall(grpc.aio.Call):
         self._lane_model = lane_model
         self._responses: AsyncIterator[Any] | None = None
         self._is_lane_known = lane_model is None
+
+    def __del__(self) -> None:
+        # grpc.aio's own calls are parts of reference cycles once they are iterated, and would run on until the
+        # garbage collector comes by. This wrapper is in no cycle, so it goes with its last user.
+        call = self.__dict__.get("_call")
+        if call is not None and not call.done():
+            with contextlib.suppress(RuntimeError):  # the event loop is closed: the call ended with it
+                call.cancel()
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._result().__await__()
@@ -84,7 +95,8 @@ class MeshCall(grpc.aio.Call):
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Call back when the call is over."""
-        self._call.add_done_callback(lambda _: callback(self))
+        this = weakref.ref(self)  # or the callback would keep the call alive, see __del__
+        self._call.add_done_callback(lambda call: callback(this() or call))
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
         """What the server sent before its first response."""

@@ -1,0 +1,94 @@
+"""Watching lanes: the newest answer is in force, and the last one stays while the control plane is away."""
+
+import asyncio
+
+from serin.control.v1 import lane_pb2, registry_pb2
+
+from serin_mesh.announce import Announcement
+from serin_mesh.lanes import LaneWatch
+from serin_mesh.settings import ServiceSettings
+from serin_mesh.testing import ControlTwin, running
+
+WORKER = registry_pb2.SERVICE_KIND_WORKER
+
+
+def lanes(revision: int, **weights: int) -> lane_pb2.WatchLanesResponse:
+    """Lanes of one model by weight; a lane's worker has the version that is its name's last letter."""
+    model = lane_pb2.Model(name="small")
+    for lane, weight in weights.items():
+        member = lane_pb2.LaneMember(service=WORKER, version=f"v{lane[-1]}")
+        model.lanes.append(lane_pb2.Lane(lane=lane, weight=weight, members=[member]))
+    return lane_pb2.WatchLanesResponse(revision=revision, models=[model])
+
+
+async def test_first_and_changes(echo) -> None:
+    """The first snapshot as soon as there is one, then each newest."""
+    twin = ControlTwin()
+    await twin.publish(lanes(1, a1=1))
+    async with running(twin.register, "control") as control:
+        async with LaneWatch(ServiceSettings(control=control.address)) as watch:
+            assert (await watch.first()).revision == 1
+            changes = watch.changes()
+            assert (await anext(changes)).revision == 1
+            await twin.publish(lanes(2, a1=1))
+            assert (await anext(changes)).revision == 2
+            await changes.aclose()
+
+
+async def test_the_last_answer_outlives_the_control_plane(echo) -> None:
+    """A restart of the control plane is a gap in news, not in service."""
+    twin = ControlTwin()
+    await twin.publish(lanes(1, a1=1))
+    async with running(twin.register, "control") as control:
+        port = control.port
+        watch = LaneWatch(ServiceSettings(control=control.address))
+        await watch.__aenter__()
+        await watch.first()
+    assert watch.current is not None
+    assert watch.current.revision == 1
+    again = ControlTwin()
+    await again.publish(lanes(2, a1=1))
+    changes = watch.changes()
+    await anext(changes)
+    async with running(again.register, "control", settings=ServiceSettings(port=port, drain_grace_s=1)):
+        assert (await anext(changes)).revision == 2
+        await changes.aclose()
+        await watch.__aexit__()
+
+
+async def test_another_control_plane_takes_over() -> None:
+    """With the first one dead the second one's answer is used."""
+    twin = ControlTwin()
+    await twin.publish(lanes(5, a1=1))
+    async with running(ControlTwin().register, "control") as dead:
+        gone = dead.address
+    async with running(twin.register, "control") as control:
+        async with LaneWatch(ServiceSettings(control=f"{gone},{control.address}")) as watch:
+            async with asyncio.timeout(10):
+                assert (await watch.first()).revision == 5
+
+
+async def test_lanes_of_a_version_heaviest_first() -> None:
+    """Only lanes that hold the version count."""
+    twin = ControlTwin()
+    await twin.publish(lanes(1, a1=1, b1=9, c2=90))
+    async with running(twin.register, "control") as control:
+        async with LaneWatch(ServiceSettings(control=control.address)) as watch:
+            await watch.first()
+            assert watch.lanes_of(WORKER, "small", "v1") == ["b1", "a1"]
+            assert watch.lanes_of(WORKER, "small", "v3") == []
+            assert watch.lanes_of(WORKER, "large", "v1") == []
+
+
+async def test_an_instance_answers_with_its_own_lane(echo, stub_of) -> None:
+    """A server that announces itself learns its lanes and tells its callers the heaviest."""
+    twin = ControlTwin()
+    await twin.publish(lanes(1, a1=1, b1=9))
+    async with running(twin.register, "control") as control:
+        settings = ServiceSettings(control=control.address, drain_notice_s=0, drain_grace_s=5)
+        async with running(echo.register, settings=settings, announce=Announcement(model="small")) as server:
+            await server.lanes.first()
+            async with server.connect() as channel:
+                call = stub_of(channel).unary(b"x")
+                await call
+                assert dict(await call.initial_metadata())["serin-lane"] == "b1"
