@@ -2,6 +2,7 @@
 
 The *edge* listener is for the world and reaches gateways only. The *mesh* listener is for internal callers without
 xDS: they name a target (``worker.small``) as the authority of a plain gRPC call. It must never face the world.
+Neither knows the pick cookie: Envoy would hand it out to callers, and with it addresses of the inside.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from serin_control.xds.certificates import from_callers
 from serin_control.xds.clusters import ADS
-from serin_control.xds.listeners import http_filters
+from serin_control.xds.listeners import router_filter
 from serin_control.xds.routes import STREAM_IDLE_TIMEOUT, refusal, split_route, target_routes
 from serin_control.xds.routing import GATEWAY, GATEWAY_REST, Target
 
@@ -82,7 +83,7 @@ def _listener(name: str, host: str, port: int, certificates: str) -> listener.Li
     manager = hcm.HttpConnectionManager(
         stat_prefix=name,
         rds=hcm.Rds(config_source=ADS, route_config_name=name),
-        http_filters=http_filters(),
+        http_filters=[router_filter()],
         use_remote_address=True,
         stream_idle_timeout=STREAM_IDLE_TIMEOUT,
         request_headers_timeout=timedelta(seconds=10),

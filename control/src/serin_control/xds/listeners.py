@@ -21,19 +21,20 @@ PICK_COOKIE = "serin-pick"
 def make_listener(target: str) -> listener.Listener:
     """What a client that dials ``xds:///<target>`` asks for first."""
     manager = hcm.HttpConnectionManager(
-        rds=hcm.Rds(config_source=ADS, route_config_name=target), http_filters=http_filters()
+        rds=hcm.Rds(config_source=ADS, route_config_name=target), http_filters=[_pick(), router_filter()]
     )
     return listener.Listener(name=target, api_listener=listener.ApiListener(api_listener=Any.pack(manager)))
 
 
-def http_filters() -> list[hcm.HttpFilter]:
-    """The pick cookie, then the router."""
+def router_filter() -> hcm.HttpFilter:
+    """The filter that forwards; it must be the last."""
+    return _filter("envoy.filters.http.router", router.Router())
+
+
+def _pick() -> hcm.HttpFilter:
     pick = cookie.CookieBasedSessionState(cookie=http.Cookie(name=PICK_COOKIE, path="/", ttl=timedelta(0)))
     state = core.TypedExtensionConfig(name="envoy.http.stateful_session.cookie", typed_config=Any.pack(pick))
-    return [
-        _filter("envoy.filters.http.stateful_session", session.StatefulSession(session_state=state)),
-        _filter("envoy.filters.http.router", router.Router()),
-    ]
+    return _filter("envoy.filters.http.stateful_session", session.StatefulSession(session_state=state))
 
 
 def _filter(name: str, config: Message) -> hcm.HttpFilter:
