@@ -1,7 +1,6 @@
 """Blocks of the paged KV cache: who holds which, and which prefixes can be shared.
 
-Knows nothing about tensors, models or requests: a block is a number, a prefix is a key, a namespace is the root of
-keys that one cache group may see.
+Knows nothing about tensors, models or requests: a block is a number, a prefix is a key, an owner is a name to purge by.
 """
 
 from collections import OrderedDict
@@ -95,13 +94,13 @@ class BlockPool:
                 else:
                     self._blank.append(block)
 
-    def publish(self, namespace: bytes, blocks: Sequence[int], keys: Sequence[bytes]) -> None:
+    def publish(self, owner: bytes, blocks: Sequence[int], keys: Sequence[bytes]) -> None:
         """Let full, computed blocks be found by key. A key that is already found elsewhere stays there."""
         fresh = []
         for block, key in zip(blocks, keys, strict=True):
             if key not in self._by_key and block not in self._prefix:
                 self._by_key[key] = block
-                self._prefix[block] = (key, namespace)
+                self._prefix[block] = (key, owner)
                 fresh.append(key)
         self.log.stored(fresh)
 
@@ -109,9 +108,9 @@ class BlockPool:
         """Let blocks no longer be found: what they hold is not to be trusted."""
         self.log.removed([key for block in blocks if (key := self._forget(block)) is not None])
 
-    def purge(self, namespace: bytes | None = None) -> int:
-        """Forget every prefix of a namespace (of all, if None); returns how many. Holders keep their blocks."""
-        doomed = [block for block, (_, owner) in self._prefix.items() if namespace is None or owner == namespace]
+    def purge(self, owner: bytes) -> int:
+        """Forget every prefix of an owner; returns how many. Whoever holds the blocks keeps them."""
+        doomed = [block for block, (_, of) in self._prefix.items() if of == owner]
         self.withdraw(doomed)
         return len(doomed)
 

@@ -6,9 +6,8 @@ Knows nothing about settings files or flags.
 from dataclasses import dataclass
 from typing import Literal
 
-from serin_worker.model.loading import Precision
-
-Numerics = Literal["fast", "invariant"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Numerics = Literal["auto", "fast", "invariant"]
 
 
 class BadConfig(ValueError):
@@ -19,9 +18,11 @@ class BadConfig(ValueError):
 class EngineConfig:
     """Everything an engine is told beside its model."""
 
-    precision: Precision = "bfloat16"
-    numerics: Numerics = "fast"
-    """``invariant``: identical tokens alone, in any batch, after preemption and after resume."""
+    precision: Precision = "auto"
+    """``auto``: what most of the weights were saved in."""
+    numerics: Numerics = "auto"
+    """``invariant``: identical tokens alone, in any batch, after preemption and after resume. ``auto``: that, where the
+    model can; ``fast`` otherwise."""
     device: str = "cpu"
     block_size: int = 16
     """Tokens in a KV block; a multiple of 16."""
@@ -36,7 +37,7 @@ class EngineConfig:
     context_length: int | None = None
     """Most tokens of a sequence; None: what the model was made for."""
     num_threads: int | None = None
-    """Threads of the CPU kernels; None: torch's own choice."""
+    """Threads of the CPU kernels; None: one for a small model, otherwise torch's own choice."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no engine.

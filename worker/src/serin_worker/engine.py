@@ -26,6 +26,7 @@ from serin_worker.outputs import (
     Started,
     TokenLogprobs,
 )
+from serin_worker.rate import RequestRate
 from serin_worker.request import GenerationRequest, ScoreRequest
 from serin_worker.runner import StepLogits
 from serin_worker.sampling.logprobs import token_logprobs
@@ -68,6 +69,7 @@ class Engine:
         self.scheduler = Scheduler(pool, limits)
         self.bounds = bounds.within(pool.num_blocks * limits.block_size)
         self.counts = Counts()
+        self.rate = RequestRate(clock)
         self._runner = runner
         self._clock = clock
         self._states: dict[str, Ongoing] = {}
@@ -213,6 +215,7 @@ class Engine:
     def _summarize(self, state: Ongoing) -> None:
         group = state.group
         del self._states[group.request_id]
+        self.rate.note()
         self._outputs.append((group.request_id, state.summary()))
 
     def _fail_not_finite(self, state: Ongoing) -> None:

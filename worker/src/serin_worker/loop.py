@@ -46,6 +46,7 @@ class EngineLoop:
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="serin-engine", daemon=True)
 
     @property
@@ -108,6 +109,16 @@ class EngineLoop:
         self._send(command)
         return await future
 
+    async def failed(self) -> None:
+        """Wait until the engine fails; it may never do.
+
+        Raises:
+            EngineStopped: it has failed.
+        """
+        await self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
+
     async def drain(self) -> None:
         """Wait until no request is open."""
         await self._idle.wait()
@@ -161,6 +172,7 @@ class EngineLoop:
 
     def _fail_streams(self) -> None:
         """No step follows: deliver what was made, fail what is still open."""
+        self._ended.set()
         self._deliver()
         error = self._failure or EngineStopped("the engine is shutting down")
         for request_id, stream in list(self._streams.items()):

@@ -124,6 +124,8 @@ class GenerationRequest:
     prior: Sequence[PriorOutput] = ()
     namespace: bytes = b""
     """Root of the block keys this request may share; empty: it shares nothing."""
+    purge_key: bytes = b""
+    """Name under which its blocks can be purged; empty: the namespace."""
     priority: int = 0
     """Higher runs first, and is preempted last."""
     tenant: str = ""
@@ -156,6 +158,7 @@ class ScoreRequest:
     num_alternatives: int = 0
     """Likeliest tokens to report at each position, 0 to 20."""
     namespace: bytes = b""
+    purge_key: bytes = b""
     priority: int = 0
     tenant: str = ""
     tenant_weight: float = 1.0

@@ -231,11 +231,11 @@ class Scheduler:
         sequence.num_published = 0
 
     def _publish(self, sequence: Sequence) -> None:
-        namespace = sequence.group.request.namespace
+        request = sequence.group.request
         first, last = sequence.num_published, sequence.num_computed // self.limits.block_size
-        if namespace and last > first:
+        if request.namespace and last > first:
             keys = sequence.extend_keys(last, self.limits.block_size)
-            self.pool.publish(namespace, sequence.blocks[first:last], keys[first:last])
+            self.pool.publish(request.purge_key or request.namespace, sequence.blocks[first:last], keys[first:last])
             sequence.num_published = last
 
     def _rank(self, sequence: Sequence) -> tuple[int, bool, float, int, int]:

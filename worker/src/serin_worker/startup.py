@@ -5,8 +5,6 @@ Knows nothing about threads, networks or settings.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -17,9 +15,10 @@ from serin_worker.attention.native import KernelUnavailable, NativePagedAttentio
 from serin_worker.attention.torch_paged import TorchPagedAttention
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
-from serin_worker.config import EngineConfig
+from serin_worker.config import EngineConfig, Numerics
+from serin_worker.description import EngineDescription
 from serin_worker.engine import Engine
-from serin_worker.errors import NotEnoughMemory
+from serin_worker.errors import ModelRefused, NotEnoughMemory
 from serin_worker.model import checkpoint, digests, hub, loading
 from serin_worker.model.causal_lm import CausalModel, ModelShape
 from serin_worker.model.memory import available_bytes
@@ -32,32 +31,18 @@ ENGINE_EPOCH = "1"
 
 Stage = Literal["hashing", "loading", "preparing"]
 Progress = Callable[[Stage, float], None]
+_SMALL_MODEL = 20_000_000
 _INVARIANT_ROWS = 16
 """Float32 products are bit for bit the same for a row in any batch of whole tiles of this many rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineDescription:
-    """What an engine is, for whoever compares it with others."""
-
-    folder: Path
-    kv_digest: str
-    numerics_class: str
-    config: EngineConfig
-    num_blocks: int
-    block_bytes: int
-    context_length: int
-    vocabulary_size: int
-    attention: str
-
-
 def load_engine(model: str, config: EngineConfig, progress: Progress | None = None) -> tuple[Engine, EngineDescription]:
-    """Load a model by folder or hub id.
+    """Load a model by folder or hub id, compare it with itself, and size its cache.
 
     Args:
         model: path of a folder, or ``organization/name``.
         config: how to run it.
-        progress: called with a stage's name and its fraction, 0 to 1.
+        progress: called with a stage's name and its fraction, 0 to 1; what it raises ends the start.
 
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
@@ -66,56 +51,70 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     def report(stage: Stage) -> Callable[[float], None]:
         return lambda fraction: progress(stage, fraction) if progress else None
 
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
     device = torch.device(config.device)
     found = checkpoint.inspect(hub.locate(model))
+    torch.set_num_threads(_num_threads(found, config))
     weights = digests.weights_digest(found, progress=report("hashing"))
-    loaded = CausalModel(loading.load(found, config.precision, device, report("loading")))
+    precision = found.precision if config.precision == "auto" else config.precision
+    loaded = CausalModel(loading.load(found, precision, device, report("loading")))
     report("preparing")(0.0)
     attention = choose_attention(device, config.block_size)
-    engine, num_blocks = assemble(loaded, attention, config)
+    num_blocks = _num_blocks(loaded.shape, loaded.dtype, device, config)
+    loaded.bind(attention, num_blocks, config.block_size)
+    numerics = _verify(loaded, config, num_blocks)
+    engine = _engine(loaded, config, num_blocks, numerics)
     report("preparing")(1.0)
-    description = EngineDescription(
+    layout = f"{attention.layout}/{config.block_size}"
+    return engine, EngineDescription(
         folder=found.folder,
-        kv_digest=kv_digest(
-            weights=weights,
-            precision=config.precision,
-            layout=f"{attention.layout}/{config.block_size}",
-            engine_epoch=ENGINE_EPOCH,
-        ),
+        weights_digest=weights,
+        kv_digest=kv_digest(weights=weights, precision=precision, layout=layout, engine_epoch=ENGINE_EPOCH),
         numerics_class=numerics_class(device, attention),
-        config=config,
+        numerics=numerics,
+        precision=precision,
         num_blocks=num_blocks,
+        block_size=config.block_size,
         block_bytes=loaded.shape.block_bytes(config.block_size, loaded.dtype),
         context_length=engine.bounds.context_length,
+        max_num_sequences=config.max_num_sequences,
         vocabulary_size=loaded.shape.vocabulary_size,
         attention=attention.layout,
     )
-    return engine, description
 
 
-def assemble(model: CausalModel, attention: PagedAttention, config: EngineConfig) -> tuple[Engine, int]:
-    """An engine over a loaded model, verified, and how many KV blocks it has.
-
-    Raises:
-        ModelRefused: paged attention is not what this model computes, or its rows depend on their batch where that
-            was promised not to be.
-    """
-    num_blocks = _num_blocks(model.shape, model.dtype, model.device, config)
-    model.bind(attention, num_blocks, config.block_size)
-    is_padded = config.numerics == "invariant" and model.device.type == "cpu"
-    row_multiple = _INVARIANT_ROWS if is_padded else 1
+def _verify(model: CausalModel, config: EngineConfig, num_blocks: int) -> Numerics:
+    """Compare the model with itself; returns the numerics that it will run with."""
     verification = Verification(model, config.block_size, num_blocks)
     verification.check_attention()
-    if config.numerics == "invariant":
-        verification.check_invariance(row_multiple)
-    runner = ModelRunner(model, row_multiple)
+    if config.numerics == "fast":
+        return "fast"
+    try:
+        verification.check_invariance(_row_multiple(model))
+    except ModelRefused:
+        if config.numerics == "invariant":
+            raise
+        return "fast"
+    return "invariant"
+
+
+def _engine(model: CausalModel, config: EngineConfig, num_blocks: int, numerics: Numerics) -> Engine:
+    runner = ModelRunner(model, _row_multiple(model) if numerics == "invariant" else 1)
     limits = Limits(config.block_size, config.max_num_sequences, config.token_budget)
-    bounds = Bounds(
-        _context_length(model.shape, config), model.shape.vocabulary_size, model.shape.end_ids, config.max_num_waiting
-    )
-    return Engine(runner, BlockPool(num_blocks), limits, bounds), num_blocks
+    shape = model.shape
+    bounds = Bounds(_context_length(shape, config), shape.vocabulary_size, shape.end_ids, config.max_num_waiting)
+    return Engine(runner, BlockPool(num_blocks), limits, bounds)
+
+
+def _row_multiple(model: CausalModel) -> int:
+    """Rows that a step is padded to, for a row's bits not to depend on how many there are."""
+    return _INVARIANT_ROWS if model.device.type == "cpu" else 1
+
+
+def _num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:
+    """Threads cost more than they bring where a layer takes microseconds."""
+    if config.num_threads is not None:
+        return config.num_threads
+    return 1 if found.num_parameters < _SMALL_MODEL else torch.get_num_threads()
 
 
 def choose_attention(device: torch.device, block_size: int) -> PagedAttention:

@@ -5,10 +5,11 @@ everything it reads back through the block table: a wrong block, a lost copy or 
 """
 
 import hashlib
+import json
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -37,7 +38,7 @@ def write_tiny_model(folder: Path, kind: TinyKind = "llama", seed: int = 0, end_
         Qwen3Config,
     )
 
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": TINY_VOCABULARY,
         "hidden_size": 64,
         "intermediate_size": 96,
@@ -59,9 +60,23 @@ def write_tiny_model(folder: Path, kind: TinyKind = "llama", seed: int = 0, end_
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(configs[kind], dtype=torch.float32)
+        factory: Any = AutoModelForCausalLM
+        model = factory.from_config(configs[kind], dtype=torch.float32)
     model.save_pretrained(folder)
+    _write_tokenizer(folder)
     return folder
+
+
+def _write_tokenizer(folder: Path) -> None:
+    """A vocabulary of words ``w0`` to ``w198``, so that the folder is complete."""
+    words = {f"w{number}": number for number in range(TINY_VOCABULARY)}
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": words, "unk_token": "w0"},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 
 class TokenCacheRunner:

@@ -18,6 +18,7 @@ _ITEM_BYTES = {
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 _PICKLES = ("pytorch_model*", "model*.bin", "model*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+_PRECISIONS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _MAX_HEADER_BYTES = 100 * 2**20
 INDEX_NAME = "model.safetensors.index.json"
 
@@ -49,6 +50,15 @@ class Checkpoint:
     def num_parameters(self) -> int:
         """Numbers in all tensors."""
         return sum(entry.num_elements for entry in self.tensors.values())
+
+    @property
+    def precision(self) -> str:
+        """What most numbers are saved in: float32, bfloat16 or float16; float32 if in something else."""
+        totals = dict.fromkeys(_PRECISIONS, 0)
+        for entry in self.tensors.values():
+            if entry.dtype in totals:
+                totals[entry.dtype] += entry.num_elements
+        return _PRECISIONS[max(totals, key=lambda dtype: totals[dtype])]
 
     @property
     def weight_bytes(self) -> int:

@@ -6,7 +6,7 @@ Knows nothing about attention's pages or requests.
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -20,7 +20,6 @@ from serin_worker.model.memory import available_bytes
 
 transformers_logging: Any = _transformers_logging  # its functions carry no types
 
-Precision = Literal["float32", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -30,7 +29,7 @@ DTYPES: dict[str, torch.dtype] = {
 
 def load(
     checkpoint: Checkpoint,
-    precision: Precision,
+    precision: str,
     device: torch.device,
     progress: Callable[[float], None] | None = None,
 ) -> PreTrainedModel:
@@ -38,7 +37,7 @@ def load(
 
     Args:
         checkpoint: the folder, inspected.
-        precision: dtype of all weights.
+        precision: dtype of all weights, a key of DTYPES.
         device: where they go.
         progress: called with the fraction of weights in place.
 
@@ -77,7 +76,7 @@ def load(
     return ready
 
 
-def _check_memory(checkpoint: Checkpoint, precision: Precision, device: torch.device) -> None:
+def _check_memory(checkpoint: Checkpoint, precision: str, device: torch.device) -> None:
     needed = checkpoint.num_parameters * DTYPES[precision].itemsize
     available = available_bytes(device)
     if needed > available:

@@ -91,4 +91,4 @@ class Verification:
             sequences,
             torch.arange(num_rows + num_padding, device=device),
         )
-        return list(logits[:num_rows].split([count for _, _, count in chunks]))
+        return list(torch.split(logits[:num_rows], [count for _, _, count in chunks]))

@@ -1,0 +1,246 @@
+"""WorkerService over gRPC: protobuf in and out, the room's own types between.
+
+Knows the contract and who does the work; does none itself.
+"""
+# ruff: noqa: N802 - methods are named by the contract
+
+from collections.abc import AsyncIterator
+
+import grpc
+from serin.worker.v1 import worker_pb2, worker_pb2_grpc
+from serin_mesh.call import caller
+from serin_mesh.errors import MeshError, Reason
+
+from serin_worker import cache_watch
+from serin_worker.failures import to_mesh, translated
+from serin_worker.metrics import RequestTimes
+from serin_worker.namespaces import Namespace
+from serin_worker.outputs import ChoiceFinished, Delta, Failed, Output, Scored, Started, Summary
+from serin_worker.request import GenerationRequest
+from serin_worker.serving import Serving
+from serin_worker.stream import OutputStream
+from serin_worker.wire import (
+    delta_response,
+    finished_response,
+    logprob_message,
+    read_generation,
+    read_score,
+    started_response,
+    summary_response,
+)
+
+MAX_SALT_BYTES = 128
+
+
+class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
+    """One engine as a service; it listens before its engine is there."""
+
+    def __init__(self, serving: Serving | None = None, times: RequestTimes | None = None) -> None:
+        self._attached = serving
+        self._times = times
+
+    def attach(self, serving: Serving, times: RequestTimes | None = None) -> None:
+        """Answer with this engine from now on."""
+        self._attached = serving
+        self._times = times
+
+    async def Generate(
+        self,
+        request: worker_pb2.GenerateRequest,
+        context: grpc.aio.ServicerContext[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse],
+    ) -> AsyncIterator[worker_pb2.GenerateResponse]:
+        """Generate tokens; whatever ends this call ends the request."""
+        serving = self._serving
+        self._refuse_other_vocabulary(request.vocabulary_digest)
+        _refuse_adapter(request.adapter)
+        if request.kv_digest and request.kv_digest != serving.about.kv_digest:
+            raise MeshError(
+                Reason.KV_MISMATCH,
+                f"the attempt began on KV {request.kv_digest}; this worker's is {serving.about.kv_digest}",
+                kv_digest=serving.about.kv_digest,
+            )
+        with translated():
+            generation = read_generation(request, self._namespace(request))
+            stream = serving.loop.submit(generation)
+        with stream:
+            async for response in self._responses(stream, generation):
+                yield response
+
+    async def Score(
+        self,
+        request: worker_pb2.ScoreRequest,
+        context: grpc.aio.ServicerContext[worker_pb2.ScoreRequest, worker_pb2.ScoreResponse],
+    ) -> worker_pb2.ScoreResponse:
+        """Log-probabilities of given tokens."""
+        serving = self._serving
+        self._refuse_other_vocabulary(request.vocabulary_digest)
+        _refuse_adapter(request.adapter)
+        with translated():
+            stream = serving.loop.submit(read_score(request))
+        with stream:
+            while outputs := await stream.read():
+                match outputs[-1]:
+                    case Failed(error):
+                        raise to_mesh(error)
+                    case Scored(logprobs):
+                        return worker_pb2.ScoreResponse(
+                            logprobs=[logprob_message(entry) for entry in logprobs], kv_digest=serving.about.kv_digest
+                        )
+        raise MeshError(Reason.INTERNAL, "the engine ended a score without a result")
+
+    async def DescribeWorker(
+        self,
+        request: worker_pb2.DescribeWorkerRequest,
+        context: grpc.aio.ServicerContext[worker_pb2.DescribeWorkerRequest, worker_pb2.DescribeWorkerResponse],
+    ) -> worker_pb2.DescribeWorkerResponse:
+        """Say what this worker is."""
+        serving, about = self._serving, self._serving.about
+        return worker_pb2.DescribeWorkerResponse(
+            model=serving.model,
+            version=serving.version,
+            instance=serving.instance,
+            vocabulary_digest=serving.vocabulary_digest,
+            kv_digest=about.kv_digest,
+            numerics_class=about.numerics_class,
+            numerics=about.numerics,
+            precision=about.precision,
+            block_size=about.block_size,
+            block_count=about.num_blocks,
+            context_length=about.context_length,
+            max_sequence_count=about.max_num_sequences,
+            vocabulary_size=about.vocabulary_size,
+            step_count=serving.loop.num_steps,
+        )
+
+    async def WatchCache(
+        self,
+        request: worker_pb2.WatchCacheRequest,
+        context: grpc.aio.ServicerContext[worker_pb2.WatchCacheRequest, worker_pb2.WatchCacheResponse],
+    ) -> AsyncIterator[worker_pb2.WatchCacheResponse]:
+        """Stream which blocks this worker holds."""
+        serving = self._serving
+        about = serving.about
+        changes = cache_watch.watch(
+            serving.loop.engine.pool.log, epoch=serving.epoch, block_size=about.block_size, kv_digest=about.kv_digest
+        )
+        async for change in changes:
+            yield change
+
+    async def PurgeCache(
+        self,
+        request: worker_pb2.PurgeCacheRequest,
+        context: grpc.aio.ServicerContext[worker_pb2.PurgeCacheRequest, worker_pb2.PurgeCacheResponse],
+    ) -> worker_pb2.PurgeCacheResponse:
+        """Forget a cache group's blocks, whatever their salt."""
+        serving = self._serving
+        if not request.cache_group:
+            raise MeshError(
+                Reason.PARAMETER_INVALID, "cache_group is empty; accepted: a cache group", parameter="cache_group"
+            )
+        owner = serving.namespaces.of(request.cache_group).owner
+        with translated():
+            num_blocks = await serving.loop.call(lambda engine: engine.pool.purge(owner))
+        return worker_pb2.PurgeCacheResponse(block_count=num_blocks)
+
+    async def Embed(
+        self,
+        request: worker_pb2.EmbedRequest,
+        context: grpc.aio.ServicerContext[worker_pb2.EmbedRequest, worker_pb2.EmbedResponse],
+    ) -> worker_pb2.EmbedResponse:
+        """Refuse: there are no embeddings yet."""
+        raise _not_implemented("embeddings")
+
+    async def LoadAdapter(
+        self,
+        request: worker_pb2.LoadAdapterRequest,
+        context: grpc.aio.ServicerContext[worker_pb2.LoadAdapterRequest, worker_pb2.LoadAdapterResponse],
+    ) -> worker_pb2.LoadAdapterResponse:
+        """Refuse: there are no adapters yet."""
+        raise _not_implemented("adapters")
+
+    async def UnloadAdapter(
+        self,
+        request: worker_pb2.UnloadAdapterRequest,
+        context: grpc.aio.ServicerContext[worker_pb2.UnloadAdapterRequest, worker_pb2.UnloadAdapterResponse],
+    ) -> worker_pb2.UnloadAdapterResponse:
+        """Refuse: there are no adapters yet."""
+        raise _not_implemented("adapters")
+
+    async def ListAdapters(
+        self,
+        request: worker_pb2.ListAdaptersRequest,
+        context: grpc.aio.ServicerContext[worker_pb2.ListAdaptersRequest, worker_pb2.ListAdaptersResponse],
+    ) -> worker_pb2.ListAdaptersResponse:
+        """No adapter is loaded."""
+        return worker_pb2.ListAdaptersResponse()
+
+    @property
+    def _serving(self) -> Serving:
+        if self._attached is None:
+            raise MeshError(Reason.NOT_READY, "the model is being loaded; try again", retry_after_s="1")
+        return self._attached
+
+    async def _responses(
+        self, stream: OutputStream, generation: GenerationRequest
+    ) -> AsyncIterator[worker_pb2.GenerateResponse]:
+        reason = "stop"
+        while outputs := await stream.read():
+            for output in outputs:
+                if isinstance(output, ChoiceFinished):
+                    reason = output.reason
+                elif isinstance(output, Summary) and self._times is not None:
+                    self._times.observe(output, reason, generation.num_choices)
+                yield self._response(output, generation.sampling.seed)
+
+    def _response(self, output: Output, seed: int) -> worker_pb2.GenerateResponse:
+        match output:
+            case Delta():
+                return delta_response(output)
+            case Started():
+                serving, about = self._serving, self._serving.about
+                return started_response(
+                    output,
+                    worker=serving.instance,
+                    seed=seed,
+                    kv_digest=about.kv_digest,
+                    numerics_class=about.numerics_class,
+                )
+            case ChoiceFinished():
+                return finished_response(output)
+            case Summary():
+                return summary_response(output)
+            case Failed(error):
+                raise to_mesh(error)
+            case _:
+                raise MeshError(Reason.INTERNAL, "the engine answered a generation with a score")
+
+    def _namespace(self, request: worker_pb2.GenerateRequest) -> Namespace:
+        """Only the gateway names a group for somebody else; other callers share with themselves."""
+        if len(request.cache_salt.encode()) > MAX_SALT_BYTES:
+            raise MeshError(
+                Reason.PARAMETER_INVALID,
+                f"cache_salt is longer than {MAX_SALT_BYTES} bytes",
+                parameter="cache_salt",
+            )
+        who, group = caller(), request.cache_group
+        if group and not who.is_any("gateway"):
+            group = f"service/{who.service}"
+        return self._serving.namespaces.of(group, request.cache_salt)
+
+    def _refuse_other_vocabulary(self, digest: str) -> None:
+        mine = self._serving.vocabulary_digest
+        if digest != mine:
+            raise MeshError(
+                Reason.VOCABULARY_MISMATCH,
+                f"the ids are of vocabulary {digest or '(none)'}; this worker's is {mine}",
+                vocabulary=mine,
+            )
+
+
+def _refuse_adapter(name: str) -> None:
+    if name:
+        raise MeshError(Reason.ADAPTER_NOT_FOUND, f"no adapter {name!r} is loaded here", parameter="adapter")
+
+
+def _not_implemented(what: str) -> MeshError:
+    return MeshError(Reason.NOT_IMPLEMENTED, f"{what} are not supported by this version of the worker")

@@ -1,0 +1,51 @@
+"""What the worker can be told beyond what every service can."""
+
+from typing import Literal
+
+from pydantic import Field
+from serin_mesh.settings import ServiceSettings
+
+from serin_worker.config import EngineConfig
+
+
+class WorkerSettings(ServiceSettings):
+    """Settings of the worker."""
+
+    model: str = Field("", pattern=r"^[a-z0-9._-]{1,64}$", description="name of the model")
+    model_path: str = Field("", min_length=1, description="model folder, or the name of a hub model")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="number format of weights and KV; auto: what the model was saved in"
+    )
+    numerics: Literal["auto", "fast", "invariant"] = Field(
+        "auto", description="invariant: identical tokens in any batch and after a resume; auto: where the model can"
+    )
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
+    block_size: int = Field(16, ge=16, le=256, multiple_of=16, description="tokens in a KV block")
+    kv_cache_bytes: int = Field(0, ge=0, description="memory for KV blocks; 0: by what is free")
+    kv_blocks: int = Field(0, ge=0, description="exact number of KV blocks; 0: by memory")
+    max_batched_tokens: int = Field(0, ge=0, description="most tokens computed in a step; 0: 512 on cpu, 8192 on cuda")
+    max_sequences: int = Field(64, ge=1, le=4096, description="most sequences that run at once")
+    max_waiting: int = Field(1024, ge=1, le=100_000, description="most sequences that wait; more are refused")
+    context_length: int = Field(0, ge=0, description="most tokens of a sequence; 0: what the model was made for")
+    threads: int = Field(0, ge=0, le=1024, description="threads of CPU kernels; 0: by the size of the model")
+    stall_s: float = Field(60.0, ge=1, le=3600, description="seconds of work without a step that mean stuck")
+
+    def engine_config(self) -> EngineConfig:
+        """The engine's part of the settings.
+
+        Raises:
+            BadConfig: two values do not go together.
+        """
+        return EngineConfig(
+            precision=self.precision,
+            numerics=self.numerics,
+            device=self.device,
+            block_size=self.block_size,
+            kv_bytes=self.kv_cache_bytes or None,
+            num_blocks=self.kv_blocks or None,
+            max_num_batched_tokens=self.max_batched_tokens or None,
+            max_num_sequences=self.max_sequences,
+            max_num_waiting=self.max_waiting,
+            context_length=self.context_length or None,
+            num_threads=self.threads or None,
+        )

@@ -1,0 +1,114 @@
+"""The worker as a process: it announces its start, serves, drains; what stops it from starting is one line."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from serin.control.v1 import registry_pb2
+from serin.generation.v1 import sampling_pb2, tokens_pb2
+from serin.worker.v1 import worker_pb2, worker_pb2_grpc
+from serin_mesh.channels import connect
+from serin_mesh.settings import ServiceSettings, SettingsError
+from serin_mesh.testing import ControlTwin, running
+from serin_worker.assembly import serving
+from serin_worker.settings import WorkerSettings
+
+
+def command(*flags: str) -> list[str]:
+    """How a worker is started."""
+    return [sys.executable, "-m", "serin_worker", "--model", "tiny", *flags]
+
+
+async def test_from_start_to_drain(tiny_folder, tmp_path):
+    """Announced as starting, then ready with digests; serves; SIGTERM finishes the running stream and withdraws."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"s" * 32)
+    control = ControlTwin(heartbeat_s=0.1)
+    async with running(control.register, "control") as plane:
+        flags = ("--model-path", str(tiny_folder("llama")), "--control", plane.address, "--instance", "worker-1")
+        process = await asyncio.create_subprocess_exec(
+            *command(*flags, "--kv-blocks", "32", "--mesh-secret-file", str(secret)),
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            instance = await control.state_of("worker-1", registry_pb2.INSTANCE_STATE_READY)
+            digests, capacity = instance.heartbeat.digests, instance.heartbeat.capacity
+            assert len(digests.vocabulary) == len(digests.kv) == len(digests.artifact) == 32
+            assert digests.numerics_class.startswith("cpu-")
+            assert (capacity.block_count, capacity.context_length) == (32, 256)
+            settings = ServiceSettings()
+            async with connect(instance.registration.endpoint, settings, service="worker") as channel:
+                stub = worker_pb2_grpc.WorkerServiceStub(channel)
+                call = stub.Generate(
+                    worker_pb2.GenerateRequest(
+                        request_id="r",
+                        vocabulary_digest=digests.vocabulary,
+                        prompt=[tokens_pb2.Segment(tokens=tokens_pb2.TokenRun(token_ids=[1, 2, 3]))],
+                        sampling=sampling_pb2.SamplingParameters(temperature=0.0, max_tokens=200),
+                    )
+                )
+                events = []
+                async for event in call:
+                    if not events:
+                        process.send_signal(signal.SIGTERM)
+                        process.send_signal(signal.SIGTERM)
+                    events.append(event)
+            assert events[0].WhichOneof("event") == "started"
+            assert events[-1].WhichOneof("event") == "summary"
+            assert events[-1].summary.generated_token_count == 200
+            await control.withdrawn("worker-1")
+            _, errors = await process.communicate()
+            assert process.returncode == 0, errors.decode()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+def test_it_listens_before_it_imports_torch():
+    """The process answers "starting" within a second, not after torch's import."""
+    script = "import sys, serin_worker.__main__; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
+
+
+def test_what_stops_it_from_starting_is_one_line():
+    """Exit status 2 and one line with the setting, its value and what to do."""
+    flags = ("--model-path", "/no/such/model", "--log-format", "json")
+    done = subprocess.run(command(*flags), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert line.startswith("serin-worker: --model-path: '/no/such/model': ")
+    assert "no such folder" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_batched_tokens": 3}, ("max_num_batched_tokens", "3", "accepted")),
+        ({"kv_cache_bytes": 1}, ("KV cache", "bytes", "kv_bytes")),
+        ({"mesh_secret_file": "/no/secret"}, ("--mesh-secret-file", "/no/secret")),
+    ],
+)
+async def test_settings_that_fit_no_engine(tiny_folder, changes, words):
+    """Each is one line that names the setting and what would be accepted."""
+    settings = WorkerSettings(model="tiny", model_path=str(tiny_folder("llama")), **changes)
+    with pytest.raises(SettingsError) as caught:
+        async with serving(settings, lambda activity, progress: None):
+            raise AssertionError("it started")
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+async def test_progress_is_told_while_it_loads(tiny_folder):
+    """What is being done and how far, growing to the end."""
+    said: list[tuple[str, float]] = []
+    settings = WorkerSettings(model="tiny", model_path=str(tiny_folder("llama")), kv_blocks=8)
+    async with serving(settings, lambda activity, progress: said.append((activity, progress))) as made:
+        assert made.vocabulary_digest
+    assert said[-1] == ("checking the model", 1.0)
+    assert [progress for _, progress in said] == sorted(progress for _, progress in said)

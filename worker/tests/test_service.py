@@ -1,0 +1,345 @@
+"""WorkerService over a real server: the stream's grammar, refusals, cancels, watches, purges."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import torch
+from google.protobuf import text_format
+from prometheus_client import CollectorRegistry, generate_latest
+from serin.generation.v1 import sampling_pb2, tokens_pb2
+from serin.worker.v1 import worker_pb2, worker_pb2_grpc
+from serin_mesh.errors import MeshError, Reason
+from serin_mesh.testing import running
+from serin_worker.config import EngineConfig
+from serin_worker.loop import EngineLoop
+from serin_worker.metrics import EngineCollector, RequestTimes
+from serin_worker.namespaces import Namespaces
+from serin_worker.outputs import Summary
+from serin_worker.service import WorkerService
+from serin_worker.serving import Serving, StepWatch, load_of
+from serin_worker.startup import load_engine
+
+VOCABULARY = "5e" * 16
+SECRET = b"s" * 32
+
+
+@pytest.fixture
+async def serving(tiny_folder) -> AsyncIterator[Serving]:
+    """An engine that serves a tiny model."""
+    config = EngineConfig(precision="float32", numerics="invariant", num_blocks=48, max_num_sequences=8)
+    engine, about = load_engine(str(tiny_folder("qwen3")), config)
+    loop = EngineLoop(engine, max_num_requests=64)
+    loop.start()
+    yield Serving(loop, about, VOCABULARY, Namespaces(SECRET, about.kv_digest), "tiny", "v1", "worker-1")
+    await loop.stop()
+
+
+@pytest.fixture
+async def stub(serving) -> AsyncIterator[worker_pb2_grpc.WorkerServiceStub]:
+    """A client of it, over a socket and the whole onion."""
+    service = WorkerService(serving, RequestTimes(CollectorRegistry(), "tiny"))
+    async with (
+        running(lambda server: worker_pb2_grpc.add_WorkerServiceServicer_to_server(service, server)) as server,
+        server.connect() as channel,
+    ):
+        yield worker_pb2_grpc.WorkerServiceStub(channel)
+
+
+def prompt_of(*ids: int) -> list[tokens_pb2.Segment]:
+    """A prompt of one segment."""
+    return [tokens_pb2.Segment(tokens=tokens_pb2.TokenRun(token_ids=ids))]
+
+
+def generate(max_tokens=8, prompt=(1, 2, 3), **fields) -> worker_pb2.GenerateRequest:
+    """A greedy request."""
+    sampling = sampling_pb2.SamplingParameters(temperature=0.0, max_tokens=max_tokens)
+    fields.setdefault("sampling", sampling)
+    fields.setdefault("vocabulary_digest", VOCABULARY)
+    return worker_pb2.GenerateRequest(request_id="r", prompt=prompt_of(*prompt), **fields)
+
+
+async def events_of(stub, request) -> list[worker_pb2.GenerateResponse]:
+    """The whole stream."""
+    return [event async for event in stub.Generate(request)]
+
+
+def ids_of(events, choice=0) -> list[int]:
+    """Tokens of one choice."""
+    return [i for event in events if event.delta.choice_index == choice for i in event.delta.token_ids]
+
+
+async def refused(call) -> MeshError:
+    """The error of a call that must fail."""
+    with pytest.raises(MeshError) as caught:
+        await call
+    return caught.value
+
+
+async def test_the_grammar_of_a_stream(stub, serving):
+    """One started, deltas without a gap, one choice_finished a choice, one summary, last."""
+    sampling = sampling_pb2.SamplingParameters(temperature=1.0, seed=3, max_tokens=30, choice_count=3, top_logprobs=2)
+    events = await events_of(stub, generate(sampling=sampling))
+    kinds = [event.WhichOneof("event") for event in events]
+    assert kinds[0] == "started"
+    assert kinds.count("started") == kinds.count("summary") == 1
+    assert kinds[-1] == "summary"
+    assert kinds.count("choice_finished") == 3
+    started = events[0].started
+    assert (started.prompt_token_count, started.cached_token_count, started.seed) == (3, 0, 3)
+    assert (started.worker, started.kv_digest) == ("worker-1", serving.about.kv_digest)
+    positions = dict.fromkeys(range(3), 0)
+    for event in events:
+        if event.WhichOneof("event") == "delta":
+            assert event.delta.first_position == positions[event.delta.choice_index]
+            assert len(event.delta.logprobs) == len(event.delta.token_ids)
+            assert all(len(entry.alternatives) == 2 for entry in event.delta.logprobs)
+            positions[event.delta.choice_index] += len(event.delta.token_ids)
+    assert set(positions.values()) == {30}
+    assert events[-1].summary.generated_token_count == 90
+    finished = [event.choice_finished for event in events if event.WhichOneof("event") == "choice_finished"]
+    assert {one.finish_reason for one in finished} == {sampling_pb2.FINISH_REASON_LENGTH}
+    assert not any(one.HasField("stop_token_id") for one in finished)
+
+
+async def test_a_resumed_stream_continues(stub):
+    """Prior output continues at its position, and the seed named in started makes it the same."""
+    sampling = sampling_pb2.SamplingParameters(temperature=1.0, max_tokens=20)
+    first = await events_of(stub, generate(sampling=sampling))
+    tokens, seed = ids_of(first), first[0].started.seed
+    sampling.seed = seed
+    prior = [worker_pb2_prior(0, tokens[:7])]
+    again = await events_of(stub, generate(sampling=sampling, prior_outputs=prior))
+    assert ids_of(again) == tokens[7:]
+    assert next(e.delta for e in again if e.WhichOneof("event") == "delta").first_position == 7
+    sampling.ClearField("seed")
+    error = await refused(events_of(stub, generate(sampling=sampling, prior_outputs=prior)))
+    assert (error.reason, error.metadata["parameter"]) == (Reason.PARAMETER_INVALID, "seed")
+
+
+def worker_pb2_prior(index: int, ids: list[int]) -> tokens_pb2.PriorOutput:
+    """Prior output of one choice."""
+    return tokens_pb2.PriorOutput(choice_index=index, token_ids=ids)
+
+
+async def test_a_stop_id_is_named(stub):
+    """The id that ended a choice is its last token."""
+    tokens = ids_of(await events_of(stub, generate()))
+    sampling = sampling_pb2.SamplingParameters(temperature=0.0, max_tokens=8, stop_token_ids=[tokens[4]])
+    events = await events_of(stub, generate(sampling=sampling))
+    assert ids_of(events) == tokens[: tokens.index(tokens[4]) + 1]
+    finished = next(e.choice_finished for e in events if e.WhichOneof("event") == "choice_finished")
+    assert (finished.finish_reason, finished.stop_token_id) == (sampling_pb2.FINISH_REASON_STOP, tokens[4])
+
+
+@pytest.mark.parametrize("when", ["at once", "after the first event", "by its deadline"])
+async def test_cancelling_frees_every_block(stub, serving, when):
+    """Whoever goes away, or runs out of time, takes the request with it."""
+    long = generate(max_tokens=200, prompt=range(1, 40))
+    if when == "by its deadline":
+        error = await refused(_read(stub.Generate(long, timeout=0.05)))
+        assert error.reason is Reason.DEADLINE_EXCEEDED
+    else:
+        call = stub.Generate(long)
+        if when == "after the first event":
+            await call.read()
+        call.cancel()
+    async with asyncio.timeout(10):
+        while True:
+            num_open, num_free = await serving.loop.call(lambda e: (e.num_requests, e.pool.num_free))
+            if num_open == 0:
+                break
+    assert num_free == serving.about.num_blocks
+
+
+async def _read(call) -> None:
+    async for _ in call:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "parameter"),
+    [
+        ({"vocabulary_digest": "00" * 16}, Reason.VOCABULARY_MISMATCH, None),
+        ({"vocabulary_digest": ""}, Reason.VOCABULARY_MISMATCH, None),
+        ({"kv_digest": "00" * 16}, Reason.KV_MISMATCH, None),
+        ({"adapter": "lora"}, Reason.ADAPTER_NOT_FOUND, "adapter"),
+        ({"grammar": sampling_pb2.Grammar(text="x")}, Reason.PARAMETER_UNSUPPORTED, "grammar"),
+        ({"prompt": (1,) * 256}, Reason.PROMPT_TOO_LONG, "prompt"),
+        ({"prompt": ()}, Reason.PARAMETER_INVALID, "prompt"),
+        ({"prompt": (199,)}, Reason.PARAMETER_INVALID, "prompt"),
+        ({"priority": 101}, Reason.PARAMETER_INVALID, "priority"),
+        ({"tenant_weight": 0.0}, Reason.PARAMETER_INVALID, "tenant_weight"),
+        ({"cache_salt": "x" * 129, "cache_group": "g"}, Reason.PARAMETER_INVALID, "cache_salt"),
+        ({"sampling": "temperature: -1"}, Reason.PARAMETER_INVALID, "temperature"),
+        ({"sampling": "top_p: 0"}, Reason.PARAMETER_INVALID, "top_p"),
+        ({"sampling": "max_tokens: 0"}, Reason.PARAMETER_INVALID, "max_tokens"),
+        ({"sampling": "choice_count: 129"}, Reason.PARAMETER_INVALID, "n"),
+        ({"sampling": "top_logprobs: 21"}, Reason.PARAMETER_INVALID, "logprobs"),
+        ({"sampling": "min_tokens: 5 max_tokens: 4"}, Reason.PARAMETER_INVALID, "min_tokens"),
+        ({"sampling": "stop_token_ids: 5000"}, Reason.PARAMETER_INVALID, "stop_token_ids"),
+    ],
+)
+async def test_what_is_refused(stub, changes, reason, parameter):
+    """Each refusal has its reason and names the parameter; nothing runs."""
+    if isinstance(changes.get("sampling"), str):
+        changes = {"sampling": text_format.Parse(changes["sampling"], sampling_pb2.SamplingParameters())}
+    error = await refused(events_of(stub, generate(**changes)))
+    assert error.reason is reason
+    assert error.metadata.get("parameter") == parameter
+
+
+async def test_a_prompt_that_is_too_long_says_both_numbers(stub):
+    """For the caller's message: what was sent and what fits."""
+    error = await refused(events_of(stub, generate(prompt=(1,) * 300)))
+    assert (error.metadata["token_count"], error.metadata["max_token_count"]) == ("300", "256")
+
+
+async def test_media_is_refused_by_name(stub):
+    """An image in a prompt is not silently dropped."""
+    request = generate()
+    request.prompt.add().media.kind = "image"
+    assert (await refused(events_of(stub, request))).reason is Reason.PARAMETER_UNSUPPORTED
+
+
+async def test_score(stub, reference):
+    """Equal to transformers' log-probabilities within 1e-4; another vocabulary is refused."""
+    request = worker_pb2.ScoreRequest(
+        request_id="s",
+        vocabulary_digest=VOCABULARY,
+        prompt=prompt_of(1, 2, 3),
+        target_token_ids=[4, 5, 6],
+        top_logprobs=2,
+    )
+    response = await stub.Score(request)
+    with torch.inference_mode():
+        right = torch.log_softmax(reference("qwen3")(torch.tensor([[1, 2, 3, 4, 5, 6]])).logits[0, 2:5], -1)
+    for entry, row, target in zip(response.logprobs, right, (4, 5, 6), strict=True):
+        assert entry.logprob == pytest.approx(float(row[target]), abs=1e-4)
+        assert [alternative.token_id for alternative in entry.alternatives] == row.topk(2).indices.tolist()
+    request.vocabulary_digest = "00"
+    assert (await refused(stub.Score(request))).reason is Reason.VOCABULARY_MISMATCH
+    request.vocabulary_digest = VOCABULARY
+    del request.target_token_ids[:]
+    assert (await refused(stub.Score(request))).metadata["parameter"] == "target"
+
+
+async def test_describe(stub, serving):
+    """What the worker is, as the mesh compares it."""
+    await events_of(stub, generate())
+    about = await stub.DescribeWorker(worker_pb2.DescribeWorkerRequest())
+    assert (about.model, about.version, about.instance) == ("tiny", "v1", "worker-1")
+    assert (about.numerics, about.precision) == ("invariant", "float32")
+    assert (about.block_size, about.block_count, about.context_length) == (16, 48, 256)
+    assert about.kv_digest == serving.about.kv_digest
+    assert about.step_count >= 8
+
+
+async def test_groups_share_prefixes_with_themselves_alone(stub):
+    """The same group and salt hit; another group, another salt and no group do not."""
+    prompt = tuple(range(1, 40))
+    hits = []
+    for group, salt in (("a", ""), ("a", ""), ("a", "x"), ("a", "x"), ("b", ""), ("", ""), ("", "")):
+        events = await events_of(stub, generate(prompt=prompt, cache_group=group, cache_salt=salt))
+        hits.append(events[0].started.cached_token_count)
+    assert hits == [0, 32, 0, 32, 0, 0, 0]
+
+
+async def test_watch_and_purge(stub, serving):
+    """A watch adds up to what is cached, through a purge of one group with all its salts."""
+    await events_of(stub, generate(prompt=range(1, 40), cache_group="a"))
+    watch = stub.WatchCache(worker_pb2.WatchCacheRequest())
+    messages = [await watch.read()]
+    assert messages[0].snapshot.complete
+    assert len(messages[0].snapshot.block_keys) == 2
+    assert messages[0].snapshot.kv_digest == serving.about.kv_digest
+    await events_of(stub, generate(prompt=range(1, 40), cache_group="a", cache_salt="x"))
+    await events_of(stub, generate(prompt=range(1, 40), cache_group="b"))
+    purged = await stub.PurgeCache(worker_pb2.PurgeCacheRequest(cache_group="a"))
+    keys, num_removed = set(messages[0].snapshot.block_keys), 0
+    while num_removed < purged.block_count:
+        messages.append(await watch.read())
+        keys |= set(messages[-1].stored.block_keys)
+        keys -= set(messages[-1].removed.block_keys)
+        num_removed += len(messages[-1].removed.block_keys)
+    assert purged.block_count == 4
+    assert [message.sequence_number for message in messages] == list(range(len(messages)))
+    assert len({message.epoch for message in messages}) == 1
+    assert keys == serving.loop.engine.pool.log.snapshot()[1]
+    watch.cancel()
+    error = await refused(stub.PurgeCache(worker_pb2.PurgeCacheRequest()))
+    assert error.metadata["parameter"] == "cache_group"
+
+
+async def test_what_is_drawn_and_not_there_yet(stub):
+    """Unimplemented methods say what is missing; no adapter is listed."""
+    for call in (
+        stub.Embed(worker_pb2.EmbedRequest()),
+        stub.LoadAdapter(worker_pb2.LoadAdapterRequest()),
+        stub.UnloadAdapter(worker_pb2.UnloadAdapterRequest()),
+    ):
+        error = await refused(call)
+        assert error.reason is Reason.NOT_IMPLEMENTED
+        assert "not supported" in error.message
+    assert list((await stub.ListAdapters(worker_pb2.ListAdaptersRequest())).names) == []
+
+
+async def test_before_the_model_is_there():
+    """Calls that arrive while weights load are told to come back."""
+    service = WorkerService()
+    async with (
+        running(lambda server: worker_pb2_grpc.add_WorkerServiceServicer_to_server(service, server)) as server,
+        server.connect() as channel,
+    ):
+        error = await refused(events_of(worker_pb2_grpc.WorkerServiceStub(channel), generate()))
+    assert (error.reason, error.metadata["retry_after_s"]) == (Reason.NOT_READY, "1")
+
+
+async def test_sixty_four_streams_at_once(stub):
+    """64 equal greedy requests in parallel get equal answers."""
+    alone = ids_of(await events_of(stub, generate(max_tokens=30)))
+    many = await asyncio.gather(*(events_of(stub, generate(max_tokens=30)) for _ in range(64)))
+    assert all(ids_of(events) == alone for events in many)
+
+
+async def test_metrics_tell_what_happened(stub, serving):
+    """Names that dashboards know, from the same figures."""
+    into = CollectorRegistry()
+    into.register(EngineCollector(serving))
+    for _ in range(2):
+        events = await events_of(stub, generate(prompt=range(1, 40), cache_group="a"))
+    assert events[-1].summary.cached_token_count == 32
+    RequestTimes(into, "tiny").observe(Summary(39, 32, 8, 0, queue_s=1.0, prefill_s=2.0, decode_s=7.0), "length", 1)
+    text = generate_latest(into).decode()
+    for line in (
+        'vllm:generation_tokens_total{model_name="tiny"} 16.0',
+        'vllm:prefix_cache_hits_total{model_name="tiny"} 32.0',
+        'vllm:num_requests_running{model_name="tiny"} 0.0',
+        'vllm:cache_config_info{block_size="16",model_name="tiny",num_gpu_blocks="48"} 1.0',
+        'vllm:request_success_total{finished_reason="length",model_name="tiny"} 1.0',
+        'vllm:time_to_first_token_seconds_sum{model_name="tiny"} 3.0',
+        'vllm:inter_token_latency_seconds_sum{model_name="tiny"} 1.0',
+        'vllm:e2e_request_latency_seconds_sum{model_name="tiny"} 10.0',
+        'gen_ai_server_request_duration_seconds_sum{model_name="tiny"} 10.0',
+    ):
+        assert line in text
+
+
+async def test_load_and_step_watch(serving):
+    """Load names what balancers weigh; the watch sees an engine that has work and makes no step."""
+    report = load_of(serving)
+    assert (report.utilization, dict(report.named)) == (0.0, {"kv": 0.0, "running": 0, "waiting": 0})
+    now = [0.0]
+
+    class Stuck:
+        failure = None
+        num_steps = 5
+        has_work = True
+
+    watch = StepWatch(Stuck(), stall_s=10, clock=lambda: now[0])
+    now[0] = 9.0
+    assert watch.is_moving()
+    now[0] = 11.0
+    assert not watch.is_moving()
+    Stuck.num_steps = 6
+    assert watch.is_moving()
