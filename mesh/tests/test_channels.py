@@ -216,7 +216,12 @@ async def test_a_lane_that_is_not_ours_is_not_echoed(laned, stub_of) -> None:
 
 @pytest.mark.parametrize(
     ("target", "model"),
-    [("xds:///worker.small", "small"), ("xds:///tokenizer.qwen3-0.6b", "qwen3-0.6b"), ("xds:///cache", ""), ("a.b:1", "")],
+    [
+        ("xds:///worker.small", "small"),
+        ("xds:///tokenizer.qwen3-0.6b", "qwen3-0.6b"),
+        ("xds:///cache", ""),
+        ("a.b:1", ""),
+    ],
 )
 def test_lanes_are_remembered_by_model(target: str, model: str) -> None:
     """Everything after the first dot of an xDS target is the model."""

@@ -21,9 +21,23 @@ from serin_mesh.signals import stop_signals
 from serin_mesh.telemetry import configure_telemetry
 from serin_mesh.tls import TlsError
 
-__all__ = ["Announcement", "HostError", "LoadReport", "Readiness", "ServiceHost", "State", "run_main", "serve"]
+__all__ = [
+    "Announcement",
+    "HostError",
+    "LoadReport",
+    "Readiness",
+    "ServiceHost",
+    "StartupFailed",
+    "State",
+    "run_main",
+    "serve",
+]
 
 Step = Callable[[], Awaitable[None]]
+
+
+class StartupFailed(Exception):
+    """A service could not become ready; the message is that of its cause."""
 
 
 async def serve(
@@ -47,7 +61,7 @@ async def serve(
 
     Raises:
         HostError: the port is taken.
-        Exception: whatever ``startup`` raised; the service has been drained by then.
+        StartupFailed: ``startup`` raised; what it raised is in the log and is the cause. The host is closed by then.
     """
     configure_logs(service, settings)
     end_telemetry = configure_telemetry(service, settings)
@@ -82,7 +96,7 @@ def run_main(program: str, main: Coroutine[Any, Any, None]) -> int:
     except (SettingsError, TlsError) as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 2
-    except (HostError, NotReachable) as error:
+    except (HostError, NotReachable, StartupFailed) as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 1
     return 0
@@ -96,7 +110,7 @@ async def _start_and_wait(startup: Step | None, asked_to_stop: asyncio.Event, re
             starting = asyncio.ensure_future(startup())
             await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
-                starting.result()
+                _check(starting)
             else:
                 starting.cancel()
                 await asyncio.gather(starting, return_exceptions=True)
@@ -104,6 +118,14 @@ async def _start_and_wait(startup: Step | None, asked_to_stop: asyncio.Event, re
     finally:
         forget()
         stopping.cancel()
+
+
+def _check(starting: "asyncio.Future[None]") -> None:
+    error = starting.exception()
+    if error is None:
+        return
+    logs.get().error("service.failed", exc_info=error)
+    raise StartupFailed(str(error)) from error
 
 
 def _say_ready() -> Callable[[Any], None]:
