@@ -1,0 +1,1 @@
+"""What was computed before: stored answers, and which worker holds which prefix."""

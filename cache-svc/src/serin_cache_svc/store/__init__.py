@@ -1,0 +1,1 @@
+"""Where answers are kept: the cache Redis, and its twin in memory."""
