@@ -182,8 +182,10 @@ class Request:
                         await attempt.run(lanes_tried)
                         break
                     except MeshError as error:
+                        is_stuck = attempt.lane_id in {"", *lanes_tried}
                         lanes_tried.add(attempt.lane_id)
-                        if attempt.has_begun or len(lanes_tried) >= MAX_LANES_TRIED or not may_try_another_lane(error):
+                        is_last = is_stuck or len(lanes_tried) >= MAX_LANES_TRIED
+                        if attempt.has_begun or is_last or not may_try_another_lane(error):
                             raise
         except TimeoutError:
             late = f"no complete answer within {self.arrival.timeout_s:.0f} s"
