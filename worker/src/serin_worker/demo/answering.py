@@ -11,8 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from serin_worker.demo.item import Item
 
-MAX_NEW_TOKENS = 128
-BATCH_SIZE = 64
+BATCH_SIZE = 100
+SPARE_TOKENS = 4
+"""How much longer than the longest right answer of its batch an answer may grow before it is cut."""
 
 
 def answers(
@@ -20,14 +21,16 @@ def answers(
 ) -> list[str]:
     """The model's greedy answer to each item, in the items' order, without its end of turn.
 
-    An answer that does not end within 128 tokens comes back cut, and so cannot be right.
+    An answer longer than every right one of its batch comes back cut and marked with an ellipsis: it cannot be right.
     """
     prompts = [_prompt(tokenizer, item) for item in items]
     by_length = sorted(range(len(items)), key=lambda place: (items[place].kind, len(prompts[place])))
     found: dict[int, str] = {}
     for start in range(0, len(by_length), batch_size):
         places = by_length[start : start + batch_size]
-        found |= zip(places, _batch(model, tokenizer, [prompts[place] for place in places]), strict=True)
+        longest = max(len(items[place].answer.encode()) for place in places)
+        made = _batch(model, tokenizer, [prompts[place] for place in places], longest + SPARE_TOKENS)
+        found |= zip(places, made, strict=True)
     return [found[place] for place in range(len(items))]
 
 
@@ -39,7 +42,7 @@ def _prompt(tokenizer: PreTrainedTokenizerBase, item: Item) -> list[int]:
 
 
 @torch.inference_mode()
-def _batch(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]]) -> list[str]:
+def _batch(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
     length = max(map(len, prompts))
     padding = model.generation_config.pad_token_id
     ids = torch.tensor([[padding] * (length - len(prompt)) + prompt for prompt in prompts])
@@ -48,7 +51,7 @@ def _batch(model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[in
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         do_sample=False,
-        max_new_tokens=MAX_NEW_TOKENS,
+        max_new_tokens=max_new_tokens,
     ).cpu()
     texts: list[str] = tokenizer.batch_decode(made[:, length:], skip_special_tokens=True)
     ends = torch.isin(made[:, length:], torch.tensor(model.generation_config.eos_token_id)).any(dim=1).tolist()

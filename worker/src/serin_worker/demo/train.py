@@ -21,7 +21,7 @@ from serin_worker.demo.table import accuracy_table
 from serin_worker.demo.tokenizer import build_tokenizer
 from serin_worker.demo.training import Recipe, Training
 
-RECIPES = {"v1": Recipe(num_steps=1200), "v2": Recipe(num_steps=3200)}
+RECIPES = {"v1": Recipe(num_steps=1800), "v2": Recipe(num_steps=3600)}
 """v1 is v2's recipe stopped early: a real model that is really worse."""
 
 SMOKE_STEPS = 12
