@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 import pytest
 import structlog
-
 from serin_mesh.errors import MeshError, Reason
 
 SERVICE = "serin.test.v1.EchoService"
@@ -23,6 +22,7 @@ class Echo:
         self.seen: dict[str, Any] = {}
 
     def register(self, server: grpc.aio.Server) -> None:
+        """Add the service to a server."""
         methods = {
             "Unary": grpc.unary_unary_rpc_method_handler(self.unary),
             "Stream": grpc.unary_stream_rpc_method_handler(self.stream),
@@ -34,6 +34,7 @@ class Echo:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
 
     async def unary(self, request: bytes, context: Any) -> bytes:
+        """The request back."""
         self.contexts.append(context)
         await self._behave(request)
         return request
@@ -46,11 +47,13 @@ class Echo:
         await self._behave(request)
 
     async def collect(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        """All requests, joined by commas."""
         collected = [request async for request in requests]
         await self._behave(collected[-1])
         return b",".join(collected)
 
     async def chat(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        """Each request back."""
         async for request in requests:
             await self._behave(request)
             yield request
@@ -89,11 +92,13 @@ class EchoStub:
 
 @pytest.fixture
 def echo() -> Echo:
+    """The service, fresh."""
     return Echo()
 
 
 @pytest.fixture
 def stub_of() -> type[EchoStub]:
+    """Makes callables on a channel."""
     return EchoStub
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import grpc
 from pydantic import Field
-
 from serin_mesh.readiness import Readiness
 from serin_mesh.server import run_main, serve
 from serin_mesh.settings import ServiceSettings, load_settings
@@ -20,11 +19,13 @@ class EchoSettings(ServiceSettings):
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run the process."""
     settings = load_settings(EchoSettings, argv, "serin-echo")
     return run_main("serin-echo", run(settings))
 
 
 async def run(settings: EchoSettings) -> None:
+    """Serve until asked to stop."""
     readiness = Readiness()
     go = asyncio.Event()
 

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import grpc
 import structlog
 from serin.worker.v1 import worker_pb2, worker_pb2_grpc
-
 from serin_mesh.logs import configure_logs
 from serin_mesh.settings import ServiceSettings
 from serin_mesh.testing import running
@@ -26,20 +25,24 @@ NUM_STREAMS = 8
 class Stream(worker_pb2_grpc.WorkerServiceServicer):
     """Sends deltas as fast as they are taken."""
 
-    async def Generate(self, request: worker_pb2.GenerateRequest, context: object) -> AsyncIterator[object]:
+    async def Generate(self, request: worker_pb2.GenerateRequest, context: object) -> AsyncIterator[object]:  # noqa: N802
+        """Deltas, all the same."""
         delta = worker_pb2.GenerateResponse(delta=worker_pb2.GenerationDelta(token_ids=[1, 2, 3]))
         for _ in range(NUM_MESSAGES):
             yield delta
 
-    async def DescribeWorker(self, request: object, context: object) -> worker_pb2.DescribeWorkerResponse:
+    async def DescribeWorker(self, request: object, context: object) -> worker_pb2.DescribeWorkerResponse:  # noqa: N802
+        """A short answer."""
         return worker_pb2.DescribeWorkerResponse(model="small")
 
 
 def register(server: grpc.aio.Server) -> None:
+    """Add the service to a server."""
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(Stream(), server)
 
 
 async def main() -> None:
+    """Measure streams and unary calls."""
     with open("/dev/null", "w") as nowhere:  # noqa: ASYNC230 - opened once, before anything is measured
         configure_logs("worker", ServiceSettings(log_format="json"), nowhere)
         bare = grpc.aio.server()
@@ -72,6 +75,7 @@ async def main() -> None:
 async def compare(
     what: str, num: int, bare: Callable[[], Awaitable[None]], ours: Callable[[], Awaitable[None]]
 ) -> None:
+    """Let both take turns and print the least of each."""
     least = {"bare": float("inf"), "mesh": float("inf")}
     for _ in range(NUM_ROUNDS):
         for name, run in (("bare", bare), ("mesh", ours)):
@@ -82,6 +86,8 @@ async def compare(
 
 
 async def read_streams(stub: "worker_pb2_grpc.WorkerServiceAsyncStub", num: int) -> None:
+    """Read several streams to their ends at once."""
+
     async def read_one() -> None:
         async for _ in stub.Generate(worker_pb2.GenerateRequest(), timeout=120):
             pass
@@ -90,6 +96,7 @@ async def read_streams(stub: "worker_pb2_grpc.WorkerServiceAsyncStub", num: int)
 
 
 async def call(stub: "worker_pb2_grpc.WorkerServiceAsyncStub") -> None:
+    """Make calls one after the other."""
     for _ in range(NUM_CALLS):
         await stub.DescribeWorker(worker_pb2.DescribeWorkerRequest(), timeout=10)
 

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 from serin.control.v1 import registry_pb2
-
 from serin_mesh.advertise import NotReachable, advertised_endpoint
 from serin_mesh.announce import Announcement
 from serin_mesh.errors import MeshError, Reason
@@ -18,6 +17,7 @@ DRAINING = registry_pb2.INSTANCE_STATE_DRAINING
 
 
 def settings_for(*controls, **changes) -> ServiceSettings:
+    """Settings of an instance that announces itself to these."""
     addresses = ",".join(control.address for control in controls)
     return ServiceSettings(control=addresses, instance="w1", drain_notice_s=0, drain_grace_s=5, **changes)
 
@@ -62,8 +62,7 @@ async def test_heartbeats_come_at_the_interval_asked_for(echo) -> None:
         running(echo.register, settings=settings_for(control), announce=Announcement()),
     ):
         await twin.state_of("w1", READY)
-        while twin.num_heartbeats < 5:
-            await asyncio.sleep(0)
+        await twin.heard(num_heartbeats=5)
 
 
 async def test_every_control_plane_is_told(echo) -> None:
@@ -102,7 +101,7 @@ async def test_a_refusal_is_logged_with_its_reason_and_tried_again(echo, quiet_l
     accepted = asyncio.Event()
 
     class Strict(ControlTwin):
-        async def Announce(self, requests, context):
+        async def Announce(self, requests, context):  # noqa: N802
             refusals[0] += 1
             if refusals[0] < 3:
                 raise MeshError(Reason.REGISTRATION_INVALID, "model: '': accepted: a name")

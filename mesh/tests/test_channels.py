@@ -8,7 +8,6 @@ import os
 
 import grpc
 import pytest
-
 from serin_mesh.call import detached, request_id
 from serin_mesh.channels import connect, pick_cookie, use_control_plane
 from serin_mesh.errors import MeshError, Reason
@@ -98,6 +97,7 @@ class Lanes:
         self.current = lanes
 
     def __call__(self):
+        """The lanes now."""
         return self.current
 
 
@@ -113,6 +113,7 @@ async def laned(echo, monkeypatch):
 
 
 async def lane_sent(stub, **options) -> str | None:
+    """The lane that an answer names."""
     call = stub.unary(b"x", **options)
     await call
     return dict(await call.initial_metadata()).get("serin-lane")

@@ -6,7 +6,6 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-
 from serin_mesh.announce import Announcement
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.host import HostError
@@ -180,10 +179,12 @@ async def test_keepalives_of_silent_streams_are_not_an_attack(echo, stub_of) -> 
 
     echo.stream = silent
     options = [("grpc.keepalive_time_ms", 20), ("grpc.http2.max_pings_without_data", 0)]
-    async with running(echo.register) as server:
-        async with grpc.aio.insecure_channel(server.address, options=options) as channel:
-            watch = stub_of(channel).watch(b"x")
-            assert await watch.read() == b"x"
-            with pytest.raises(TimeoutError):  # gRPC pings once a second; by default the third ends the connection
-                async with asyncio.timeout(3.5):
-                    await watch.read()
+    async with (
+        running(echo.register) as server,
+        grpc.aio.insecure_channel(server.address, options=options) as channel,
+    ):
+        watch = stub_of(channel).watch(b"x")
+        assert await watch.read() == b"x"
+        with pytest.raises(TimeoutError):  # gRPC pings once a second; by default the third ends the connection
+            async with asyncio.timeout(3.5):
+                await watch.read()

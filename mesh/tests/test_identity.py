@@ -6,7 +6,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from serin_mesh import identity
 from serin_mesh.identity import MediaSpan, block_keys
 
@@ -121,6 +120,7 @@ def test_an_image_over_several_blocks_marks_each() -> None:
 
 
 def write_tokenizer(folder, **changes) -> None:
+    """A small tokenizer with changes."""
     tokenizer = {
         "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []},
         "added_tokens": [{"id": 2, "content": "<end>", "special": True}],

@@ -3,7 +3,6 @@
 import asyncio
 
 from serin.control.v1 import lane_pb2, registry_pb2
-
 from serin_mesh.announce import Announcement
 from serin_mesh.lanes import LaneWatch
 from serin_mesh.settings import ServiceSettings
@@ -25,14 +24,16 @@ async def test_first_and_changes(echo) -> None:
     """The first snapshot as soon as there is one, then each newest."""
     twin = ControlTwin()
     await twin.publish(lanes(1, a1=1))
-    async with running(twin.register, "control") as control:
-        async with LaneWatch(ServiceSettings(control=control.address)) as watch:
-            assert (await watch.first()).revision == 1
-            changes = watch.changes()
-            assert (await anext(changes)).revision == 1
-            await twin.publish(lanes(2, a1=1))
-            assert (await anext(changes)).revision == 2
-            await changes.aclose()
+    async with (
+        running(twin.register, "control") as control,
+        LaneWatch(ServiceSettings(control=control.address)) as watch,
+    ):
+        assert (await watch.first()).revision == 1
+        changes = watch.changes()
+        assert (await anext(changes)).revision == 1
+        await twin.publish(lanes(2, a1=1))
+        assert (await anext(changes)).revision == 2
+        await changes.aclose()
 
 
 async def test_the_last_answer_outlives_the_control_plane(echo) -> None:
@@ -62,22 +63,26 @@ async def test_another_control_plane_takes_over() -> None:
     await twin.publish(lanes(5, a1=1))
     async with running(ControlTwin().register, "control") as dead:
         gone = dead.address
-    async with running(twin.register, "control") as control:
-        async with LaneWatch(ServiceSettings(control=f"{gone},{control.address}")) as watch:
-            async with asyncio.timeout(10):
-                assert (await watch.first()).revision == 5
+    async with (
+        running(twin.register, "control") as control,
+        LaneWatch(ServiceSettings(control=f"{gone},{control.address}")) as watch,
+        asyncio.timeout(10),
+    ):
+        assert (await watch.first()).revision == 5
 
 
 async def test_lanes_of_a_version_heaviest_first() -> None:
     """Only lanes that hold the version count."""
     twin = ControlTwin()
     await twin.publish(lanes(1, a1=1, b1=9, c2=90))
-    async with running(twin.register, "control") as control:
-        async with LaneWatch(ServiceSettings(control=control.address)) as watch:
-            await watch.first()
-            assert watch.lanes_of(WORKER, "small", "v1") == ["b1", "a1"]
-            assert watch.lanes_of(WORKER, "small", "v3") == []
-            assert watch.lanes_of(WORKER, "large", "v1") == []
+    async with (
+        running(twin.register, "control") as control,
+        LaneWatch(ServiceSettings(control=control.address)) as watch,
+    ):
+        await watch.first()
+        assert watch.lanes_of(WORKER, "small", "v1") == ["b1", "a1"]
+        assert watch.lanes_of(WORKER, "small", "v3") == []
+        assert watch.lanes_of(WORKER, "large", "v1") == []
 
 
 async def test_an_instance_answers_with_its_own_lane(echo, stub_of) -> None:

@@ -2,11 +2,10 @@
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from xds.service.orca.v3 import orca_pb2, orca_pb2_grpc
-
 from serin_mesh.load import LoadReport
 from serin_mesh.readiness import Readiness
 from serin_mesh.testing import running
+from xds.service.orca.v3 import orca_pb2, orca_pb2_grpc
 
 
 async def test_reports_follow_the_load(echo) -> None:

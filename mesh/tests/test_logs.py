@@ -7,7 +7,6 @@ import logging
 
 import pytest
 import structlog
-
 from serin_mesh import logs
 from serin_mesh.errors import MeshError
 from serin_mesh.logs import configure_logs
@@ -30,6 +29,7 @@ def written(quiet_logs):
 
 
 def lines_of(stream: io.StringIO) -> list[dict]:
+    """What was written, parsed."""
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 

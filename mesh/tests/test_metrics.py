@@ -1,7 +1,6 @@
 """Metrics: every call is counted once, under names that no caller can invent."""
 
 import pytest
-
 from serin_mesh.errors import MeshError
 from serin_mesh.metrics import registry, scrape
 from serin_mesh.testing import running
@@ -10,6 +9,7 @@ UNARY = "/serin.test.v1.EchoService/Unary"
 
 
 def value(name: str, **labels: str) -> float:
+    """A sample's value; 0 if there is none."""
     return registry().get_sample_value(name, labels) or 0.0
 
 

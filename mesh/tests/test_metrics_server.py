@@ -4,7 +4,6 @@ import asyncio
 import json
 
 import pytest
-
 from serin_mesh.metrics_server import MAX_HEAD_BYTES, MetricsServer
 from serin_mesh.readiness import Readiness
 
@@ -32,6 +31,7 @@ async def page():
 
 
 def get(path: str, method: str = "GET") -> str:
+    """A request for a page."""
     return f"{method} {path} HTTP/1.1\r\nhost: x\r\n\r\n"
 
 

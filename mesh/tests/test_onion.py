@@ -5,7 +5,6 @@ import asyncio
 import grpc
 import pytest
 from serin.worker.v1 import worker_pb2, worker_pb2_grpc
-
 from serin_mesh.call import caller, remaining_s, request_id, served_call
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.interceptors import Onion

@@ -6,6 +6,7 @@ from serin_mesh.readiness import Readiness, State
 
 
 def states(readiness: Readiness) -> list[State]:
+    """States that a watcher hears of."""
     heard: list[State] = []
     readiness.watch(lambda condition: heard.append(condition.state))
     return heard

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-
 from serin_mesh import health
 from serin_mesh.channels import connect
 from serin_mesh.settings import ServiceSettings
@@ -42,6 +41,7 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def process(*flags: str):
+    """A service with these flags, ended at the end."""
     started = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", str(PROGRAM), *flags, stderr=asyncio.subprocess.PIPE
     )
@@ -146,5 +146,9 @@ async def test_a_bare_service_is_small() -> None:
     """Every service pays for this room: less than 60 MB resident before it does anything."""
     async with process() as service:
         await service.said("service.ready")
-        pages = int(Path(f"/proc/{service.process.pid}/statm").read_text().split()[1])
-    assert pages * 4096 < 60e6
+        assert resident_bytes(service.process.pid) < 60e6
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process that is in RAM."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096

@@ -5,7 +5,6 @@ from typing import Literal
 
 import pytest
 from pydantic import Field, ValidationError
-
 from serin_mesh.settings import ServiceSettings, SettingsError, is_loopback, load_settings, mesh_secret, parse_settings
 
 

@@ -23,7 +23,7 @@ async def advertised_endpoint(host: str, port: int) -> str:
     Raises:
         NotReachable: the name does not resolve, or this machine's name means loopback.
     """
-    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host
+    name = socket.gethostname() if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - recognised, not bound
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)

@@ -71,6 +71,11 @@ class ControlTwin(registry_pb2_grpc.RegistryServiceServicer, lane_pb2_grpc.LaneS
             )
             return self.instances[instance]
 
+    async def heard(self, *, num_heartbeats: int) -> None:
+        """Wait until so many heartbeats came in all."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.num_heartbeats >= num_heartbeats)
+
     async def withdrawn(self, instance: str) -> None:
         """Wait until an instance is gone."""
         async with self._changed:

@@ -5,6 +5,7 @@ names ``<service>`` and ``<service>.<model>``. Files in a folder: ``ca.pem`` (on
 ``key.pem``. Knows nothing about how certificates are made.
 """
 
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,16 @@ class IdentityFiles:
         for name, pem in (("ca.pem", ca), ("cert.pem", cert), ("key.pem", key)):
             if b"-----BEGIN " not in pem or b"-----END " not in pem:
                 raise TlsError(f"{self._folder / name}: not a PEM file; `serin certs` makes one")
+        self._check_pair()
+        if self._stamp() != stamp:
+            raise TlsError(f"{self._folder}: files are being replaced; try again")
         return Identity(ca, cert, key, stamp)
+
+    def _check_pair(self) -> None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._folder / "cert.pem", self._folder / "key.pem")
+        except (ssl.SSLError, ValueError) as error:
+            raise TlsError(f"{self._folder}: cert.pem and key.pem do not belong together: {error}") from error
 
     def _stamp(self) -> tuple[int, ...]:
         found = [(self._folder / name).stat() for name in ("ca.pem", "cert.pem", "key.pem")]

@@ -28,7 +28,7 @@ def note_outcome(handle: Handle) -> Handle:
             code: Any = rpc.context.code()
             rpc.code = code if isinstance(code, grpc.StatusCode) else _BY_NUMBER.get(code, grpc.StatusCode.UNKNOWN)
             raise
-        except Exception as error:  # noqa: BLE001 - whatever escapes a handler is answered here
+        except Exception as error:
             failure = _translate(rpc, error)
             _note(rpc, failure.reason)
             if failure is error:
