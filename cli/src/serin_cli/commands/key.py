@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from serin_gateway.keys import KeyNotFound, KeyRecord, KeyStoreDown, RedisKeyStore, Role, key_secret, mint_key
 from serin_gateway.limits.limiter import Limits
@@ -15,6 +14,7 @@ from serin_gateway.limits.limiter import Limits
 from serin_cli.arguments import add_state, integer, redis_url, state_path
 from serin_cli.errors import CliError, UsageProblem
 from serin_cli.key_store import open_key_store
+from serin_cli.local.display import wide_console
 from serin_cli.record import read_record
 from serin_cli.state_dir import StateDir
 
@@ -96,12 +96,12 @@ def _mesh_secret(file: Path) -> bytes:
 def _print_table(records: Sequence[KeyRecord]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("id", "role", "name", "tenant", "created", "state"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for record in records:
         table.add_row(
             record.key_id, str(record.role), record.name, record.tenant, _day(record.created_at), _state(record)
         )
-    Console(highlight=False, soft_wrap=True).print(table)
+    wide_console().print(table)
 
 
 def _state(record: KeyRecord) -> str:

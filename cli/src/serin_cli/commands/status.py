@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
 from serin_cli.arguments import add_state, state_path
+from serin_cli.local.display import wide_console
 from serin_cli.record import MeshRecord, read_record
 from serin_cli.state_dir import StateDir
 
@@ -52,12 +52,12 @@ def _document(state: StateDir, record: MeshRecord, processes: list[dict[str, Any
 
 
 def _print_table(state: StateDir, record: MeshRecord, processes: list[dict[str, Any]]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = wide_console()
     console.print(f"{state.root}: {record.phase}, process {record.pid}")
     console.print(f"REST {record.openai_base_url}   gRPC {record.grpc}   control plane {record.control}")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("process", "state", "address", "pid", "memory", "restarts", "up", ""):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=bool(heading))
     for process in processes:
         memory, alive = process["memory_bytes"], process["pid"] is not None
         table.add_row(

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from serin_cli.local.board import Board, Phase, Row
 
+PIPE_WIDTH = 250  # characters of a line that no terminal shows
 PROGRESS_STEP = 0.25  # plain lines: progress is news every quarter
 _STYLES = {
     Phase.STARTING: "yellow",
@@ -69,6 +70,12 @@ class _PatientConsole(Console):
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
+
+
+def wide_console() -> Console:
+    """A console for tables; what is read by a program is not cut to the width of a terminal that is not there."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
 def plain_line(row: Row) -> str:
