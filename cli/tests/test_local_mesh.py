@@ -51,6 +51,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateDir]:
     yield state
     done = serin(state, "down")
     assert done.returncode == 0, done.stderr
+    assert not state.is_held()
 
 
 def test_everything_is_ready_and_answers(running):
@@ -144,29 +145,19 @@ def test_logs_are_kept_for_each_process(running):
     assert running.read_default_key() not in everything
 
 
-def test_keys_survive_down_and_up(running):
-    """The same key opens the mesh after it was stopped and started."""
-    key = running.read_default_key()
-    assert serin(running, "down").returncode == 0
-    assert not running.is_held()
-    up(running)
-    assert running.read_default_key() == key
-    assert "Paris" in ask(read_record(running), key)
-
-
-def test_a_killed_supervisor_leaves_nothing(tmp_path):
-    """SIGKILL of `serin up` takes every process along; the directory can be used again."""
-    state = StateDir(tmp_path / "state")
-    up(state)
-    record = read_record(state)
-    pids = [row["pid"] for row in record.processes]
-    family = [
-        process for pid in pids for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    ]
+def test_nothing_outlives_a_killed_supervisor_but_keys(running):
+    """SIGKILL of `serin up` takes every process along; a new mesh on the directory knows the old key."""
+    key, record = running.read_default_key(), read_record(running)
+    services = [psutil.Process(row["pid"]) for row in record.processes]
+    family = [process for service in services for process in (service, *service.children(recursive=True))]
     os.kill(record.pid, signal.SIGKILL)
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []
-    assert await_condition(lambda: not state.is_held(), 20)
+    assert await_condition(lambda: not running.is_held(), 20)
+    assert serin(running, "status").returncode == 1
+    up(running)
+    assert running.read_default_key() == key
+    assert "Paris" in ask(read_record(running), key)
 
 
 def _declared(workers: int) -> str:
