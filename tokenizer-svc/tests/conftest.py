@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import folders
+import tokenizer_folders as folders
 from serin_tokenizer_svc.folder import read_folder
 from serin_tokenizer_svc.vocabulary import Vocabulary
 

@@ -2,8 +2,8 @@
 
 import contextlib
 
-import folders
 import pytest
+import tokenizer_folders as folders
 from serin_tokenizer_svc.chat import Chat
 from serin_tokenizer_svc.conversation import Conversation, Turn
 from serin_tokenizer_svc.encode_queue import EncodeQueue

@@ -7,8 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
-import folders
 import pytest
+import tokenizer_folders as folders
 from serin.tokenizer.v1 import tokenizer_pb2 as pb
 from serin.tokenizer.v1 import tokenizer_pb2_grpc
 from serin_mesh.channels import connect

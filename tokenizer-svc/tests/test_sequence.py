@@ -1,7 +1,7 @@
 """A sequence taken over at any position goes on as if nothing had happened."""
 
-import folders
 import pytest
+import tokenizer_folders as folders
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serin_tokenizer_svc.errors import InputRefused

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 
-import folders
 import grpc
 import pytest
+import tokenizer_folders as folders
 from google.protobuf import json_format, struct_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

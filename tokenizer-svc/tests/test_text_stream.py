@@ -1,7 +1,7 @@
 """Growing text equals decoding everything at once, however the ids are cut."""
 
-import folders
 import pytest
+import tokenizer_folders as folders
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serin_tokenizer_svc.text_stream import MAX_HELD_TOKENS, PieceStream, WindowStream

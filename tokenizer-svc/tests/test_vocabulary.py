@@ -2,8 +2,8 @@
 
 import json
 
-import folders
 import pytest
+import tokenizer_folders as folders
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serin_tokenizer_svc.errors import FolderRefused

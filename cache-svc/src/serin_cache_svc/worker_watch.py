@@ -40,6 +40,8 @@ class WorkerWatch:
             try:
                 if await self._watch_once(worker):
                     pause_s = FIRST_PAUSE_S
+            except Exception as error:  # noqa: BLE001 - one worker's nonsense must not end its watch for good
+                logs.get().error("cache.watch_failed", worker=worker.endpoint, error=repr(error))
             finally:
                 self._index.forget(worker.endpoint)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))

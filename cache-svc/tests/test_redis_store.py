@@ -1,0 +1,108 @@
+"""Answers in a real Valkey, also when it is killed and when it hangs."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from cache_requests import ASKED
+from serin_cache_svc.answers import AnswerLimits, Answers
+from serin_cache_svc.errors import StoreDown
+from serin_cache_svc.store.redis_store import RedisAnswerStore
+from serin_mesh.breaker import CircuitBreaker
+from worker_twin import SECRET
+
+PATIENCE_S = 2.0
+"""Far more than the budget of 50 ms, far less than the 5 s after which the client itself gives up."""
+
+
+@pytest.fixture
+async def store(valkey):
+    """A store on the real thing."""
+    store = RedisAnswerStore(valkey.url)
+    yield store
+    await store.close()
+
+
+def over(store):
+    """Answers with the budget of production, and a breaker that tries again at once."""
+    breaker = CircuitBreaker("cache-redis", failures=(StoreDown,), budget_s=0.05, rest_s=0.0)
+    return Answers(store, breaker, SECRET, AnswerLimits())
+
+
+async def test_values_live_and_die(store):
+    """Get, put, expiry and purge of one group."""
+    assert await store.get("g", "k") is None
+    await store.put("g", "k", b"\x00v", 60)
+    await store.put("g", "k2", b"v2", 60)
+    await store.put("other", "k", b"theirs", 60)
+    assert await store.get("g", "k") == b"\x00v"
+    assert 0 < await store._redis.ttl("serin:{g}:answer:k") <= 60
+    assert await store.purge("g") == 2
+    assert await store.get("g", "k") is None
+    assert await store.get("other", "k") == b"theirs"
+
+
+async def test_purge_of_many(store):
+    """More values than one scan finds."""
+    async with store._redis.pipeline(transaction=False) as pipe:
+        for number in range(2500):
+            pipe.set(f"serin:{{g}}:answer:{number}", b"x")
+            pipe.set(f"serin:{{h}}:answer:{number}", b"x")
+        await pipe.execute()
+    assert await store.purge("g") == 2500
+    assert await store._redis.dbsize() == 2500
+
+
+async def test_a_killed_valkey_is_a_miss(store, valkey):
+    """Killed: misses at once. Back: it works again, empty."""
+    answers = over(store)
+    assert await answers.put(ASKED, b"x", 0)
+    await valkey.kill()
+    async with asyncio.timeout(PATIENCE_S):
+        for _ in range(10):
+            assert await answers.recall(ASKED) is None
+        assert not await answers.put(ASKED, b"x", 0)
+        assert not await answers.is_available()
+        with pytest.raises(StoreDown):
+            await answers.purge("acme")
+    await valkey.start()
+    assert await answers.recall(ASKED) is None
+    assert await answers.put(ASKED, b"y", 0)
+    assert await answers.recall(ASKED) == b"y"
+
+
+async def test_a_hanging_valkey_is_a_miss_within_the_budget(store, valkey):
+    """Frozen: misses after the budget, also many at once. Thawed: no late reply goes to the wrong caller."""
+    answers = over(store)
+    asked = [replace(ASKED, cache_group=f"group {number}") for number in range(8)]
+    for number, one in enumerate(asked):
+        assert await answers.put(one, b"answer %d" % number, 0)
+    valkey.freeze()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            assert await asyncio.gather(*map(answers.recall, asked)) == [None] * 8
+            for one in asked:
+                assert await answers.recall(one) is None
+            assert not await answers.put(ASKED, b"x", 0)
+    finally:
+        valkey.thaw()
+    await answers.is_available()
+    for number, one in enumerate(asked):
+        assert await answers.recall(one) in (b"answer %d" % number, None)
+        assert await answers.recall(one) == b"answer %d" % number
+
+
+async def test_an_open_breaker_does_not_ask(store, valkey):
+    """After failures in a row nobody waits at all until the breaker's rest is over."""
+    answers = Answers(
+        store, CircuitBreaker("cache-redis", failures=(StoreDown,), budget_s=0.05, rest_s=3600), SECRET, AnswerLimits()
+    )
+    valkey.freeze()
+    try:
+        for _ in range(3):
+            assert await answers.recall(ASKED) is None
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(10_000):
+                assert await answers.recall(ASKED) is None
+    finally:
+        valkey.thaw()
