@@ -11,12 +11,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from openai import AsyncOpenAI
-from serin_mesh.readiness import Readiness
-
 from serin_gateway.rest.api import openai_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.server import RestServer
 from serin_gateway.testing import MemoryHouse, Script
+from serin_mesh.readiness import Readiness
 
 
 class Front:

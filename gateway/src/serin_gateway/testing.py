@@ -5,6 +5,7 @@ Nothing here talks to a network. A gateway put together from these parts answers
 
 import asyncio
 import codecs
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -253,21 +254,19 @@ class MemoryHouse:
         self.catalog = MemoryCatalog(small_catalog())
         self.journal = MemoryJournal()
         self.limiter = MemoryLimiter()
-        self.collaborators = Collaborators(
-            **{
-                "catalog": self.catalog,
-                "authenticator": Authenticator(self.keys, SECRET),
-                "leases": LeaseBook(self.limiter),
-                "guards": (),
-                "tokenizer": ByteTokenizer(),
-                "detokenizer": ByteDetokenizer(),
-                "memory": NoMemory(),
-                "placement": Placement(),
-                "workers": self.workers,
-                "journal": self.journal,
-            }
-            | parts
+        whole = Collaborators(
+            catalog=self.catalog,
+            authenticator=Authenticator(self.keys, SECRET),
+            leases=LeaseBook(self.limiter),
+            guards=(),
+            tokenizer=ByteTokenizer(),
+            detokenizer=ByteDetokenizer(),
+            memory=NoMemory(),
+            placement=Placement(),
+            workers=self.workers,
+            journal=self.journal,
         )
+        self.collaborators = dataclasses.replace(whole, **parts)
 
     async def key(self, role: Role = Role.APP, **options: Any) -> str:
         """A new key."""

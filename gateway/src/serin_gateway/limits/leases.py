@@ -76,7 +76,7 @@ class RateLimited(MeshError):
 
 
 def _refusal(limit: str, retry_after_s: float, lease: Lease, standing: Standing) -> RateLimited:
-    limits, seconds = lease.limits, max(1, math.ceil(retry_after_s))
+    limits, seconds = lease.limits, min(60, max(1, math.ceil(retry_after_s)))
     if limit == "tokens" and lease.reserved_tokens > limits.tokens_per_minute:
         too_large = (
             f"this request may use up to {lease.reserved_tokens} tokens (prompt and answer), more than the limit of "

@@ -1,16 +1,16 @@
 """What may be limited, the seam of a limiter, and what it answers.
 
-The rules, whoever carries them out: a window is the last 60 seconds, counted in buckets of 5; at no time do the tokens
-used inside the window and the tokens still reserved together exceed the limit. A reservation is a *lease*: renewed with
-the usage so far while its request runs, it ends by itself when its gateway dies, and what was used by then stays
-counted. Knows nothing about keys, requests or Redis.
+The rules, whoever carries them out: a window is the last 60 seconds, counted in buckets of one; at no time do the
+requests inside the window, or the tokens used inside it and those still reserved together, exceed the limit. A
+reservation is a *lease*: renewed with the usage so far while its request runs, it ends by itself when its gateway dies,
+and what was used by then stays counted. Knows nothing about keys, requests or Redis.
 """
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-BUCKET_S = 5
-NUM_BUCKETS = 13
+BUCKET_S = 1
+NUM_BUCKETS = 61
 """Buckets that a window of 60 seconds may touch."""
 LEASE_S = 30
 """A lease that is not renewed for this long ends."""

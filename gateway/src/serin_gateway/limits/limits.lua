@@ -1,6 +1,6 @@
 -- Limits of one subject, atomically: what the docstring of limiter.py promises, on Redis' own clock.
 --
--- KEYS  1 window: hash, "r<bucket>" requests and "t<bucket>" tokens used in a bucket of 5 s
+-- KEYS  1 window: hash, "r<bucket>" requests and "t<bucket>" tokens used in a bucket of 1 s
 --       2 expiry: sorted set, lease -> millisecond at which it ends
 --       3 reserved: hash, lease -> "tokens still reserved:tokens counted so far"
 -- ARGV  1 "reserve" | "renew" | "settle"   2 lease   3 tokens still to be reserved   4 tokens used so far
@@ -8,7 +8,7 @@
 --       6 requests a minute   7 tokens a minute   8 requests at once (0: no limit)
 -- Returns {refused by ("" if not), retry after ms, remaining requests, reset ms, remaining tokens, reset ms}.
 
-local BUCKET_MS, NUM_BUCKETS, LEASE_MS = 5000, 13, 30000
+local BUCKET_MS, NUM_BUCKETS, LEASE_MS = 1000, 61, 30000
 local op, lease, reserve, used = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local max_requests, max_tokens, max_leases = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 
@@ -42,7 +42,7 @@ for _, ended in ipairs(redis.call("ZRANGEBYSCORE", KEYS[2], "-inf", now)) do
   redis.call("HDEL", KEYS[3], ended)
 end
 redis.call("ZREMRANGEBYSCORE", KEYS[2], "-inf", now)
-for _, ahead in ipairs(redis.call("ZRANGEBYSCORE", KEYS[2], now + LEASE_MS + BUCKET_MS, "+inf")) do
+for _, ahead in ipairs(redis.call("ZRANGEBYSCORE", KEYS[2], now + LEASE_MS + 5000, "+inf")) do
   redis.call("ZADD", KEYS[2], now + LEASE_MS, ahead)
 end
 

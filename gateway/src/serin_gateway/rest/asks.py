@@ -75,7 +75,7 @@ def _ask(
         top_logprobs=top_logprobs,
         choice_count=_or(body.n, 1),
     )
-    stop = body.stop or []
+    stop = [] if body.stop is None else body.stop
     previous = (body.__pydantic_extra__ or {}).get("previous_response_id")
     ask = Ask(
         model=body.model,

@@ -67,7 +67,7 @@ class Client:
             )
         declared = self.header(b"content-length") or "0"
         if not declared.isdecimal() or int(declared[:20]) > max_bytes:
-            raise self._too_large(max_bytes)
+            raise _too_large(max_bytes)
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 return await self._read(max_bytes)
@@ -120,14 +120,14 @@ class Client:
             part: bytes = message.get("body", b"")
             num_bytes += len(part)
             if num_bytes > max_bytes:
-                raise self._too_large(max_bytes)
+                raise _too_large(max_bytes)
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _too_large(self, max_bytes: int) -> MeshError:
-        self.headers.append((b"connection", b"close"))  # the rest of the body is not read
-        return MeshError(Reason.BODY_TOO_LARGE, f"the body is larger than {max_bytes} bytes")
+
+def _too_large(max_bytes: int) -> MeshError:
+    return MeshError(Reason.BODY_TOO_LARGE, f"the body is larger than {max_bytes} bytes")
 
 
 class Watch:

@@ -10,6 +10,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
 HEAD_TIMEOUT_S = 10.0
+MAX_UNREAD_BYTES = 64 << 20
+"""Of a body that has been refused already this much is taken in and forgotten, so that its sender hears why."""
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\ncontent-length: 27\r\n"
@@ -24,6 +26,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._is_in_head = True
         self._num_head_bytes = 0
+        self._num_unread_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -39,6 +42,10 @@ class BoundedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes have come; a head that does not end is not collected for ever."""
         super().data_received(data)
+        if self.cycle is not None and self.cycle.response_complete and not self._is_in_head:
+            self._num_unread_bytes += len(data)
+            if self._num_unread_bytes > MAX_UNREAD_BYTES:
+                self.transport.close()
         if self._is_in_head:
             self._num_head_bytes += len(data)
             if self._num_head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -49,7 +56,7 @@ class BoundedHttp(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._is_in_head = True
-        self._num_head_bytes = 0
+        self._num_head_bytes = self._num_unread_bytes = 0
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
 

@@ -4,10 +4,10 @@ Knows nothing about how endpoints answer.
 """
 
 import html
+import json
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -58,7 +58,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> bytes:
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
-    return orjson.dumps(
+    return json.dumps(
         {
             "openapi": "3.1.0",
             "info": {"title": "Serin", "version": version, "description": "The OpenAI API of a Serin mesh."},
@@ -69,8 +69,8 @@ def document(endpoints: Sequence[Endpoint], version: str) -> bytes:
             },
             "security": [{"key": []}],
         },
-        option=orjson.OPT_INDENT_2,
-    )
+        indent=2,
+    ).encode()
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:

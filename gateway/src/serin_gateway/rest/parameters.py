@@ -156,8 +156,12 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
         )
     if problem["type"] in ("none_required",):
         return _unsupported(name, "")
-    if problem["type"] == "literal_error" and name == "stream_options.include_obfuscation":
-        return _unsupported(name, "false")
+    if problem["type"] == "literal_error":
+        if name == "stream_options.include_obfuscation":
+            return _unsupported(name, "false")
+        return refuse(
+            name, f"{value!r:.40} is not accepted; accepted: {problem['msg'].removeprefix('Input should be ')}"
+        )
     return refuse(name, f"{_shown(value)} is not accepted: {problem['msg'][:1].lower()}{problem['msg'][1:]}")
 
 
