@@ -54,6 +54,7 @@ def test_long_messages_fit_into_trailers() -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, "connection refused", Reason.UPSTREAM_UNAVAILABLE),
         (grpc.StatusCode.UNAVAILABLE, "Matching route has inappropriate action", Reason.LANE_GONE),
+        (grpc.StatusCode.UNAVAILABLE, "LANE_GONE: the lane is not served any more", Reason.LANE_GONE),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 4)", Reason.BODY_TOO_LARGE),
         (grpc.StatusCode.UNIMPLEMENTED, "", Reason.NOT_IMPLEMENTED),
         (grpc.StatusCode.DATA_LOSS, "", Reason.INTERNAL),
@@ -173,6 +174,21 @@ async def test_a_method_that_is_not_served(echo) -> None:
         with pytest.raises(MeshError) as caught:
             await channel.unary_unary("/serin.test.v1.EchoService/Nothing")(b"", timeout=5)
     assert caught.value.reason is Reason.NOT_IMPLEMENTED
+
+
+async def test_writing_to_a_call_that_failed_gives_its_error(echo, stub_of) -> None:
+    """Whoever only writes learns why the call is over, not merely that it is."""
+    async with running(echo.register) as server, server.connect() as channel:
+        call = stub_of(channel).chat()
+        await call.write(b"fail")
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(MeshError, match="top_p"):
+            await call.write(b"more")
+        fine = stub_of(channel).chat()
+        await fine.done_writing()
+        assert await fine.code() is grpc.StatusCode.OK
+        with pytest.raises(asyncio.InvalidStateError):
+            await fine.write(b"more")
 
 
 async def test_local_cancel_is_cancellation(echo, stub_of) -> None:

@@ -158,8 +158,9 @@ async def test_reflection_is_for_development(echo, development: bool) -> None:
     settings = ServiceSettings(development=development, drain_notice_s=0)
     async with running(echo.register, settings=settings) as server, server.connect() as channel:
         call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
-        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
         if development:
+            await call.write(request)
             listed = {one.name for one in (await call.read()).list_services_response.service}
             assert "serin.test.v1.EchoService" in listed
             await call.done_writing()
@@ -167,6 +168,9 @@ async def test_reflection_is_for_development(echo, development: bool) -> None:
         else:
             with pytest.raises(MeshError) as caught:
                 await call.read()
+            assert caught.value.reason is Reason.NOT_IMPLEMENTED
+            with pytest.raises(MeshError) as caught:
+                await call.write(request)
             assert caught.value.reason is Reason.NOT_IMPLEMENTED
 
 

@@ -224,3 +224,25 @@ async def test_an_unwritten_method_is_not_implemented() -> None:
             async for _ in stub.Generate(worker_pb2.GenerateRequest()):
                 pass
         assert caught.value.reason is Reason.NOT_IMPLEMENTED
+
+
+async def test_a_stalled_service_refuses_and_a_drain_before_readiness_too(echo, stub_of) -> None:
+    """What cannot serve does not take calls; a drain of a service that was ready still does."""
+    alive = [True]
+    readiness = Readiness(probe=lambda: alive[0])
+    async with running(echo.register, readiness=readiness) as server, server.connect() as channel:
+        readiness.ready()
+        alive[0] = False
+        readiness.probe()
+        with pytest.raises(MeshError, match="not answering") as caught:
+            await stub_of(channel).unary(b"x")
+        assert caught.value.reason is Reason.NOT_READY
+        alive[0] = True
+        readiness.probe()
+        readiness.draining()
+        assert await stub_of(channel).unary(b"late") == b"late"
+    never = Readiness()
+    never.draining()
+    async with running(echo.register, readiness=never) as server, server.connect() as channel:
+        with pytest.raises(MeshError, match="draining"):
+            await stub_of(channel).unary(b"x")

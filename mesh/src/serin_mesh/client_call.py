@@ -5,6 +5,7 @@ that waits for it, and as soon as nobody holds it any more: a handler that is cl
 running downstream. Knows nothing about deadlines or metadata.
 """
 
+import asyncio
 import contextlib
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator
@@ -63,11 +64,20 @@ class MeshCall(grpc.aio.Call):
         return response
 
     async def write(self, request: Any) -> None:
-        """Send a request on a request stream."""
+        """Send a request on a request stream.
+
+        Raises:
+            MeshError: the call has failed.
+            asyncio.InvalidStateError: the call has ended well, or its requests were ended before.
+        """
         try:
             await self._call.write(request)
         except grpc.RpcError as error:
             raise self._translate(error) from error
+        except asyncio.InvalidStateError:
+            if self._call.done() and await self._call.code() is not grpc.StatusCode.OK:
+                raise self._translate(await self._failure()) from None
+            raise
 
     async def done_writing(self) -> None:
         """End the request stream."""
@@ -140,6 +150,11 @@ class MeshCall(grpc.aio.Call):
         for key, value in await self._call.initial_metadata() or ():
             if key == LANE_KEY and isinstance(value, str):
                 self._lanes[self._lane_model] = value
+
+    async def _failure(self) -> grpc.aio.AioRpcError:
+        call = self._call
+        metadata = await call.initial_metadata(), await call.trailing_metadata()
+        return grpc.aio.AioRpcError(await call.code(), *metadata, await call.details())
 
     def _translate(self, error: grpc.RpcError) -> MeshError:
         translated = from_rpc_error(error)

@@ -197,8 +197,9 @@ def _unpack(value: bytes) -> MeshError | None:
 
 def _foreign_reason(code: grpc.StatusCode, details: str) -> Reason:
     if code is grpc.StatusCode.UNAVAILABLE:
-        # What grpcio says when a route answers instead of forwarding; ours do so for lanes that are gone.
-        return Reason.LANE_GONE if "inappropriate action" in details else Reason.UPSTREAM_UNAVAILABLE
+        # Routes answer for lanes that are gone: Envoy with the route's own text, grpcio with a text of its own.
+        gone = "inappropriate action" in details or details.startswith(Reason.LANE_GONE)
+        return Reason.LANE_GONE if gone else Reason.UPSTREAM_UNAVAILABLE
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return Reason.BODY_TOO_LARGE if "larger than max" in details else Reason.QUEUE_FULL
     return _FOREIGN.get(code, Reason.INTERNAL)

@@ -1,12 +1,13 @@
 """Whether a service is ready, and why not. Everybody who must know is told at once.
 
-Knows nothing about who listens: health, announcements and HTTP probes all follow one Readiness.
+Knows nothing about who listens: health, announcements and HTTP probes all follow one Readiness. Belongs to one event
+loop: threads reach it by ``loop.call_soon_threadsafe``.
 """
 
 import asyncio
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serin.control.v1 import registry_pb2
 
@@ -29,6 +30,13 @@ class Condition:
     progress: float = 0.0
     digests: registry_pb2.Digests = field(default_factory=registry_pb2.Digests)
     capacity: registry_pb2.Capacity = field(default_factory=registry_pb2.Capacity)
+    was_ready: bool = False
+    """Whether there is something that can serve: a drain may begin before there ever was."""
+
+    @property
+    def can_serve(self) -> bool:
+        """Whether a call that arrives now can be served; in a drain it can, for those who do not know of it yet."""
+        return self.state is State.READY or (self.state is State.DRAINING and self.was_ready)
 
 
 class Readiness:
@@ -58,14 +66,12 @@ class Readiness:
         self, *, digests: registry_pb2.Digests | None = None, capacity: registry_pb2.Capacity | None = None
     ) -> None:
         """Say that calls are welcome, what the service holds and what it can bear."""
-        self._become(
-            Condition(State.READY, "", 1.0, digests or registry_pb2.Digests(), capacity or registry_pb2.Capacity())
-        )
+        digests, capacity = digests or registry_pb2.Digests(), capacity or registry_pb2.Capacity()
+        self._become(Condition(State.READY, "", 1.0, digests, capacity, was_ready=True))
 
     def draining(self) -> None:
         """Say that running calls are finished and no new ones are welcome; there is no way back."""
-        now = self.condition
-        self._become(Condition(State.DRAINING, "draining", now.progress, now.digests, now.capacity))
+        self._become(replace(self.condition, state=State.DRAINING, activity="draining"))
 
     def probe(self) -> None:
         """Ask the liveness probe and follow its answer."""
@@ -75,7 +81,7 @@ class Readiness:
         state = State.READY if self._probe() else State.STALLED
         if state is not now.state:
             activity = "not answering" if state is State.STALLED else ""
-            self._become(Condition(state, activity, now.progress, now.digests, now.capacity))
+            self._become(replace(now, state=state, activity=activity))
 
     async def wait(self, state: State = State.READY) -> None:
         """Wait until the service is in this state."""

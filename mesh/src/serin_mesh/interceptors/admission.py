@@ -9,7 +9,7 @@ from typing import Any
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.interceptors.onion import Handle, Layer
 from serin_mesh.interceptors.rpc import Rpc
-from serin_mesh.readiness import Readiness, State
+from serin_mesh.readiness import Readiness
 
 
 def require_readiness(readiness: Readiness) -> Layer:
@@ -18,8 +18,8 @@ def require_readiness(readiness: Readiness) -> Layer:
     def layer(handle: Handle) -> Handle:
         async def admitted(rpc: Rpc) -> Any:
             now = readiness.condition
-            if now.state in (State.STARTING, State.STALLED) and not rpc.is_infrastructure:
-                doing = f"{now.activity}, {now.progress:.0%}" if now.progress else now.activity
+            if not now.can_serve and not rpc.is_infrastructure:
+                doing = f"{now.activity}, {now.progress:.0%}" if 0 < now.progress < 1 else now.activity
                 raise MeshError(Reason.NOT_READY, f"not ready: {doing}; try again soon", retry_after_s="1")
             return await handle(rpc)
 
