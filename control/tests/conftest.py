@@ -31,3 +31,29 @@ def clock() -> HandClock:
 def ports():
     """Ports that no two instances share; nobody listens there."""
     return itertools.count(20_000)
+
+
+@pytest.fixture
+async def valkey(tmp_path):
+    """A running Valkey that keeps what it is told."""
+    from control_valkey import Valkey
+
+    server = await Valkey(tmp_path).start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+def tls_dirs(tmp_path):
+    """Certificates of services, all of one authority; a folder for each that is asked for."""
+    from serin_mesh.authority import Authority
+
+    authority = Authority.create()
+
+    def folder(service: str) -> Path:
+        where = tmp_path / "certs" / service
+        if not where.exists():
+            authority.issue(service, where, models=["small"], hosts=["127.0.0.1"])
+        return where
+
+    return folder

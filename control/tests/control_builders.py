@@ -8,7 +8,9 @@ VOCABULARY = "aa" * 16
 OTHER_VOCABULARY = "bb" * 16
 
 
-def registration(name: str, service: Service = Service.WORKER, model: str = "small", version: str = "v1", port: int = 0, **rest):
+def registration(
+    name: str, service: Service = Service.WORKER, model: str = "small", version: str = "v1", port: int = 0, **rest
+):
     """Who an instance is; without a port, one made of the name."""
     if service in (Service.CACHE, Service.GATEWAY):
         model = ""
@@ -35,7 +37,9 @@ def instance(name: str, service: Service = Service.WORKER, version: str = "v1", 
     return Instance(registration(name, service, model, version, port, **rest), status, 0.0, suspect, lost)
 
 
-def pair(version: str, *, vocabulary: str = VOCABULARY, num_workers: int = 1, model: str = "small", **rest) -> list[Instance]:
+def pair(
+    version: str, *, vocabulary: str = VOCABULARY, num_workers: int = 1, model: str = "small", **rest
+) -> list[Instance]:
     """A tokenizer and workers of one version."""
     workers = [
         instance(f"w{n}-{model}-{version}", Service.WORKER, version, vocabulary=vocabulary, model=model, **rest)

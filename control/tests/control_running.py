@@ -9,7 +9,6 @@ from pathlib import Path
 import grpc
 from control_builders import ready
 from serin.control.v1 import registry_pb2
-
 from serin_control.assembly import Control
 from serin_control.declared import InitialFile
 from serin_control.instance import Service, Status
@@ -23,11 +22,11 @@ CLIENT = Path(__file__).with_name("control_xds_client.py")
 
 
 @asynccontextmanager
-async def controlled(yaml: str, store=None, *, port: int = 0, **options):
+async def controlled(yaml: str, store=None, *, port: int = 0, tls_dir: Path | None = None, **options):
     """A control plane in this process; yields it and its address."""
     control = Control(store, initial=InitialFile("serin.yaml", yaml) if yaml else None, **options)
     await control.start()
-    settings = ServiceSettings(port=port, instance="control", drain_grace_s=1, drain_notice_s=0)
+    settings = ServiceSettings(port=port, instance="control", tls_dir=tls_dir, drain_grace_s=1, drain_notice_s=0)
     async with running(control.register, "control", settings=settings) as server:
         loop = asyncio.create_task(control.run())
         try:
@@ -46,7 +45,9 @@ async def echo(control: str, name: str, service: Service = Service.WORKER, versi
     said = status or ready(service, artifact)
     readiness = Readiness()
     settings = ServiceSettings(control=control, instance=name, version=version, drain_grace_s=1, drain_notice_s=0)
-    announcement = Announcement(model="" if service in (Service.CACHE, Service.GATEWAY) else model, http_endpoint=http_endpoint)
+    announcement = Announcement(
+        model="" if service in (Service.CACHE, Service.GATEWAY) else model, http_endpoint=http_endpoint
+    )
 
     async def say(request, context):
         return name.encode()
@@ -56,11 +57,17 @@ async def echo(control: str, name: str, service: Service = Service.WORKER, versi
     def register(server):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", methods),))
 
-    async with ServiceHost(settings, str(service), register, readiness=readiness, announce=announcement, metrics_http=False) as host:
+    async with ServiceHost(
+        settings, str(service), register, readiness=readiness, announce=announcement, metrics_http=False
+    ) as host:
         readiness.ready(
-            digests=registry_pb2.Digests(artifact=said.digests.artifact, vocabulary=said.digests.vocabulary, kv=said.digests.kv),
+            digests=registry_pb2.Digests(
+                artifact=said.digests.artifact, vocabulary=said.digests.vocabulary, kv=said.digests.kv
+            ),
             capacity=registry_pb2.Capacity(
-                sequence_count=said.capacity.num_sequences, block_size=said.capacity.block_size, context_length=said.capacity.context_length
+                sequence_count=said.capacity.num_sequences,
+                block_size=said.capacity.block_size,
+                context_length=said.capacity.context_length,
             ),
         )
         yield host

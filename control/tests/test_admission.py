@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 from control_builders import ready, registration
-
 from serin_control.admission import check_registration, check_status, split_endpoint
 from serin_control.errors import RegistrationInvalid
 from serin_control.instance import Capacity, Digests, Service, State, Status

@@ -5,7 +5,6 @@ from dataclasses import replace
 from control_builders import OTHER_VOCABULARY, instance, pair
 from hypothesis import given
 from hypothesis import strategies as st
-
 from serin_control.instance import Service, State
 from serin_control.lanes import MAX_LIVE_LANES, WEIGHT_SUM, Lane, form_lanes, share_out
 from serin_control.plan import ModelPlan, Share
@@ -105,7 +104,9 @@ def test_a_canary_that_disappears_leaves_everything_to_stable():
 
 def test_when_everything_is_lost_everything_stays():
     """The fault may be ours: shares stay as they were."""
-    lanes = form_lanes(plan(v1=90, v2=10), pair("v1", suspect=True, lost=True) + pair("v2", suspect=True, lost=True), {}).lanes
+    lanes = form_lanes(
+        plan(v1=90, v2=10), pair("v1", suspect=True, lost=True) + pair("v2", suspect=True, lost=True), {}
+    ).lanes
     assert weights(lanes) == {"v1": 9000, "v2": 1000}
 
 

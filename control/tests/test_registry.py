@@ -5,7 +5,6 @@ from control_builders import ready, registration
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-
 from serin_control.errors import LeaseSuperseded, RegistrationInvalid, VersionMismatch
 from serin_control.instance import Digests, Service, State, Status
 from serin_control.registry import LeaseTerms, Registry, Ticket
@@ -170,7 +169,9 @@ def test_another_device_is_no_mismatch(registry, clock):
     """The numerics class of a sibling may differ."""
     announce(registry, "a")
     same = ready().digests
-    gpu = Status(State.READY, 1.0, digests=Digests(same.artifact, same.vocabulary, same.kv, "cuda"), capacity=ready().capacity)
+    gpu = Status(
+        State.READY, 1.0, digests=Digests(same.artifact, same.vocabulary, same.kv, "cuda"), capacity=ready().capacity
+    )
     announce(registry, "b", gpu)
     assert states(registry) == {"a": State.READY, "b": State.READY}
 

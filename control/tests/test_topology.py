@@ -1,19 +1,20 @@
 """The topology: what is declared and runs, what is remembered, what is wrong."""
 
 from control_builders import instance, pair
-
 from serin_control.config import parse_config
 from serin_control.instance import Service, State
 from serin_control.plan import declared_plan
 from serin_control.topology import draw
 
-PLAN = declared_plan(parse_config("""
+PLAN = declared_plan(
+    parse_config("""
 models:
   small: {path: x, aliases: [s], default_max_tokens: 7}
   other: {path: y}
 limits: {tokens_per_minute: 5}
 gateway: {max_body_bytes: 2048, allow_anonymous: true}
-"""))
+""")
+)
 
 
 def test_declared_models_are_there_by_name_with_what_runs():
@@ -40,7 +41,9 @@ def test_undeclared_models_get_no_traffic_and_somebody_is_told():
     """Announcing is not declaring."""
     drawn = draw(PLAN, pair("v1", model="stray"), {})
     assert all(model.plan.name != "stray" for model in drawn.topology.models)
-    assert drawn.alarms == {"undeclared/stray": "model stray runs but is not declared in serin.yaml: it gets no traffic"}
+    assert drawn.alarms == {
+        "undeclared/stray": "model stray runs but is not declared in serin.yaml: it gets no traffic"
+    }
 
 
 def test_lanes_with_traffic_are_remembered_and_forgotten_when_nothing_is_left():

@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 from control_running import caller, controlled, echo, lanes, topology_where
-
 from serin_control.instance import Service, State
 from serin_control.store import MemoryStore
 from serin_control.xds.resources import Audience, Kind
@@ -70,7 +69,10 @@ async def test_a_weight_change_reaches_clients_and_pins_survive_it(mesh):
     await eventually(lambda: client.call("worker.small", 40), lambda counts: counts == {"w2": 40})
     key, cookie = pick_cookie("worker.small@v1", hosts["w1a"].address)
     assert await client.call("worker.small", 40, **{key: cookie}) == {"w1a": 40}
-    assert set(await client.call("worker.small", 40, serin_lane=lanes(control.plane.topologies.value)["v1"][0])) == {"w1a", "w1b"}
+    assert set(await client.call("worker.small", 40, serin_lane=lanes(control.plane.topologies.value)["v1"][0])) == {
+        "w1a",
+        "w1b",
+    }
 
 
 async def test_a_draining_worker_gets_no_new_calls_and_keeps_its_pins(mesh):

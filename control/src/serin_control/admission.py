@@ -23,7 +23,9 @@ def check_registration(registration: Registration) -> None:
     _match(_INSTANCE, registration.instance, "instance", "1 to 128 of a-z A-Z 0-9 . _ -")
     _match(_VERSION, registration.version, "version", "1 to 64 of a-z A-Z 0-9 . _ -")
     if registration.service in LANE_SERVICES:
-        _match(_MODEL, registration.model, "model", f"1 to 64 of a-z 0-9 . _ -: a {registration.service} serves one model")
+        _match(
+            _MODEL, registration.model, "model", f"1 to 64 of a-z 0-9 . _ -: a {registration.service} serves one model"
+        )
     elif registration.model:
         raise RegistrationInvalid(f"model: {registration.model!r}: must be empty: a {registration.service} serves all")
     _check_endpoint("endpoint", registration.endpoint)

@@ -55,9 +55,7 @@ class Control:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.alarms = Alarms(on_alarm)
-        self.plane = ControlPlane(
-            store or MemoryStore(), initial=initial, terms=terms, alarms=self.alarms, clock=clock
-        )
+        self.plane = ControlPlane(store or MemoryStore(), initial=initial, terms=terms, alarms=self.alarms, clock=clock)
         self.publisher = Publisher(self.plane.topologies, edge or EdgeSettings(), self.alarms, clock)
         self.ads = AdsServer(self.publisher.snapshots, self.alarms, clock)
 

@@ -116,7 +116,9 @@ class Declared:
             if saved is not None:
                 self._take_over(saved)
             elif self.current.value is None:
-                self._alarms.raise_(MISSING, "nothing is declared: no --config-file and none applied: no model is served")
+                self._alarms.raise_(
+                    MISSING, "nothing is declared: no --config-file and none applied: no model is served"
+                )
         else:
             await self._take_file(file, saved)
         self._settled = True

@@ -85,9 +85,7 @@ class RedisStore:
         """Replace the configuration of the revision before."""
         with _translated():
             in_force = await _awaited(
-                self._redis.eval(
-                    _REPLACE_CONFIG, 1, PREFIX + "config", str(config.revision), config.yaml, config.seed
-                )
+                self._redis.eval(_REPLACE_CONFIG, 1, PREFIX + "config", str(config.revision), config.yaml, config.seed)
             )
         check_succession(int(in_force), config)
 

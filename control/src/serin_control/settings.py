@@ -12,7 +12,9 @@ class ControlSettings(ServiceSettings):
     """Settings of `python -m serin_control`."""
 
     config_file: Path | None = Field(None, description="serin.yaml to begin with; taken over whenever it has changed")
-    state_redis: str = Field("", description="URL of the Redis that state survives in; empty: state ends with the process")
+    state_redis: str = Field(
+        "", description="URL of the Redis that state survives in; empty: state ends with the process"
+    )
     edge_host: str = Field("127.0.0.1", description="address that Envoy listens on for the world")
     edge_port: int = Field(0, ge=0, le=65535, description="port that Envoy listens on for the world; 0: any free one")
     edge_tls_dir: str = Field(

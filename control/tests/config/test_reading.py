@@ -6,7 +6,7 @@ from importlib import resources
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from serin_control.config import ConfigInvalid, MeshConfig, diff, json_schema, load_config, parse_config
 
@@ -113,6 +113,7 @@ def test_missing_file_is_a_problem_with_its_name(tmp_path):
         load_config(tmp_path / "latin.yaml")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_configuration_or_refused(text: str):
     """No text makes the reader fail in another way."""
@@ -129,6 +130,7 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from(["a", "b"]), st.fixed_dictionaries({"path": json_values}, optional={"workers": json_values, "versions": json_values, "aliases": json_values, "precision": json_values})))  # fmt: skip
 def test_schema_accepts_whatever_the_reader_accepts(models):
     """An editor that follows the JSON Schema never marks a file that the mesh takes."""

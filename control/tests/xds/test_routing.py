@@ -5,7 +5,6 @@ from dataclasses import replace
 from control_builders import instance, pair
 from hypothesis import given
 from hypothesis import strategies as st
-
 from serin_control.config import parse_config
 from serin_control.instance import Service, State
 from serin_control.plan import declared_plan
@@ -32,7 +31,9 @@ def test_a_target_routes_lanes_vocabularies_and_the_rest():
 
 def test_clusters_hold_their_endpoints():
     """Ready and suspect ones take calls, draining ones are marked, starting ones are absent."""
-    w = [instance(f"w{n}", port=21_000 + n, state=s) for n, s in enumerate([State.READY, State.DRAINING, State.STARTING])]
+    w = [
+        instance(f"w{n}", port=21_000 + n, state=s) for n, s in enumerate([State.READY, State.DRAINING, State.STARTING])
+    ]
     routing = routing_of(pair("v1")[0], *w)
     assert routing.clusters["worker.small@v1"].endpoints == (
         Endpoint("127.0.0.1", 21_000), Endpoint("127.0.0.1", 21_001, draining=True),
@@ -40,18 +41,24 @@ def test_clusters_hold_their_endpoints():
 
 
 def test_gateways_are_routed_twice():
-    """gRPC and REST are two clusters of one instance; a gateway without REST is only in the first."""
+    """GRPC and REST are two clusters of one instance; a gateway without REST is only in the first."""
     g1 = instance("g1", Service.GATEWAY, port=9001, http_endpoint="127.0.0.1:8001")
     g2 = instance("g2", Service.GATEWAY, "v2", port=9002)
     routing = routing_of(g1, g2)
     assert routing.targets["gateway"].split == (("gateway@v1", 5000), ("gateway@v2", 5000))
     assert routing.targets["gateway-rest"].split == (("gateway-rest@v1", 10_000),)
-    assert routing.clusters["gateway-rest@v1"] == Cluster("gateway-rest@v1", Service.GATEWAY, (Endpoint("127.0.0.1", 8001),), http1=True)
+    assert routing.clusters["gateway-rest@v1"] == Cluster(
+        "gateway-rest@v1", Service.GATEWAY, (Endpoint("127.0.0.1", 8001),), http1=True
+    )
 
 
 def test_versions_of_the_cache_share_by_size():
     """A rolling update moves calls as instances move."""
-    caches = [instance("c1", Service.CACHE, port=1), instance("c2", Service.CACHE, port=2), instance("c3", Service.CACHE, "v2", port=3)]
+    caches = [
+        instance("c1", Service.CACHE, port=1),
+        instance("c2", Service.CACHE, port=2),
+        instance("c3", Service.CACHE, "v2", port=3),
+    ]
     split = dict(routing_of(*caches).targets["cache"].split)
     assert 6660 <= split["cache@v1"] <= 6670
     assert sum(split.values()) == 10_000

@@ -22,7 +22,7 @@ def snapshot(**kinds: dict[str, str]) -> Snapshot:
 def everything(version: str, *clusters: str) -> Snapshot:
     """A mesh whose routes are of one version and name these clusters."""
     return snapshot(
-        CLUSTER={name: "c" for name in clusters}, ASSIGNMENT={name: "e" for name in clusters},
+        CLUSTER=dict.fromkeys(clusters, "c"), ASSIGNMENT=dict.fromkeys(clusters, "e"),
         LISTENER={"l": "l"}, ROUTES={"l": version},
     )  # fmt: skip
 
@@ -104,7 +104,9 @@ def test_a_refusal_is_not_outwaited():
     stream.hear(Kind.CLUSTER, [], push.nonce, "no such policy")
     assert stream.subscriptions[Kind.CLUSTER].refused == "no such policy"
     assert stream.next_push(new, 1e6) is None
-    repaired = snapshot(CLUSTER={"a": "c", "b": "c2"}, ASSIGNMENT={"a": "e", "b": "e"}, LISTENER={"l": "l"}, ROUTES={"l": "r2"})
+    repaired = snapshot(
+        CLUSTER={"a": "c", "b": "c2"}, ASSIGNMENT={"a": "e", "b": "e"}, LISTENER={"l": "l"}, ROUTES={"l": "r2"}
+    )
     better = stream.next_push(repaired, 1e6)
     assert better.kind is Kind.CLUSTER
     stream.hear(Kind.CLUSTER, [], better.nonce, "")
@@ -115,7 +117,9 @@ def test_a_refusal_is_not_outwaited():
 def test_what_a_client_newly_asks_for_is_answered_although_something_is_held_up():
     """A second target on the same stream does not wait for the first."""
     stream = envoy(everything("r1", "a"), "a")
-    new = snapshot(CLUSTER={"a": "c", "b": "c"}, ASSIGNMENT={"a": "e"}, LISTENER={"l": "l"}, ROUTES={"l": "r2", "m": "r"})
+    new = snapshot(
+        CLUSTER={"a": "c", "b": "c"}, ASSIGNMENT={"a": "e"}, LISTENER={"l": "l"}, ROUTES={"l": "r2", "m": "r"}
+    )
     stream.next_push(new, 0.0)
     stream.hear(Kind.ROUTES, ["l", "m"], stream.subscriptions[Kind.ROUTES].nonce, "")
     push = stream.next_push(new, 0.0)
@@ -135,7 +139,9 @@ def test_a_request_that_crossed_a_push_is_void():
 def test_only_what_changed_is_sent_where_the_protocol_allows():
     """One endpoint set of many; all clusters."""
     stream = envoy(everything("r1", "a", "b"), "a", "b")
-    new = snapshot(CLUSTER={"a": "c", "b": "c2"}, ASSIGNMENT={"a": "e", "b": "e2"}, LISTENER={"l": "l"}, ROUTES={"l": "r1"})
+    new = snapshot(
+        CLUSTER={"a": "c", "b": "c2"}, ASSIGNMENT={"a": "e", "b": "e2"}, LISTENER={"l": "l"}, ROUTES={"l": "r1"}
+    )
     assert drain(stream, new) == [("CLUSTER", ["a=c", "b=c2"]), ("ASSIGNMENT", ["b=e2"])]
 
 

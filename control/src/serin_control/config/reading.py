@@ -4,6 +4,7 @@ Knows nothing about where a configuration is kept or who wants it.
 """
 
 import difflib
+import functools
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -58,7 +59,7 @@ def parse_config(text: str, source: str = "serin.yaml") -> MeshConfig:
         raise ConfigInvalid([problem]) from refused
     if not isinstance(values, dict):
         wrong = "empty" if values is None else f"{type(values).__name__} instead of keys"
-        raise ConfigInvalid([Problem(source, 0, "", wrong, describe(json_schema()))])
+        raise ConfigInvalid([Problem(source, 0, "", wrong, describe(_schema()))])
     try:
         config = MeshConfig.model_validate(values)
     except ValidationError as error:
@@ -69,9 +70,12 @@ def parse_config(text: str, source: str = "serin.yaml") -> MeshConfig:
     return config
 
 
+_schema = functools.cache(json_schema)
+
+
 def _problem(details: ErrorDetails, source: str, lines: Lines) -> Problem:
     path: KeyPath = tuple(step for step in details["loc"] if step != "[key]")
-    root = json_schema()
+    root = _schema()
     key = _dotted(path)
     line = lines.at(path)
     match details["type"]:

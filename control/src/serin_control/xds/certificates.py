@@ -14,8 +14,11 @@ _SOCKET = "envoy.transport_sockets.tls"
 _SPIFFE = "spiffe://serin/"
 
 
-def to_service(service: Service, folder: str) -> core.TransportSocket:
-    """Mutual TLS to a service: Envoy shows the certificate in ``folder``, and takes only that service's."""
+def to_service(service: Service, folder: str, protocol: str = "h2") -> core.TransportSocket:
+    """Mutual TLS to a service: Envoy shows the certificate in ``folder``, and takes only that service's.
+
+    ``protocol`` is what is spoken inside (ALPN): ``h2`` or ``http/1.1``.
+    """
     name = tls.SubjectAltNameMatcher(
         san_type=tls.SubjectAltNameMatcherSanType.URI, matcher=matcher.StringMatcher(exact=f"{_SPIFFE}{service}")
     )
@@ -27,7 +30,7 @@ def to_service(service: Service, folder: str) -> core.TransportSocket:
     context = tls.UpstreamTlsContext(
         sni=str(service),
         common_tls_context=tls.CommonTlsContext(
-            tls_certificates=[_certificate(folder)], validation_context=trust, alpn_protocols=["h2"]
+            tls_certificates=[_certificate(folder)], validation_context=trust, alpn_protocols=[protocol]
         ),
     )
     return core.TransportSocket(name=_SOCKET, typed_config=Any.pack(context))

@@ -32,8 +32,8 @@ def make_cluster(spec: Cluster, edge_certificates: str = "") -> cluster.Cluster:
 
     Args:
         spec: what it holds.
-        edge_certificates: folder on Envoy's machine with its certificate in the mesh; makes its gRPC connections
-            mutual TLS. Empty for `xds:///` clients, which bring credentials of their own.
+        edge_certificates: folder on Envoy's machine with its certificate in the mesh; makes its connections mutual
+            TLS. Empty for `xds:///` clients, which bring credentials of their own.
     """
     return cluster.Cluster(
         name=spec.name,
@@ -46,7 +46,7 @@ def make_cluster(spec: Cluster, edge_certificates: str = "") -> cluster.Cluster:
         circuit_breakers=_fuse(),
         outlier_detection=_outliers(),
         typed_extension_protocol_options={_HTTP_OPTIONS: Any.pack(_protocol(spec.http1))},
-        transport_socket=to_service(spec.service, edge_certificates) if edge_certificates and not spec.http1 else None,
+        transport_socket=_tls(spec, edge_certificates) if edge_certificates else None,
     )
 
 
@@ -62,6 +62,10 @@ def make_assignment(spec: Cluster) -> endpoint.ClusterLoadAssignment:
             )
         ],
     )
+
+
+def _tls(spec: Cluster, certificates: str) -> core.TransportSocket:
+    return to_service(spec.service, certificates, "http/1.1" if spec.http1 else "h2")
 
 
 def _lb_endpoint(at: Endpoint) -> endpoint.LbEndpoint:
@@ -153,7 +157,9 @@ def _outliers() -> cluster.OutlierDetection:
 def _protocol(http1: bool) -> upstream.HttpProtocolOptions:
     explicit = upstream.HttpProtocolOptionsExplicitHttpConfig
     if http1:
-        return upstream.HttpProtocolOptions(explicit_http_config=explicit(http_protocol_options=core.Http1ProtocolOptions()))
+        return upstream.HttpProtocolOptions(
+            explicit_http_config=explicit(http_protocol_options=core.Http1ProtocolOptions())
+        )
     keepalive = core.KeepaliveSettings(interval=timedelta(seconds=30), timeout=timedelta(seconds=10))
     http2 = core.Http2ProtocolOptions(connection_keepalive=keepalive)
     return upstream.HttpProtocolOptions(explicit_http_config=explicit(http2_protocol_options=http2))

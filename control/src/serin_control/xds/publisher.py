@@ -62,7 +62,9 @@ class Publisher:
         routing = carry_over(self._routing, route(topology))
         wrong = list(inconsistencies(routing))
         if wrong:
-            self._alarms.raise_("xds/inconsistent", f"routing not published, the last one serves on: {'; '.join(wrong)}")
+            self._alarms.raise_(
+                "xds/inconsistent", f"routing not published, the last one serves on: {'; '.join(wrong)}"
+            )
             return False
         self._alarms.clear("xds/inconsistent")
         self._note_leaving(routing)
