@@ -16,8 +16,8 @@ from serin_mesh.announce import Announcement
 from serin_mesh.load import LoadReport
 from serin_mesh.metrics import registry
 from serin_mesh.readiness import Readiness
-from serin_mesh.server import run_main, serve
-from serin_mesh.settings import load_settings
+from serin_mesh.server import StartupFailed, run_main, serve
+from serin_mesh.settings import SettingsError, load_settings
 
 from serin_worker.metrics import EngineCollector, RequestTimes
 from serin_worker.service import WorkerService
@@ -30,7 +30,16 @@ CALLERS = {"/serin.worker.v1.WorkerService/PurgeCache": ("cache", "control")}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until asked to stop; the exit status says how it went."""
-    return run_main(PROGRAM, _serve(load_settings(WorkerSettings, argv, PROGRAM)))
+    return run_main(PROGRAM, _run(load_settings(WorkerSettings, argv, PROGRAM)))
+
+
+async def _run(settings: WorkerSettings) -> None:
+    try:
+        await _serve(settings)
+    except StartupFailed as failed:
+        if isinstance(failed.__cause__, SettingsError):
+            raise failed.__cause__ from None  # a setting is to blame: exit status 2
+        raise
 
 
 async def _serve(settings: WorkerSettings) -> None:

@@ -8,16 +8,15 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from serin_worker.demo.corpus import MEASURED, corpus_digest, held_out_items, training_dialogues
 from serin_worker.demo.item import HELD_OUT_SHARE, is_held_out
 
 
-def training_items(seed, num_dialogues=3000):
+def _training_items(seed, num_dialogues=3000):
     return [item for dialogue in islice(training_dialogues(seed), num_dialogues) for item in dialogue.items]
 
 
-def question(item):
+def _question(item):
     return item.messages[-1]["content"], item.answer
 
 
@@ -38,19 +37,19 @@ def test_the_digest_is_stable_within_a_run():
 @given(seed=st.integers(0, 2**32))
 def test_no_seed_carries_a_held_out_item_into_training(seed):
     """Whatever the seed, training draws only from its side of the split."""
-    assert not any(item.held_out for item in training_items(seed, 100))
+    assert not any(item.held_out for item in _training_items(seed, 100))
 
 
 def test_training_and_test_share_no_entity_and_no_question():
     """Entities are disjoint, and so are the worded questions."""
-    trained, tested = training_items(1), held_out_items(1200)
+    trained, tested = _training_items(1), held_out_items(1200)
     assert not {item.entity for item in trained} & {item.entity for item in tested}
-    assert not {question(item) for item in trained} & {question(item) for item in tested}
+    assert not {_question(item) for item in trained} & {_question(item) for item in tested}
 
 
 def test_held_out_facts_are_taught_in_other_words():
     """A fact cannot be guessed: each tested one is asked in training, in another wording."""
-    taught = {item.entity.rsplit("|", 1)[0] for item in training_items(2, 6000) if item.kind == "facts"}
+    taught = {item.entity.rsplit("|", 1)[0] for item in _training_items(2, 6000) if item.kind == "facts"}
     tested = {item.entity.rsplit("|", 1)[0] for item in held_out_items(600) if item.kind == "facts"}
     assert tested <= taught
 
@@ -86,7 +85,7 @@ def test_the_split_takes_its_share():
 def test_sums_and_differences_are_right():
     """Answers agree with arithmetic done here from the question's own text."""
     seen = set()
-    for item in training_items(4, 1000):
+    for item in _training_items(4, 1000):
         text = item.messages[-1]["content"]
         if item.kind != "arithmetic":
             continue

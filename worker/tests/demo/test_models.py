@@ -3,13 +3,12 @@
 import json
 
 import pytest
-from transformers import AutoTokenizer
-
 from serin_mesh.identity import vocabulary_digest
 from serin_worker.demo.corpus import corpus_digest, held_out_items
 from serin_worker.demo.evaluate import accuracy_of
 from serin_worker.demo.paths import FAMILIES, model_folder
 from serin_worker.demo.tokenizer import build_tokenizer
+from transformers import AutoTokenizer
 
 VERSIONS = FAMILIES["small"]
 

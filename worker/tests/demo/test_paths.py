@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-
 from serin_worker.demo import paths
 
 WITHOUT_TORCH = """

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.exceptions import TemplateError
-
 from serin_worker.demo.chatml import encode_dialogue, encode_question
 from serin_worker.demo.corpus import held_out_items, training_dialogues
 from serin_worker.demo.tokenizer import SPECIAL_TOKENS, VOCABULARY_SIZE, build_tokenizer

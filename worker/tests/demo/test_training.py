@@ -3,10 +3,9 @@
 import json
 
 import torch
-from transformers import AutoModelForCausalLM
-
 from serin_worker.demo import evaluate, train
 from serin_worker.demo.training import Recipe, Training
+from transformers import AutoModelForCausalLM
 
 
 def losses(seed, num_steps=4):
