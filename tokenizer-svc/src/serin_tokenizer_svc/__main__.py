@@ -9,7 +9,7 @@ from serin.control.v1 import registry_pb2
 from serin.tokenizer.v1 import tokenizer_pb2_grpc
 from serin_mesh.announce import Announcement
 from serin_mesh.readiness import Condition, Readiness, State
-from serin_mesh.server import run_main, serve
+from serin_mesh.server import StartupFailed, run_main, serve
 from serin_mesh.settings import SettingsError, load_settings
 
 from serin_tokenizer_svc.assembly import assembled
@@ -65,14 +65,19 @@ async def _serve(settings: TokenizerSettings) -> None:
             )
 
         readiness.watch(follow)
-        await serve(
-            settings,
-            "tokenizer",
-            lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, server),
-            readiness=readiness,
-            announce=Announcement(model=settings.model),
-            startup=startup,
-        )
+        try:
+            await serve(
+                settings,
+                "tokenizer",
+                lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, server),
+                readiness=readiness,
+                announce=Announcement(model=settings.model),
+                startup=startup,
+            )
+        except StartupFailed as failed:
+            if isinstance(failed.__cause__, SettingsError):  # a damaged folder is a bad setting, found late
+                raise failed.__cause__ from failed.__cause__.__cause__
+            raise
 
 
 def _limits(settings: TokenizerSettings) -> RenderLimits:

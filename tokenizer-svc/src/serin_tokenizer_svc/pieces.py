@@ -29,6 +29,11 @@ class PieceTable:
     num_strip: int
     special: frozenset[int]
 
+    def bytes_of(self, token_ids: Sequence[int], keep_special: bool) -> bytes:
+        """Bytes that ids stand for anywhere but at a text's beginning; unknown ids have none."""
+        skip, size = frozenset() if keep_special else self.special, len(self.rest)
+        return b"".join([self.rest[i] for i in token_ids if i < size and i not in skip])
+
 
 def read_piece_table(
     decoder: Mapping[str, Any] | None, tokens: Sequence[str], special: frozenset[int]

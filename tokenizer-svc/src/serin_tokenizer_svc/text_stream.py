@@ -31,7 +31,9 @@ class PieceStream:
     """Grows by looking up the bytes of each id."""
 
     def __init__(self, table: PieceTable, keep_special: bool) -> None:
+        self._table = table
         self._first, self._rest = table.first, table.rest
+        self._keep_special = keep_special
         self._skip = frozenset() if keep_special else table.special
         self._num_strip = table.num_strip
         self._seen_first = self._first is self._rest
@@ -54,10 +56,10 @@ class PieceStream:
 
     def take_bytes(self, token_ids: Sequence[int]) -> bytes:
         """Take ids, give the bytes they stand for, characters whole or not."""
-        rest, skip, size = self._rest, self._skip, len(self._rest)
         if self._seen_first and not self._num_strip:
-            return b"".join([rest[i] for i in token_ids if i < size and i not in skip])
-        return self._begin([i for i in token_ids if i < size and i not in skip])
+            return self._table.bytes_of(token_ids, self._keep_special)
+        size = len(self._rest)
+        return self._begin([i for i in token_ids if i < size and i not in self._skip])
 
     def _begin(self, visible: Sequence[int]) -> bytes:
         """Bytes of ids at the text's beginning, where the first id and leading spaces are special."""

@@ -85,12 +85,16 @@ class Vocabulary:
         return [token.id for word in words for token in self._tokenizer.model.tokenize(word)]
 
     def decode(self, token_ids: Sequence[int], keep_special: bool) -> tuple[str, bytes]:
-        """Text and exact bytes of a whole id sequence; ids that stand for nothing are left out."""
+        """Text of a whole id sequence, and the bytes its ids stand for; ids that stand for nothing are left out.
+
+        The bytes are those that the ids have anywhere in a text: a space that a decoder takes off a text's beginning
+        is among them, so the bytes of one id by itself are those it adds to an answer.
+        """
         if self.pieces is None:
             text: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=not keep_special)
             return text, text.encode()
-        raw = PieceStream(self.pieces, keep_special).take_bytes(token_ids)
-        return raw.decode("utf-8", "replace"), raw
+        whole = PieceStream(self.pieces, keep_special).take_bytes(token_ids)
+        return whole.decode("utf-8", "replace"), self.pieces.bytes_of(token_ids, keep_special)
 
     def stream(self, keep_special: bool) -> TextStream:
         """A stream that decodes ids as they come."""
