@@ -30,7 +30,7 @@ models:
     precision: float32
     numerics: invariant
     versions:
-      v2: {{path: {DEMO_MODEL}}}
+      v2: {{path: {DEMO_MODEL if DEMO_MODEL.exists() else tiny}}}
   {TINY}:
     path: {tiny}
     precision: float32

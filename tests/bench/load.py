@@ -86,8 +86,8 @@ class RestDoor:
             tail = (tail + data)[-4096:]
         if b"data: [DONE]" not in tail:
             raise RuntimeError(f"the stream broke: {tail[-500:]!r}")
-        last = tail[tail.rindex(b'{"', 0, tail.rindex(b'"usage":{')) :] if b'"usage":{' in tail else b""
-        usage = orjson.loads(last[last.index(b'"usage":') + 8 : last.index(b"}", last.index(b'"usage":')) + 1])
+        last = next(line for line in reversed(tail.split(b"\n")) if line.startswith(b"data: {"))
+        usage = orjson.loads(last.removeprefix(b"data: "))["usage"]
         return Streamed(first_token_s, time.perf_counter() - began, usage["completion_tokens"])
 
 

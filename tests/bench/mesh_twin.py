@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 from harness.instances import endpoint_of
+from harness.leash import leashed
 from harness.running_mesh import RunningMesh
 from load import Burst, GrpcDoor, RestDoor, Streamed, WorkerDoor, burst
 from processes import Processes, limit
@@ -112,7 +113,7 @@ def _twin(mesh: RunningMesh, arguments: argparse.Namespace, log: Path):
         "--tokens-per-s", str(arguments.tokens_per_s), "--max-sequences", str(arguments.twin_streams),
     ]  # fmt: skip
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(leashed(command), stdout=output, stderr=output, start_new_session=True)
     try:
         yield process.pid
     finally:

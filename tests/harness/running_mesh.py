@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.leash import leashed
+
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 POLL_S = 0.05
@@ -65,7 +67,7 @@ class RunningMesh:
         """
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command("up", "-f", str(self._file), "--port", "0", "--grpc-port", "0", *self._flags),
+                leashed(self._command("up", "-f", str(self._file), "--port", "0", "--grpc-port", "0", *self._flags)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

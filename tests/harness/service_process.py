@@ -11,6 +11,7 @@ from serin_mesh.errors import MeshError
 from serin_mesh.health import check
 
 from harness.eventually import eventually
+from harness.leash import leashed
 from harness.ports import free_port
 
 STOP_TIMEOUT_S = 30.0
@@ -61,4 +62,4 @@ async def service_process(
 
 def _start(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
     with log.open("wb") as output:
-        return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        return subprocess.Popen(leashed(command), stdout=output, stderr=output, start_new_session=True)

