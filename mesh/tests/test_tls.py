@@ -107,6 +107,15 @@ async def test_methods_are_for_those_they_are_meant_for(echo, stub_of, certs) ->
         assert await health.check(server.address, "worker", tls_dir=certs("cli")) == "SERVING"
 
 
+async def test_a_signed_certificate_that_is_no_service_is_refused(echo, stub_of, certs) -> None:
+    """The handshake is fine, the name is not: IDENTITY_REFUSED, and no handler runs."""
+    async with running(echo.register, tls_dir=certs("worker")) as server:
+        with pytest.raises(MeshError) as caught:
+            await ask(server.address, certs("worker/odd"), stub_of)
+    assert caught.value.reason is Reason.IDENTITY_REFUSED
+    assert not echo.contexts
+
+
 def test_only_one_name_of_the_mesh_is_an_identity() -> None:
     """Being signed is not enough: the certificate must name exactly one service of the mesh."""
     assert peer_service({"peer_spiffe_id": [b"spiffe://serin/worker"]}) == "worker"

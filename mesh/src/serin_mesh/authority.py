@@ -7,7 +7,6 @@ files.
 import datetime
 import ipaddress
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from serin_mesh.tls import TRUST_DOMAIN
 
 AUTHORITY_DAYS = 3650
-_SERVICE = re.compile(r"[a-z0-9-]{1,63}")
 CLOCK_SKEW = datetime.timedelta(minutes=5)
 
 
@@ -80,17 +78,12 @@ class Authority:
         """Write an identity: ``ca.pem``, ``cert.pem`` and ``key.pem``, each replaced whole.
 
         Args:
-            service: who it is.
+            service: who it is, one of the mesh's services or ``cli``; peers refuse names with a slash.
             folder: where to write it.
             models: models that the service serves, for the names ``<service>.<model>``.
             hosts: further DNS names and IP addresses that callers dial.
             days: how long it is valid.
-
-        Raises:
-            ValueError: the service has no proper name.
         """
-        if not _SERVICE.fullmatch(service):
-            raise ValueError(f"service: {service!r}: accepted: 1 to 63 of [a-z0-9-]")
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, service)])
         dialled = dict.fromkeys(
