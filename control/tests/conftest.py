@@ -1,6 +1,5 @@
 """What the tests of this room share: a clock that is moved by hand, and instances in one line."""
 
-import itertools
 import sys
 from pathlib import Path
 
@@ -16,21 +15,18 @@ class HandClock:
         self.now = 1000.0
 
     def __call__(self) -> float:
+        """Seconds now."""
         return self.now
 
     def advance(self, seconds: float) -> None:
+        """Let time pass."""
         self.now += seconds
 
 
 @pytest.fixture
 def clock() -> HandClock:
+    """A clock that stands until it is moved."""
     return HandClock()
-
-
-@pytest.fixture
-def ports():
-    """Ports that no two instances share; nobody listens there."""
-    return itertools.count(20_000)
 
 
 @pytest.fixture

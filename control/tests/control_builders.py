@@ -28,9 +28,20 @@ def ready(service: Service = Service.WORKER, artifact: str = "a1", vocabulary: s
     return Status(State.READY, 1.0, digests=Digests(artifact, vocabulary, kv, "cpu"), capacity=held)
 
 
-def instance(name: str, service: Service = Service.WORKER, version: str = "v1", *, state: State = State.READY,
-             suspect: bool = False, lost: bool = False, artifact: str = "", vocabulary: str = VOCABULARY,
-             model: str = "small", port: int = 0, **rest) -> Instance:  # fmt: skip
+def instance(
+    name: str,
+    service: Service = Service.WORKER,
+    version: str = "v1",
+    *,
+    state: State = State.READY,
+    suspect: bool = False,
+    lost: bool = False,
+    artifact: str = "",
+    vocabulary: str = VOCABULARY,
+    model: str = "small",
+    port: int = 0,
+    **rest,
+) -> Instance:
     """An instance as the registry shows it; its artifact follows its service and version."""
     artifact = artifact or {"tokenizer": "70", "worker": "30"}.get(service, "") + version.encode().hex()
     status = replace(ready(service, artifact, vocabulary), state=state)

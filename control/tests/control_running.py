@@ -38,8 +38,16 @@ async def controlled(yaml: str, store=None, *, port: int = 0, tls_dir: Path | No
 
 
 @asynccontextmanager
-async def echo(control: str, name: str, service: Service = Service.WORKER, version: str = "v1", *, model: str = "small",
-               status: Status | None = None, http_endpoint: str = ""):  # fmt: skip
+async def echo(
+    control: str,
+    name: str,
+    service: Service = Service.WORKER,
+    version: str = "v1",
+    *,
+    model: str = "small",
+    status: Status | None = None,
+    http_endpoint: str = "",
+):
     """A service that answers with its name, announced as ready; yields its host."""
     artifact = f"{'7a' if service is Service.TOKENIZER else '3a'}{version.encode().hex()}"
     said = status or ready(service, artifact)
@@ -74,7 +82,7 @@ async def echo(control: str, name: str, service: Service = Service.WORKER, versi
 
 
 class Caller:
-    """A caller in a process of its own."""
+    """A caller in a process of its own, asked a line at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process

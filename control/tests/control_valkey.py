@@ -14,8 +14,15 @@ class Valkey:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.url = f"unix://{folder / 'socket'}"
-        flags = {"port": "0", "unixsocket": str(folder / "socket"), "dir": str(folder), "save": "", "appendonly": "yes",
-                 "appendfsync": "always", "loglevel": "warning"} | {key.replace("_", "-"): value for key, value in settings.items()}  # fmt: skip
+        flags = {
+            "port": "0",
+            "unixsocket": str(folder / "socket"),
+            "dir": str(folder),
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "loglevel": "warning",
+        } | {key.replace("_", "-"): value for key, value in settings.items()}
         self._command = [
             str(get_binary_path()),
             *(word for key, value in flags.items() for word in (f"--{key}", value)),
@@ -23,6 +30,7 @@ class Valkey:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> "Valkey":
+        """Start it, and wait until it answers."""
         self._process = await asyncio.create_subprocess_exec(*self._command)
         async with Redis.from_url(self.url) as client:
             while True:
@@ -46,4 +54,5 @@ class Valkey:
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
+        """It goes on."""
         self._process.send_signal(signal.SIGCONT)

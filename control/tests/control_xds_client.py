@@ -14,6 +14,7 @@ from serin_mesh.settings import ServiceSettings
 
 
 async def answer(channels: dict, settings: ServiceSettings, request: dict) -> dict:
+    """Call as often as asked; how often each answered."""
     target = request["target"]
     if target not in channels:
         channels[target] = connect(f"xds:///{target}", settings, echo_lane=False)
@@ -30,6 +31,7 @@ async def answer(channels: dict, settings: ServiceSettings, request: dict) -> di
 
 
 async def main(control: str) -> None:
+    """Answer requests until there are no more."""
     settings = ServiceSettings(control=control, instance="test-client")
     use_control_plane(settings)
     channels: dict = {}

@@ -12,13 +12,23 @@ from serin_control.instance import Capacity, Digests, Service, State, Status
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"instance": ""}, "instance"), ({"instance": "a b"}, "instance"), ({"instance": "x" * 129}, "instance"),
-        ({"model": ""}, "model"), ({"model": "Small"}, "model"), ({"version": ""}, "version"), ({"version": "v1\n"}, "version"),
-        ({"endpoint": ""}, "endpoint"), ({"endpoint": "host"}, "endpoint"), ({"endpoint": "host:0"}, "endpoint"),
-        ({"endpoint": "host:70000"}, "endpoint"), ({"endpoint": "0.0.0.0:1"}, "endpoint"), ({"endpoint": "[::]:1"}, "endpoint"),
-        ({"http_endpoint": "x"}, "http_endpoint"), ({"service": Service.CACHE}, "model"),
+        ({"instance": ""}, "instance"),
+        ({"instance": "a b"}, "instance"),
+        ({"instance": "x" * 129}, "instance"),
+        ({"model": ""}, "model"),
+        ({"model": "Small"}, "model"),
+        ({"version": ""}, "version"),
+        ({"version": "v1\n"}, "version"),
+        ({"endpoint": ""}, "endpoint"),
+        ({"endpoint": "host"}, "endpoint"),
+        ({"endpoint": "host:0"}, "endpoint"),
+        ({"endpoint": "host:70000"}, "endpoint"),
+        ({"endpoint": "0.0.0.0:1"}, "endpoint"),
+        ({"endpoint": "[::]:1"}, "endpoint"),
+        ({"http_endpoint": "x"}, "http_endpoint"),
+        ({"service": Service.CACHE}, "model"),
     ],
-)  # fmt: skip
+)
 def test_bad_registration_names_its_field(change, field):
     """The message begins with the field and says what it takes."""
     with pytest.raises(RegistrationInvalid, match=f"^{field}: "):

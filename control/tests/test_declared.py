@@ -22,10 +22,12 @@ class Faulty(MemoryStore):
             raise StoreDown("state Redis: away")
 
     async def read_config(self):
+        """Unless down."""
         self._look()
         return await super().read_config()
 
     async def write_config(self, config):
+        """Unless down."""
         self._look()
         await super().write_config(config)
 
@@ -42,11 +44,13 @@ def names(declared: Declared) -> list[str]:
 
 @pytest.fixture
 def store() -> Faulty:
+    """A store that works until told otherwise."""
     return Faulty()
 
 
 @pytest.fixture
 def alarms() -> Alarms:
+    """No alarm stands."""
     return Alarms()
 
 

@@ -33,9 +33,13 @@ def test_a_lane_says_what_its_members_share():
     small = instance("w9", Service.WORKER, "v1")
     small = replace(small, status=replace(small.status, capacity=replace(small.status.capacity, context_length=128)))
     (lane,) = form_lanes(plan(v1=100), [tokenizer, big, small], {}).lanes
-    assert lane.id == lane_digest("small", {
-        "tokenizer": ("v1", tokenizer.status.digests.artifact), "worker": ("v1", big.status.digests.artifact),
-    })  # fmt: skip
+    assert lane.id == lane_digest(
+        "small",
+        {
+            "tokenizer": ("v1", tokenizer.status.digests.artifact),
+            "worker": ("v1", big.status.digests.artifact),
+        },
+    )
     assert (lane.vocabulary, lane.kv) == (big.status.digests.vocabulary, big.status.digests.kv)
     assert (lane.context_length, lane.block_size, lane.weight) == (128, 16, WEIGHT_SUM)
     assert [member.cluster for member in lane.members] == ["tokenizer.small@v1", "worker.small@v1"]
@@ -122,10 +126,13 @@ def test_few_lanes_are_published():
 
 def test_sets_may_mix_versions():
     """A plan can move one service alone, as a rollout does."""
-    mixed = ModelPlan("small", shares=(
-        Share(((Service.TOKENIZER, "v1"), (Service.WORKER, "v1")), 99),
-        Share(((Service.TOKENIZER, "v1"), (Service.WORKER, "v2")), 1),
-    ))  # fmt: skip
+    mixed = ModelPlan(
+        "small",
+        shares=(
+            Share(((Service.TOKENIZER, "v1"), (Service.WORKER, "v1")), 99),
+            Share(((Service.TOKENIZER, "v1"), (Service.WORKER, "v2")), 1),
+        ),
+    )
     lanes = form_lanes(mixed, pair("v1") + pair("v2"), {}).lanes
     assert [lane.members[0].version for lane in lanes] == ["v1", "v1"]
     assert weights(lanes) == {"v1": 9900, "v2": 100}
@@ -146,10 +153,14 @@ def test_shares_are_whole_fair_and_complete(parts: list[int]):
     assert all(shares[i] <= shares[j] for i in range(len(parts)) for j in range(len(parts)) if parts[i] < parts[j])
 
 
-worlds = st.fixed_dictionaries({
-    version: st.tuples(st.booleans(), st.sampled_from([State.READY, State.DRAINING, State.STARTING]), st.booleans(), st.booleans())
-    for version in ("v1", "v2", "v3")
-})  # fmt: skip
+worlds = st.fixed_dictionaries(
+    {
+        version: st.tuples(
+            st.booleans(), st.sampled_from([State.READY, State.DRAINING, State.STARTING]), st.booleans(), st.booleans()
+        )
+        for version in ("v1", "v2", "v3")
+    }
+)
 
 
 @given(worlds, st.dictionaries(st.sampled_from(["v1", "v2", "v3"]), st.integers(0, 100), min_size=1), st.booleans())

@@ -1,4 +1,4 @@
-"""The control plane's loop: restarts lose nothing, silence at a start says nothing, a store that is down stops nothing."""
+"""The control plane's loop: restarts lose nothing, a start without memory says nothing, a dead store stops nothing."""
 
 import pytest
 from control_builders import ready, registration
@@ -23,11 +23,12 @@ class Faulty(MemoryStore):
                 raise StoreDown("state Redis: away")
 
             return away
-        return object.__getattribute__(self, name)  # fmt: skip
+        return object.__getattribute__(self, name)
 
 
 @pytest.fixture
 def store() -> Faulty:
+    """A store that works until told otherwise."""
     return Faulty()
 
 

@@ -27,10 +27,12 @@ class Process:
 
     @property
     def rss_bytes(self) -> int:
+        """Resident memory."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
     async def kill(self) -> None:
+        """SIGKILL."""
         self.process.kill()
         await self.process.wait()
 
@@ -62,12 +64,19 @@ async def control_process(*flags: str):
         await reader
 
 
-@pytest.mark.parametrize(("flags", "text", "said"), [
-    (["--port", "abc"], CONFIG, "serin-control: --port: 'abc': accepted: an integer"),
-    (["--no-such-flag", "1"], CONFIG, "serin-control: --no-such-flag: unknown flag: accepted: "),
-    ([], "models:\n  a: {pth: x}\n", "serin-control: --config-file: {file}:2: models.a.pth: unknown key (did you mean 'path'?); accepted: "),
-    ([], "", "serin-control: --config-file: {file}: empty; accepted: "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "text", "said"),
+    [
+        (["--port", "abc"], CONFIG, "serin-control: --port: 'abc': accepted: an integer"),
+        (["--no-such-flag", "1"], CONFIG, "serin-control: --no-such-flag: unknown flag: accepted: "),
+        (
+            [],
+            "models:\n  a: {pth: x}\n",
+            "serin-control: --config-file: {file}:2: models.a.pth: unknown key (did you mean 'path'?); accepted: ",
+        ),
+        ([], "", "serin-control: --config-file: {file}: empty; accepted: "),
+    ],
+)
 async def test_bad_settings_end_it_with_one_line_and_status_2(tmp_path, flags, text, said):
     """Key, value, what is accepted."""
     file = tmp_path / "serin.yaml"
@@ -82,9 +91,9 @@ async def test_a_missing_file_and_an_unsafe_store_end_it_with_status_2(tmp_path)
     """A path that is wrong, a Redis that would forget."""
     process = await spawn("--config-file", str(tmp_path / "none.yaml"))
     _, stderr = await process.communicate()
-    assert (process.returncode, stderr.decode()) == (
-        2, f"serin-control: --config-file: {tmp_path}/none.yaml: cannot be read: No such file or directory; accepted: a readable file\n"
-    )  # fmt: skip
+    assert process.returncode == 2
+    missing = f"serin-control: --config-file: {tmp_path}/none.yaml: cannot be read: No such file or directory; "
+    assert stderr.decode() == missing + "accepted: a readable file\n"
     forgetful = await Valkey(tmp_path, appendonly="no").start()
     process = await spawn("--state-redis", forgetful.url)
     _, stderr = await process.communicate()
@@ -164,6 +173,6 @@ async def stored(url: str) -> None:
     from serin_control.redis_store import RedisStore
 
     store = RedisStore(url)
-    while len((await store.read_mesh()).instances) < 2:
+    while len((await store.read_mesh()).instances) < 2:  # noqa: ASYNC110 - Redis cannot be awaited for this
         await asyncio.sleep(0.05)
     await store.close()

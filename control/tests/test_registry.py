@@ -2,9 +2,6 @@
 
 import pytest
 from control_builders import ready, registration
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from serin_control.errors import LeaseSuperseded, RegistrationInvalid, VersionMismatch
 from serin_control.instance import Digests, Service, State, Status
 from serin_control.registry import LeaseTerms, Registry, Ticket
@@ -24,6 +21,7 @@ def announce(registry: Registry, name: str, status: Status | None = None, **who)
 
 @pytest.fixture
 def registry(clock) -> Registry:
+    """An empty registry on the test's clock."""
     return Registry(clock)
 
 
@@ -150,11 +148,14 @@ def test_restored_instances_have_one_lease_to_come_back(registry, clock):
     assert registry.instances()[0].registered_at == 0.0, "it registered before the restart"
 
 
-@pytest.mark.parametrize("digests", [
-    Digests("f0", ready().digests.vocabulary, ready().digests.kv, "cpu"),
-    Digests("a1", "f0", ready().digests.kv, "cpu"),
-    Digests("a1", ready().digests.vocabulary, "f0", "cpu"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "digests",
+    [
+        Digests("f0", ready().digests.vocabulary, ready().digests.kv, "cpu"),
+        Digests("a1", "f0", ready().digests.kv, "cpu"),
+        Digests("a1", ready().digests.vocabulary, "f0", "cpu"),
+    ],
+)
 def test_a_version_with_other_digests_is_refused(registry, clock, digests):
     """Siblings hold the same files; who says otherwise loses its lease."""
     announce(registry, "a")
@@ -210,72 +211,3 @@ def test_draining_keeps_digests(registry, clock):
     (held,) = registry.instances()
     assert held.state is State.DRAINING
     assert held.status.digests == ready().digests
-
-
-class LeaseMachine(RuleBasedStateMachine):
-    """Random announcements, beats, breaks and silences against what must hold at every moment."""
-
-    names = st.sampled_from("abcdef")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-        self.registry = Registry(lambda: self.now)
-        self.tickets: dict[str, Ticket] = {}
-        self.heard: dict[str, float] = {}
-        self.had_ready = False
-
-    @initialize(name=names)
-    def first(self, name: str) -> None:
-        self.announce(name)
-        self.beat(name)
-
-    @rule(name=names)
-    def announce(self, name: str) -> None:
-        self.tickets[name] = self.registry.announce(registration(name, port=1000 + ord(name)), 0.0)
-        self.heard[name] = self.now
-
-    @rule(name=names)
-    def beat(self, name: str) -> None:
-        if name in self.tickets:
-            try:
-                self.registry.beat(self.tickets[name], ready())
-            except LeaseSuperseded:
-                del self.tickets[name]
-            else:
-                self.heard[name], self.had_ready = self.now, True
-
-    @rule(name=names)
-    def lose(self, name: str) -> None:
-        if name in self.tickets:
-            self.registry.lose(self.tickets.pop(name))
-            self.heard[name] = self.now
-
-    @rule(seconds=st.sampled_from([0.25, 1.0, 2.5, 4.0]))
-    def wait(self, seconds: float) -> None:
-        self.now += seconds
-        self.registry.tick()
-
-    @invariant()
-    def a_cluster_that_was_ready_never_empties_by_silence(self) -> None:
-        if self.had_ready:
-            assert any(held.status.state is State.READY for held in self.registry.instances())
-
-    @invariant()
-    def whoever_was_heard_within_a_lease_is_there(self) -> None:
-        held = states(self.registry)
-        for name, at in self.heard.items():
-            if name in self.tickets and self.now - at <= 3.0 and name not in held:
-                raise AssertionError(f"{name} was heard {self.now - at} s ago and is gone")
-
-    @invariant()
-    def the_silent_minority_is_gone(self) -> None:
-        self.registry.tick()
-        ready_ones = [held for held in self.registry.instances() if held.status.state is State.READY]
-        lost = [held for held in ready_ones if held.lost]
-        silent = [held for held in ready_ones if held.suspect]
-        assert not lost or len(silent) * 2 > len(ready_ones)
-
-
-LeaseMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestLeases = LeaseMachine.TestCase

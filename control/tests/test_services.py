@@ -24,17 +24,25 @@ async def plane():
 
 def register_message(**changes) -> registry_pb2.AnnounceRequest:
     """A worker's registration."""
-    fields = {"instance": "w1", "service": registry_pb2.SERVICE_KIND_WORKER, "model": "small", "version": "v1",
-              "endpoint": "127.0.0.1:4000"} | changes  # fmt: skip
+    fields = {
+        "instance": "w1",
+        "service": registry_pb2.SERVICE_KIND_WORKER,
+        "model": "small",
+        "version": "v1",
+        "endpoint": "127.0.0.1:4000",
+    } | changes
     return registry_pb2.AnnounceRequest(registration=registry_pb2.Registration(**fields))
 
 
 def beat_message(artifact: str = "aa") -> registry_pb2.AnnounceRequest:
     """A worker that is ready."""
-    return registry_pb2.AnnounceRequest(heartbeat=registry_pb2.Heartbeat(
-        state=registry_pb2.INSTANCE_STATE_READY, digests=registry_pb2.Digests(artifact=artifact, vocabulary="bb", kv="cc"),
-        capacity=registry_pb2.Capacity(context_length=128, block_size=16),
-    ))  # fmt: skip
+    return registry_pb2.AnnounceRequest(
+        heartbeat=registry_pb2.Heartbeat(
+            state=registry_pb2.INSTANCE_STATE_READY,
+            digests=registry_pb2.Digests(artifact=artifact, vocabulary="bb", kv="cc"),
+            capacity=registry_pb2.Capacity(context_length=128, block_size=16),
+        )
+    )
 
 
 async def refusal(channel, *messages) -> MeshError:
@@ -71,16 +79,22 @@ async def test_an_instance_is_seen_from_registration_to_withdrawal(plane):
     watch.cancel()
 
 
-@pytest.mark.parametrize(("messages", "said"), [
-    ([beat_message()], "a registration comes first"),
-    ([register_message(), register_message()], "a registration comes first, and once"),
-    ([registry_pb2.AnnounceRequest()], "a registration comes first"),
-    ([register_message(service=0)], "service: 0: must be one of gateway,"),
-    ([register_message(endpoint="nowhere.invalid:1")], "endpoint: host 'nowhere.invalid' does not resolve here"),
-    ([register_message(endpoint="x")], "endpoint: 'x': must be host:port"),
-    ([register_message(model="")], "model: '': must be 1 to 64"),
-    ([register_message(), registry_pb2.AnnounceRequest(heartbeat=registry_pb2.Heartbeat())], "state: 0: must be STARTING"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([beat_message()], "a registration comes first"),
+        ([register_message(), register_message()], "a registration comes first, and once"),
+        ([registry_pb2.AnnounceRequest()], "a registration comes first"),
+        ([register_message(service=0)], "service: 0: must be one of gateway,"),
+        ([register_message(endpoint="nowhere.invalid:1")], "endpoint: host 'nowhere.invalid' does not resolve here"),
+        ([register_message(endpoint="x")], "endpoint: 'x': must be host:port"),
+        ([register_message(model="")], "model: '': must be 1 to 64"),
+        (
+            [register_message(), registry_pb2.AnnounceRequest(heartbeat=registry_pb2.Heartbeat())],
+            "state: 0: must be STARTING",
+        ),
+    ],
+)
 async def test_announcements_that_cannot_be_true_are_refused(plane, messages, said):
     """REGISTRATION_INVALID, naming the field; nothing of it stays."""
     control, _, channel = plane
@@ -105,7 +119,7 @@ async def test_other_files_under_the_same_version_are_refused(plane):
 
 
 async def test_lanes_say_everything_a_gateway_needs(plane):
-    """Model, aliases, defaults, policy, lanes with members and endpoints; again after each change, revisions growing."""
+    """Model, aliases, defaults, policy, lanes with members and endpoints; revisions grow with each change."""
     control, address, channel = plane
     watch = lane_pb2_grpc.LaneServiceStub(channel).WatchLanes(lane_pb2.WatchLanesRequest())
     async with (
@@ -145,7 +159,7 @@ async def test_lanes_say_everything_a_gateway_needs(plane):
 
 
 async def test_configuration_is_read_applied_and_watched(plane):
-    """Applying answers with what changed; bad text and old revisions are refused by reason; watchers see the good ones."""
+    """Applying answers with what changed; bad text and old revisions are refused by reason; watchers see good ones."""
     _, _, channel = plane
     stub = config_pb2_grpc.ConfigServiceStub(channel)
     watch = stub.WatchConfig(config_pb2.WatchConfigRequest())
@@ -156,9 +170,17 @@ async def test_configuration_is_read_applied_and_watched(plane):
     assert (applied.revision, list(applied.changes)) == (2, ["limits.tokens_per_minute: 7 -> 8"])
     assert (await watch.read()).revision == 2
     for request, reason, said in (
-        (config_pb2.ApplyConfigRequest(yaml="models:\n  a: {pth: x}"), Reason.CONFIG_INVALID, "serin.yaml:2: models.a.pth: unknown key"),
-        (config_pb2.ApplyConfigRequest(yaml=CONFIG, expected_revision=1), Reason.CONFIG_CONFLICT, "revision 2 is in force, not 1"),
-    ):  # fmt: skip
+        (
+            config_pb2.ApplyConfigRequest(yaml="models:\n  a: {pth: x}"),
+            Reason.CONFIG_INVALID,
+            "serin.yaml:2: models.a.pth: unknown key",
+        ),
+        (
+            config_pb2.ApplyConfigRequest(yaml=CONFIG, expected_revision=1),
+            Reason.CONFIG_CONFLICT,
+            "revision 2 is in force, not 1",
+        ),
+    ):
         with pytest.raises(MeshError) as refused:
             await stub.ApplyConfig(request)
         assert refused.value.reason is reason

@@ -14,6 +14,7 @@ LANES = {"small": {"f" * 32: ((Service.TOKENIZER, "v1"), (Service.WORKER, "v2"))
 
 @pytest.fixture(params=["memory", "redis"])
 async def store(request, tmp_path):
+    """Each store in turn."""
     if request.param == "memory":
         yield MemoryStore()
         return
@@ -102,7 +103,13 @@ async def test_records_of_another_version_are_named_not_fatal(valkey):
     await store.close()
 
 
-@pytest.mark.parametrize(("setting", "said"), [({"appendonly": "no"}, "appendonly is 'no'"), ({"maxmemory_policy": "allkeys-lru"}, "maxmemory-policy is 'allkeys-lru'")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"appendonly": "no"}, "appendonly is 'no'"),
+        ({"maxmemory_policy": "allkeys-lru"}, "maxmemory-policy is 'allkeys-lru'"),
+    ],
+)
 async def test_a_redis_that_forgets_is_refused(tmp_path, setting, said):
     """Eviction or no append-only file: refused, with the setting that would do."""
     server = await Valkey(tmp_path, **setting).start()

@@ -31,8 +31,11 @@ def test_declared_models_are_there_by_name_with_what_runs():
 
 def test_services_of_all_models_are_there():
     """Caches and gateways that serve; those that start do not."""
-    everything = [instance("c", Service.CACHE), instance("g", Service.GATEWAY),
-                  instance("h", Service.GATEWAY, state=State.STARTING)]  # fmt: skip
+    everything = [
+        instance("c", Service.CACHE),
+        instance("g", Service.GATEWAY),
+        instance("h", Service.GATEWAY, state=State.STARTING),
+    ]
     topology = draw(PLAN, everything, {}).topology
     assert [one.registration.instance for one in topology.caches + topology.gateways] == ["c", "g"]
 

@@ -20,12 +20,20 @@ async def mesh():
         control, address = await stack.enter_async_context(controlled(CONFIG % (80, 20), MemoryStore()))
         hosts = {}
         for name, service, version in (
-            ("t1", Service.TOKENIZER, "v1"), ("t2", Service.TOKENIZER, "v2"),
-            ("w1a", Service.WORKER, "v1"), ("w1b", Service.WORKER, "v1"), ("w2", Service.WORKER, "v2"),
-        ):  # fmt: skip
+            ("t1", Service.TOKENIZER, "v1"),
+            ("t2", Service.TOKENIZER, "v2"),
+            ("w1a", Service.WORKER, "v1"),
+            ("w1b", Service.WORKER, "v1"),
+            ("w2", Service.WORKER, "v2"),
+        ):
             hosts[name] = await stack.enter_async_context(echo(address, name, service, version))
-        await topology_where(control, lambda t: len(lanes(t)) == 2 and sum(
-            len(m.instances) for one in t.models for lane in one.lanes for m in lane.members) == 5)  # fmt: skip
+        await topology_where(
+            control,
+            lambda t: (
+                len(lanes(t)) == 2
+                and sum(len(m.instances) for one in t.models for lane in one.lanes for m in lane.members) == 5
+            ),
+        )
         yield control, hosts, await stack.enter_async_context(caller(address))
 
 
@@ -81,8 +89,12 @@ async def test_a_draining_worker_gets_no_new_calls_and_keeps_its_pins(mesh):
     lane = lanes(control.plane.topologies.value)["v1"][0]
     assert await client.call("worker.small", 20, serin_lane=lane)
     hosts["w1a"].readiness.draining()
-    await topology_where(control, lambda t: State.DRAINING in {
-        i.state for one in t.models for x in one.lanes for m in x.members for i in m.instances})  # fmt: skip
+    await topology_where(
+        control,
+        lambda t: (
+            State.DRAINING in {i.state for one in t.models for x in one.lanes for m in x.members for i in m.instances}
+        ),
+    )
     await eventually(lambda: client.call("worker.small", 20, serin_lane=lane), lambda counts: counts == {"w1b": 20})
     key, cookie = pick_cookie("worker.small@v1", hosts["w1a"].address)
     assert await client.call("worker.small", 20, **{key: cookie, "serin_lane": lane}) == {"w1a": 20}
@@ -97,20 +109,22 @@ async def test_a_model_that_nothing_serves_answers_at_once():
 
 async def test_empty_never_replaces_full():
     """When the last worker withdraws, lanes are honest at once, while routes keep their last endpoints."""
-    async with controlled("models: {small: {path: x}}") as (control, address):
-        async with echo(address, "t1", Service.TOKENIZER), caller(address) as client:
-            async with echo(address, "w1") as host:
-                await eventually(lambda: client.call("worker.small", 5), lambda counts: counts == {"w1": 5})
-                held = control.publisher.snapshots.value
-            await topology_where(control, lambda t: not t.models[0].lanes)
-            await control.publisher.publish(control.plane.topologies.value)
-            now = control.publisher.snapshots.value
-            for place, resources in held.resources.items():
-                assert set(now.resources[place]) >= set(resources)
-            kept = now.resources[Audience.MESH, Kind.ASSIGNMENT]["worker.small@v1"].spec.endpoints
-            assert [f"{endpoint.host}:{endpoint.port}" for endpoint in kept] == [host.address]
-            async with echo(address, "w2"):
-                await eventually(lambda: client.call("worker.small", 5), lambda counts: counts == {"w2": 5})
+    async with AsyncExitStack() as stack:
+        control, address = await stack.enter_async_context(controlled("models: {small: {path: x}}"))
+        await stack.enter_async_context(echo(address, "t1", Service.TOKENIZER))
+        client = await stack.enter_async_context(caller(address))
+        async with echo(address, "w1") as host:
+            await eventually(lambda: client.call("worker.small", 5), lambda counts: counts == {"w1": 5})
+            held = control.publisher.snapshots.value
+        await topology_where(control, lambda t: not t.models[0].lanes)
+        await control.publisher.publish(control.plane.topologies.value)
+        now = control.publisher.snapshots.value
+        for place, resources in held.resources.items():
+            assert set(now.resources[place]) >= set(resources)
+        kept = now.resources[Audience.MESH, Kind.ASSIGNMENT]["worker.small@v1"].spec.endpoints
+        assert [f"{endpoint.host}:{endpoint.port}" for endpoint in kept] == [host.address]
+        async with echo(address, "w2"):
+            await eventually(lambda: client.call("worker.small", 5), lambda counts: counts == {"w2": 5})
 
 
 async def test_a_restart_of_the_control_plane_is_invisible():
@@ -149,6 +163,6 @@ async def published(control, holds):
 
 async def eventually(ask, holds):
     """Ask until the answer is right; the test's own time limit is the end."""
-    while not holds(answer := await ask()):
+    while not holds(answer := await ask()):  # noqa: ASYNC110 - a client process tells nobody when it changed
         await asyncio.sleep(0.05)
     return answer

@@ -85,7 +85,7 @@ def _lost(instances: Iterable[Instance]) -> dict[str, str]:
         if instance.lost:
             by_cluster.setdefault(instance.registration.cluster, []).append(instance.registration.instance)
     return {
-        f"lost/{cluster}": f"{cluster}: {', '.join(names)} fell silent together: kept as the last known until it is heard "
-        "again or another instance takes over"
+        f"lost/{cluster}": f"{cluster}: {', '.join(names)} fell silent together: kept as the last known until heard "
+        "again or until another instance takes over"
         for cluster, names in by_cluster.items()
     }

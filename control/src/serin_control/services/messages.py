@@ -79,9 +79,11 @@ def instance_message(instance: Instance) -> registry_pb2.Instance:
     """One instance."""
     who, said = instance.registration, instance.status
     beat = registry_pb2.Heartbeat(
-        state=_STATE_NUMBERS[instance.state], progress=said.progress, activity=said.activity,
+        state=_STATE_NUMBERS[instance.state],
+        progress=said.progress,
+        activity=said.activity,
         capacity=_capacity(instance),
-    )  # fmt: skip
+    )
     digests = said.digests
     beat.digests.artifact, beat.digests.vocabulary = digests.artifact, digests.vocabulary
     beat.digests.kv, beat.digests.numerics_class = digests.kv, digests.numerics_class
