@@ -1,4 +1,4 @@
-"""The demo model that comes with the command, and the declaration that serves one model.
+"""The declaration that serves one model: the demo model, or a folder or hub id that a person named.
 
 Knows nothing about running meshes.
 """
@@ -7,26 +7,13 @@ import json
 import re
 from pathlib import Path
 
+from serin_worker.demo.paths import DemoModelMissing, model_folder
+
 from serin_cli.errors import StartRefused
 
 DEMO_MODEL = "small"
 DEMO_VERSION = "v2"
 _VERSION = re.compile(r"^v[0-9]+([._-].*)?$")
-
-
-def demo_folder() -> Path:
-    """Where the demo model is: in the installed package, else in the clone this package is run from.
-
-    Raises:
-        StartRefused: it is in neither.
-    """
-    here = Path(__file__).resolve().parent
-    inside = Path("models", DEMO_MODEL, DEMO_VERSION)
-    places = [here / inside, *(parent / "deploy" / inside for parent in here.parents[2:3])]
-    for place in places:
-        if (place / "config.json").is_file():
-            return place
-    raise StartRefused(f"the demo model is not at {places[-1]}; give --model PATH_OR_HUB_ID")
 
 
 def demo_config(workers: int = 1) -> str:
