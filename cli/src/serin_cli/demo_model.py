@@ -17,10 +17,16 @@ _VERSION = re.compile(r"^v[0-9]+([._-].*)?$")
 
 
 def demo_config(workers: int = 1) -> str:
-    """A `serin.yaml` for the demo model. It computes in float32, so that its answers are the same every time."""
-    return _declaration(
-        DEMO_MODEL, DEMO_VERSION, str(demo_folder()), workers, numerics="invariant", precision="float32"
-    )
+    """A `serin.yaml` for the demo model. It computes in float32, so that its answers are the same every time.
+
+    Raises:
+        StartRefused: the model is not where it belongs.
+    """
+    try:
+        folder = model_folder(DEMO_MODEL, DEMO_VERSION)
+    except DemoModelMissing as error:
+        raise StartRefused(f"{error}; or give --model PATH_OR_HUB_ID") from error
+    return _declaration(DEMO_MODEL, DEMO_VERSION, str(folder), workers, numerics="invariant", precision="float32")
 
 
 def model_config(model: str, workers: int = 1) -> str:
