@@ -13,7 +13,9 @@ from serin_control.assembly import Control
 from serin_control.declared import InitialFile
 from serin_control.instance import Service, Status
 from serin_mesh.announce import Announcement
+from serin_mesh.errors import MeshError, Reason
 from serin_mesh.host import ServiceHost
+from serin_mesh.load import LoadReport
 from serin_mesh.readiness import Readiness
 from serin_mesh.settings import ServiceSettings
 from serin_mesh.testing import running
@@ -47,6 +49,8 @@ async def echo(
     model: str = "small",
     status: Status | None = None,
     http_endpoint: str = "",
+    load: LoadReport | None = None,
+    fails: bool = False,
 ):
     """A service that answers with its name, announced as ready; yields its host."""
     artifact = f"{'7a' if service is Service.TOKENIZER else '3a'}{version.encode().hex()}"
@@ -58,6 +62,8 @@ async def echo(
     )
 
     async def say(request, context):
+        if fails:
+            raise MeshError(Reason.INTERNAL, "as told")
         return name.encode()
 
     methods = {"Say": grpc.unary_unary_rpc_method_handler(say)}
@@ -66,7 +72,13 @@ async def echo(
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", methods),))
 
     async with ServiceHost(
-        settings, str(service), register, readiness=readiness, announce=announcement, metrics_http=False
+        settings,
+        str(service),
+        register,
+        readiness=readiness,
+        announce=announcement,
+        load=(lambda: load) if load else None,
+        metrics_http=False,
     ) as host:
         readiness.ready(
             digests=registry_pb2.Digests(

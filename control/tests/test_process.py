@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import urllib.request
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,9 +22,10 @@ IDLE_BYTES = 200 << 20
 class Process:
     """A control plane process that said where it listens."""
 
-    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, address: str, metrics_address: str) -> None:
         self.process = process
         self.address = address
+        self.metrics_address = metrics_address
 
     @property
     def rss_bytes(self) -> int:
@@ -56,7 +58,7 @@ async def control_process(*flags: str):
         raise AssertionError("it ended without listening")
     reader = asyncio.create_task(process.stderr.read())
     try:
-        yield Process(process, said["address"])
+        yield Process(process, said["address"], said["metrics"])
     finally:
         if process.returncode is None:
             process.terminate()
@@ -146,9 +148,19 @@ async def test_it_serves_on_while_its_store_is_away(valkey):
         assert (await configs.GetConfig(config_pb2.GetConfigRequest())).yaml == CONFIG
         async with echo(control.address, "t1", Service.TOKENIZER), echo(control.address, "w1"):
             assert (await lanes_of(channel)).models[0].lanes
+            metrics = await asyncio.to_thread(scrape, control.metrics_address)
+            assert 'serin_control_instances{service="worker",state="ready"} 1.0' in metrics
+            assert "serin_control_alarms 1.0" in metrics
+            assert "serin_control_refusals 0.0" in metrics
             await valkey.start()
             await alarms_become(watch, lambda alarms: not any("state Redis" in alarm for alarm in alarms))
         watch.cancel()
+
+
+def scrape(address: str) -> str:
+    """What Prometheus would read."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        return answer.read().decode()
 
 
 async def lanes_of(channel) -> lane_pb2.WatchLanesResponse:

@@ -1,7 +1,7 @@
 """Real `xds:///` clients of grpcio against the control plane: splits, lanes, pins, changes, restarts."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from control_running import caller, controlled, echo, lanes, topology_where
@@ -9,6 +9,7 @@ from serin_control.instance import Service, State
 from serin_control.store import MemoryStore
 from serin_control.xds.resources import Audience, Kind
 from serin_mesh.channels import pick_cookie
+from serin_mesh.load import LoadReport
 
 CONFIG = "models: {small: {versions: {v1: {path: x, weight: %d}, v2: {path: y, weight: %d}}}}"
 
@@ -152,6 +153,44 @@ async def test_a_restart_of_the_control_plane_is_invisible():
             assert await client.call("worker.small", 5) == {"w1": 5}
         async with echo(address, "w2"):
             await eventually(lambda: client.call("worker.small", 20), lambda counts: set(counts) == {"w1", "w2"})
+
+
+@pytest.mark.long
+async def test_calls_follow_the_load_that_workers_tell(mesh_of):
+    """ORCA out of band: a worker that is ten times as used gets clearly less."""
+    busy, idle = LoadReport(utilization=1.0, requests_per_s=10), LoadReport(utilization=0.1, requests_per_s=10)
+    async with mesh_of({"busy": {"load": busy}, "idle": {"load": idle}}) as client:
+        await eventually(
+            lambda: client.call("worker.small", 100), lambda counts: counts.get("idle", 0) > 3 * counts.get("busy", 0)
+        )
+
+
+@pytest.mark.long
+async def test_an_endpoint_that_only_fails_is_left_out(mesh_of):
+    """Outlier detection works with two endpoints, and for the only one of a version."""
+    async with mesh_of({"good": {}, "bad": {"fails": True}}) as client:
+        await eventually(lambda: client.call("worker.small", 60), lambda counts: counts == {"good": 60})
+    async with mesh_of({"bad": {"fails": True}}) as client:
+        await eventually(lambda: client.call("worker.small", 60), lambda counts: "UPSTREAM_UNAVAILABLE" in counts)
+
+
+@pytest.fixture
+def mesh_of():
+    """A mesh of one version with these workers; yields a caller."""
+
+    @asynccontextmanager
+    async def make(workers: dict[str, dict]):
+        async with AsyncExitStack() as stack:
+            control, address = await stack.enter_async_context(controlled("models: {small: {path: x}}"))
+            await stack.enter_async_context(echo(address, "t1", Service.TOKENIZER))
+            for name, options in workers.items():
+                await stack.enter_async_context(echo(address, name, **options))
+            await topology_where(
+                control, lambda t: t.complete and len(t.models[0].lanes[0].members[1].instances) == len(workers)
+            )
+            yield await stack.enter_async_context(caller(address))
+
+    return make
 
 
 async def published(control, holds):

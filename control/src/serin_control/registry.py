@@ -14,6 +14,9 @@ from serin_control.admission import check_registration, check_status
 from serin_control.errors import LeaseSuperseded, RegistrationInvalid, VersionMismatch
 from serin_control.instance import Instance, Registration, State, Status
 
+MAX_INSTANCES = 10_000
+"""Most leases that are held; a mesh of this size needs several control planes' worth of thought first."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseTerms:
@@ -65,6 +68,8 @@ class Registry:
             RegistrationInvalid: incomplete, or its name or endpoint belongs to a living instance of another service.
         """
         check_registration(registration)
+        if len(self._leases) >= MAX_INSTANCES and registration.instance not in self._leases:
+            raise RegistrationInvalid(f"{len(self._leases)} instances are registered already: at most {MAX_INSTANCES}")
         for lease in list(self._leases.values()):
             self._make_way(lease.held, registration)
         old = self._leases.get(registration.instance)

@@ -69,7 +69,12 @@ class Publisher:
         self._alarms.clear("xds/inconsistent")
         self._note_leaving(routing)
         whole = linger(routing, [cluster for cluster, _ in self._leaving.values()])
-        snapshot = await asyncio.to_thread(encode, whole, self._edge, self.snapshots.value)
+        try:
+            snapshot = await asyncio.to_thread(encode, whole, self._edge, self.snapshots.value)
+        except (ValueError, TypeError) as error:  # what messages raise for a value that they cannot hold
+            self._alarms.raise_("xds/encoding", f"routing not published, the last one serves on: {error}")
+            return False
+        self._alarms.clear("xds/encoding")
         self._routing = routing
         before = self.snapshots.value
         if before is None or before.resources != snapshot.resources:
