@@ -61,15 +61,29 @@ def rss_bytes(pid):
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+async def fetch(address, path):
+    """A page over HTTP."""
+    host, port = address.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    page = (await reader.read()).decode()
+    writer.close()
+    await writer.wait_closed()
+    return page
+
+
 async def test_it_runs_without_torch_and_stays_small(model_folders, no_torch):
     """Serve, render, drain on SIGTERM: no torch, little memory, no process left."""
     process = await start(model_folders["byte_level"], no_torch)
     try:
-        address = (await line_with(process, "service.listening"))["address"]
+        listening = await line_with(process, "service.listening")
         await line_with(process, "service.ready")
-        async with connect(address, ServiceSettings()) as channel:
+        async with connect(listening["address"], ServiceSettings()) as channel:
             stub = tokenizer_pb2_grpc.TokenizerServiceStub(channel)
             assert (await stub.Encode(pb.EncodeRequest(texts=["hello"]))).runs[0].token_ids
+        metrics = await fetch(listening["metrics"], "/metrics")
+        assert "serin_tokenizer_encoded_tokens_total" in metrics
+        assert "serin_tokenizer_encode_seconds_count 1.0" in metrics
         renderers = children(process.pid)
         assert len(renderers) == 2
         assert rss_bytes(process.pid) < MAX_RSS_BYTES

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, contextmanager
 from serin.control.v1 import registry_pb2
 from serin.tokenizer.v1 import tokenizer_pb2_grpc
 from serin_mesh.announce import Announcement
+from serin_mesh.metrics import registry
 from serin_mesh.readiness import Condition, Readiness, State
 from serin_mesh.server import StartupFailed, run_main, serve
 from serin_mesh.settings import SettingsError, load_settings
@@ -15,6 +16,7 @@ from serin_mesh.settings import SettingsError, load_settings
 from serin_tokenizer_svc.assembly import assembled
 from serin_tokenizer_svc.errors import FolderRefused
 from serin_tokenizer_svc.folder import check_name, find_folder
+from serin_tokenizer_svc.metrics import CallTimes, TokenizerCollector
 from serin_tokenizer_svc.render_pool import RenderLimits
 from serin_tokenizer_svc.service import TokenizerService
 from serin_tokenizer_svc.settings import TokenizerSettings
@@ -57,7 +59,8 @@ async def _serve(settings: TokenizerSettings) -> None:
                 tokenizer = await stack.enter_async_context(
                     assembled(folder, model=settings.model, version=settings.version, limits=_limits(settings))
                 )
-            service.attach(tokenizer)
+            registry().register(TokenizerCollector(tokenizer, service.tally))
+            service.attach(tokenizer, CallTimes(registry()))
             about = tokenizer.identity
             readiness.ready(
                 digests=registry_pb2.Digests(artifact=about.tokenizer_digest, vocabulary=about.vocabulary_digest),

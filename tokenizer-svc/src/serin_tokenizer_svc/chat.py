@@ -58,6 +58,16 @@ class Chat:
         self._any_token = ControlTokens(vocabulary.added_tokens)
         self._templates: dict[str, KnownTemplate] = {}
 
+    @property
+    def num_kills(self) -> int:
+        """Render processes that were killed or died."""
+        return self._pool.num_kills
+
+    @property
+    def num_waiting(self) -> int:
+        """Conversations that wait for a render process."""
+        return self._pool.num_waiting
+
     async def learn(self) -> None:
         """Find out, by trying, in which shapes each template takes a turn's content."""
         special = {token for token, (_, is_special) in self._vocabulary.added_tokens.items() if is_special}

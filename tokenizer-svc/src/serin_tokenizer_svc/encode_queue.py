@@ -38,7 +38,8 @@ class EncodeQueue:
         self._encode = encode
         self._max_waiting_chars = max_waiting_chars
         self._waiting: deque[EncodeJob] = deque()
-        self._waiting_chars = 0
+        self.num_waiting_chars = 0
+        self.num_batches = 0
         self._running: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(NUM_BATCHES, thread_name_prefix="encode")
 
@@ -61,11 +62,11 @@ class EncodeQueue:
             EncodeBusy: too much text waits already.
         """
         num_chars = sum(map(len, texts))
-        if self._waiting and self._waiting_chars + num_chars > self._max_waiting_chars:
-            raise EncodeBusy(f"{self._waiting_chars} characters wait to be encoded; try again")
+        if self._waiting and self.num_waiting_chars + num_chars > self._max_waiting_chars:
+            raise EncodeBusy(f"{self.num_waiting_chars} characters wait to be encoded; try again")
         job = EncodeJob(texts, add_special_tokens, num_chars, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
-        self._waiting_chars += num_chars
+        self.num_waiting_chars += num_chars
         if len(self._running) < NUM_BATCHES:
             task = asyncio.create_task(self._run())
             self._running.add(task)
@@ -79,6 +80,7 @@ class EncodeQueue:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while batch := self._next_batch():
+            self.num_batches += 1
             texts = [text for job in batch for text in job.texts]
             try:
                 ids = await loop.run_in_executor(self._threads, self._encode, texts, batch[0].add_special_tokens)
@@ -98,17 +100,16 @@ class EncodeQueue:
         num_chars = 0
         while self._waiting:
             job = self._waiting[0]
-            fits = (
-                num_chars + job.num_chars <= BATCH_CHARS and job.add_special_tokens == batch[0].add_special_tokens
-                if batch
-                else True
-            )
-            if not fits:
+            if batch and not _fits(job, batch[0], num_chars):
                 break
             self._waiting.popleft()
-            self._waiting_chars -= job.num_chars
+            self.num_waiting_chars -= job.num_chars
             if job.done.done():  # its caller went away
                 continue
             batch.append(job)
             num_chars += job.num_chars
         return batch
+
+
+def _fits(job: EncodeJob, first: EncodeJob, num_chars: int) -> bool:
+    return job.add_special_tokens == first.add_special_tokens and num_chars + job.num_chars <= BATCH_CHARS

@@ -79,7 +79,8 @@ def find_folder(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_PATTERNS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise FolderRefused(f"{name}: no such folder, and the model hub did not give it: {error}") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FolderRefused(f"{name}: no such folder, and the model hub did not give it: {why}") from error
 
 
 def read_folder(path: Path) -> ModelFolder:

@@ -64,7 +64,7 @@ class RenderPool:
         self._idle: asyncio.Queue[RenderProcess] = asyncio.Queue()
         self._processes: set[RenderProcess] = set()
         self._restarts: set[asyncio.Task[None]] = set()
-        self._num_waiting = 0
+        self.num_waiting = 0
         self._stopping = False
         self.num_kills = 0
         self.facts: Mapping[str, TemplateFacts] = {}
@@ -135,13 +135,13 @@ class RenderPool:
     async def _lease(self) -> "RenderProcess":
         if self._stopping:
             raise RenderBusy("the service is stopping")
-        if self._idle.empty() and self._num_waiting >= self._limits.num_waiting:
-            raise RenderBusy(f"{self._num_waiting} conversations wait to be rendered; try again")
-        self._num_waiting += 1
+        if self._idle.empty() and self.num_waiting >= self._limits.num_waiting:
+            raise RenderBusy(f"{self.num_waiting} conversations wait to be rendered; try again")
+        self.num_waiting += 1
         try:
             return await self._idle.get()
         finally:
-            self._num_waiting -= 1
+            self.num_waiting -= 1
 
     def _replace(self, process: "RenderProcess") -> None:
         if self._stopping:

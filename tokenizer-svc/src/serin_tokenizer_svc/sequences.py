@@ -11,6 +11,7 @@ from serin_tokenizer_svc.errors import InputRefused
 from serin_tokenizer_svc.outbox import News, Outbox
 from serin_tokenizer_svc.sequence import GrowingSequence
 from serin_tokenizer_svc.stop_strings import MAX_STOP_BYTES, MAX_STOP_STRINGS, StopFinder
+from serin_tokenizer_svc.tally import Tally
 from serin_tokenizer_svc.vocabulary import Vocabulary
 
 CREDIT = 4096
@@ -57,10 +58,11 @@ class SequenceFailed(Exception):
 class Sequences:
     """All sequences of one stream."""
 
-    def __init__(self, vocabulary: Vocabulary, digest: str, outbox: Outbox) -> None:
+    def __init__(self, vocabulary: Vocabulary, digest: str, outbox: Outbox, tally: Tally) -> None:
         self._vocabulary = vocabulary
         self._digest = digest
         self._outbox = outbox
+        self._tally = tally
         self._open: dict[str, OpenSequence] = {}
         self._by_serial: dict[int, OpenSequence] = {}
         self._ended: dict[str, None] = {}
@@ -151,6 +153,7 @@ class Sequences:
             raise SequenceFailed("PARAMETER_INVALID", f"stop_strings: accepted: 1 to {MAX_STOP_BYTES} bytes each")
 
     async def _grow(self, sequence_id: str, opened: OpenSequence, token_ids: Sequence[int], credit: int = 0) -> None:
+        self._tally.num_detokenized += len(token_ids)
         try:
             text = opened.growing.append(token_ids)
             if opened.growing.stop is not None:
@@ -176,6 +179,7 @@ class Sequences:
 
     async def _fail(self, sequence_id: str, failure: SequenceFailed) -> None:
         opened = self._open.get(sequence_id)
+        self._tally.num_failures += 1
         self._num_opened += 1
         serial = opened.serial if opened is not None else self._num_opened
         news = News(sequence_id, closed=True, failure=(failure.reason, str(failure)))

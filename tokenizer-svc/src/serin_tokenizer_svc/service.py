@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 
 import grpc
+from prometheus_client import CollectorRegistry
 from serin.generation.v1 import tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from serin_mesh.errors import MeshError, Reason
@@ -24,8 +25,10 @@ from serin_tokenizer_svc.errors import (
     TemplateRejected,
     TokenizerError,
 )
+from serin_tokenizer_svc.metrics import CallTimes
 from serin_tokenizer_svc.outbox import News, Outbox
 from serin_tokenizer_svc.sequences import Opening, Sequences
+from serin_tokenizer_svc.tally import Tally
 from serin_tokenizer_svc.tokenizer import Tokenizer
 from serin_tokenizer_svc.wire import read_conversation
 
@@ -44,14 +47,16 @@ REASONS: dict[type[TokenizerError], Reason] = {
 class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
     """One tokenizer version as a service; it listens before its tokenizer is there."""
 
-    def __init__(self, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer | None = None, times: CallTimes | None = None) -> None:
+        self.tally = Tally()
         self._attached = tokenizer
+        self._times = times or CallTimes(CollectorRegistry())
         self._streams: set[Sequences] = set()
         self._draining = False
 
-    def attach(self, tokenizer: Tokenizer) -> None:
+    def attach(self, tokenizer: Tokenizer, times: CallTimes) -> None:
         """Answer with this tokenizer from now on."""
-        self._attached = tokenizer
+        self._attached, self._times = tokenizer, times
 
     def drain(self) -> None:
         """Refuse new sequences and end each detokenizing stream once its open sequences are closed."""
@@ -67,7 +72,12 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         """Render a conversation and encode it."""
         tokenizer = self._tokenizer
         with _translated():
-            ids = await tokenizer.chat.encode(await tokenizer.chat.render(read_conversation(request)))
+            conversation = read_conversation(request)
+            with self._times.render.time():
+                rendered = await tokenizer.chat.render(conversation)
+            with self._times.encode.time():
+                ids = await tokenizer.chat.encode(rendered)
+            self.tally.num_encoded += len(ids)
             _refuse_long(ids, request.max_token_count, "messages")
         segment = tokens_pb2.Segment(tokens=tokens_pb2.TokenRun(token_ids=ids))
         return tokenizer_pb2.RenderResponse(
@@ -83,7 +93,9 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         with _translated():
             if not 1 <= len(request.texts) <= MAX_TEXTS:
                 raise InputRefused(f"texts: {len(request.texts)} of them: accepted: 1 to {MAX_TEXTS}", "texts")
-            runs = await self._tokenizer.queue.encode(list(request.texts), not request.omit_special_tokens)
+            with self._times.encode.time():
+                runs = await self._tokenizer.queue.encode(list(request.texts), not request.omit_special_tokens)
+            self.tally.num_encoded += sum(map(len, runs))
             for ids in runs:
                 _refuse_long(ids, request.max_token_count, "texts")
         return tokenizer_pb2.EncodeResponse(
@@ -112,8 +124,11 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
     ) -> AsyncIterator[tokenizer_pb2.DetokenizeResponse]:
         """Turn growing id sequences into text; news of a sequence melt together while the caller is slow."""
         outbox = Outbox()
-        sequences = Sequences(self._tokenizer.vocabulary, self._tokenizer.identity.vocabulary_digest, outbox)
+        sequences = Sequences(
+            self._tokenizer.vocabulary, self._tokenizer.identity.vocabulary_digest, outbox, self.tally
+        )
         self._streams.add(sequences)
+        self.tally.num_streams += 1
         if self._draining:
             sequences.drain()
         reader = asyncio.create_task(_feed(request_iterator, sequences, outbox))
@@ -126,6 +141,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
                 reader.result()  # raises what ended it
         finally:
             self._streams.discard(sequences)
+            self.tally.num_streams -= 1
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 

@@ -1,0 +1,105 @@
+"""Texts are encoded in batches off the event loop, and nobody pays for somebody else's text."""
+
+import asyncio
+import threading
+
+import pytest
+from serin_tokenizer_svc.encode_queue import BATCH_CHARS, NUM_BATCHES, EncodeQueue
+from serin_tokenizer_svc.errors import EncodeBusy
+
+
+class Encoder:
+    """Encodes a text to its characters' numbers, when it is let to.
+
+    Attributes:
+        batches: texts of each call, with whether special tokens are added.
+        gate: calls wait until it is open.
+        entered: released by each call.
+    """
+
+    def __init__(self):
+        self.batches = []
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+
+    def __call__(self, texts, add_special_tokens):
+        """Encode."""
+        self.batches.append((list(texts), add_special_tokens))
+        self.entered.release()
+        assert self.gate.wait(30)
+        if "bad" in texts:
+            raise RuntimeError("bad")
+        return [[ord(char) for char in text] for text in texts]
+
+
+async def jobs_behind_a_closed_gate(encoder, queue, *texts):
+    """Jobs that wait while all threads are busy with a first job each."""
+    busy = []
+    for _ in range(NUM_BATCHES):
+        busy.append(asyncio.create_task(queue.encode(["busy"], True)))
+        await asyncio.to_thread(encoder.entered.acquire)
+    waiting = [asyncio.create_task(queue.encode([text], True)) for text in texts]
+    await asyncio.sleep(0)
+    return busy, waiting
+
+
+async def test_calls_that_wait_become_one_batch():
+    """Everything that arrived meanwhile is encoded together, and everybody gets their own."""
+    encoder = Encoder()
+    async with EncodeQueue(encoder) as queue:
+        busy, waiting = await jobs_behind_a_closed_gate(encoder, queue, "a", "b", "c")
+        encoder.gate.set()
+        assert await asyncio.gather(*waiting) == [[[97]], [[98]], [[99]]]
+        await asyncio.gather(*busy)
+    batches = [texts for texts, _ in encoder.batches]
+    assert ["a", "b", "c"] in batches
+    assert (queue.num_batches, queue.num_waiting_chars) == (3, 0)
+
+
+async def test_batches_are_bounded_and_alike():
+    """A batch ends at its size and where special tokens are wanted differently."""
+    encoder = Encoder()
+    long = "x" * BATCH_CHARS
+    async with EncodeQueue(encoder) as queue:
+        busy, waiting = await jobs_behind_a_closed_gate(encoder, queue, "a", long, "b")
+        other = asyncio.create_task(queue.encode(["c"], False))
+        await asyncio.sleep(0)
+        encoder.gate.set()
+        await asyncio.gather(*busy, *waiting, other)
+    assert (["a"], True) in encoder.batches
+    assert ([long], True) in encoder.batches
+    assert (["c"], False) in encoder.batches
+
+
+async def test_who_leaves_is_not_encoded():
+    """A call that was cancelled while it waited costs nothing."""
+    encoder = Encoder()
+    async with EncodeQueue(encoder) as queue:
+        busy, waiting = await jobs_behind_a_closed_gate(encoder, queue, "a", "gone", "b")
+        waiting[1].cancel()
+        await asyncio.sleep(0)
+        encoder.gate.set()
+        await asyncio.gather(*busy, waiting[0], waiting[2])
+    assert not any("gone" in texts for texts, _ in encoder.batches)
+
+
+async def test_a_failure_reaches_those_of_its_batch():
+    """They learn it; later calls work."""
+    encoder = Encoder()
+    encoder.gate.set()
+    async with EncodeQueue(encoder) as queue:
+        with pytest.raises(RuntimeError, match="bad"):
+            await queue.encode(["bad"], True)
+        assert await queue.encode(["a"], True) == [[97]]
+
+
+async def test_waiting_is_bounded_in_characters():
+    """Too much text waiting is refused at once; one large text alone is not."""
+    encoder = Encoder()
+    async with EncodeQueue(encoder, max_waiting_chars=10) as queue:
+        busy, waiting = await jobs_behind_a_closed_gate(encoder, queue, "x" * 20)
+        with pytest.raises(EncodeBusy):
+            await queue.encode(["y"], True)
+        encoder.gate.set()
+        await asyncio.gather(*busy, *waiting)
+        assert await queue.encode(["y"], True) == [[121]]
