@@ -30,7 +30,7 @@ models:
     precision: float32
     numerics: invariant
     versions:
-      v2: {{path: {DEMO_MODEL if DEMO_MODEL.exists() else tiny}}}
+      v2: {{path: {DEMO_MODEL}}}
   {TINY}:
     path: {tiny}
     precision: float32

@@ -1,8 +1,10 @@
 """The compose file describes a mesh that runs: each service by its own command, on loopback, with mutual TLS."""
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from harness.compose_file import ComposeService, read_compose, start_order
 from harness.compose_run import ComposeRun
@@ -35,13 +37,16 @@ def running(services: dict[str, ComposeService], tmp_path_factory: pytest.TempPa
 async def test_a_request_goes_through(running: ComposeRun):
     """A key from the `cli` service, a question through the gateway, a streamed answer."""
     key = running.run("cli", "key", "create", "--role", "app").split()[-1]
-    base_url = f"http://{running.translation.address('gateway', '8080')}/v1"
-    async with AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=60) as client:
-        stream = await client.chat.completions.create(
-            model="small", messages=[{"role": "user", "content": "What is 17 + 25?"}], temperature=0, stream=True
-        )
+    base_url = f"https://{running.translation.address('gateway', '8080')}/v1"
+    trust = ssl.create_default_context(cafile=running.translation.path(running.services["certs"], "/certs") / "ca.pem")
+    async with (
+        httpx.AsyncClient(verify=trust, timeout=60) as http,
+        AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, http_client=http) as client,
+    ):
+        question = {"role": "user", "content": "What is the capital of France?"}
+        stream = await client.chat.completions.create(model="small", messages=[question], temperature=0, stream=True)
         text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
-    assert text == "42"
+    assert text == "Paris"
 
 
 def test_every_service_of_ours_has_what_operations_need(services: dict[str, ComposeService]):

@@ -57,7 +57,7 @@ async def test_both_doors_give_the_same_answer(front_door: grpc.aio.Channel, met
 async def test_choices_are_interleaved_and_each_ends(front_door: grpc.aio.Channel, metadata):
     """Three choices of one prompt: each has its own ids and its own end."""
     stub = inference_pb2_grpc.InferenceServiceStub(front_door)
-    request = ask("Three.", temperature=1.5, seed=4, choice_count=3)
+    request = ask("Three.", temperature=1.5, seed=4, choice_count=3, ignore_eos=True)
     events = [event async for event in stub.Generate(request, timeout=DEADLINE_S, metadata=metadata)]
     check_grammar(events, num_choices=3)
     tokens = tokens_by_choice(events)
