@@ -191,6 +191,39 @@ async def test_writing_to_a_call_that_failed_gives_its_error(echo, stub_of) -> N
             await fine.write(b"more")
 
 
+async def refused_while_writing(stub, by_hand: bool) -> Reason:
+    """Write without end to a service that refuses; the reason that is met."""
+
+    async def requests():
+        while True:
+            yield b"x"
+
+    async def write_by_hand(call):
+        while True:
+            await call.write(b"x")
+
+    with pytest.raises(MeshError) as caught:
+        await (write_by_hand(stub.chat()) if by_hand else stub.collect(requests()))
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+async def test_a_refusal_reaches_a_caller_that_is_writing(echo, stub_of, by_hand: bool) -> None:
+    """Whichever comes first, the status or the write that fails because of it: the reason is the service's."""
+
+    async def refuse(requests, context):
+        raise MeshError(Reason.REGISTRATION_INVALID, "model: '': accepted: a name")
+
+    async def refuse_stream(requests, context):
+        raise MeshError(Reason.REGISTRATION_INVALID, "model: '': accepted: a name")
+        yield
+
+    echo.collect, echo.chat = refuse, refuse_stream
+    async with running(echo.register) as server, server.connect() as channel:
+        met = {await refused_while_writing(stub_of(channel), by_hand) for _ in range(100)}
+    assert met == {Reason.REGISTRATION_INVALID}
+
+
 async def test_local_cancel_is_cancellation(echo, stub_of) -> None:
     """Whoever cancels a call himself gets CancelledError, as everywhere in asyncio."""
     async with running(echo.register) as server, server.connect() as channel:

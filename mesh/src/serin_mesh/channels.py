@@ -15,6 +15,7 @@ import grpc
 from serin_mesh import telemetry
 from serin_mesh.call import LANE_KEY, REQUEST_KEY, TENANT_KEY, VOCABULARY_KEY, remaining_s, request_id
 from serin_mesh.client_call import MeshCall
+from serin_mesh.kept_status import keep_status
 from serin_mesh.lane_memory import model_of, remembered_lanes
 from serin_mesh.live_channel import LiveChannel
 from serin_mesh.methods import is_open_ended
@@ -170,6 +171,7 @@ class MeshChannel(grpc.aio.Channel):
 
     def _callable(self, kind: str, method: str, args: Any, kwargs: Any) -> Callable[..., MeshCall]:
         open_ended = is_open_ended(method)
+        is_request_streaming = kind.startswith("stream_")
         key = (kind, method)
 
         def make(channel: grpc.aio.Channel) -> Any:
@@ -189,6 +191,8 @@ class MeshChannel(grpc.aio.Channel):
                 **options,
             )
             generation.hold(underlying)
+            if is_request_streaming:
+                keep_status(underlying)
             return MeshCall(underlying, lanes, self._lane_model)
 
         return call
