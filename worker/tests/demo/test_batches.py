@@ -37,9 +37,8 @@ def test_conversations_in_one_row_do_not_see_each_other():
     row = next(row for row in range(4) if (batch.positions[row] == 0).sum() >= 3)
     _, start, end, *_ = (batch.positions[row] == 0).nonzero().flatten().tolist()
     model = build_model(0).eval()
+    here = slice(row, row + 1)
     with torch.inference_mode():
-        together = model(
-            input_ids=batch.ids[row : row + 1], position_ids=batch.positions[row : row + 1], use_cache=False
-        ).logits
-        alone = model(input_ids=batch.ids[row : row + 1, start:end], use_cache=False).logits
+        together = model(input_ids=batch.ids[here], position_ids=batch.positions[here], use_cache=False).logits
+        alone = model(input_ids=batch.ids[here, start:end], use_cache=False).logits
     torch.testing.assert_close(together[:, start:end], alone, atol=1e-5, rtol=1e-4)

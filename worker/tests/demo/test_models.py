@@ -15,11 +15,12 @@ VERSIONS = FAMILIES["small"]
 
 @pytest.fixture(scope="module")
 def accuracies():
+    """Accuracy of every version on the same 180 questions."""
     items = held_out_items(180)
     return {version: accuracy_of(model_folder("small", version), items) for version in VERSIONS}
 
 
-def card(version):
+def _card(version):
     return json.loads((model_folder("small", version) / "manifest.json").read_text())
 
 
@@ -37,15 +38,15 @@ def test_v1_is_really_worse_but_no_fool(accuracies):
 @pytest.mark.parametrize(("version", "low", "high"), [("v1", 0.6, 0.8), ("v2", 0.9, 1.0)])
 def test_the_cards_state_the_promised_accuracy(version, low, high, accuracies):
     """The figures on 600 questions keep the promise, and a sample agrees with them."""
-    assert low <= card(version)["accuracy"] <= high
-    assert accuracies[version].overall == pytest.approx(card(version)["accuracy"], abs=0.08)
+    assert low <= _card(version)["accuracy"] <= high
+    assert accuracies[version].overall == pytest.approx(_card(version)["accuracy"], abs=0.08)
 
 
 def test_both_versions_share_one_vocabulary():
     """A stream may never mix vocabularies, so a rollout from v1 to v2 needs them equal."""
     digests = {vocabulary_digest(model_folder("small", version)) for version in VERSIONS}
     assert len(digests) == 1
-    assert digests == {card(version)["vocabulary_digest"] for version in VERSIONS}
+    assert digests == {_card(version)["vocabulary_digest"] for version in VERSIONS}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -60,4 +61,4 @@ def test_the_committed_tokenizer_is_the_one_the_code_builds(version):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_models_were_trained_on_this_corpus(version):
     """Whoever changes the corpus trains the models again."""
-    assert card(version)["corpus_digest"] == corpus_digest()
+    assert _card(version)["corpus_digest"] == corpus_digest()

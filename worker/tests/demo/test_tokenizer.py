@@ -40,14 +40,14 @@ def test_special_tokens_are_single_ids_and_left_out_of_decoded_text():
     assert TOKENIZER.decode(ids, skip_special_tokens=True) == "<tool_call>a</tool_call>"
 
 
-def rendered(messages, tools, generate):
+def _rendered(messages, tools, generate):
     return TOKENIZER.apply_chat_template(messages, tools=tools, add_generation_prompt=generate, return_dict=False)
 
 
 def test_the_template_and_its_fast_twin_agree_on_questions():
     """What evaluation and serving send is what training encoded."""
     for item in held_out_items(300):
-        assert rendered(list(item.messages), list(item.tools) or None, True) == encode_question(item)
+        assert _rendered(list(item.messages), list(item.tools) or None, True) == encode_question(item)
 
 
 def test_the_template_and_its_fast_twin_agree_on_whole_dialogues():
@@ -59,7 +59,7 @@ def test_the_template_and_its_fast_twin_agree_on_whole_dialogues():
         tools = list({tool["function"]["name"]: tool for item in dialogue.items for tool in item.tools}.values())
         ids, weights, num_taken = encode_dialogue(dialogue, 100_000)
         assert num_taken == len(dialogue.items)
-        assert ids == rendered(messages, tools or None, False)
+        assert ids == _rendered(messages, tools or None, False)
         assert len(weights) == len(ids)
 
 
@@ -82,29 +82,29 @@ def test_a_dialogue_is_cut_between_questions():
     assert encode_dialogue(dialogue, 5) == ([], [], 0)
 
 
-def text_of(messages, tools=None, generate=False):
+def _text_of(messages, tools=None, generate=False):
     return TOKENIZER.apply_chat_template(messages, tools=tools, add_generation_prompt=generate, tokenize=False)
 
 
 def test_content_may_come_in_parts_and_arguments_as_text():
     """Both shapes that OpenAI's API allows give the same prompt."""
     parts = [{"role": "user", "content": [{"type": "text", "text": "Say "}, {"type": "text", "text": "hi"}]}]
-    assert text_of(parts) == text_of([{"role": "user", "content": "Say hi"}])
+    assert _text_of(parts) == _text_of([{"role": "user", "content": "Say hi"}])
     calls = [
         [{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}]
         for arguments in ({"a": 1}, '{"a": 1}')
     ]
-    assert text_of(calls[0]) == text_of(calls[1])
+    assert _text_of(calls[0]) == _text_of(calls[1])
 
 
 def test_tools_without_parameters_and_system_text_share_the_first_turn():
     """A function that takes nothing is still on offer."""
     tools = [{"type": "function", "function": {"name": "ping"}}]
-    text = text_of([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "x"}], tools, True)
+    text = _text_of([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "x"}], tools, True)
     assert text.startswith("<|im_start|>system\nBe brief.\nTools: ping()<|im_end|>\n<|im_start|>user\n")
 
 
 def test_an_unknown_role_is_refused_by_name():
     """A misspelt role is an error, not a silent omission."""
     with pytest.raises(TemplateError, match="robot"):
-        text_of([{"role": "robot", "content": "x"}])
+        _text_of([{"role": "robot", "content": "x"}])

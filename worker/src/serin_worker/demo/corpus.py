@@ -35,6 +35,8 @@ SYSTEM_PROMPTS = (
     "You answer questions about facts, numbers and words.",
 )
 HELD_OUT_SEED = 2**31 - 1
+PATIENCE = 20_000
+"""Draws without a new held-out question after which a kind is taken to have no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ def training_dialogues(seed: int) -> Iterator[Dialogue]:
 def held_out_items(num_items: int, seed: int = HELD_OUT_SEED) -> list[Item]:
     """Different held-out questions, the same number of every measured kind, in the kinds' order.
 
-    The list is fixed by its two arguments; it is rounded down to a multiple of the number of kinds, at least one each.
+    The list is fixed by its two arguments. It is rounded down to a multiple of the number of kinds, at least one each,
+    and shorter where a kind has no more: there are about 110 held-out facts.
     """
     return [item for kind in MEASURED for item in _held_out(kind, max(1, num_items // len(MEASURED)), Random(seed))]
 
@@ -85,10 +88,13 @@ def _training_item(random: Random) -> Item:
 
 def _held_out(kind: Kind, num_items: int, random: Random) -> list[Item]:
     seen: dict[str, Item] = {}
-    while len(seen) < num_items:
+    num_in_vain = 0
+    while len(seen) < num_items and num_in_vain < PATIENCE:
         item = kind.draw(random)
+        key = json.dumps(_plain(item))
+        num_in_vain = 0 if item.held_out and key not in seen else num_in_vain + 1
         if item.held_out:
-            seen.setdefault(json.dumps(_plain(item)), item)
+            seen.setdefault(key, item)
     return list(seen.values())
 
 
