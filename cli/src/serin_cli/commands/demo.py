@@ -17,10 +17,10 @@ from serin_cli.local.wish import Wish
 from serin_cli.state_dir import StateDir
 
 DESCRIPTION = """\
-Start a mesh on free ports of this machine, ask the demo model a question through the gateway, show the answer as it
-streams, stop everything again. State goes to a temporary directory that is removed, or to --state DIR.
+Start a mesh on free ports of this machine, ask the demo model through the gateway, show its answers as they stream,
+stop everything again. State goes to a temporary directory that is removed, or to --state DIR.
 """
-QUESTION = "What is the capital of France?"
+QUESTIONS = ("What is the capital of France?", "What is 17 + 25?", "Who are you?")
 NEXT = """\
 What to try next:
   .venv/bin/serin up                    start a mesh and keep it
@@ -53,18 +53,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _ask(mesh: LocalMesh, display: Display, state: StateDir, begun: float) -> None:
     base_url = f"http://127.0.0.1:{mesh.site.http_port}/v1"
-    display.say(f"\nThe mesh answers at {base_url}. Asking model {DEMO_MODEL!r}: {QUESTION}\n")
+    display.say(f"\nThe mesh answers at {base_url}. Asking the model {DEMO_MODEL!r}:\n")
     first = await asyncio.to_thread(_stream, base_url, state.read_default_key())
-    display.say(f"\nThe first token came {first - begun:.1f} s after the start. Draining…")
+    display.say(f"\nThe first token came {first - begun:.1f} s after the start. Draining.")
 
 
 def _stream(base_url: str, key: str) -> float:
-    """Print the answer as it comes; returns when its first piece came."""
+    """Ask, and print each answer as it comes; returns when the first piece of all came."""
     first = 0.0
     with ChatClient(base_url, key) as client:
-        print("  ", end="", flush=True)
-        for piece in client.stream(DEMO_MODEL, [{"role": "user", "content": QUESTION}], temperature=0):
-            first = first or time.monotonic()
-            print(piece, end="", flush=True)
-    print()
+        for question in QUESTIONS:
+            print(f"  {question}  ", end="", flush=True)
+            for piece in client.stream(DEMO_MODEL, [{"role": "user", "content": question}], temperature=0):
+                first = first or time.monotonic()
+                print(piece, end="", flush=True)
+            print()
     return first
