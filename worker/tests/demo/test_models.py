@@ -62,3 +62,14 @@ def test_the_committed_tokenizer_is_the_one_the_code_builds(version):
 def test_the_models_were_trained_on_this_corpus(version):
     """Whoever changes the corpus trains the models again."""
     assert _card(version)["corpus_digest"] == corpus_digest()
+
+
+def test_the_page_about_the_models_states_their_figures():
+    """The README's table is the cards' table."""
+    page = (model_folder("small", "v2").parents[1] / "README.md").read_text()
+    rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in page.splitlines() if " %" in line]
+    stated = {row[0]: row[2:] for row in rows}
+    cards = [_card(version) for version in VERSIONS]
+    for kind in cards[0]["accuracy_by_kind"]:
+        assert stated[kind] == [f"{100 * card['accuracy_by_kind'][kind]:.1f} %" for card in cards]
+    assert stated["all"] == [f"{100 * card['accuracy']:.1f} %" for card in cards]

@@ -56,7 +56,8 @@ class Training:
     def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
         self.recipe = recipe
         self._device = torch.device(device)
-        self.model: Qwen3ForCausalLM = build_model(recipe.seed).to(self._device)
+        self.model: Qwen3ForCausalLM = build_model(recipe.seed)
+        torch.nn.Module.to(self.model, self._device)
         self._optimizers = _optimizers(self.model, recipe)
 
     def run(self) -> Iterator[Progress]:
