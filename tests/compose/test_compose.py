@@ -4,16 +4,20 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from harness.compose_file import ComposeService, read_compose, start_order
 from harness.compose_run import ComposeRun
-from openai import AsyncOpenAI
+from harness.eventually import eventually
+from openai import APIError, AsyncOpenAI
+from serin.inference.v1 import inference_pb2, inference_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_SHOT = {"certs", "keys"}
 OURS = {"control", "tokenizer-small", "cache-svc", "worker-small", "gateway"}
-STORES = {"state-redis", "cache-redis"}
+QUESTION = {"role": "user", "content": "What is the capital of France?"}
+OTHERS = {"state-redis", "cache-redis", "envoy"}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,7 @@ def running(services: dict[str, ComposeService], tmp_path_factory: pytest.TempPa
     """All of our services and their stores, up and healthy."""
     run = ComposeRun(services, ROOT, tmp_path_factory.mktemp("compose"))
     try:
-        assert set(run.up()) == OURS | ONE_SHOT | STORES
+        assert set(run.up()) == OURS | ONE_SHOT | OTHERS
         yield run
     finally:
         codes = run.down()
@@ -43,10 +47,30 @@ async def test_a_request_goes_through(running: ComposeRun):
         httpx.AsyncClient(verify=trust, timeout=60) as http,
         AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, http_client=http) as client,
     ):
-        question = {"role": "user", "content": "What is the capital of France?"}
-        stream = await client.chat.completions.create(model="small", messages=[question], temperature=0, stream=True)
+        stream = await client.chat.completions.create(model="small", messages=[QUESTION], temperature=0, stream=True)
         text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
     assert text == "Paris"
+
+
+async def test_a_request_goes_through_the_edge(running: ComposeRun):
+    """The published port: Envoy, configured by the control plane alone, carries REST and gRPC to the gateway."""
+    key = running.run("cli", "key", "create", "--role", "app").split()[-1]
+    edge = running.translation.address("envoy", "8080")
+
+    async def ask() -> str:
+        async with AsyncOpenAI(base_url=f"http://{edge}/v1", api_key=key, max_retries=0, timeout=60) as client:
+            try:
+                answer = await client.chat.completions.create(model="small", messages=[QUESTION], temperature=0)
+            except APIError as error:
+                return str(error)
+        return str(answer.choices[0].message.content)
+
+    await eventually(ask, lambda text: text == "Paris", "an answer over REST through Envoy")
+    request = inference_pb2.CountTokensRequest(model="small", prompt="abc")
+    async with grpc.aio.insecure_channel(edge) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        counted = await stub.CountTokens(request, timeout=30, metadata=(("authorization", f"Bearer {key}"),))
+    assert counted.token_count > 0
 
 
 def test_every_service_of_ours_has_what_operations_need(services: dict[str, ComposeService]):

