@@ -49,7 +49,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateDir]:
     state = StateDir(tmp_path_factory.mktemp("mesh") / "state")
     up(state)
     yield state
-    done = serin(state, "down")
+    os.kill(read_record(state).pid, signal.SIGTERM)
+    done = serin(state, "down")  # a second SIGTERM: still one drain
     assert done.returncode == 0, done.stderr
     assert not state.is_held()
 

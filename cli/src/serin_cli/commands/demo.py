@@ -20,7 +20,7 @@ DESCRIPTION = """\
 Start a mesh on free ports of this machine, ask the demo model through the gateway, show its answers as they stream,
 stop everything again. State goes to a temporary directory that is removed, or to --state DIR.
 """
-QUESTIONS = ("What is the capital of France?", "What is 17 + 25?", "Who are you?")
+QUESTIONS = ("What is the capital of France?", "What is 12 plus 30?", "Who are you?")
 NEXT = """\
 What to try next:
   .venv/bin/serin up                    start a mesh and keep it
