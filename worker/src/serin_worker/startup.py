@@ -22,6 +22,7 @@ from serin_worker.errors import ModelRefused, NotEnoughMemory
 from serin_worker.model import checkpoint, digests, hub, loading
 from serin_worker.model.causal_lm import CausalModel, ModelShape
 from serin_worker.model.memory import available_bytes
+from serin_worker.model.processor import instruction_set
 from serin_worker.model.verification import Verification
 from serin_worker.runner import ModelRunner
 from serin_worker.scheduler import Limits
@@ -59,6 +60,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     loaded = CausalModel(loading.load(found, precision, device, report("loading")))
     report("preparing")(0.0)
     attention = choose_attention(device, config.block_size)
+    num_packed = loaded.pack_linears()
     num_blocks = _num_blocks(loaded.shape, loaded.dtype, device, config)
     loaded.bind(attention, num_blocks, config.block_size)
     numerics = _verify(loaded, config, num_blocks)
@@ -69,7 +71,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
         folder=found.folder,
         weights_digest=weights,
         kv_digest=kv_digest(weights=weights, precision=precision, layout=layout, engine_epoch=ENGINE_EPOCH),
-        numerics_class=numerics_class(device, attention),
+        numerics_class=numerics_class(device, attention, bool(num_packed)),
         numerics=numerics,
         precision=precision,
         num_blocks=num_blocks,
@@ -107,7 +109,7 @@ def _engine(model: CausalModel, config: EngineConfig, num_blocks: int, numerics:
 
 def _row_multiple(model: CausalModel) -> int:
     """Rows that a step is padded to, for a row's bits not to depend on how many there are."""
-    return _INVARIANT_ROWS if model.device.type == "cpu" else 1
+    return _INVARIANT_ROWS if model.device.type == "cpu" and not model.is_packed else 1
 
 
 def _num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:
@@ -127,13 +129,14 @@ def choose_attention(device: torch.device, block_size: int) -> PagedAttention:
     return TorchPagedAttention(device)
 
 
-def numerics_class(device: torch.device, attention: PagedAttention) -> str:
+def numerics_class(device: torch.device, attention: PagedAttention, is_packed: bool) -> str:
     """Machines of one class compute the same numbers: device kind, instruction set, kernels, engine epoch."""
     if device.type == "cuda":
         kind = f"cuda-{torch.cuda.get_device_name(device).replace(' ', '-').lower()}"
     else:
-        kind = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}"
-    return f"{kind}/torch-{torch.__version__.split('+')[0]}/{attention.layout}/{ENGINE_EPOCH}"
+        kind = f"cpu-{instruction_set()}"
+    kernels = f"{attention.layout}+{'packed' if is_packed else 'plain'}"
+    return f"{kind}/torch-{torch.__version__.split('+')[0]}/{kernels}/{ENGINE_EPOCH}"
 
 
 def _context_length(shape: ModelShape, config: EngineConfig) -> int:

@@ -18,6 +18,7 @@ import numpy
 import torch
 
 from serin_worker.attention.layer import LayerCache, LayerSpec, StepSequences
+from serin_worker.model.processor import processor_flags
 
 _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -146,7 +147,8 @@ def build(folder: Path) -> Path:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise KernelUnavailable(f"{compiler} does not run: {error}") from error
-    name = hashlib.blake2b(source + version + " ".join(_FLAGS).encode() + _processor(), digest_size=12).hexdigest()
+    machine = " ".join([platform.machine(), *sorted(processor_flags())])
+    name = hashlib.blake2b(source + version + " ".join([*_FLAGS, machine]).encode(), digest_size=12).hexdigest()
     library = folder / f"paged-{name}.so"
     if library.exists():
         return library
@@ -176,14 +178,6 @@ def _load(library: Path) -> "ctypes._NamedFuncPointer":
     function.argtypes = [*pointers, ctypes.c_void_p]
     function.restype = ctypes.c_int
     return function
-
-
-def _processor() -> bytes:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor().encode()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor()).encode()
 
 
 def _rows(tensor: torch.Tensor) -> tuple[_Rows, torch.Tensor]:

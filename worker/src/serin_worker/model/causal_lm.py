@@ -12,6 +12,7 @@ from serin_worker.attention import interface
 from serin_worker.attention.interface import PagedStep
 from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
 from serin_worker.errors import ModelRefused
+from serin_worker.model.packing import pack_linears
 
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
@@ -37,6 +38,7 @@ class CausalModel:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._modules = _probe(model)
+        self._num_packed = 0
         self._caches: list[LayerCache] = []
         self._step: PagedStep | None = None
         config = model.config.get_text_config()
@@ -61,6 +63,16 @@ class CausalModel:
     def module(self) -> PreTrainedModel:
         """The model itself, for what replaces parts of it."""
         return self._model
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether linear layers have been packed."""
+        return self._num_packed > 0
+
+    def pack_linears(self) -> int:
+        """Lay weights out for speed, where this machine can; returns how many layers."""
+        self._num_packed = pack_linears(self._model)
+        return self._num_packed
 
     def bind(self, attention: PagedAttention, num_blocks: int, block_size: int) -> None:
         """Make pages for every layer."""

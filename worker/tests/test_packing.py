@@ -1,0 +1,62 @@
+"""Packed linear layers: the same numbers, and a row's bits whatever it is computed with."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serin_worker.model.packing import PackedLinear, pack_linears
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+@settings(max_examples=40, deadline=None)
+@given(draw=st.randoms(use_true_random=True))
+def test_a_rows_bits_do_not_depend_on_the_batch(draw):
+    """Any slice of rows gives the bits that all rows together give."""
+    dtype = draw.choice(DTYPES)
+    size_in, size_out = (draw.choice((16, 48, 64, 100, 192, 512, 1024)) for _ in range(2))
+    generator = torch.Generator().manual_seed(draw.getrandbits(32))
+    weight = torch.randn((size_out, size_in), generator=generator).to(dtype)
+    rows = torch.randn((300, size_in), generator=generator).to(dtype)
+    layer = PackedLinear(weight, None)
+    together = layer(rows)
+    first = draw.randrange(290)
+    last = draw.choice((first + 1, first + 2, draw.randint(first + 1, 300)))
+    assert torch.equal(layer(rows[first:last]), together[first:last])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_equal_to_a_plain_layer(dtype):
+    """With and without bias, for any leading shape."""
+    for bias in (True, False):
+        plain = torch.nn.Linear(64, 96, bias=bias, dtype=dtype)
+        packed = PackedLinear(plain.weight, plain.bias)
+        rows = torch.randn((1, 7, 64), dtype=dtype)
+        with torch.inference_mode():
+            torch.testing.assert_close(packed(rows), plain(rows))
+
+
+def test_a_tied_weight_stays_with_its_embedding():
+    """Only plain linear layers are replaced; what others hold is left."""
+
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(50, 16)
+            self.head = torch.nn.Linear(16, 50, bias=False)
+            self.head.weight = self.embedding.weight
+
+    model = Tied()
+    weight = model.embedding.weight
+    assert pack_linears(model) == 1
+    assert isinstance(model.head, PackedLinear)
+    assert model.embedding.weight is weight
+    assert [name for name, _ in model.named_parameters()] == ["embedding.weight"]
+
+
+def test_machines_that_cannot_keep_plain_layers(monkeypatch):
+    """Where the operators are missing nothing is replaced, and that is all."""
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert pack_linears(model) == 0
+    assert type(model[0]) is torch.nn.Linear
