@@ -70,7 +70,7 @@ async def test_it_serves_and_outlives_its_store(valkey, secret_file):
     ("flags", "said"),
     [
         ((), "--cache-redis"),
-        (("--cache-redis", "http://x"), "--cache-redis: 'http://x'"),
+        (("--cache-redis", "http://me:secret@x"), "--cache-redis: 'http://***@x'"),
         (("--cache-redis", "unix:///x", "--store-budget-ms", "0"), "--store-budget-ms: '0'"),
         (("--cache-redis", "unix:///x"), "--mesh-secret-file"),
     ],

@@ -1,6 +1,10 @@
 """Encoding and decoding equal transformers on the same model folder."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import tokenizer_folders as folders
@@ -97,3 +101,19 @@ def test_the_digest_covers_every_file_that_decides_ids(tmp_path):
     assert read_folder(folder).digest == before
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     assert read_folder(folder).digest != before
+
+
+def test_a_hub_model_is_found_by_its_name(tmp_path):
+    """A name that is no folder is looked up on the hub; what is there already needs no network."""
+    snapshot = tmp_path / "hub" / "models--acme--tiny" / "snapshots" / ("0" * 40)
+    folders.save(snapshot, folders.characters(), folders.CONFIGS["characters"])
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text("0" * 40)
+    script = "from serin_tokenizer_svc.folder import *; print(read_folder(find_folder('acme/tiny')).path)"
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    found = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert Path(found.stdout.strip()) == snapshot
+    missing = subprocess.run(
+        [sys.executable, "-c", script.replace("tiny", "other")], env=environment, capture_output=True, text=True
+    )
+    assert "FolderRefused: acme/other: no such folder, and the model hub did not give it" in missing.stderr

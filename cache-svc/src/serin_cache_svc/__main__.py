@@ -1,5 +1,6 @@
 """The cache service as a process: ``python -m serin_cache_svc --cache-redis URL --mesh-secret-file FILE``."""
 
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -66,7 +67,8 @@ def _open_store(settings: CacheSettings) -> RedisAnswerStore:
         return RedisAnswerStore(settings.cache_redis)
     except ValueError as error:
         accepted = "redis://host:port/0, rediss://host:port/0 or unix:///path"
-        raise SettingsError(f"--cache-redis: '{settings.cache_redis}': {error}: accepted: {accepted}") from error
+        shown = re.sub(r"//[^@/]*@", "//***@", settings.cache_redis)  # no password in a log
+        raise SettingsError(f"--cache-redis: '{shown}': not a URL of a Redis: accepted: {accepted}") from error
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Knows which parts there are and in which order they start and end; nothing about
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from serin_mesh.identity import ArtifactUnreadable, vocabulary_digest
@@ -14,6 +15,7 @@ from serin_tokenizer_svc.chat import Chat
 from serin_tokenizer_svc.encode_queue import EncodeQueue
 from serin_tokenizer_svc.errors import FolderRefused
 from serin_tokenizer_svc.folder import ModelFolder, read_folder
+from serin_tokenizer_svc.memory import give_back
 from serin_tokenizer_svc.render_pool import RenderLimits, RenderPool
 from serin_tokenizer_svc.tokenizer import Identity, Tokenizer
 from serin_tokenizer_svc.vocabulary import Vocabulary
@@ -46,9 +48,14 @@ async def assembled(
 
 
 def _read(path: Path) -> tuple[ModelFolder, Vocabulary, str]:
-    folder = read_folder(path)
     try:
         digest = vocabulary_digest(path)
     except ArtifactUnreadable as error:
         raise FolderRefused(str(error)) from error
-    return folder, Vocabulary(folder), digest
+    give_back()  # in between, so that what stays is not scattered among what goes
+    folder = read_folder(path)
+    vocabulary = Vocabulary(folder)
+    # Nobody needs the file's content any more; a large one is tens of megabytes.
+    folder = replace(folder, tokenizer_json=b"")
+    give_back()
+    return folder, vocabulary, digest

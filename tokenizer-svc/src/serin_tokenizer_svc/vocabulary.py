@@ -31,7 +31,6 @@ class Vocabulary:
     def __init__(self, folder: ModelFolder) -> None:
         file = folder.path / "tokenizer.json"
         try:
-            description: dict[str, Any] = json.loads(folder.tokenizer_json)
             self._tokenizer = Tokenizer.from_buffer(folder.tokenizer_json)
         except Exception as error:  # the library raises bare Exception
             raise FolderRefused(f"{file}: not a readable tokenizer: {error}") from error
@@ -44,9 +43,9 @@ class Vocabulary:
         added = self._tokenizer.get_added_tokens_decoder()
         self.added_tokens = {token.content: (token_id, token.special) for token_id, token in added.items()}
         self._special = frozenset(token_id for token_id, token in added.items() if token.special)
-        self._known = [self._tokenizer.id_to_token(token_id) or "" for token_id in range(self.size)]
         self.end_token_ids = folder.end_token_ids or self._own_end_ids(folder)
-        self.pieces: PieceTable | None = read_piece_table(description.get("decoder"), self._known, self._special)
+        tokens = [self._tokenizer.id_to_token(token_id) or "" for token_id in range(self.size)]
+        self.pieces: PieceTable | None = read_piece_table(self._describe_decoder(), tokens, self._special)
 
     def encode(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
         """Ids of each text. Takes long for long texts: call it off the event loop."""
@@ -106,7 +105,11 @@ class Vocabulary:
         )
 
     def _is_visible(self, token_id: int, keep_special: bool) -> bool:
-        return token_id < self.size and bool(self._known[token_id]) and (keep_special or token_id not in self._special)
+        return bool(self._tokenizer.id_to_token(token_id)) and (keep_special or token_id not in self._special)
+
+    def _describe_decoder(self) -> dict[str, Any] | None:
+        decoder = self._tokenizer.decoder
+        return None if decoder is None else json.loads(decoder.__getstate__())
 
     def _name_special_tokens(self, folder: ModelFolder) -> None:
         """Named special tokens of the vocabulary are special, even where ``tokenizer.json`` does not say so."""
