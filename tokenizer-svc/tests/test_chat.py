@@ -138,6 +138,16 @@ async def test_parts_and_documents_equal_transformers(tmp_path):
             assert await chat.encode(await chat.render(conversation)) == expected_ids(oracle, conversation)
 
 
+async def test_developers_speak_as_the_system_where_a_template_knows_none(model_folders, tmp_path):
+    """A role that the model never saw would be noise; a template that knows it decides itself."""
+    conversation = Conversation(turns(("developer", "Be brief."), ("user", "x")))
+    async with chat_for(model_folders["byte_level"]) as chat:
+        assert "<|im_start|>system\nBe brief." in await chat.render(conversation)
+    knowing = "{% if messages[0].role == 'developer' %}yes{% endif %}"
+    async with chat_for(folders.make("byte_level", tmp_path, chat_template=knowing)) as chat:
+        assert await chat.render(conversation) == "yes"
+
+
 async def test_parts_are_joined_for_a_template_that_takes_text(model_folders):
     """Where a template knows text only, parts become lines."""
     async with chat_for(model_folders["byte_level"]) as chat:

@@ -20,6 +20,7 @@ from serin_tokenizer_svc.folder import read_folder
 from serin_tokenizer_svc.render_pool import RenderLimits
 from serin_tokenizer_svc.sequences import CREDIT
 from serin_tokenizer_svc.service import TokenizerService
+from serin_tokenizer_svc.text_stream import PieceStream
 
 LOOP = (
     "{% if messages[0].content == 'loop' %}"
@@ -357,6 +358,28 @@ async def test_a_failure_is_an_event_of_its_sequence(frame, reason, model_folder
         await caller.close("good")
         await caller.hear_out("good", "bad")
         assert [reply.failure.reason for reply in caller.heard["bad"]] == [reason]
+        assert caller.text("good") == "hello"
+
+
+async def test_a_decoders_fault_costs_one_sequence(model_folders, vocabularies, monkeypatch):
+    """Where decoding itself breaks, that sequence fails as our fault and the others go on."""
+    (ids,) = vocabularies["byte_level"].encode(["hello"], False)
+    append = PieceStream.append
+
+    def break_on_77(stream, token_ids):
+        if 77 in token_ids:
+            raise RuntimeError("broken")
+        return append(stream, token_ids)
+
+    monkeypatch.setattr(PieceStream, "append", break_on_77)
+    async with calling(model_folders["byte_level"]) as (caller, _):
+        await caller.open("bad")
+        await caller.open("good")
+        await caller.append("bad", [77])
+        await caller.append("good", ids)
+        await caller.close("good")
+        await caller.hear_out("bad", "good")
+        assert caller.heard["bad"][-1].failure.reason == "INTERNAL"
         assert caller.text("good") == "hello"
 
 

@@ -36,6 +36,7 @@ class KnownTemplate:
         takes_parts: it shows content that is a list of parts.
         control: tokens that only the template may write.
         special: those of them that not even an assistant's turn may contain.
+        knows_developer: it has words of its own for developers' turns; elsewhere they are the system's.
     """
 
     facts: TemplateFacts
@@ -43,6 +44,7 @@ class KnownTemplate:
     takes_parts: bool
     control: ControlTokens
     special: ControlTokens
+    knows_developer: bool
 
 
 class Chat:
@@ -84,6 +86,7 @@ class Chat:
                 takes_parts=await self._shows(name, _as_parts(PROBES), PROBES),
                 control=ControlTokens(control),
                 special=ControlTokens(special),
+                knows_developer="developer" in written,
             )
 
     async def render(self, conversation: Conversation) -> str:
@@ -156,7 +159,8 @@ def _refuse_unknown(facts: TemplateFacts, conversation: Conversation) -> None:
 def _message(turn: Turn, template: KnownTemplate) -> dict[str, Any]:
     """A turn as templates read it; what the model itself wrote may contain its own non-special tokens."""
     mark = template.special.mark if turn.role == "assistant" else template.control.mark
-    message: dict[str, Any] = {"role": turn.role}
+    is_system = turn.role == "developer" and not template.knows_developer
+    message: dict[str, Any] = {"role": "system" if is_system else turn.role}
     if turn.parts:
         message["content"] = mark(_content(turn.parts, template))
     if turn.name is not None:

@@ -4,7 +4,7 @@ Knows nothing about gRPC or protobuf: frames come in as the room's own types, ne
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from serin_tokenizer_svc.errors import InputRefused
@@ -56,13 +56,24 @@ class SequenceFailed(Exception):
 
 
 class Sequences:
-    """All sequences of one stream."""
+    """All sequences of one stream.
 
-    def __init__(self, vocabulary: Vocabulary, digest: str, outbox: Outbox, tally: Tally) -> None:
+    Args:
+        vocabulary: decodes.
+        digest: of the vocabulary; ids of another one are refused.
+        outbox: where news go.
+        tally: where is counted.
+        report: told of faults that are ours.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, digest: str, outbox: Outbox, tally: Tally, report: Callable[[Exception], None]
+    ) -> None:
         self._vocabulary = vocabulary
         self._digest = digest
         self._outbox = outbox
         self._tally = tally
+        self._report = report
         self._open: dict[str, OpenSequence] = {}
         self._by_serial: dict[int, OpenSequence] = {}
         self._ended: dict[str, None] = {}
@@ -160,6 +171,10 @@ class Sequences:
                 text += opened.growing.close()
         except InputRefused as refused:
             await self._fail(sequence_id, SequenceFailed("PARAMETER_INVALID", str(refused)))
+            return
+        except Exception as error:  # noqa: BLE001 - a decoder's fault costs one sequence, not all of the stream
+            self._report(error)
+            await self._fail(sequence_id, SequenceFailed("INTERNAL", "the ids could not be decoded"))
             return
         closed = opened.growing.stop is not None
         if closed:

@@ -12,6 +12,7 @@ import grpc
 from prometheus_client import CollectorRegistry
 from serin.generation.v1 import tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
+from serin_mesh import logs
 from serin_mesh.errors import MeshError, Reason
 
 from serin_tokenizer_svc.errors import (
@@ -125,7 +126,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         """Turn growing id sequences into text; news of a sequence melt together while the caller is slow."""
         outbox = Outbox()
         sequences = Sequences(
-            self._tokenizer.vocabulary, self._tokenizer.identity.vocabulary_digest, outbox, self.tally
+            self._tokenizer.vocabulary, self._tokenizer.identity.vocabulary_digest, outbox, self.tally, _report
         )
         self._streams.add(sequences)
         self.tally.num_streams += 1
@@ -186,6 +187,10 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
                 f"the ids are of vocabulary {digest or '(none)'}; this tokenizer's is {mine}",
                 vocabulary=mine,
             )
+
+
+def _report(error: Exception) -> None:
+    logs.get().error("tokenizer.decode_failed", exc_info=error)
 
 
 async def _feed(frames: AsyncIterator[tokenizer_pb2.DetokenizeRequest], sequences: Sequences, outbox: Outbox) -> None:
