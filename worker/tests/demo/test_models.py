@@ -8,6 +8,8 @@ from serin_worker.demo.corpus import corpus_digest, held_out_items
 from serin_worker.demo.evaluate import accuracy_of
 from serin_worker.demo.paths import FAMILIES, model_folder
 from serin_worker.demo.tokenizer import build_tokenizer
+from serin_worker.demo.train import RECIPES
+from serin_worker.demo.training import Recipe
 from transformers import AutoTokenizer
 
 VERSIONS = FAMILIES["small"]
@@ -56,6 +58,12 @@ def test_the_committed_tokenizer_is_the_one_the_code_builds(version):
     assert committed.get_vocab() == built.get_vocab()
     assert committed.chat_template == built.chat_template
     assert committed.eos_token == built.eos_token
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_committed_recipe_is_the_one_the_command_follows(version):
+    """Training again with the version's name alone repeats what was done."""
+    assert Recipe(**_card(version)["recipe"]) == RECIPES[version]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
