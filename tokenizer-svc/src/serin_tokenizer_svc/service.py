@@ -27,11 +27,11 @@ from serin_tokenizer_svc.errors import (
     TokenizerError,
 )
 from serin_tokenizer_svc.metrics import CallTimes
-from serin_tokenizer_svc.outbox import News, Outbox
-from serin_tokenizer_svc.sequences import Opening, Sequences
+from serin_tokenizer_svc.outbox import Outbox
+from serin_tokenizer_svc.sequences import Sequences
 from serin_tokenizer_svc.tally import Tally
 from serin_tokenizer_svc.tokenizer import Tokenizer
-from serin_tokenizer_svc.wire import read_conversation
+from serin_tokenizer_svc.wire import read_conversation, read_opening, write_news
 
 MAX_TEXTS = 2048
 MAX_RUNS = 4096
@@ -137,7 +137,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             while (taken := await outbox.take()) is not None:
                 serial, news = taken
                 sequences.acknowledge(serial, news.watermark)
-                yield _response(news)
+                yield write_news(news)
             if reader.done():
                 reader.result()  # raises what ended it
         finally:
@@ -200,42 +200,13 @@ async def _feed(frames: AsyncIterator[tokenizer_pb2.DetokenizeRequest], sequence
                 case "append":
                     await sequences.append(frame.sequence_id, frame.append.token_ids)
                 case "open":
-                    await sequences.open(frame.sequence_id, _opening(frame.open))
+                    await sequences.open(frame.sequence_id, read_opening(frame.open))
                 case "close":
                     await sequences.close(frame.sequence_id)
                 case _:
                     raise MeshError(Reason.PARAMETER_INVALID, "frame: none of open, append, close", parameter="frame")
     finally:
         outbox.end()
-
-
-def _opening(frame: tokenizer_pb2.OpenSequence) -> Opening:
-    return Opening(
-        vocabulary_digest=frame.vocabulary_digest,
-        prior_ids=list(frame.prior_token_ids),
-        delivered_bytes=frame.delivered_byte_count,
-        stop_strings=tuple(frame.stop_strings),
-        include_stop=frame.include_stop_string,
-        keep_special=frame.keep_special_tokens,
-        min_tokens=frame.min_token_count,
-    )
-
-
-def _response(news: News) -> tokenizer_pb2.DetokenizeResponse:
-    response = tokenizer_pb2.DetokenizeResponse(
-        sequence_id=news.sequence_id,
-        text=news.text,
-        watermark=news.watermark,
-        delivered_byte_count=news.delivered_bytes,
-        closed=news.closed,
-        credit=news.credit,
-    )
-    if news.stop is not None:
-        response.stop.stop_string = news.stop.stop_string
-        response.stop.token_count = news.stop.num_tokens
-    if news.failure is not None:
-        response.failure.reason, response.failure.message = news.failure
-    return response
 
 
 def _refuse_long(ids: list[int], max_tokens: int, parameter: str) -> None:

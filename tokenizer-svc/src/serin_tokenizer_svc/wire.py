@@ -1,6 +1,6 @@
-"""Protobuf conversations to the room's own, checked.
+"""Protobuf to the room's own values, checked, and back.
 
-Knows the contract and nothing about what is done with a conversation.
+Knows the contract and nothing about what is done with a value.
 """
 
 import json
@@ -13,6 +13,8 @@ from serin.tokenizer.v1 import tokenizer_pb2
 
 from serin_tokenizer_svc.conversation import Conversation, Turn
 from serin_tokenizer_svc.errors import InputRefused
+from serin_tokenizer_svc.outbox import News
+from serin_tokenizer_svc.sequences import Opening
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 SCHEMA_KEYS = ("type", "title", "description", "enum", "const", "properties", "items", "required")
@@ -40,6 +42,37 @@ def read_conversation(request: tokenizer_pb2.RenderRequest) -> Conversation:
         with_header=not request.omit_generation_prompt,
         open_ended=request.continue_final_message,
     )
+
+
+def read_opening(frame: tokenizer_pb2.OpenSequence) -> Opening:
+    """How a sequence begins."""
+    return Opening(
+        vocabulary_digest=frame.vocabulary_digest,
+        prior_ids=list(frame.prior_token_ids),
+        delivered_bytes=frame.delivered_byte_count,
+        stop_strings=tuple(frame.stop_strings),
+        include_stop=frame.include_stop_string,
+        keep_special=frame.keep_special_tokens,
+        min_tokens=frame.min_token_count,
+    )
+
+
+def write_news(news: News) -> tokenizer_pb2.DetokenizeResponse:
+    """News as they travel."""
+    response = tokenizer_pb2.DetokenizeResponse(
+        sequence_id=news.sequence_id,
+        text=news.text,
+        watermark=news.watermark,
+        delivered_byte_count=news.delivered_bytes,
+        closed=news.closed,
+        credit=news.credit,
+    )
+    if news.stop is not None:
+        response.stop.stop_string = news.stop.stop_string
+        response.stop.token_count = news.stop.num_tokens
+    if news.failure is not None:
+        response.failure.reason, response.failure.message = news.failure
+    return response
 
 
 def _read_turn(at: int, message: chat_pb2.ChatMessage) -> Turn:
