@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 from serin_worker.demo import evaluate, train
 from serin_worker.demo.training import Recipe, Training
@@ -46,6 +47,15 @@ def test_smoke_training_writes_a_folder_that_loads_and_can_be_measured(tmp_path,
     (measured,) = json.loads(capsys.readouterr().out)["models"]
     assert sum(measured["num_asked"].values()) == 6
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("flags", [["--questions", "0"], ["--questions", "many"], ["--threads", "-1"]])
+def test_a_bad_count_is_refused_with_what_is_accepted(flags, capsys):
+    """One line with flag, value and what is accepted, exit code 2."""
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(flags)
+    message = capsys.readouterr().err
+    assert f"argument {flags[0]}: {flags[1]!r} is not a whole number of at least 1" in message
 
 
 def test_a_folder_without_a_model_is_named(tmp_path, capsys):

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from serin_worker.demo.accuracy import Accuracy, measure
 from serin_worker.demo.answering import answers
 from serin_worker.demo.corpus import held_out_items
+from serin_worker.demo.flags import positive
 from serin_worker.demo.item import Item
 from serin_worker.demo.paths import FAMILIES, DemoModelMissing, model_folder
 from serin_worker.demo.table import accuracy_table
@@ -55,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m serin_worker.demo.evaluate", description="Accuracy on held-out questions."
     )
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="default: the demo models")
-    parser.add_argument("--questions", type=int, default=NUM_QUESTIONS, help="how many to ask (default 600)")
-    parser.add_argument("--threads", type=int, default=2, help="processor threads (default 2)")
+    parser.add_argument("--questions", type=positive, default=NUM_QUESTIONS, help="how many to ask (default 600)")
+    parser.add_argument("--threads", type=positive, default=2, help="processor threads (default 2)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser
 

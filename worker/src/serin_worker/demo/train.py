@@ -16,6 +16,7 @@ import torch
 from serin_worker.demo.accuracy import Accuracy, measure
 from serin_worker.demo.answering import answers
 from serin_worker.demo.corpus import held_out_items
+from serin_worker.demo.flags import positive
 from serin_worker.demo.folder import Made, write_folder
 from serin_worker.demo.table import accuracy_table
 from serin_worker.demo.tokenizer import build_tokenizer
@@ -32,7 +33,10 @@ REPORT_EVERY = 25
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, measure and write the folder; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU here; train with --device cpu")
     torch.set_num_threads(options.threads)
     recipe = _recipe(options)
     training = Training(recipe, options.device)
@@ -50,9 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m serin_worker.demo.train", description="Train a demo model.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the model to")
     parser.add_argument("--version", choices=tuple(RECIPES), required=True, help="whose recipe to follow")
-    parser.add_argument("--steps", type=_positive, help="take this many steps instead of the recipe's")
+    parser.add_argument("--steps", type=positive, help="take this many steps instead of the recipe's")
     parser.add_argument("--seed", type=int, help="seed of weights and dialogues (default: the recipe's)")
-    parser.add_argument("--threads", type=_positive, default=2, help="processor threads (default 2)")
+    parser.add_argument("--threads", type=positive, default=2, help="processor threads (default 2)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default cpu)")
     parser.add_argument("--smoke", action="store_true", help="only try the whole path: a few small steps")
     return parser
@@ -89,13 +93,6 @@ def _train(training: Training) -> float:
 def _accuracy(training: Training, num_questions: int) -> Accuracy:
     items = held_out_items(num_questions)
     return measure(items, answers(training.model, build_tokenizer(), items))
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return number
 
 
 def _say(line: str) -> None:
