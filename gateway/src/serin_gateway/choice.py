@@ -42,6 +42,16 @@ class ChoiceOutput:
         return self._made is not None or self.ended is not None
 
     @property
+    def num_undecoded(self) -> int:
+        """Ids that have not become text yet."""
+        return len(self.token_ids) - self.num_decoded
+
+    @property
+    def is_behind(self) -> bool:
+        """True while more ids would only wait."""
+        return self.text_sequence is not None and self.text_sequence.is_behind
+
+    @property
     def has_ended(self) -> bool:
         """True when its last text is in the outbox."""
         return self.ended is not None
@@ -115,6 +125,10 @@ class ChoiceOutput:
             self._end(end, len(self.token_ids))
         else:
             self._generation.moved()
+
+    def sent(self) -> None:
+        """Ids that waited are on their way to become text."""
+        self._generation.moved()
 
     def failed(self, error: MeshError) -> None:
         """The text cannot go on."""

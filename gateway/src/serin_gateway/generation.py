@@ -18,8 +18,8 @@ from serin_gateway.recall import StoredChoice
 from serin_gateway.tokenizer import CallScope, Detokenizer, Tokenizer
 from serin_gateway.worker import ChoiceMade, PriorOutput, TokenLogprob, TokensMade, Work, WorkDone, WorkStarted
 
-MAX_UNDECODED_TOKENS = 8192
-"""Ids on their way through the detokenizer, over all choices, beyond which no more are read from the worker."""
+MAX_UNDECODED_TOKENS = 1024
+"""Ids of a choice on their way through the detokenizer beyond which no more are read from the worker."""
 
 
 class Generation:
@@ -102,8 +102,7 @@ class Generation:
                 if isinstance(event, TokensMade):
                     placed.prefilled()
                     await self._tokens_made(event)
-                    if self._is_behind():
-                        await self._catch_up()
+                    await self._catch_up(self.choices[event.choice_index])
                 elif isinstance(event, ChoiceMade):
                     self._choice_made(event)
                 elif isinstance(event, WorkStarted):
@@ -176,16 +175,12 @@ class Generation:
             texts.append(spelled(one.logprob, alternatives))
         return texts
 
-    def _is_behind(self) -> bool:
-        undecoded = sum(len(choice.token_ids) - choice.num_decoded for choice in self.choices if not choice.has_ended)
-        return undecoded > MAX_UNDECODED_TOKENS or self._outbox.is_full
-
-    async def _catch_up(self) -> None:
-        while self._num_open and self._is_behind():
-            if self._outbox.is_full:
-                await self._outbox.room()
-            else:
-                await self._wait_for_move()
+    async def _catch_up(self, choice: ChoiceOutput) -> None:
+        """Read no further than the detokenizer and the reader keep up with: what waits, waits at the worker."""
+        while self._outbox.is_full:
+            await self._outbox.room()
+        while not choice.has_ended and (choice.is_behind or choice.num_undecoded > MAX_UNDECODED_TOKENS):
+            await self._wait_for_move()
 
     async def _wait_for_move(self) -> None:
         self._check_failure()

@@ -23,7 +23,7 @@ from serin_gateway.metrics import GatewayMetrics
 from serin_gateway.pipeline import Collaborators
 from serin_gateway.placement import Placement
 from serin_gateway.settings import GatewaySettings
-from serin_gateway.state import BudgetedKeyStore, check_state, open_state, state_breaker
+from serin_gateway.state import BudgetedKeyStore, StateCalls, check_state, open_state
 from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
 from serin_gateway.upstream.targets import Channels, Targets
@@ -62,9 +62,9 @@ class House:
         limiter: Limiter = MemoryLimiter()
         if self._redis is not None:
             found = RedisKeyStore(self._redis, organization=settings.organization)
-            store = BudgetedKeyStore(found, state_breaker("keys"))
+            store = BudgetedKeyStore(found, StateCalls("keys"))
             shared = RedisLimiter(self._redis, organization=settings.organization)
-            limiter = FallbackLimiter(shared, state_breaker("limits"), share=settings.local_limit_share)
+            limiter = FallbackLimiter(shared, StateCalls("limits"), share=settings.local_limit_share)
         self._channels = Channels(settings, targets)
         self._detokenizer = GrpcDetokenizer(self._channels)
         self._tasks: list[asyncio.Task[None]] = []

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serin_gateway.receipt import Receipt
 
+VERBS = ("authenticate", "admit", "guard", "route", "tokenize", "recall", "place", "generate", "settle")
 DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 FIRST_TOKEN_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 PER_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
@@ -63,16 +64,20 @@ class GatewayMetrics:
             registry=into,
         )
 
+        # Children by label, looked up once: labels come from closed sets.
+        self._running = {door: self.running.labels(door) for door in ("rest", "grpc")}
+        self._verbs = {verb: self.verbs.labels(verb) for verb in VERBS}
+
     def opened(self, receipt: Receipt) -> None:
         """A request has arrived."""
-        self.running.labels(receipt.door).inc()
+        self._running[receipt.door].inc()
 
     def closed(self, receipt: Receipt) -> None:
         """Count a finished request."""
-        self.running.labels(receipt.door).dec()
+        self._running[receipt.door].dec()
         self.finished.labels(receipt.door, receipt.operation, receipt.model, receipt.reason).inc()
         for verb, seconds in receipt.verbs.items():
-            self.verbs.labels(verb).observe(seconds)
+            self._verbs[verb].observe(seconds)
         if not receipt.model:
             return
         error = "" if receipt.reason == "ok" else receipt.reason

@@ -3,9 +3,12 @@
 Knows nothing about requests.
 """
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
@@ -14,9 +17,13 @@ from serin_mesh.breaker import CircuitBreaker, Unavailable
 from serin_gateway.keys import KeyRecord, KeyStore, KeyStoreDown
 from serin_gateway.limits.fallback import REDIS_FAILURES
 
+T = TypeVar("T")
+
 BUDGET_S = 0.05
+ON_TIME_S = 0.01
+MAX_LATENESS_S = 0.5
 CONNECT_TIMEOUT_S = 1.0
-MAX_CONNECTIONS = 64
+MAX_CONNECTIONS = 16
 
 
 class StateUnsafe(Exception):
@@ -24,19 +31,48 @@ class StateUnsafe(Exception):
 
 
 def open_state(url: str) -> Redis:
-    """A client that neither retries nor waits: whoever calls has a budget."""
-    return Redis.from_url(
+    """A client that does not retry, with few connections that are waited for: whoever calls has a budget."""
+    pool = BlockingConnectionPool.from_url(
         url,
         socket_timeout=CONNECT_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
         max_connections=MAX_CONNECTIONS,
+        timeout=CONNECT_TIMEOUT_S,
     )
+    return Redis.from_pool(pool)
 
 
-def state_breaker(name: str) -> CircuitBreaker:
-    """A breaker for calls of the state Redis."""
-    return CircuitBreaker(name, failures=(*REDIS_FAILURES, KeyStoreDown), budget_s=BUDGET_S)
+class StateCalls:
+    """Calls of the state Redis: each has a budget, and after failures in a row none is made for a while."""
+
+    def __init__(self, name: str, budget_s: float = BUDGET_S) -> None:
+        self._budget_s = budget_s
+        failures = (*REDIS_FAILURES, KeyStoreDown)
+        self._breaker = CircuitBreaker(name, failures=failures, budget_s=budget_s + MAX_LATENESS_S)
+
+    async def call(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """The operation's result.
+
+        Raises:
+            Unavailable: not tried, failed, or too slow.
+        """
+        return await self._breaker.call(lambda: self._within_budget(operation))
+
+    async def _within_budget(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """A budget that our own lateness does not count against: when the clock rang late, it was us who were busy."""
+        task = asyncio.ensure_future(operation())
+        try:
+            began = time.monotonic()
+            await asyncio.wait((task,), timeout=self._budget_s)
+            late_s = time.monotonic() - began - self._budget_s
+            if not task.done() and late_s > ON_TIME_S:
+                await asyncio.wait((task,), timeout=min(2 * late_s, MAX_LATENESS_S))
+            if task.done():
+                return task.result()
+            raise TimeoutError
+        finally:
+            task.cancel()
 
 
 async def check_state(redis: Redis) -> bool:
@@ -61,9 +97,9 @@ async def check_state(redis: Redis) -> bool:
 class BudgetedKeyStore:
     """A key store whose look-ups keep to a budget."""
 
-    def __init__(self, store: KeyStore, breaker: CircuitBreaker) -> None:
+    def __init__(self, store: KeyStore, calls: StateCalls) -> None:
         self._store = store
-        self._breaker = breaker
+        self._calls = calls
 
     async def create(self, record: KeyRecord) -> None:
         """Keep a new key."""
@@ -80,6 +116,6 @@ class BudgetedKeyStore:
     async def lookup(self, digest: str) -> KeyRecord | None:
         """The key with this digest, quickly or not at all."""
         try:
-            return await self._breaker.call(lambda: self._store.lookup(digest))
+            return await self._calls.call(lambda: self._store.lookup(digest))
         except Unavailable as error:
             raise KeyStoreDown(str(error)) from error

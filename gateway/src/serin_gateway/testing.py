@@ -86,6 +86,11 @@ class ByteSequence:
         self._num_tokens = 0
         self._is_over = False
 
+    @property
+    def is_behind(self) -> bool:
+        """Nothing ever waits here."""
+        return False
+
     def append(self, token_ids: Sequence[int]) -> None:
         """Add ids."""
         asyncio.get_running_loop().call_soon(self._append, list(token_ids))

@@ -64,12 +64,19 @@ class TextSink(Protocol):
     def decoded(self, news: Decoded) -> None:
         """Text became certain, or the sequence ended."""
 
+    def sent(self) -> None:
+        """Ids that waited are on their way."""
+
     def failed(self, error: MeshError) -> None:
         """The sequence cannot go on."""
 
 
 class TextSequence(Protocol):
     """A growing sequence of ids. Nothing here waits: the sink hears what comes of it."""
+
+    @property
+    def is_behind(self) -> bool:
+        """True while ids wait to be sent: a maker that goes on then only makes the next message larger."""
 
     def append(self, token_ids: Sequence[int]) -> None:
         """Add ids."""

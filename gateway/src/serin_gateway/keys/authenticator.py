@@ -6,6 +6,7 @@ local copy; for all others it is unknown who they are, which is AUTH_UNAVAILABLE
 requests or headers.
 """
 
+import asyncio
 import hmac
 import time
 from collections import OrderedDict
@@ -21,6 +22,7 @@ from serin_gateway.limits.limiter import Limits
 
 FRESH_S = 0.5
 COPY_S = 300.0
+KEPT_S = 3600.0
 MAX_COPIES = 10_000
 MAX_KEY_LENGTH = 256
 
@@ -43,6 +45,7 @@ ANONYMOUS = Caller(key_id="anonymous", tenant="anonymous", role=Role.APP)
 class _Copy:
     record: KeyRecord
     confirmed_at: float
+    used_at: float
 
 
 class Authenticator:
@@ -59,6 +62,7 @@ class Authenticator:
         self._secret = secret
         self._clock = clock
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
 
     async def identify(self, key: str | None) -> Caller:
         """The caller that holds this key.
@@ -82,11 +86,12 @@ class Authenticator:
     async def _find(self, digest: str) -> KeyRecord | None:
         copy = self._copies.get(digest)
         now = self._clock()
-        if copy is not None and now - copy.confirmed_at < FRESH_S:
-            self._copies.move_to_end(digest)
-            return copy.record
+        if copy is not None:
+            copy.used_at = now
+            if now - copy.confirmed_at < FRESH_S:
+                return copy.record
         try:
-            record = await self._store.lookup(digest)
+            record = await self._ask(digest)
         except KeyStoreDown as error:
             if copy is not None and now - copy.confirmed_at < COPY_S:
                 return copy.record
@@ -96,19 +101,28 @@ class Authenticator:
         self._remember(digest, record, now)
         return record
 
+    async def _ask(self, digest: str) -> KeyRecord | None:
+        """Ask the store, once for all who want to know the same at the same time."""
+        asking = self._asking.get(digest)
+        if asking is None:
+            asking = self._asking[digest] = asyncio.create_task(self._store.lookup(digest))
+            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
+        return await asyncio.shield(asking)
+
     def _remember(self, digest: str, record: KeyRecord | None, now: float) -> None:
         if record is None:
             self._copies.pop(digest, None)
             return
-        self._copies[digest] = _Copy(record, now)
+        self._copies[digest] = _Copy(record, now, now)
         self._copies.move_to_end(digest)
         if len(self._copies) > MAX_COPIES:
             self._copies.popitem(last=False)
 
     async def refresh(self) -> None:
-        """Confirm all copies again, so that the last five minutes before an outage are never older than a refresh."""
+        """Confirm all copies again, so that whoever asked within `KEPT_S` is known when an outage begins."""
         for digest, copy in list(self._copies.items()):
-            if self._clock() - copy.confirmed_at >= COPY_S:
+            now = self._clock()
+            if now - copy.used_at >= KEPT_S:
                 self._copies.pop(digest, None)
                 continue
             try:
@@ -117,8 +131,8 @@ class Authenticator:
                 return
             if record is None:
                 self._copies.pop(digest, None)
-            elif digest in self._copies:
-                self._copies[digest] = _Copy(record, self._clock())
+            else:
+                copy.record, copy.confirmed_at = record, now
 
 
 def _wrong_key() -> MeshError:

@@ -4,15 +4,30 @@ The local limiter hears of everything this gateway admits, so it knows the last 
 then grants a share of each limit. Knows nothing about Redis itself.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol, TypeVar
 
 from redis.exceptions import RedisError
-from serin_mesh.breaker import CircuitBreaker, Unavailable
+from serin_mesh.breaker import Unavailable
 
 from serin_gateway.limits.limiter import Admission, Lease, Limiter
 from serin_gateway.limits.memory import MemoryLimiter
 
+T = TypeVar("T")
+
 REDIS_FAILURES = (RedisError, OSError)
+
+
+class Calls(Protocol):
+    """Makes calls that may fail or hang."""
+
+    async def call(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """The operation's result.
+
+        Raises:
+            Unavailable: not tried, failed, or too slow.
+        """
 
 
 class FallbackLimiter:
@@ -20,20 +35,20 @@ class FallbackLimiter:
 
     Args:
         shared: what all gateways agree on.
-        breaker: gives calls of ``shared`` their budget.
+        calls: gives calls of ``shared`` their budget.
         share: part of each limit that this gateway grants by itself while ``shared`` is away.
     """
 
-    def __init__(self, shared: Limiter, breaker: CircuitBreaker, *, share: float = 0.5) -> None:
+    def __init__(self, shared: Limiter, calls: Calls, *, share: float = 0.5) -> None:
         self._shared = shared
-        self._breaker = breaker
+        self._calls = calls
         self._share = share
         self._local = MemoryLimiter()
 
     async def reserve(self, lease: Lease) -> Admission:
         """Count one request and reserve its tokens, or refuse."""
         try:
-            admission = await self._breaker.call(lambda: self._shared.reserve(lease))
+            admission = await self._calls.call(lambda: self._shared.reserve(lease))
         except Unavailable:
             own = Lease(lease.lease_id, lease.subject, lease.limits.share(self._share), lease.reserved_tokens)
             return self._local.reserve_now(own)
@@ -45,10 +60,10 @@ class FallbackLimiter:
         """Keep a lease alive; a lease that Redis has lost or never heard of begins there again."""
         self._local.renew_now(lease)
         with suppress(Unavailable):  # the next renewal posts what this one cannot
-            await self._breaker.call(lambda: self._shared.renew(lease))
+            await self._calls.call(lambda: self._shared.renew(lease))
 
     async def settle(self, lease: Lease) -> None:
         """End a lease; one that Redis does not hear of ends there by itself."""
         self._local.settle_now(lease)
         with suppress(Unavailable):
-            await self._breaker.call(lambda: self._shared.settle(lease))
+            await self._calls.call(lambda: self._shared.settle(lease))

@@ -4,6 +4,7 @@ Bounded in bytes and time both ways. Knows nothing about what is exchanged.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import TracebackType
 from typing import Any
@@ -145,11 +146,16 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._task.cancel()
-        if self._is_gone:
-            assert self._surrounded is not None
-            self._surrounded.uncancel()
-            if isinstance(error, asyncio.CancelledError):
-                raise ClientGone("the client closed the connection") from None
+        if not self._is_gone:
+            await asyncio.wait((self._task,))
+            return
+        assert self._surrounded is not None
+        self._surrounded.uncancel()
+        if error is None:  # it was over anyway, but its cancellation has not arrived yet
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        if error is None or isinstance(error, asyncio.CancelledError):
+            raise ClientGone("the client closed the connection") from None
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

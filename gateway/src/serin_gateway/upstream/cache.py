@@ -57,7 +57,7 @@ class GrpcMemory:
             )
 
     def _stub(self) -> "cache_pb2_grpc.CacheServiceAsyncStub":
-        return cache_pb2_grpc.CacheServiceStub(self._channels.to("cache"))
+        return self._channels.stub(cache_pb2_grpc.CacheServiceStub, "cache")
 
 
 def _key(scope: CallScope, key: AnswerKey) -> cache_pb2.AnswerKey:

@@ -112,6 +112,7 @@ class DetokenizeStream:
                 frame = sequence.take_frame()
                 if frame is not None:
                     await self._call.write(frame)
+                    sequence.sent()
                     self.wake(sequence)  # it may have more
         except (MeshError, asyncio.InvalidStateError):
             pass  # the reader learns why

@@ -127,7 +127,7 @@ class _LaneStreams:
             self.place(sequence)
 
     def _open(self) -> DetokenizeStream:
-        stub = tokenizer_pb2_grpc.TokenizerServiceStub(self._channels.to("tokenizer", self._scope.model))
+        stub = self._channels.stub(tokenizer_pb2_grpc.TokenizerServiceStub, "tokenizer", self._scope.model)
         lane = self._scope.lane
         metadata = [(VOCABULARY_KEY, lane.vocabulary_digest)]
         if not self._is_lane_gone:  # once it is gone, any tokenizer of the vocabulary can finish what has begun

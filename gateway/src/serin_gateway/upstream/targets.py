@@ -4,8 +4,8 @@ By default targets are those of the control plane (``xds:///worker.small``); `Fi
 Knows nothing about what is called.
 """
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 from serin_mesh.call import LANE_KEY, REQUEST_KEY, TENANT_KEY, VOCABULARY_KEY
 from serin_mesh.channels import ChannelSettings, MeshChannel, connect
@@ -13,6 +13,9 @@ from serin_mesh.pick import pick_cookie
 
 from serin_gateway.catalog import Worker
 from serin_gateway.tokenizer import CallScope
+from serin_gateway.upstream.narrow import connect_narrow
+
+S = TypeVar("S")
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -50,15 +53,25 @@ class Channels:
         self._settings = settings
         self._targets = targets
         self._open: dict[tuple[str, str], MeshChannel] = {}
+        self._stubs: dict[tuple[str, str], Any] = {}
+
+    def stub(self, make: Callable[[MeshChannel], S], service: str, model: str = "") -> S:
+        """The stub of a service, made once."""
+        stub: S | None = self._stubs.get((service, model))
+        if stub is None:
+            stub = self._stubs[service, model] = make(self.to(service, model))
+        return stub
 
     def to(self, service: str, model: str = "") -> MeshChannel:
         """The channel to a service."""
         channel = self._open.get((service, model))
         if channel is None:
             target = self._targets.target(service, model)
-            channel = connect(
-                target, self._settings, echo_lane=False, service=f"{service}.{model}" if model else service
-            )
+            name = f"{service}.{model}" if model else service
+            if service == "worker":
+                channel = connect_narrow(target, self._settings, service=name)
+            else:
+                channel = connect(target, self._settings, echo_lane=False, service=name)
             self._open[service, model] = channel
         return channel
 
@@ -67,6 +80,7 @@ class Channels:
         for channel in self._open.values():
             await channel.close()
         self._open.clear()
+        self._stubs.clear()
 
 
 def call_metadata(scope: CallScope) -> Metadata:

@@ -67,6 +67,11 @@ class GrowingText:
 
     # TextSequence:
 
+    @property
+    def is_behind(self) -> bool:
+        """True while ids wait to be sent."""
+        return not self.is_over and self._num_sent < len(self._token_ids)
+
     def append(self, token_ids: Sequence[int]) -> None:
         """Add ids."""
         if not self.is_over:
@@ -90,6 +95,11 @@ class GrowingText:
                     self.stream.forget(self)
 
     # The stream's side:
+
+    def sent(self) -> None:
+        """The frame that was taken is on its way."""
+        if not self.is_over:
+            self._sink.sent()
 
     def take_frame(self) -> tokenizer_pb2.DetokenizeRequest | None:
         """The next frame to send; None: nothing until something happens."""

@@ -77,7 +77,7 @@ class GrpcTokenizer:
         )
 
     def _stub(self, scope: CallScope) -> "tokenizer_pb2_grpc.TokenizerServiceAsyncStub":
-        return tokenizer_pb2_grpc.TokenizerServiceStub(self._channels.to("tokenizer", scope.model))
+        return self._channels.stub(tokenizer_pb2_grpc.TokenizerServiceStub, "tokenizer", scope.model)
 
 
 async def _persistently(call: Callable[[], Awaitable[T]]) -> T:

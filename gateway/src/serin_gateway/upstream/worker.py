@@ -42,7 +42,7 @@ class GrpcWorkers:
             kv_source=order.kv_source,
             kv_digest=scope.lane.kv_digest,
         )
-        stub = worker_pb2_grpc.WorkerServiceStub(self._channels.to("worker", scope.model))
+        stub = self._channels.stub(worker_pb2_grpc.WorkerServiceStub, "worker", scope.model)
         return GrpcWork(
             stub.Generate(request, timeout=max(0.001, scope.timeout_s), metadata=pinned_metadata(scope, worker))
         )
