@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serin_worker.attention import native
 from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
-from serin_worker.attention.native import KernelUnavailable, NativePagedAttention
+from serin_worker.attention.native import NativePagedAttention
 from serin_worker.attention.torch_paged import TorchPagedAttention
+from serin_worker.native.library import KernelUnavailable, build
 
 BLOCK = 16
 SPECS = {
@@ -172,7 +172,7 @@ def test_without_a_compiler_it_says_so(tmp_path, monkeypatch):
     """A machine without a compiler gets a clear answer, which selects the torch twin."""
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
     with pytest.raises(KernelUnavailable, match="no-such-compiler does not run"):
-        native.build(tmp_path)
+        build(tmp_path)
 
 
 def test_a_broken_build_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -182,7 +182,7 @@ def test_a_broken_build_leaves_nothing_behind(tmp_path, monkeypatch):
     fake.chmod(0o755)
     monkeypatch.setenv("CXX", str(fake))
     with pytest.raises(KernelUnavailable, match="no such flag"):
-        native.build(tmp_path / "kernels")
+        build(tmp_path / "kernels")
     assert list((tmp_path / "kernels").iterdir()) == []
 
 

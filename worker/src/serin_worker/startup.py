@@ -11,7 +11,7 @@ import torch
 from serin_mesh.identity import kv_digest
 
 from serin_worker.attention.layer import PagedAttention
-from serin_worker.attention.native import KernelUnavailable, NativePagedAttention
+from serin_worker.attention.native import NativePagedAttention
 from serin_worker.attention.torch_paged import TorchPagedAttention
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
@@ -24,6 +24,7 @@ from serin_worker.model.causal_lm import CausalModel, ModelShape
 from serin_worker.model.memory import available_bytes
 from serin_worker.model.processor import instruction_set
 from serin_worker.model.verification import Verification
+from serin_worker.native.library import KernelUnavailable
 from serin_worker.runner import ModelRunner
 from serin_worker.scheduler import Limits
 

@@ -1,32 +1,18 @@
 """Paged attention by a small C++ kernel: pages are read in place, prompts and decodes go through one path.
 
-The kernel is compiled on first use with the compiler at hand and kept in the user's cache directory, named by source,
-compiler and processor. Knows nothing about models or schedules.
+Knows nothing about models or schedules.
 """
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from importlib import resources
-from pathlib import Path
 
 import numpy
 import torch
 
 from serin_worker.attention.layer import LayerCache, LayerSpec, StepSequences
-from serin_worker.model.processor import processor_flags
+from serin_worker.native.library import KernelUnavailable, kernels
 
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _TILE = 16
-
-
-class KernelUnavailable(Exception):
-    """No kernel can be built or loaded on this machine; the torch implementation serves instead."""
 
 
 class _Layer(ctypes.Structure):
@@ -70,11 +56,11 @@ class NativePagedAttention:
 
     layout = "native-v1"
 
-    def __init__(self, block_size: int, cache_folder: Path | None = None) -> None:
+    def __init__(self, block_size: int) -> None:
         if block_size % _TILE:
             raise KernelUnavailable(f"block size {block_size} is not a multiple of {_TILE}")
         self._tiles_per_block = block_size // _TILE
-        self._kernel = _load(build(cache_folder or kernel_folder()))
+        self._kernel = _load()
 
     def allocate(self, spec: LayerSpec, num_blocks: int, block_size: int, dtype: torch.dtype) -> LayerCache:
         """Pages for one layer; memory is taken from the system only as pages are written."""
@@ -127,53 +113,8 @@ class NativePagedAttention:
             blocks[targets] = blocks[sources]
 
 
-def kernel_folder() -> Path:
-    """Where compiled kernels are kept: ``$XDG_CACHE_HOME/serin/kernels``."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "serin" / "kernels"
-
-
-def build(folder: Path) -> Path:
-    """Compile the kernel unless it is there already.
-
-    Raises:
-        KernelUnavailable: there is no compiler, or it failed.
-    """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
-    if compiler is None:
-        raise KernelUnavailable("no C++ compiler found (g++, clang++ or $CXX)")
-    source = resources.files("serin_worker.attention").joinpath("paged.cpp").read_bytes()
-    try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise KernelUnavailable(f"{compiler} does not run: {error}") from error
-    machine = " ".join([platform.machine(), *sorted(processor_flags())])
-    name = hashlib.blake2b(source + version + " ".join([*_FLAGS, machine]).encode(), digest_size=12).hexdigest()
-    library = folder / f"paged-{name}.so"
-    if library.exists():
-        return library
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            text = Path(scratch) / "paged.cpp"
-            text.write_bytes(source)
-            made = Path(scratch) / "paged.so"
-            subprocess.run(
-                [compiler, *_FLAGS, str(text), "-o", str(made)], capture_output=True, check=True, timeout=300
-            )
-            made.replace(library)
-    except subprocess.CalledProcessError as error:
-        raise KernelUnavailable(f"{compiler} failed: {error.stderr.decode(errors='replace')[-500:]}") from error
-    except (OSError, subprocess.SubprocessError) as error:
-        raise KernelUnavailable(f"cannot build in {folder}: {error}") from error
-    return library
-
-
-def _load(library: Path) -> "ctypes._NamedFuncPointer":
-    try:
-        function = ctypes.CDLL(str(library)).serin_paged_attention
-    except (OSError, AttributeError) as error:
-        raise KernelUnavailable(f"{library} does not load: {error}") from error
+def _load() -> "ctypes._NamedFuncPointer":
+    function = kernels().serin_paged_attention
     pointers = [ctypes.POINTER(kind) for kind in (_Layer, _Step, _Rows, _Rows, _Rows)]
     function.argtypes = [*pointers, ctypes.c_void_p]
     function.restype = ctypes.c_int

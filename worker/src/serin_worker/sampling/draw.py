@@ -9,6 +9,8 @@ from enum import IntEnum
 
 import torch
 
+from serin_worker.request import Sampling
+from serin_worker.sampling.filters import filter_logits
 from serin_worker.sampling.philox import philox
 
 
@@ -35,3 +37,11 @@ def gumbel_noise(
     # In double precision: a last bit that differs between vector widths then does not survive rounding to float32.
     uniform = (bits.double() + 0.5) * 2.0**-32
     return uniform.neg_().log1p_().neg_().log_().neg_().float()
+
+
+def take(logits: torch.Tensor, samplings: Sequence[Sampling], names: Sequence[tuple[int, int, int]]) -> list[int]:
+    """A token for each row of logits [rows, vocabulary] in float32: temperature, filters, noise, the largest."""
+    temperature = torch.tensor([sampling.temperature for sampling in samplings], device=logits.device)
+    scaled = filter_logits(logits / temperature.unsqueeze(1), samplings)
+    tokens: list[int] = (scaled + gumbel_noise(names, logits.shape[1], logits.device)).argmax(dim=-1).tolist()
+    return tokens

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from serin_worker.outputs import TokenLogprobs
-from serin_worker.sampling.draw import gumbel_noise
-from serin_worker.sampling.filters import filter_logits
+from serin_worker.sampling import native_draw
+from serin_worker.sampling.draw import take
 from serin_worker.sampling.logprobs import token_logprobs
 from serin_worker.sampling.processors import add_bias, mask_early_end, penalize
 from serin_worker.sequence import Sequence as TokenSequence
@@ -33,13 +33,14 @@ def draw(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Sequence[
         end_ids: ids that end each of them.
     """
     processed = _process(logits, rows, end_ids)
-    best, ids = processed.max(dim=-1)
+    best, likeliest = processed.max(dim=-1)
+    ids: list[int] = likeliest.tolist()
     drawing = [i for i, row in enumerate(rows) if not row.sampling.is_greedy]
     if drawing:
-        ids = ids.clone()
-        ids[drawing] = _take(processed if len(drawing) == len(rows) else processed[drawing], [rows[i] for i in drawing])
+        for i, token in zip(drawing, _take(processed, drawing, [rows[i] for i in drawing]), strict=True):
+            ids[i] = token
     is_finite = torch.isfinite(best).tolist()
-    token_ids = [token if finite else None for token, finite in zip(ids.tolist(), is_finite, strict=True)]
+    token_ids = [token if finite else None for token, finite in zip(ids, is_finite, strict=True)]
     return Drawn(token_ids, _report(logits, rows, token_ids))
 
 
@@ -62,11 +63,13 @@ def _process(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Seque
     return processed
 
 
-def _take(logits: torch.Tensor, rows: Sequence[TokenSequence]) -> torch.Tensor:
-    temperature = torch.tensor([row.sampling.temperature for row in rows], dtype=torch.float32, device=logits.device)
-    scaled = filter_logits(logits.float() / temperature.unsqueeze(1), [row.sampling for row in rows])
+def _take(logits: torch.Tensor, index: Sequence[int], rows: Sequence[TokenSequence]) -> list[int]:
+    samplings = [row.sampling for row in rows]
     names = [(row.sampling.seed, row.choice_index, row.num_output) for row in rows]
-    return (scaled + gumbel_noise(names, logits.shape[1], logits.device)).argmax(dim=-1)
+    if native_draw.is_available(logits):
+        return native_draw.take(logits, index, samplings, names)
+    chosen = logits.float() if len(index) == logits.shape[0] else logits[list(index)].float()
+    return take(chosen, samplings, names)
 
 
 def _report(

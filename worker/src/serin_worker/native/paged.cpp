@@ -12,21 +12,11 @@
 //
 // Plain C interface, no torch headers: compiles in seconds and is loaded with ctypes.
 #include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <limits>
-#include <type_traits>
 #include <vector>
-#if defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
 
-typedef float f16x __attribute__((vector_size(64)));
-typedef int32_t i16x __attribute__((vector_size(64)));
-typedef uint32_t u16x __attribute__((vector_size(64)));
-typedef _Float16 h16x __attribute__((vector_size(32)));
+#include "vector.h"
 
-enum Dtype : int32_t { F32 = 0, BF16 = 1, F16 = 2 };
 
 struct Layer {
   void* keys;
@@ -52,48 +42,6 @@ struct Rows {  // a tensor [token, head, dim] with contiguous dim; strides in el
 namespace {
 
 constexpr int TILE = 16, BLOCK_TILES = 4, BLOCK = TILE * BLOCK_TILES, MAX_ROWS = 64;
-constexpr float NEG_INF = -std::numeric_limits<float>::infinity();
-
-inline f16x broadcast(float x) { return f16x{} + x; }
-inline f16x load(const float* p) { f16x v; std::memcpy(&v, p, 64); return v; }
-inline void store(float* p, f16x v) { std::memcpy(p, &v, 64); }
-
-inline float reduce_max(f16x v) {
-  float m = v[0];
-  for (int i = 1; i < 16; i++) m = v[i] > m ? v[i] : m;
-  return m;
-}
-
-inline float reduce_sum(f16x v) {
-  float s[16];
-  store(s, v);
-  for (int w = 8; w > 0; w /= 2)
-    for (int i = 0; i < w; i++) s[i] += s[i + w];
-  return s[0];
-}
-
-// e^x within 2e-7 for x <= 0; below -87 it is about 1e-38.
-inline f16x exponential(f16x x) {
-  x = x < -87.f ? broadcast(-87.f) : x;
-  f16x n = x * 1.44269504f + 12582912.f;
-  n = n - 12582912.f;
-  f16x f = x - n * 0.693359375f;
-  f = f - n * -2.12194440e-4f;
-  f16x p = broadcast(1.9875691500e-4f);
-  p = p * f + 1.3981999507e-3f;
-  p = p * f + 8.3334519073e-3f;
-  p = p * f + 4.1665795894e-2f;
-  p = p * f + 1.6666665459e-1f;
-  p = p * f + 5.0000001201e-1f;
-  p = p * f * f + f + 1.f;
-  i16x e = (__builtin_convertvector(n, i16x) + 127) << 23;
-  f16x scale;
-  std::memcpy(&scale, &e, 64);
-  return p * scale;
-}
-
-inline float exponential(float x) { return exponential(broadcast(x))[0]; }
-
 inline f16x capped(f16x x, float cap) {  // cap * tanh(x / cap)
   f16x y = x * (2.f / cap);
   f16x a = y < 0.f ? y : -y;  // -|y|
@@ -101,15 +49,6 @@ inline f16x capped(f16x x, float cap) {  // cap * tanh(x / cap)
   f16x t = (1.f - e) / (1.f + e);
   return cap * (y < 0.f ? -t : t);
 }
-
-inline uint16_t to_bf16(float x) {
-  uint32_t u;
-  std::memcpy(&u, &x, 4);
-  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((u >> 16) | 64);
-  return static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
-}
-
-inline f16x as_float(u16x u) { f16x v; std::memcpy(&v, &u, 64); return v; }
 
 // What one element type needs: how a tile is laid out, and a step of either product.
 template <Dtype D> struct Element;

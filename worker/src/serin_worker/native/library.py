@@ -1,0 +1,87 @@
+"""The compiled kernels: built on first use with the compiler at hand, kept in the user's cache folder.
+
+Named by sources, compiler and processor, so a change of any builds anew. Knows nothing about what kernels do.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from serin_worker.model.processor import processor_flags
+
+_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
+_SOURCES = ("vector.h", "paged.cpp", "draw.cpp")
+
+
+class KernelUnavailable(Exception):
+    """No kernel can be built or loaded on this machine; torch serves instead."""
+
+
+@functools.cache
+def kernels() -> ctypes.CDLL:
+    """The library, built if need be.
+
+    Raises:
+        KernelUnavailable: there is no compiler, it failed, or what it built does not load.
+    """
+    library = build(kernel_folder())
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise KernelUnavailable(f"{library} does not load: {error}") from error
+
+
+def kernel_folder() -> Path:
+    """Where compiled kernels are kept: ``$XDG_CACHE_HOME/serin/kernels``."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "serin" / "kernels"
+
+
+def build(folder: Path) -> Path:
+    """Compile the kernels unless they are there already.
+
+    Raises:
+        KernelUnavailable: there is no compiler, or it failed.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+    if compiler is None:
+        raise KernelUnavailable("no C++ compiler found (g++, clang++ or $CXX)")
+    try:
+        version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise KernelUnavailable(f"{compiler} does not run: {error}") from error
+    here = resources.files("serin_worker.native")
+    sources = {name: here.joinpath(name).read_bytes() for name in _SOURCES}
+    library = folder / f"kernels-{_fingerprint(version, sources)}.so"
+    if library.exists():
+        return library
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            _compile(compiler, sources, Path(scratch)).replace(library)
+    except subprocess.CalledProcessError as error:
+        raise KernelUnavailable(f"{compiler} failed: {error.stderr.decode(errors='replace')[-500:]}") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise KernelUnavailable(f"cannot build in {folder}: {error}") from error
+    return library
+
+
+def _compile(compiler: str, sources: dict[str, bytes], scratch: Path) -> Path:
+    for name, text in sources.items():
+        (scratch / name).write_bytes(text)
+    units = [str(scratch / name) for name in sources if name.endswith(".cpp")]
+    made = scratch / "kernels.so"
+    subprocess.run([compiler, *_FLAGS, *units, "-o", str(made)], capture_output=True, check=True, timeout=300)
+    return made
+
+
+def _fingerprint(version: bytes, sources: dict[str, bytes]) -> str:
+    machine = " ".join([platform.machine(), *_FLAGS, *sorted(processor_flags())])
+    return hashlib.blake2b(b"\0".join([version, machine.encode(), *sources.values()]), digest_size=12).hexdigest()

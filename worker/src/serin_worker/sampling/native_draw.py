@@ -1,0 +1,99 @@
+"""Draws by a C++ kernel: filters and noise in one pass over each row, the same definition as in torch.
+
+Knows nothing about processors or log-probabilities.
+"""
+
+import ctypes
+import functools
+import logging
+from collections.abc import Sequence
+from math import inf, log
+
+import torch
+
+from serin_worker.native.library import KernelUnavailable, kernels
+from serin_worker.request import Sampling
+from serin_worker.sampling.draw import Purpose
+
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1}
+
+
+class _DrawRow(ctypes.Structure):
+    _fields_ = (
+        ("seed", ctypes.c_uint64),
+        ("choice", ctypes.c_uint32),
+        ("position", ctypes.c_uint32),
+        ("purpose", ctypes.c_uint32),
+        ("row", ctypes.c_int32),
+        ("top_k", ctypes.c_int32),
+        ("temperature", ctypes.c_float),
+        ("top_p", ctypes.c_float),
+        ("log_min_p", ctypes.c_float),
+    )
+
+
+def is_available(logits: torch.Tensor) -> bool:
+    """Whether the kernel can draw from these logits."""
+    is_plain = logits.device.type == "cpu" and logits.dtype in _DTYPES and logits.stride(-1) == 1
+    return is_plain and _kernel() is not None
+
+
+def take(
+    logits: torch.Tensor,
+    index: Sequence[int],
+    samplings: Sequence[Sampling],
+    names: Sequence[tuple[int, int, int]],
+    purpose: Purpose = Purpose.TOKEN,
+) -> list[int]:
+    """A token for each of the rows ``index`` of logits [any, vocabulary], drawn under its (seed, choice, position)."""
+    kernel = _kernel()
+    assert kernel is not None, "is_available() comes first"
+    rows = (_DrawRow * len(index))(
+        *(
+            _DrawRow(
+                seed & 0xFFFFFFFFFFFFFFFF,
+                choice,
+                position,
+                int(purpose),
+                row,
+                sampling.top_k,
+                sampling.temperature,
+                sampling.top_p,
+                log(sampling.min_p) if sampling.min_p > 0 else -inf,
+            )
+            for row, sampling, (seed, choice, position) in zip(index, samplings, names, strict=True)
+        )
+    )
+    tokens = (ctypes.c_int32 * len(index))()
+    kernel(
+        logits.data_ptr(),
+        _DTYPES[logits.dtype],
+        logits.stride(0),
+        logits.shape[1],
+        rows,
+        len(index),
+        tokens,
+        torch.get_num_threads(),
+    )
+    return list(tokens)
+
+
+@functools.cache
+def _kernel() -> "ctypes._NamedFuncPointer | None":
+    try:
+        function = kernels().serin_draw
+    except KernelUnavailable as error:
+        logging.getLogger(__name__).warning("drawing kernel unavailable, using torch: %s", error)
+        return None
+    function.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_int32,
+        ctypes.c_int64,
+        ctypes.c_int32,
+        ctypes.POINTER(_DrawRow),
+        ctypes.c_int32,
+        ctypes.POINTER(ctypes.c_int32),
+        ctypes.c_int32,
+    ]
+    function.restype = ctypes.c_int
+    return function
