@@ -10,10 +10,13 @@ from harness.eventually import eventually
 from harness.keys import mint
 from harness.running_mesh import RunningMesh
 from harness.valkey import Valkey
+from prometheus_client.parser import text_string_to_metric_families
+from serin_gateway.keys import Role
 from serin_gateway.limits.limiter import Limits
 
 CHAT = "/v1/chat/completions"
 BODY = greedy("Without a store.", max_tokens=12)
+ASKING_VERBS = {"authenticate", "admit", "recall", "settle"}
 UNKNOWN_KEY = "sk-serin-" + "u" * 40
 
 
@@ -90,6 +93,38 @@ async def test_limits_stay_conservative_without_the_state_store(mesh: RunningMes
     assert 429 in statuses, "limits hold"
     assert 200 in statuses, "answers go on"
     assert granted.count(200) + statuses.count(200) < 8, "a local gateway grants only its share"
+
+
+async def test_no_request_waits_for_a_store_that_hangs(mesh: RunningMesh, stores: dict[str, Valkey]):
+    """Fault 16: both stores hang; no verb that asks them takes as long as a second, twenty times its budget."""
+    viewer, _ = await mint(mesh, role=Role.VIEWER)
+    assert (await post(mesh, viewer)).status_code == 200
+    before = await slow_verbs(mesh, viewer)
+    for store in stores.values():
+        store.hang()
+    statuses = [(await post(mesh, mesh.key)).status_code for _ in range(12)]
+    assert statuses == [200] * 12
+    assert await slow_verbs(mesh, viewer) == before
+
+
+async def slow_verbs(mesh: RunningMesh, key: str) -> dict[str, float]:
+    """How often each verb that asks a store has taken more than a second."""
+    async with httpx.AsyncClient(base_url=mesh.rest, timeout=30) as client:
+        page = (await client.get("/metrics", headers={"authorization": f"Bearer {key}"})).raise_for_status().text
+    count: dict[str, float] = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            verb = sample.labels.get("verb", "")
+            if sample.name == "serin_gateway_verb_seconds_count" and verb in ASKING_VERBS:
+                count[verb] = count.get(verb, 0) + sample.value
+            elif (
+                sample.name == "serin_gateway_verb_seconds_bucket"
+                and sample.labels["le"] == "1.0"
+                and verb in ASKING_VERBS
+            ):
+                count[verb] = count.get(verb, 0) - sample.value
+    assert set(count) == ASKING_VERBS
+    return count
 
 
 async def test_a_running_stream_does_not_notice(mesh: RunningMesh, stores: dict[str, Valkey], client):
