@@ -1,7 +1,8 @@
 """A gateway in memory behind a real HTTP server, and the official SDK in front of it."""
 
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from openai import AsyncOpenAI
+from serin_mesh.readiness import Readiness
+from valkey_process import Valkey
+
 from serin_gateway.rest.api import openai_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.server import RestServer
 from serin_gateway.testing import MemoryHouse, Script
-from serin_mesh.readiness import Readiness
 
 
 class Front:
@@ -66,3 +69,23 @@ def fronts() -> Callable[..., object]:
         return open_front(MemoryHouse(script, **parts), timeout_s=timeout_s)
 
     return opened
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory) -> Iterator[Valkey]:
+    """A real Valkey for the whole run."""
+    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_url(valkey: Valkey) -> str:
+    """Where it is."""
+    return valkey.url

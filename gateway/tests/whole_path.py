@@ -16,6 +16,14 @@ from serin.generation.v1 import sampling_pb2
 from serin.inference.v1 import inference_pb2_grpc
 from serin.tokenizer.v1 import tokenizer_pb2_grpc
 from serin.worker.v1 import worker_pb2, worker_pb2_grpc
+from serin_mesh.errors import MeshError, Reason
+from serin_mesh.host import ServiceHost
+from serin_mesh.identity import vocabulary_digest
+from serin_mesh.readiness import Readiness
+from serin_mesh.testing import running
+from serin_tokenizer_svc.assembly import assembled
+from serin_tokenizer_svc.service import TokenizerService
+
 from serin_gateway.catalog import Catalog, MemoryCatalog, ServedModel, Worker
 from serin_gateway.house import House
 from serin_gateway.keys import MemoryKeyStore, Role, key_secret, mint_key
@@ -27,13 +35,6 @@ from serin_gateway.rpc.service import InferenceService
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.testing import SECRET, small_lane
 from serin_gateway.upstream.targets import FixedTargets
-from serin_mesh.errors import MeshError, Reason
-from serin_mesh.host import ServiceHost
-from serin_mesh.identity import vocabulary_digest
-from serin_mesh.readiness import Readiness
-from serin_mesh.testing import running
-from serin_tokenizer_svc.assembly import assembled
-from serin_tokenizer_svc.service import TokenizerService
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (

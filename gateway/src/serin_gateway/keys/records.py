@@ -86,7 +86,7 @@ class KeyRecord:
             if known.get("limits") is not None:
                 known["limits"] = Limits(**known["limits"])
             return cls(**known)
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a key record: {error}") from error
 
 

@@ -5,8 +5,9 @@ requests; a slow or dead Redis becomes :class:`KeyStoreDown` within the budget.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from redis.asyncio import Redis
@@ -47,8 +48,7 @@ class RedisKeyStore:
         if not digests:
             return []
         stored = await self._answer(self._redis.mget([self._prefix + digest for digest in digests]))
-        records = [KeyRecord.from_json(text) for text in stored if text is not None]
-        return sorted(records, key=lambda record: record.created_at)
+        return sorted(_readable(stored), key=lambda record: record.created_at)
 
     async def revoke(self, key_id: str) -> KeyRecord:
         """Revoke by public name."""
@@ -62,7 +62,10 @@ class RedisKeyStore:
     async def lookup(self, digest: str) -> KeyRecord | None:
         """The key with this digest."""
         text = await self._answer(self._redis.get(self._prefix + digest))
-        return None if text is None else KeyRecord.from_json(text)
+        try:
+            return None if text is None else KeyRecord.from_json(text)
+        except ValueError as error:
+            raise KeyStoreDown(f"the key's record is damaged: {error}") from error
 
     async def _answer(self, call: Awaitable[T]) -> T:
         try:
@@ -70,3 +73,11 @@ class RedisKeyStore:
                 return await call
         except (RedisError, OSError, TimeoutError) as error:
             raise KeyStoreDown(f"the state Redis does not answer: {type(error).__name__}: {error}") from error
+
+
+def _readable(stored: Iterable[bytes | None]) -> Iterator[KeyRecord]:
+    """Records that can be read; one that is damaged does not hide the others."""
+    for text in stored:
+        if text is not None:
+            with contextlib.suppress(ValueError):
+                yield KeyRecord.from_json(text)

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+from serin.tokenizer.v1 import tokenizer_pb2
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.upstream.text_sequence import GrowingText
 
+MAX_FRAMES = 256
+"""Frames in one message."""
 STALL_S = 3.0
 """A service that owes answers and says nothing for this long is given up."""
 
@@ -91,15 +94,16 @@ class DetokenizeStream:
 
     async def _read(self) -> None:
         while True:
-            news = await self._call.read()
-            if news is grpc.aio.EOF:
+            response = await self._call.read()
+            if response is grpc.aio.EOF:
                 return
             self._heard_at = time.monotonic()
-            sequence = self.sequences.get(news.sequence_id)
-            if sequence is not None:
-                if news.closed or news.HasField("stop"):
-                    self.forget(sequence)
-                sequence.received(news)
+            for news in response.news:
+                sequence = self.sequences.get(news.sequence_id)
+                if sequence is not None:
+                    if news.closed or news.HasField("stop"):
+                        self.forget(sequence)
+                    sequence.received(news)
 
     async def _write(self) -> None:
         try:
@@ -107,12 +111,23 @@ class DetokenizeStream:
                 while not self._ready:
                     self._woken.clear()
                     await self._woken.wait()
-                sequence = self._ready.popleft()
-                self._queued.discard(sequence.sequence_id)
-                frame = sequence.take_frame()
-                if frame is not None:
-                    await self._call.write(frame)
+                frames, writers = self._take_frames()
+                if frames:
+                    await self._call.write(tokenizer_pb2.DetokenizeRequest(frames=frames))
+                for sequence in writers:
                     sequence.sent()
                     self.wake(sequence)  # it may have more
         except (MeshError, asyncio.InvalidStateError):
             pass  # the reader learns why
+
+    def _take_frames(self) -> tuple[list[tokenizer_pb2.SequenceFrame], list[GrowingText]]:
+        """One frame of each sequence that has one, as many as a message takes: a message costs more than its frames."""
+        frames, writers = [], []
+        while self._ready and len(frames) < MAX_FRAMES:
+            sequence = self._ready.popleft()
+            self._queued.discard(sequence.sequence_id)
+            frame = sequence.take_frame()
+            if frame is not None:
+                frames.append(frame)
+                writers.append(sequence)
+        return frames, writers

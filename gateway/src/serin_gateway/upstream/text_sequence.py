@@ -101,7 +101,7 @@ class GrowingText:
         if not self.is_over:
             self._sink.sent()
 
-    def take_frame(self) -> tokenizer_pb2.DetokenizeRequest | None:
+    def take_frame(self) -> tokenizer_pb2.SequenceFrame | None:
         """The next frame to send; None: nothing until something happens."""
         if not self._is_open:
             if self.is_over or not (self._token_ids or self._is_complete):
@@ -116,19 +116,19 @@ class GrowingText:
                 stop_strings=self._stop_strings,
                 min_token_count=self._min_tokens,
             )
-            return tokenizer_pb2.DetokenizeRequest(sequence_id=self.sequence_id, open=opening)
+            return tokenizer_pb2.SequenceFrame(sequence_id=self.sequence_id, open=opening)
         room = self._num_seen + self._credit - self._num_sent
         if self._num_sent < len(self._token_ids) and room > 0 and not self.is_over:
             part = self._token_ids[self._num_sent : self._num_sent + room]
             self._num_sent += len(part)
             append = tokenizer_pb2.AppendTokens(token_ids=part)
-            return tokenizer_pb2.DetokenizeRequest(sequence_id=self.sequence_id, append=append)
+            return tokenizer_pb2.SequenceFrame(sequence_id=self.sequence_id, append=append)
         if self._is_complete and not self._is_close_sent and (self.is_over or self._num_sent == len(self._token_ids)):
             self._is_close_sent = True
-            return tokenizer_pb2.DetokenizeRequest(sequence_id=self.sequence_id, close=tokenizer_pb2.CloseSequence())
+            return tokenizer_pb2.SequenceFrame(sequence_id=self.sequence_id, close=tokenizer_pb2.CloseSequence())
         return None
 
-    def received(self, news: tokenizer_pb2.DetokenizeResponse) -> None:
+    def received(self, news: tokenizer_pb2.SequenceNews) -> None:
         """What the service says about it."""
         if self.is_over:
             return

@@ -1,0 +1,122 @@
+"""Limits and keys while Redis is killed or hangs: local, conservative, and never waited for."""
+
+import time
+
+import pytest
+from valkey_process import Valkey
+
+from serin_gateway.keys import KeyStoreDown, RedisKeyStore, Role, mint_key
+from serin_gateway.limits.fallback import FallbackLimiter
+from serin_gateway.limits.limiter import Lease, Limits
+from serin_gateway.limits.shared import RedisLimiter
+from serin_gateway.state import BudgetedKeyStore, StateCalls, StateUnsafe, check_state, open_state
+
+LIMITS = Limits(requests_per_minute=8, concurrent_requests=4)
+
+
+@pytest.fixture
+async def state(tmp_path):
+    """A Valkey of its own and a client as the gateway makes it."""
+    with Valkey(tmp_path) as server:
+        redis = open_state(server.url)
+        yield server, redis
+        await redis.aclose()
+
+
+def lease(name: str) -> Lease:
+    """One request."""
+    return Lease(name, "k", LIMITS, 0)
+
+
+@pytest.mark.parametrize("harm", ["kill", "hang"])
+async def test_limits_become_local_and_conservative(state, harm: str):
+    """What was admitted before counts; a share of each limit is granted; nobody waits for Redis."""
+    server, redis = state
+    limiter = FallbackLimiter(RedisLimiter(redis), StateCalls("limits"))
+    before = [lease(f"before{n}") for n in range(2)]
+    for one in before:
+        assert (await limiter.reserve(one)).refused_by is None
+        await limiter.settle(one)
+    getattr(server, harm)()
+    began = time.monotonic()
+    answers = []
+    for n in range(10):
+        one = lease(f"during{n}")
+        answers.append((await limiter.reserve(one)).refused_by)
+        if answers[-1] is None:
+            await limiter.renew(one)
+            await limiter.settle(one)
+    assert answers == [None, None, *["requests"] * 8]
+    # The breaker opens after three calls of 50 ms: the other two dozen cost nothing (with room for a busy machine).
+    assert time.monotonic() - began < 3.0
+
+
+async def test_after_an_outage_redis_counts_again(state):
+    """What still runs is known there again as soon as it is renewed."""
+    server, redis = state
+    limiter = FallbackLimiter(RedisLimiter(redis), StateCalls("limits"))
+    running = lease("running")
+    await limiter.reserve(running)
+    server.kill()
+    await limiter.renew(running)
+    server.start()
+    other = RedisLimiter(redis)
+    await other.renew(running)
+    standing = await other.reserve(Lease("x", "k", Limits(concurrent_requests=1), 0))
+    assert standing.refused_by == "concurrency"
+
+
+async def test_a_refusal_of_redis_is_a_refusal(state):
+    """The local limiter does not overrule it."""
+    _, redis = state
+    limiter = FallbackLimiter(RedisLimiter(redis), StateCalls("limits"), share=1.0)
+    limits = Limits(concurrent_requests=1)
+    await RedisLimiter(redis).reserve(Lease("elsewhere", "k", limits, 0))
+    assert (await limiter.reserve(Lease("here", "k", limits, 0))).refused_by == "concurrency"
+
+
+async def test_keys_are_looked_up_within_the_budget(state):
+    """A hanging Redis is down, quickly; a record that cannot be read is not "no such key"."""
+    server, redis = state
+    store = BudgetedKeyStore(RedisKeyStore(redis), StateCalls("keys"))
+    _, record = mint_key(b"s" * 32, role=Role.APP)
+    await store.create(record)
+    assert await store.lookup(record.digest) == record
+    await redis.set(f"serin:{{default}}:key:{'1' * 64}", "garbage")
+    with pytest.raises(KeyStoreDown):
+        await store.lookup("1" * 64)
+    assert await store.list() == [record]
+    server.hang()
+    for _ in range(10):
+        with pytest.raises(KeyStoreDown):
+            await store.lookup(record.digest)
+    server.go_on()
+
+
+async def test_a_share_of_small_limits_is_at_least_one():
+    """Conservative is not closed."""
+    assert Limits(1, 0, 3).share(0.5) == Limits(1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("--appendonly", "no", "--maxmemory-policy", "noeviction"), "appendonly"),
+        (("--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"), "maxmemory-policy"),
+    ],
+)
+async def test_a_state_redis_that_forgets_is_refused(tmp_path, settings, named: str):
+    """With the setting's name and what is accepted; one that is away is not."""
+    with Valkey(tmp_path, *settings) as server:
+        redis = open_state(server.url)
+        with pytest.raises(StateUnsafe, match=named):
+            await check_state(redis)
+        server.kill()
+        assert not await check_state(redis)
+        await redis.aclose()
+
+
+async def test_a_good_state_redis_is_accepted(state):
+    """Append-only and no eviction."""
+    _, redis = state
+    assert await check_state(redis)

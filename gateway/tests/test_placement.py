@@ -1,0 +1,59 @@
+"""Where a prompt goes."""
+
+import random
+from collections import Counter
+
+import pytest
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.placement import Placement
+from serin_gateway.testing import small_lane
+
+LANE = small_lane(num_workers=4)
+FIRST = LANE.workers[0]
+
+
+def spread(placement: Placement, prompt: int, cached: dict[str, int], num: int = 400) -> Counter[str]:
+    """How often each worker is chosen."""
+    return Counter(placement.choose(LANE, prompt, cached).instance for _ in range(num))
+
+
+def test_equal_workers_share():
+    """At random, each about as often."""
+    assert min(spread(Placement(random.Random(1)), 100, {}).values()) > 60
+
+
+def test_the_holder_of_a_long_prefix_is_chosen():
+    """Work saved decides when it is worth it, and does not when it is small."""
+    placement = Placement(random.Random(2))
+    assert set(spread(placement, 1000, {FIRST.endpoint: 900})) == {FIRST.instance}
+    assert len(spread(placement, 1000, {FIRST.endpoint: 16})) == 4
+
+
+def test_a_busy_holder_is_passed_over():
+    """Enough running there, and computing the prefix elsewhere is cheaper; afterwards it is chosen again."""
+    placement = Placement(random.Random(3))
+    with placement.running(FIRST, 0, num_choices=8):
+        assert FIRST.instance not in spread(placement, 300, {FIRST.endpoint: 290})
+    assert set(spread(placement, 300, {FIRST.endpoint: 290})) == {FIRST.instance}
+
+
+def test_waiting_prefills_count_until_they_are_done():
+    """A long prompt stands before others only while it is computed."""
+    placement = Placement(random.Random(4))
+    with placement.running(FIRST, 5000, num_choices=0) as work:
+        assert placement.cost(FIRST, 10) == 5010
+        work.prefilled()
+        work.prefilled()
+        assert placement.cost(FIRST, 10) == 10
+    assert placement.cost(FIRST, 10) == 10
+
+
+def test_workers_that_failed_are_avoided():
+    """And when none is left, that is said."""
+    placement = Placement(random.Random(5))
+    others = [worker.instance for worker in LANE.workers[1:]]
+    assert placement.choose(LANE, 10, {}, avoid=others) is FIRST
+    with pytest.raises(MeshError) as refusal:
+        placement.choose(LANE, 10, {}, avoid=[worker.instance for worker in LANE.workers])
+    assert refusal.value.reason is Reason.NOT_READY
