@@ -28,6 +28,11 @@ NUM_STREAMS = 4
 SECONDS = 5.0
 
 
+def framed(**frame):
+    """One frame as a message."""
+    return pb.DetokenizeRequest(frames=[pb.SequenceFrame(**frame)])
+
+
 def cpu_s(pid):
     """Processor seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -57,13 +62,13 @@ async def every_id(stub, pid, digest, num_sequences, per_message):
 
         async def write():
             for name in names:
-                await call.write(pb.DetokenizeRequest(sequence_id=name, open=pb.OpenSequence(vocabulary_digest=digest)))
+                await call.write(framed(sequence_id=name, open=pb.OpenSequence(vocabulary_digest=digest)))
             append = pb.AppendTokens(token_ids=[65] * per_message)
             for _ in range(TOKENS // per_message):
                 for name in names:
-                    await call.write(pb.DetokenizeRequest(sequence_id=name, append=append))
+                    await call.write(framed(sequence_id=name, append=append))
             for name in names:
-                await call.write(pb.DetokenizeRequest(sequence_id=name, close=pb.CloseSequence()))
+                await call.write(framed(sequence_id=name, close=pb.CloseSequence()))
             await call.done_writing()
 
         writing = asyncio.create_task(write())
@@ -104,29 +109,37 @@ class Paced:
     async def write(self, stream):
         """Send what waits."""
         while True:
-            number = await self.ready[stream].get()
-            self.queued[number] = False
-            num_new = self.made[number] - self.sent[number]
-            if num_new and self.sent[number] == self.seen[number]:
-                self.sent[number] += num_new
-                append = pb.AppendTokens(token_ids=[65] * num_new)
-                await self.calls[stream].write(pb.DetokenizeRequest(sequence_id=str(number), append=append))
+            frames = list(filter(None, [self.frame(await self.ready[stream].get())]))
+            while not self.ready[stream].empty():
+                frames += filter(None, [self.frame(self.ready[stream].get_nowait())])
+            if frames:
+                await self.calls[stream].write(pb.DetokenizeRequest(frames=frames))
+
+    def frame(self, number):
+        """What waits of a sequence."""
+        self.queued[number] = False
+        num_new = self.made[number] - self.sent[number]
+        if not num_new or self.sent[number] != self.seen[number]:
+            return None
+        self.sent[number] += num_new
+        return pb.SequenceFrame(sequence_id=str(number), append=pb.AppendTokens(token_ids=[65] * num_new))
 
     async def read(self, stream):
         """Hear what was decoded."""
         while True:
-            news = await self.calls[stream].read()
-            number, now = int(news.sequence_id), time.perf_counter()
-            self.delays += [now - born for born in self.born[number][self.seen[number] : news.watermark]]
-            self.seen[number] = max(self.seen[number], news.watermark)
-            if self.made[number] > self.sent[number]:
-                self.wake(number)
+            response = await self.calls[stream].read()
+            for news in response.news:
+                number, now = int(news.sequence_id), time.perf_counter()
+                self.delays += [now - born for born in self.born[number][self.seen[number] : news.watermark]]
+                self.seen[number] = max(self.seen[number], news.watermark)
+                if self.made[number] > self.sent[number]:
+                    self.wake(number)
 
     async def run(self, rate):
         """Grow for a while; returns the seconds."""
         for number in range(len(self.made)):
             opening = pb.OpenSequence(vocabulary_digest=self.digest, stop_strings=STOPS)
-            await self.calls[number % NUM_STREAMS].write(pb.DetokenizeRequest(sequence_id=str(number), open=opening))
+            await self.calls[number % NUM_STREAMS].write(framed(sequence_id=str(number), open=opening))
         tasks = [asyncio.create_task(side(at)) for at in range(NUM_STREAMS) for side in (self.write, self.read)]
         began = time.perf_counter()
         while (now := time.perf_counter()) - began < SECONDS:

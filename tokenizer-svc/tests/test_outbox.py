@@ -2,15 +2,15 @@
 
 import asyncio
 
-from serin_tokenizer_svc.outbox import MAX_CHARS, MERGED_CHARS, News, Outbox
+from serin_tokenizer_svc.outbox import MAX_CHARS, MERGED_CHARS, TAKEN_CHARS, TAKEN_NEWS, News, Outbox
 from serin_tokenizer_svc.sequence import StopFound
 
 
 async def drain(outbox):
     """All news until the end."""
     taken = []
-    while (one := await outbox.take()) is not None:
-        taken.append(one)
+    while some := await outbox.take():
+        taken += some
     return taken
 
 
@@ -58,6 +58,17 @@ async def test_a_caller_that_does_not_read_stops_the_service():
     assert not blocked.done()
     await outbox.take()
     await asyncio.wait_for(blocked, 10)
+
+
+async def test_a_message_carries_many_sequences_and_stays_small():
+    """What is ready of all sequences is taken together, up to a message's worth of text or of news."""
+    outbox = Outbox()
+    for serial in range(TAKEN_NEWS + 1):
+        await outbox.put(serial, News(str(serial), "x"))
+    assert [len(await outbox.take()) for _ in range(2)] == [TAKEN_NEWS, 1]
+    for serial in range(6):
+        await outbox.put(serial, News(str(serial), "x" * MERGED_CHARS))
+    assert [len(await outbox.take()) for _ in range(2)] == [TAKEN_CHARS // MERGED_CHARS, 2]
 
 
 async def test_taking_waits_for_news():

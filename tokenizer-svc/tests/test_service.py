@@ -6,7 +6,6 @@ import contextlib
 import grpc
 import pytest
 import tokenizer_folders as folders
-from google.protobuf import json_format, struct_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serin.generation.v1 import chat_pb2, tokens_pb2
@@ -52,9 +51,9 @@ def render(*messages, **fields):
     return pb.RenderRequest(messages=messages, **fields)
 
 
-def struct(value):
-    """A JSON object on the wire."""
-    return json_format.ParseDict(value, struct_pb2.Struct())
+def framed(**frame):
+    """One frame as a message."""
+    return pb.DetokenizeRequest(frames=[pb.SequenceFrame(**frame)])
 
 
 async def refused(call):
@@ -75,10 +74,10 @@ async def test_render_equals_transformers(model_folders, oracles):
             chat_pb2.ToolDefinition(
                 name="w",
                 description="d",
-                parameters=struct({"type": "object", "properties": {"b": {"type": "integer"}}}),
+                parameters_json='{"type": "object", "properties": {"b": {"type": "integer"}}}',
             )
         ],
-        template_arguments=struct({"enable_thinking": False}),
+        template_arguments_json='{"enable_thinking": false}',
     )
     expected = oracles["byte_level"].apply_chat_template(
         [
@@ -120,7 +119,7 @@ async def test_render_equals_transformers(model_folders, oracles):
         (render(message("robot", "x")), Reason.PARAMETER_INVALID, "messages[0].role"),
         (render(message("user")), Reason.PARAMETER_INVALID, "messages[0].content"),
         (render(message("user", "hello there"), max_token_count=3), Reason.PROMPT_TOO_LONG, "messages"),
-        (render(message("user", "x"), template_arguments=struct({"y": 1})), Reason.TEMPLATE_ARGUMENT_UNKNOWN, "y"),
+        (render(message("user", "x"), template_arguments_json='{"y": 1}'), Reason.TEMPLATE_ARGUMENT_UNKNOWN, "y"),
         (render(message("user", "x"), tools=[chat_pb2.ToolDefinition()]), Reason.PARAMETER_INVALID, "tools[0].name"),
     ],
 )
@@ -221,25 +220,28 @@ class Caller:
         self.stream = stub.Detokenize()
         self.digest = digest
         self.heard = {}
+        self.unread = []
 
     async def open(self, name, **fields):
         """Open a sequence."""
         fields.setdefault("vocabulary_digest", self.digest)
-        await self.stream.write(pb.DetokenizeRequest(sequence_id=name, open=pb.OpenSequence(**fields)))
+        await self.stream.write(framed(sequence_id=name, open=pb.OpenSequence(**fields)))
 
     async def append(self, name, ids):
         """Append ids."""
-        await self.stream.write(pb.DetokenizeRequest(sequence_id=name, append=pb.AppendTokens(token_ids=ids)))
+        await self.stream.write(framed(sequence_id=name, append=pb.AppendTokens(token_ids=ids)))
 
     async def close(self, name):
         """Close a sequence."""
-        await self.stream.write(pb.DetokenizeRequest(sequence_id=name, close=pb.CloseSequence()))
+        await self.stream.write(framed(sequence_id=name, close=pb.CloseSequence()))
 
     async def hear(self):
-        """The next reply."""
-        reply = await self.stream.read()
-        self.heard.setdefault(reply.sequence_id, []).append(reply)
-        return reply
+        """The next news; a message may carry more."""
+        if not self.unread:
+            self.unread = list((await self.stream.read()).news)
+        news = self.unread.pop(0)
+        self.heard.setdefault(news.sequence_id, []).append(news)
+        return news
 
     async def hear_out(self, *names):
         """Listen until these sequences are closed."""
@@ -353,7 +355,7 @@ async def test_a_failure_is_an_event_of_its_sequence(frame, reason, model_folder
         if isinstance(frame, pb.OpenSequence) and not frame.vocabulary_digest:
             frame.vocabulary_digest = caller.digest
         field = {pb.OpenSequence: "open", pb.AppendTokens: "append", pb.CloseSequence: "close"}[type(frame)]
-        await caller.stream.write(pb.DetokenizeRequest(sequence_id="bad", **{field: frame}))
+        await caller.stream.write(framed(sequence_id="bad", **{field: frame}))
         await caller.append("good", ids)
         await caller.close("good")
         await caller.hear_out("good", "bad")

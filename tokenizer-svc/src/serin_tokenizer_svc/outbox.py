@@ -11,6 +11,9 @@ from serin_tokenizer_svc.sequence import StopFound
 
 MERGED_CHARS = 1 << 16
 """News are not melted together beyond this much text, so that a message stays far below gRPC's limit."""
+TAKEN_NEWS = 256
+TAKEN_CHARS = 1 << 18
+"""News and text that one message carries, about."""
 MAX_CHARS = 4 << 20
 """Text that may wait for the reader; while it does, nothing more is taken from the caller."""
 MAX_NEWS = 16_384
@@ -78,17 +81,21 @@ class Outbox:
         self._ended = True
         self._filled.set()
 
-    async def take(self) -> tuple[int, News] | None:
-        """Remove and return the oldest news; None when there will be none any more."""
+    async def take(self) -> list[tuple[int, News]]:
+        """Remove and return what fits one message, oldest first; empty when there will be none any more."""
         while not self._waiting:
             if self._ended:
-                return None
+                return []
             self._filled.clear()
             await self._filled.wait()
-        key, news = self._waiting.popitem(last=False)
-        serial = key[0]
-        if self._newest[serial] == key:
-            del self._newest[serial]
-        self._num_chars -= len(news.text)
+        taken: list[tuple[int, News]] = []
+        num_chars = 0
+        while self._waiting and len(taken) < TAKEN_NEWS and num_chars < TAKEN_CHARS:
+            key, news = self._waiting.popitem(last=False)
+            if self._newest[key[0]] == key:
+                del self._newest[key[0]]
+            num_chars += len(news.text)
+            taken.append((key[0], news))
+        self._num_chars -= num_chars
         self._drained.set()
-        return serial, news
+        return taken

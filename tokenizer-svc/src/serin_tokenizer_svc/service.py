@@ -134,10 +134,10 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             sequences.drain()
         reader = asyncio.create_task(_feed(request_iterator, sequences, outbox))
         try:
-            while (taken := await outbox.take()) is not None:
-                serial, news = taken
-                sequences.acknowledge(serial, news.watermark)
-                yield write_news(news)
+            while taken := await outbox.take():
+                for serial, news in taken:
+                    sequences.acknowledge(serial, news.watermark)
+                yield tokenizer_pb2.DetokenizeResponse(news=[write_news(news) for _, news in taken])
             if reader.done():
                 reader.result()  # raises what ended it
         finally:
@@ -193,20 +193,25 @@ def _report(error: Exception) -> None:
     logs.get().error("tokenizer.decode_failed", exc_info=error)
 
 
-async def _feed(frames: AsyncIterator[tokenizer_pb2.DetokenizeRequest], sequences: Sequences, outbox: Outbox) -> None:
+async def _feed(requests: AsyncIterator[tokenizer_pb2.DetokenizeRequest], sequences: Sequences, outbox: Outbox) -> None:
     try:
-        async for frame in frames:
-            match frame.WhichOneof("frame"):
-                case "append":
-                    await sequences.append(frame.sequence_id, frame.append.token_ids)
-                case "open":
-                    await sequences.open(frame.sequence_id, read_opening(frame.open))
-                case "close":
-                    await sequences.close(frame.sequence_id)
-                case _:
-                    raise MeshError(Reason.PARAMETER_INVALID, "frame: none of open, append, close", parameter="frame")
+        async for request in requests:
+            for frame in request.frames:
+                await _obey(frame, sequences)
     finally:
         outbox.end()
+
+
+async def _obey(frame: tokenizer_pb2.SequenceFrame, sequences: Sequences) -> None:
+    match frame.WhichOneof("frame"):
+        case "append":
+            await sequences.append(frame.sequence_id, frame.append.token_ids)
+        case "open":
+            await sequences.open(frame.sequence_id, read_opening(frame.open))
+        case "close":
+            await sequences.close(frame.sequence_id)
+        case _:
+            raise MeshError(Reason.PARAMETER_INVALID, "frame: none of open, append, close", parameter="frame")
 
 
 def _refuse_long(ids: list[int], max_tokens: int, parameter: str) -> None:

@@ -4,10 +4,8 @@ Knows the contract and nothing about what is done with a value.
 """
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
-from google.protobuf import struct_pb2
 from serin.generation.v1 import chat_pb2
 from serin.tokenizer.v1 import tokenizer_pb2
 
@@ -17,9 +15,8 @@ from serin_tokenizer_svc.outbox import News
 from serin_tokenizer_svc.sequences import Opening
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-SCHEMA_KEYS = ("type", "title", "description", "enum", "const", "properties", "items", "required")
-"""Order of a JSON schema's usual keys; a Struct keeps none, and prompts must not depend on chance."""
 MAX_DEPTH = 64
+"""Levels of a JSON value that a template is given."""
 
 
 def read_conversation(request: tokenizer_pb2.RenderRequest) -> Conversation:
@@ -36,9 +33,7 @@ def read_conversation(request: tokenizer_pb2.RenderRequest) -> Conversation:
     return Conversation(
         turns=turns,
         tools=tuple(_read_tool(at, tool) for at, tool in enumerate(request.tools)),
-        arguments={
-            name: _plain(value, "template_arguments", 1) for name, value in _in_order(request.template_arguments)
-        },
+        arguments=_read_object(request.template_arguments_json, "template_arguments"),
         with_header=not request.omit_generation_prompt,
         open_ended=request.continue_final_message,
     )
@@ -57,9 +52,9 @@ def read_opening(frame: tokenizer_pb2.OpenSequence) -> Opening:
     )
 
 
-def write_news(news: News) -> tokenizer_pb2.DetokenizeResponse:
+def write_news(news: News) -> tokenizer_pb2.SequenceNews:
     """News as they travel."""
-    response = tokenizer_pb2.DetokenizeResponse(
+    response = tokenizer_pb2.SequenceNews(
         sequence_id=news.sequence_id,
         text=news.text,
         watermark=news.watermark,
@@ -117,32 +112,28 @@ def _read_tool(at: int, tool: chat_pb2.ToolDefinition) -> dict[str, Any]:
     function: dict[str, Any] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    if tool.HasField("parameters"):
-        function["parameters"] = {
-            name: _plain(value, f"{where}.parameters", 1) for name, value in _in_order(tool.parameters)
-        }
+    if tool.parameters_json:
+        function["parameters"] = _read_object(tool.parameters_json, f"{where}.parameters")
     return {"type": "function", "function": function}
 
 
-def _plain(value: struct_pb2.Value, where: str, depth: int) -> Any:
+def _read_object(text: str, where: str) -> dict[str, Any]:
+    """A JSON object, its keys in the caller's order; empty text is an empty object."""
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputRefused(f"{where}: not JSON: {error}", where) from error
+    if not isinstance(value, dict):
+        raise InputRefused(f"{where}: accepted: a JSON object", where)
+    _refuse_deep(value, where)
+    return value
+
+
+def _refuse_deep(value: Any, where: str, depth: int = 1) -> None:
     if depth > MAX_DEPTH:
         raise InputRefused(f"{where}: deeper than {MAX_DEPTH} levels", where)
-    match value.WhichOneof("kind"):
-        case "number_value":
-            number = value.number_value
-            return int(number) if number.is_integer() and abs(number) < 1 << 53 else number
-        case "string_value":
-            return value.string_value
-        case "bool_value":
-            return value.bool_value
-        case "struct_value":
-            return {name: _plain(item, where, depth + 1) for name, item in _in_order(value.struct_value)}
-        case "list_value":
-            return [_plain(item, where, depth + 1) for item in value.list_value.values]
-        case _:
-            return None
-
-
-def _in_order(struct: struct_pb2.Struct) -> Iterable[tuple[str, struct_pb2.Value]]:
-    rank = {key: at for at, key in enumerate(SCHEMA_KEYS)}
-    return sorted(struct.fields.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0]))
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _refuse_deep(item, where, depth + 1)

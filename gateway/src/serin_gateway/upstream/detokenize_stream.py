@@ -122,7 +122,8 @@ class DetokenizeStream:
 
     def _take_frames(self) -> tuple[list[tokenizer_pb2.SequenceFrame], list[GrowingText]]:
         """One frame of each sequence that has one, as many as a message takes: a message costs more than its frames."""
-        frames, writers = [], []
+        frames: list[tokenizer_pb2.SequenceFrame] = []
+        writers: list[GrowingText] = []
         while self._ready and len(frames) < MAX_FRAMES:
             sequence = self._ready.popleft()
             self._queued.discard(sequence.sequence_id)

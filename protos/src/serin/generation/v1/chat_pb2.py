@@ -22,22 +22,21 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eserin/generation/v1/chat.proto\x12\x13serin.generation.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xc9\x01\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x31\n\x07\x63ontent\x18\x02 \x03(\x0b\x32 .serin.generation.v1.ContentPart\x12\x11\n\x04name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x31\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1d.serin.generation.v1.ToolCall\x12\x19\n\x0ctool_call_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_nameB\x0f\n\r_tool_call_id\"%\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x42\x06\n\x04part\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"`\n\x0eToolDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12+\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eserin/generation/v1/chat.proto\x12\x13serin.generation.v1\"\xc9\x01\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x31\n\x07\x63ontent\x18\x02 \x03(\x0b\x32 .serin.generation.v1.ContentPart\x12\x11\n\x04name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x31\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1d.serin.generation.v1.ToolCall\x12\x19\n\x0ctool_call_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_nameB\x0f\n\r_tool_call_id\"%\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x42\x06\n\x04part\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"L\n\x0eToolDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serin.generation.v1.chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHATMESSAGE']._serialized_start=86
-  _globals['_CHATMESSAGE']._serialized_end=287
-  _globals['_CONTENTPART']._serialized_start=289
-  _globals['_CONTENTPART']._serialized_end=326
-  _globals['_TOOLCALL']._serialized_start=328
-  _globals['_TOOLCALL']._serialized_end=388
-  _globals['_TOOLDEFINITION']._serialized_start=390
-  _globals['_TOOLDEFINITION']._serialized_end=486
+  _globals['_CHATMESSAGE']._serialized_start=56
+  _globals['_CHATMESSAGE']._serialized_end=257
+  _globals['_CONTENTPART']._serialized_start=259
+  _globals['_CONTENTPART']._serialized_end=296
+  _globals['_TOOLCALL']._serialized_start=298
+  _globals['_TOOLCALL']._serialized_end=358
+  _globals['_TOOLDEFINITION']._serialized_start=360
+  _globals['_TOOLDEFINITION']._serialized_end=436
 # @@protoc_insertion_point(module_scope)

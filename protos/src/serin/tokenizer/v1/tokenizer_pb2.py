@@ -22,53 +22,56 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from serin.generation.v1 import chat_pb2 as serin_dot_generation_dot_v1_dot_chat__pb2
 from serin.generation.v1 import sampling_pb2 as serin_dot_generation_dot_v1_dot_sampling__pb2
 from serin.generation.v1 import tokens_pb2 as serin_dot_generation_dot_v1_dot_tokens__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serin/tokenizer/v1/tokenizer.proto\x12\x12serin.tokenizer.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1eserin/generation/v1/chat.proto\x1a\"serin/generation/v1/sampling.proto\x1a serin/generation/v1/tokens.proto\"\x85\x02\n\rRenderRequest\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .serin.generation.v1.ChatMessage\x12\x32\n\x05tools\x18\x02 \x03(\x0b\x32#.serin.generation.v1.ToolDefinition\x12\x33\n\x12template_arguments\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x1e\n\x16omit_generation_prompt\x18\x04 \x01(\x08\x12\x1e\n\x16\x63ontinue_final_message\x18\x05 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x06 \x01(\r\"p\n\x0eRenderResponse\x12.\n\x08segments\x18\x01 \x03(\x0b\x32\x1c.serin.generation.v1.Segment\x12\x13\n\x0btoken_count\x18\x02 \x01(\r\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\"T\n\rEncodeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x1b\n\x13omit_special_tokens\x18\x02 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x03 \x01(\r\"X\n\x0e\x45ncodeResponse\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\"t\n\rDecodeRequest\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\x12\x1b\n\x13keep_special_tokens\x18\x03 \x01(\x08\",\n\x0e\x44\x65\x63odeResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x0b\n\x03raw\x18\x02 \x03(\x0c\"\xcb\x01\n\x11\x44\x65tokenizeRequest\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x30\n\x04open\x18\x02 \x01(\x0b\x32 .serin.tokenizer.v1.OpenSequenceH\x00\x12\x32\n\x06\x61ppend\x18\x03 \x01(\x0b\x32 .serin.tokenizer.v1.AppendTokensH\x00\x12\x32\n\x05\x63lose\x18\x04 \x01(\x0b\x32!.serin.tokenizer.v1.CloseSequenceH\x00\x42\x07\n\x05\x66rame\"\xc9\x01\n\x0cOpenSequence\x12\x19\n\x11vocabulary_digest\x18\x01 \x01(\t\x12\x17\n\x0fprior_token_ids\x18\x02 \x03(\r\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x03 \x01(\x04\x12\x14\n\x0cstop_strings\x18\x04 \x03(\t\x12\x1b\n\x13include_stop_string\x18\x05 \x01(\x08\x12\x1b\n\x13keep_special_tokens\x18\x06 \x01(\x08\x12\x17\n\x0fmin_token_count\x18\x07 \x01(\r\"!\n\x0c\x41ppendTokens\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\x0f\n\rCloseSequence\"\xeb\x01\n\x12\x44\x65tokenizeResponse\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\twatermark\x18\x03 \x01(\x04\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x04 \x01(\x04\x12+\n\x04stop\x18\x05 \x01(\x0b\x32\x1d.serin.tokenizer.v1.StopMatch\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12\x34\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32#.serin.tokenizer.v1.SequenceFailure\x12\x0e\n\x06\x63redit\x18\x08 \x01(\r\"5\n\tStopMatch\x12\x13\n\x0bstop_string\x18\x01 \x01(\t\x12\x13\n\x0btoken_count\x18\x02 \x01(\x04\"2\n\x0fSequenceFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"F\n\x15PrepareGrammarRequest\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"G\n\x16PrepareGrammarResponse\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"\x1a\n\x18\x44\x65scribeTokenizerRequest\"\xbb\x01\n\x19\x44\x65scribeTokenizerResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x04 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x05 \x01(\r\x12\x15\n\rend_token_ids\x18\x06 \x03(\r\x12\x19\n\x11has_chat_template\x18\x07 \x01(\x08\x32\xc1\x04\n\x10TokenizerService\x12O\n\x06Render\x12!.serin.tokenizer.v1.RenderRequest\x1a\".serin.tokenizer.v1.RenderResponse\x12O\n\x06\x45ncode\x12!.serin.tokenizer.v1.EncodeRequest\x1a\".serin.tokenizer.v1.EncodeResponse\x12O\n\x06\x44\x65\x63ode\x12!.serin.tokenizer.v1.DecodeRequest\x1a\".serin.tokenizer.v1.DecodeResponse\x12_\n\nDetokenize\x12%.serin.tokenizer.v1.DetokenizeRequest\x1a&.serin.tokenizer.v1.DetokenizeResponse(\x01\x30\x01\x12g\n\x0ePrepareGrammar\x12).serin.tokenizer.v1.PrepareGrammarRequest\x1a*.serin.tokenizer.v1.PrepareGrammarResponse\x12p\n\x11\x44\x65scribeTokenizer\x12,.serin.tokenizer.v1.DescribeTokenizerRequest\x1a-.serin.tokenizer.v1.DescribeTokenizerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serin/tokenizer/v1/tokenizer.proto\x12\x12serin.tokenizer.v1\x1a\x1eserin/generation/v1/chat.proto\x1a\"serin/generation/v1/sampling.proto\x1a serin/generation/v1/tokens.proto\"\xf1\x01\n\rRenderRequest\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .serin.generation.v1.ChatMessage\x12\x32\n\x05tools\x18\x02 \x03(\x0b\x32#.serin.generation.v1.ToolDefinition\x12\x1f\n\x17template_arguments_json\x18\x03 \x01(\t\x12\x1e\n\x16omit_generation_prompt\x18\x04 \x01(\x08\x12\x1e\n\x16\x63ontinue_final_message\x18\x05 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x06 \x01(\r\"p\n\x0eRenderResponse\x12.\n\x08segments\x18\x01 \x03(\x0b\x32\x1c.serin.generation.v1.Segment\x12\x13\n\x0btoken_count\x18\x02 \x01(\r\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\"T\n\rEncodeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x1b\n\x13omit_special_tokens\x18\x02 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x03 \x01(\r\"X\n\x0e\x45ncodeResponse\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\"t\n\rDecodeRequest\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\x12\x1b\n\x13keep_special_tokens\x18\x03 \x01(\x08\",\n\x0e\x44\x65\x63odeResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x0b\n\x03raw\x18\x02 \x03(\x0c\"F\n\x11\x44\x65tokenizeRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.serin.tokenizer.v1.SequenceFrame\"\xc7\x01\n\rSequenceFrame\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x30\n\x04open\x18\x02 \x01(\x0b\x32 .serin.tokenizer.v1.OpenSequenceH\x00\x12\x32\n\x06\x61ppend\x18\x03 \x01(\x0b\x32 .serin.tokenizer.v1.AppendTokensH\x00\x12\x32\n\x05\x63lose\x18\x04 \x01(\x0b\x32!.serin.tokenizer.v1.CloseSequenceH\x00\x42\x07\n\x05\x66rame\"\xc9\x01\n\x0cOpenSequence\x12\x19\n\x11vocabulary_digest\x18\x01 \x01(\t\x12\x17\n\x0fprior_token_ids\x18\x02 \x03(\r\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x03 \x01(\x04\x12\x14\n\x0cstop_strings\x18\x04 \x03(\t\x12\x1b\n\x13include_stop_string\x18\x05 \x01(\x08\x12\x1b\n\x13keep_special_tokens\x18\x06 \x01(\x08\x12\x17\n\x0fmin_token_count\x18\x07 \x01(\r\"!\n\x0c\x41ppendTokens\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\x0f\n\rCloseSequence\"D\n\x12\x44\x65tokenizeResponse\x12.\n\x04news\x18\x01 \x03(\x0b\x32 .serin.tokenizer.v1.SequenceNews\"\xe5\x01\n\x0cSequenceNews\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\twatermark\x18\x03 \x01(\x04\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x04 \x01(\x04\x12+\n\x04stop\x18\x05 \x01(\x0b\x32\x1d.serin.tokenizer.v1.StopMatch\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12\x34\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32#.serin.tokenizer.v1.SequenceFailure\x12\x0e\n\x06\x63redit\x18\x08 \x01(\r\"5\n\tStopMatch\x12\x13\n\x0bstop_string\x18\x01 \x01(\t\x12\x13\n\x0btoken_count\x18\x02 \x01(\x04\"2\n\x0fSequenceFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"F\n\x15PrepareGrammarRequest\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"G\n\x16PrepareGrammarResponse\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"\x1a\n\x18\x44\x65scribeTokenizerRequest\"\xbb\x01\n\x19\x44\x65scribeTokenizerResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x04 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x05 \x01(\r\x12\x15\n\rend_token_ids\x18\x06 \x03(\r\x12\x19\n\x11has_chat_template\x18\x07 \x01(\x08\x32\xc1\x04\n\x10TokenizerService\x12O\n\x06Render\x12!.serin.tokenizer.v1.RenderRequest\x1a\".serin.tokenizer.v1.RenderResponse\x12O\n\x06\x45ncode\x12!.serin.tokenizer.v1.EncodeRequest\x1a\".serin.tokenizer.v1.EncodeResponse\x12O\n\x06\x44\x65\x63ode\x12!.serin.tokenizer.v1.DecodeRequest\x1a\".serin.tokenizer.v1.DecodeResponse\x12_\n\nDetokenize\x12%.serin.tokenizer.v1.DetokenizeRequest\x1a&.serin.tokenizer.v1.DetokenizeResponse(\x01\x30\x01\x12g\n\x0ePrepareGrammar\x12).serin.tokenizer.v1.PrepareGrammarRequest\x1a*.serin.tokenizer.v1.PrepareGrammarResponse\x12p\n\x11\x44\x65scribeTokenizer\x12,.serin.tokenizer.v1.DescribeTokenizerRequest\x1a-.serin.tokenizer.v1.DescribeTokenizerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serin.tokenizer.v1.tokenizer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RENDERREQUEST']._serialized_start=191
-  _globals['_RENDERREQUEST']._serialized_end=452
-  _globals['_RENDERRESPONSE']._serialized_start=454
-  _globals['_RENDERRESPONSE']._serialized_end=566
-  _globals['_ENCODEREQUEST']._serialized_start=568
-  _globals['_ENCODEREQUEST']._serialized_end=652
-  _globals['_ENCODERESPONSE']._serialized_start=654
-  _globals['_ENCODERESPONSE']._serialized_end=742
-  _globals['_DECODEREQUEST']._serialized_start=744
-  _globals['_DECODEREQUEST']._serialized_end=860
-  _globals['_DECODERESPONSE']._serialized_start=862
-  _globals['_DECODERESPONSE']._serialized_end=906
-  _globals['_DETOKENIZEREQUEST']._serialized_start=909
-  _globals['_DETOKENIZEREQUEST']._serialized_end=1112
-  _globals['_OPENSEQUENCE']._serialized_start=1115
-  _globals['_OPENSEQUENCE']._serialized_end=1316
-  _globals['_APPENDTOKENS']._serialized_start=1318
-  _globals['_APPENDTOKENS']._serialized_end=1351
-  _globals['_CLOSESEQUENCE']._serialized_start=1353
-  _globals['_CLOSESEQUENCE']._serialized_end=1368
-  _globals['_DETOKENIZERESPONSE']._serialized_start=1371
-  _globals['_DETOKENIZERESPONSE']._serialized_end=1606
-  _globals['_STOPMATCH']._serialized_start=1608
-  _globals['_STOPMATCH']._serialized_end=1661
-  _globals['_SEQUENCEFAILURE']._serialized_start=1663
-  _globals['_SEQUENCEFAILURE']._serialized_end=1713
-  _globals['_PREPAREGRAMMARREQUEST']._serialized_start=1715
-  _globals['_PREPAREGRAMMARREQUEST']._serialized_end=1785
-  _globals['_PREPAREGRAMMARRESPONSE']._serialized_start=1787
-  _globals['_PREPAREGRAMMARRESPONSE']._serialized_end=1858
-  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_start=1860
-  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_end=1886
-  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_start=1889
-  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_end=2076
-  _globals['_TOKENIZERSERVICE']._serialized_start=2079
-  _globals['_TOKENIZERSERVICE']._serialized_end=2656
+  _globals['_RENDERREQUEST']._serialized_start=161
+  _globals['_RENDERREQUEST']._serialized_end=402
+  _globals['_RENDERRESPONSE']._serialized_start=404
+  _globals['_RENDERRESPONSE']._serialized_end=516
+  _globals['_ENCODEREQUEST']._serialized_start=518
+  _globals['_ENCODEREQUEST']._serialized_end=602
+  _globals['_ENCODERESPONSE']._serialized_start=604
+  _globals['_ENCODERESPONSE']._serialized_end=692
+  _globals['_DECODEREQUEST']._serialized_start=694
+  _globals['_DECODEREQUEST']._serialized_end=810
+  _globals['_DECODERESPONSE']._serialized_start=812
+  _globals['_DECODERESPONSE']._serialized_end=856
+  _globals['_DETOKENIZEREQUEST']._serialized_start=858
+  _globals['_DETOKENIZEREQUEST']._serialized_end=928
+  _globals['_SEQUENCEFRAME']._serialized_start=931
+  _globals['_SEQUENCEFRAME']._serialized_end=1130
+  _globals['_OPENSEQUENCE']._serialized_start=1133
+  _globals['_OPENSEQUENCE']._serialized_end=1334
+  _globals['_APPENDTOKENS']._serialized_start=1336
+  _globals['_APPENDTOKENS']._serialized_end=1369
+  _globals['_CLOSESEQUENCE']._serialized_start=1371
+  _globals['_CLOSESEQUENCE']._serialized_end=1386
+  _globals['_DETOKENIZERESPONSE']._serialized_start=1388
+  _globals['_DETOKENIZERESPONSE']._serialized_end=1456
+  _globals['_SEQUENCENEWS']._serialized_start=1459
+  _globals['_SEQUENCENEWS']._serialized_end=1688
+  _globals['_STOPMATCH']._serialized_start=1690
+  _globals['_STOPMATCH']._serialized_end=1743
+  _globals['_SEQUENCEFAILURE']._serialized_start=1745
+  _globals['_SEQUENCEFAILURE']._serialized_end=1795
+  _globals['_PREPAREGRAMMARREQUEST']._serialized_start=1797
+  _globals['_PREPAREGRAMMARREQUEST']._serialized_end=1867
+  _globals['_PREPAREGRAMMARRESPONSE']._serialized_start=1869
+  _globals['_PREPAREGRAMMARRESPONSE']._serialized_end=1940
+  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_start=1942
+  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_end=1968
+  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_start=1971
+  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_end=2158
+  _globals['_TOKENIZERSERVICE']._serialized_start=2161
+  _globals['_TOKENIZERSERVICE']._serialized_end=2738
 # @@protoc_insertion_point(module_scope)

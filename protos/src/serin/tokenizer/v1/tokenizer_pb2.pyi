@@ -6,7 +6,6 @@ Text to token ids and back. The service runs without model weights."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from serin.generation.v1 import chat_pb2 as _chat_pb2
 from serin.generation.v1 import sampling_pb2 as _sampling_pb2
@@ -30,10 +29,12 @@ class RenderRequest(_message.Message):
 
     MESSAGES_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
-    TEMPLATE_ARGUMENTS_FIELD_NUMBER: _builtins.int
+    TEMPLATE_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     OMIT_GENERATION_PROMPT_FIELD_NUMBER: _builtins.int
     CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
     MAX_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    template_arguments_json: _builtins.str
+    """Further arguments of the template, a JSON object as text; a name the template does not read is refused. Empty: none."""
     omit_generation_prompt: _builtins.bool
     """True to leave out the header of the answer, for prefilled answers. Default false: the header is added."""
     continue_final_message: _builtins.bool
@@ -48,23 +49,19 @@ class RenderRequest(_message.Message):
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ToolDefinition]:
         """Tools that the template may show to the model."""
 
-    @_builtins.property
-    def template_arguments(self) -> _struct_pb2.Struct:
-        """Further arguments of the template; a name the template does not read is refused."""
-
     def __init__(
         self,
         *,
         messages: _abc.Iterable[_chat_pb2.ChatMessage] | None = ...,
         tools: _abc.Iterable[_chat_pb2.ToolDefinition] | None = ...,
-        template_arguments: _struct_pb2.Struct | None = ...,
+        template_arguments_json: _builtins.str = ...,
         omit_generation_prompt: _builtins.bool = ...,
         continue_final_message: _builtins.bool = ...,
         max_token_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["template_arguments", b"template_arguments"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_final_message", b"continue_final_message", "max_token_count", b"max_token_count", "messages", b"messages", "omit_generation_prompt", b"omit_generation_prompt", "template_arguments", b"template_arguments", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_final_message", b"continue_final_message", "max_token_count", b"max_token_count", "messages", b"messages", "omit_generation_prompt", b"omit_generation_prompt", "template_arguments_json", b"template_arguments_json", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,7 +223,33 @@ Global___DecodeResponse: _TypeAlias = DecodeResponse  # noqa: Y015
 
 @_typing.final
 class DetokenizeRequest(_message.Message):
-    """A frame of a detokenizing stream, about one sequence."""
+    """Frames of a detokenizing stream. A message costs far more than what is in it, so one carries what is ready of all
+    sequences.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequenceFrame]:
+        """The frames, at least one; those of one sequence in order."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[Global___SequenceFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetokenizeRequest: _TypeAlias = DetokenizeRequest  # noqa: Y015
+
+@_typing.final
+class SequenceFrame(_message.Message):
+    """What happens to one sequence."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -264,7 +287,7 @@ class DetokenizeRequest(_message.Message):
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
-Global___DetokenizeRequest: _TypeAlias = DetokenizeRequest  # noqa: Y015
+Global___SequenceFrame: _TypeAlias = SequenceFrame  # noqa: Y015
 
 @_typing.final
 class OpenSequence(_message.Message):
@@ -359,6 +382,30 @@ Global___CloseSequence: _TypeAlias = CloseSequence  # noqa: Y015
 
 @_typing.final
 class DetokenizeResponse(_message.Message):
+    """News of a detokenizing stream: what is ready of all sequences."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def news(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequenceNews]:
+        """The news, at least one; those of one sequence in order."""
+
+    def __init__(
+        self,
+        *,
+        news: _abc.Iterable[Global___SequenceNews] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["news", b"news"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetokenizeResponse: _TypeAlias = DetokenizeResponse  # noqa: Y015
+
+@_typing.final
+class SequenceNews(_message.Message):
     """News of one sequence."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -409,7 +456,7 @@ class DetokenizeResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DetokenizeResponse: _TypeAlias = DetokenizeResponse  # noqa: Y015
+Global___SequenceNews: _TypeAlias = SequenceNews  # noqa: Y015
 
 @_typing.final
 class StopMatch(_message.Message):
