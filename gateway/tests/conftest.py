@@ -12,13 +12,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from openai import AsyncOpenAI
-from serin_mesh.readiness import Readiness
-from valkey_process import Valkey
-
 from serin_gateway.rest.api import openai_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.server import RestServer
 from serin_gateway.testing import MemoryHouse, Script
+from serin_mesh.readiness import Readiness
+from valkey_process import Valkey
 
 
 class Front:

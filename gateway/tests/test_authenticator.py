@@ -3,11 +3,10 @@
 import asyncio
 
 import pytest
-from serin_mesh.errors import MeshError, Reason
-
 from serin_gateway.keys import KeyStoreDown, MemoryKeyStore, Role, mint_key
 from serin_gateway.keys import authenticator as module
 from serin_gateway.keys.authenticator import COPY_S, FRESH_S, KEPT_S, Authenticator
+from serin_mesh.errors import MeshError, Reason
 
 SECRET = b"s" * 32
 

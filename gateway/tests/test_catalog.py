@@ -1,10 +1,9 @@
 """Lanes and models: sticky, by weight, and moved at most once."""
 
 import pytest
-from serin_mesh.errors import MeshError, Reason
-
 from serin_gateway.catalog import Catalog, MemoryCatalog, ServedModel
 from serin_gateway.testing import small_lane
+from serin_mesh.errors import MeshError, Reason
 
 SESSIONS = [f"tenant\0session-{n}" for n in range(4000)]
 

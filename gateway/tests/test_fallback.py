@@ -3,13 +3,12 @@
 import time
 
 import pytest
-from valkey_process import Valkey
-
 from serin_gateway.keys import KeyStoreDown, RedisKeyStore, Role, mint_key
 from serin_gateway.limits.fallback import FallbackLimiter
 from serin_gateway.limits.limiter import Lease, Limits
 from serin_gateway.limits.shared import RedisLimiter
 from serin_gateway.state import BudgetedKeyStore, StateCalls, StateUnsafe, check_state, open_state
+from valkey_process import Valkey
 
 LIMITS = Limits(requests_per_minute=8, concurrent_requests=4)
 

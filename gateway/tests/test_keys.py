@@ -2,7 +2,6 @@
 
 import pytest
 from redis.asyncio import Redis
-
 from serin_gateway.keys import (
     KeyNotFound,
     KeyRecord,

@@ -3,11 +3,10 @@
 import asyncio
 
 import pytest
-from serin_mesh.errors import Reason
-
 from serin_gateway.limits.leases import LeaseBook, RateLimited
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.limits.memory import MemoryLimiter
+from serin_mesh.errors import Reason
 
 
 async def test_subjects_without_limits_are_not_counted():

@@ -5,7 +5,6 @@ import random
 
 import pytest
 from redis.asyncio import Redis
-
 from serin_gateway.limits.limiter import LEASE_S, Lease, Limits
 from serin_gateway.limits.memory import MemoryLimiter
 from serin_gateway.limits.shared import RedisLimiter

@@ -3,10 +3,9 @@
 import asyncio
 
 import pytest
-from serin_mesh.errors import MeshError, Reason
-
 from serin_gateway.events import ChoiceEnded, Completed, FinishReason, TextChunk, Usage
 from serin_gateway.outbox import Outbox
+from serin_mesh.errors import MeshError, Reason
 
 
 def chunk(text: str, choice: int = 0) -> TextChunk:

@@ -4,10 +4,9 @@ import random
 from collections import Counter
 
 import pytest
-from serin_mesh.errors import MeshError, Reason
-
 from serin_gateway.placement import Placement
 from serin_gateway.testing import small_lane
+from serin_mesh.errors import MeshError, Reason
 
 LANE = small_lane(num_workers=4)
 FIRST = LANE.workers[0]

@@ -120,7 +120,15 @@ async def test_a_stop_string_ends_worker_and_text(path: WholePath, openai: Async
 
 
 async def test_log_probabilities_are_spelled_by_the_tokenizer(path: WholePath, openai: AsyncOpenAI):
-    """Without log-probabilities from the worker nothing is spelled; echo puts the prompt first."""
+    """Tokens and alternatives as text and bytes, special ones by their names."""
+    answer = await openai.chat.completions.create(model="small", messages=HI, logprobs=True, top_logprobs=2)
+    entries = answer.choices[0].logprobs.content
+    assert [entry.token for entry in entries] == list("hello")
+    assert [other.token for other in entries[0].top_logprobs] == ["h", "<|im_end|>"]
+
+
+async def test_echo_puts_the_prompt_first(path: WholePath, openai: AsyncOpenAI):
+    """Texts as they came, ids as the tokenizer decodes them."""
     answer = await openai.completions.create(model="small", prompt=["ab", "cd"], max_tokens=3, echo=True)
     assert [choice.text for choice in answer.choices] == ["abhel", "cdhel"]
     ids = path.ids("ab")

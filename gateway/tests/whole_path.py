@@ -12,18 +12,10 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 from serin.cache.v1 import cache_pb2, cache_pb2_grpc
-from serin.generation.v1 import sampling_pb2
+from serin.generation.v1 import sampling_pb2, tokens_pb2
 from serin.inference.v1 import inference_pb2_grpc
 from serin.tokenizer.v1 import tokenizer_pb2_grpc
 from serin.worker.v1 import worker_pb2, worker_pb2_grpc
-from serin_mesh.errors import MeshError, Reason
-from serin_mesh.host import ServiceHost
-from serin_mesh.identity import vocabulary_digest
-from serin_mesh.readiness import Readiness
-from serin_mesh.testing import running
-from serin_tokenizer_svc.assembly import assembled
-from serin_tokenizer_svc.service import TokenizerService
-
 from serin_gateway.catalog import Catalog, MemoryCatalog, ServedModel, Worker
 from serin_gateway.house import House
 from serin_gateway.keys import MemoryKeyStore, Role, key_secret, mint_key
@@ -35,6 +27,13 @@ from serin_gateway.rpc.service import InferenceService
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.testing import SECRET, small_lane
 from serin_gateway.upstream.targets import FixedTargets
+from serin_mesh.errors import MeshError, Reason
+from serin_mesh.host import ServiceHost
+from serin_mesh.identity import vocabulary_digest
+from serin_mesh.readiness import Readiness
+from serin_mesh.testing import running
+from serin_tokenizer_svc.assembly import assembled
+from serin_tokenizer_svc.service import TokenizerService
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
@@ -118,7 +117,10 @@ class ScriptedWorker(worker_pb2_grpc.WorkerServiceServicer):
             if self.die_after == at:
                 self.die_after = None
                 raise MeshError(Reason.UPSTREAM_UNAVAILABLE, "the worker is gone")
-            delta = worker_pb2.GenerationDelta(choice_index=choice, first_position=at, token_ids=[ids[at]])
+            logprobs = [_logprob(ids[at], self.end_id)] if request.sampling.HasField("top_logprobs") else []
+            delta = worker_pb2.GenerationDelta(
+                choice_index=choice, first_position=at, token_ids=[ids[at]], logprobs=logprobs
+            )
             yield worker_pb2.GenerateResponse(delta=delta)
             at += 1
         ended = at >= len(ids)
@@ -128,6 +130,14 @@ class ScriptedWorker(worker_pb2_grpc.WorkerServiceServicer):
             stop_token_id=self.end_id if ended else None,
         )
         yield worker_pb2.GenerateResponse(choice_finished=end)
+
+
+def _logprob(token_id: int, other_id: int) -> tokens_pb2.TokenLogprob:
+    alternatives = [
+        tokens_pb2.TokenAlternative(token_id=token_id, logprob=-0.5),
+        tokens_pb2.TokenAlternative(token_id=other_id, logprob=-1.5),
+    ]
+    return tokens_pb2.TokenLogprob(logprob=-0.5, alternatives=alternatives)
 
 
 class RememberingCache(cache_pb2_grpc.CacheServiceServicer):

@@ -88,7 +88,7 @@ class Generation:
         """What the next worker is told to go on from; empty at the beginning."""
         if not self.has_output:
             return []
-        return [PriorOutput(i, choice.token_ids, choice.is_made) for i, choice in enumerate(self.choices)]
+        return [PriorOutput(i, list(choice.token_ids), choice.is_made) for i, choice in enumerate(self.choices)]
 
     async def follow(self, work: Work, placed: PlacedWork) -> None:
         """Take in what a worker makes until every choice has been made.

@@ -88,6 +88,13 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.receipts: list[Receipt] = []
         self.num_open = 0
+        self._closed = asyncio.Event()
+
+    async def until_closed(self, count: int) -> None:
+        """Wait until this many requests are over."""
+        while len(self.receipts) < count:
+            self._closed.clear()
+            await self._closed.wait()
 
     def opened(self, receipt: Receipt) -> None:
         """Count it."""
@@ -97,3 +104,4 @@ class MemoryJournal:
         """Keep it."""
         self.num_open -= 1
         self.receipts.append(receipt)
+        self._closed.set()

@@ -150,6 +150,18 @@ class ScriptedWorkers:
         self.hold = asyncio.Event()
         """Clear it, and work pauses before its next event."""
         self.hold.set()
+        self._changed = asyncio.Event()
+
+    async def until_running(self, count: int) -> None:
+        """Wait until exactly this many orders are being worked on."""
+        while self.num_running != count:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def count(self, change: int) -> None:
+        """Note that work begins or ends."""
+        self.num_running += change
+        self._changed.set()
 
     def generate(self, scope: CallScope, worker: Worker, order: WorkOrder) -> Work:
         """Begin work."""
@@ -164,7 +176,7 @@ class _ScriptedWork:
         self._aborted = asyncio.Event()
 
     async def __aiter__(self) -> AsyncIterator[WorkEvent]:
-        self._workers.num_running += 1
+        self._workers.count(+1)
         try:
             for event in self._events:
                 await self._turn()
@@ -174,7 +186,7 @@ class _ScriptedWork:
                     raise event
                 yield event
         finally:
-            self._workers.num_running -= 1
+            self._workers.count(-1)
 
     async def _turn(self) -> None:
         await asyncio.sleep(0)

@@ -1,0 +1,461 @@
+"""The life of a request, in memory: what each verb promises, and what becomes of failures on the way."""
+
+import asyncio
+import dataclasses
+
+import pytest
+from serin_gateway import pipeline
+from serin_gateway.ask import Ask, Conversation, Message, Sampling, TokenPrompt
+from serin_gateway.catalog import Catalog, ServedModel
+from serin_gateway.events import ChoiceEnded, Completed, FinishReason, Started, TextChunk
+from serin_gateway.keys import Role
+from serin_gateway.limits.leases import RateLimited
+from serin_gateway.limits.limiter import Limits
+from serin_gateway.pipeline import Arrival, Request
+from serin_gateway.recall import Recalled, StoredChoice
+from serin_gateway.testing import END_ID, MemoryHouse, saying, small_catalog, small_lane
+from serin_gateway.worker import TokensMade, WorkStarted
+from serin_mesh.errors import MeshError, Reason
+
+HI = Conversation([Message("user", ["hi"])])
+GONE = MeshError(Reason.UPSTREAM_UNAVAILABLE, "UNAVAILABLE: Socket closed")
+UNREACHED = MeshError(Reason.UPSTREAM_UNAVAILABLE, "UNAVAILABLE: failed to connect to all addresses")
+
+
+def ask(*inputs, **fields) -> Ask:
+    """A question to ``small``."""
+    sampling = Sampling(**{name: fields.pop(name) for name in list(fields) if name in Sampling.__dataclass_fields__})
+    return Ask("small", inputs or (HI,), sampling, **fields)
+
+
+async def make(house: MemoryHouse, role: Role = Role.APP, limits: Limits | None = None, **arrival) -> Request:
+    """A request that has been authenticated."""
+    key = await house.key(role, limits=limits)
+    request = Request(
+        house.collaborators, Arrival("rest", key=key, **{"request_id": "req-1", "timeout_s": 20.0, **arrival})
+    )
+    await request.authenticate()
+    return request
+
+
+async def answer(request: Request, asked: Ask) -> list:
+    """All events of an answer; the request is settled with what ended it."""
+    events, error = [], None
+    try:
+        outbox = await request.begin(asked)
+        while not events or not isinstance(events[-1], Completed):
+            events += await outbox.take()
+    except MeshError as failed:
+        error = failed
+        raise
+    finally:
+        await request.settle(error)
+    return events
+
+
+def text(events: list, choice: int = 0) -> str:
+    """Text of a choice."""
+    return "".join(e.text for e in events if isinstance(e, TextChunk) and e.choice_index == choice)
+
+
+async def refused(request: Request, asked: Ask) -> Reason:
+    """Why an ask is refused or fails."""
+    with pytest.raises(MeshError) as failure:
+        await answer(request, asked)
+    return failure.value.reason
+
+
+def dying_after(num_tokens: int, error: MeshError = GONE, times: int = 1, whole: str = "hello there"):
+    """A script: the first ``times`` orders die after so many tokens; later ones say everything."""
+    say, deaths = saying(whole), [0]
+
+    def script(worker, order):
+        events = say(worker, order)
+        if deaths[0] < times:
+            deaths[0] += 1
+            made = [n for n, event in enumerate(events) if isinstance(event, TokensMade)]
+            cut = made[num_tokens] if num_tokens < len(made) else len(events)
+            return [*events[: cut if num_tokens else 0], error]
+        return events
+
+    return script
+
+
+def house_of(script=None, num_workers: int = 2, **parts) -> MemoryHouse:
+    """A house with several workers on one lane."""
+    house = MemoryHouse(script, **parts)
+    house.catalog.publish(small_catalog(small_lane(num_workers=num_workers)))
+    return house
+
+
+async def test_a_request_from_arrival_to_account():
+    """Events in order; the receipt names everything and every verb has its time; the worker is idle again."""
+    house = house_of()
+    request = await make(house)
+    events = await answer(request, ask())
+    assert [type(event) for event in events[:1] + events[-2:]] == [Started, ChoiceEnded, Completed]
+    assert text(events) == "hello"
+    receipt = house.journal.receipts[0]
+    assert (receipt.model, receipt.lane, receipt.reason, receipt.num_attempts) == ("small", "lane-a", "ok", 1)
+    assert receipt.worker.startswith("lane-a-w")
+    assert receipt.usage.completion_tokens == 6
+    verbs = ["authenticate", "admit", "guard", "route", "tokenize", "recall", "place", "generate", "settle"]
+    assert list(receipt.verbs) == verbs
+    assert receipt.first_token_s <= receipt.last_token_s <= receipt.duration_s
+    assert (house.workers.num_running, house.journal.num_open) == (0, 0)
+
+
+async def test_several_prompts_are_one_request():
+    """Choices are numbered through; usage is summed."""
+    request = await make(house_of(saying("a", "bc")))
+    events = await answer(request, ask("one", TokenPrompt([50, 51]), choice_count=2))
+    assert [text(events, choice) for choice in range(4)] == ["a", "bc", "a", "bc"]
+    assert sorted(e.first_choice_index for e in events if isinstance(e, Started)) == [0, 2]
+    assert events[-1].usage.prompt_tokens == 5
+    assert events[-1].usage.completion_tokens == 2 * (2 + 3)
+
+
+async def test_a_lost_worker_is_replaced_and_nothing_is_said_twice():
+    """The next worker is given what was made; text, ids and bill are those of an undisturbed run."""
+    house = house_of(dying_after(4))
+    request = await make(house)
+    events = await answer(request, ask(want_token_ids=True))
+    assert text(events) == "hello there"
+    ids = [i for e in events if isinstance(e, TextChunk) for i in e.token_ids]
+    assert ids == [*b"hello there", END_ID]
+    assert events[-1].usage.completion_tokens == len(ids)
+    (first, order), (second, resumed) = house.workers.orders
+    assert first.instance != second.instance
+    assert order.prior_outputs == []
+    assert [(one.choice_index, bytes(one.token_ids), one.finished) for one in resumed.prior_outputs] == [
+        (0, b"hell", False)
+    ]
+    assert resumed.sampling.seed == order.sampling.seed
+    assert house.journal.receipts[0].num_resumes == 1
+
+
+async def test_finished_choices_are_not_continued():
+    """Of two choices one was complete when the worker died."""
+    house = house_of(dying_after(7, whole="abc"))
+    events = await answer(await make(house), ask(choice_count=2))
+    assert [text(events, choice) for choice in (0, 1)] == ["abc", "abc"]
+    prior = house.workers.orders[1][1].prior_outputs
+    assert [(bytes(i for i in one.token_ids if i < END_ID), one.finished) for one in prior] == [
+        (b"abc", True),
+        (b"abc", False),
+    ]
+
+
+async def test_a_worker_that_repeats_is_heard_once_and_one_that_leaves_a_gap_is_refused():
+    """Positions decide."""
+
+    def repeating(worker, order):
+        return [WorkStarted("w", 0, 0), TokensMade(0, 0, list(b"ab"), []), *saying("abc")(worker, order)[1:]]
+
+    assert text(await answer(await make(house_of(repeating)), ask())) == "abc"
+
+    def gap(worker, order):
+        return [WorkStarted("w", 0, 0), TokensMade(0, 1, list(b"b"), [])]
+
+    assert await refused(await make(house_of(gap)), ask()) is Reason.INTERNAL
+
+
+async def test_a_request_that_kills_two_workers_gets_no_third():
+    """POISON_REQUEST, whether or not there was output."""
+    for num_tokens in (0, 3):
+        house = house_of(dying_after(num_tokens, times=9), num_workers=5)
+        assert await refused(await make(house), ask()) is Reason.POISON_REQUEST
+        assert len(house.workers.orders) == 2
+
+
+async def test_workers_that_cannot_be_reached_are_not_killed_by_it():
+    """All of them may be tried; then the error is theirs, not the request's."""
+    house = house_of(dying_after(0, UNREACHED, times=3), num_workers=4)
+    assert text(await answer(await make(house), ask())) == "hello there"
+    house = house_of(dying_after(0, UNREACHED, times=9), num_workers=3)
+    assert await refused(await make(house), ask()) in (Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY)
+
+
+async def test_a_full_queue_is_tried_elsewhere_and_then_reported():
+    """QUEUE_FULL goes on to the next worker; from the last one it reaches the caller."""
+    full = MeshError(Reason.QUEUE_FULL, "full")
+    assert text(await answer(await make(house_of(dying_after(0, full))), ask())) == "hello there"
+    assert await refused(await make(house_of(dying_after(0, full, times=9))), ask()) is Reason.QUEUE_FULL
+
+
+async def test_the_workers_refusal_of_a_request_is_not_retried():
+    """What the worker says about a parameter goes to the caller as it is."""
+    bad = MeshError(Reason.PARAMETER_INVALID, "logit_bias: 999 is no id", parameter="logit_bias")
+    house = house_of(dying_after(0, bad, times=9))
+    assert await refused(await make(house), ask()) is Reason.PARAMETER_INVALID
+    assert len(house.workers.orders) == 1
+
+
+async def test_another_lane_before_the_first_token_and_never_after():
+    """A lane that is gone is replaced while nothing was said; afterwards the stream is lost with it."""
+
+    def only_on(lane: str, after: int):
+        say = saying("hello")
+
+        def script(worker, order):
+            if worker.instance.startswith(lane):
+                return say(worker, order)
+            return [*say(worker, order)[: after + 1 if after else 0], MeshError(Reason.LANE_GONE, "gone")]
+
+        return script
+
+    for after, expected in ((0, "hello"), (2, None)):
+        house = MemoryHouse(only_on("lane-b", after))
+        house.catalog.publish(small_catalog(small_lane("lane-a", 1000), small_lane("lane-b", 1)))
+        request = await make(house, session_id="s")
+        if expected is None:
+            assert await refused(request, ask()) is Reason.LANE_GONE
+        else:
+            assert text(await answer(request, ask())) == expected
+            assert house.journal.receipts[0].lane == "lane-b"
+            assert house.journal.receipts[0].num_attempts == 2
+
+
+async def test_a_begun_stream_waits_for_a_worker_of_its_lane():
+    """The only worker dies; another one of the lane appears in time and goes on."""
+    house = house_of(dying_after(4), num_workers=1)
+    request = await make(house)
+    outbox = await request.begin(ask())
+    events = await outbox.take()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(house.workers.orders) == 1
+    house.catalog.publish(small_catalog(small_lane(num_workers=2)))
+    while not isinstance(events[-1], Completed):
+        events += await outbox.take()
+    await request.settle()
+    assert text(events) == "hello there"
+
+
+async def test_a_begun_stream_is_lost_when_no_worker_appears(monkeypatch):
+    """After a bounded wait; what was used until then is settled."""
+    monkeypatch.setattr(pipeline, "RESUME_PATIENCE_S", 0.01)
+    house = house_of(dying_after(4), num_workers=1)
+    assert await refused(await make(house), ask()) is Reason.LANE_LOST
+    receipt = house.journal.receipts[0]
+    assert (receipt.reason, receipt.usage.completion_tokens) == ("LANE_LOST", 4)
+
+
+async def test_a_stop_string_ends_the_work_at_once():
+    """The worker's call is over before it has made the rest; tokens behind the stop are not counted."""
+    house = house_of(saying("one two " + "x" * 500))
+    events = await answer(await make(house), ask(stop_strings=["two"], max_tokens=600))
+    assert text(events) == "one "
+    end = next(event for event in events if isinstance(event, ChoiceEnded))
+    assert (end.finish_reason, end.stop_string) == (FinishReason.STOP, "two")
+    assert events[-1].usage.completion_tokens == 7
+
+
+async def test_nothing_ready_nothing_there_nothing_published():
+    """503, 404, 503."""
+    house = house_of(num_workers=0)
+    assert await refused(await make(house), ask()) is Reason.NOT_READY
+    assert await refused(await make(house), dataclasses.replace(ask(), model="nope")) is Reason.MODEL_NOT_FOUND
+    empty = MemoryHouse()
+    empty.catalog.publish(None)
+    assert await refused(await make(empty), ask()) is Reason.NOT_READY
+
+
+async def test_a_prompt_that_is_too_long_or_empty():
+    """Both numbers in one sentence; an empty prompt is a parameter's fault."""
+    house = house_of()
+    with pytest.raises(MeshError, match=r"1024 tokens; the model's context is 1024"):
+        await answer(await make(house), ask("x" * 1024))
+    assert await refused(await make(house), ask("")) is Reason.PARAMETER_INVALID
+
+
+async def test_the_answer_is_bounded_by_the_model_and_the_context():
+    """Its default where nothing is asked, what the context leaves where more is asked."""
+    house = house_of()
+    await answer(await make(house), ask("x" * 1000))
+    await answer(await make(house), ask("x" * 1000, max_tokens=500))
+    await answer(await make(house), ask("x"))
+    assert [order.sampling.max_tokens for _, order in house.workers.orders] == [24, 24, 64]
+
+
+async def test_limits_are_reserved_and_settled():
+    """The bound of a request is taken at admission; after it only what was used is gone."""
+    house = house_of()
+    limits = Limits(tokens_per_minute=600, concurrent_requests=1)
+    request = await make(house, limits=limits)
+    outbox = await request.begin(ask(max_tokens=100))
+    assert request.standing.remaining_tokens == 600 - (2 + 64 + 256 + 100)
+    again = Request(house.collaborators, dataclasses.replace(request.arrival, request_id="req-2"))
+    await again.authenticate()
+    with pytest.raises(RateLimited):
+        await again.begin(ask())
+    await again.settle()
+    while not isinstance((await outbox.take())[-1], Completed):
+        pass
+    await request.settle()
+    third = Request(house.collaborators, dataclasses.replace(request.arrival, request_id="req-3"))
+    await third.authenticate()
+    await third.begin(ask(max_tokens=100))
+    assert third.standing.remaining_tokens == 600 - (9 + 6) - (2 + 64 + 256 + 100)
+    await third.settle()
+
+
+async def test_lanes_are_chosen_by_operators_alone():
+    """Others are refused by role; a lane that is not there is gone."""
+    house = house_of()
+    assert await refused(await make(house, pinned_lane="lane-a"), ask()) is Reason.ROLE_INSUFFICIENT
+    await answer(await make(house, Role.OPERATOR, pinned_lane="lane-a"), ask())
+    assert await refused(await make(house, Role.OPERATOR, pinned_lane="nope"), ask()) is Reason.LANE_GONE
+
+
+async def test_sessions_are_sticky_by_the_best_key_there_is():
+    """x-session-id, then prompt_cache_key, previous_response_id, user; tenants' sessions are apart."""
+    house = MemoryHouse()
+    house.catalog.publish(small_catalog(small_lane("lane-a", 50), small_lane("lane-b", 50)))
+
+    async def lane(keys=(), **arrival) -> str:
+        await answer(await make(house, **arrival), ask(session_keys=keys))
+        return house.journal.receipts[-1].lane
+
+    for n in range(8):
+        expected = small_catalog(*house.catalog.current().models[0].lanes).models[0].choose_lane(f"default\0s{n}").lane
+        assert await lane(session_id=f"s{n}") == expected
+        assert await lane([f"s{n}", "other"]) == expected
+        assert await lane(["other"], session_id=f"s{n}") == expected
+    assert {await lane(request_id=f"r{n}") for n in range(40)} == {"lane-a", "lane-b"}
+
+
+async def test_a_deadline_ends_an_answer():
+    """DEADLINE_EXCEEDED, and the worker's work is aborted."""
+    house = house_of()
+    house.workers.hold.clear()
+    request = await make(house, timeout_s=0.05)
+    assert await refused(request, ask()) is Reason.DEADLINE_EXCEEDED
+    assert house.workers.num_running == 0
+
+
+async def test_a_cancelled_request_frees_everything_and_is_settled():
+    """Whoever waits is cancelled: work is aborted, the lease given back, the receipt written."""
+    house = house_of(saying("hello"))
+    limits = Limits(concurrent_requests=1)
+    request = await make(house, limits=limits)
+    outbox = await request.begin(ask())
+    await outbox.take()
+    house.workers.hold.clear()
+    await request.settle(asyncio.CancelledError())
+    assert house.workers.num_running == 0
+    assert house.journal.receipts[0].reason == "CANCELLED"
+    again = Request(house.collaborators, dataclasses.replace(request.arrival, request_id="req-2"))
+    await again.authenticate()
+    house.workers.hold.set()
+    assert text(await answer(again, ask())) == "hello"
+
+
+async def test_a_settlement_is_finished_whoever_is_cancelled():
+    """The one who waits for it may go; it happens once, and to its end."""
+    house = house_of()
+    request = await make(house, limits=Limits(concurrent_requests=1))
+    await (await request.begin(ask())).take()
+    house.workers.hold.clear()
+    settling = asyncio.create_task(request.settle(asyncio.CancelledError()))
+    await asyncio.sleep(0)
+    settling.cancel()
+    await asyncio.gather(settling, return_exceptions=True)
+    await request.settle()
+    assert [receipt.reason for receipt in house.journal.receipts] == ["CANCELLED"]
+
+
+async def test_guards_change_or_refuse():
+    """In their order, before any work."""
+
+    class Louder:
+        async def inspect(self, caller, asked):
+            return dataclasses.replace(asked, inputs=[one.upper() for one in asked.inputs])
+
+    class Never:
+        async def inspect(self, caller, asked):
+            raise MeshError(Reason.PARAMETER_INVALID, "no")
+
+    house = house_of(guards=[Louder()])
+    await answer(await make(house), ask("abc"))
+    assert bytes(house.workers.orders[0][1].prompt) == b"ABC"
+    house = house_of(guards=[Louder(), Never()])
+    assert await refused(await make(house), ask("abc")) is Reason.PARAMETER_INVALID
+    assert house.workers.orders == []
+
+
+class Remembering:
+    """A memory that gives and keeps answers."""
+
+    def __init__(self, answer=None):
+        self.answer = answer
+        self.kept = []
+
+    async def recall(self, scope, key, *, allow_answer):
+        """The answer, if one will do."""
+        return Recalled(self.answer if allow_answer else None, {})
+
+    async def keep(self, scope, key, answer):
+        """Keep it."""
+        self.kept.append((key, answer))
+
+
+async def test_a_stored_answer_replaces_the_work():
+    """With text, reason and usage as they were; and it is not kept again."""
+    stored = [StoredChoice(list(b"known"), [], FinishReason.LENGTH)]
+    house = house_of(memory=Remembering(stored))
+    request = await make(house)
+    events = await answer(request, ask(temperature=0.0, allow_cached_answer=True))
+    assert text(events) == "known"
+    assert events[-1].usage.cached_tokens == events[-1].usage.prompt_tokens
+    assert house.workers.orders == []
+    assert house.collaborators.memory.kept == []
+    assert house.journal.receipts[0].cached_answer
+
+
+async def test_answers_are_kept_only_when_they_may_be_shared():
+    """Greedy and allowed: kept up to what counts. Anything else: not."""
+    house = house_of(saying("hello"), memory=Remembering())
+    await answer(await make(house), ask(temperature=0.0, allow_cached_answer=True, stop_strings=["lo"]))
+    await answer(await make(house), ask(temperature=0.0))
+    await answer(await make(house), ask(allow_cached_answer=True))
+    ((key, kept),) = house.collaborators.memory.kept
+    assert [(bytes(choice.token_ids), choice.stop_string) for choice in kept] == [(b"hello", "lo")]
+    assert (key.cache_group, list(key.stop_strings)) == ("default", ["lo"])
+
+
+async def test_a_slow_reader_holds_up_the_worker():
+    """Memory stays bounded: no more is read than fits, and everything arrives in the end."""
+    house = house_of(saying("x" * 900))
+    request = await make(house)
+    request.outbox._room_characters = 50
+    outbox = await request.begin(ask(max_tokens=950))
+    events = await outbox.take()
+    for _ in range(2000):
+        await asyncio.sleep(0)
+    held = await outbox.take()
+    assert sum(len(event.text) for event in held if isinstance(event, TextChunk)) < 200
+    events += held
+    while not isinstance(events[-1], Completed):
+        events += await outbox.take()
+    await request.settle()
+    assert text(events) == "x" * 900
+
+
+async def test_counting_tokens_reserves_no_answer():
+    """Only the prompt is made."""
+    house = house_of()
+    request = await make(house, limits=Limits(tokens_per_minute=1))
+    assert await request.count(ask("abc")) == 3
+    await request.settle()
+    assert house.workers.orders == []
+
+
+async def test_a_model_without_a_published_context_is_still_bounded():
+    """A catalog entry without ready lanes reserves what the caller asks."""
+    house = MemoryHouse()
+    house.catalog.publish(Catalog([ServedModel("small")]))
+    assert await refused(await make(house, limits=Limits(tokens_per_minute=1000)), ask()) in (
+        Reason.NOT_READY,
+        Reason.RATE_LIMITED,
+    )
