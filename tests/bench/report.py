@@ -18,7 +18,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], n
         table.add_column(column, justify="left" if number == 0 else "right")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    console = Console()
+    console = Console(width=120)
     console.print(table)
     for note in notes:
         console.print(f"  {note}", highlight=False)
