@@ -61,7 +61,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     loaded = CausalModel(loading.load(found, precision, device, report("loading")))
     report("preparing")(0.0)
     attention = choose_attention(device, config.block_size)
-    num_packed = loaded.pack_linears()
+    loaded.prepare()
     num_blocks = _num_blocks(loaded.shape, loaded.dtype, device, config)
     loaded.bind(attention, num_blocks, config.block_size)
     numerics = _verify(loaded, config, num_blocks)
@@ -72,7 +72,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
         folder=found.folder,
         weights_digest=weights,
         kv_digest=kv_digest(weights=weights, precision=precision, layout=layout, engine_epoch=ENGINE_EPOCH),
-        numerics_class=numerics_class(device, attention, bool(num_packed)),
+        numerics_class=numerics_class(device, attention, loaded.is_packed),
         numerics=numerics,
         precision=precision,
         num_blocks=num_blocks,

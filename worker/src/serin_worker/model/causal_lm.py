@@ -12,6 +12,7 @@ from serin_worker.attention import interface
 from serin_worker.attention.interface import PagedStep
 from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
 from serin_worker.errors import ModelRefused
+from serin_worker.model.native_modules import replace_small_modules
 from serin_worker.model.packing import pack_linears
 
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -69,10 +70,10 @@ class CausalModel:
         """Whether linear layers have been packed."""
         return self._num_packed > 0
 
-    def pack_linears(self) -> int:
-        """Lay weights out for speed, where this machine can; returns how many layers."""
+    def prepare(self) -> None:
+        """Replace layers by faster ones that compute the same, where this machine can."""
+        replace_small_modules(self._model)
         self._num_packed = pack_linears(self._model)
-        return self._num_packed
 
     def bind(self, attention: PagedAttention, num_blocks: int, block_size: int) -> None:
         """Make pages for every layer."""

@@ -32,10 +32,9 @@ class _DrawRow(ctypes.Structure):
     )
 
 
-def is_available(logits: torch.Tensor) -> bool:
-    """Whether the kernel can draw from these logits."""
-    is_plain = logits.device.type == "cpu" and logits.dtype in _DTYPES and logits.stride(-1) == 1
-    return is_plain and _kernel() is not None
+def is_available(device: torch.device) -> bool:
+    """Whether the kernel can draw from logits there; what is in a batch never decides who draws."""
+    return device.type == "cpu" and _kernel() is not None
 
 
 def take(
@@ -48,6 +47,8 @@ def take(
     """A token for each of the rows ``index`` of logits [any, vocabulary], drawn under its (seed, choice, position)."""
     kernel = _kernel()
     assert kernel is not None, "is_available() comes first"
+    if logits.dtype not in _DTYPES or logits.stride(-1) != 1:
+        logits = logits.float().contiguous()
     rows = (_DrawRow * len(index))(
         *(
             _DrawRow(

@@ -66,7 +66,7 @@ def _process(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Seque
 def _take(logits: torch.Tensor, index: Sequence[int], rows: Sequence[TokenSequence]) -> list[int]:
     samplings = [row.sampling for row in rows]
     names = [(row.sampling.seed, row.choice_index, row.num_output) for row in rows]
-    if native_draw.is_available(logits):
+    if native_draw.is_available(logits.device):
         return native_draw.take(logits, index, samplings, names)
     chosen = logits.float() if len(index) == logits.shape[0] else logits[list(index)].float()
     return take(chosen, samplings, names)

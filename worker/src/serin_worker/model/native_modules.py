@@ -1,0 +1,136 @@
+"""Small modules of a model (activations, RMS norms) computed by kernels: one pass, and the same bits in every batch.
+
+A module is replaced only if the kernel gives what the module itself gives on random rows. Knows nothing about where
+in the model they are.
+"""
+
+import ctypes
+import functools
+from collections.abc import Iterator
+
+import torch
+from transformers import activations
+
+from serin_worker.native.library import KernelUnavailable, kernels
+
+_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+_ACTIVATIONS: dict[str, int] = {"SiLU": 0, "SiLUActivation": 0, "GELUTanh": 1, "PytorchGELUTanh": 1}
+_NORM_KINDS = (0, 1, 2)
+_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
+
+
+class NativeActivation(torch.nn.Module):
+    """SiLU or tanh-GELU, element by element."""
+
+    def __init__(self, kind: int) -> None:
+        super().__init__()
+        self._kind = kind
+        self._kernel = kernels().serin_activate
+        self._kernel.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 2, ctypes.c_int64, ctypes.c_int32]
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Any shape."""
+        rows = rows.contiguous()
+        out = torch.empty_like(rows)
+        dtype = _DTYPES[rows.dtype]
+        self._kernel(self._kind, dtype, rows.data_ptr(), out.data_ptr(), rows.numel(), torch.get_num_threads())
+        return out
+
+
+class NativeRMSNorm(torch.nn.Module):
+    """``x / rms(x) * weight`` over the last dimension; kinds differ in where they round and whether one is added."""
+
+    def __init__(self, weight: torch.Tensor, eps: float, kind: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight.detach().contiguous(), requires_grad=False)
+        self._eps = eps
+        self._kind = kind
+        self._kernel = kernels().serin_rms_norm
+        pointers = [ctypes.c_void_p] * 3
+        self._kernel.argtypes = [
+            *[ctypes.c_int32] * 2,
+            *pointers,
+            ctypes.c_int64,
+            ctypes.c_int32,
+            ctypes.c_float,
+            ctypes.c_int32,
+        ]
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """[..., width]."""
+        rows = rows.contiguous()
+        out = torch.empty_like(rows)
+        width = rows.shape[-1]
+        self._kernel(
+            self._kind,
+            _DTYPES[rows.dtype],
+            rows.data_ptr(),
+            self.weight.data_ptr(),
+            out.data_ptr(),
+            rows.numel() // width,
+            width,
+            self._eps,
+            torch.get_num_threads(),
+        )
+        return out
+
+
+def replace_small_modules(model: torch.nn.Module) -> int:
+    """Replace the activations and norms that a kernel computes as well; returns how many."""
+    parameter = next(model.parameters(), None)
+    if parameter is None or parameter.device.type != "cpu" or parameter.dtype not in _DTYPES or not _has_kernels():
+        return 0
+    replaced = 0
+    for parent, name, module in list(_children(model)):
+        twin = _twin(module, parameter.dtype)
+        if twin is not None:
+            setattr(parent, name, twin)
+            replaced += 1
+    return replaced
+
+
+@functools.cache
+def _has_kernels() -> bool:
+    try:
+        kernels()
+    except KernelUnavailable:
+        return False
+    return True
+
+
+def _children(model: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, str, torch.nn.Module]]:
+    for parent in model.modules():
+        for name, module in parent.named_children():
+            yield parent, name, module
+
+
+def _twin(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module | None:
+    """The kernel that computes what the module does, most closely of those that come near enough."""
+    candidates = list(_candidates(module, dtype))
+    errors = [_error(module, twin, width, dtype) for twin, width in candidates]
+    best = min(range(len(errors)), key=errors.__getitem__, default=None)
+    return None if best is None or not errors[best] <= 1.0 else candidates[best][0]
+
+
+def _candidates(module: torch.nn.Module, dtype: torch.dtype) -> Iterator[tuple[torch.nn.Module, int]]:
+    kind = type(module).__name__
+    if kind in _ACTIVATIONS and type(module).__module__ in (torch.nn.SiLU.__module__, activations.__name__):
+        yield NativeActivation(_ACTIVATIONS[kind]), 64
+    weight = getattr(module, "weight", None)
+    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+    if not (kind.endswith("RMSNorm") and isinstance(weight, torch.Tensor) and isinstance(eps, float)):
+        return
+    if weight.dim() == 1 and weight.dtype == dtype and len(list(module.parameters())) == 1:
+        for number in _NORM_KINDS:
+            yield NativeRMSNorm(weight, eps, number), weight.shape[0]
+
+
+def _error(module: torch.nn.Module, twin: torch.nn.Module, width: int, dtype: torch.dtype) -> float:
+    """The largest difference on random rows, in units of what is tolerated."""
+    rows = torch.randn((5, width), generator=torch.Generator().manual_seed(0)).mul(3).to(dtype)
+    with torch.inference_mode():
+        right, found = module(rows), twin(rows)
+    if not isinstance(right, torch.Tensor) or right.dtype != dtype or right.shape != found.shape:
+        return torch.inf
+    tolerated = _TOLERANCE[dtype] * (right.float().abs() + 0.1)
+    return float(((found.float() - right.float()).abs() / tolerated).max())
