@@ -75,7 +75,7 @@ class RedisKeyStore:
             raise KeyStoreDown(f"the state Redis does not answer: {type(error).__name__}: {error}") from error
 
 
-def _readable(stored: Iterable[bytes | None]) -> Iterator[KeyRecord]:
+def _readable(stored: Iterable[bytes | str | None]) -> Iterator[KeyRecord]:
     """Records that can be read; one that is damaged does not hide the others."""
     for text in stored:
         if text is not None:

@@ -1,0 +1,294 @@
+"""Growing text over real tokenizer services: shared streams, and going on when a replica dies, hangs or drains."""
+
+import asyncio
+import itertools
+from contextlib import AsyncExitStack
+
+import pytest
+from serin.tokenizer.v1 import tokenizer_pb2_grpc
+from serin_gateway.settings import GatewaySettings
+from serin_gateway.testing import small_lane
+from serin_gateway.tokenizer import CallScope
+from serin_gateway.upstream import detokenize_stream
+from serin_gateway.upstream.detokenizer import MAX_STREAMS, GrpcDetokenizer
+from serin_gateway.upstream.targets import Channels, FixedTargets
+from serin_mesh.errors import MeshError, Reason
+from serin_mesh.identity import vocabulary_digest
+from serin_mesh.testing import running
+from serin_tokenizer_svc.assembly import assembled
+from serin_tokenizer_svc.service import TokenizerService
+from whole_path import write_tokenizer
+
+
+class Listener:
+    """A sink that keeps what it hears."""
+
+    def __init__(self):
+        self.text = ""
+        self.news = []
+        self.error = None
+        self.over = asyncio.Event()
+        self.heard = asyncio.Event()
+
+    def decoded(self, news):
+        """Text, or the end."""
+        self.text += news.text
+        self.news.append(news)
+        self.heard.set()
+        if news.closed:
+            self.over.set()
+
+    def sent(self):
+        """Nothing to keep."""
+
+    def failed(self, error):
+        """The end."""
+        self.error = error
+        self.over.set()
+
+
+class Flaky(TokenizerService):
+    """The real service, which a test may cut off or make deaf."""
+
+    def __init__(self, tokenizer):
+        super().__init__(tokenizer)
+        self.num_streams = 0
+        self.cut = asyncio.Event()
+        self.deaf = False
+
+    async def Detokenize(self, request_iterator, context):  # noqa: N802
+        """As the real one, until it is cut."""
+        self.num_streams += 1
+        real = super().Detokenize(self._heard(request_iterator), context)
+        try:
+            while True:
+                reply = asyncio.ensure_future(anext(real))
+                cut = asyncio.ensure_future(self.cut.wait())
+                done, _ = await asyncio.wait((reply, cut), return_when=asyncio.FIRST_COMPLETED)
+                cut.cancel()
+                if reply not in done:
+                    reply.cancel()
+                    await asyncio.gather(reply, return_exceptions=True)
+                    raise MeshError(Reason.UPSTREAM_UNAVAILABLE, "cut off")
+                try:
+                    yield reply.result()
+                except StopAsyncIteration:
+                    return
+        finally:
+            await real.aclose()
+
+    async def _heard(self, frames):
+        async for frame in frames:
+            if self.deaf:
+                await asyncio.Event().wait()
+            yield frame
+
+
+class InTurn(Channels):
+    """Channels to several replicas, each asked in its turn, as the control plane's routes would have it."""
+
+    def __init__(self, replicas):
+        self._replicas = replicas
+        self._turns = itertools.cycle(replicas)
+
+    def stub(self, make, service, model=""):
+        """The next one's."""
+        return next(self._turns).stub(make, service, model)
+
+    async def close(self):
+        """All of them."""
+        for replica in self._replicas:
+            await replica.close()
+
+
+class Setting:
+    """Two replicas behind one target."""
+
+    def __init__(self, scope, services, detokenizer, ids):
+        self.scope = scope
+        self.services = services
+        self.detokenizer = detokenizer
+        self.ids = ids
+
+    def open(self, **options):
+        """A sequence and who listens to it."""
+        listener = Listener()
+        return self.detokenizer.open(self.scope, listener, **options), listener
+
+
+@pytest.fixture
+async def setting(tmp_path):
+    """Two real tokenizer services."""
+    vocabulary = write_tokenizer(tmp_path)
+    async with AsyncExitStack() as stack:
+        tokenizer = await stack.enter_async_context(assembled(tmp_path, model="small", version="v1"))
+        services = [Flaky(tokenizer) for _ in range(2)]
+        hosts = [
+            await stack.enter_async_context(
+                running(
+                    lambda server, s=service: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(s, server),
+                    "tokenizer",
+                )
+            )
+            for service in services
+        ]
+        channels = InTurn([Channels(GatewaySettings(), FixedTargets({"tokenizer.small": h.address})) for h in hosts])
+        stack.push_async_callback(channels.close)
+        detokenizer = GrpcDetokenizer(channels)
+        stack.push_async_callback(detokenizer.close)
+        scope = CallScope("req", "small", small_lane(vocabulary_digest=vocabulary_digest(tmp_path)), "t", 30.0)
+        yield Setting(scope, services, detokenizer, lambda text: [vocabulary["Ġ" if c == " " else c] for c in text])
+
+
+async def test_text_grows_and_ends(setting):
+    """All of it, in order, with the number of ids."""
+    sequence, listener = setting.open()
+    for letter in "hello there":
+        sequence.append(setting.ids(letter))
+    sequence.close()
+    await listener.over.wait()
+    assert listener.text == "hello there"
+    assert listener.news[-1].num_tokens == 11
+
+
+async def test_a_stop_string_ends_a_sequence(setting):
+    """Before the match; counted up to the id that completed it; what is added later changes nothing."""
+    sequence, listener = setting.open(stop_strings=["lo t"])
+    sequence.append(setting.ids("hello there"))
+    await listener.over.wait()
+    assert (listener.text, listener.news[-1].stop_string, listener.news[-1].num_tokens) == ("hel", "lo t", 7)
+    sequence.append(setting.ids("more"))
+    sequence.close()
+    assert listener.text == "hel"
+
+
+async def test_an_empty_sequence_closes(setting):
+    """Without a single id."""
+    sequence, listener = setting.open()
+    sequence.close()
+    await listener.over.wait()
+    assert listener.text == ""
+
+
+async def test_more_ids_than_the_credit_at_once(setting):
+    """They are sent as the service consumes them."""
+    sequence, listener = setting.open()
+    sequence.append(setting.ids("abcd") * 5000)
+    assert sequence.is_behind
+    sequence.close()
+    await listener.over.wait()
+    assert listener.text == "abcd" * 5000
+
+
+async def test_many_sequences_share_few_streams(setting):
+    """300 at once, each its own text, over no more streams than allowed."""
+    opened = [setting.open() for _ in range(300)]
+    for number, (sequence, _) in enumerate(opened):
+        sequence.append(setting.ids(f"number {number}"))
+        sequence.close()
+    await asyncio.gather(*(listener.over.wait() for _, listener in opened))
+    assert [listener.text for _, listener in opened] == [f"number {number}" for number in range(300)]
+    assert sum(service.num_streams for service in setting.services) <= MAX_STREAMS
+
+
+async def test_abandoned_sequences_are_closed_on_the_service(setting):
+    """Nothing stays open there, and their listeners hear nothing more."""
+    sequence, listener = setting.open()
+    sequence.append(setting.ids("ab"))
+    await listener.heard.wait()
+    sequence.abandon()
+    sequence.abandon()
+    other, other_listener = setting.open()
+    other.append(setting.ids("cd"))
+    other.close()
+    await other_listener.over.wait()
+    assert listener.text == "ab"
+    (lane,) = setting.detokenizer._lanes.values()
+    assert [list(stream.sequences) for stream in lane.streams] == [[]]
+
+
+async def test_a_broken_stream_goes_on_on_another_replica(setting):
+    """Mid-sequence, also inside a stop string and a split character: no gap, no repeat."""
+    sequence, listener = setting.open(stop_strings=["END"])
+    sequence.append(setting.ids("one EN"))
+    await listener.heard.wait()
+    (victim,) = [service for service in setting.services if service.num_streams]
+    victim.cut.set()
+    sequence.append(setting.ids(" two E"))
+    sequence.append(setting.ids("ND three"))
+    await listener.over.wait()
+    assert listener.text == "one EN two "
+    assert listener.news[-1].stop_string == "END"
+    assert listener.news[-1].num_tokens == len("one EN two END")
+
+
+async def test_a_hanging_replica_is_given_up(setting, monkeypatch):
+    """It owes answers and says nothing: its sequences go on elsewhere."""
+    monkeypatch.setattr(detokenize_stream, "STALL_S", 0.0)
+    sequence, listener = setting.open()
+    sequence.append(setting.ids("ab"))
+    await listener.heard.wait()
+    (victim,) = [service for service in setting.services if service.num_streams]
+    victim.deaf = True
+    sequence.append(setting.ids("cd"))
+    sequence.close()
+    now = asyncio.get_running_loop().time()
+    while victim in setting.services and not listener.over.is_set():
+        for later in (1000, 2000):  # the first look sees that it owes something, the second that it still does
+            await setting.detokenizer.check(now + later)
+        await asyncio.sleep(0)
+    assert listener.text == "abcd"
+
+
+async def test_a_draining_replica_hands_over(setting):
+    """New sequences go elsewhere; the running one is finished where it is."""
+    first, first_listener = setting.open()
+    first.append(setting.ids("ab"))
+    await first_listener.heard.wait()
+    (draining,) = [service for service in setting.services if service.num_streams]
+    draining.drain()
+    second, second_listener = setting.open()
+    second.append(setting.ids("xy"))
+    second.close()
+    first.append(setting.ids("cd"))
+    first.close()
+    await first_listener.over.wait()
+    await second_listener.over.wait()
+    assert (first_listener.text, second_listener.text) == ("abcd", "xy")
+
+
+async def test_another_vocabulary_is_refused(setting):
+    """That sequence alone fails, with its reason."""
+    lane = small_lane(vocabulary_digest="other")
+    listener = Listener()
+    sequence = setting.detokenizer.open(CallScope("r", "small", lane, "t", 30.0), listener)
+    sequence.append([1])
+    await listener.over.wait()
+    assert listener.error.reason is Reason.VOCABULARY_MISMATCH
+    good, good_listener = setting.open()
+    good.append(setting.ids("a"))
+    good.close()
+    await good_listener.over.wait()
+    assert good_listener.text == "a"
+
+
+async def test_nobody_left_fails_the_sequence(setting, monkeypatch):
+    """After a bounded number of tries."""
+    from serin_gateway.upstream import detokenizer
+
+    monkeypatch.setattr(detokenizer, "MAX_RELOCATIONS", 2)
+    for service in setting.services:
+        service.cut.set()
+    sequence, listener = setting.open()
+    sequence.append(setting.ids("ab"))
+    await listener.over.wait()
+    assert listener.error.reason is Reason.UPSTREAM_UNAVAILABLE
+
+
+async def test_closing_fails_what_is_open(setting):
+    """Nobody waits for ever."""
+    sequence, listener = setting.open()
+    sequence.append(setting.ids("ab"))
+    await listener.heard.wait()
+    await setting.detokenizer.close()
+    assert listener.error is not None

@@ -1,0 +1,227 @@
+"""The gRPC door: the same verbs and the same reasons as over REST."""
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from serin.generation.v1 import chat_pb2, sampling_pb2, tokens_pb2
+from serin.inference.v1 import inference_pb2, inference_pb2_grpc
+from serin_gateway.keys import Role
+from serin_gateway.limits.limiter import Limits
+from serin_gateway.rpc.service import InferenceService
+from serin_gateway.testing import END_ID, MemoryHouse, saying
+from serin_gateway.worker import TokensMade, WorkStarted
+from serin_mesh.errors import STATUS, MeshError, Reason
+from serin_mesh.testing import running
+
+
+class RpcFront:
+    """A gRPC door on a house in memory, asked by a plain client."""
+
+    def __init__(self, house, channel, key):
+        self.house = house
+        self.stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        self.key = key
+
+    def generate(self, request=None, key="", **metadata):
+        """Call Generate."""
+        pairs = [("authorization", f"Bearer {key or self.key}")] if key is not None else []
+        pairs += [(name.replace("_", "-"), value) for name, value in metadata.items()]
+        return self.stub.Generate(request or ask(), timeout=20, metadata=pairs)
+
+    async def failure(self, call):
+        """Status, reason and metadata that a call ends with."""
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            _ = [event async for event in call]
+        details = dict(failed.value.trailing_metadata())["grpc-status-details-bin"]
+        rich = status_pb2.Status.FromString(details)
+        info = error_details_pb2.ErrorInfo()
+        assert len(rich.details) == 1
+        assert rich.details[0].Unpack(info)
+        assert info.domain == "serin"
+        return failed.value.code(), Reason(info.reason), dict(info.metadata)
+
+
+def chat(*texts: str, role: str = "user") -> inference_pb2.Chat:
+    """A conversation."""
+    parts = [chat_pb2.ContentPart(text=text) for text in texts]
+    return inference_pb2.Chat(messages=[chat_pb2.ChatMessage(role=role, content=parts)])
+
+
+def ask(**fields) -> inference_pb2.GenerateRequest:
+    """A question to ``small``."""
+    sampling = sampling_pb2.SamplingParameters(**fields.pop("sampling", {}))
+    if not {"chat", "prompt", "token_prompt"} & set(fields):
+        fields["chat"] = chat("hi")
+    return inference_pb2.GenerateRequest(**{"model": "small", "sampling": sampling, **fields})
+
+
+@pytest.fixture
+async def rpc():
+    """Opens doors on scripts."""
+    opened = []
+
+    async def open_door(script=None, **parts):
+        house = MemoryHouse(script, **parts)
+        service = InferenceService(house.collaborators)
+        context = running(
+            lambda server: inference_pb2_grpc.add_InferenceServiceServicer_to_server(service, server),
+            "gateway",
+            default_deadline_s=30.0,
+        )
+        host = await context.__aenter__()
+        channel = grpc.aio.insecure_channel(host.address)
+        opened.append((context, channel))
+        return RpcFront(house, channel, await house.key())
+
+    yield open_door
+    for context, channel in opened:
+        await channel.close()
+        await context.__aexit__(None, None, None)
+
+
+async def test_events_follow_the_contract(rpc):
+    """Started with request, model and lane; text and ids; ends; usage last."""
+    front = await rpc(saying("one", "two"))
+    events = [event async for event in front.generate(ask(sampling={"choice_count": 2}), serin_request_id="mine")]
+    assert events[0].started.request_id == "mine"
+    assert (events[0].started.model, events[0].started.lane) == ("small", "lane-a")
+    for choice, text in enumerate(("one", "two")):
+        deltas = [e.delta for e in events if e.WhichOneof("event") == "delta" and e.delta.choice_index == choice]
+        assert "".join(delta.text for delta in deltas) == text
+        assert [i for delta in deltas for i in delta.token_ids] == [*text.encode(), END_ID]
+    ends = {e.choice_finished.choice_index: e.choice_finished for e in events if e.HasField("choice_finished")}
+    assert {end.finish_reason for end in ends.values()} == {sampling_pb2.FINISH_REASON_STOP}
+    assert events[-1].summary.usage.completion_token_count == 8
+    assert front.house.journal.receipts[0].door == "grpc"
+
+
+async def test_every_kind_of_input(rpc):
+    """A conversation with several parts, a text, ids."""
+    front = await rpc()
+    for request, prompt in (
+        (ask(chat=chat("a", "b")), b"user: ab\n"),
+        (ask(prompt="xyz"), b"xyz"),
+        (ask(token_prompt=tokens_pb2.TokenRun(token_ids=[1, 2])), b"\x01\x02"),
+    ):
+        assert [event async for event in front.generate(request)]
+        assert bytes(front.house.workers.orders[-1][1].prompt) == prompt
+
+
+async def test_log_probabilities_and_stop_strings(rpc):
+    """Alternatives by text and bytes; the end names the stop string."""
+    front = await rpc(saying("ab--cd"))
+    request = ask(sampling={"top_logprobs": 2}, stop_strings=["--"])
+    events = [event async for event in front.generate(request)]
+    entries = [entry for e in events for entry in e.delta.logprobs]
+    assert [(entry.token, entry.raw, len(entry.alternatives)) for entry in entries] == [("a", b"a", 2), ("b", b"b", 2)]
+    end = next(e.choice_finished for e in events if e.HasField("choice_finished"))
+    assert end.stop_string == "--"
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameter"),
+    [
+        ({"model": ""}, "model"),
+        ({"chat": inference_pb2.Chat()}, "chat.messages"),
+        ({"chat": chat("a", role="robot")}, "chat.messages[0].role"),
+        ({"chat": chat()}, "chat.messages[0].content"),
+        ({"stop_strings": list("abcde")}, "stop_strings"),
+        ({"stop_strings": [""]}, "stop_strings"),
+        ({"session_id": "x" * 257}, "session_id"),
+        ({"cache_salt": "x" * 129}, "cache_salt"),
+        ({"priority": 101}, "priority"),
+        ({"prompt": ""}, "prompt"),
+        *(
+            ({"sampling": {name: value}}, name)
+            for name, value in (
+                ("temperature", float("nan")), ("temperature", 2.5), ("top_p", 0.0), ("min_p", -0.1),
+                ("frequency_penalty", 3.0), ("presence_penalty", float("inf")), ("repetition_penalty", 0.0),
+                ("max_tokens", 0), ("top_logprobs", 21), ("choice_count", 0), ("choice_count", 129),
+                ("logit_bias", {1: 101.0}), ("stop_token_ids", list(range(65))),
+            )
+        ),
+    ],
+    ids=repr,
+)  # fmt: skip
+async def test_values_out_of_range_are_refused_by_name(rpc, fields, parameter):
+    """The field's own name in the metadata; no worker hears of it."""
+    front = await rpc()
+    code, reason, metadata = await front.failure(front.generate(ask(**fields)))
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, Reason.PARAMETER_INVALID)
+    assert metadata["parameter"] == parameter
+    assert front.house.workers.orders == []
+
+
+async def test_refusals_have_the_reasons_of_the_table(rpc):
+    """Key, role, model, tools, limits: each with its status."""
+    front = await rpc()
+    limited = await front.house.key(limits=Limits(requests_per_minute=1))
+    assert [event async for event in front.generate(key=limited)]
+    tools = inference_pb2.Chat(messages=chat("a").messages, tools=[chat_pb2.ToolDefinition(name="f")])
+    for call, reason in (
+        (front.generate(key=None), Reason.KEY_MISSING),
+        (front.generate(key="sk-serin-wrong"), Reason.KEY_INVALID),
+        (front.generate(serin_lane="lane-a"), Reason.ROLE_INSUFFICIENT),
+        (front.generate(ask(model="nope")), Reason.MODEL_NOT_FOUND),
+        (front.generate(ask(chat=tools)), Reason.PARAMETER_UNSUPPORTED),
+        (front.generate(key=limited), Reason.RATE_LIMITED),
+        (front.generate(ask(prompt="x" * 2000)), Reason.PROMPT_TOO_LONG),
+        (front.generate(ask(), key=await front.house.key(Role.OPERATOR), serin_lane="x"), Reason.LANE_GONE),
+    ):
+        code, found, _ = await front.failure(call)
+        assert (found, code) == (reason, STATUS[reason].grpc)
+
+
+async def test_a_failure_inside_a_stream_is_its_status(rpc):
+    """After what was said before."""
+
+    def failing(worker, order):
+        return [WorkStarted("w", 0, 0), TokensMade(0, 0, list(b"ab"), []), MeshError(Reason.NUMERICS_FAILED, "NaN")]
+
+    front = await rpc(failing)
+    call = front.generate()
+    heard = []
+    code, reason, _ = await front.failure(_noting(call, heard))
+    assert "".join(event.delta.text for event in heard) == "ab"
+    assert (code, reason) == (grpc.StatusCode.INTERNAL, Reason.NUMERICS_FAILED)
+
+
+async def test_embeddings_and_the_other_methods(rpc):
+    """Embed is not there yet; the lists are."""
+    front = await rpc()
+    metadata = (("x-api-key", front.key),)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await front.stub.Embed(inference_pb2.EmbedRequest(model="small"), timeout=9, metadata=metadata)
+    assert failed.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    listed = await front.stub.ListModels(inference_pb2.ListModelsRequest(), timeout=9, metadata=metadata)
+    assert [model.name for model in listed.models] == ["small"]
+    counted = await front.stub.CountTokens(
+        inference_pb2.CountTokensRequest(model="small", chat=chat("hi")), timeout=9, metadata=metadata
+    )
+    assert counted.token_count == len("user: hi\n")
+    for method, request in (
+        (front.stub.ListModels, inference_pb2.ListModelsRequest()),
+        (front.stub.CountTokens, inference_pb2.CountTokensRequest(model="small", prompt="a")),
+        (front.stub.Embed, inference_pb2.EmbedRequest()),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await method(request, timeout=9)
+        assert failed.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_cancelled_call_is_settled(rpc):
+    """Reset by the client: work is aborted, the receipt says so."""
+    front = await rpc(saying("x" * 60))
+    call = front.generate()
+    await call.read()
+    front.house.workers.hold.clear()
+    call.cancel()
+    await front.house.workers.until_running(0)
+    await front.house.journal.until_closed(1)
+    assert front.house.journal.receipts[0].reason == "CANCELLED"
+
+
+async def _noting(call, heard):
+    async for event in call:
+        heard.append(event)
+        yield event
