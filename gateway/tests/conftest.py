@@ -88,3 +88,9 @@ def valkey(tmp_path_factory) -> Iterator[Valkey]:
 def valkey_url(valkey: Valkey) -> str:
     """Where it is."""
     return valkey.url
+
+
+@pytest.fixture
+def fronts_on() -> Callable[..., object]:
+    """Opens doors on houses."""
+    return open_front

@@ -4,9 +4,8 @@ Knows nothing about doors and processes.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
 
 import structlog
 
@@ -90,9 +89,9 @@ class House:
         if self._redis is not None and not await check_state(self._redis):
             log.warning("state.unavailable", action="keys and limits are local until it is back")
         for name, work in (
-            ("confirm keys", self._confirm_keys()),
-            ("renew leases", self.collaborators.leases.keep_alive()),
-            ("watch detokenizers", self._detokenizer.watch()),
+            ("confirm keys", self._confirm_keys),
+            ("renew leases", self.collaborators.leases.keep_alive),
+            ("watch detokenizers", self._detokenizer.watch),
         ):
             self._tasks.append(asyncio.create_task(_going_on(name, work), name=name))
         return self
@@ -115,10 +114,10 @@ class House:
             await self.collaborators.authenticator.refresh()
 
 
-async def _going_on(name: str, work: Coroutine[Any, Any, None]) -> None:
+async def _going_on(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """A task whose end would be a defect: it is reported, not lost."""
     try:
-        await work
+        await work()
     except Exception as error:
         log.error("task.failed", task=name, error=type(error).__name__, message=str(error))
         raise

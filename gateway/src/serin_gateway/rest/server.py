@@ -138,4 +138,6 @@ class _Certificates:
         return (self._folder / "cert.pem").stat().st_mtime_ns, (self._folder / "key.pem").stat().st_mtime_ns
 
     def _load(self) -> None:
+        # On trial first: a certificate that does not fit its key must not reach the context that serves.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self._folder / "cert.pem", self._folder / "key.pem")
         self.context.load_cert_chain(self._folder / "cert.pem", self._folder / "key.pem")
