@@ -117,6 +117,8 @@ class GrowingText:
                 min_token_count=self._min_tokens,
             )
             return tokenizer_pb2.SequenceFrame(sequence_id=self.sequence_id, open=opening)
+        if self._num_sent > self._num_seen and not self._is_complete:
+            return None  # what comes meanwhile goes with the next frame: a frame costs more than its ids
         room = self._num_seen + self._credit - self._num_sent
         if self._num_sent < len(self._token_ids) and room > 0 and not self.is_over:
             part = self._token_ids[self._num_sent : self._num_sent + room]
