@@ -4,7 +4,7 @@
 
 It announces itself, describes itself and streams as a worker does: a step adds one token to every running request,
 steps come so often that all requests together get the rate, and a stream's message carries what was made since its
-last one. Ids come from a seeded generator over the printable part of the vocabulary.
+last one. Ids come from a seeded generator over the ordinary part of the vocabulary.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from serin_mesh.metrics import registry
 from serin_mesh.readiness import Readiness
 from serin_mesh.server import run_main, serve
 from serin_mesh.settings import ServiceSettings, load_settings
+from vocabulary import ordinary_ids
 
 PROGRAM = "engine-twin"
 BLOCK_SIZE = 16
@@ -42,7 +43,6 @@ class TwinSettings(ServiceSettings):
     tokens_per_s: float = Field(30_000.0, gt=0, description="tokens a second for all requests together")
     max_sequences: int = Field(256, ge=1, description="requests that run at once; the rest wait")
     context_length: int = Field(32_768, ge=2, description="longest prompt and output together")
-    vocabulary_size: int = Field(4_096, ge=2, description="ids are drawn from 300 up to this")
 
 
 class Running:
@@ -118,7 +118,8 @@ class TwinService(worker_pb2_grpc.WorkerServiceServicer):
         self.vocabulary = vocabulary_digest(settings.model_path)
         self.kv = digest_json({"twin": settings.model})
         rng = random.Random(0)
-        self._ids = [rng.randrange(300, settings.vocabulary_size) for _ in range(NUM_IDS)]
+        self._vocabulary = ordinary_ids(settings.model_path)
+        self._ids = rng.choices(self._vocabulary, k=NUM_IDS)
 
     async def Generate(  # noqa: N802 - the method's name in the contract
         self, request: worker_pb2.GenerateRequest, context: Any
@@ -158,7 +159,7 @@ class TwinService(worker_pb2_grpc.WorkerServiceServicer):
             model=settings.model, version=settings.version, instance=settings.instance,
             vocabulary_digest=self.vocabulary, kv_digest=self.kv, numerics_class="twin", numerics="invariant",
             precision="float32", block_size=BLOCK_SIZE, block_count=1 << 16, context_length=settings.context_length,
-            max_sequence_count=settings.max_sequences, vocabulary_size=settings.vocabulary_size,
+            max_sequence_count=settings.max_sequences, vocabulary_size=self._vocabulary.stop,
             step_count=self._clock.num_steps,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from report import show
 from serin.control.v1 import registry_pb2
 from serin_mesh.identity import vocabulary_digest
 from tokenizers import Tokenizer
+from vocabulary import ordinary_ids
 
 MODEL = "bench"
 CONTEXT = 128
@@ -53,11 +54,12 @@ async def measure_engine(arguments: argparse.Namespace, folder: Path) -> dict[st
 
 async def _measure_throughput(doors: dict[str, Ask], arguments: argparse.Namespace) -> dict[str, Any]:
     rng = random.Random(0)
+    ids = ordinary_ids(arguments.model)
     rounds: list[dict[str, Burst]] = []
     for number in range(arguments.rounds + 1):
         measured = {}
         for name, ask in doors.items():
-            prompts = [[rng.randrange(1000, 7000) for _ in range(CONTEXT)] for _ in range(arguments.streams)]
+            prompts = [rng.choices(ids, k=CONTEXT) for _ in range(arguments.streams)]
             measured[name] = await burst(
                 lambda index, ask=ask, prompts=prompts: ask(prompts[index], TOKENS), len(prompts)
             )

@@ -21,9 +21,10 @@ from processes import Processes, limit
 from report import show
 from serin.control.v1 import registry_pb2
 from serin_mesh.identity import vocabulary_digest
+from vocabulary import ordinary_ids
 
 MODEL = "twin"
-PROMPT = list(range(1000, 1064))
+PROMPT_LENGTH = 64
 IDLE_GOAL_MIB = 200
 
 
@@ -46,6 +47,7 @@ async def _measure(mesh: RunningMesh, twin: int, arguments: argparse.Namespace) 
     idle = processes.costs()
     results: dict[str, Any] = {"offered_tokens_per_s": arguments.tokens_per_s, "doors": {}}
     vocabulary = vocabulary_digest(arguments.model)
+    prompt = list(ordinary_ids(arguments.model))[:PROMPT_LENGTH]
     async with grpc.aio.insecure_channel(endpoint) as worker, grpc.aio.insecure_channel(mesh.grpc) as gateway:
         doors: dict[str, Callable[[list[int], int], Awaitable[Streamed]]] = {
             "twin, asked directly": WorkerDoor(worker, vocabulary).ask,
@@ -54,9 +56,9 @@ async def _measure(mesh: RunningMesh, twin: int, arguments: argparse.Namespace) 
         }
         rows = []
         for name, ask in doors.items():
-            await _until_served(ask)
+            await _until_served(ask, prompt)
             processes.begin()
-            arrived = await burst(lambda _, ask=ask: ask(PROMPT, arguments.twin_tokens), arguments.twin_streams)
+            arrived = await burst(lambda _, ask=ask: ask(prompt, arguments.twin_tokens), arguments.twin_streams)
             costs = processes.costs()
             results["doors"][name] = {
                 "tokens_per_s": arrived.tokens_per_s, "wall_s": arrived.wall_s, "ttft_p50_s": _median_ttft(arrived),
@@ -90,12 +92,12 @@ def _show(arguments: argparse.Namespace, results: dict[str, Any], rows: list[tup
     show("each process", ["process", "idle MiB", *(f"CPU s, {name}" for name in doors), "peak MiB"], table, [verdict])
 
 
-async def _until_served(ask: Callable[[list[int], int], Awaitable[Streamed]]) -> None:
+async def _until_served(ask: Callable[[list[int], int], Awaitable[Streamed]], prompt: list[int]) -> None:
     """A lane may be a moment younger than its worker's lease."""
     async with asyncio.timeout(30):
         while True:
             try:
-                await ask(PROMPT, 8)
+                await ask(prompt, 8)
                 return
             except (grpc.RpcError, RuntimeError):
                 await asyncio.sleep(0.2)
