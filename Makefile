@@ -92,13 +92,18 @@ dist: $(READY) ## a wheel of every distribution in dist/
 	  rm -f "dist/$$room.log"; rm -rf "$$room/build"; done
 	@ls dist
 
+# Without MODEL: the bench model, which is made once (1.2 GB of random weights).
+BENCH_MODEL := $(or $(MODEL),build/bench-model)
+PRECISION ?= bf16
+
 .PHONY: bench-engine
 bench-engine: $(READY) ## tokens a second of the engine alone (MODEL=DIR PRECISION=bf16)
-	$(BIN)/python tests/bench/engine.py $(if $(MODEL),--model $(MODEL)) $(if $(PRECISION),--precision $(PRECISION))
+	@test -n "$(MODEL)" || $(BIN)/python tests/bench/make_model.py $(BENCH_MODEL)
+	$(BIN)/python tests/bench/engine.py --model $(BENCH_MODEL) --precision $(PRECISION)
 
 .PHONY: bench-mesh
 bench-mesh: $(READY) ## what the mesh costs on top of the engine (MODEL=DIR)
-	$(BIN)/python tests/bench/mesh.py $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python tests/bench/mesh.py --model $(BENCH_MODEL)
 
 .PHONY: constraints
 constraints: $(READY) ## pin the versions that are installed now
