@@ -93,7 +93,7 @@ dist: $(READY) ## a wheel of every distribution in dist/
 	@ls dist
 
 # Without MODEL: the bench model, which is made once (1.2 GB of random weights).
-BENCH_MODEL := $(or $(MODEL),build/bench-model)
+BENCH_MODEL := $(or $(MODEL),build/bench/model)
 PRECISION ?= bf16
 
 .PHONY: bench-engine
