@@ -4,20 +4,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serin_worker.model.packing import PackedLinear, pack_linears
+from serin_worker.model.packing import PackedLinear, pack_linears, packing_keeps_bits
 
 DTYPES = (torch.float32, torch.bfloat16)
 
 
 @settings(max_examples=40, deadline=None)
 @given(draw=st.randoms(use_true_random=True))
-def test_a_rows_bits_do_not_depend_on_the_batch(draw):
-    """Any slice of rows gives the bits that all rows together give."""
+def test_what_is_said_to_keep_bits_does(draw):
+    """Where a layer passes the check, any slice of rows gives the bits that all rows together give."""
     dtype = draw.choice(DTYPES)
     size_in, size_out = (draw.choice((16, 48, 64, 100, 192, 512, 1024)) for _ in range(2))
     generator = torch.Generator().manual_seed(draw.getrandbits(32))
     weight = torch.randn((size_out, size_in), generator=generator).to(dtype)
     rows = torch.randn((300, size_in), generator=generator).to(dtype)
+    plain = torch.nn.Linear(size_in, size_out, bias=False)
+    plain.weight = torch.nn.Parameter(weight, requires_grad=False)
+    if not packing_keeps_bits(plain):
+        return  # this processor's kernels do not; such layers are not packed where bits must be kept
     layer = PackedLinear(weight, None)
     together = layer(rows)
     first = draw.randrange(290)
@@ -60,3 +64,10 @@ def test_machines_that_cannot_keep_plain_layers(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert pack_linears(model) == 0
     assert type(model[0]) is torch.nn.Linear
+
+
+def test_layers_that_lose_bits_are_found_out(monkeypatch):
+    """A kernel whose rows depend on their number fails the check."""
+    forward = PackedLinear.forward
+    monkeypatch.setattr(PackedLinear, "forward", lambda layer, rows: forward(layer, rows) * (1 + 1e-6 * rows.shape[0]))
+    assert not packing_keeps_bits(torch.nn.Linear(64, 64))

@@ -26,6 +26,7 @@ from serin_worker.outputs import (
     Started,
     TokenLogprobs,
 )
+from serin_worker.pacing import Pacing
 from serin_worker.rate import RequestRate
 from serin_worker.request import GenerationRequest, ScoreRequest
 from serin_worker.runner import StepLogits
@@ -70,6 +71,7 @@ class Engine:
         self.bounds = bounds.within(pool.num_blocks * limits.block_size)
         self.counts = Counts()
         self.rate = RequestRate(clock)
+        self._pacing = Pacing(limits.max_num_tokens)
         self._runner = runner
         self._clock = clock
         self._states: dict[str, Ongoing] = {}
@@ -120,11 +122,15 @@ class Engine:
 
     def step(self) -> list[tuple[str, Output]]:
         """Compute one step; returns (request id, output) in order."""
+        self.scheduler.prefill_allowance = self._pacing.allowance(*self.scheduler.num_decoding_and_behind())
         plan = self.scheduler.schedule()
         if plan.work:
+            began = self._clock()
             self._start_new(plan)
             result = self._runner.run(plan)
             self._commit(plan, result)
+            num_decodes = plan.num_tokens - plan.num_prefill_tokens
+            self._pacing.observe(num_decodes, plan.num_prefill_tokens, self._clock() - began)
         self.counts.num_steps += 1
         outputs, self._outputs = self._outputs, []
         return outputs

@@ -31,7 +31,7 @@ class Scheduler:
         self.limits = limits
         self.tenants = TokenCounter()
         self.prefill_allowance = limits.max_num_tokens
-        """Most prompt tokens in a step that also decodes; see pacing.py."""
+        """Most prompt tokens in a step that also decodes."""
         self._waiting: dict[Sequence, None] = {}
         self._running: dict[Sequence, None] = {}
         self.num_prefix_queries = 0
@@ -47,6 +47,11 @@ class Scheduler:
     def num_running(self) -> int:
         """Sequences that hold blocks."""
         return len(self._running)
+
+    def num_decoding_and_behind(self) -> tuple[int, int]:
+        """Sequences that need one token computed for their next, and those that need more or hold no blocks."""
+        num_decoding = sum(1 for sequence in self._running if _num_left(sequence) == 1)
+        return num_decoding, len(self._running) - num_decoding + len(self._waiting)
 
     def add(self, group: Group) -> None:
         """Queue a request: its first choice now, the others once the prompt is computed."""

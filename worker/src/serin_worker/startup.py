@@ -61,10 +61,11 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     loaded = CausalModel(loading.load(found, precision, device, report("loading")))
     report("preparing")(0.0)
     attention = choose_attention(device, config.block_size)
-    loaded.prepare()
+    keeps_bits = loaded.prepare(keep_bits=config.numerics == "invariant")
     num_blocks = _num_blocks(loaded.shape, loaded.dtype, device, config)
     loaded.bind(attention, num_blocks, config.block_size)
-    numerics = _verify(loaded, config, num_blocks)
+    wanted: Numerics = config.numerics if keeps_bits else "fast"
+    numerics = _verify(loaded, wanted, config.block_size, num_blocks)
     engine = _engine(loaded, config, num_blocks, numerics)
     report("preparing")(1.0)
     layout = f"{attention.layout}/{config.block_size}"
@@ -85,16 +86,16 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     )
 
 
-def _verify(model: CausalModel, config: EngineConfig, num_blocks: int) -> Numerics:
+def _verify(model: CausalModel, wanted: Numerics, block_size: int, num_blocks: int) -> Numerics:
     """Compare the model with itself; returns the numerics that it will run with."""
-    verification = Verification(model, config.block_size, num_blocks)
+    verification = Verification(model, block_size, num_blocks)
     verification.check_attention()
-    if config.numerics == "fast":
+    if wanted == "fast":
         return "fast"
     try:
         verification.check_invariance(_row_multiple(model))
     except ModelRefused:
-        if config.numerics == "invariant":
+        if wanted == "invariant":
             raise
         return "fast"
     return "invariant"

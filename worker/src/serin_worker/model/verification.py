@@ -12,6 +12,7 @@ from serin_worker.errors import ModelRefused
 from serin_worker.model.causal_lm import CausalModel
 
 _NUM_TOKENS = 40
+_CROWD = 256
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
 
 Chunk = tuple[int, int, int]
@@ -68,7 +69,8 @@ class Verification:
             self._run([(0, second, last - second), (1, 17, 3)], row_multiple)[0],
             self._run([(0, last, 1)], row_multiple)[0],
         ]
-        if not torch.equal(alone, torch.cat(parts)):
+        crowded = self._run([(0, 0, self._length)], _CROWD)[0]
+        if not (torch.equal(alone, torch.cat(parts)) and torch.equal(alone, crowded)):
             raise ModelRefused(
                 f"{type(self._model.module).__name__} in {self._model.dtype} gives a token other numbers in another "
                 "batch, so 'numerics: invariant' cannot be promised; use 'numerics: fast'"

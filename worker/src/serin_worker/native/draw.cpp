@@ -55,11 +55,11 @@ inline f16x logarithm(f16x x) {
   const i16x exponent = (e << 24) >> 24;
   const f16x f = as_float(u - ((u16x)exponent << 23)) - 1.f;
   f16x p = broadcast(-0.1213f);
-  p = p * f + 0.1690f;
-  p = p * f - 0.2463f;
-  p = p * f + 0.3331f;
-  p = p * f - 0.50003f;
-  return f + f * f * p + __builtin_convertvector(exponent, f16x) * 0.69314718f;
+  p = fma(p, f, broadcast(0.1690f));
+  p = fma(p, f, broadcast(-0.2463f));
+  p = fma(p, f, broadcast(0.3331f));
+  p = fma(p, f, broadcast(-0.50003f));
+  return fma(f * f, p, f) + __builtin_convertvector(exponent, f16x) * 0.69314718f;
 }
 
 // -log(-log(1 - (bits + 1/2) / 2^32)) to MARGIN.

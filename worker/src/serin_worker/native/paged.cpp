@@ -57,7 +57,9 @@ template <> struct Element<F32> {
   typedef float type;
   typedef float query;   // what a query row and a row of weights are held as
   static constexpr int PER = 1;  // keys or dimensions in one step of a product
-  static f16x fma(f16x acc, const type* tile, const query* scalar) { return acc + load(tile) * *scalar; }
+  static f16x add_product(f16x acc, const type* tile, const query* scalar) {
+    return fma(load(tile), broadcast(*scalar), acc);
+  }
   static type to(float x) { return x; }
 };
 
@@ -65,10 +67,10 @@ template <> struct Element<F16> {
   typedef _Float16 type;
   typedef float query;
   static constexpr int PER = 1;
-  static f16x fma(f16x acc, const type* tile, const query* scalar) {
+  static f16x add_product(f16x acc, const type* tile, const query* scalar) {
     h16x h;
     std::memcpy(&h, tile, 32);
-    return acc + __builtin_convertvector(h, f16x) * *scalar;
+    return fma(__builtin_convertvector(h, f16x), broadcast(*scalar), acc);
   }
   static type to(float x) { return static_cast<type>(x); }
 };
@@ -77,7 +79,7 @@ template <> struct Element<BF16> {
   typedef uint16_t type;
   typedef uint16_t query;
   static constexpr int PER = 2;
-  static f16x fma(f16x acc, const type* tile, const query* pair) {
+  static f16x add_product(f16x acc, const type* tile, const query* pair) {
     uint32_t both;
     std::memcpy(&both, pair, 4);
     u16x v;
@@ -86,8 +88,8 @@ template <> struct Element<BF16> {
 #if defined(__AVX512BF16__)
     return (f16x)_mm512_dpbf16_ps((__m512)acc, (__m512bh)v, (__m512bh)s);
 #else
-    acc = acc + as_float(v << 16) * as_float(s << 16);
-    return acc + as_float(v & 0xffff0000u) * as_float(s & 0xffff0000u);
+    acc = fma(as_float(v << 16), as_float(s << 16), acc);
+    return fma(as_float(v & 0xffff0000u), as_float(s & 0xffff0000u), acc);
 #endif
   }
   static type to(float x) { return to_bf16(x); }
@@ -213,7 +215,7 @@ template <Dtype D> class Attention {
     f16x acc[R] = {};
     const Q* q = w.queries.data() + r * layer.key_dim;
     for (int d = 0; d < layer.key_dim; d += E::PER)
-      for (int i = 0; i < R; i++) acc[i] = E::fma(acc[i], kt + d * TILE, q + i * layer.key_dim + d);
+      for (int i = 0; i < R; i++) acc[i] = E::add_product(acc[i], kt + d * TILE, q + i * layer.key_dim + d);
     for (int i = 0; i < R; i++) store(w.scores.data() + (r + i) * BLOCK + t * TILE, acc[i]);
   }
 
@@ -280,7 +282,7 @@ template <Dtype D> class Attention {
       for (int key = 0; key < TILE; key += E::PER)
         for (int j = 0; j < C; j++)
           for (int i = 0; i < R; i++)
-            acc[i][j] = E::fma(acc[i][j], tiles[t] + key * value_pad + (c + j) * 16 * E::PER,
+            acc[i][j] = E::add_product(acc[i][j], tiles[t] + key * value_pad + (c + j) * 16 * E::PER,
                                w.weights.data() + (r + i) * BLOCK + t * TILE + key);
     for (int i = 0; i < R; i++)
       for (int j = 0; j < C; j++) store(w.output.data() + (r + i) * value_pad + (c + j) * 16, acc[i][j]);

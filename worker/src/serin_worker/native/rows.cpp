@@ -104,7 +104,7 @@ void normalise(int32_t kind, const void* in, const void* weights, void* out, int
     f16x squares = {};
     for (int i = 0; i < width; i += LANES) {
       const f16x v = E::read(i < whole ? x + i : edge_x);
-      squares = squares + v * v;
+      squares = fma(v, v, squares);
     }
     const float factor = 1.f / std::sqrt(reduce_sum(squares) / width + eps);
     for (int i = 0; i < width; i += LANES) {
