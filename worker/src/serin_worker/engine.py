@@ -15,6 +15,7 @@ from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
 from serin_worker.errors import NotFinite, QueueFull, RequestRefused, WorkerError
+from serin_worker.limits import Limits
 from serin_worker.ongoing import Ongoing
 from serin_worker.outputs import (
     ChoiceFinished,
@@ -32,7 +33,7 @@ from serin_worker.request import GenerationRequest, ScoreRequest
 from serin_worker.runner import StepLogits
 from serin_worker.sampling.logprobs import token_logprobs
 from serin_worker.sampling.sampler import draw
-from serin_worker.scheduler import Limits, Scheduler
+from serin_worker.scheduler import Scheduler
 from serin_worker.sequence import Group, Sequence
 
 
@@ -150,7 +151,6 @@ class Engine:
     def _commit(self, plan: StepPlan, result: StepLogits) -> None:
         self.scheduler.commit(plan)
         self.counts.num_preemptions += plan.num_preempted
-        self.counts.num_prompt_tokens += plan.num_prefill_tokens
         drawing: list[Sequence] = []
         index: list[int] = []
         for work, rows in result.rows:
@@ -215,6 +215,7 @@ class Engine:
     def _start(self, state: Ongoing) -> None:
         state.note_start(self._clock())
         group = state.group
+        self.counts.num_prompt_tokens += group.num_prompt_tokens
         if not group.is_score:
             self._outputs.append((group.request_id, Started(group.num_prompt_tokens, state.num_cached_tokens)))
 

@@ -37,7 +37,10 @@ class EngineCollector(Collector):
         counters = {
             "vllm:prefix_cache_queries": ("Tokens looked up in the prefix cache.", scheduler.num_prefix_queries),
             "vllm:prefix_cache_hits": ("Tokens found in the prefix cache.", scheduler.num_prefix_hits),
-            "vllm:prompt_tokens": ("Prompt tokens computed.", counts.num_prompt_tokens),
+            "vllm:prompt_tokens": (
+                "Prompt tokens of started requests, found in the cache or computed.",
+                counts.num_prompt_tokens,
+            ),
             "vllm:generation_tokens": ("Tokens generated.", counts.num_output_tokens),
             "vllm:num_preemptions": ("Preemptions.", counts.num_preemptions),
             "serin_worker_steps": ("Engine steps.", counts.num_steps),

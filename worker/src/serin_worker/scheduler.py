@@ -1,26 +1,15 @@
 """Which tokens are computed next: continuous batching, chunked prefill, preemption.
 
 A step decodes one token for every running sequence that is up to date and gives what is left of its token budget to
-prompts, best rank first. Rank is priority, then having been preempted, then the tenant's share so far, then arrival.
-Knows nothing about models, tensors or sampling.
+prompts, best rank first. Knows nothing about models, tensors or sampling.
 """
-
-from dataclasses import dataclass
 
 from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
 from serin_worker.fairness import TokenCounter
+from serin_worker.limits import Limits
+from serin_worker.order import rank, seniority
 from serin_worker.sequence import Group, Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one step."""
-
-    block_size: int = 16
-    max_num_sequences: int = 64
-    max_num_tokens: int = 512
-    max_num_scored: int = 128
 
 
 class Scheduler:
@@ -97,14 +86,14 @@ class Scheduler:
     def _make_room_for_priority(self, plan: StepPlan) -> None:
         while self._has_priorities and self._waiting and self._running:
             candidate = min(self._waiting, key=self._rank)
-            victim = max(self._running, key=_seniority)
+            victim = max(self._running, key=seniority)
             if victim.group.request.priority >= candidate.group.request.priority or self._fits(candidate):
                 return
             self._preempt(victim, plan)
 
     def _plan_decodes(self, plan: StepPlan) -> None:
         ready = [s for s in self._running if _num_left(s) == 1 and not s.group.is_score]
-        for sequence in sorted(ready, key=_seniority)[: self.limits.max_num_tokens]:
+        for sequence in sorted(ready, key=seniority)[: self.limits.max_num_tokens]:
             if sequence in self._running and self._make_writable(sequence, plan):
                 plan.work.append(self._work(sequence, 1))
 
@@ -122,7 +111,7 @@ class Scheduler:
                     self.pool.release([sequence.blocks[index]])
                     sequence.blocks[index] = block
                 return True
-            victim = max(self._running, key=_seniority)
+            victim = max(self._running, key=seniority)
             self._preempt(victim, plan)
             if victim is sequence:
                 return False
@@ -244,14 +233,7 @@ class Scheduler:
             sequence.num_published = last
 
     def _rank(self, sequence: Sequence) -> tuple[int, bool, float, int, int]:
-        group = sequence.group
-        served = self.tenants.served(group.request.tenant)
-        return -group.request.priority, not group.is_started, served, group.arrival, sequence.choice_index
-
-
-def _seniority(sequence: Sequence) -> tuple[int, int, int]:
-    """Smaller goes on longer when blocks run out."""
-    return -sequence.group.request.priority, sequence.group.arrival, sequence.choice_index
+        return rank(sequence, self.tenants)
 
 
 def _num_left(sequence: Sequence) -> int:

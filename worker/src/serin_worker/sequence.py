@@ -83,6 +83,7 @@ class Group:
 
     def __init__(self, request: GenerationRequest | ScoreRequest) -> None:
         self.request = request
+        self.is_score = isinstance(request, ScoreRequest)
         self.arrival = next(self._arrivals)
         self.is_started = False
         self.num_cached: int | None = None
@@ -100,11 +101,6 @@ class Group:
     def num_prompt_tokens(self) -> int:
         """Tokens of the prompt, counted once for all choices."""
         return len(self.request.prompt_ids)
-
-    @property
-    def is_score(self) -> bool:
-        """Whether tokens are only scored, none drawn."""
-        return isinstance(self.request, ScoreRequest)
 
     @property
     def is_finished(self) -> bool:

@@ -19,6 +19,7 @@ from serin_worker.config import EngineConfig, Numerics
 from serin_worker.description import EngineDescription
 from serin_worker.engine import Engine
 from serin_worker.errors import ModelRefused, NotEnoughMemory
+from serin_worker.limits import Limits
 from serin_worker.model import checkpoint, digests, hub, loading
 from serin_worker.model.causal_lm import CausalModel, ModelShape
 from serin_worker.model.memory import available_bytes
@@ -26,7 +27,6 @@ from serin_worker.model.processor import instruction_set
 from serin_worker.model.verification import Verification
 from serin_worker.native.library import KernelUnavailable
 from serin_worker.runner import ModelRunner
-from serin_worker.scheduler import Limits
 
 ENGINE_EPOCH = "1"
 """Name of the engine's arithmetic: changed whenever computed KV may differ."""

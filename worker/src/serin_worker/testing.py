@@ -17,9 +17,9 @@ from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
 from serin_worker.engine import Engine
+from serin_worker.limits import Limits
 from serin_worker.outputs import Delta, Output
 from serin_worker.runner import StepLogits
-from serin_worker.scheduler import Limits
 
 TinyKind = Literal["llama", "qwen3", "mistral", "gemma2"]
 TINY_VOCABULARY = 199
