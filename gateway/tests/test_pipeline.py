@@ -7,11 +7,12 @@ import pytest
 from serin_gateway import pipeline
 from serin_gateway.ask import Ask, Conversation, Message, Sampling, TokenPrompt
 from serin_gateway.catalog import Catalog, ServedModel
+from serin_gateway.collaborators import Arrival
 from serin_gateway.events import ChoiceEnded, Completed, FinishReason, Started, TextChunk
 from serin_gateway.keys import Role
 from serin_gateway.limits.leases import RateLimited
 from serin_gateway.limits.limiter import Limits
-from serin_gateway.pipeline import Arrival, Request
+from serin_gateway.pipeline import Request
 from serin_gateway.recall import Recalled, StoredChoice
 from serin_gateway.testing import END_ID, MemoryHouse, saying, small_catalog, small_lane
 from serin_gateway.worker import TokensMade, WorkStarted

@@ -48,6 +48,19 @@ def test_waiting_prefills_count_until_they_are_done():
     assert placement.cost(FIRST, 10) == 10
 
 
+def test_what_others_placed_counts_too():
+    """A worker reports more than this gateway knows of."""
+
+    class Reported:
+        def num_sequences(self, endpoint):
+            return 10 if endpoint == FIRST.endpoint else 0
+
+    placement = Placement(random.Random(6), loads=Reported())
+    assert FIRST.instance not in spread(placement, 100, {})
+    with placement.running(FIRST, 0, num_choices=3):
+        assert placement.cost(FIRST, 0) == placement.cost(LANE.workers[1], 0) + 10 * 64 + 4096
+
+
 def test_workers_that_failed_are_avoided():
     """And when none is left, that is said."""
     placement = Placement(random.Random(5))

@@ -44,6 +44,19 @@ async def test_a_question_over_rest(path: WholePath, openai: AsyncOpenAI):
     assert path.cache.recalls[0].key.cache_group == "default"
 
 
+async def test_the_callers_trace_goes_on_everywhere(path: WholePath):
+    """`traceparent` in, the same trace at the worker and in nobody else's streams; without one a fresh trace."""
+    trace, body = "4bf92f3577b34da6a3ce929d0e0e4736", {"model": "small", "messages": HI}
+    headers = {"authorization": f"Bearer {path.key}"}
+    async with httpx.AsyncClient(base_url=path.url, headers=headers) as client:
+        for parent in ({"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}, {}):
+            assert (await client.post("/v1/chat/completions", json=body, headers=parent)).status_code == 200
+    mine, fresh = (metadata["traceparent"].split("-")[1] for metadata in path.workers[0].metadata)
+    assert mine == trace
+    assert len(fresh) == 32
+    assert fresh != trace
+
+
 async def test_the_same_over_grpc(path: WholePath):
     """The events follow the contract's grammar, with ids and usage."""
     stub = inference_pb2_grpc.InferenceServiceStub(path.rpc)

@@ -10,6 +10,7 @@ from types import TracebackType
 import structlog
 
 from serin_gateway.catalog import CatalogSource
+from serin_gateway.collaborators import Collaborators
 from serin_gateway.journal import LogJournal
 from serin_gateway.keys import KeyStore, MemoryKeyStore, RedisKeyStore, key_secret
 from serin_gateway.keys.authenticator import Authenticator
@@ -19,12 +20,12 @@ from serin_gateway.limits.limiter import Limiter
 from serin_gateway.limits.memory import MemoryLimiter
 from serin_gateway.limits.shared import RedisLimiter
 from serin_gateway.metrics import GatewayMetrics
-from serin_gateway.pipeline import Collaborators
 from serin_gateway.placement import Placement
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.state import BudgetedKeyStore, StateCalls, check_state, open_state
 from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
+from serin_gateway.upstream.loads import ReportedLoads
 from serin_gateway.upstream.targets import Channels, Targets
 from serin_gateway.upstream.tokenizer import GrpcTokenizer
 from serin_gateway.upstream.worker import GrpcWorkers
@@ -66,6 +67,7 @@ class House:
             limiter = FallbackLimiter(shared, StateCalls("limits"), share=settings.local_limit_share)
         self._channels = Channels(settings, targets)
         self._detokenizer = GrpcDetokenizer(self._channels)
+        self._loads = ReportedLoads(settings, catalog)
         self._tasks: list[asyncio.Task[None]] = []
         self.collaborators = Collaborators(
             catalog=catalog,
@@ -75,7 +77,7 @@ class House:
             tokenizer=GrpcTokenizer(self._channels),
             detokenizer=self._detokenizer,
             memory=GrpcMemory(self._channels, catalog),
-            placement=Placement(),
+            placement=Placement(loads=self._loads),
             workers=GrpcWorkers(self._channels),
             journal=LogJournal(metrics),
         )
@@ -92,6 +94,7 @@ class House:
             ("confirm keys", self._confirm_keys),
             ("renew leases", self.collaborators.leases.keep_alive),
             ("watch detokenizers", self._detokenizer.watch),
+            ("watch loads", self._loads.watch),
         ):
             self._tasks.append(asyncio.create_task(_going_on(name, work), name=name))
         return self

@@ -7,7 +7,7 @@ the core is the limit, and memory stays bounded: makers wait for room. Knows not
 import asyncio
 from collections import deque
 
-from serin_gateway.events import Completed, Event, TextChunk
+from serin_gateway.events import Event, TextChunk
 
 DEFAULT_ROOM_CHARACTERS = 65_536
 
@@ -50,7 +50,7 @@ class Outbox:
         self._arrived.set()
 
     async def take(self) -> list[Event]:
-        """Everything put since the last call, waiting for at least one event; empty after :class:`Completed`.
+        """Everything put since the last call, waiting for at least one event; the last one of a request is `Completed`.
 
         Raises:
             BaseException: what :meth:`fail` was given.
@@ -72,8 +72,3 @@ class Outbox:
         while self.is_full:
             self._taken.clear()
             await self._taken.wait()
-
-
-def is_last(events: list[Event]) -> bool:
-    """Whether these are the final events of a request."""
-    return isinstance(events[-1], Completed)

@@ -9,59 +9,29 @@ import asyncio
 import secrets
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import Ask, Conversation, Input, Sampling, TokenPrompt, refuse
-from serin_gateway.catalog import CatalogSource, ServedModel, Worker
+from serin_gateway.catalog import ServedModel, Worker
+from serin_gateway.collaborators import Arrival, Collaborators
 from serin_gateway.events import Completed, Started
 from serin_gateway.failures import Failures, may_try_another_lane
 from serin_gateway.generation import Generation
-from serin_gateway.guards import Guard
-from serin_gateway.keys.authenticator import ANONYMOUS, Authenticator, Caller
+from serin_gateway.keys.authenticator import ANONYMOUS, Caller
 from serin_gateway.keys.records import Role
-from serin_gateway.limits.leases import LeaseBook
 from serin_gateway.limits.limiter import Lease, Standing
 from serin_gateway.outbox import Outbox
-from serin_gateway.placement import Placement
-from serin_gateway.recall import AnswerKey, Memory, Recalled
-from serin_gateway.receipt import Door, Journal, Receipt
-from serin_gateway.tokenizer import CallScope, Detokenizer, Tokenizer
-from serin_gateway.worker import Workers, WorkOrder
+from serin_gateway.recall import AnswerKey, Recalled
+from serin_gateway.receipt import Receipt
+from serin_gateway.tokenizer import CallScope
+from serin_gateway.worker import WorkOrder
 
 MAX_LANES_TRIED = 3
 RESUME_PATIENCE_S = 5.0
 """How long a stream that has begun waits for a worker of its lane when none is left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Collaborators:
-    """What every request works with."""
-
-    catalog: CatalogSource
-    authenticator: Authenticator
-    leases: LeaseBook
-    guards: Sequence[Guard]
-    tokenizer: Tokenizer
-    detokenizer: Detokenizer
-    memory: Memory
-    placement: Placement
-    workers: Workers
-    journal: Journal
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """What a door knows about a request before it has read what is asked."""
-
-    door: Door
-    request_id: str
-    key: str | None = None
-    session_id: str = ""
-    pinned_lane: str = ""
-    timeout_s: float = 600.0
 
 
 class Request:

@@ -1,12 +1,13 @@
 """Which worker gets a prompt: the one with the least to do for it, at random among the nearly best.
 
-What a worker has to do is counted in tokens: the part of the prompt it does not hold, and what this gateway has placed
-on it already. Knows nothing about how a prefix's holders are found or how a worker is called.
+What a worker has to do is counted in tokens: the part of the prompt it does not hold, and what this gateway and others
+have placed on it already. Knows nothing about how a prefix's holders are found or how a worker is called.
 """
 
 import random
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 
 from serin_mesh.errors import MeshError, Reason
 
@@ -22,15 +23,24 @@ NEARLY = 0.1
 """A worker within this share of the cheapest (and 32 tokens) is as good as it."""
 
 
+class Loads(Protocol):
+    """What workers report."""
+
+    def num_sequences(self, endpoint: str) -> int:
+        """Sequences that run or wait on a worker, whoever placed them; 0 when that is unknown."""
+
+
 class Placement:
     """Places prompts and remembers what runs where.
 
     Args:
         rng: the source of chance; give a seeded one to replay.
+        loads: what workers say about themselves.
     """
 
-    def __init__(self, rng: random.Random | None = None) -> None:
+    def __init__(self, rng: random.Random | None = None, loads: "Loads | None" = None) -> None:
         self._rng = rng or random.Random()
+        self._loads = loads
         self._running_choices: dict[str, int] = {}
         self._prefill_tokens: dict[str, int] = {}
 
@@ -64,6 +74,8 @@ class Placement:
     def cost(self, worker: Worker, uncached_tokens: int) -> float:
         """Tokens a worker would have before it and for it."""
         running = self._running_choices.get(worker.endpoint, 0)
+        if self._loads is not None:  # what others placed there too
+            running = max(running, self._loads.num_sequences(worker.endpoint))
         waiting = self._prefill_tokens.get(worker.endpoint, 0)
         full = FULL_PENALTY_TOKENS if worker.max_sequences and running >= worker.max_sequences else 0
         return uncached_tokens + waiting + TOKENS_PER_RUNNING_CHOICE * running + full

@@ -13,12 +13,12 @@ from serin_mesh.errors import MeshError
 
 from serin_gateway.ask import Conversation
 from serin_gateway.catalog import Catalog, Lane, MemoryCatalog, ServedModel, Worker
+from serin_gateway.collaborators import Collaborators
 from serin_gateway.events import FinishReason
 from serin_gateway.keys import KeyRecord, MemoryKeyStore, Role, mint_key
 from serin_gateway.keys.authenticator import Authenticator
 from serin_gateway.limits.leases import LeaseBook
 from serin_gateway.limits.memory import MemoryLimiter
-from serin_gateway.pipeline import Collaborators
 from serin_gateway.placement import Placement
 from serin_gateway.recall import NoMemory
 from serin_gateway.receipt import MemoryJournal

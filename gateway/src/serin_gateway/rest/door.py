@@ -7,18 +7,21 @@ of the URL that could disagree; only endpoints marked open need no key. Knows no
 import base64
 import binascii
 import re
+from contextlib import suppress
 
 from serin_mesh.call import LANE_KEY, new_request_id
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.collaborators import Arrival, Collaborators
 from serin_gateway.journal import report_defect
 from serin_gateway.keys.records import Role
 from serin_gateway.limits.leases import RateLimited
-from serin_gateway.pipeline import Arrival, Collaborators, Request
+from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
-from serin_gateway.rest.endpoint import Endpoints, MethodNotAllowed
+from serin_gateway.rest.endpoint import Endpoint, Endpoints, MethodNotAllowed
 from serin_gateway.rest.errors import error_body, error_headers, internal_error
 from serin_gateway.rest.headers import limit_headers
+from serin_gateway.rest.tracing import request_span
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768
@@ -52,9 +55,15 @@ class Door:
             await endpoint.answer_openly(client)
             return
         request = Request(self._house, self._arrival(request_id, client))
+        with request_span(scope["headers"], request.receipt):
+            await self._answer(client, request, endpoint, missing)
+
+    async def _answer(
+        self, client: Client, request: Request, endpoint: Endpoint | None, missing: MeshError | None
+    ) -> None:
         ended_by: BaseException | None = None
         try:
-            _check_size(scope["headers"])
+            _check_size(client.scope["headers"])
             await request.authenticate(endpoint.needs if endpoint else Role.APP)
             if missing is not None:  # who has no key is not told what exists
                 raise missing
@@ -69,8 +78,8 @@ class Door:
             ended_by = MeshError(Reason.CANCELLED, "the client is gone")
         except Exception as defect:  # noqa: BLE001 - one request's defect is not another's
             ended_by = defect
-            report_defect(defect, request_id)
-            await _refuse(client, request, internal_error(request_id))
+            report_defect(defect, request.receipt.request_id)
+            await _refuse(client, request, internal_error(request.receipt.request_id))
         except BaseException as cancelled:
             ended_by = cancelled
             raise
@@ -91,7 +100,8 @@ class Door:
 async def _refuse(client: Client, request: Request, error: MeshError) -> None:
     """Tell the client what went wrong: as a response, or inside the stream that has begun."""
     if client.has_started:
-        await client.write(b"data: " + error_body(error) + b"\n\n", more=False)
+        with suppress(ClientGone):
+            await client.write(b"data: " + error_body(error) + b"\n\n", more=False)
         return
     await request.settle(error)  # first, so that what was reserved is free when the client tries again
     client.headers += error_headers(error)
@@ -105,7 +115,8 @@ async def _refuse(client: Client, request: Request, error: MeshError) -> None:
     if isinstance(error, MethodNotAllowed):
         client.headers.append((b"allow", ", ".join(error.allowed).encode()))
         status = 405
-    await client.respond(status, error_body(error))
+    with suppress(ClientGone):
+        await client.respond(status, error_body(error))
 
 
 def _request_id(headers: Headers) -> str:

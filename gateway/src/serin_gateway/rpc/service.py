@@ -10,8 +10,9 @@ from serin.inference.v1 import inference_pb2, inference_pb2_grpc
 from serin_mesh.call import LANE_KEY, new_request_id, request_id
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.collaborators import Arrival, Collaborators
 from serin_gateway.events import Completed
-from serin_gateway.pipeline import Arrival, Collaborators, Request
+from serin_gateway.pipeline import Request
 from serin_gateway.rpc.asks import count_ask, event_messages, generate_ask
 
 DEFAULT_TIMEOUT_S = 600.0

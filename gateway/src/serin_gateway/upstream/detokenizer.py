@@ -5,6 +5,7 @@ nothing about what sequences are for.
 """
 
 import asyncio
+import contextvars
 import itertools
 import time
 from collections.abc import Sequence
@@ -132,7 +133,8 @@ class _LaneStreams:
         metadata = [(VOCABULARY_KEY, lane.vocabulary_digest)]
         if not self._is_lane_gone:  # once it is gone, any tokenizer of the vocabulary can finish what has begun
             metadata.append((LANE_KEY, lane.lane))
-        stream = DetokenizeStream(stub.Detokenize(metadata=metadata), self._ended)
+        # The stream outlives the request that needs it first: it is no part of that one's trace or deadline.
+        stream = contextvars.Context().run(lambda: DetokenizeStream(stub.Detokenize(metadata=metadata), self._ended))
         self.streams.append(stream)
         return stream
 

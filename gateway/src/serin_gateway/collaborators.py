@@ -1,0 +1,42 @@
+"""What requests work with, and what a door knows about one before it has read it. Knows nothing about what happens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serin_gateway.catalog import CatalogSource
+from serin_gateway.guards import Guard
+from serin_gateway.keys.authenticator import Authenticator
+from serin_gateway.limits.leases import LeaseBook
+from serin_gateway.placement import Placement
+from serin_gateway.recall import Memory
+from serin_gateway.receipt import Door, Journal
+from serin_gateway.tokenizer import Detokenizer, Tokenizer
+from serin_gateway.worker import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """What every request works with."""
+
+    catalog: CatalogSource
+    authenticator: Authenticator
+    leases: LeaseBook
+    guards: Sequence[Guard]
+    tokenizer: Tokenizer
+    detokenizer: Detokenizer
+    memory: Memory
+    placement: Placement
+    workers: Workers
+    journal: Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What a door knows about a request before it has read what is asked."""
+
+    door: Door
+    request_id: str
+    key: str | None = None
+    session_id: str = ""
+    pinned_lane: str = ""
+    timeout_s: float = 600.0

@@ -1,0 +1,83 @@
+"""Load of all workers as they report it themselves (ORCA out of band, `xds.service.orca.v3`).
+
+Other gateways place work too; what they placed shows here. A worker that reports nothing has an unknown load, which is
+no error. Knows nothing about placing.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import time
+
+from serin_mesh.channels import ChannelSettings, connect
+from serin_mesh.errors import MeshError
+from xds.service.orca.v3 import orca_pb2, orca_pb2_grpc
+
+from serin_gateway.catalog import CatalogSource
+
+REPORT_EVERY_S = 0.5
+BELIEVED_S = 3.0
+"""A report older than this says nothing."""
+FIRST_PAUSE_S = 0.5
+MAX_PAUSE_S = 5.0
+LOOK_EVERY_S = 5.0
+
+
+class ReportedLoads:
+    """The last report of each worker of the catalog; `watch` is a task of whoever owns it."""
+
+    def __init__(self, settings: ChannelSettings, catalog: CatalogSource) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._reports: dict[str, tuple[float, int]] = {}
+        self._watching: dict[str, asyncio.Task[None]] = {}
+
+    def num_sequences(self, endpoint: str) -> int:
+        """Sequences that run or wait on a worker; 0: none, or unknown."""
+        at, count = self._reports.get(endpoint, (0.0, 0))
+        return count if time.monotonic() - at < BELIEVED_S else 0
+
+    async def watch(self) -> None:
+        """Follow the workers of the catalog, for as long as this task lives."""
+        try:
+            while True:
+                self.follow(self._endpoints())
+                await self._catalog.changed(LOOK_EVERY_S)
+        finally:
+            self.follow({})
+
+    def follow(self, endpoints: dict[str, str]) -> None:
+        """Listen to exactly these endpoints, given with their services' names."""
+        for endpoint in self._watching.keys() - endpoints.keys():
+            self._watching.pop(endpoint).cancel()
+            self._reports.pop(endpoint, None)
+        for endpoint in endpoints.keys() - self._watching.keys():
+            listening = self._listen(endpoint, endpoints[endpoint])
+            self._watching[endpoint] = asyncio.create_task(listening, context=contextvars.Context())
+
+    def _endpoints(self) -> dict[str, str]:
+        try:
+            models = self._catalog.current().models
+        except MeshError:
+            return {}
+        return {
+            worker.endpoint: f"worker.{model.name}"
+            for model in models
+            for lane in model.lanes
+            for worker in lane.workers
+        }
+
+    async def _listen(self, endpoint: str, service: str) -> None:
+        request = orca_pb2.OrcaLoadReportRequest()
+        request.report_interval.FromMilliseconds(round(REPORT_EVERY_S * 1000))
+        pause_s = FIRST_PAUSE_S
+        async with connect(endpoint, self._settings, echo_lane=False, service=service) as channel:
+            while True:
+                with contextlib.suppress(MeshError):
+                    async for report in orca_pb2_grpc.OpenRcaServiceStub(channel).StreamCoreMetrics(request):
+                        figures = report.named_metrics
+                        count = round(figures.get("running", 0.0) + figures.get("waiting", 0.0))
+                        self._reports[endpoint] = (time.monotonic(), count)
+                        pause_s = FIRST_PAUSE_S
+                await asyncio.sleep(pause_s)
+                pause_s = min(MAX_PAUSE_S, 2 * pause_s)
