@@ -202,5 +202,5 @@ def test_values_out_of_range_are_refused_by_name(field, value):
     """The error names the parameter and what is accepted."""
     with pytest.raises(RequestRefused) as caught:
         Sampling(**{field: value})
-    assert caught.value.parameter.startswith("logprobs" if field == "num_logprobs" else field)
+    assert caught.value.parameter.startswith("top_logprobs" if field == "num_logprobs" else field)
     assert "accepted" in str(caught.value)

@@ -38,7 +38,7 @@ class EngineCollector(Collector):
             "vllm:prefix_cache_queries": ("Tokens looked up in the prefix cache.", scheduler.num_prefix_queries),
             "vllm:prefix_cache_hits": ("Tokens found in the prefix cache.", scheduler.num_prefix_hits),
             "vllm:prompt_tokens": (
-                "Prompt tokens of started requests, found in the cache or computed.",
+                "Prompt tokens, cached or computed.",
                 counts.num_prompt_tokens,
             ),
             "vllm:generation_tokens": ("Tokens generated.", counts.num_output_tokens),

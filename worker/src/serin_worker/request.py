@@ -59,7 +59,7 @@ class Sampling:
         for token_id, bias in self.logit_bias.items():
             _check(f"logit_bias[{token_id}]", bias, -100 <= bias <= 100, "from -100 to 100")
         if self.num_logprobs is not None:
-            _check("logprobs", self.num_logprobs, 0 <= self.num_logprobs <= MAX_ALTERNATIVES, "0 to 20 alternatives")
+            _check("top_logprobs", self.num_logprobs, 0 <= self.num_logprobs <= MAX_ALTERNATIVES, "0 to 20")
 
     @property
     def is_greedy(self) -> bool:
@@ -140,7 +140,7 @@ class GenerationRequest:
             RequestRefused: names the parameter and what is accepted.
         """
         _check("prompt", len(self.prompt_ids), len(self.prompt_ids) > 0, "at least one token")
-        _check("n", self.num_choices, 1 <= self.num_choices <= MAX_CHOICES, f"1 to {MAX_CHOICES}")
+        _check("choice_count", self.num_choices, 1 <= self.num_choices <= MAX_CHOICES, f"1 to {MAX_CHOICES}")
         _check("tenant_weight", self.tenant_weight, self.tenant_weight > 0, "above 0")
         seen = [prior.choice_index for prior in self.prior]
         for index in seen:
