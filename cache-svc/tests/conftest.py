@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from valkey_process import ValkeyProcess
+from cache_valkey import ValkeyProcess
 
 
 @pytest.fixture

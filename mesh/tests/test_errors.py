@@ -4,6 +4,7 @@ import asyncio
 
 import grpc
 import pytest
+import structlog
 from serin_mesh.errors import DOMAIN, STATUS, MeshError, Reason, from_rpc_error, to_status
 from serin_mesh.testing import running
 
@@ -129,6 +130,21 @@ async def test_a_crash_tells_that_it_happened_and_not_what_was_in_it(echo, stub_
         assert error.reason is Reason.INTERNAL, kind
         assert "sesame" not in error.message
         assert "req-" in error.message
+
+
+async def test_a_caller_that_vanishes_is_no_crash_of_ours(echo, stub_of) -> None:
+    """What gRPC raises when it writes to a caller that is gone counts as cancelled and is not logged as a fault."""
+
+    async def vanish(request, context):
+        raise grpc.aio.InternalError("Failed execute_batch")
+
+    echo.unary = vanish
+    with structlog.testing.capture_logs() as lines:
+        async with running(echo.register) as server, server.connect() as channel:
+            with pytest.raises(MeshError) as caught:
+                await stub_of(channel).unary(b"x")
+    assert caught.value.reason is Reason.CANCELLED
+    assert "rpc.crashed" not in {line["event"] for line in lines}
 
 
 async def test_an_error_of_a_further_service_passes_through(echo, stub_of) -> None:

@@ -43,6 +43,9 @@ def _translate(rpc: Rpc, error: Exception) -> MeshError:
         return error
     if isinstance(error, grpc.RpcError):
         return from_rpc_error(error)
+    if isinstance(error, grpc.aio.InternalError):  # a write to, or a read from, a caller that is no longer there
+        gone = Reason.DEADLINE_EXCEEDED if _is_late(rpc) else Reason.CANCELLED
+        return MeshError(gone, "the caller went away in the middle of the call")
     if isinstance(error, NotImplementedError):
         return MeshError(Reason.NOT_IMPLEMENTED, f"{rpc.method[1:]} is not implemented by this service")
     logs.get().error("rpc.crashed", method=rpc.method[1:], exc_info=error)
