@@ -71,6 +71,21 @@ def test_announcing_again_takes_the_lease_over(registry, clock):
     assert states(registry) == {}
 
 
+def test_a_new_process_on_the_old_ports_is_a_new_registration(registry, clock):
+    """What it was is served on until its first heartbeat; from then on state and time are the new process's."""
+    old = announce(registry, "a")
+    registry.lose(old)
+    new = registry.announce(registration("a"), 5.0)
+    (held,) = registry.instances()
+    assert (held.state, held.registered_at) == (State.READY, 0.0)
+    registry.beat(new, Status(State.STARTING, 0.1, "loading"))
+    (held,) = registry.instances()
+    assert (held.state, held.registered_at) == (State.STARTING, 5.0)
+    registry.beat(new, ready())
+    (held,) = registry.instances()
+    assert (held.state, held.registered_at) == (State.READY, 5.0)
+
+
 def test_silence_on_a_standing_stream_is_suspect(registry, clock):
     """A stopped process keeps its stream; two missing heartbeats make it suspect, one answer makes it ready."""
     tickets = {announce(registry, name): ready() for name in ("b", "c")}
@@ -145,7 +160,7 @@ def test_restored_instances_have_one_lease_to_come_back(registry, clock):
     assert states(registry) == {"a": State.READY, "b": State.READY, "c": State.SUSPECT}
     pass_time(registry, clock, 3.5, living)
     assert states(registry) == {"a": State.READY, "b": State.READY}
-    assert registry.instances()[0].registered_at == 0.0, "it registered before the restart"
+    assert registry.instances()[0].registered_at == 9.0, "it registered again"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The topology: what is declared and runs, what is remembered, what is wrong."""
 
+from dataclasses import replace
+
 from control_builders import instance, pair
 from serin_control.config import parse_config
 from serin_control.instance import Service, State
@@ -27,6 +29,12 @@ def test_declared_models_are_there_by_name_with_what_runs():
     assert (drawn.topology.policy.max_body_bytes, drawn.topology.policy.allow_anonymous) == (2048, True)
     assert not drawn.topology.complete
     assert draw(PLAN, pair("v1") + pair("v1", model="other"), {}).topology.complete
+
+
+def test_registering_again_changes_no_topology():
+    """A control plane that restarts is invisible: its instances registered later, and callers are told nothing."""
+    later = [replace(one, registered_at=one.registered_at + 60) for one in pair("v1")]
+    assert draw(PLAN, later, {}).topology == draw(PLAN, pair("v1"), {}).topology
 
 
 def test_services_of_all_models_are_there():

@@ -99,7 +99,7 @@ class Instance:
     Attributes:
         registration: who it is.
         status: what it last said.
-        registered_at: when it registered, seconds since 1970.
+        registered_at: when it last registered and was heard, seconds since 1970.
         suspect: its stream broke or went silent; its lease still runs, or it is ``lost``.
         lost: its lease has ended, and it is kept because too much of its cluster was lost together.
     """

@@ -38,6 +38,7 @@ class Ticket:
 
     instance: str
     number: int
+    registered_at: float
 
 
 @dataclass(slots=True)
@@ -64,6 +65,9 @@ class Registry:
     def announce(self, registration: Registration, registered_at: float) -> Ticket:
         """Take the lease of an instance, or take it over.
 
+        Who announces what is held already may be the same process on a new stream, or a new one on the same ports:
+        its first heartbeat tells. Until then it stays what it was, so that who merely reconnects loses no traffic.
+
         Raises:
             RegistrationInvalid: incomplete, or its name or endpoint belongs to a living instance of another service.
         """
@@ -78,7 +82,7 @@ class Registry:
         since = old.held.registered_at if old is not None and same else registered_at
         self._num_tickets += 1
         self._hold(Instance(registration, status, since), self._num_tickets)
-        return Ticket(registration.instance, self._num_tickets)
+        return Ticket(registration.instance, self._num_tickets, registered_at)
 
     def beat(self, ticket: Ticket, status: Status) -> None:
         """Hear an instance.
@@ -99,7 +103,8 @@ class Registry:
         except (RegistrationInvalid, VersionMismatch):
             self._drop(ticket.instance)
             raise
-        self._hold(replace(lease.held, status=status, suspect=False, lost=False), ticket.number)
+        heard = replace(lease.held, status=status, registered_at=ticket.registered_at, suspect=False, lost=False)
+        self._hold(heard, ticket.number)
 
     def lose(self, ticket: Ticket) -> None:
         """The stream broke: the instance is suspect for one time to live."""

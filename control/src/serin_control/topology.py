@@ -4,7 +4,7 @@ Pure: the same plan, instances and memory give the same topology. Knows nothing 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serin_control.instance import Instance, Service
 from serin_control.lanes import Lane, Versions, form_lanes
@@ -51,7 +51,7 @@ def draw(plan: TrafficPlan, instances: Iterable[Instance], carried: Carried) -> 
 
     Lanes that get traffic are remembered; those of which nothing is left are forgotten.
     """
-    everything = tuple(instances)
+    everything = tuple(replace(one, registered_at=0.0) for one in instances)  # who registers again changes nothing here
     models: list[ModelLanes] = []
     remembered: dict[str, dict[str, Versions]] = {}
     alarms: dict[str, str] = {}
