@@ -6,6 +6,7 @@ Knows nothing about where the news come from or how they are shown.
 import asyncio
 import dataclasses
 import enum
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class Row:
     address: str = ""
     pid: int | None = None
     started_at: float = 0.0  # seconds since the epoch
+    ready_at: float = 0.0  # the same; when it became READY last
     num_restarts: int = 0
     problem: str = ""  # for CRASHED: what it said last
 
@@ -75,6 +77,8 @@ class Board:
         after = dataclasses.replace(before or Row(name), **changes)  # type: ignore[arg-type]  # names are Row's fields
         if after == before:
             return
+        if after.phase is Phase.READY and (before is None or before.phase is not Phase.READY):
+            after = dataclasses.replace(after, ready_at=time.time())
         self._rows[name] = after
         for listener in self._listeners:
             listener(after, before)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serin_cli.errors import StartRefused
-from serin_cli.local.board import Board, Phase
+from serin_cli.local.board import Board, Phase, Row
 from serin_cli.local.guard import Guard
 from serin_cli.local.journal import Journal
 
@@ -92,8 +92,9 @@ class Process:
                 code = 1
             if self._retired.is_set():
                 return
-            steady = time.time() - self._ready_at() > STEADY_S
-            num_failures = 1 if steady else num_failures + 1
+            row = self._board.row(self.spec.name)
+            self._was_ready = self._was_ready or (row is not None and row.phase is Phase.READY)
+            num_failures = 1 if is_steady(row, time.time()) else num_failures + 1
             self._crashed(code, num_failures)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._retired.wait(), backoff_s(num_failures))
@@ -154,13 +155,6 @@ class Process:
         finally:
             transport.close()
 
-    def _ready_at(self) -> float:
-        row = self._board.row(self.spec.name)
-        if row is None or row.phase is not Phase.READY:
-            return time.time()
-        self._was_ready = True
-        return row.started_at
-
     def _crashed(self, code: int, num_failures: int) -> None:
         problem = self._journal.complaint() or _ending(code)
         if code == -signal.SIGKILL:
@@ -181,6 +175,11 @@ class Process:
                 os.killpg(child.pid, number)
             else:
                 child.send_signal(number)
+
+
+def is_steady(row: Row | None, now: float) -> bool:
+    """Whether a process has been ready for so long that a crash is news rather than one more failed start."""
+    return row is not None and row.phase is Phase.READY and now - row.ready_at > STEADY_S
 
 
 def backoff_s(num_failures: int) -> float:
