@@ -28,11 +28,21 @@ def test_a_full_disk_stops_nothing(tmp_path):
         (b"", ""),
         (b"usage is wrong\n", "usage is wrong"),
         (b'Traceback (most recent call last):\n  File "x"\nOSError: no space\n', "OSError: no space"),
+        (
+            b'Traceback (most recent call last):\n  File "/a.py", line 1, in <module>\n    f()\n'
+            b'  File "/b.py", line 23, in f\n    g(\n    ^^\nKeyError: 7\n',
+            "KeyError: 7 (/b.py:23)",
+        ),
+        (b'  File "/a.py", line 1, in f\nwarned\nserin-worker: --port: bad\n', "serin-worker: --port: bad"),
         (b"split ", "split"),
         (b'{"event": "a", "level": "info"}\n', "a"),
         (
             b'{"event": "load.failed", "level": "error", "exception": "T:\\n  f\\nValueError: x"}\n',
             "load.failed: ValueError: x",
+        ),
+        (
+            b'{"event": "a", "level": "error", "exception": "T:\\n  File \\"/c.py\\", line 4, in h\\nOSError: y"}\n',
+            "a: OSError: y (/c.py:4)",
         ),
     ],
 )

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 from serin_cli.errors import StartRefused
 from serin_cli.local.board import Phase
-from serin_cli.local.process import LONGEST_DELAY_S, Tier, backoff_s
+from serin_cli.local.process import LONGEST_DELAY_S, STEADY_S, Tier, backoff_s, is_steady
 from serin_cli.state_dir import await_condition
 
 FOREVER = "import signal; print('up'); signal.pause()"
@@ -62,7 +63,8 @@ async def test_a_process_that_never_comes_up_is_refused_with_its_last_error(flee
     """Three failed starts end the attempt; the refusal quotes the error and names the log."""
     fleet.start(child("worker", "raise ValueError('no such model')"))
     with pytest.raises(
-        StartRefused, match=r"worker stopped 3 times while starting: ValueError: no such model \(log: .*worker.log\)"
+        StartRefused,
+        match=r"worker stopped 3 times while starting: ValueError: no such model \(<string>:1\) \(log: .*worker.log\)",
     ):
         async with asyncio.timeout(30):
             await board.until(lambda: fleet.can_come_up() and False)
@@ -124,6 +126,20 @@ async def test_grandchildren_die_with_a_crash(fleet, board, state, child):
         await board.until(lambda: board.row("worker").phase is Phase.CRASHED)
     assert await asyncio.to_thread(await_condition, lambda: _gone(grandchild), 20)
     await fleet.stop_all()
+
+
+def test_steadiness_counts_from_ready(board):
+    """However long it loaded: who dies right after becoming ready was not steady, and loading never is."""
+    board.update("worker", phase=Phase.STARTING, pid=1, started_at=0.0)
+    assert not is_steady(board.row("worker"), time.time())
+    board.update("worker", phase=Phase.READY)
+    ready_at = board.row("worker").ready_at
+    assert not is_steady(board.row("worker"), ready_at + STEADY_S)
+    board.update("worker", address="127.0.0.1:1")
+    assert is_steady(board.row("worker"), ready_at + STEADY_S + 1)
+    board.update("worker", phase=Phase.STARTING)
+    board.update("worker", phase=Phase.READY)
+    assert board.row("worker").ready_at > ready_at
 
 
 def test_backoff_doubles_and_is_bounded():

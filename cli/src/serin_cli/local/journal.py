@@ -5,13 +5,16 @@ Knows bytes and files, not what is logged; a full disk loses lines and stops not
 
 import contextlib
 import json
+import re
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 ROTATE_AT_BYTES = 8 * 1024 * 1024
 NUM_KEPT = 2  # rotated files beside the current one
 NUM_TAIL_LINES = 50
 LINE_LIMIT = 2000  # characters of a line kept in memory
+_FRAME = re.compile(r'  File "(.+)", line (\d+)')
 
 
 class Journal:
@@ -40,8 +43,11 @@ class Journal:
     def complaint(self) -> str:
         """The last thing said that sounds like a reason to die; empty if nothing was said."""
         lines = [line for line in [*self.tail, _text(self._rest)] if line.strip()]
-        complaints = [text for line in lines if (text := _complaint(line))]
-        return complaints[-1] if complaints else (_plain(lines[-1]) if lines else "")
+        complaints = [(index, text) for index, line in enumerate(lines) if (text := _complaint(line))]
+        if not complaints:
+            return _plain(lines[-1]) if lines else ""
+        index, text = complaints[-1]
+        return text + _raised_at(lines[:index])
 
     def _remember(self, data: bytes) -> None:
         *complete, self._rest = (self._rest + data).split(b"\n")
@@ -69,11 +75,22 @@ def _complaint(line: str) -> str:
     return ""
 
 
+def _raised_at(lines: Sequence[str]) -> str:
+    """File and line of the last frame of a traceback, if what precedes is one."""
+    for line in reversed(lines):
+        if frame := _FRAME.match(line):
+            return f" ({frame[1]}:{frame[2]})"
+        if not line.startswith(" "):
+            break
+    return ""
+
+
 def _plain(line: str) -> str:
     record = _record(line)
     if record is None:
         return line.strip()
-    exception = str(record.get("exception") or "").strip().rpartition("\n")[2]
+    *before, exception = str(record.get("exception") or "").strip().split("\n")
+    exception += _raised_at(before)
     parts = [str(record.get("event", "")), str(record.get("error") or record.get("message") or ""), exception]
     return ": ".join(part for part in parts if part)
 
