@@ -43,11 +43,26 @@ def test_a_bad_file_is_one_line_with_file_and_line(tmp_path, capsys):
 
 
 def test_a_missing_model_is_found_by_check(tmp_path, capsys):
-    """A path that is neither a folder nor a hub id is refused before anything runs."""
+    """A path that is neither a folder nor a hub id is refused with file, line and key, before anything runs."""
     file = tmp_path / "serin.yaml"
+    accepted = "no such folder; accepted: a model folder, or a hub id such as org/name\n"
     file.write_text("models:\n  small:\n    path: ./nowhere/at/all\n")
-    assert main(["config", "check", str(file)]) == 1
-    assert "model './nowhere/at/all': no such folder" in capsys.readouterr().err
+    for command in (["config", "check", str(file)], ["up", "-f", str(file), "--state", str(tmp_path / "state")]):
+        assert main(command) == 2
+        assert capsys.readouterr().err == f"{file}:3: models.small.path: './nowhere/at/all': {accepted}"
+    (tmp_path / "empty").mkdir()
+    file.write_text("models:\n  small:\n    versions:\n      v1: {path: /nope}\n      v2:\n        path: empty\n")
+    assert main(["config", "check", str(file)]) == 2
+    assert capsys.readouterr().err == f"{file}:4: models.small.versions.v1.path: '/nope': {accepted}"
+
+
+@pytest.mark.parametrize("model", ["/nope", "", " "])
+def test_a_model_flag_that_names_nothing_is_refused(model, tmp_path, capsys):
+    """`serin up --model` says that the flag is wrong, with exit code 2."""
+    assert main(["up", "--model", model, "--state", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"serin up: --model: {model!r}: no such folder; accepted: a model folder, or a hub id")
 
 
 @pytest.mark.parametrize(

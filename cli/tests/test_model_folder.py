@@ -1,7 +1,7 @@
 """Model folders: what is refused before a process is started."""
 
 import pytest
-from serin_cli.errors import StartRefused
+from serin_cli.errors import ModelRefused, StartRefused
 from serin_cli.local.model_folder import ModelFolders, check_memory
 
 
@@ -32,7 +32,7 @@ def test_an_unfit_folder_is_refused(folder, missing, said):
 
 def test_a_wrong_path_is_refused():
     """What is neither a folder nor a hub id is refused with what is accepted."""
-    with pytest.raises(StartRefused, match=r"'./no/such': no such folder; accepted: a model folder, or a hub id"):
+    with pytest.raises(ModelRefused, match=r"'./no/such': no such folder; accepted: a model folder, or a hub id"):
         ModelFolders().fetch("./no/such")
 
 

@@ -5,14 +5,15 @@ absolute in the text itself, line by line as it was written. Knows nothing about
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
 from serin_control.config import ConfigInvalid, MeshConfig, parse_config
 from serin_control.config.reading import read_text
+from serin_control.config.yaml_lines import read_yaml
 
-from serin_cli.errors import UsageProblem
+from serin_cli.errors import ModelRefused, UsageProblem
 
 
 def read_config(path: Path) -> tuple[str, MeshConfig]:
@@ -28,6 +29,24 @@ def read_config(path: Path) -> tuple[str, MeshConfig]:
         return resolved, parse_config(resolved, str(path))
     except ConfigInvalid as error:
         raise refusal(error) from error
+
+
+def check_models(file: Path, text: str, look: Callable[[str], object]) -> None:
+    """Have every model path of a checked text looked at.
+
+    Raises:
+        UsageProblem: ``look`` raised ModelRefused; with file, line and key.
+    """
+    lines = read_yaml(text)[1]
+    for name, model in parse_config(text).models.items():
+        for release in model.releases():
+            try:
+                look(release.path)
+            except ModelRefused as refused:
+                inside = ("versions", release.version) if model.versions else ()
+                key = ("models", name, *inside, "path")
+                where = f"{file}:{lines.at(key)}: {'.'.join(key)}"
+                raise UsageProblem(f"{where}: {release.path!r}: {refused.wrong}") from refused
 
 
 def refusal(error: ConfigInvalid) -> UsageProblem:

@@ -3,6 +3,7 @@
     CliError
     ├── UsageProblem      2   a flag, a setting or a file is wrong: key, value, what is accepted
     ├── StartRefused      1   a mesh cannot start here: what failed, what to do
+    │   └── ModelRefused      a path or hub id names no model
     └── NoMesh            1   the command needs a running mesh and there is none
 
 Knows nothing about how the line is printed.
@@ -28,6 +29,14 @@ class UsageProblem(CliError):
 
 class StartRefused(CliError):
     """A mesh cannot start, or did not come up."""
+
+
+class ModelRefused(StartRefused):
+    """A path or hub id names nothing that can be served; ``wrong`` says why and what would do."""
+
+    def __init__(self, path: str, wrong: str) -> None:
+        super().__init__(f"model {path!r}: {wrong}")
+        self.wrong = wrong
 
 
 class NoMesh(CliError):

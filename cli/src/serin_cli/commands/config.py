@@ -9,7 +9,7 @@ from serin_control.config import MeshConfig, diff, json_schema, parse_config
 from serin_mesh.errors import MeshError, Reason
 
 from serin_cli.arguments import add_state, state_path
-from serin_cli.config_text import read_config
+from serin_cli.config_text import check_models, read_config
 from serin_cli.errors import CliError, UsageProblem
 from serin_cli.local.model_folder import ModelFolders
 from serin_cli.local.registry import ControlPlane
@@ -43,26 +43,19 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     text, config = read_config(arguments.file)
     if arguments.action == "check":
-        _check_models(config)
+        check_models(arguments.file, text, ModelFolders().fetch)
         print(f"{arguments.file}: good; models: {', '.join(config.models)}")
         return 0
     address = read_record(StateDir(state_path(arguments.state))).control
     try:
         if arguments.action == "diff":
             return asyncio.run(_diff(address, config))
-        _check_models(config)
+        check_models(arguments.file, text, ModelFolders().fetch)
         return asyncio.run(_apply(address, text))
     except MeshError as error:
         if error.reason is Reason.CONFIG_INVALID:
             raise UsageProblem(f"{arguments.file}: {error}") from error
         raise CliError(f"the control plane at {address} did not do it: {error}") from error
-
-
-def _check_models(config: MeshConfig) -> None:
-    folders = ModelFolders()
-    for model in config.models.values():
-        for release in model.releases():
-            folders.fetch(release.path)
 
 
 async def _diff(address: str, config: MeshConfig) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from serin_cli.arguments import add_state, integer, redis_url, state_path
 from serin_cli.detached import start_detached
-from serin_cli.errors import UsageProblem
+from serin_cli.errors import ModelRefused, UsageProblem
 from serin_cli.state_dir import StateDir
 
 DESCRIPTION = """\
@@ -42,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         for flag, value in (("--model", arguments.model), ("--workers", arguments.workers)):
             if value is not None:
                 raise UsageProblem(f"serin up: {flag}: {value!r}: accepted: only without -f, which declares it")
+    if arguments.port and arguments.port == arguments.grpc_port:
+        raise UsageProblem.setting("serin up: --grpc-port", arguments.grpc_port, "another port than --port")
     state = StateDir(state_path(arguments.state))
     state.prepare()
     return start_detached(arguments.argv, state) if arguments.detach else _stay(arguments, state)
@@ -70,11 +72,18 @@ def _stay(arguments: argparse.Namespace, state: StateDir) -> int:
 
 def _declaration(arguments: argparse.Namespace) -> tuple[str, bool]:
     """Text of a `serin.yaml`, and whether it replaces what was served last."""
-    from serin_cli.config_text import read_config
+    from serin_cli.config_text import check_models, read_config
     from serin_cli.demo_model import demo_config, model_config
+    from serin_cli.local.model_folder import check_path
 
     if arguments.file is not None:
-        return read_config(arguments.file)[0], True
+        text, _ = read_config(arguments.file)
+        check_models(arguments.file, text, check_path)
+        return text, True
     if arguments.model is not None:
+        try:
+            check_path(arguments.model)
+        except ModelRefused as refused:
+            raise UsageProblem(f"serin up: --model: {arguments.model!r}: {refused.wrong}") from refused
         return model_config(arguments.model, arguments.workers or 1), True
     return demo_config(arguments.workers or 1), arguments.workers is not None

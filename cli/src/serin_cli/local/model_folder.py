@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from serin_cli.errors import StartRefused
+from serin_cli.errors import ModelRefused, StartRefused
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
 # Weights as safetensors and what describes them; never pickles or code.
@@ -27,19 +27,34 @@ class ModelFolders:
         """The folder of a model; blocks while the hub is asked.
 
         Raises:
-            StartRefused: there is no such folder or hub id, or it holds no model.
+            ModelRefused: there is no such folder or hub id, or it holds no model.
+            StartRefused: the hub does not answer.
         """
         if path not in self._found:
+            check_path(path)
             folder = Path(path).expanduser()
             if not folder.is_dir():
                 folder = _from_hub(path)
-            _check(path, folder)
+                _check(path, folder)
             self._found[path] = folder.absolute()
         return self._found[path]
 
     def folder(self, path: str) -> Path:
         """The folder of a path that was fetched."""
         return self._found[path]
+
+
+def check_path(path: str) -> None:
+    """Look at a path as far as that goes without asking the hub.
+
+    Raises:
+        ModelRefused: it is neither a folder with a model nor a hub id.
+    """
+    folder = Path(path).expanduser()
+    if path.strip() and folder.is_dir():
+        _check(path, folder)
+    elif not HUB_ID.match(path):
+        raise ModelRefused(path, "no such folder; accepted: a model folder, or a hub id such as org/name")
 
 
 def check_memory(folders: Iterable[Path]) -> None:
@@ -64,25 +79,22 @@ def weight_bytes(folder: Path) -> int:
 
 def _check(path: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise StartRefused(f"model {path!r}: {folder} holds no config.json; name the folder that transformers saved")
+        raise ModelRefused(path, f"{folder} holds no config.json; accepted: a folder that transformers saved")
     if not any(folder.glob("*.safetensors")):
         pickled = [file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(pattern)]
         found = f"only {pickled[0]}, which is a pickle" if pickled else "no weights"
-        raise StartRefused(f"model {path!r}: {folder} holds {found}; save the weights as .safetensors")
+        raise ModelRefused(path, f"{folder} holds {found}; accepted: weights as .safetensors")
 
 
 def _from_hub(path: str) -> Path:
-    if not HUB_ID.match(path):
-        raise StartRefused(f"model {path!r}: no such folder; accepted: a model folder, or a hub id such as org/name")
     from huggingface_hub import snapshot_download  # loads a second of code that a local folder does not need
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         return Path(snapshot_download(path, allow_patterns=WANTED_FILES))
     except RepositoryNotFoundError as error:
-        raise StartRefused(
-            f"model {path!r}: neither a folder here nor a model on the hub; mind the spelling"
-        ) from error
+        wrong = "neither a folder here nor a model on the hub; accepted: an existing one, mind the spelling"
+        raise ModelRefused(path, wrong) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StartRefused(
