@@ -4,7 +4,7 @@ import os
 import socket
 
 import pytest
-from serin_cli.errors import StartRefused
+from serin_cli.errors import StartRefused, UsageProblem
 from serin_cli.local.ports import PortClaims, claim
 
 
@@ -28,3 +28,11 @@ def test_a_claim_is_kept():
         assert claims.claim("--port", 0) == port
         with pytest.raises(StartRefused):
             claims.claim("--port", port)
+
+
+def test_two_flags_do_not_share_a_port():
+    """Also where the second wish comes from a file or a default, before anybody listens."""
+    claims = PortClaims()
+    port = claims.claim("--port", 0)
+    with pytest.raises(UsageProblem, match=rf"--grpc-port: {port}: accepted: another port than --port, or 0"):
+        claims.claim("--grpc-port", port)

@@ -39,10 +39,15 @@ class PortClaims:
         self._claimed: dict[str, tuple[int, int]] = {}
 
     def claim(self, flag: str, port: int) -> int:
-        """A port for a flag; raises what :func:`claim` raises."""
+        """A port for a flag; raises what :func:`claim` raises, and UsageProblem for another flag's port."""
         wanted, given = self._claimed.get(flag, (-1, -1))
         if wanted != port:
+            others = {taken: other for other, (_, taken) in self._claimed.items() if other != flag}
+            if port in others:
+                raise UsageProblem.setting(flag, port, f"another port than {others[port]}, or 0: any free one")
             given = claim(flag, port)
+            while given in others:  # a random one that has an owner who does not listen yet
+                given = claim(flag, port)
             self._claimed[flag] = (port, given)
         return given
 
