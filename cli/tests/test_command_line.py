@@ -17,6 +17,17 @@ from serin_cli.__main__ import COMMANDS, main
         ),
         (["up", "--prot", "1"], "serin up: --prot: unknown flag (did you mean --port?); accepted: "),
         (["up", "-f", "x.yaml", "--model", "m"], "serin up: --model: 'm': accepted: only without -f"),
+        (
+            ["up", "--port", "23999", "--grpc-port", "23999"],
+            "serin up: --grpc-port: 23999: accepted: another port than",
+        ),
+        (["certs", "--host", "a b"], "serin certs: --host: 'a b': accepted: a DNS name or an IP address"),
+        (["certs", "--host", ""], "serin certs: --host: '': accepted: a DNS name or an IP address"),
+        (["certs", "--model", "a/b"], "serin certs: --model: 'a/b': accepted: 1 to 64 of a-z 0-9 . _ -"),
+        (
+            ["key", "create", "--role", "app", "--name", "a\x1b[2J\n"],
+            "serin key create: --name: 'a\\x1b[2J\\n': accepted: text that can be printed on one line",
+        ),
         (["env", "extra"], "serin env: 'extra': accepted: no further argument"),
         (
             ["key", "create", "--role", "boss"],

@@ -92,23 +92,27 @@ def test_keys_are_made_listed_and_revoked(running):
     listed = serin(running, "key", "list").stdout
     assert key not in listed
     (key_id,) = re.findall(r"(key_\w+)\s+app\s+laptop", listed)
-    assert serin(running, "key", "revoke", key_id).returncode == 0
+    assert serin(running, "key", "revoke", key_id).stdout == f"revoked {key_id} laptop\n"
+    again = serin(running, "key", "revoke", key_id)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout.startswith(f"{key_id} laptop was revoked already, on 20")
     with pytest.raises(AskError, match=r"refused .401."):
         ask(read_record(running), key)
     assert serin(running, "key", "revoke", "key_none").returncode == 2
 
 
-def test_a_killed_worker_comes_back(running):
-    """A worker that is killed is started again, and the mesh answers again."""
-    pid = rows(running)["worker.small.v2.0"]["pid"]
+@pytest.mark.parametrize("name", ["worker.small.v2.0", "gateway"])
+def test_what_is_killed_comes_back(running, name):
+    """A killed process is started again and seen ready, on new ports or on those it had; the mesh answers again."""
+    pid = rows(running)[name]["pid"]
     os.kill(pid, signal.SIGKILL)
 
     def is_back() -> bool:
-        row = rows(running)["worker.small.v2.0"]
+        row = rows(running)[name]
         return row["phase"] == "ready" and row["pid"] not in (None, pid)
 
     assert await_condition(is_back, CHANGE_S)
-    assert rows(running)["worker.small.v2.0"]["num_restarts"] == 1
+    assert rows(running)[name]["num_restarts"] == 1
     assert "Paris" in ask(read_record(running), running.read_default_key())
 
 

@@ -6,7 +6,9 @@ Knows the shapes of values, not what the commands do with them.
 import argparse
 import contextlib
 import difflib
+import ipaddress
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +17,9 @@ from serin_cli.errors import UsageProblem
 
 STATE_VARIABLE = "SERIN_STATE"
 DEFAULT_STATE = ".serin"
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
+_MODEL_NAME = re.compile("[a-z0-9._-]{1,64}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,6 +92,29 @@ def redis_url(text: str) -> str:
     if text.startswith(("redis://", "rediss://", "unix://")):
         return text
     raise argparse.ArgumentTypeError(f"{text!r}: accepted: redis://, rediss:// or unix:// and an address")
+
+
+def host(text: str) -> str:
+    """Accept a DNS name or an IP address."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(text))
+    if len(text) <= 253 and _DNS_NAME.fullmatch(text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: accepted: a DNS name or an IP address")
+
+
+def model_name(text: str) -> str:
+    """Accept a name that a model may have."""
+    if _MODEL_NAME.fullmatch(text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: accepted: 1 to 64 of a-z 0-9 . _ -")
+
+
+def one_line(text: str) -> str:
+    """Accept text that a terminal shows as it is: no control characters."""
+    if text.isprintable():
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: accepted: text that can be printed on one line")
 
 
 def add_state(parser: argparse.ArgumentParser) -> None:

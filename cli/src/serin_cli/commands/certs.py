@@ -5,7 +5,7 @@ from pathlib import Path
 
 from serin_mesh.authority import Authority
 
-from serin_cli.arguments import add_state, integer, state_path
+from serin_cli.arguments import add_state, host, integer, model_name, state_path
 from serin_cli.errors import CliError, UsageProblem
 from serin_cli.state_dir import StateDir
 
@@ -34,9 +34,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"only this: {', '.join(SERVICES)}; repeatable",
     )
-    parser.add_argument("--model", action="append", default=[], metavar="NAME", help="a model they serve; repeatable")
     parser.add_argument(
-        "--host", action="append", default=[], metavar="HOST", help="a DNS name or address that others dial; repeatable"
+        "--model", action="append", type=model_name, default=[], metavar="NAME", help="a model they serve; repeatable"
+    )
+    parser.add_argument(
+        "--host",
+        action="append",
+        type=host,
+        default=[],
+        metavar="HOST",
+        help="a DNS name or address that others dial; repeatable",
     )
     parser.add_argument(
         "--days", type=integer(1, 3650), default=90, metavar="N", help="how long they last (default: 90)"

@@ -11,7 +11,7 @@ from rich.table import Table
 from serin_gateway.keys import KeyNotFound, KeyRecord, KeyStoreDown, RedisKeyStore, Role, key_secret, mint_key
 from serin_gateway.limits.limiter import Limits
 
-from serin_cli.arguments import add_state, integer, redis_url, state_path
+from serin_cli.arguments import add_state, integer, one_line, redis_url, state_path
 from serin_cli.errors import CliError, UsageProblem
 from serin_cli.key_store import open_key_store
 from serin_cli.local.display import wide_console
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="create|list|revoke", required=True)
     create = actions.add_parser("create", help="make a key and print it, this once")
     create.add_argument("--role", choices=[str(role) for role in Role], required=True, help="what the key may do")
-    create.add_argument("--name", default="", help="what to remember it by")
+    create.add_argument("--name", type=one_line, default="", help="what to remember it by")
     create.add_argument(
         "--expires-days", type=integer(1, 36_500), metavar="N", help="days until it ends (default: never)"
     )
@@ -65,8 +65,7 @@ async def _act(arguments: argparse.Namespace) -> int:
         if arguments.action == "create":
             await _create(arguments, store, secret)
         elif arguments.action == "revoke":
-            record = await store.revoke(arguments.key_id)
-            print(f"revoked {record.key_id} {record.name}".rstrip())
+            print(await _revoke(arguments.key_id, store))
         else:
             _print_table(await store.list())
     return 0
@@ -83,6 +82,15 @@ async def _create(arguments: argparse.Namespace, store: RedisKeyStore, secret: b
     )
     await store.create(record)
     print(key)
+
+
+async def _revoke(key_id: str, store: RedisKeyStore) -> str:
+    begun = time.time()
+    record = await store.revoke(key_id)
+    who = f"{record.key_id} {record.name}".rstrip()
+    if record.revoked_at is not None and record.revoked_at < begun:  # the first revocation counts
+        return f"{who} was revoked already, on {_day(record.revoked_at)}"
+    return f"revoked {who}"
 
 
 def _mesh_secret(file: Path) -> bytes:
