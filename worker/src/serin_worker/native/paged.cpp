@@ -188,21 +188,23 @@ template <Dtype D> class Attention {
       const int num_tiles = last_tile + 1 < BLOCK_TILES ? last_tile + 1 : BLOCK_TILES;
       const int skipped = from / TILE - block * BLOCK_TILES;
       const int first_tile = skipped > 0 ? skipped : 0;
+      const T *keys[BLOCK_TILES], *values[BLOCK_TILES];
       for (int t = first_tile; t < num_tiles; t++) {
-        const T* kt = tile(layer.keys, s, h, block * BLOCK_TILES + t, key_tile);
-        int r = 0;
-        for (; r + 8 <= num_rows; r += 8) scores<8>(kt, r, t, w);
-        for (; r + 4 <= num_rows; r += 4) scores<4>(kt, r, t, w);
-        for (; r < num_rows; r++) scores<1>(kt, r, t, w);
+        keys[t] = tile(layer.keys, s, h, block * BLOCK_TILES + t, key_tile);
+        values[t] = tile(layer.values, s, h, block * BLOCK_TILES + t, value_tile);
       }
+      // Eight sums at a time, of several rows or several tiles: fewer would wait for each other's additions.
+      int r = 0;
+      for (; r + 8 <= num_rows; r += 8) scores<8, 1>(keys, first_tile, num_tiles, r, w);
+      for (; r + 4 <= num_rows; r += 4) scores<4, 2>(keys, first_tile, num_tiles, r, w);
+      for (; r + 2 <= num_rows; r += 2) scores<2, 4>(keys, first_tile, num_tiles, r, w);
+      for (; r < num_rows; r++) scores<1, 4>(keys, first_tile, num_tiles, r, w);
       for (int r = 0; r < num_rows; r++)
         softmax(r, first_position + r / layer.group_size, block, first_tile, num_tiles, w);
-      const T* tiles[BLOCK_TILES];
-      for (int t = first_tile; t < num_tiles; t++) tiles[t] = tile(layer.values, s, h, block * BLOCK_TILES + t, value_tile);
-      int r = 0;
-      for (; r + 4 <= num_rows; r += 4) accumulate<4>(tiles, first_tile, num_tiles, r, w);
-      for (; r + 2 <= num_rows; r += 2) accumulate<2>(tiles, first_tile, num_tiles, r, w);
-      for (; r < num_rows; r++) accumulate<1>(tiles, first_tile, num_tiles, r, w);
+      r = 0;
+      for (; r + 4 <= num_rows; r += 4) accumulate<4, 4>(values, first_tile, num_tiles, r, w);
+      for (; r + 2 <= num_rows; r += 2) accumulate<2, 8>(values, first_tile, num_tiles, r, w);
+      for (; r < num_rows; r++) accumulate<1, 8>(values, first_tile, num_tiles, r, w);
     }
     for (int r = 0; r < num_rows; r++) {
       const int head = h * layer.group_size + r % layer.group_size;
@@ -211,12 +213,22 @@ template <Dtype D> class Attention {
     }
   }
 
-  template <int R> void scores(const T* kt, int r, int t, Scratch& w) const {
-    f16x acc[R] = {};
+  template <int R, int N>
+  void scores(const T* const* tiles, int first_tile, int num_tiles, int r, Scratch& w) const {
+    int t = first_tile;
+    for (; t + N <= num_tiles; t += N) products<R, N>(tiles, t, r, w);
+    for (; t < num_tiles; t++) products<R, 1>(tiles, t, r, w);
+  }
+
+  template <int R, int N> void products(const T* const* tiles, int t, int r, Scratch& w) const {
+    f16x acc[R][N] = {};
     const Q* q = w.queries.data() + r * layer.key_dim;
     for (int d = 0; d < layer.key_dim; d += E::PER)
-      for (int i = 0; i < R; i++) acc[i] = E::add_product(acc[i], kt + d * TILE, q + i * layer.key_dim + d);
-    for (int i = 0; i < R; i++) store(w.scores.data() + (r + i) * BLOCK + t * TILE, acc[i]);
+      for (int i = 0; i < R; i++)
+        for (int n = 0; n < N; n++)
+          acc[i][n] = E::add_product(acc[i][n], tiles[t + n] + d * TILE, q + i * layer.key_dim + d);
+    for (int i = 0; i < R; i++)
+      for (int n = 0; n < N; n++) store(w.scores.data() + (r + i) * BLOCK + (t + n) * TILE, acc[i][n]);
   }
 
   void softmax(int r, int position, int block, int first_tile, int num_tiles, Scratch& w) const {
@@ -265,10 +277,11 @@ template <Dtype D> class Attention {
 #endif
   }
 
-  template <int R> void accumulate(const T* const* tiles, int first_tile, int num_tiles, int r, Scratch& w) const {
-    constexpr int C = 4;  // vectors of the output held in registers, for each row
+  template <int R, int C>
+  void accumulate(const T* const* tiles, int first_tile, int num_tiles, int r, Scratch& w) const {
     int c = 0;
     for (; c + C <= value_pad / 16; c += C) columns<R, C>(tiles, first_tile, num_tiles, r, c, w);
+    for (; c + 2 <= value_pad / 16; c += 2) columns<R, 2>(tiles, first_tile, num_tiles, r, c, w);
     for (; c < value_pad / 16; c++) columns<R, 1>(tiles, first_tile, num_tiles, r, c, w);
   }
 
