@@ -52,7 +52,7 @@ class Sampling:
         _check("temperature", self.temperature, self.temperature >= 0, "0 or more")
         _check("top_k", self.top_k, self.top_k >= 0, "0 (all) or more")
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1")
-        _check("min_p", self.min_p, 0 <= self.min_p < 1, "at least 0, below 1")
+        _check("min_p", self.min_p, 0 <= self.min_p <= 1, "0 to 1")
         _check("frequency_penalty", self.frequency_penalty, -2 <= self.frequency_penalty <= 2, "from -2 to 2")
         _check("presence_penalty", self.presence_penalty, -2 <= self.presence_penalty <= 2, "from -2 to 2")
         _check("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0, "above 0")
