@@ -79,6 +79,11 @@ def test_end_ids_come_from_the_generation_configuration(tmp_path):
         ("tokenizer_config.json", "[1]", "tokenizer_config.json: not a JSON object"),
         ("tokenizer_config.json", '{"chat_template": [3]}', "tokenizer_config.json: chat_template"),
         ("tokenizer_config.json", '{"eos_token": 3}', "tokenizer_config.json: eos_token: 3"),
+        (
+            "tokenizer_config.json",
+            '{"auto_map": {"AutoTokenizer": ["evil.T", null]}}',
+            "tokenizer_config.json: asks to run",
+        ),
         ("generation_config.json", '{"eos_token_id": "x"}', "generation_config.json: eos_token_id: 'x'"),
     ],
 )

@@ -93,6 +93,10 @@ def read_folder(path: Path) -> ModelFolder:
     if tokenizer_json is None:
         raise FolderRefused(f"{path / 'tokenizer.json'}: not found; a model folder needs its tokenizer.json")
     config = _read_object(path / "tokenizer_config.json")
+    if "auto_map" in config:
+        raise FolderRefused(
+            f"{path / 'tokenizer_config.json'}: asks to run its own code (auto_map), which is never done"
+        )
     named = {**_read_object(path / "special_tokens_map.json"), **config}
     return ModelFolder(
         path=path,
