@@ -9,16 +9,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as _transformers_logging
 
 from serin_worker.attention import interface
 from serin_worker.errors import ModelRefused, NotEnoughMemory
+from serin_worker.model import skeleton
 from serin_worker.model.checkpoint import Checkpoint
 from serin_worker.model.memory import available_bytes
 
 transformers_logging: Any = _transformers_logging  # its functions carry no types
+
+FLOATING = ("F64", "F32", "BF16", "F16")
+"""What weights may be stored in."""
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -45,7 +49,7 @@ def load(
         NotEnoughMemory: before anything is read.
         ModelRefused: tensors are missing or do not fit the configuration; the architecture is not supported.
     """
-    _check_memory(checkpoint, precision, device)
+    _check_memory(checkpoint, checkpoint.num_parameters, precision, device)
     model_type = str(checkpoint.config["model_type"])
     if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelRefused(
@@ -53,8 +57,12 @@ def load(
             str(checkpoint.folder / "config.json"),
         )
     interface.register()
+    with _progress_of(None):
+        config = skeleton.read_config(checkpoint)
+        expected = skeleton.build(checkpoint, config)
+    _check_memory(checkpoint, expected.num_parameters(), precision, device)
+    _check_dtypes(checkpoint, expected)
     try:
-        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
         with _progress_of(progress), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -68,16 +76,19 @@ def load(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, TypeError, AttributeError) as error:
-        raise ModelRefused(f"transformers does not load it: {error}", str(checkpoint.folder)) from error
+    except skeleton.LOADER_ERRORS as error:
+        raise ModelRefused(
+            f"transformers does not load it: {skeleton.one_line(error)}", _weights(checkpoint)
+        ) from error
     model, info = loaded
     _check_loaded(checkpoint, info)
+    _check_unexpected(checkpoint, expected, info)
     ready: PreTrainedModel = model.to(device).eval().requires_grad_(False)
     return ready
 
 
-def _check_memory(checkpoint: Checkpoint, precision: str, device: torch.device) -> None:
-    needed = checkpoint.num_parameters * DTYPES[precision].itemsize
+def _check_memory(checkpoint: Checkpoint, num_parameters: int, precision: str, device: torch.device) -> None:
+    needed = num_parameters * DTYPES[precision].itemsize
     available = available_bytes(device)
     if needed > available:
         raise NotEnoughMemory(
@@ -85,8 +96,24 @@ def _check_memory(checkpoint: Checkpoint, precision: str, device: torch.device) 
         )
 
 
+def _check_dtypes(checkpoint: Checkpoint, expected: PreTrainedModel) -> None:
+    """Weights are floating point numbers; others are read only where the model keeps them so itself."""
+    whole = {name for name, tensor in expected.state_dict().items() if not tensor.is_floating_point()}
+    for name, entry in sorted(checkpoint.tensors.items()):
+        if entry.dtype in FLOATING or skeleton.ignores(expected, name):
+            continue
+        if not {name, f"{expected.base_model_prefix}.{name}"} & whole:
+            raise ModelRefused(
+                f"tensor {name!r} is stored as {entry.dtype}; accepted: {', '.join(FLOATING)}", entry.file
+            )
+
+
+def _weights(checkpoint: Checkpoint) -> str:
+    return str(checkpoint.files[0]) if len(checkpoint.files) == 1 else str(checkpoint.folder)
+
+
 def _check_loaded(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
-    weights = str(checkpoint.files[0]) if len(checkpoint.files) == 1 else str(checkpoint.folder)
+    weights = _weights(checkpoint)
     for entry in sorted(info.get("mismatched_keys") or (), key=str):
         name, found, expected = entry
         place = checkpoint.tensors[name].file if name in checkpoint.tensors else weights
@@ -99,6 +126,14 @@ def _check_loaded(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
         raise ModelRefused(f"lacks tensor {missing[0]!r}{more}", weights)
     if info.get("error_msgs"):
         raise ModelRefused(f"transformers does not load it: {info['error_msgs']}", weights)
+
+
+def _check_unexpected(checkpoint: Checkpoint, expected: PreTrainedModel, info: dict[str, Any]) -> None:
+    unexpected = sorted(name for name in info.get("unexpected_keys") or () if not skeleton.ignores(expected, name))
+    if unexpected:
+        name, more = unexpected[0], f" (and {len(unexpected) - 1} more)" if len(unexpected) > 1 else ""
+        place = checkpoint.tensors[name].file if name in checkpoint.tensors else _weights(checkpoint)
+        raise ModelRefused(f"tensor {name!r}{more} has no place in the model that config.json describes", place)
 
 
 @contextmanager
