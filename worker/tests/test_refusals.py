@@ -69,6 +69,15 @@ def test_weights_that_are_whole_numbers(folder):
     assert str(refusal(folder)).startswith(f"{path}: tensor '{name}' is stored as I32; accepted: F64, F32")
 
 
+def test_quantized_weights(folder):
+    """No quantization is supported, and the refusal says what is."""
+    path = configure(folder, quantization_config={"quant_method": "gptq", "bits": 4})
+    error = refusal(folder)
+    assert error.file == str(path)
+    assert "'gptq'" in str(error)
+    assert "bfloat16" in str(error)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -90,6 +99,13 @@ def test_configurations_that_describe_no_model(folder, changes, said):
     error = refusal(folder)
     assert error.file == str(path)
     assert said in str(error)
+
+
+def test_a_tokenizer_that_brings_code(folder):
+    """Refused here too, by its file."""
+    path = folder / "tokenizer_config.json"
+    path.write_text('{"auto_map": {"AutoTokenizer": ["evil.T", null]}}')
+    assert refusal(folder).file == str(path)
 
 
 def test_the_process_ends_with_status_2_and_one_line(folder):

@@ -79,6 +79,10 @@ def inspect(folder: Path) -> Checkpoint:
         raise ModelRefused("names no model_type", str(folder / "config.json"))
     if "auto_map" in config:
         raise ModelRefused("asks to run its own code (auto_map), which is never done", str(folder / "config.json"))
+    _refuse_quantization(folder / "config.json", config)
+    tokenizer = folder / "tokenizer_config.json"
+    if tokenizer.exists() and "auto_map" in _json(tokenizer):
+        raise ModelRefused("asks to run its own code (auto_map), which is never done", str(tokenizer))
     for pattern in _PICKLES:
         for path in sorted(folder.glob(pattern)):
             raise ModelRefused(
@@ -94,6 +98,19 @@ def inspect(folder: Path) -> Checkpoint:
             tensors[name] = entry
     _check_index(folder / INDEX_NAME, tensors)
     return Checkpoint(folder, config, files, tensors)
+
+
+def _refuse_quantization(path: Path, config: Mapping[str, Any]) -> None:
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, dict) else {}):
+        found = part.get("quantization_config") or part.get("compression_config")
+        if found:
+            method = found.get("quant_method", "unnamed") if isinstance(found, dict) else "unnamed"
+            raise ModelRefused(
+                f"quantization_config: {method!r}: quantized weights are not served; "
+                "accepted: weights in float32, bfloat16 or float16",
+                str(path),
+            )
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:
