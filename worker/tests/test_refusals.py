@@ -101,6 +101,14 @@ def test_configurations_that_describe_no_model(folder, changes, said):
     assert said in str(error)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(folder, bad):
+    """The tensor that holds them is named."""
+    name = "model.layers.1.mlp.up_proj.weight"
+    path = store(folder, **{name: torch.full((96, 64), bad)})
+    assert str(refusal(folder)) == f"{path}: tensor '{name}' holds NaN or infinity"
+
+
 def test_a_tokenizer_that_brings_code(folder):
     """Refused here too, by its file."""
     path = folder / "tokenizer_config.json"

@@ -4,6 +4,7 @@
 
     WorkerError
     ├── ModelRefused            a model folder that must not or cannot be served; names the file
+    │   ├── LogitsNotFinite     the model computes NaN or infinity for any prompt
     │   └── NotEnoughMemory     needed and available bytes
     ├── RequestRefused          a request that was never started; names the parameter
     │   ├── PromptTooLong       both numbers
@@ -28,6 +29,10 @@ class ModelRefused(WorkerError):
     def __init__(self, message: str, file: str = "") -> None:
         super().__init__(f"{file}: {message}" if file else message)
         self.file = file
+
+
+class LogitsNotFinite(ModelRefused):
+    """The model computes NaN or infinity for any prompt."""
 
 
 class NotEnoughMemory(ModelRefused):

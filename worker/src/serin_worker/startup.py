@@ -18,9 +18,9 @@ from serin_worker.bounds import Bounds
 from serin_worker.config import EngineConfig, Numerics
 from serin_worker.description import EngineDescription
 from serin_worker.engine import Engine
-from serin_worker.errors import ModelRefused, NotEnoughMemory
+from serin_worker.errors import LogitsNotFinite, ModelRefused, NotEnoughMemory
 from serin_worker.limits import Limits
-from serin_worker.model import checkpoint, digests, hub, loading
+from serin_worker.model import checkpoint, digests, finiteness, hub, loading
 from serin_worker.model.causal_lm import CausalModel, ModelShape
 from serin_worker.model.memory import available_bytes
 from serin_worker.model.processor import instruction_set
@@ -65,7 +65,10 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     num_blocks = _num_blocks(loaded.shape, loaded.dtype, device, config)
     loaded.bind(attention, num_blocks, config.block_size)
     wanted: Numerics = config.numerics if keeps_bits else "fast"
-    numerics = _verify(loaded, wanted, config.block_size, num_blocks)
+    try:
+        numerics = _verify(loaded, wanted, config.block_size, num_blocks)
+    except LogitsNotFinite as error:
+        raise finiteness.explain(found, precision) from error
     engine = _engine(loaded, config, num_blocks, numerics)
     report("preparing")(1.0)
     layout = f"{attention.layout}/{config.block_size}"

@@ -8,7 +8,7 @@ import torch
 
 from serin_worker.attention import interface
 from serin_worker.attention.layer import StepSequences
-from serin_worker.errors import ModelRefused
+from serin_worker.errors import LogitsNotFinite, ModelRefused
 from serin_worker.model.causal_lm import CausalModel
 
 _NUM_TOKENS = 40
@@ -33,6 +33,7 @@ class Verification:
         """Compare with the model's own attention, to the accuracy of its precision.
 
         Raises:
+            LogitsNotFinite: the model's own logits are NaN or infinite.
             ModelRefused: the two differ by more than rounding.
         """
         if self._length < 2:
@@ -46,6 +47,8 @@ class Verification:
                 own = module(input_ids=self._ids[:1].to(self._model.device), use_cache=False).logits[0]
         finally:
             module.set_attn_implementation(interface.NAME)
+        if not bool(torch.isfinite(own).all()):
+            raise LogitsNotFinite(f"{type(module).__name__} computes logits that are NaN or infinite")
         difference = float((paged.double() - own.double()).norm() / own.double().norm())
         if not difference <= _TOLERANCE[self._model.dtype]:
             raise ModelRefused(
