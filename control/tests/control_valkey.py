@@ -32,7 +32,7 @@ class Valkey:
     async def start(self) -> "Valkey":
         """Start it, and wait until it answers."""
         self._process = await asyncio.create_subprocess_exec(*self._command)
-        async with Redis.from_url(self.url) as client:
+        async with Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1) as client:
             while True:
                 try:
                     await client.ping()

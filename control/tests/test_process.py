@@ -17,6 +17,7 @@ from serin_mesh.settings import ServiceSettings
 
 CONFIG = "models: {small: {path: x}}\n"
 IDLE_BYTES = 200 << 20
+PATIENCE_S = 60  # a bound on hanging, far beyond any wait of a loaded machine
 
 
 class Process:
@@ -62,8 +63,19 @@ async def control_process(*flags: str):
     finally:
         if process.returncode is None:
             process.terminate()
-            assert await process.wait() == 0
+            await ended(process, reader)
         await reader
+
+
+async def ended(process: asyncio.subprocess.Process, reader: "asyncio.Task[bytes]") -> None:
+    """Wait for an orderly end; a process that hangs in its drain is killed, and what it said is shown."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            code = await process.wait()
+    except TimeoutError:
+        process.kill()
+        raise AssertionError(f"it hangs in its drain; it said: {(await reader).decode()[-4000:]}") from None
+    assert code == 0, (await reader).decode()[-4000:]
 
 
 @pytest.mark.parametrize(
@@ -166,18 +178,30 @@ def scrape(address: str) -> str:
 async def lanes_of(channel) -> lane_pb2.WatchLanesResponse:
     """The lanes, once there are some."""
     watch = lane_pb2_grpc.LaneServiceStub(channel).WatchLanes(lane_pb2.WatchLanesRequest())
-    async for found in watch:
-        if found.models and found.models[0].lanes:
-            watch.cancel()
-            return found
-    raise AssertionError
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            async for found in watch:
+                if found.models and found.models[0].lanes:
+                    return found
+    except TimeoutError:
+        raise AssertionError("no lane was formed") from None
+    finally:
+        watch.cancel()
+    raise AssertionError("the watch ended before there were lanes")
 
 
 async def alarms_become(watch, holds) -> None:
     """Wait until the standing alarms are right."""
-    async for found in watch:
-        if holds(found.alarms):
-            return
+    seen: list[str] = []
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            async for found in watch:
+                seen = list(found.alarms)
+                if holds(seen):
+                    return
+    except TimeoutError:
+        raise AssertionError(f"the alarms stay {seen}") from None
+    raise AssertionError(f"the watch ended at {seen}")
 
 
 async def stored(url: str) -> None:
