@@ -103,12 +103,12 @@ def test_weights_and_descriptions_are_fetched_and_nothing_else(endpoint, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
-    [("org/none", "neither a folder here nor a model on the hub"), ("org/tiny", "the hub did not give it")],
+    ("model", "said", "code"),
+    [("org/none", "neither a folder here nor a model on the hub", 2), ("org/tiny", "the hub did not give it", 1)],
 )
-def test_a_hub_that_has_it_not_is_one_line(model, said, endpoint, tmp_path):
-    """An unknown model and an unreachable hub are each a line that says what to do."""
+def test_a_hub_that_has_it_not_is_one_line(model, said, code, endpoint, tmp_path):
+    """An unknown model is a mistake in the file, an unreachable hub is none; each is a line that says what to do."""
     done = _check(model, "http://127.0.0.1:9" if model == "org/tiny" else endpoint, tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
