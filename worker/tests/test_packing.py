@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serin_worker.model.packing import PackedLinear, pack_linears, packing_keeps_bits
+from serin_worker.model.packing import PackedLinear, pack_linears, packed_row_multiple
 
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -12,21 +12,22 @@ DTYPES = (torch.float32, torch.bfloat16)
 @settings(max_examples=40, deadline=None)
 @given(draw=st.randoms(use_true_random=True))
 def test_what_is_said_to_keep_bits_does(draw):
-    """Where a layer passes the check, any slice of rows gives the bits that all rows together give."""
+    """Any slice of as many rows as was found out gives the bits that all rows together give."""
     dtype = draw.choice(DTYPES)
-    size_in, size_out = (draw.choice((16, 48, 64, 100, 192, 512, 1024)) for _ in range(2))
+    size_in, size_out = (draw.choice((16, 48, 100, 192, 512, 1024, 2048, 3072)) for _ in range(2))
     generator = torch.Generator().manual_seed(draw.getrandbits(32))
-    weight = torch.randn((size_out, size_in), generator=generator).to(dtype)
-    rows = torch.randn((300, size_in), generator=generator).to(dtype)
     plain = torch.nn.Linear(size_in, size_out, bias=False)
-    plain.weight = torch.nn.Parameter(weight, requires_grad=False)
-    if not packing_keeps_bits(plain):
+    plain.weight = torch.nn.Parameter(torch.randn((size_out, size_in), generator=generator).to(dtype), False)
+    multiple = packed_row_multiple(plain)
+    if multiple is None:
         return  # this processor's kernels do not; such layers are not packed where bits must be kept
-    layer = PackedLinear(weight, None)
+    layer = PackedLinear(plain.weight, None)
+    rows = torch.randn((320, size_in), generator=generator).to(dtype)
     together = layer(rows)
-    first = draw.randrange(290)
-    last = draw.choice((first + 1, first + 2, draw.randint(first + 1, 300)))
-    assert torch.equal(layer(rows[first:last]), together[first:last])
+    for _ in range(10):
+        count = multiple * draw.choice((1, 1, 2, draw.randint(1, 300 // multiple)))
+        first = draw.randint(0, 320 - count)
+        assert torch.equal(layer(rows[first : first + count]), together[first : first + count])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -66,8 +67,20 @@ def test_machines_that_cannot_keep_plain_layers(monkeypatch):
     assert type(model[0]) is torch.nn.Linear
 
 
-def test_layers_that_lose_bits_are_found_out(monkeypatch):
-    """A kernel whose rows depend on their number fails the check."""
+@pytest.mark.parametrize("from_rows", [2, 16])
+def test_how_many_rows_it_takes_is_found_out(from_rows, monkeypatch):
+    """A kernel that computes few rows in another way is given more."""
     forward = PackedLinear.forward
-    monkeypatch.setattr(PackedLinear, "forward", lambda layer, rows: forward(layer, rows) * (1 + 1e-6 * rows.shape[0]))
-    assert not packing_keeps_bits(torch.nn.Linear(64, 64))
+
+    def two_ways(layer: PackedLinear, rows: torch.Tensor) -> torch.Tensor:
+        return forward(layer, rows) * (1.0 if rows.shape[0] >= from_rows else 1.001)
+
+    monkeypatch.setattr(PackedLinear, "forward", two_ways)
+    assert packed_row_multiple(torch.nn.Linear(64, 64)) == from_rows
+
+
+def test_layers_that_always_lose_bits_are_found_out(monkeypatch):
+    """A kernel whose rows depend on their number however many they are fails the check."""
+    forward = PackedLinear.forward
+    monkeypatch.setattr(PackedLinear, "forward", lambda layer, rows: forward(layer, rows) * (1 + 1e-5 * rows.shape[0]))
+    assert packed_row_multiple(torch.nn.Linear(64, 64)) is None

@@ -190,7 +190,7 @@ def test_a_row_that_is_not_finite_gets_no_token(bad):
         ("top_k", -1),
         ("top_p", 0.0),
         ("top_p", 1.1),
-        ("min_p", 1.0),
+        ("min_p", 1.1),
         ("frequency_penalty", 2.1),
         ("presence_penalty", float("inf")),
         ("repetition_penalty", 0.0),

@@ -34,8 +34,6 @@ ENGINE_EPOCH = "1"
 Stage = Literal["hashing", "loading", "preparing"]
 Progress = Callable[[Stage, float], None]
 _SMALL_MODEL = 20_000_000
-_INVARIANT_ROWS = 16
-"""Float32 products are bit for bit the same for a row in any batch of whole tiles of this many rows."""
 
 
 def load_engine(model: str, config: EngineConfig, progress: Progress | None = None) -> tuple[Engine, EngineDescription]:
@@ -61,15 +59,14 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     loaded = CausalModel(loading.load(found, precision, device, report("loading")))
     report("preparing")(0.0)
     attention = choose_attention(device, config.block_size)
-    keeps_bits = loaded.prepare(keep_bits=config.numerics == "invariant")
+    row_multiple = loaded.prepare(keep_bits=config.numerics == "invariant")
     num_blocks = _num_blocks(loaded.shape, loaded.dtype, device, config)
     loaded.bind(attention, num_blocks, config.block_size)
-    wanted: Numerics = config.numerics if keeps_bits else "fast"
     try:
-        numerics = _verify(loaded, wanted, config.block_size, num_blocks)
+        numerics = _verify(loaded, config, num_blocks, row_multiple)
     except LogitsNotFinite as error:
         raise finiteness.explain(found, precision) from error
-    engine = _engine(loaded, config, num_blocks, numerics)
+    engine = _engine(loaded, config, num_blocks, row_multiple if row_multiple and numerics == "invariant" else 1)
     report("preparing")(1.0)
     layout = f"{attention.layout}/{config.block_size}"
     return engine, EngineDescription(
@@ -89,32 +86,27 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     )
 
 
-def _verify(model: CausalModel, wanted: Numerics, block_size: int, num_blocks: int) -> Numerics:
+def _verify(model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int | None) -> Numerics:
     """Compare the model with itself; returns the numerics that it will run with."""
-    verification = Verification(model, block_size, num_blocks)
+    verification = Verification(model, config.block_size, num_blocks)
     verification.check_attention()
-    if wanted == "fast":
+    if config.numerics == "fast" or row_multiple is None:
         return "fast"
     try:
-        verification.check_invariance(_row_multiple(model))
+        verification.check_invariance(row_multiple)
     except ModelRefused:
-        if wanted == "invariant":
+        if config.numerics == "invariant":
             raise
         return "fast"
     return "invariant"
 
 
-def _engine(model: CausalModel, config: EngineConfig, num_blocks: int, numerics: Numerics) -> Engine:
-    runner = ModelRunner(model, _row_multiple(model) if numerics == "invariant" else 1)
+def _engine(model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int) -> Engine:
+    runner = ModelRunner(model, row_multiple)
     limits = Limits(config.block_size, config.max_num_sequences, config.token_budget)
     shape = model.shape
     bounds = Bounds(_context_length(shape, config), shape.vocabulary_size, shape.end_ids, config.max_num_waiting)
     return Engine(runner, BlockPool(num_blocks), limits, bounds)
-
-
-def _row_multiple(model: CausalModel) -> int:
-    """Rows that a step is padded to, for a row's bits not to depend on how many there are."""
-    return _INVARIANT_ROWS if model.device.type == "cpu" and not model.is_packed else 1
 
 
 def _num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:

@@ -13,8 +13,9 @@ from serin_worker.attention.interface import PagedStep
 from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
 from serin_worker.errors import ModelRefused
 from serin_worker.model.native_modules import replace_small_modules
-from serin_worker.model.packing import pack_linears, packing_keeps_bits
+from serin_worker.model.packing import pack_linears, packed_row_multiple
 
+_PLAIN_ROW_MULTIPLE = 16
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
@@ -70,20 +71,20 @@ class CausalModel:
         """Whether linear layers have been packed."""
         return self._num_packed > 0
 
-    def prepare(self, *, keep_bits: bool) -> bool:
+    def prepare(self, *, keep_bits: bool) -> int | None:
         """Replace layers by faster ones that compute the same, where this machine can.
 
         Args:
             keep_bits: leave out what would let a row's bits depend on its batch.
 
         Returns:
-            Whether the layers that were replaced keep a row's bits in every batch.
+            The number of rows in whose multiples a row's bits do not depend on its batch; None: they do.
         """
         replace_small_modules(self._model)
-        keeps_bits = packing_keeps_bits(self._model)
-        if keeps_bits or not keep_bits:
+        multiple = packed_row_multiple(self._model)
+        if multiple is not None or not keep_bits:
             self._num_packed = pack_linears(self._model)
-        return keeps_bits or not self._num_packed
+        return multiple if self._num_packed else _PLAIN_ROW_MULTIPLE
 
     def bind(self, attention: PagedAttention, num_blocks: int, block_size: int) -> None:
         """Make pages for every layer."""

@@ -1,32 +1,21 @@
 """Linear layers with weights laid out once for oneDNN, instead of at every call.
 
-A packed layer is up to twice as fast for the few rows of a decode. On many processors a row's bits do not depend on how
-many rows it is computed with; whether they do is found out, not assumed. Knows nothing about what layers are part of.
+A packed layer is up to twice as fast for the few rows of a decode. A row's bits may depend on how many rows it is
+computed with, in ways that differ between processors: whether they do, and from how many rows on they no longer do, is
+found out, not assumed. Knows nothing about what the layers are part of.
 """
 
 import logging
+from collections.abc import Iterator
 
 import torch
 
 _PACKED_ROWS = 16
-_WIDE = 16_384
-_SLICES = (
-    (0, 1),
-    (4, 1),
-    (1, 2),
-    (2, 3),
-    (3, 5),
-    (0, 8),
-    (1, 15),
-    (0, 16),
-    (5, 17),
-    (0, 32),
-    (7, 33),
-    (0, 64),
-    (9, 150),
-)
-"""(first row, number of rows)"""
 _FEATURES = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+_MULTIPLES = (1, 2, 16)
+_WIDE = 16_384
+_SLICES = ((0, 1), (1, 2), (3, 5), (0, 8), (1, 15), (0, 16), (5, 17), (0, 32), (7, 33), (0, 64), (9, 99))
+"""(first row, number of rows)"""
 
 
 class PackedLinear(torch.nn.Module):
@@ -49,31 +38,51 @@ def pack_linears(model: torch.nn.Module) -> int:
 
     A layer's own weight is dropped, unless something else holds it too (a tied embedding).
     """
-    layers = [(name, module) for name, module in model.named_modules() if type(module) is torch.nn.Linear]
-    if not layers or not _is_supported(layers[0][1].weight):
+    layers = [name for name, module in model.named_modules() if type(module) is torch.nn.Linear]
+    if not layers or not _is_supported(_plain_layers(model)):
         return 0
-    for name, layer in layers:
-        parent, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, PackedLinear(layer.weight, layer.bias))
+    for name in layers:
+        parent_name, _, attribute = name.rpartition(".")
+        parent = model.get_submodule(parent_name)
+        layer = getattr(parent, attribute)
+        setattr(parent, attribute, PackedLinear(layer.weight, layer.bias))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()  # what is left no longer holds a mapped file in memory
     return len(layers)
 
 
-def packing_keeps_bits(model: torch.nn.Module) -> bool:
-    """Whether a packed layer of every shape in the model gives a row the same bits alone and in any batch."""
-    shapes = {tuple(m.weight.shape): m.weight for m in model.modules() if type(m) is torch.nn.Linear}
-    return all(_is_supported(weight) and _keeps_bits(weight) for weight in shapes.values())
+def packed_row_multiple(model: torch.nn.Module) -> int | None:
+    """The smallest number of rows in whose multiples packed layers give a row the same bits always; None: in none.
+
+    Looks at one layer of every shape in the model.
+    """
+    layers = list(_plain_layers(model))
+    if not layers or not _is_supported(layers):
+        return None
+    samples = {tuple(layer.weight.shape): layer.weight for layer in layers}
+    packed = [PackedLinear(weight, None) for weight in samples.values()]
+    dtype = layers[0].weight.dtype
+    return next((m for m in _MULTIPLES if all(_keeps_bits(layer, dtype, m) for layer in packed)), None)
 
 
-def _keeps_bits(weight: torch.Tensor) -> bool:
-    layer = PackedLinear(weight, None)
-    num_rows = 257 if weight.shape[0] <= _WIDE else 65
-    rows = torch.randn((num_rows, weight.shape[1]), generator=torch.Generator().manual_seed(0)).to(weight.dtype)
+def _plain_layers(model: torch.nn.Module) -> Iterator[torch.nn.Linear]:
+    return (module for module in model.modules() if type(module) is torch.nn.Linear)
+
+
+def _keeps_bits(layer: PackedLinear, dtype: torch.dtype, multiple: int) -> bool:
+    is_wide = layer.out_features > _WIDE
+    num_rows = 48 if is_wide else 256
+    rows = torch.randn((num_rows, layer.in_features), generator=torch.Generator().manual_seed(0)).to(dtype)
     together = layer(rows)
-    slices = [slice(first, min(first + count, num_rows)) for first, count in _SLICES if first < num_rows]
+    counts = [(first, -(-count // multiple) * multiple) for first, count in _SLICES]
+    # A difference can be as rare as one row of fifty, so the smallest batch is tried on every row.
+    counts += [(first, multiple) for first in range(0, num_rows, multiple * (8 if is_wide else 1))]
+    slices = [slice(first, first + count) for first, count in counts if first + count <= num_rows]
     return all(torch.equal(layer(rows[part]), together[part]) for part in slices)
 
 
-def _is_supported(weight: torch.Tensor) -> bool:
+def _is_supported(layers: "Iterator[torch.nn.Linear] | list[torch.nn.Linear]") -> bool:
+    weight = next(iter(layers)).weight
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, *_FEATURES):
         return False
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]

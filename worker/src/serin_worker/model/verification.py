@@ -72,17 +72,18 @@ class Verification:
             self._run([(0, second, last - second), (1, 17, 3)], row_multiple)[0],
             self._run([(0, last, 1)], row_multiple)[0],
         ]
-        crowded = self._run([(0, 0, self._length)], _CROWD)[0]
+        crowded = self._run([(0, 0, self._length)], row_multiple, _CROWD)[0]
         if not (torch.equal(alone, torch.cat(parts)) and torch.equal(alone, crowded)):
             raise ModelRefused(
                 f"{type(self._model.module).__name__} in {self._model.dtype} gives a token other numbers in another "
                 "batch, so 'numerics: invariant' cannot be promised; use 'numerics: fast'"
             )
 
-    def _run(self, chunks: list[Chunk], row_multiple: int) -> list[torch.Tensor]:
-        """Logits of all rows of each chunk."""
+    def _run(self, chunks: list[Chunk], row_multiple: int, num_computed: int = 0) -> list[torch.Tensor]:
+        """Logits of all rows of each chunk; at least ``num_computed`` rows go through the model."""
         num_rows = sum(count for _, _, count in chunks)
-        num_padding = -num_rows % row_multiple
+        num_wanted = num_rows + -num_rows % row_multiple
+        num_padding = max(num_wanted, num_computed) - num_rows
         ids = torch.cat([self._ids[s, first : first + count] for s, first, count in chunks])
         positions = torch.cat([torch.arange(first, first + count) for _, first, count in chunks])
         starts = torch.tensor([0, *(count for _, _, count in chunks)]).cumsum(0).int()
@@ -94,6 +95,6 @@ class Verification:
             torch.nn.functional.pad(ids, (0, num_padding)).to(device),
             torch.nn.functional.pad(positions, (0, num_padding)).to(device),
             sequences,
-            torch.arange(num_rows + num_padding, device=device),
+            torch.arange(num_wanted, device=device),
         )
         return list(torch.split(logits[:num_rows], [count for _, _, count in chunks]))

@@ -249,7 +249,7 @@ template <Dtype D> class Attention {
       f16x score = load(row + t * TILE) * layer.scale;
       if (layer.softcap > 0) score = capped(score, layer.softcap);
       i16x at = lanes + (block * BLOCK + t * TILE);
-      x[t] = (at <= position) & (at >= lowest) ? score : x[t];
+      x[t] = ((at <= position) & (at >= lowest)) ? score : x[t];
       highest = x[t] > highest ? x[t] : highest;
     }
     const float before = w.maxima[r], block_max = reduce_max(highest);
