@@ -153,7 +153,7 @@ def test_progress_reaches_the_end(folder):
     """Every stage reports fractions that grow to 1."""
     seen: dict[str, list[float]] = {}
     load_engine(str(folder), FLOAT32, lambda stage, fraction: seen.setdefault(stage, []).append(fraction))
-    assert set(seen) == {"hashing", "loading", "preparing"}
+    assert set(seen) == {"hashing", "loading", "preparing", "checking"}
     for fractions in seen.values():
         assert fractions == sorted(fractions)
         assert fractions[-1] == 1.0

@@ -4,9 +4,11 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serin_worker.config import EngineConfig
 from serin_worker.engine import Engine
 from serin_worker.outputs import ChoiceFinished, Scored, Summary
 from serin_worker.request import GenerationRequest, PriorOutput, Sampling, ScoreRequest, Stopping
+from serin_worker.startup import load_engine
 from serin_worker.testing import TokenCacheRunner, engine_without_model, run_dry, tokens_of
 
 NUM_EXAMPLES, NUM_ARRIVALS = 50, 100
@@ -133,3 +135,39 @@ def test_scores_share_the_pool():
         assert isinstance(scored, Scored)
         assert [round(entry.logprob, 3) for entry in scored.logprobs] == [-0.002] * 20
     assert_nothing_held(engine)
+
+
+def test_cancels_on_a_real_model(tiny_folder):
+    """150 arrivals on a tiny model with a cramped cache, a third of them cancelled: right answers, nothing held."""
+    config = EngineConfig(precision="float32", num_blocks=20, max_num_batched_tokens=24, max_num_sequences=8)
+    engine, _ = load_engine(str(tiny_folder("llama")), config)
+    draw = random.Random(11)
+    prompts = [[draw.randrange(199) for _ in range(draw.randint(1, 60))] for _ in range(10)]
+    right = []
+    for prompt in prompts:
+        engine.add(GenerationRequest("alone", prompt, GREEDY, Stopping(max_tokens=20)))
+        right.append(tokens_of(run_dry(engine)["alone"]))
+    outputs: dict[str, list] = {}
+    cancelled: set[str] = set()
+    for number in range(150):
+        which = draw.randrange(10)
+        name = f"{number}-{which}"
+        engine.add(
+            GenerationRequest(
+                name, prompts[which], GREEDY, Stopping(max_tokens=20), 2, namespace=draw.choice((b"", b"n"))
+            )
+        )
+        if draw.random() < 0.33:
+            victim = draw.choice([*outputs, name])
+            cancelled.add(victim)
+            engine.abort(victim)
+        for _ in range(draw.choice((0, 1, 2))):
+            for owner, output in engine.step():
+                outputs.setdefault(owner, []).append(output)
+    for owner, found in run_dry(engine).items():
+        outputs.setdefault(owner, []).extend(found)
+    assert engine.counts.num_preemptions > 0
+    assert_nothing_held(engine)
+    for name in set(outputs) - cancelled:
+        for choice in range(2):
+            assert tokens_of(outputs[name], choice) == right[int(name.split("-")[1])]

@@ -75,16 +75,6 @@ def test_it_listens_before_it_imports_torch():
     assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
 
 
-def test_what_stops_it_from_starting_is_one_line():
-    """Exit status 2 and one line with the setting, its value and what to do."""
-    flags = ("--model-path", "/no/such/model", "--log-format", "json")
-    done = subprocess.run(command(*flags), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
-    assert line.startswith("serin-worker: --model-path: '/no/such/model': ")
-    assert "no such folder" in line
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

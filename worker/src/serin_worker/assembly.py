@@ -23,9 +23,10 @@ from serin_worker.settings import WorkerSettings
 from serin_worker.startup import Stage, load_engine
 
 _STAGES: dict[Stage, tuple[str, float, float]] = {
-    "hashing": ("reading weights", 0.0, 0.4),
-    "loading": ("loading weights", 0.4, 0.95),
-    "preparing": ("checking the model", 0.95, 1.0),
+    "hashing": ("reading weights", 0.0, 0.2),
+    "loading": ("loading weights", 0.2, 0.4),
+    "preparing": ("preparing weights", 0.4, 0.8),
+    "checking": ("checking the model", 0.8, 1.0),
 }
 Say = Callable[[str, float], None]
 

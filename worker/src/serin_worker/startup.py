@@ -31,7 +31,7 @@ from serin_worker.runner import ModelRunner
 ENGINE_EPOCH = "1"
 """Name of the engine's arithmetic: changed whenever computed KV may differ."""
 
-Stage = Literal["hashing", "loading", "preparing"]
+Stage = Literal["hashing", "loading", "preparing", "checking"]
 Progress = Callable[[Stage, float], None]
 _SMALL_MODEL = 20_000_000
 
@@ -57,9 +57,9 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     weights = digests.weights_digest(found, progress=report("hashing"))
     precision = found.precision if config.precision == "auto" else config.precision
     loaded = CausalModel(loading.load(found, precision, device, report("loading")))
-    report("preparing")(0.0)
     attention = choose_attention(device, config.block_size)
-    row_multiple = loaded.prepare(keep_bits=config.numerics == "invariant")
+    row_multiple = loaded.prepare(keep_bits=config.numerics == "invariant", progress=report("preparing"))
+    report("checking")(0.0)
     num_blocks = _num_blocks(loaded.shape, loaded.dtype, device, config)
     loaded.bind(attention, num_blocks, config.block_size)
     try:
@@ -67,7 +67,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     except LogitsNotFinite as error:
         raise finiteness.explain(found, precision) from error
     engine = _engine(loaded, config, num_blocks, row_multiple if row_multiple and numerics == "invariant" else 1)
-    report("preparing")(1.0)
+    report("checking")(1.0)
     layout = f"{attention.layout}/{config.block_size}"
     return engine, EngineDescription(
         folder=found.folder,

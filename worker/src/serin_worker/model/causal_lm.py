@@ -3,6 +3,7 @@
 Knows nothing about requests, schedules or sampling.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -71,11 +72,12 @@ class CausalModel:
         """Whether linear layers have been packed."""
         return self._num_packed > 0
 
-    def prepare(self, *, keep_bits: bool) -> int | None:
+    def prepare(self, *, keep_bits: bool, progress: Callable[[float], None] | None = None) -> int | None:
         """Replace layers by faster ones that compute the same, where this machine can.
 
         Args:
             keep_bits: leave out what would let a row's bits depend on its batch.
+            progress: called with the fraction of layers done.
 
         Returns:
             The number of rows in whose multiples a row's bits do not depend on its batch; None: they do.
@@ -83,7 +85,7 @@ class CausalModel:
         replace_small_modules(self._model)
         multiple = packed_row_multiple(self._model)
         if multiple is not None or not keep_bits:
-            self._num_packed = pack_linears(self._model)
+            self._num_packed = pack_linears(self._model, progress)
         return multiple if self._num_packed else _PLAIN_ROW_MULTIPLE
 
     def bind(self, attention: PagedAttention, num_blocks: int, block_size: int) -> None:

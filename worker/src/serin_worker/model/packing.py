@@ -6,7 +6,7 @@ found out, not assumed. Knows nothing about what the layers are part of.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -33,19 +33,22 @@ class PackedLinear(torch.nn.Module):
         return result
 
 
-def pack_linears(model: torch.nn.Module) -> int:
+def pack_linears(model: torch.nn.Module, progress: Callable[[float], None] | None = None) -> int:
     """Replace every plain linear layer of a model; returns how many. None, where this machine or dtype cannot.
 
-    A layer's own weight is dropped, unless something else holds it too (a tied embedding).
+    A layer's own weight is dropped, unless something else holds it too (a tied embedding). ``progress`` is called with
+    the fraction of layers done.
     """
     layers = [name for name, module in model.named_modules() if type(module) is torch.nn.Linear]
     if not layers or not _is_supported(_plain_layers(model)):
         return 0
-    for name in layers:
+    for number, name in enumerate(layers, start=1):
         parent_name, _, attribute = name.rpartition(".")
         parent = model.get_submodule(parent_name)
         layer = getattr(parent, attribute)
         setattr(parent, attribute, PackedLinear(layer.weight, layer.bias))
+        if progress:
+            progress(number / len(layers))
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()  # what is left no longer holds a mapped file in memory
     return len(layers)
