@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from serin_tokenizer_svc import encode_queue
 from serin_tokenizer_svc.encode_queue import BATCH_CHARS, NUM_BATCHES, EncodeQueue
 from serin_tokenizer_svc.errors import EncodeBusy
 
@@ -103,3 +104,13 @@ async def test_waiting_is_bounded_in_characters():
         encoder.gate.set()
         await asyncio.gather(*busy, *waiting)
         assert await queue.encode(["y"], True) == [[121]]
+
+
+async def test_a_job_right_behind_an_answer_is_not_forgotten(monkeypatch):
+    """Who asks again in the very step in which it was answered is served, though the last batch's task still ends."""
+    monkeypatch.setattr(encode_queue, "NUM_BATCHES", 1)
+    encoder = Encoder()
+    encoder.gate.set()
+    async with EncodeQueue(encoder) as queue, asyncio.timeout(30):
+        for text in "abc":
+            assert await queue.encode([text], True) == [[ord(text)]]

@@ -41,6 +41,7 @@ class EncodeQueue:
         self.num_waiting_chars = 0
         self.num_batches = 0
         self._running: set[asyncio.Task[None]] = set()
+        self._num_at_work = 0
         self._threads = ThreadPoolExecutor(NUM_BATCHES, thread_name_prefix="encode")
 
     async def __aenter__(self) -> Self:
@@ -67,7 +68,8 @@ class EncodeQueue:
         job = EncodeJob(texts, add_special_tokens, num_chars, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         self.num_waiting_chars += num_chars
-        if len(self._running) < NUM_BATCHES:
+        if self._num_at_work < NUM_BATCHES:
+            self._num_at_work += 1
             task = asyncio.create_task(self._run())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -78,22 +80,30 @@ class EncodeQueue:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while batch := self._next_batch():
-            self.num_batches += 1
-            texts = [text for job in batch for text in job.texts]
-            try:
-                ids = await loop.run_in_executor(self._threads, self._encode, texts, batch[0].add_special_tokens)
-            except Exception as error:  # noqa: BLE001 - handed to those who wait
-                for job in batch:
-                    if not job.done.done():
-                        job.done.set_exception(error)
-                continue
-            at = 0
+        try:
+            while batch := self._next_batch():
+                await self._encode_batch(batch)
+        finally:
+            # In the same step as seeing that nothing waits: a task is done one turn of the loop later, and a job that
+            # comes in between must not count on it.
+            self._num_at_work -= 1
+
+    async def _encode_batch(self, batch: Sequence[EncodeJob]) -> None:
+        self.num_batches += 1
+        texts = [text for job in batch for text in job.texts]
+        special = batch[0].add_special_tokens
+        try:
+            ids = await asyncio.get_running_loop().run_in_executor(self._threads, self._encode, texts, special)
+        except Exception as error:  # noqa: BLE001 - handed to those who wait
             for job in batch:
                 if not job.done.done():
-                    job.done.set_result(ids[at : at + len(job.texts)])
-                at += len(job.texts)
+                    job.done.set_exception(error)
+            return
+        at = 0
+        for job in batch:
+            if not job.done.done():
+                job.done.set_result(ids[at : at + len(job.texts)])
+            at += len(job.texts)
 
     def _next_batch(self) -> list[EncodeJob]:
         batch: list[EncodeJob] = []
