@@ -55,6 +55,11 @@ class Reason(enum.StrEnum):
     REGISTRATION_INVALID = "REGISTRATION_INVALID"
     CONFIG_INVALID = "CONFIG_INVALID"
     CONFIG_CONFLICT = "CONFIG_CONFLICT"
+    ROLLOUT_INVALID = "ROLLOUT_INVALID"
+    ROLLOUT_CONFLICT = "ROLLOUT_CONFLICT"
+    ROLLOUTS_FROZEN = "ROLLOUTS_FROZEN"
+    VERSION_GONE = "VERSION_GONE"
+    NOT_LEADING = "NOT_LEADING"
     DEADLINE_MISSING = "DEADLINE_MISSING"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     CANCELLED = "CANCELLED"
@@ -108,6 +113,7 @@ _not_found = StatusRow(_code.NOT_FOUND, 404, "invalid_request_error", "not_found
 _limited = StatusRow(_code.RESOURCE_EXHAUSTED, 429, "rate_limit_error", "rate_limit_error", retryable=True)
 _unavailable = StatusRow(_code.UNAVAILABLE, 503, "server_error", "overloaded_error", retryable=True)
 _mismatch = StatusRow(_code.FAILED_PRECONDITION, 503, "server_error", "overloaded_error", retryable=True)
+_precondition = StatusRow(_code.FAILED_PRECONDITION, 409, "invalid_request_error", "invalid_request_error")
 _failed = StatusRow(_code.INTERNAL, 500, "server_error", "api_error")
 
 STATUS: Mapping[Reason, StatusRow] = MappingProxyType(
@@ -139,14 +145,17 @@ STATUS: Mapping[Reason, StatusRow] = MappingProxyType(
         Reason.POISON_REQUEST: _failed,
         Reason.VOCABULARY_MISMATCH: _mismatch,
         Reason.KV_MISMATCH: _mismatch,
-        Reason.VERSION_MISMATCH: StatusRow(
-            _code.FAILED_PRECONDITION, 409, "invalid_request_error", "invalid_request_error"
-        ),
+        Reason.VERSION_MISMATCH: _precondition,
         Reason.REGISTRATION_INVALID: _invalid,
         Reason.CONFIG_INVALID: _invalid,
         Reason.CONFIG_CONFLICT: StatusRow(
             _code.ABORTED, 409, "conflict_error", "invalid_request_error", retryable=True
         ),
+        Reason.ROLLOUT_INVALID: _invalid,
+        Reason.ROLLOUT_CONFLICT: _precondition,
+        Reason.ROLLOUTS_FROZEN: _precondition,
+        Reason.VERSION_GONE: _precondition,
+        Reason.NOT_LEADING: _unavailable,
         Reason.DEADLINE_MISSING: _invalid,
         Reason.DEADLINE_EXCEEDED: StatusRow(_code.DEADLINE_EXCEEDED, 504, "timeout_error", "timeout_error"),
         Reason.CANCELLED: StatusRow(_code.CANCELLED, 499, "invalid_request_error", "api_error"),

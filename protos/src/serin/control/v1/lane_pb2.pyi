@@ -87,6 +87,7 @@ class Model(_message.Message):
     ALIASES_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
     DEFAULT_MAX_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    TRIAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, 1 to 64 of [a-z0-9._-]."""
     default_max_token_count: _builtins.int
@@ -99,6 +100,10 @@ class Model(_message.Message):
     def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lane]:
         """Its lanes, heaviest first. Empty: declared but nothing serves it yet."""
 
+    @_builtins.property
+    def trial(self) -> Global___Trial:
+        """The comparison that is under way; absent: none."""
+
     def __init__(
         self,
         *,
@@ -106,14 +111,53 @@ class Model(_message.Message):
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         lanes: _abc.Iterable[Global___Lane] | None = ...,
         default_max_token_count: _builtins.int = ...,
+        trial: Global___Trial | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_max_token_count", b"default_max_token_count", "lanes", b"lanes", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_max_token_count", b"default_max_token_count", "lanes", b"lanes", "name", b"name", "trial", b"trial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Trial(_message.Message):
+    """Two lanes of a model that are compared: by a rollout or an experiment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+    STABLE_LANE_FIELD_NUMBER: _builtins.int
+    CANARY_LANE_FIELD_NUMBER: _builtins.int
+    SHADOW_RATE_FIELD_NUMBER: _builtins.int
+    CALIBRATION_RATE_FIELD_NUMBER: _builtins.int
+    rollout_id: _builtins.str
+    """Rollout that it belongs to."""
+    stable_lane: _builtins.str
+    """Lane that was there before."""
+    canary_lane: _builtins.str
+    """Lane that is judged."""
+    shadow_rate: _builtins.float
+    """Share of finished requests whose text is scored on both lanes in the background, 0 to 1."""
+    calibration_rate: _builtins.float
+    """Of these, share that is scored on the stable lane twice, to calibrate, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        rollout_id: _builtins.str = ...,
+        stable_lane: _builtins.str = ...,
+        canary_lane: _builtins.str = ...,
+        shadow_rate: _builtins.float = ...,
+        calibration_rate: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_rate", b"calibration_rate", "canary_lane", b"canary_lane", "rollout_id", b"rollout_id", "shadow_rate", b"shadow_rate", "stable_lane", b"stable_lane"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trial: _TypeAlias = Trial  # noqa: Y015
 
 @_typing.final
 class Lane(_message.Message):

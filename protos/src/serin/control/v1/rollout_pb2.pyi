@@ -33,6 +33,8 @@ class _RolloutIntentEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rollout
     """The answers must not change."""
     ROLLOUT_INTENT_BETTER: _RolloutIntent.ValueType  # 2
     """The answers may change, and must not get worse."""
+    ROLLOUT_INTENT_EXPERIMENT: _RolloutIntent.ValueType  # 3
+    """A fixed split whose outcome is reported by feedback and never promoted: an experiment."""
 
 class RolloutIntent(_RolloutIntent, metaclass=_RolloutIntentEnumTypeWrapper):
     """What must hold of the new version's answers."""
@@ -43,7 +45,37 @@ ROLLOUT_INTENT_SAME: RolloutIntent.ValueType  # 1
 """The answers must not change."""
 ROLLOUT_INTENT_BETTER: RolloutIntent.ValueType  # 2
 """The answers may change, and must not get worse."""
+ROLLOUT_INTENT_EXPERIMENT: RolloutIntent.ValueType  # 3
+"""A fixed split whose outcome is reported by feedback and never promoted: an experiment."""
 Global___RolloutIntent: _TypeAlias = RolloutIntent  # noqa: Y015
+
+class _ScarcePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScarcePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScarcePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCARCE_POLICY_UNSPECIFIED: _ScarcePolicy.ValueType  # 0
+    """Not set; means WAIT."""
+    SCARCE_POLICY_WAIT: _ScarcePolicy.ValueType  # 1
+    """Wait until the step's time is over, then pause and raise an alarm that names the samples missing."""
+    SCARCE_POLICY_ASK: _ScarcePolicy.ValueType  # 2
+    """Pause at once and ask a person."""
+    SCARCE_POLICY_ABORT: _ScarcePolicy.ValueType  # 3
+    """Take the new version back."""
+
+class ScarcePolicy(_ScarcePolicy, metaclass=_ScarcePolicyEnumTypeWrapper):
+    """What to do when a step's time is over and there is too little data to judge it."""
+
+SCARCE_POLICY_UNSPECIFIED: ScarcePolicy.ValueType  # 0
+"""Not set; means WAIT."""
+SCARCE_POLICY_WAIT: ScarcePolicy.ValueType  # 1
+"""Wait until the step's time is over, then pause and raise an alarm that names the samples missing."""
+SCARCE_POLICY_ASK: ScarcePolicy.ValueType  # 2
+"""Pause at once and ask a person."""
+SCARCE_POLICY_ABORT: ScarcePolicy.ValueType  # 3
+"""Take the new version back."""
+Global___ScarcePolicy: _TypeAlias = ScarcePolicy  # noqa: Y015
 
 class _RolloutState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -147,12 +179,40 @@ class StartRolloutRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TolerancesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     SERVICE_FIELD_NUMBER: _builtins.int
     TO_VERSION_FIELD_NUMBER: _builtins.int
     INTENT_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     MANUAL_FIELD_NUMBER: _builtins.int
+    ALSO_FIELD_NUMBER: _builtins.int
+    GOLDEN_JSONL_FIELD_NUMBER: _builtins.int
+    TOLERANCES_FIELD_NUMBER: _builtins.int
+    ERROR_RATE_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
+    ON_SCARCE_FIELD_NUMBER: _builtins.int
+    ACCEPT_WEAK_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     service: _registry_pb2.ServiceKind.ValueType
@@ -163,9 +223,29 @@ class StartRolloutRequest(_message.Message):
     """What must hold of the answers."""
     manual: _builtins.bool
     """True to promote only when a person says so."""
+    golden_jsonl: _builtins.str
+    """Golden set, JSON lines; needed to judge the answers of `BETTER`."""
+    error_rate: _builtins.float
+    """Share of false verdicts over the whole rollout, above 0 and at most 0.2. Default 0.01."""
+    baseline: _builtins.bool
+    """True to compare with an arm of the old version as large as the new one's, instead of with all of it."""
+    on_scarce: Global___ScarcePolicy.ValueType
+    """What to do when data is scarce."""
+    accept_weak: _builtins.bool
+    """True to start although a tolerance is smaller than what the traffic can show."""
+    actor: _builtins.str
+    """Who starts it, as the caller says; a certificate's identity is recorded beside it."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___RolloutStep]:
         """The steps in order; empty: 1, 5, 25, 50 and 100 %."""
+
+    @_builtins.property
+    def also(self) -> _containers.RepeatedScalarFieldContainer[_registry_pb2.ServiceKind.ValueType]:
+        """Further services that move together with it, each to `to_version`: a compatible set."""
+
+    @_builtins.property
+    def tolerances(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Tolerances, by metric; those that are absent have their defaults."""
 
     def __init__(
         self,
@@ -176,10 +256,18 @@ class StartRolloutRequest(_message.Message):
         intent: Global___RolloutIntent.ValueType = ...,
         steps: _abc.Iterable[Global___RolloutStep] | None = ...,
         manual: _builtins.bool = ...,
+        also: _abc.Iterable[_registry_pb2.ServiceKind.ValueType] | None = ...,
+        golden_jsonl: _builtins.str = ...,
+        tolerances: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        error_rate: _builtins.float = ...,
+        baseline: _builtins.bool = ...,
+        on_scarce: Global___ScarcePolicy.ValueType = ...,
+        accept_weak: _builtins.bool = ...,
+        actor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["intent", b"intent", "manual", b"manual", "model", b"model", "service", b"service", "steps", b"steps", "to_version", b"to_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_weak", b"accept_weak", "actor", b"actor", "also", b"also", "baseline", b"baseline", "error_rate", b"error_rate", "golden_jsonl", b"golden_jsonl", "intent", b"intent", "manual", b"manual", "model", b"model", "on_scarce", b"on_scarce", "service", b"service", "steps", b"steps", "to_version", b"to_version", "tolerances", b"tolerances"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -396,22 +484,26 @@ class ActOnRolloutRequest(_message.Message):
     ROLLOUT_ID_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     rollout_id: _builtins.str
     """Its identifier."""
     action: Global___RolloutAction.ValueType
     """What to do."""
     reason: _builtins.str
     """Why, for the history."""
+    actor: _builtins.str
+    """Who acts, as the caller says; a certificate's identity is recorded beside it."""
     def __init__(
         self,
         *,
         rollout_id: _builtins.str = ...,
         action: Global___RolloutAction.ValueType = ...,
         reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "reason", b"reason", "rollout_id", b"rollout_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "reason", b"reason", "rollout_id", b"rollout_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -424,6 +516,9 @@ class ActOnRolloutResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_FIELD_NUMBER: _builtins.int
+    effective: _builtins.bool
+    """False: it had no effect; the rollout's reason says why."""
     @_builtins.property
     def rollout(self) -> Global___Rollout:
         """The rollout."""
@@ -432,14 +527,347 @@ class ActOnRolloutResponse(_message.Message):
         self,
         *,
         rollout: Global___Rollout | None = ...,
+        effective: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective", b"effective", "rollout", b"rollout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ActOnRolloutResponse: _TypeAlias = ActOnRolloutResponse  # noqa: Y015
+
+@_typing.final
+class PlanRolloutRequest(_message.Message):
+    """A rollout to plan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    SESSIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    sessions_per_second: _builtins.float
+    """New sessions a second; 0: as observed."""
+    @_builtins.property
+    def start(self) -> Global___StartRolloutRequest:
+        """What would be started."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___StartRolloutRequest | None = ...,
+        sessions_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions_per_second", b"sessions_per_second", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRolloutRequest: _TypeAlias = PlanRolloutRequest  # noqa: Y015
+
+@_typing.final
+class PlanRolloutResponse(_message.Message):
+    """What a rollout would need."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    SESSIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    sessions_per_second: _builtins.float
+    """Rate that was reckoned with, new sessions a second."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepForecast]:
+        """Its steps in order."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___StepForecast] | None = ...,
+        sessions_per_second: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions_per_second", b"sessions_per_second", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanRolloutResponse: _TypeAlias = PlanRolloutResponse  # noqa: Y015
+
+@_typing.final
+class StepForecast(_message.Message):
+    """What one step would need."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DetectableEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STEP_FIELD_NUMBER: _builtins.int
+    NEEDED_SAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    DETECTABLE_FIELD_NUMBER: _builtins.int
+    needed_sample_count: _builtins.int
+    """Canary requests until it can be judged."""
+    seconds: _builtins.float
+    """Seconds until then."""
+    @_builtins.property
+    def step(self) -> Global___RolloutStep:
+        """The step."""
+
+    @_builtins.property
+    def detectable(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Smallest change that it can see, by metric."""
+
+    def __init__(
+        self,
+        *,
+        step: Global___RolloutStep | None = ...,
+        needed_sample_count: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        detectable: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detectable", b"detectable", "needed_sample_count", b"needed_sample_count", "seconds", b"seconds", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepForecast: _TypeAlias = StepForecast  # noqa: Y015
+
+@_typing.final
+class RollbackRequest(_message.Message):
+    """A model to give back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TO_VERSION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model."""
+    to_version: _builtins.str
+    """Version to go back to; empty: the one before."""
+    reason: _builtins.str
+    """Why, for the history."""
+    actor: _builtins.str
+    """Who acts, as the caller says."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        to_version: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "model", b"model", "reason", b"reason", "to_version", b"to_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackRequest: _TypeAlias = RollbackRequest  # noqa: Y015
+
+@_typing.final
+class RollbackResponse(_message.Message):
+    """The traffic is back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Version that has it now."""
+    lane: _builtins.str
+    """Lane that has it now."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        lane: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackResponse: _TypeAlias = RollbackResponse  # noqa: Y015
+
+@_typing.final
+class FreezeRequest(_message.Message):
+    """Whether rollouts may move."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROZEN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    frozen: _builtins.bool
+    """True: they may not."""
+    reason: _builtins.str
+    """Why, for the history."""
+    actor: _builtins.str
+    """Who acts, as the caller says."""
+    def __init__(
+        self,
+        *,
+        frozen: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "frozen", b"frozen", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreezeRequest: _TypeAlias = FreezeRequest  # noqa: Y015
+
+@_typing.final
+class FreezeResponse(_message.Message):
+    """It holds from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGED_FIELD_NUMBER: _builtins.int
+    changed: _builtins.bool
+    """Whether it was different before."""
+    def __init__(
+        self,
+        *,
+        changed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreezeResponse: _TypeAlias = FreezeResponse  # noqa: Y015
+
+@_typing.final
+class ListActsRequest(_message.Message):
+    """Asks for the history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    rollout_id: _builtins.str
+    """Only of this rollout; empty: all."""
+    page_size: _builtins.int
+    """Most acts to return, at most 1000. Default 100."""
+    page_token: _builtins.str
+    """Where the last page ended."""
+    def __init__(
+        self,
+        *,
+        rollout_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "rollout_id", b"rollout_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListActsRequest: _TypeAlias = ListActsRequest  # noqa: Y015
+
+@_typing.final
+class ListActsResponse(_message.Message):
+    """Acts, newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where this page ended; empty: nothing follows."""
+    @_builtins.property
+    def acts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Act]:
+        """The acts."""
+
+    def __init__(
+        self,
+        *,
+        acts: _abc.Iterable[Global___Act] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListActsResponse: _TypeAlias = ListActsResponse  # noqa: Y015
+
+@_typing.final
+class Act(_message.Message):
+    """Something that was done, by a person or by the judge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    ROLLOUT_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    rollout_id: _builtins.str
+    """Rollout it was done to; empty: to all."""
+    actor: _builtins.str
+    """Who says to have done it; "judge" for the judge."""
+    identity: _builtins.str
+    """Identity in the caller's certificate; empty without one."""
+    what: _builtins.str
+    """What: "start", "step", "pause", "resume", "promote", "abort", "rollback", "freeze", "unfreeze"."""
+    reason: _builtins.str
+    """Why, in plain words."""
+    term: _builtins.int
+    """Term of the control plane that wrote it."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        rollout_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        identity: _builtins.str = ...,
+        what: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        term: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "at", b"at", "identity", b"identity", "reason", b"reason", "rollout_id", b"rollout_id", "term", b"term", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Act: _TypeAlias = Act  # noqa: Y015
 
 @_typing.final
 class Rollout(_message.Message):
@@ -461,6 +889,14 @@ class Rollout(_message.Message):
     VERDICTS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
+    CHANGED_AT_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    ALSO_FIELD_NUMBER: _builtins.int
+    MANUAL_FIELD_NUMBER: _builtins.int
+    STABLE_LANE_FIELD_NUMBER: _builtins.int
+    CANARY_LANE_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    STARTED_BY_FIELD_NUMBER: _builtins.int
     rollout_id: _builtins.str
     """Its identifier."""
     model: _builtins.str
@@ -485,6 +921,16 @@ class Rollout(_message.Message):
     """Requests that met the new version."""
     reason: _builtins.str
     """Why it is in its state, in plain words."""
+    manual: _builtins.bool
+    """Whether a person promotes it."""
+    stable_lane: _builtins.str
+    """Lane that was there before."""
+    canary_lane: _builtins.str
+    """Lane that is judged."""
+    next: _builtins.str
+    """What comes next, in plain words."""
+    started_by: _builtins.str
+    """Who started it."""
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricVerdict]:
         """The judge's verdicts."""
@@ -492,6 +938,18 @@ class Rollout(_message.Message):
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When it was started."""
+
+    @_builtins.property
+    def changed_at(self) -> _timestamp_pb2.Timestamp:
+        """When its state last changed."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___RolloutStep]:
+        """Its steps."""
+
+    @_builtins.property
+    def also(self) -> _containers.RepeatedScalarFieldContainer[_registry_pb2.ServiceKind.ValueType]:
+        """Further services that move with it."""
 
     def __init__(
         self,
@@ -510,10 +968,18 @@ class Rollout(_message.Message):
         verdicts: _abc.Iterable[Global___MetricVerdict] | None = ...,
         reason: _builtins.str = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
+        changed_at: _timestamp_pb2.Timestamp | None = ...,
+        steps: _abc.Iterable[Global___RolloutStep] | None = ...,
+        also: _abc.Iterable[_registry_pb2.ServiceKind.ValueType] | None = ...,
+        manual: _builtins.bool = ...,
+        stable_lane: _builtins.str = ...,
+        canary_lane: _builtins.str = ...,
+        next: _builtins.str = ...,
+        started_by: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exposed_request_count", b"exposed_request_count", "exposed_session_count", b"exposed_session_count", "from_version", b"from_version", "intent", b"intent", "model", b"model", "reason", b"reason", "rollout_id", b"rollout_id", "service", b"service", "started_at", b"started_at", "state", b"state", "step_index", b"step_index", "to_version", b"to_version", "verdicts", b"verdicts", "weight_percent", b"weight_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "canary_lane", b"canary_lane", "changed_at", b"changed_at", "exposed_request_count", b"exposed_request_count", "exposed_session_count", b"exposed_session_count", "from_version", b"from_version", "intent", b"intent", "manual", b"manual", "model", b"model", "next", b"next", "reason", b"reason", "rollout_id", b"rollout_id", "service", b"service", "stable_lane", b"stable_lane", "started_at", b"started_at", "started_by", b"started_by", "state", b"state", "step_index", b"step_index", "steps", b"steps", "to_version", b"to_version", "verdicts", b"verdicts", "weight_percent", b"weight_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -531,6 +997,11 @@ class MetricVerdict(_message.Message):
     LOW_FIELD_NUMBER: _builtins.int
     HIGH_FIELD_NUMBER: _builtins.int
     SAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    STABLE_VALUE_FIELD_NUMBER: _builtins.int
+    CANARY_VALUE_FIELD_NUMBER: _builtins.int
+    TOLERANCE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """The metric's name."""
     verdict: Global___Verdict.ValueType
@@ -543,6 +1014,16 @@ class MetricVerdict(_message.Message):
     """Upper end of the difference's interval."""
     sample_count: _builtins.int
     """Samples of the new version."""
+    stable_value: _builtins.float
+    """The old version's value."""
+    canary_value: _builtins.float
+    """The new version's value."""
+    tolerance: _builtins.float
+    """Largest difference that is accepted."""
+    note: _builtins.str
+    """What is missing or what decided, in plain words."""
+    unit: _builtins.str
+    """Unit of the values: "share", "s", "ratio", "nats", "tokens", "bytes"."""
     def __init__(
         self,
         *,
@@ -552,10 +1033,15 @@ class MetricVerdict(_message.Message):
         low: _builtins.float = ...,
         high: _builtins.float = ...,
         sample_count: _builtins.int = ...,
+        stable_value: _builtins.float = ...,
+        canary_value: _builtins.float = ...,
+        tolerance: _builtins.float = ...,
+        note: _builtins.str = ...,
+        unit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "high", b"high", "low", b"low", "metric", b"metric", "sample_count", b"sample_count", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary_value", b"canary_value", "difference", b"difference", "high", b"high", "low", b"low", "metric", b"metric", "note", b"note", "sample_count", b"sample_count", "stable_value", b"stable_value", "tolerance", b"tolerance", "unit", b"unit", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,26 @@ class RolloutServiceStub:
                 request_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.ActOnRolloutRequest.SerializeToString,
                 response_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.ActOnRolloutResponse.FromString,
                 _registered_method=True)
+        self.PlanRollout = channel.unary_unary(
+                '/serin.control.v1.RolloutService/PlanRollout',
+                request_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.PlanRolloutRequest.SerializeToString,
+                response_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.PlanRolloutResponse.FromString,
+                _registered_method=True)
+        self.Rollback = channel.unary_unary(
+                '/serin.control.v1.RolloutService/Rollback',
+                request_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.RollbackRequest.SerializeToString,
+                response_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.RollbackResponse.FromString,
+                _registered_method=True)
+        self.Freeze = channel.unary_unary(
+                '/serin.control.v1.RolloutService/Freeze',
+                request_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.FreezeRequest.SerializeToString,
+                response_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.FreezeResponse.FromString,
+                _registered_method=True)
+        self.ListActs = channel.unary_unary(
+                '/serin.control.v1.RolloutService/ListActs',
+                request_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.ListActsRequest.SerializeToString,
+                response_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.ListActsResponse.FromString,
+                _registered_method=True)
 
 
 class RolloutServiceServicer:
@@ -95,7 +115,37 @@ class RolloutServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActOnRollout(self, request, context):
-        """Pauses, resumes, promotes or aborts a rollout.
+        """Pauses, resumes, promotes or aborts a rollout. An act on a rollout that has ended has no effect, and says so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanRollout(self, request, context):
+        """Says what a rollout would need: samples and hours for each step, and the smallest change it can see.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rollback(self, request, context):
+        """Gives a model's traffic back to a lane that is still kept, at once.
+
+        FAILED_PRECONDITION: nothing of that version runs any more (VERSION_GONE); the message says what brings it back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Freeze(self, request, context):
+        """Forbids rollouts to start or to move on, or allows it again. Traffic stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListActs(self, request, context):
+        """Lists who did what, newest first: an append-only history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +178,26 @@ def add_RolloutServiceServicer_to_server(servicer, server):
                     servicer.ActOnRollout,
                     request_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.ActOnRolloutRequest.FromString,
                     response_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.ActOnRolloutResponse.SerializeToString,
+            ),
+            'PlanRollout': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanRollout,
+                    request_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.PlanRolloutRequest.FromString,
+                    response_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.PlanRolloutResponse.SerializeToString,
+            ),
+            'Rollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rollback,
+                    request_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.RollbackRequest.FromString,
+                    response_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.RollbackResponse.SerializeToString,
+            ),
+            'Freeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.Freeze,
+                    request_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.FreezeRequest.FromString,
+                    response_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.FreezeResponse.SerializeToString,
+            ),
+            'ListActs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListActs,
+                    request_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.ListActsRequest.FromString,
+                    response_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.ListActsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +336,114 @@ class RolloutService:
             '/serin.control.v1.RolloutService/ActOnRollout',
             serin_dot_control_dot_v1_dot_rollout__pb2.ActOnRolloutRequest.SerializeToString,
             serin_dot_control_dot_v1_dot_rollout__pb2.ActOnRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanRollout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serin.control.v1.RolloutService/PlanRollout',
+            serin_dot_control_dot_v1_dot_rollout__pb2.PlanRolloutRequest.SerializeToString,
+            serin_dot_control_dot_v1_dot_rollout__pb2.PlanRolloutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serin.control.v1.RolloutService/Rollback',
+            serin_dot_control_dot_v1_dot_rollout__pb2.RollbackRequest.SerializeToString,
+            serin_dot_control_dot_v1_dot_rollout__pb2.RollbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Freeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serin.control.v1.RolloutService/Freeze',
+            serin_dot_control_dot_v1_dot_rollout__pb2.FreezeRequest.SerializeToString,
+            serin_dot_control_dot_v1_dot_rollout__pb2.FreezeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListActs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serin.control.v1.RolloutService/ListActs',
+            serin_dot_control_dot_v1_dot_rollout__pb2.ListActsRequest.SerializeToString,
+            serin_dot_control_dot_v1_dot_rollout__pb2.ListActsResponse.FromString,
             options,
             channel_credentials,
             insecure,

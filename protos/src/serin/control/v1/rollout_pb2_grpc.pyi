@@ -42,7 +42,18 @@ class RolloutServiceStub:
     WatchRollout: _grpc.UnaryStreamMultiCallable[_rollout_pb2.WatchRolloutRequest, _rollout_pb2.WatchRolloutResponse]
     """Streams a rollout: at first and after each change."""
     ActOnRollout: _grpc.UnaryUnaryMultiCallable[_rollout_pb2.ActOnRolloutRequest, _rollout_pb2.ActOnRolloutResponse]
-    """Pauses, resumes, promotes or aborts a rollout."""
+    """Pauses, resumes, promotes or aborts a rollout. An act on a rollout that has ended has no effect, and says so."""
+    PlanRollout: _grpc.UnaryUnaryMultiCallable[_rollout_pb2.PlanRolloutRequest, _rollout_pb2.PlanRolloutResponse]
+    """Says what a rollout would need: samples and hours for each step, and the smallest change it can see."""
+    Rollback: _grpc.UnaryUnaryMultiCallable[_rollout_pb2.RollbackRequest, _rollout_pb2.RollbackResponse]
+    """Gives a model's traffic back to a lane that is still kept, at once.
+
+    FAILED_PRECONDITION: nothing of that version runs any more (VERSION_GONE); the message says what brings it back.
+    """
+    Freeze: _grpc.UnaryUnaryMultiCallable[_rollout_pb2.FreezeRequest, _rollout_pb2.FreezeResponse]
+    """Forbids rollouts to start or to move on, or allows it again. Traffic stays as it is."""
+    ListActs: _grpc.UnaryUnaryMultiCallable[_rollout_pb2.ListActsRequest, _rollout_pb2.ListActsResponse]
+    """Lists who did what, newest first: an append-only history."""
 
 @_typing.type_check_only
 class RolloutServiceAsyncStub(RolloutServiceStub):
@@ -58,7 +69,18 @@ class RolloutServiceAsyncStub(RolloutServiceStub):
     WatchRollout: _aio.UnaryStreamMultiCallable[_rollout_pb2.WatchRolloutRequest, _rollout_pb2.WatchRolloutResponse]  # type: ignore[assignment]
     """Streams a rollout: at first and after each change."""
     ActOnRollout: _aio.UnaryUnaryMultiCallable[_rollout_pb2.ActOnRolloutRequest, _rollout_pb2.ActOnRolloutResponse]  # type: ignore[assignment]
-    """Pauses, resumes, promotes or aborts a rollout."""
+    """Pauses, resumes, promotes or aborts a rollout. An act on a rollout that has ended has no effect, and says so."""
+    PlanRollout: _aio.UnaryUnaryMultiCallable[_rollout_pb2.PlanRolloutRequest, _rollout_pb2.PlanRolloutResponse]  # type: ignore[assignment]
+    """Says what a rollout would need: samples and hours for each step, and the smallest change it can see."""
+    Rollback: _aio.UnaryUnaryMultiCallable[_rollout_pb2.RollbackRequest, _rollout_pb2.RollbackResponse]  # type: ignore[assignment]
+    """Gives a model's traffic back to a lane that is still kept, at once.
+
+    FAILED_PRECONDITION: nothing of that version runs any more (VERSION_GONE); the message says what brings it back.
+    """
+    Freeze: _aio.UnaryUnaryMultiCallable[_rollout_pb2.FreezeRequest, _rollout_pb2.FreezeResponse]  # type: ignore[assignment]
+    """Forbids rollouts to start or to move on, or allows it again. Traffic stays as it is."""
+    ListActs: _aio.UnaryUnaryMultiCallable[_rollout_pb2.ListActsRequest, _rollout_pb2.ListActsResponse]  # type: ignore[assignment]
+    """Lists who did what, newest first: an append-only history."""
 
 class RolloutServiceServicer(metaclass=_abc_1.ABCMeta):
     """Starts, judges and ends rollouts. Viewers look, operators act."""
@@ -101,6 +123,41 @@ class RolloutServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rollout_pb2.ActOnRolloutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rollout_pb2.ActOnRolloutResponse, _abc.Awaitable[_rollout_pb2.ActOnRolloutResponse]]:
-        """Pauses, resumes, promotes or aborts a rollout."""
+        """Pauses, resumes, promotes or aborts a rollout. An act on a rollout that has ended has no effect, and says so."""
+
+    @_abc_1.abstractmethod
+    def PlanRollout(
+        self,
+        request: _rollout_pb2.PlanRolloutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rollout_pb2.PlanRolloutResponse, _abc.Awaitable[_rollout_pb2.PlanRolloutResponse]]:
+        """Says what a rollout would need: samples and hours for each step, and the smallest change it can see."""
+
+    @_abc_1.abstractmethod
+    def Rollback(
+        self,
+        request: _rollout_pb2.RollbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rollout_pb2.RollbackResponse, _abc.Awaitable[_rollout_pb2.RollbackResponse]]:
+        """Gives a model's traffic back to a lane that is still kept, at once.
+
+        FAILED_PRECONDITION: nothing of that version runs any more (VERSION_GONE); the message says what brings it back.
+        """
+
+    @_abc_1.abstractmethod
+    def Freeze(
+        self,
+        request: _rollout_pb2.FreezeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rollout_pb2.FreezeResponse, _abc.Awaitable[_rollout_pb2.FreezeResponse]]:
+        """Forbids rollouts to start or to move on, or allows it again. Traffic stays as it is."""
+
+    @_abc_1.abstractmethod
+    def ListActs(
+        self,
+        request: _rollout_pb2.ListActsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rollout_pb2.ListActsResponse, _abc.Awaitable[_rollout_pb2.ListActsResponse]]:
+        """Lists who did what, newest first: an append-only history."""
 
 def add_RolloutServiceServicer_to_server(servicer: RolloutServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
