@@ -41,10 +41,15 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class TrafficPlan:
-    """All models, by name, and the policy of gateways."""
+    """All models, by name, and the policy of gateways.
+
+    ``service_shares``: of a service that serves all models (gateway, cache), version to its share of calls relative
+    to the others; a version that is not named gets none. A service that is not named shares by how many run.
+    """
 
     models: Mapping[str, ModelPlan] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    service_shares: Mapping[Service, Mapping[str, int]] = field(default_factory=dict)
 
 
 def declared_plan(config: MeshConfig) -> TrafficPlan:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from serin_control.config import MeshConfig, Release
 
+from serin_cli.local.edge import EdgeSite
 from serin_cli.local.process import ProcessSpec, Tier
 
 HOST = "127.0.0.1"
@@ -29,6 +30,7 @@ class Site:
     state_redis: str
     cache_redis: str
     num_cores: int
+    edge: EdgeSite | None = None
 
     @property
     def control(self) -> str:
@@ -38,7 +40,8 @@ class Site:
 
 def control_spec(site: Site) -> ProcessSpec:
     """The control plane; everything else is planned from what it says is declared."""
-    flags = {"port": site.control_port, "config-file": site.config, **_identity(CONTROL, site)}
+    edge = {} if site.edge is None else site.edge.flags
+    flags = {"port": site.control_port, "config-file": site.config, **edge, **_identity(CONTROL, site)}
     return _python("serin_control", CONTROL, Tier.CONTROL, flags, {"SERIN_STATE_REDIS": site.state_redis})
 
 

@@ -32,6 +32,10 @@ class Reconciler:
         self._newest: MeshConfig | None = None
         self._news = asyncio.Event()
 
+    def claim(self, flag: str, port: int) -> int:
+        """A port for something else of the mesh; see :meth:`PortClaims.claim`."""
+        return self._ports.claim(flag, port)
+
     async def prepare(self, config: MeshConfig) -> None:
         """Find models, memory and ports for a configuration, before anything is started for it.
 
