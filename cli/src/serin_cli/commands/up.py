@@ -4,11 +4,15 @@ import argparse
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from serin_cli.arguments import add_state, integer, redis_url, state_path
 from serin_cli.detached import start_detached
 from serin_cli.errors import ModelRefused, UsageProblem
 from serin_cli.state_dir import StateDir
+
+if TYPE_CHECKING:
+    from serin_cli.models.registry import ModelRegistry
 
 DESCRIPTION = """\
 Start a mesh on this machine: gateway, tokenizer, worker, cache, control plane and, unless told otherwise, two
@@ -24,7 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     any_port = integer(0, 65535)
     parser.add_argument("-f", "--file", type=Path, metavar="FILE", help="serin.yaml that declares the mesh")
     parser.add_argument(
-        "--model", metavar="PATH_OR_HUB_ID", help="model folder or hub id to serve (default: the demo model)"
+        "--model",
+        metavar="PATH_OR_HUB_ID",
+        help="model folder, hub id or registry:NAME:VERSION (default: the demo model)",
     )
     parser.add_argument("--workers", type=integer(1, 256), metavar="N", help="workers for the model (default: 1)")
     parser.add_argument("--port", type=any_port, metavar="PORT", help="REST port; 0: any free one (default: 8080)")
@@ -87,12 +93,13 @@ def _stay(arguments: argparse.Namespace, state: StateDir) -> int:
     from serin_cli.local.edge import EdgeWish
     from serin_cli.local.run import run_mesh  # what a detaching parent does not need
     from serin_cli.local.wish import Wish
+    from serin_cli.models.registry import ModelRegistry
 
     port = DEFAULT_EDGE_PORT if arguments.edge_port is None else arguments.edge_port
     edge = EdgeWish(port, arguments.edge_cert, arguments.edge_key, arguments.edge_mesh_port) if arguments.edge else None
     lock = state.lock()
     try:
-        text, replaces = _declaration(arguments)
+        text, replaces = _declaration(arguments, ModelRegistry(state))
         wish = Wish(
             config=text,
             replaces=replaces,
@@ -108,7 +115,7 @@ def _stay(arguments: argparse.Namespace, state: StateDir) -> int:
     return 0
 
 
-def _declaration(arguments: argparse.Namespace) -> tuple[str, bool]:
+def _declaration(arguments: argparse.Namespace, registry: "ModelRegistry") -> tuple[str, bool]:
     """Text of a `serin.yaml`, and whether it replaces what was served last."""
     from serin_cli.config_text import check_models, read_config
     from serin_cli.demo_model import demo_config, model_config
@@ -116,11 +123,11 @@ def _declaration(arguments: argparse.Namespace) -> tuple[str, bool]:
 
     if arguments.file is not None:
         text, _ = read_config(arguments.file)
-        check_models(arguments.file, text, check_path)
+        check_models(arguments.file, text, lambda path: check_path(path, registry))
         return text, True
     if arguments.model is not None:
         try:
-            check_path(arguments.model)
+            check_path(arguments.model, registry)
         except ModelRefused as refused:
             raise UsageProblem(f"serin up: --model: {arguments.model!r}: {refused.wrong}") from refused
         return model_config(arguments.model, arguments.workers or 1), True

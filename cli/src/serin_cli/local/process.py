@@ -49,6 +49,7 @@ class ProcessSpec:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict, compare=False)
     grace_s: float = 25.0  # from SIGTERM to SIGKILL
+    is_addition: bool = field(default=False, compare=False)  # a mesh comes up without it
 
 
 class Process:
