@@ -21,7 +21,8 @@ FULL = replace(
     verdicts=(MetricVerdict("errors", Verdict.WAIT, 0.1, -0.1, 0.3, 7, 0.0, 0.1, 0.02, "ü", "share"),),
     reason="x",
 )
-STANDING = Standing("small", (Share(versions("v1"), 100),)).moved_to((Share(versions("v2"), 10_000),), 5.0)
+V1, V2 = (Share(versions("v1"), 100),), (Share(versions("v2"), 10_000),)
+STANDING = Standing("small", V1).moved_to(V2, V1, 5.0)
 
 
 @pytest.fixture(params=["memory", "redis"])

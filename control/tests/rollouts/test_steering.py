@@ -11,6 +11,7 @@ from serin_control.rollouts.standing import DRAIN_S, KEEP_S, Standing
 from serin_control.rollouts.steering import Steering, split, steered
 
 DECLARED = (Share(versions("v1"), 100), Share(versions("v2", "v2"), 0))
+V2 = (Share(versions("v2"), WEIGHT_SUM),)
 PLAN = ModelPlan("small", shares=DECLARED)
 EVERYTHING = [one for version in ("v1", "v2", "v3") for one in pair(version)]
 
@@ -66,7 +67,7 @@ def test_gateways_hear_of_the_comparison_while_there_is_one():
 def test_after_a_promotion_the_old_lane_keeps_the_least_weight_for_a_day():
     """1 of 10,000 while it is kept, then nothing although it runs."""
     _, carried = published(steered(PLAN, None, rollout(weight=5_000)))
-    standing = Standing("small", DECLARED[:1]).moved_to((Share(versions("v2"), WEIGHT_SUM),), 1000.0)
+    standing = Standing("small", DECLARED[:1]).moved_to(V2, DECLARED[:1], 1000.0)
     found, carried = published(steered(PLAN, standing, None), carried)
     assert found == {versions("v2"): 9_999, versions("v1"): 1}
     over = standing.expired(1000.0 + KEEP_S)
@@ -90,16 +91,16 @@ def test_a_canary_that_was_taken_back_drains():
 
 def test_going_back_is_going_back_to_what_was():
     """Shares as they were before; what is left is kept in its turn."""
-    standing = Standing("small", DECLARED[:1]).moved_to((Share(versions("v2"), WEIGHT_SUM),), 1000.0)
-    back = standing.moved_to(standing.before(), 2000.0)
-    assert weights(back.in_force()) == {"v1": 100}
+    standing = Standing("small", DECLARED[:1]).moved_to(V2, DECLARED[:1], 1000.0)
+    back = standing.moved_to(standing.previous, V2, 2000.0)
+    assert weights(back.shares) == {"v1": 100}
     assert [kept.versions for kept in back.kept] == [versions("v2")]
-    assert weights(back.before()) == {"v2": WEIGHT_SUM}
+    assert weights(back.previous) == {"v2": WEIGHT_SUM}
 
 
 def test_promotions_count_until_somebody_changes_the_shares():
     """A further version of weight 0 is no change; another weight is."""
-    standing = Standing("small", DECLARED[:1]).moved_to((Share(versions("v2"), WEIGHT_SUM),), 1000.0)
+    standing = Standing("small", DECLARED[:1]).moved_to(V2, DECLARED[:1], 1000.0)
     more = replace(PLAN, shares=(*DECLARED, Share(versions("v3", "v3"), 0)))
     assert steered(more, standing, None).shares[0] == Share(versions("v2"), WEIGHT_SUM)
     other = replace(PLAN, shares=(Share(versions("v1"), 50), Share(versions("v3", "v3"), 50)))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from serin_control.judge.observation import Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
 from serin_control.rollouts.rollout import Rollout
-from serin_control.rollouts.spec import Spec
+from serin_control.rollouts.spec import Spec, Step
 
 
 class Arbiter(Protocol):
@@ -63,8 +63,8 @@ class Court(Protocol):
     def appoint(self, rollout: Rollout, kept: Mapping[str, Any] | None) -> Arbiter:
         """An arbiter of a rollout whose lanes are known, going on from what was kept of one before."""
 
-    def forecast(self, spec: Spec, weight: int, sessions_per_s: float, requests_per_session: float) -> Forecast:
-        """What a step of a weight (of 10,000) would need."""
+    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast:
+        """What a step would need at a rate of new sessions."""
 
 
 class ScriptedArbiter:
@@ -141,6 +141,6 @@ class ScriptedCourt:
         self.arbiters[rollout.id] = arbiter
         return arbiter
 
-    def forecast(self, spec: Spec, weight: int, sessions_per_s: float, requests_per_session: float) -> Forecast:
+    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast:
         """What it was told."""
         return self.told

@@ -77,7 +77,7 @@ local held = redis.call('GET', KEYS[1])
 if not held or cjson.decode(held)['term'] ~= tonumber(ARGV[1]) then return {'leader', held or ''} end
 if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then redis.call('HSET', KEYS[2], ARGV[2], ARGV[4]) end
 redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
-redis.call('HSET', KEYS[4], ARGV[3], ARGV[5])
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[4], ARGV[3], ARGV[5]) end
 return {'ok', ''}
 """
 
@@ -139,7 +139,7 @@ class RedisRollouts:
         self._check(answer)
         return replace(changed(book, change), revision=int(answer[1]))
 
-    async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any]) -> None:
+    async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any] | None) -> None:
         """Keep how far a rollout and its judge have come."""
         answer = await self._run(
             _KEEP,
@@ -148,7 +148,7 @@ class RedisRollouts:
             f"rollout/{rollout.model}",
             rollout.id,
             _rollout.dump_json(rollout).decode(),
-            json.dumps(judge),
+            json.dumps(judge) if judge is not None else "",
         )
         self._check(answer)
 

@@ -34,7 +34,7 @@ class Standing:
 
     Attributes:
         shares: who shares it; None: as declared.
-        previous: shares before the last promotion or rollback; None: as declared, or there was none.
+        previous: shares before the last promotion or rollback; empty: there was none.
         kept: versions that keep the least weight.
         retired: versions that get nothing, although processes of theirs may still run.
         declared: shares that `serin.yaml` gave when this began.
@@ -43,27 +43,18 @@ class Standing:
     model: str
     declared: tuple[Share, ...]
     shares: tuple[Share, ...] | None = None
-    previous: tuple[Share, ...] | None = None
+    previous: tuple[Share, ...] = ()
     kept: tuple[Kept, ...] = ()
     retired: tuple[Versions, ...] = ()
 
-    def in_force(self) -> tuple[Share, ...]:
-        """Who shares the traffic."""
-        return self.declared if self.shares is None else self.shares
-
-    def before(self) -> tuple[Share, ...]:
-        """Who shared it before the last promotion or rollback; empty: there was none."""
-        return self.previous or ()
-
-    def moved_to(self, shares: tuple[Share, ...], now: float) -> "Standing":
+    def moved_to(self, shares: tuple[Share, ...], before: tuple[Share, ...], now: float) -> "Standing":
         """Everything goes to these shares; what had it before is kept."""
-        old = self.in_force()
-        leaving = [Kept(share.versions, now + KEEP_S, True) for share in old]
-        return replace(self, shares=shares, previous=old)._with(leaving, shares)
+        leaving = [Kept(share.versions, now + KEEP_S, True) for share in before]
+        return replace(self, shares=shares, previous=before)._with(leaving, shares)
 
     def taken_back(self, versions: Versions, now: float) -> "Standing":
         """A canary lost its traffic: it drains."""
-        return self._with([Kept(versions, now + DRAIN_S, False)], self.in_force())
+        return self._with([Kept(versions, now + DRAIN_S, False)], self.shares or ())
 
     def expired(self, now: float) -> "Standing":
         """What was kept long enough is retired."""
@@ -96,3 +87,8 @@ class Standing:
 def effective(shares: Iterable[Share]) -> tuple[Share, ...]:
     """Shares that have traffic: what somebody changes when they change the configuration of it."""
     return tuple(share for share in shares if share.weight)
+
+
+def named(versions: Versions) -> str:
+    """A set of versions for people: ``tokenizer v1, worker v2``."""
+    return ", ".join(f"{service} {version}" for service, version in versions)

@@ -33,13 +33,29 @@ class Steering:
         }
         return replace(plan, models=models)
 
+    def course(self) -> object:
+        """What of it decides traffic, to be compared: counts and sentences do not."""
+        return (
+            {
+                model: (
+                    rollout.id,
+                    rollout.weight,
+                    rollout.hold is Hold.CANARY,
+                    rollout.stable_lane,
+                    rollout.canary_lane,
+                )
+                for model, rollout in self.rollouts.items()
+            },
+            dict(self.standings),
+        )
+
 
 def steered(plan: ModelPlan, standing: Standing | None, rollout: Rollout | None) -> ModelPlan:
     """The plan of one model."""
     if rollout is not None and not rollout.ended:
         shares = split(rollout)
-    elif standing is not None and in_force(standing, plan):
-        shares = standing.in_force()
+    elif standing is not None and standing.shares is not None and still_declared(standing, plan):
+        shares = standing.shares
     else:
         shares = plan.shares
     used = {share.versions for share in shares}
@@ -54,9 +70,9 @@ def steered(plan: ModelPlan, standing: Standing | None, rollout: Rollout | None)
     )
 
 
-def in_force(standing: Standing, plan: ModelPlan) -> bool:
-    """Whether promotions still count: until somebody changes the shares in the configuration."""
-    return standing.shares is not None and effective(plan.shares) == effective(standing.declared)
+def still_declared(standing: Standing, plan: ModelPlan) -> bool:
+    """Whether the configuration's shares are what they were: until somebody changes them, promotions count."""
+    return effective(plan.shares) == standing.declared
 
 
 def split(rollout: Rollout) -> tuple[Share, ...]:

@@ -90,8 +90,8 @@ class RolloutStore(Protocol):
             RolloutConflict: the book is of another revision by now.
         """
 
-    async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any]) -> None:
-        """Keep how far a rollout and its judge have come; no line in the history, no new revision.
+    async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any] | None) -> None:
+        """Keep how far a rollout and its judge (None: as it was) have come; no line in the history, no new revision.
 
         Raises:
             NotLeading: another one leads by now.
@@ -176,13 +176,14 @@ class MemoryRollouts:
         self._acts += [replace(act, term=leader.term) for act in change.acts]
         return self._book
 
-    async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any]) -> None:
+    async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any] | None) -> None:
         """Keep how far a rollout and its judge have come."""
         self._check(leader)
         self._rollouts[rollout.id] = rollout
         if rollout.model in self._book.rollouts:
             self._book = replace(self._book, rollouts={**self._book.rollouts, rollout.model: rollout})
-        self._judges[rollout.id] = judge
+        if judge is not None:
+            self._judges[rollout.id] = judge
 
     async def judge(self, rollout: str) -> Mapping[str, Any] | None:
         """What was kept of a rollout's judge."""

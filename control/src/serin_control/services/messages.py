@@ -114,7 +114,17 @@ def lanes_message(topology: Topology, revision: int) -> lane_pb2.WatchLanesRespo
 
 
 def _model(model: ModelLanes) -> lane_pb2.Model:
+    trial = model.plan.trial
     return lane_pb2.Model(
+        trial=lane_pb2.Trial(
+            rollout_id=trial.rollout,
+            stable_lane=trial.stable_lane,
+            canary_lane=trial.canary_lane,
+            shadow_rate=trial.shadow_rate,
+            calibration_rate=trial.calibration_rate,
+        )
+        if trial
+        else None,
         name=model.plan.name,
         aliases=model.plan.aliases,
         lanes=[_lane(lane) for lane in model.lanes],
