@@ -7,7 +7,6 @@ older, longer, with more context) are compared with sessions that stayed and wer
 Knows nothing about what a burden means or how blocks are compared. Its clock is what it is told.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,18 +22,16 @@ MAX_BLOCK_S = 1800.0
 PATIENCE = 6
 OLD_COUNTS_AGAIN_S = 900.0
 MAX_DUMPED_UNITS = 512
-MAX_STEP_S = 600.0
 LEVELS = 1024
 
 Burdens = Iterable[tuple[str, float]]
-Counts = dict[str, Counter[float]]
+Counts = dict[str, dict[float, int]]
 
 
 @dataclass(slots=True)
 class Unit:
     """One session on one arm."""
 
-    is_new: bool
     was_known: bool
     began: float
     sums: dict[str, list[float]] = field(default_factory=dict)
@@ -70,8 +67,8 @@ class Block:
 class Settled:
     """Burdens of a finished block's units, by metric: sessions that were known before, or sessions that were not."""
 
-    old: Mapping[str, Counter[float]]
-    new: Mapping[str, Counter[float]]
+    old: Counts
+    new: Counts
 
 
 class Blocks:
@@ -85,45 +82,38 @@ class Blocks:
     def __init__(self, session_s: float, block_s: float) -> None:
         self._session_s = session_s
         self._block_s = block_s
-        self._now: float | None = None
         self._open: list[Block] = []
         self._seen_old = SeenSessions(OLD_COUNTS_AGAIN_S)
         self._seen_new = SeenSessions()
 
-    def add(self, is_new: bool, session: int, began: float, burdens: Burdens) -> None:
-        """One request of a session that began at ``began``."""
+    def unit(self, is_new: bool, session: int, began: float) -> Unit | None:
+        """Where a request that began at ``began`` counts; None: its session has counted, or enough others do."""
         for block in self._open:
             unit = (block.new if is_new else block.old).get(session)
             if unit is not None:
-                if began <= unit.began + self._session_s:
-                    unit.add(burdens)
-                return
-        if (self._seen_new.ever(session)) if is_new else self._seen_old.recently(session):
-            return
+                return unit if began <= unit.began + self._session_s else None
+        if self._seen_new.ever(session) if is_new else self._seen_old.recently(session):
+            return None
         block = self._block_of(began)
         if not block.has_room(is_new):
-            return
-        unit = Unit(is_new, self._seen_old.ever(session), began)
-        unit.add(burdens)
+            return None
+        unit = Unit(self._seen_old.ever(session), began)
         (block.new if is_new else block.old)[session] = unit
         (self._seen_new if is_new else self._seen_old).add(session, began)
+        return unit
 
     def advance(self, now: float) -> Iterator[Settled]:
-        """The clock stands at ``now``, or where it stood if that was later; gives the blocks that are finished."""
-        if self._now is None:
-            self._now = now
+        """It is ``now``, later than before; gives the blocks that are finished."""
+        if not self._open:
             self._open.append(Block(now))
-        if now <= self._now:
-            return
-        self._now = min(now, self._now + MAX_STEP_S)
         filling = self._open[-1]
-        age = self._now - filling.began
+        age = now - filling.began
         both = bool(filling.old and filling.new)
         patience_s = self._block_s if len(filling.old) >= len(filling.new) else PATIENCE * self._block_s
         if (both and age >= patience_s) or age >= MAX_BLOCK_S:
-            filling.closed = self._now
-            self._open.append(Block(self._now))
-        while self._open[0].closed is not None and self._now >= self._open[0].closed + self._session_s:
+            filling.closed = now
+            self._open.append(Block(now))
+        while self._open[0].closed is not None and now >= self._open[0].closed + self._session_s:
             yield from _settled(self._open.pop(0))
 
     def dump(self) -> dict[str, Any]:
@@ -133,7 +123,6 @@ class Blocks:
             self._open if num_units <= MAX_DUMPED_UNITS else [Block(block.began, block.closed) for block in self._open]
         )
         return {
-            "now": self._now,
             "open": [[block.began, block.closed, _units(block.old), _units(block.new)] for block in kept],
             "seen_old": self._seen_old.dump(),
             "seen_new": self._seen_new.dump(),
@@ -143,10 +132,8 @@ class Blocks:
     def load(cls, session_s: float, block_s: float, dumped: dict[str, Any]) -> "Blocks":
         """What :meth:`dump` gave."""
         blocks = cls(session_s, block_s)
-        blocks._now = dumped["now"]
         blocks._open = [
-            Block(began, closed, _units_of(False, old), _units_of(True, new))
-            for began, closed, old, new in dumped["open"]
+            Block(began, closed, _units_of(old), _units_of(new)) for began, closed, old, new in dumped["open"]
         ]
         blocks._seen_old = SeenSessions.load(OLD_COUNTS_AGAIN_S, dumped["seen_old"])
         blocks._seen_new = SeenSessions.load(0.0, dumped["seen_new"])
@@ -154,7 +141,6 @@ class Blocks:
 
     def _block_of(self, began: float) -> Block:
         if not self._open:
-            self._now = began
             self._open.append(Block(began))
         for block in reversed(self._open):
             if began >= block.began:
@@ -163,18 +149,21 @@ class Blocks:
 
 
 def _settled(block: Block) -> Iterator[Settled]:
+    old, new = _counts(block.old), _counts(block.new)
     for was_known in (False, True):
-        old, new = _counts(block.old, was_known), _counts(block.new, was_known)
-        if old or new:
-            yield Settled(old, new)
+        if old[was_known] or new[was_known]:
+            yield Settled(old[was_known], new[was_known])
 
 
-def _counts(units: Mapping[int, Unit], was_known: bool) -> Counts:
-    counts: Counts = {}
+def _counts(units: Mapping[int, Unit]) -> tuple[Counts, Counts]:
+    """Units by metric and rounded burden: of sessions that were not known before, and of those that were."""
+    counts: tuple[Counts, Counts] = ({}, {})
     for unit in units.values():
-        if unit.was_known == was_known:
-            for metric, (total, number) in unit.sums.items():
-                counts.setdefault(metric, Counter())[round(total / number * LEVELS) / LEVELS] += 1
+        of_kind = counts[unit.was_known]
+        for metric, (total, number) in unit.sums.items():
+            burden = round(total / number * LEVELS) / LEVELS
+            of_metric = of_kind.setdefault(metric, {})
+            of_metric[burden] = of_metric.get(burden, 0) + 1
     return counts
 
 
@@ -182,8 +171,8 @@ def _units(units: Mapping[int, Unit]) -> list[Any]:
     return [[session, unit.was_known, unit.began, unit.sums] for session, unit in units.items()]
 
 
-def _units_of(is_new: bool, dumped: list[Any]) -> dict[int, Unit]:
+def _units_of(dumped: list[Any]) -> dict[int, Unit]:
     return {
-        session: Unit(is_new, was_known, began, {metric: list(known) for metric, known in sums.items()})
+        session: Unit(was_known, began, {metric: list(known) for metric, known in sums.items()})
         for session, was_known, began, sums in dumped
     }

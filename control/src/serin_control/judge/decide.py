@@ -22,8 +22,6 @@ from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
 ODDS_BEYOND_TOLERANCE = 10.0
 RARE_SHARE = 0.05
 
-Counts = tuple[Counter[str], Counter[str]]
-
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -32,15 +30,15 @@ class Known:
     Attributes:
         bets: by metric; absent where nothing was seen.
         memory: growth of the processes.
-        reasons, endings: requests by outcome, answers by finish reason.
+        reasons, endings: the canary's requests by outcome, its answers by finish reason.
         golden_scores: sums of the golden set's scores.
         num_exposed_requests, num_exposed_sessions: what met the canary, judged or not.
     """
 
     bets: Mapping[str, Bets]
     memory: tuple[Growth, Growth]
-    reasons: Counts
-    endings: Counts
+    reasons: Counter[str]
+    endings: Counter[str]
     golden_scores: tuple[float, float]
     num_exposed_requests: int
     num_exposed_sessions: int
@@ -119,9 +117,9 @@ def _note(settings: JudgeSettings, metric: Metric, bets: Bets, known: Known) -> 
     elif not bets.num_old and metric.name == "answers":
         notes.append("no text was scored twice on the old version yet, so nothing says how much scores differ anyway")
     if metric.name == "errors":
-        notes.append(sentences.classes(known.reasons[1], without="ok"))
+        notes.append(sentences.classes(known.reasons, without="ok"))
     if metric.name == "finish_reasons":
-        notes.append(sentences.classes(known.endings[1]))
+        notes.append(sentences.classes(known.endings))
     return "; ".join(note for note in notes if note)
 
 

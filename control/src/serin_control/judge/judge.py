@@ -20,6 +20,8 @@ from serin_control.judge.settings import JudgeSettings
 from serin_control.judge.verdict import Decision
 
 MAX_REASONS = 32
+MAX_STEP_S = 600.0
+LOOK_EVERY_S = 0.5
 
 
 class Judge:
@@ -35,12 +37,13 @@ class Judge:
         self._exposed = SeenSessions()
         self._num_exposed_sessions = 0
         self._num_exposed_requests = 0
-        self._reasons: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-        self._endings: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        self._reasons: Counter[str] = Counter()
+        self._endings: Counter[str] = Counter()
         self._golden_scores = [0.0, 0.0]
         self._memory = (Growth(settings.warm_up_s), Growth(settings.warm_up_s))
         self._bets: dict[str, Bets] = {}
         self._now = settings.started_at
+        self._looked_at = settings.started_at
 
     def observe(self, observation: Observation) -> None:
         """One finished request; of other lanes: ignored. What began before the warm-up was over only counts as seen."""
@@ -53,10 +56,13 @@ class Judge:
         began = began_at(observation)
         if began < self._settings.started_at + self._settings.warm_up_s:
             return
-        _count(self._reasons[is_new], observation.reason)
-        for reason, count in observation.finish_reasons.items():
-            _count(self._endings[is_new], reason, count)
-        self._traffic.add(is_new, observation.session, began, list(self._readings.of(observation, is_new)))
+        if is_new:
+            _count(self._reasons, observation.reason)
+            for reason, count in observation.finish_reasons.items():
+                _count(self._endings, reason, count)
+        unit = self._traffic.unit(is_new, observation.session, began)
+        if unit is not None:
+            unit.add(self._readings.of(observation, is_new))
 
     def score(self, score: ShadowScore) -> None:
         """One text that was scored on two lanes, or twice on the stable one."""
@@ -64,7 +70,9 @@ class Judge:
             return
         if score.canary_lane not in (self._settings.stable_lane, self._settings.canary_lane):
             return
-        self._shadow.add(not score.is_calibration, score.session, self._now, list(of_score(score)))
+        unit = self._shadow.unit(not score.is_calibration, score.session, self._now)
+        if unit is not None:
+            unit.add(of_score(score))
 
     def golden(self, result: GoldenResult) -> None:
         """One golden question; a question that was asked before adds nothing."""
@@ -82,7 +90,9 @@ class Judge:
         is_new = feedback.lane == self._settings.canary_lane
         if is_new or feedback.lane == self._settings.stable_lane:
             burden = 1.0 - min(max(feedback.score, 0.0), 1.0)
-            self._opinions.add(is_new, feedback.session, self._now, [("feedback", burden)])
+            unit = self._opinions.unit(is_new, feedback.session, self._now)
+            if unit is not None:
+                unit.add([("feedback", burden)])
 
     def memory(self, sample: ProcessMemory) -> None:
         """One sample of a worker process."""
@@ -107,7 +117,7 @@ class Judge:
     def dump(self) -> dict[str, Any]:
         """As JSON: what :meth:`load` needs to decide the same."""
         return {
-            "now": self._now,
+            "now": [self._now, self._looked_at],
             "readings": self._readings.dump(),
             "traffic": self._traffic.dump(),
             "shadow": self._shadow.dump(),
@@ -116,8 +126,8 @@ class Judge:
             "golden_scores": list(self._golden_scores),
             "exposed": self._exposed.dump(),
             "exposed_counts": [self._num_exposed_requests, self._num_exposed_sessions],
-            "reasons": [dict(counts) for counts in self._reasons],
-            "endings": [dict(counts) for counts in self._endings],
+            "reasons": dict(self._reasons),
+            "endings": dict(self._endings),
             "memory": [growth.dump() for growth in self._memory],
             "bets": {name: bets.dump() for name, bets in self._bets.items()},
         }
@@ -126,7 +136,7 @@ class Judge:
     def load(cls, settings: JudgeSettings, dumped: dict[str, Any]) -> "Judge":
         """What :meth:`dump` gave, for the same settings."""
         judge = cls(settings)
-        judge._now = dumped["now"]
+        judge._now, judge._looked_at = dumped["now"]
         judge._readings = Readings.load(settings.warm_up_s, dumped["readings"])
         judge._traffic = Blocks.load(settings.session_s, settings.block_s, dumped["traffic"])
         judge._shadow = Blocks.load(0.0, settings.block_s, dumped["shadow"])
@@ -135,8 +145,7 @@ class Judge:
         judge._golden_scores = list(dumped["golden_scores"])
         judge._exposed = SeenSessions.load(0.0, dumped["exposed"])
         judge._num_exposed_requests, judge._num_exposed_sessions = dumped["exposed_counts"]
-        judge._reasons = (Counter(dumped["reasons"][0]), Counter(dumped["reasons"][1]))
-        judge._endings = (Counter(dumped["endings"][0]), Counter(dumped["endings"][1]))
+        judge._reasons, judge._endings = Counter(dumped["reasons"]), Counter(dumped["endings"])
         old, new = (Growth.load(settings.warm_up_s, growth) for growth in dumped["memory"])
         judge._memory = (old, new)
         for name, bets in dumped["bets"].items():
@@ -150,9 +159,15 @@ class Judge:
             self._num_exposed_sessions += 1
 
     def _advance(self, now: float) -> None:
-        self._now = max(self._now, now)
+        """Let time pass. A gateway whose clock is far ahead moves it by ten minutes at most."""
+        if now <= self._now:
+            return
+        self._now = min(now, self._now + MAX_STEP_S) if self._now else now
+        if self._now < self._looked_at + LOOK_EVERY_S:
+            return
+        self._looked_at = self._now
         for blocks in (self._traffic, self._shadow, self._opinions):
-            for settled in blocks.advance(now):
+            for settled in blocks.advance(self._now):
                 self._settle(settled)
 
     def _settle(self, settled: Settled) -> None:

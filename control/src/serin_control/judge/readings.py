@@ -4,7 +4,6 @@ Knows the metrics and the strata, nothing about sessions, blocks or tests.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from serin_control.judge.metrics import METRICS
@@ -15,6 +14,8 @@ from serin_control.judge.strata import Strata, bucket
 NOBODYS_FAULT = frozenset({"ok", "CANCELLED", "RATE_LIMITED"})
 CUT_OFF = frozenset({"length", "content_filter"})
 MAX_WORKERS = 1024
+MAX_BUCKETS = 256
+_SPANS = {name: metric.span for name, metric in METRICS.items()}
 
 
 class Readings:
@@ -27,13 +28,14 @@ class Readings:
         self._answer_length = Strata()
         self._workers: dict[str, float] = {}
 
-    def of(self, observation: Observation, is_new: bool) -> Iterator[tuple[str, float]]:
+    def of(self, observation: Observation, is_new: bool) -> list[tuple[str, float]]:
         """The burdens of one request; the old lane's teach what is usual."""
-        failed = observation.reason not in NOBODYS_FAULT
-        yield "errors", float(failed)
+        burdens = [("errors", 0.0 if observation.reason in NOBODYS_FAULT else 1.0)]
         if observation.reason == "ok":
-            yield from self._answer(observation, is_new)
-        yield from self._latencies(observation, is_new)
+            self._answer(observation, is_new, burdens)
+        if not observation.num_resumes and not self._is_cold(observation):
+            self._latencies(observation, is_new, burdens)
+        return burdens
 
     def dump(self) -> dict[str, Any]:
         """As JSON."""
@@ -54,26 +56,27 @@ class Readings:
         readings._workers = dict(dumped["workers"])
         return readings
 
-    def _answer(self, observation: Observation, is_new: bool) -> Iterator[tuple[str, float]]:
+    def _answer(self, observation: Observation, is_new: bool, burdens: list[tuple[str, float]]) -> None:
         if num_reasons := sum(observation.finish_reasons.values()):
             cut_off = sum(count for reason, count in observation.finish_reasons.items() if reason in CUT_OFF)
-            yield "finish_reasons", cut_off / num_reasons
+            burdens.append(("finish_reasons", cut_off / num_reasons))
         if observation.num_answer_tokens:
-            yield from _compared(self._answer_length, "answer_length", "", observation.num_answer_tokens, is_new)
+            ratio = self._answer_length.compare(0, observation.num_answer_tokens, teach=not is_new)
+            _append_ratio(burdens, "answer_length", ratio)
         if observation.schema_valid is not None:
-            yield "schema_valid", float(not observation.schema_valid)
+            burdens.append(("schema_valid", 0.0 if observation.schema_valid else 1.0))
         if observation.refused is not None:
-            yield "refusals", float(observation.refused)
+            burdens.append(("refusals", 1.0 if observation.refused else 0.0))
 
-    def _latencies(self, observation: Observation, is_new: bool) -> Iterator[tuple[str, float]]:
-        if self._is_cold(observation) or observation.num_resumes:
-            return
+    def _latencies(self, observation: Observation, is_new: bool, burdens: list[tuple[str, float]]) -> None:
         load = bucket(observation.worker_load, 4)
         if observation.first_token_s > 0:
-            stratum = f"{load} {bucket(observation.num_uncached_tokens, 2)}"
-            yield from _compared(self._first_token, "first_token", stratum, observation.first_token_s, is_new)
+            stratum = load * MAX_BUCKETS + bucket(observation.num_uncached_tokens, 2)
+            ratio = self._first_token.compare(stratum, observation.first_token_s, teach=not is_new)
+            _append_ratio(burdens, "first_token", ratio)
         if observation.seconds_per_token > 0:
-            yield from _compared(self._per_token, "per_token", str(load), observation.seconds_per_token, is_new)
+            ratio = self._per_token.compare(load, observation.seconds_per_token, teach=not is_new)
+            _append_ratio(burdens, "per_token", ratio)
 
     def _is_cold(self, observation: Observation) -> bool:
         if not observation.worker:
@@ -86,18 +89,15 @@ class Readings:
         return observation.finished_at < seen + self._warm_up_s
 
 
-def of_score(score: ShadowScore) -> Iterator[tuple[str, float]]:
+def of_score(score: ShadowScore) -> list[tuple[str, float]]:
     """The burdens of one text that was scored twice."""
-    yield "answers", min(abs(score.canary_logprob - score.stable_logprob) / METRICS["answers"].span, 1.0)
-    yield "agreement", min(max(1.0 - score.agreement, 0.0), 1.0)
+    change = abs(score.canary_logprob - score.stable_logprob) / METRICS["answers"].span
+    return [("answers", min(change, 1.0)), ("agreement", min(max(1.0 - score.agreement, 0.0), 1.0))]
 
 
-def _compared(strata: Strata, metric: str, stratum: str, value: float, is_new: bool) -> Iterator[tuple[str, float]]:
-    ratio = strata.compare(stratum, value)
-    if not is_new:
-        strata.teach(stratum, value)
+def _append_ratio(burdens: list[tuple[str, float]], metric: str, ratio: float | None) -> None:
     if ratio is not None:
-        yield metric, min(max(0.5 + ratio / METRICS[metric].span, 0.0), 1.0)
+        burdens.append((metric, min(max(0.5 + ratio / _SPANS[metric], 0.0), 1.0)))
 
 
 def began_at(observation: Observation) -> float:

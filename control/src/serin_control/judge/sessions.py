@@ -10,10 +10,10 @@ import zlib
 from typing import Any
 
 NUM_BITS = 1 << 17
-NUM_PROBES = 3
 MAX_SESSIONS = NUM_BITS // 6
+_INDEX = NUM_BITS - 1
 _MASK = (1 << 64) - 1
-_ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
+_ODD = 0x9E3779B97F4A7C15
 
 
 class SeenSessions:
@@ -66,12 +66,17 @@ class SeenSessions:
         return seen
 
 
-def _probes(session: int) -> tuple[int, ...]:
-    return tuple((((session + 1) * odd & _MASK) ^ (session >> 7)) * _ODD[0] % (1 << 64) >> 47 for odd in _ODD)
+def _probes(session: int) -> tuple[int, int, int]:
+    mixed = (session + 1) * _ODD & _MASK
+    mixed = (mixed ^ mixed >> 29) * _ODD & _MASK
+    return mixed >> 47, mixed >> 30 & _INDEX, mixed >> 13 & _INDEX
 
 
-def _holds(bits: bytearray, probes: tuple[int, ...]) -> bool:
-    return all(bits[bit >> 3] >> (bit & 7) & 1 for bit in probes)
+def _holds(bits: bytearray, probes: tuple[int, int, int]) -> bool:
+    first, second, third = probes
+    return bool(
+        bits[first >> 3] >> (first & 7) & bits[second >> 3] >> (second & 7) & bits[third >> 3] >> (third & 7) & 1
+    )
 
 
 def _packed(bits: bytearray) -> str:

@@ -16,32 +16,38 @@ class Strata:
     """Usual logarithms, by stratum; a stratum forgets what is longer ago than its last 500 values."""
 
     def __init__(self) -> None:
-        self._usual: dict[str, list[float]] = {}
+        self._usual: dict[int, list[float]] = {}
 
-    def compare(self, stratum: str, value: float) -> float | None:
-        """Logarithm of ``value`` over the usual; None: the old lane has shown too little of this stratum."""
-        count, usual = self._usual.get(stratum, (0, 0.0))
-        return math.log(value) - usual if count >= MIN_TAUGHT else None
+    def compare(self, stratum: int, value: float, teach: bool) -> float | None:
+        """Logarithm of ``value``, above 0, over the usual; None: the old lane has shown too little of this stratum.
 
-    def teach(self, stratum: str, value: float) -> None:
-        """One value of the old lane, above 0."""
+        Args:
+            stratum: its number.
+            value: what it was.
+            teach: whether it is of the old lane and says what is usual from now on.
+        """
+        logarithm = math.log(value)
         known = self._usual.get(stratum)
-        if known is None:
-            if len(self._usual) >= MAX_STRATA:
-                return
-            known = self._usual[stratum] = [0, 0.0]
-        known[0] = min(known[0] + 1, MEMORY)
-        known[1] += (math.log(value) - known[1]) / known[0]
+        ratio = logarithm - known[1] if known is not None and known[0] >= MIN_TAUGHT else None
+        if teach:
+            if known is None:
+                if len(self._usual) >= MAX_STRATA:
+                    return ratio
+                known = self._usual[stratum] = [0, 0.0]
+            if known[0] < MEMORY:
+                known[0] += 1
+            known[1] += (logarithm - known[1]) / known[0]
+        return ratio
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> list[Any]:
         """As JSON."""
-        return {stratum: list(known) for stratum, known in self._usual.items()}
+        return [[stratum, *known] for stratum, known in self._usual.items()]
 
     @classmethod
-    def load(cls, dumped: dict[str, Any]) -> "Strata":
+    def load(cls, dumped: list[Any]) -> "Strata":
         """What :meth:`dump` gave."""
         strata = cls()
-        strata._usual = {stratum: list(known) for stratum, known in dumped.items()}
+        strata._usual = {stratum: [count, usual] for stratum, count, usual in dumped}
         return strata
 
 
