@@ -47,7 +47,7 @@ class Stage:
     async def look(self, seconds: float = 0.25) -> None:
         """Let time pass, and look once."""
         self.clock.advance(seconds)
-        await self.engine.start()
+        await self.engine.look()
 
     def weights(self) -> dict[str, int]:
         """Weight of each published lane, by its worker's version, as the plan is steered now."""

@@ -329,6 +329,24 @@ async def test_shares_that_are_declared_anew_end_a_promotion(stage):
     assert (await acts(stage))[-1] == "declare"
 
 
+async def test_a_restart_moves_nothing_before_everybody_could_announce(clock):
+    """Traffic is as it was at once; an empty registry is no canary that disappeared."""
+    store = MemoryRollouts()
+    before = Stage(clock, store)
+    await before.look()
+    await before.desk.start(spec(), "", ANN)
+    await before.look()
+    after = Stage(clock, store, "c1", instances=[])
+    await after.engine.start()
+    await after.look(2.0)
+    assert (await after.desk.get("small-1")).state is State.RUNNING
+    after.running += ROOMY
+    await after.look(3.0)
+    assert after.weights() == {"v1": 9_900, "v2": 100}
+    assert (await after.desk.get("small-1")).state is State.RUNNING
+    assert await acts(after) == ["start", "step"]
+
+
 async def test_watching_ends_with_the_rollout(stage):
     """Every change is seen, the end too."""
     await stage.look()

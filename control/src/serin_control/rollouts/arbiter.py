@@ -60,11 +60,14 @@ class Court(Protocol):
     def metrics(self) -> Mapping[str, float]:
         """Names of the metrics and their default tolerances."""
 
+    def check(self, spec: Spec) -> None:
+        """Refuse what it cannot judge, with :class:`serin_control.errors.RolloutInvalid`."""
+
     def appoint(self, rollout: Rollout, kept: Mapping[str, Any] | None) -> Arbiter:
         """An arbiter of a rollout whose lanes are known, going on from what was kept of one before."""
 
-    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast:
-        """What a step would need at a rate of new sessions."""
+    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
+        """What a step would need at a rate of new sessions; None: nobody can tell."""
 
 
 class ScriptedArbiter:
@@ -131,7 +134,10 @@ class ScriptedCourt:
 
     def __init__(self) -> None:
         self.arbiters: dict[str, ScriptedArbiter] = {}
-        self.told = Forecast(400, 3_600.0, {"errors": 0.005})
+        self.told: Forecast | None = Forecast(400, 3_600.0, {"errors": 0.005})
+
+    def check(self, spec: Spec) -> None:
+        """Everything can be judged."""
 
     def appoint(self, rollout: Rollout, kept: Mapping[str, Any] | None) -> Arbiter:
         """One that goes on as the one before."""
@@ -141,6 +147,6 @@ class ScriptedCourt:
         self.arbiters[rollout.id] = arbiter
         return arbiter
 
-    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast:
+    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
         """What it was told."""
         return self.told

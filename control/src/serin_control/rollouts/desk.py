@@ -173,8 +173,12 @@ class Desk:
         reckoned = sessions_per_s or rate.sessions_per_s
         if not reckoned:
             raise RolloutInvalid("rate: no traffic was observed yet: accepted: new sessions a second, --rate 2/s")
-        steps = [step for step in spec.steps if step.weight < WEIGHT_SUM]
-        return [(step, self._forecast(spec, step, reckoned)) for step in steps], reckoned
+        found: list[tuple[Step, Forecast]] = []
+        for step in spec.steps:
+            told = self._forecast(spec, step, reckoned) if step.weight < WEIGHT_SUM else None
+            if told is not None:
+                found.append((step, told))
+        return found, reckoned
 
     async def get(self, rollout_id: str) -> Rollout:
         """A rollout as it is now.
@@ -216,6 +220,7 @@ class Desk:
         """A rollout that may be started."""
         engine = self._engine
         check_spec(spec, engine.court.metrics)
+        engine.court.check(spec)
         if spec.service is Service.GATEWAY and not self._has_edge():
             raise RolloutInvalid("service: a gateway rollout is split by Envoy: accepted: with `serin up --edge` only")
         if golden:
@@ -275,6 +280,8 @@ class Desk:
         if spec.accept_weak or not spec.tolerances or not rate or not judged:
             return
         best = self._forecast(spec, max(judged, key=lambda step: step.weight * step.max_s), rate)
+        if best is None:
+            return
         for metric, tolerance in spec.tolerances.items():
             least = best.detectable.get(metric, 0.0)
             if tolerance < least:
@@ -283,7 +290,7 @@ class Desk:
                     f"{rate:.2g} new sessions/s can show in a step, or --accept-weak"
                 )
 
-    def _forecast(self, spec: Spec, step: Step, sessions_per_s: float) -> Forecast:
+    def _forecast(self, spec: Spec, step: Step, sessions_per_s: float) -> Forecast | None:
         each = self._engine.bench.meter.rate(spec.model).requests_per_session
         return self._engine.court.forecast(spec, step, sessions_per_s, each)
 

@@ -30,6 +30,7 @@ from serin_control.rollouts.store import Book, Change, RolloutStore
 
 TICK_S = 0.25
 KEEP_EVERY_S = 2.0
+SETTLE_S = 4.0
 
 _KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
 
@@ -66,6 +67,7 @@ class Engine:
         mesh: the control plane around it.
         leadership: whether this control plane leads.
         alarms: where to report what needs a person.
+        settle_s: after a start, so long nothing moves: instances get this time to announce themselves again.
         clock: seconds, monotonic.
         wall_clock: seconds since 1970.
     """
@@ -78,6 +80,7 @@ class Engine:
         leadership: Leadership,
         alarms: Alarms,
         *,
+        settle_s: float = SETTLE_S,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -93,6 +96,8 @@ class Engine:
         self._is_known = False
         self._alarms = alarms
         self._clock = clock
+        self._settle_s = settle_s
+        self._may_move_at = float("-inf")
         self._looked_at = clock()
         self._kept_at = clock()
         self._canaries: dict[str, _Canary] = {}
@@ -101,14 +106,18 @@ class Engine:
 
     async def start(self) -> None:
         """Read the book before anything is published. A store that is down is no reason not to start."""
+        self._may_move_at = self._clock() + self._settle_s
+        await self.look()
+
+    async def look(self) -> None:
+        """Look once: follow what is written and, where this one leads, move what may move."""
         async with self.lock:
             await self._look()
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
         while True:
-            async with self.lock:
-                await self._look()
+            await self.look()
             self._hurry.clear()
             try:
                 async with asyncio.timeout(TICK_S):
@@ -169,10 +178,10 @@ class Engine:
         try:
             await self.leadership.look()
             await self._read()
-            if self.leadership.leads:
-                await self._move(passed_s)
-            else:
+            if not self.leadership.leads:
                 self.bench.dismiss(self.bench.models)
+            elif now >= self._may_move_at:
+                await self._move(passed_s)
             self._alarms.clear("rollouts/store")
         except StoreDown as error:
             self._alarms.raise_("rollouts/store", f"{error}: rollouts stand still until it answers, traffic stays")
