@@ -34,7 +34,8 @@ class Stage:
         self.running = instances if instances is not None else [*pair("v1"), instance("w2", version="v2")]
         self.steered = TrafficPlan()
         self.carried = {}
-        mesh = Mesh(lambda: tuple(self.running), lambda: self.plan, self._steer)
+        self.settled = True
+        mesh = Mesh(lambda: tuple(self.running), lambda: self.plan, self._steer, lambda: self.settled)
         leadership = Leadership(self.store, name, f"127.0.0.1:{len(name)}", clock)
         self.engine = Engine(self.store, self.court, mesh, leadership, self.alarms, clock=clock, wall_clock=clock)
         self.desk = Desk(self.engine, **desk)

@@ -77,7 +77,8 @@ class Control:
             store or MemoryStore(), initial=initial, terms=terms, alarms=self.alarms, steered=True, clock=clock
         )
         kept = rollouts or MemoryRollouts()
-        mesh = Mesh(self.plane.registry.instances, self.plane.declared_plan, self.plane.steer)
+        plane = self.plane
+        mesh = Mesh(plane.registry.instances, plane.declared_plan, plane.steer, plane.is_settled)
         leadership = Leadership(kept, name, address, clock)
         self.rollouts = Engine(kept, court or JudgeCourt(), mesh, leadership, self.alarms, clock=clock)
         self.desk = Desk(self.rollouts, path_of=self.plane.declared.path_of)

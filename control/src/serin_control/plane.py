@@ -71,6 +71,7 @@ class ControlPlane:
         self._steer: Steer | None = None
         self._awaits_steering = steered
         self._is_begun = False
+        self._is_settled = False
         self._carried: Carried = {}
         self._mesh_is_known = False
         self._restored = False
@@ -124,6 +125,13 @@ class ControlPlane:
         """What the configuration in force declares, without rollouts."""
         declaration = self.declared.current.value
         return declared_plan(declaration.config) if declaration else TrafficPlan()
+
+    def is_settled(self) -> bool:
+        """Whether what runs is known: everything that was stored was heard again, or had a lease's time to be."""
+        waited = self._clock() - self._started_at > self.registry.terms.ttl_s + self.registry.terms.heartbeat_s
+        heard = self._mesh_is_known and not any(instance.suspect for instance in self.registry.instances())
+        self._is_settled = self._is_settled or waited or heard
+        return self._is_settled
 
     async def save(self) -> None:
         """Store what is known now, if the store answers."""
@@ -210,7 +218,7 @@ class ControlPlane:
                 self.alarms.clear("state/unreadable")  # they were overwritten
         except StoreDown as error:
             self._unsaved.set()
-            self.alarms.raise_("state", f"{error}: what is known serves on, changes are refused until it answers")
+            self.alarms.raise_("state", f"{error}: what is known serves on, until it answers changes are refused and rollouts wait")
         else:
             self.alarms.clear("state")
 

@@ -30,7 +30,6 @@ from serin_control.rollouts.store import Book, Change, RolloutStore
 
 TICK_S = 0.25
 KEEP_EVERY_S = 2.0
-SETTLE_S = 4.0
 
 _KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
 
@@ -43,11 +42,13 @@ class Mesh:
         instances: everything that runs.
         declared: the plan of the configuration, without rollouts.
         steer: takes what rollouts want of it.
+        is_settled: what runs is known; until then nothing moves: after a start, instances get time to be heard again.
     """
 
     instances: Callable[[], tuple[Instance, ...]]
     declared: Callable[[], TrafficPlan]
     steer: Callable[[Steering], None]
+    is_settled: Callable[[], bool] = lambda: True
 
 
 @dataclass(slots=True)
@@ -67,7 +68,6 @@ class Engine:
         mesh: the control plane around it.
         leadership: whether this control plane leads.
         alarms: where to report what needs a person.
-        settle_s: after a start, so long nothing moves: instances get this time to announce themselves again.
         clock: seconds, monotonic.
         wall_clock: seconds since 1970.
     """
@@ -80,7 +80,6 @@ class Engine:
         leadership: Leadership,
         alarms: Alarms,
         *,
-        settle_s: float = SETTLE_S,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -96,8 +95,6 @@ class Engine:
         self._is_known = False
         self._alarms = alarms
         self._clock = clock
-        self._settle_s = settle_s
-        self._may_move_at = float("-inf")
         self._looked_at = clock()
         self._kept_at = clock()
         self._canaries: dict[str, _Canary] = {}
@@ -106,7 +103,6 @@ class Engine:
 
     async def start(self) -> None:
         """Read the book before anything is published. A store that is down is no reason not to start."""
-        self._may_move_at = self._clock() + self._settle_s
         await self.look()
 
     async def look(self) -> None:
@@ -180,11 +176,10 @@ class Engine:
             await self._read()
             if not self.leadership.leads:
                 self.bench.dismiss(self.bench.models)
-            elif now >= self._may_move_at:
+            elif self.mesh.is_settled():
                 await self._move(passed_s)
-            self._alarms.clear("rollouts/store")
-        except StoreDown as error:
-            self._alarms.raise_("rollouts/store", f"{error}: rollouts stand still until it answers, traffic stays")
+        except StoreDown:
+            pass  # whoever keeps the mesh in it has raised the alarm: rollouts stand still, traffic stays
         except (NotLeading, RolloutConflict):
             self.leadership.forget()
             self._is_known = False
@@ -219,6 +214,8 @@ class Engine:
             await self.carry_out(move, JUDGE)
         else:  # only time and counts: kept every few seconds
             self.book = replace(self.book, rollouts={**self.book.rollouts, rollout.model: move.rollout})
+        if not move.rollout.ended:
+            await self._call_up(move.rollout)
 
     async def _call_up(self, rollout: Rollout) -> None:
         if rollout.stable_lane and rollout.canary_lane and not self.bench.has(rollout):
