@@ -125,9 +125,9 @@ class Bets:
         return (self.sum_old + 0.1) / (self.num_old + 4.0)
 
     def _play(self, old: tuple[Array, Array] | None, new: tuple[Array, Array], level: float) -> None:
-        self._up += _winnings(old, new, level, self.differences, EFFECTS_UP)
+        self._up += winnings(old, new, level, self.differences, EFFECTS_UP)
         turned = None if old is None else (1 - old[0], old[1])
-        self._down += _winnings(turned, (1 - new[0], new[1]), 1 - level, -self.differences, EFFECTS_DOWN)
+        self._down += winnings(turned, (1 - new[0], new[1]), 1 - level, -self.differences, EFFECTS_DOWN)
 
     def _count(self, old: Units, new: Units) -> None:
         num_old, num_new = sum(old.values()), sum(new.values())
@@ -141,10 +141,18 @@ class Bets:
         self.sum_old, self.sum_new = self.sum_old + sum_old, self.sum_new + sum_new
 
 
-def _winnings(
+def winnings(
     old: tuple[Array, Array] | None, new: tuple[Array, Array], level: float, differences: Array, effects: Array
 ) -> Array:
-    """Logarithms of what each gambler's money is multiplied by, [differences, effects]."""
+    """Logarithms of what a block multiplies each gambler's money by, [differences, effects].
+
+    Args:
+        old: burdens of the old arm's units and how many had each; None: their mean is ``level``, exactly.
+        new: the same of the new arm's.
+        level: what the old arm's mean is thought to be, between 0 and 1.
+        differences: that are bet against.
+        effects: how much larger the new arm's mean is thought to be, as shares of the room above.
+    """
     values_new, counts_new = new
     num_new = float(counts_new.sum())
     num_old = math.inf if old is None else float(old[1].sum())

@@ -92,7 +92,7 @@ class Blocks:
             unit = (block.new if is_new else block.old).get(session)
             if unit is not None:
                 return unit if began <= unit.began + self._session_s else None
-        if self._seen_new.ever(session) if is_new else self._seen_old.recently(session):
+        if self._seen_new.ever(session) if is_new else self._seen_old.recently(session, began):
             return None
         block = self._block_of(began)
         if not block.has_room(is_new):

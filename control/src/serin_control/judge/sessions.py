@@ -26,8 +26,9 @@ class SeenSessions:
         self._num_young = 0
         self._young_since: float | None = None
 
-    def recently(self, session: int) -> bool:
+    def recently(self, session: int, at: float) -> bool:
         """Whether it was added to the young generation, or, where generations do not age, to any."""
+        self._age(at)
         probes = _probes(session)
         return _holds(self._young, probes) or (not self._keep_s and _holds(self._old, probes))
 
@@ -38,12 +39,7 @@ class SeenSessions:
 
     def add(self, session: int, at: float) -> None:
         """Remember it."""
-        if self._young_since is None:
-            self._young_since = at
-        aged = self._keep_s > 0 and at - self._young_since >= self._keep_s
-        if aged or self._num_young >= MAX_SESSIONS:
-            self._old, self._young = self._young, bytearray(NUM_BITS // 8)
-            self._num_young, self._young_since = 0, at
+        self._age(at)
         for bit in _probes(session):
             self._young[bit >> 3] |= 1 << (bit & 7)
         self._num_young += 1
@@ -64,6 +60,14 @@ class SeenSessions:
         seen._young, seen._old = _unpacked(dumped["young"]), _unpacked(dumped["old"])
         seen._num_young, seen._young_since = dumped["num_young"], dumped["young_since"]
         return seen
+
+    def _age(self, at: float) -> None:
+        if self._young_since is None:
+            self._young_since = at
+        aged = self._keep_s > 0 and at - self._young_since >= self._keep_s
+        if aged or self._num_young >= MAX_SESSIONS:
+            self._old, self._young = self._young, bytearray(NUM_BITS // 8)
+            self._num_young, self._young_since = 0, at
 
 
 def _probes(session: int) -> tuple[int, int, int]:
