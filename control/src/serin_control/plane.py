@@ -218,7 +218,9 @@ class ControlPlane:
                 self.alarms.clear("state/unreadable")  # they were overwritten
         except StoreDown as error:
             self._unsaved.set()
-            self.alarms.raise_("state", f"{error}: what is known serves on, until it answers changes are refused and rollouts wait")
+            self.alarms.raise_(
+                "state", f"{error}: what is known serves on, until it answers changes are refused and rollouts wait"
+            )
         else:
             self.alarms.clear("state")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serin_control.errors import RolloutInvalid
 from serin_control.judge.metrics import METRICS
 from serin_control.judge.settings import JudgeSettings, JudgeSettingsInvalid
+from serin_control.lanes import WEIGHT_SUM
 from serin_control.rollouts.arbiter import Arbiter, Forecast
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.spec import Spec, Step
@@ -53,7 +54,12 @@ class JudgeCourt:
 
     def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
         """What a step would need."""
-        return None
+        from serin_control.judge.forecast import forecast
+
+        found = forecast(
+            _settings(spec, NO_LANE, 0.0), sessions_per_s, requests_per_session, step.weight / WEIGHT_SUM, step.max_s
+        )
+        return Forecast(found.samples, found.seconds, found.detectable)
 
 
 def _settings(spec: Spec, lanes: tuple[str, str], started_at: float) -> JudgeSettings:
