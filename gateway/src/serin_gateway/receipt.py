@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.events import Usage
 
 Door = Literal["rest", "grpc"]
@@ -23,7 +24,8 @@ class Receipt:
 
     Attributes:
         operation: which of the API's operations it was, from a closed set.
-        reason: "ok", or the reason of the error that ended it.
+        session_key: tenant and sticky key, by which it drew its lane; empty: its caller chose the lane.
+        reason, message: "ok", or reason and sentence of the error that ended it.
         verbs: seconds by verb; generating includes waiting for the worker.
         first_token_s, last_token_s: from arrival; absent while there is no token.
     """
@@ -36,8 +38,11 @@ class Receipt:
     model: str = ""
     lane: str = ""
     worker: str = ""
+    session_key: str = ""
     reason: str = "ok"
+    message: str = ""
     num_attempts: int = 0
+    attempts: list[AttemptReceipt] = field(default_factory=list)
     num_resumes: int = 0
     cached_answer: bool = False
     usage: Usage = field(default_factory=Usage)
@@ -59,7 +64,7 @@ class Receipt:
     def ended_by(self, error: BaseException | None) -> None:
         """Name what ended the request."""
         if isinstance(error, MeshError):
-            self.reason = error.reason.value
+            self.reason, self.message = error.reason.value, error.message
         elif isinstance(error, asyncio.CancelledError):
             self.reason = Reason.CANCELLED.value
         elif error is not None:
