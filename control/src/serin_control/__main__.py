@@ -34,7 +34,7 @@ async def _run(settings: ControlSettings) -> None:
     try:
         if store is not None:
             await store.check()
-        control = Control(store, initial=_initial(settings), edge=settings.edge, on_alarm=_log_alarm)
+        control = Control(store, initial=_initial(settings), edge=settings.edge, on_alarm=_log_alarm, channels=settings)
         await control.start()
         add_gauges(control, metrics.registry())
         readiness = Readiness()

@@ -8,14 +8,23 @@ import time
 from collections.abc import Callable
 
 import grpc
-from serin.control.v1 import config_pb2_grpc, lane_pb2_grpc, registry_pb2_grpc
+from serin.control.v1 import config_pb2_grpc, lane_pb2_grpc, observation_pb2_grpc, registry_pb2_grpc
+from serin_mesh.channels import ChannelSettings
+from serin_mesh.settings import ServiceSettings
 
 from serin_control.alarms import Alarms, Observer
 from serin_control.declared import InitialFile
+from serin_control.observations.golden_runner import GoldenRunner
+from serin_control.observations.mesh_asker import MeshAsker
+from serin_control.observations.nobody import Nobody
+from serin_control.observations.scorers import DeclaredScorer
+from serin_control.observations.worker_memory import WorkerMemory
 from serin_control.plane import ControlPlane
 from serin_control.registry import LeaseTerms
+from serin_control.rollouts.intake import Intake, Trials
 from serin_control.services.config_service import ConfigService
 from serin_control.services.lane_service import LaneService
+from serin_control.services.observation_service import ObservationService
 from serin_control.services.registry_service import RegistryService
 from serin_control.store import MemoryStore, StateStore
 from serin_control.xds.edge import EdgeSettings
@@ -28,6 +37,7 @@ OPERATORS = ("cli", "operator")
 CALLERS = {
     "/serin.control.v1.ConfigService/ApplyConfig": OPERATORS,
     "/serin.control.v1.RegistryService/Announce": ("gateway", "tokenizer", "worker", "cache"),
+    "/serin.control.v1.ObservationService/ReportObservations": ("gateway",),
 }
 """Who may call what when callers have identities; everything else is open to every service of the mesh."""
 
@@ -41,6 +51,9 @@ class Control:
         edge: how Envoy should listen.
         terms: of leases.
         on_alarm: told of every alarm that is raised or cleared.
+        intake: told what is observed; default: nobody.
+        trials: which lanes are compared; default: none are.
+        channels: how services are called.
         clock: seconds, monotonic.
     """
 
@@ -52,18 +65,26 @@ class Control:
         edge: EdgeSettings | None = None,
         terms: LeaseTerms | None = None,
         on_alarm: Observer = lambda key, sentence, raised: None,
+        intake: Intake | None = None,
+        trials: Trials | None = None,
+        channels: ChannelSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.alarms = Alarms(on_alarm)
         self.plane = ControlPlane(store or MemoryStore(), initial=initial, terms=terms, alarms=self.alarms, clock=clock)
         self.publisher = Publisher(self.plane.topologies, edge or EdgeSettings(), self.alarms, clock)
         self.ads = AdsServer(self.publisher.snapshots, self.alarms, clock)
+        self._memory = WorkerMemory(intake or Nobody(), self.plane.topologies)
+        self.observations = ObservationService(intake or Nobody(), self._memory)
+        asker = MeshAsker(channels or ServiceSettings(), self.plane.topologies)
+        self.golden = GoldenRunner(trials or Nobody(), asker, DeclaredScorer(), intake or Nobody())
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add every service to a server."""
-        registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(self.plane), server)
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(self.plane, self._memory), server)
         lane_pb2_grpc.add_LaneServiceServicer_to_server(LaneService(self.plane.topologies), server)
         config_pb2_grpc.add_ConfigServiceServicer_to_server(ConfigService(self.plane.declared), server)
+        observation_pb2_grpc.add_ObservationServiceServicer_to_server(self.observations, server)
         self.ads.add_to(server)
 
     async def start(self) -> None:
@@ -79,6 +100,7 @@ class Control:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.plane.run(), name="plane")
             tasks.create_task(self.publisher.run(), name="publisher")
+            tasks.create_task(self.golden.run(), name="golden")
 
     async def save(self) -> None:
         """Store what is known now; for the end, after :meth:`run`."""
