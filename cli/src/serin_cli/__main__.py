@@ -13,6 +13,7 @@ COMMANDS = {
     "status": "say what runs and how it is",
     "chat": "talk to a model",
     "logs": "show what the processes logged",
+    "explain": "say what became of a request",
     "down": "drain and stop the mesh",
     "key": "make, list and revoke API keys",
     "config": "check, compare and apply a serin.yaml",

@@ -27,7 +27,7 @@ class AttemptRecord:
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     num_answer_tokens: int = 0
-    num_resumes: int = 0
+    num_placements: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class RequestRecord:
                     one.num_prompt_tokens,
                     one.num_cached_tokens,
                     one.num_answer_tokens,
-                    one.num_resumes,
+                    one.num_placements,
                 )
                 for one in receipt.attempts
             ),
