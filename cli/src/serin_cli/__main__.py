@@ -13,6 +13,7 @@ COMMANDS = {
     "status": "say what runs and how it is",
     "chat": "talk to a model",
     "logs": "show what the processes logged",
+    "explain": "say what became of a request",
     "down": "drain and stop the mesh",
     "add": "start a further version of a service beside the declared ones",
     "remove": "take a version of a service out of the mesh",
