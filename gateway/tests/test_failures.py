@@ -76,14 +76,17 @@ def test_who_speaks_again_has_not_died():
 def test_a_worker_is_avoided_for_a_while():
     """Long where it was lost, briefly where it only could not take the prompt."""
     now = [100.0]
-    found = Failures(lambda: now[0])
+    found = Failures(lambda: now[0], is_silent=lambda endpoint: False)
     found.add(WORKERS[0], MeshError(Reason.QUEUE_FULL, "full"), has_begun=False)
     found.add(WORKERS[1], MeshError(Reason.UPSTREAM_UNAVAILABLE, "closed"), has_begun=False)
     assert found.avoided == {WORKERS[0].endpoint, WORKERS[1].endpoint}
-    now[0] += failures.REFUSAL_AVOIDED_S
+    now[0] += failures.BRIEFLY_AVOIDED_S
     assert found.avoided == {WORKERS[1].endpoint}
     now[0] += failures.AVOIDED_S
     assert found.avoided == set()
+    found.add(WORKERS[2], MeshError(Reason.UPSTREAM_UNAVAILABLE, "x", cause="silent"), has_begun=True)
+    now[0] += failures.BRIEFLY_AVOIDED_S
+    assert found.avoided == set()  # while it is silent it gets nothing anyway
 
 
 def test_a_lane_that_is_not_what_it_was():

@@ -272,7 +272,7 @@ async def test_a_choice_that_a_stop_string_ended_is_ignored_from_then_on():
 
 async def test_a_full_queue_does_not_end_a_begun_stream(monkeypatch):
     """Its worker dies while the other one is full: it is asked again, and the stream goes on."""
-    monkeypatch.setattr(failures, "REFUSAL_AVOIDED_S", 0.001)
+    monkeypatch.setattr(failures, "BRIEFLY_AVOIDED_S", 0.001)
     monkeypatch.setattr(pipeline, "LOOK_AGAIN_S", 0.002)
     say, num_orders = saying("hello there"), [0]
 

@@ -196,7 +196,7 @@ def rng(request: pytest.FixtureRequest) -> random.Random:
 async def test_thousands_of_faults(rng: random.Random, monkeypatch: pytest.MonkeyPatch):
     """Whatever befalls workers and clients: right, whole or honestly ended; nothing runs on, nothing stays reserved."""
     monkeypatch.setattr(pipeline, "RESUME_PATIENCE_S", 0.01)
-    monkeypatch.setattr(failures, "REFUSAL_AVOIDED_S", 0.001)
+    monkeypatch.setattr(failures, "BRIEFLY_AVOIDED_S", 0.001)
     chaos = Chaos(rng)
     house = MemoryHouse(chaos.script, placement=Placement(rng, chaos.reports))
     house.catalog.publish(small_catalog(lane_of("lane-a", 4), lane_of("lane-b", 2)))

@@ -349,6 +349,8 @@ async def test_load_and_step_watch(serving):
     assert watch.is_moving()
     now[0] += 100.0  # the process itself was held up: its engine has had no chance to move
     assert watch.is_moving()
+    now[0] += 2.0
+    assert watch.is_moving()
     now[0] += 1.0
     assert not watch.is_moving()
     Stuck.has_work = False

@@ -17,8 +17,8 @@ MAX_LOSSES = 8
 """Workers that may let go of one prompt, for whatever cause, before it is given up."""
 AVOIDED_S = 10.0
 """A worker that let go of a prompt does not get it again for so long: by then another process may be there."""
-REFUSAL_AVOIDED_S = 0.5
-"""The same for one that could not take it just then."""
+BRIEFLY_AVOIDED_S = 0.5
+"""The same for one that could not take it just then; one that is silent gets nothing anyway until it speaks again."""
 
 
 class Cause(enum.StrEnum):
@@ -118,7 +118,7 @@ class Failures:
         cause = cause_of(error)
         if cause is None or (error.reason in _ONLY_BEFORE_OUTPUT and not has_begun):
             raise error
-        avoided_s = REFUSAL_AVOIDED_S if cause is Cause.REFUSED else AVOIDED_S
+        avoided_s = BRIEFLY_AVOIDED_S if cause in (Cause.REFUSED, Cause.SILENT) else AVOIDED_S
         self._avoided_until[worker.endpoint] = self._clock() + avoided_s
         self.num_losses += 1
         self.last = _for_callers(error)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # torch takes seconds to import; the server listens before th
     from serin_worker.loop import EngineLoop
 
 
-LONGEST_GAP_S = 1.5
-"""The liveness probe asks once a second; it is held up, too, when it asks later than this."""
+LONGEST_GAP_S = 1.0
+"""The liveness probe asks twice a second; it is held up, too, when it asks later than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class StepWatch:
         self._still_s = 0.0
 
     def is_moving(self) -> bool:
-        """Asked about once a second."""
+        """Asked about twice a second."""
         if self._loop.failure is not None:
             return False
         now, num_moves = self._clock(), self._loop.num_moves
