@@ -135,6 +135,7 @@ class GrpcWork:
     def abort(self) -> None:
         """Have the work stopped at once."""
         self._is_aborted = True
+        self._watched.end()
         self._call.cancel()
 
     def _fallen_silent(self) -> None:
