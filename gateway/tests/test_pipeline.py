@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import itertools
 
 import pytest
 from serin_gateway import failures, pipeline
@@ -249,9 +250,29 @@ async def test_a_begun_stream_is_lost_when_no_worker_appears(monkeypatch):
     assert (receipt.reason, receipt.usage.completion_tokens) == ("LANE_LOST", 4)
 
 
+async def test_a_choice_that_a_stop_string_ended_is_ignored_from_then_on():
+    """The worker goes on with it beside the other choice: no gap, no text, and no token of it is counted or resumed."""
+    say = saying("one two three", "no end " * 4)
+
+    def script(worker, order):
+        events = say(worker, order)
+        made = [[e for e in events if getattr(e, "choice_index", None) == choice] for choice in (0, 1)]
+        mixed = [event for pair in itertools.zip_longest(*made) for event in pair if event is not None]
+        if order.prior_outputs:
+            return [events[0], *mixed, events[-1]]
+        return [events[0], *mixed[:24], GONE]
+
+    house = house_of(script)
+    events = await answer(await make(house), ask(choice_count=2, stop_strings=["two"]))
+    assert [text(events, choice) for choice in (0, 1)] == ["one ", "no end " * 4]
+    assert events[-1].usage.completion_tokens == len("one two") + len("no end " * 4) + 1
+    first, second = house.workers.orders[1][1].prior_outputs
+    assert (bytes(first.token_ids)[:7], first.finished, second.finished) == (b"one two", True, False)
+
+
 async def test_a_full_queue_does_not_end_a_begun_stream(monkeypatch):
     """Its worker dies while the other one is full: it is asked again, and the stream goes on."""
-    monkeypatch.setattr(failures, "REFUSAL_AVOIDED_S", 0.001)
+    monkeypatch.setattr(failures, "BRIEFLY_AVOIDED_S", 0.001)
     monkeypatch.setattr(pipeline, "LOOK_AGAIN_S", 0.002)
     say, num_orders = saying("hello there"), [0]
 

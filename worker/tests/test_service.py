@@ -339,12 +339,21 @@ async def test_load_and_step_watch(serving):
         num_moves = 5
         has_work = True
 
-    watch = StepWatch(Stuck(), stall_s=10, clock=lambda: now[0])
-    now[0] = 9.0
-    assert watch.is_moving()
-    now[0] = 11.0
-    assert not watch.is_moving()
+    watch = StepWatch(Stuck(), stall_s=2.5, clock=lambda: now[0])
+    answers = []
+    for _ in range(4):
+        now[0] += 1.0
+        answers.append(watch.is_moving())
+    assert answers == [True, True, False, False]
     Stuck.num_moves = 6
+    assert watch.is_moving()
+    now[0] += 100.0  # the process itself was held up: its engine has had no chance to move
+    assert watch.is_moving()
+    now[0] += 2.0
+    assert watch.is_moving()
+    now[0] += 1.0
+    assert not watch.is_moving()
+    Stuck.has_work = False
     assert watch.is_moving()
 
 

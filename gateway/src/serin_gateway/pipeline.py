@@ -150,7 +150,7 @@ class Request:
     async def _answer(self, ask: Ask, index: int) -> None:
         """Answer one of the prompts: attempts, until one succeeds or may not be repeated."""
         lanes_tried: set[str] = set()
-        failures = Failures()
+        failures = Failures(is_silent=self.house.placement.is_silent)
         try:
             async with asyncio.timeout(self.deadline - time.monotonic()):
                 while True:
