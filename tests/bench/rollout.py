@@ -1,9 +1,10 @@
 """How safe the judge is: `make bench-rollout`.
 
-    python tests/bench/rollout.py [--runs 1000] [--cases a1,b,…] [--seed 900000] [--out DIR]
+    python tests/bench/rollout.py [--runs 1000] [--cases a1,b,…] [--minutes M] [--out DIR] [--docs docs/rollouts]
 
 Thousands of simulated rollouts, by case: our judge against judges by thresholds on the same traffic. Writes
-results.json, the tables and the plots. The seeds of development begin at 0, those of the published run at 900,000.
+results.json, goes on with one that it finds, and writes results.md with the plots. The seeds of development begin at
+0, those of the published run at 900,000.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from rollout_traces import Trace, read_recording, read_trace
 
 DEFAULT_OUT = Path(__file__).resolve().parents[2] / "build" / "bench" / "rollout"
 OURS = "serin"
-ROUND = 50
+ROUND = 20
+MAX_THRESHOLD_RUNS = 300
 Results = dict[str, dict[str, list[dict[str, object]]]]
 
 
@@ -39,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after so long (default: no end)")
     parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count(), help="at once (default: cores)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder; what lies there already is gone on with")
+    parser.add_argument("--docs", type=Path, help="folder for results.md and the plots (default: as --out)")
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     results = arguments.out / "results.json"
@@ -54,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{name} {judge}: {len(kept[name][judge])} rollouts after {time.monotonic() - began:.0f} s", flush=True
             )
             results.write_text(json.dumps(kept), encoding="utf-8")
-    write(arguments.out, kept)
+    write(arguments.docs or arguments.out, kept, arguments.seed)
     return 0
 
 
@@ -65,6 +68,8 @@ def _rounds(arguments: argparse.Namespace, kept: Results) -> Iterator[tuple[str,
             for judge in arguments.judges.split(","):
                 done = len(kept.get(name, {}).get(judge, ()))
                 num_runs = round(arguments.runs * CASES[name].num_runs)
+                if judge != OURS:
+                    num_runs = min(num_runs, MAX_THRESHOLD_RUNS)
                 last = min(first + ROUND, num_runs)
                 if done < last:
                     yield name, judge, range(arguments.seed + done, arguments.seed + last)

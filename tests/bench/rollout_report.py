@@ -9,28 +9,61 @@ from rollout_cases import CASES, GOOD
 from rollout_plot import Curve, chart
 
 OURS = "serin"
+PLOTS = (
+    (
+        "exposed.svg",
+        "Requests that met a bad version before it was taken back",
+        "canary requests",
+        "num_requests",
+        1.0,
+        False,
+    ),
+    ("promoted.svg", "Time until a good version had everything", "hours", "seconds", 1 / 3600, True),
+)
 Outcomes = Sequence[Mapping[str, Any]]
 Results = Mapping[str, Mapping[str, Outcomes]]
 
 
-def write(folder: Path, results: Results) -> None:
-    """Write tables.md and the plots; print the tables."""
-    tables = "\n\n".join((_verdicts(results), _costs(results), _thresholds(results)))
-    (folder / "tables.md").write_text(tables + "\n", encoding="utf-8")
-    print(tables)
-    plots = {
-        "exposed.svg": ("Requests that met a bad version before it was taken back", "canary requests", "num_requests"),
-        "promoted.svg": ("Time until an equal or better version had everything", "hours", "seconds"),
-    }
-    for name, (title, axis, key) in plots.items():
-        wanted_good = key == "seconds"
+HEAD = """# Simulated rollouts: what was measured
+
+Written by `make bench-rollout`; the method is in [judge.md](judge.md). Seeds from {seed:,} on: nothing
+was tuned with them.
+
+"""
+READING = """
+*right*: ended with the right verdict, with the lower end of its 95 % interval (Wilson). *Canary requests to verdict*
+counts all requests that met the new version, whatever the judge used of them.
+
+![exposed](exposed.svg)
+
+![promoted](promoted.svg)
+
+## Against judges by thresholds
+
+As Argo Rollouts' analysis and Flagger's checks work: a measurement a minute, taken back after more failed ones than are
+borne, promoted after 40. They see errors, time per token (more than 20 % above the old version in the same minute is a
+failed measurement) and, where there is one, the golden set; nothing of scores or memory. The same traffic, by seed.
+Each cell: share of good versions taken back, or share of bad ones missed and the canary requests (p50) until the others
+were found.
+
+"""
+
+
+def write(folder: Path, results: Results, first_seed: int) -> None:
+    """Write results.md and the plots; print the tables."""
+    verdicts, costs, thresholds = _verdicts(results), _costs(results), _thresholds(results)
+    print("\n\n".join((verdicts, costs, thresholds)))
+    text = HEAD.format(seed=first_seed) + verdicts + "\n\n" + costs + "\n" + READING + thresholds + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.md").write_text(text, encoding="utf-8")
+    for name, title, axis, key, scale, wanted_good in PLOTS:
         curves = [
-            Curve(f"{case} {CASES[case].title}", sorted(_of(outcomes[OURS], key, CASES[case].wanted)))
-            for case, outcomes in results.items()
-            if OURS in outcomes and (CASES[case].wanted == GOOD) == wanted_good
+            Curve(f"{case}: {CASES[case].title}", sorted(_of(by_judge[OURS], key, CASES[case].wanted)))
+            for case, by_judge in results.items()
+            if OURS in by_judge and (CASES[case].wanted == GOOD) == wanted_good
         ]
+        curves = [curve for curve in curves if curve.values]
         if curves:
-            scale = 1 / 3600 if wanted_good else 1.0
             (folder / name).write_text(chart(title, axis, curves, scale), encoding="utf-8")
 
 

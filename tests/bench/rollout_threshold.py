@@ -34,11 +34,11 @@ class Limits:
 
 
 _ALL = (
-    Limits("errors > 1 %, more than 4 of 40", 0.01, 1.2, 4),
-    Limits("errors > 5 %, more than 4 of 40", 0.05, 1.2, 4),
-    Limits("errors > 5 %, more than 9 of 40", 0.05, 1.2, 9),
-    Limits("errors > 10 %, more than 4 of 40", 0.10, 1.2, 4),
-    Limits("errors > 10 %, more than 9 of 40", 0.10, 1.2, 9),
+    Limits("errors > 1 %: more than 4 of 40", 0.01, 1.2, 4),
+    Limits("errors > 5 %: more than 4 of 40", 0.05, 1.2, 4),
+    Limits("errors > 5 %: more than 9 of 40", 0.05, 1.2, 9),
+    Limits("errors > 10 %: more than 4 of 40", 0.10, 1.2, 4),
+    Limits("errors > 10 %: more than 9 of 40", 0.10, 1.2, 9),
 )
 LIMITS: Mapping[str, Limits] = {limits.name: limits for limits in _ALL}
 

@@ -98,9 +98,14 @@ class Bets:
         return float(_mixture(self._down[self._at(multiple)]))
 
     def interval(self, low_error: float, high_error: float) -> tuple[float, float]:
-        """The differences that stand; each end is ever on the wrong side with its own probability at most."""
-        low = _crossing(self.differences, _mixture(self._up), math.log(1 / low_error))
-        high = -_crossing(-self.differences[::-1], _mixture(self._down)[::-1], math.log(1 / high_error))
+        """The differences that stand; each end is ever on the wrong side with its own probability at most.
+
+        Exact at the differences that are bet against; between two of them the end is where the evidence, about a
+        parabola around the difference that was seen, would reach what is needed.
+        """
+        seen = self.difference
+        low = _crossing(self.differences, _mixture(self._up), math.log(1 / low_error), seen)
+        high = -_crossing(-self.differences[::-1], _mixture(self._down)[::-1], math.log(1 / high_error), -seen)
         return low, max(low, high)
 
     def dump(self) -> dict[str, Any]:
@@ -188,17 +193,19 @@ def _mixture(log_money: Array) -> Array:
     return np.asarray(top + np.log(np.exp(log_money - top[..., None]).mean(axis=-1)))
 
 
-def _crossing(differences: Array, evidence: Array, needed: float) -> float:
-    """The largest difference up to which all are beaten, between grid points by their evidence."""
+def _crossing(differences: Array, evidence: Array, needed: float, seen: float) -> float:
+    """The largest difference up to which all are beaten."""
     standing = np.flatnonzero(evidence < needed)
     if not len(standing):
         return float(differences[-1])
     first = int(standing[0])
     if first == 0:
         return -1.0
-    before, after = evidence[first - 1], evidence[first]
-    share = (before - needed) / (before - after)
-    return float(differences[first - 1] + share * (differences[first] - differences[first - 1]))
+    beaten, stands = float(differences[first - 1]), float(differences[first])
+    root, root_there = math.sqrt(evidence[first - 1]), math.sqrt(max(evidence[first], 0.0))
+    end = seen if beaten < seen < stands else stands
+    root_there = 0.0 if end == seen else root_there
+    return beaten + (root - math.sqrt(needed)) / (root - root_there) * (end - beaten)
 
 
 def _arrays(units: Units) -> tuple[Array, Array]:
