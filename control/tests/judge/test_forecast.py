@@ -43,6 +43,13 @@ def test_a_tolerance_that_the_traffic_cannot_show_is_named():
     assert enough.too_fine(SETTINGS) == {}
 
 
+def test_no_traffic_shows_nothing():
+    """It takes as good as forever, and there is a figure for it."""
+    step = forecast(SETTINGS, sessions_per_s=0.0, requests_per_session=1.0, weight=0.05, within_s=3600.0)
+    assert step.seconds > 1e9
+    assert set(step.too_fine(SETTINGS)) == set(step.detectable)
+
+
 def test_the_last_step_compares_nothing():
     """With all traffic on the new version there is nothing to compare it with."""
     step = forecast(SETTINGS, 2.0, 3.0, 1.0)
