@@ -55,14 +55,20 @@ class Policy:
     concurrent_requests: int = 0
     max_body_bytes: int = 4_194_304
     allow_anonymous: bool = False
+    shadow_scoring: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficPlan:
-    """All models, by name, and the policy of gateways."""
+    """All models, by name, and the policy of gateways.
+
+    ``service_shares``: of a service that serves all models (gateway, cache), version to its share of calls relative
+    to the others; a version that is not named gets none. A service that is not named shares by how many run.
+    """
 
     models: Mapping[str, ModelPlan] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    service_shares: Mapping[Service, Mapping[str, int]] = field(default_factory=dict)
 
 
 def declared_plan(config: MeshConfig) -> TrafficPlan:
@@ -85,5 +91,6 @@ def declared_plan(config: MeshConfig) -> TrafficPlan:
         config.limits.concurrent_requests,
         config.gateway.max_body_bytes,
         config.gateway.allow_anonymous,
+        config.gateway.shadow_scoring,
     )
     return TrafficPlan(models, policy)

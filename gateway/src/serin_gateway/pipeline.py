@@ -15,23 +15,27 @@ from hashlib import blake2b
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import Ask, Conversation, Input, Sampling, TokenPrompt, refuse
+from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.catalog import ServedModel, Worker
 from serin_gateway.collaborators import Arrival, Collaborators
 from serin_gateway.events import Completed, Started
-from serin_gateway.failures import Failures, may_try_another_lane
+from serin_gateway.failures import Failures, cause_of, lane_lost, may_try_another_lane
 from serin_gateway.generation import Generation
 from serin_gateway.keys.authenticator import ANONYMOUS, Caller
 from serin_gateway.keys.records import Role
 from serin_gateway.limits.limiter import Lease, Standing
+from serin_gateway.observing.shadow import Answered
 from serin_gateway.outbox import Outbox
 from serin_gateway.recall import AnswerKey, Recalled
-from serin_gateway.receipt import Receipt
+from serin_gateway.receipt import LostWorker, Receipt
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.worker import WorkOrder
 
 MAX_LANES_TRIED = 3
 RESUME_PATIENCE_S = 5.0
 """How long a stream that has begun waits for a worker of its lane when none is left."""
+LOOK_AGAIN_S = 0.5
+"""Meanwhile the lane's workers are looked at this often: one that said nothing may have been heard again."""
 
 
 class Request:
@@ -134,6 +138,9 @@ class Request:
             self._account()
             if self._lease is not None:
                 await self.house.leases.give_back(self._lease)
+            for attempt in self._attempts:
+                self.receipt.attempts.append(attempt.sum_up())
+                attempt.offer_to_score()
             if error is None:
                 for attempt in self._attempts:
                     await attempt.keep_answer()
@@ -143,13 +150,15 @@ class Request:
     async def _answer(self, ask: Ask, index: int) -> None:
         """Answer one of the prompts: attempts, until one succeeds or may not be repeated."""
         lanes_tried: set[str] = set()
+        failures = Failures()
         try:
             async with asyncio.timeout(self.deadline - time.monotonic()):
                 while True:
-                    attempt = Attempt(self, ask, index)
+                    attempt = Attempt(self, ask, index, failures)
                     self._attempts.append(attempt)
                     try:
-                        await attempt.run(lanes_tried)
+                        with attempt.account.ending():
+                            await attempt.run(lanes_tried)
                         break
                     except MeshError as error:
                         is_stuck = attempt.lane_id in {"", *lanes_tried}
@@ -188,14 +197,22 @@ class Request:
 
 
 class Attempt:
-    """One prompt on one lane."""
+    """One prompt on one lane.
 
-    def __init__(self, request: Request, ask: Ask, index: int) -> None:
+    Args:
+        request: whose it is.
+        ask: what was asked.
+        index: which of its prompts.
+        failures: the workers that let go of this prompt so far; default: none.
+    """
+
+    def __init__(self, request: Request, ask: Ask, index: int, failures: Failures | None = None) -> None:
         self.request = request
         self.house = request.house
         self.receipt = request.receipt
         self.ask = ask
         self.prompt: Sequence[int] = ()
+        self.account = AttemptReceipt()
         self._input: Input = ask.inputs[index]
         self._first_choice_index = index * ask.sampling.choice_count
         self._sampling = ask.sampling
@@ -203,7 +220,9 @@ class Attempt:
         self._scope: CallScope | None = None
         self._recalled = Recalled()
         self._generation: Generation | None = None
-        self._failures = Failures()
+        self._failures = failures or Failures()
+        self._interruption: LostWorker | None = None
+        self._last_token_at = 0.0
 
     async def run(self, avoid: Collection[str]) -> None:
         """From a lane to the last text in the outbox.
@@ -233,7 +252,8 @@ class Attempt:
                 lane = self._model.pinned_lane(arrival.pinned_lane)
             else:
                 session = next(filter(None, (arrival.session_id, *self.ask.session_keys)), arrival.request_id)
-                lane = self._model.choose_lane(f"{caller.tenant}\0{session}", avoid)
+                self.receipt.session_key = f"{caller.tenant}\0{session}"
+                lane = self._model.choose_lane(self.receipt.session_key, avoid)
             self.receipt.lane = lane.lane
             left_s = self.request.deadline - time.monotonic()
             self._scope = CallScope(arrival.request_id, self._model.name, lane, _opaque(caller.tenant), left_s)
@@ -286,13 +306,17 @@ class Attempt:
                 try:
                     lane = self.house.catalog.current().find(self._model.name).pinned_lane(scope.lane.lane)
                     return self.house.placement.choose(
-                        lane, len(self.prompt), self._recalled.cached_tokens, self._failures.instances
+                        lane,
+                        len(self.prompt),
+                        self._recalled.cached_tokens,
+                        self._failures.avoided,
+                        numerics_class=self._numerics_class,
                     )
                 except MeshError as error:
                     left_s = give_up_at - time.monotonic()
-                    if left_s > 0 and await self.house.catalog.changed(left_s):
-                        continue
-                    raise self._lane_lost(error) from error
+                    if left_s <= 0:
+                        raise self._nobody_left(error) from error
+                    await self.house.catalog.changed(min(left_s, LOOK_AGAIN_S))
 
     async def generate(self, scope: CallScope, generation: Generation, worker: Worker) -> None:
         """Verb 8: stream ids from a worker, text to the outbox; a lost worker is noted, and what it made is kept.
@@ -310,15 +334,19 @@ class Attempt:
         )
         uncached = len(self.prompt) - self._recalled.cached_tokens.get(worker.endpoint, 0)
         self.receipt.worker = worker.instance
+        self.account.placed(worker.instance, worker.cluster, self.house.placement.num_running(worker))
         with (
             self.receipt.timed("generate"),
             self.house.placement.running(worker, uncached, len(generation.choices)) as placed,
         ):
             try:
                 await generation.follow(self.house.workers.generate(scope, worker, order), placed)
+                self._went_on()
             except MeshError as error:
-                self._failures.add(worker, error)
-                self.receipt.num_resumes += generation.has_output
+                generation.check()  # where its text cannot go on, no other worker helps
+                self._lost(self._actual(worker, generation, scope), error)
+            finally:
+                self._learn_from(generation, self._actual(worker, generation, scope))
 
     async def keep_answer(self) -> None:
         """Offer a complete answer to the memory, when it may be shared."""
@@ -333,6 +361,25 @@ class Attempt:
         if all(choice.has_ended for choice in generation.choices):
             answer = [choice.stored() for choice in generation.choices]
             await self.house.memory.keep(self._scope, self._answer_key(), answer)
+
+    def sum_up(self) -> AttemptReceipt:
+        """The account of an attempt that is over."""
+        self.account.lane = self.lane_id
+        self.account.num_prompt_tokens, self.account.num_cached_tokens = len(self.prompt), self.num_cached_tokens
+        self.account.complete(self.receipt.reason, self._generation.choices if self._generation else ())
+        return self.account
+
+    def offer_to_score(self) -> None:
+        """Offer the first choice to shadow scoring, while lanes are compared and the caller allows it."""
+        trial, generation = self._model.trial, self._generation
+        if trial is None or generation is None or self.account.reason != "ok" or self._recalled.answer is not None:
+            return
+        if self.receipt.session_key and self.request.caller.shadow:
+            first = generation.choices[0]
+            answer = first.token_ids[: first.num_counted]
+            self.house.shadow.offer(
+                trial, Answered(self._model.name, self.lane_id, self.receipt.session_key, self.prompt, answer)
+            )
 
     @property
     def lane_id(self) -> str:
@@ -357,6 +404,45 @@ class Attempt:
         started = self._generation.started if self._generation else None
         return started.cached_tokens if started else 0
 
+    @property
+    def _numerics_class(self) -> str:
+        started = self._generation.started if self._generation else None
+        return started.numerics_class if started else ""
+
+    def _actual(self, chosen: Worker, generation: Generation, scope: CallScope) -> Worker:
+        """Who worked: a call whose worker was gone before it began may have been taken by another of the lane."""
+        name = generation.now.worker if generation.now else chosen.instance
+        return next((worker for worker in scope.lane.workers if worker.instance == name), chosen)
+
+    def _learn_from(self, generation: Generation, worker: Worker) -> None:
+        self.receipt.worker = worker.instance
+        if generation.now is not None:
+            self.house.placement.learn(worker, generation.now.numerics_class)
+
+    def _lost(self, worker: Worker, error: MeshError) -> None:
+        """A worker let go of the prompt: note it.
+
+        Raises:
+            MeshError: the prompt may not go on.
+        """
+        cause = cause_of(error)
+        if cause is not None:
+            self._interruption = LostWorker(worker.instance, cause.value, mid_stream=self.has_begun)
+            self.receipt.lost_workers.append(self._interruption)
+        self._failures.add(worker, error, has_begun=self.has_begun)
+
+    def _tokens_made(self) -> None:
+        self.receipt.token_arrived()
+        self.account.token_arrived()
+        self._went_on()
+        self._last_token_at = time.monotonic()
+
+    def _went_on(self) -> None:
+        """What was interrupted goes on: the pause is what the caller may have noticed."""
+        lost, self._interruption = self._interruption, None
+        if lost is not None and lost.mid_stream:
+            lost.pause_s = time.monotonic() - self._last_token_at
+
     def _begin_output(self, scope: CallScope, echo_text: str) -> Generation:
         return Generation(
             scope,
@@ -368,7 +454,7 @@ class Attempt:
             stop_strings=self.ask.stop_strings,
             min_tokens=self.ask.sampling.min_tokens,
             report_tokens=self.ask.want_token_ids or self.ask.sampling.top_logprobs is not None,
-            on_tokens=self.receipt.token_arrived,
+            on_tokens=self._tokens_made,
         )
 
     async def _echo(self, scope: CallScope) -> str:
@@ -383,10 +469,8 @@ class Attempt:
     def _may_share_answer(self) -> bool:
         return self.ask.allow_cached_answer and self.ask.sampling.is_greedy
 
-    def _lane_lost(self, error: MeshError) -> MeshError:
-        if self.has_begun:
-            return MeshError(Reason.LANE_LOST, "the last worker of the answer's lane is gone; ask again")
-        return self._failures.last or error
+    def _nobody_left(self, error: MeshError) -> MeshError:
+        return lane_lost() if self.has_begun else self._failures.last or error
 
 
 def _max_tokens(sampling: Sampling, model: ServedModel) -> int:
