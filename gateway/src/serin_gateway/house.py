@@ -69,9 +69,11 @@ class House:
         self._detokenizer = GrpcDetokenizer(self._channels)
         self._loads = ReportedLoads(settings, catalog)
         self._tasks: list[asyncio.Task[None]] = []
+        authenticator = Authenticator(keys or store, key_secret(mesh_secret))
+        metrics.keys_stale.set_function(lambda: authenticator.stale_s)
         self.collaborators = Collaborators(
             catalog=catalog,
-            authenticator=Authenticator(keys or store, key_secret(mesh_secret)),
+            authenticator=authenticator,
             leases=LeaseBook(limiter),
             guards=(),
             tokenizer=GrpcTokenizer(self._channels),

@@ -42,6 +42,11 @@ class GatewayMetrics:
         self.resumes = Counter(
             "serin_gateway_resumes", "Answers that went on on another worker.", ["model"], registry=into
         )
+        self.keys_stale = Gauge(
+            "serin_gateway_keys_stale_seconds",
+            "Time since the key store was first asked in vain; 0: it answers.",
+            registry=into,
+        )
         self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "Time from a request's arrival to its end.",
