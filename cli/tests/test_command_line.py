@@ -21,6 +21,11 @@ from serin_cli.__main__ import COMMANDS, main
             ["up", "--port", "23999", "--grpc-port", "23999"],
             "serin up: --grpc-port: 23999: accepted: another port than",
         ),
+        (["up", "--edge-port", "1"], "serin up: --edge-port: '1': accepted: only together with --edge"),
+        (
+            ["up", "--edge", "--edge-cert", "c.pem"],
+            "serin up: --edge-cert: 'c.pem': accepted: --edge-cert and --edge-key together, or neither",
+        ),
         (["certs", "--host", "a b"], "serin certs: --host: 'a b': accepted: a DNS name or an IP address"),
         (["certs", "--host", ""], "serin certs: --host: '': accepted: a DNS name or an IP address"),
         (["certs", "--model", "a/b"], "serin certs: --model: 'a/b': accepted: 1 to 64 of a-z 0-9 . _ -"),

@@ -1,9 +1,12 @@
 """What a declaration needs on a machine: processes, names, flags."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from serin_cli.certificates import PublicCertificate
 from serin_cli.local.additions import Addition, Additions, Which
+from serin_cli.local.edge import EdgeSite
 from serin_cli.local.plan import Site, control_spec, plan
 from serin_cli.local.process import Tier
 from serin_control.config import parse_config
@@ -61,6 +64,15 @@ def test_secrets_are_in_no_command_line(specs):
     for spec in [*specs.values(), control_spec(SITE)]:
         assert "secret@" not in " ".join(spec.command)
     assert specs["gateway"].environment["SERIN_STATE_REDIS"] == "redis://:secret@state"
+
+
+def test_the_control_plane_is_told_of_an_edge():
+    """Where Envoy listens and what it shows; nothing of the kind without one."""
+    assert not any("edge" in word for word in control_spec(SITE).command)
+    shown = PublicCertificate(Path("/c/cert.pem"), Path("/c/key.pem"), Path("/c/trust.pem"))
+    command = control_spec(replace(SITE, edge=EdgeSite(8443, shown, "envoy"))).command
+    assert {"--edge-port=8443", "--edge-cert-file=/c/cert.pem", "--edge-key-file=/c/key.pem"} <= set(command)
+    assert not any(word.startswith("--mesh-edge-port") for word in command)
 
 
 def test_more_workers_leave_the_first_as_it_is(specs):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serin_worker.model import packing
 from serin_worker.model.packing import PackedLinear, pack_linears, packed_row_multiple
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -39,6 +40,19 @@ def test_equal_to_a_plain_layer(dtype):
         rows = torch.randn((1, 7, 64), dtype=dtype)
         with torch.inference_mode():
             torch.testing.assert_close(packed(rows), plain(rows))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_type_that_the_processor_lacks_is_computed_in_float32(dtype, monkeypatch):
+    """Rows come and go in the weight's type, and each number is the exact sum, rounded once."""
+    monkeypatch.setattr(packing, "computed_in", lambda _: torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn((96, 64), generator=generator).to(dtype), torch.randn(96, generator=generator).to(dtype)
+    rows = torch.randn((7, 64), generator=generator).to(dtype)
+    found = PackedLinear(weight, bias)(rows)
+    exact = (rows.double() @ weight.double().T + bias.double()).to(dtype)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, exact, rtol=2 * torch.finfo(dtype).eps, atol=1e-5)
 
 
 def test_a_tied_weight_stays_with_its_embedding():

@@ -8,15 +8,22 @@ import time
 from collections.abc import Callable
 
 import grpc
-from serin.control.v1 import config_pb2_grpc, lane_pb2_grpc, registry_pb2_grpc
+from serin.control.v1 import config_pb2_grpc, lane_pb2_grpc, registry_pb2_grpc, rollout_pb2_grpc
 
 from serin_control.alarms import Alarms, Observer
 from serin_control.declared import InitialFile
 from serin_control.plane import ControlPlane
 from serin_control.registry import LeaseTerms
+from serin_control.rollouts.arbiter import Court
+from serin_control.rollouts.court import JudgeCourt
+from serin_control.rollouts.desk import Desk
+from serin_control.rollouts.engine import Engine, Mesh
+from serin_control.rollouts.leadership import Leadership
+from serin_control.rollouts.store import MemoryRollouts, RolloutStore
 from serin_control.services.config_service import ConfigService
 from serin_control.services.lane_service import LaneService
 from serin_control.services.registry_service import RegistryService
+from serin_control.services.rollout_service import RolloutService
 from serin_control.store import MemoryStore, StateStore
 from serin_control.xds.edge import EdgeSettings
 from serin_control.xds.publisher import Publisher
@@ -28,6 +35,10 @@ OPERATORS = ("cli", "operator")
 CALLERS = {
     "/serin.control.v1.ConfigService/ApplyConfig": OPERATORS,
     "/serin.control.v1.RegistryService/Announce": ("gateway", "tokenizer", "worker", "cache"),
+    "/serin.control.v1.RolloutService/StartRollout": OPERATORS,
+    "/serin.control.v1.RolloutService/ActOnRollout": OPERATORS,
+    "/serin.control.v1.RolloutService/Rollback": OPERATORS,
+    "/serin.control.v1.RolloutService/Freeze": OPERATORS,
 }
 """Who may call what when callers have identities; everything else is open to every service of the mesh."""
 
@@ -37,6 +48,9 @@ class Control:
 
     Args:
         store: what survives; default: memory.
+        rollouts: where rollouts survive; default: memory.
+        court: appoints the judges of rollouts.
+        name, address: of this control plane, for the others; an empty address is not known.
         initial: the file to begin with.
         edge: how Envoy should listen.
         terms: of leases.
@@ -48,6 +62,10 @@ class Control:
         self,
         store: StateStore | None = None,
         *,
+        rollouts: RolloutStore | None = None,
+        court: Court | None = None,
+        name: str = "control",
+        address: str = "",
         initial: InitialFile | None = None,
         edge: EdgeSettings | None = None,
         terms: LeaseTerms | None = None,
@@ -55,7 +73,15 @@ class Control:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.alarms = Alarms(on_alarm)
-        self.plane = ControlPlane(store or MemoryStore(), initial=initial, terms=terms, alarms=self.alarms, clock=clock)
+        self.plane = ControlPlane(
+            store or MemoryStore(), initial=initial, terms=terms, alarms=self.alarms, steered=True, clock=clock
+        )
+        kept = rollouts or MemoryRollouts()
+        plane = self.plane
+        mesh = Mesh(plane.registry.instances, plane.declared_plan, plane.steer, plane.is_settled)
+        leadership = Leadership(kept, name, address, clock)
+        self.rollouts = Engine(kept, court or JudgeCourt(), mesh, leadership, self.alarms, clock=clock)
+        self.desk = Desk(self.rollouts, path_of=self.plane.declared.path_of)
         self.publisher = Publisher(self.plane.topologies, edge or EdgeSettings(), self.alarms, clock)
         self.ads = AdsServer(self.publisher.snapshots, self.alarms, clock)
 
@@ -64,6 +90,7 @@ class Control:
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(self.plane), server)
         lane_pb2_grpc.add_LaneServiceServicer_to_server(LaneService(self.plane.topologies), server)
         config_pb2_grpc.add_ConfigServiceServicer_to_server(ConfigService(self.plane.declared), server)
+        rollout_pb2_grpc.add_RolloutServiceServicer_to_server(RolloutService(self.desk), server)
         self.ads.add_to(server)
 
     async def start(self) -> None:
@@ -72,6 +99,7 @@ class Control:
         Raises:
             ConfigInvalid: the initial file is wrong and nothing better is known.
         """
+        await self.rollouts.start()  # first: what rollouts want of traffic must be known before any of it is published
         await self.plane.start()
 
     async def run(self) -> None:
@@ -79,7 +107,9 @@ class Control:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.plane.run(), name="plane")
             tasks.create_task(self.publisher.run(), name="publisher")
+            tasks.create_task(self.rollouts.run(), name="rollouts")
 
     async def save(self) -> None:
         """Store what is known now; for the end, after :meth:`run`."""
         await self.plane.save()
+        await self.rollouts.stop()

@@ -26,6 +26,7 @@ from serin_gateway.state import BudgetedKeyStore, StateCalls, check_state, open_
 from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
 from serin_gateway.upstream.loads import ReportedLoads
+from serin_gateway.upstream.pulses import Pulses
 from serin_gateway.upstream.targets import Channels, Targets
 from serin_gateway.upstream.tokenizer import GrpcTokenizer
 from serin_gateway.upstream.worker import GrpcWorkers
@@ -67,7 +68,8 @@ class House:
             limiter = FallbackLimiter(shared, StateCalls("limits"), share=settings.local_limit_share)
         self._channels = Channels(settings, targets)
         self._detokenizer = GrpcDetokenizer(self._channels)
-        self._loads = ReportedLoads(settings, catalog)
+        self._pulses = Pulses()
+        self._loads = ReportedLoads(settings, catalog, self._pulses)
         self._tasks: list[asyncio.Task[None]] = []
         authenticator = Authenticator(keys or store, key_secret(mesh_secret))
         metrics.keys_stale.set_function(lambda: authenticator.stale_s)
@@ -80,7 +82,7 @@ class House:
             detokenizer=self._detokenizer,
             memory=GrpcMemory(self._channels, catalog),
             placement=Placement(loads=self._loads),
-            workers=GrpcWorkers(self._channels),
+            workers=GrpcWorkers(self._channels, self._pulses),
             journal=LogJournal(metrics),
         )
 
@@ -97,6 +99,7 @@ class House:
             ("renew leases", self.collaborators.leases.keep_alive),
             ("watch detokenizers", self._detokenizer.watch),
             ("watch loads", self._loads.watch),
+            ("watch pulses", self._pulses.watch),
         ):
             self._tasks.append(asyncio.create_task(_going_on(name, work), name=name))
         return self

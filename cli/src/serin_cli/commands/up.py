@@ -20,6 +20,7 @@ embedded Valkeys. It stays in the foreground; Ctrl-C drains and stops it. Keys a
 
 Without -f or --model the demo model is served, or what this state directory served last.
 """
+DEFAULT_EDGE_PORT = 8443
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--state-redis", type=redis_url, metavar="URL", help="Redis that keeps state: noeviction, append-only"
     )
     parser.add_argument("--cache-redis", type=redis_url, metavar="URL", help="Redis that caches")
+    parser.add_argument(
+        "--edge", action="store_true", help="put Envoy before the gateway: TLS, REST and gRPC on one port"
+    )
+    parser.add_argument(
+        "--edge-port", type=any_port, metavar="PORT", help="port of the edge; 0: any free one (default: 8443)"
+    )
+    parser.add_argument(
+        "--edge-cert", type=Path, metavar="FILE", help="certificate of the edge, PEM (default: one is made)"
+    )
+    parser.add_argument("--edge-key", type=Path, metavar="FILE", help="key of that certificate, PEM")
+    parser.add_argument(
+        "--edge-mesh-port",
+        type=any_port,
+        metavar="PORT",
+        help="port for plain gRPC callers of inner services through the edge; 0: any free one (default: none)",
+    )
     parser.add_argument("--detach", action="store_true", help="return once the mesh is ready; `serin down` stops it")
     add_state(parser)
 
@@ -50,16 +67,36 @@ def run(arguments: argparse.Namespace) -> int:
                 raise UsageProblem(f"serin up: {flag}: {value!r}: accepted: only without -f, which declares it")
     if arguments.port and arguments.port == arguments.grpc_port:
         raise UsageProblem.setting("serin up: --grpc-port", arguments.grpc_port, "another port than --port")
+    _check_edge(arguments)
     state = StateDir(state_path(arguments.state))
     state.prepare()
     return start_detached(arguments.argv, state) if arguments.detach else _stay(arguments, state)
 
 
+def _check_edge(arguments: argparse.Namespace) -> None:
+    given = {
+        "--edge-port": arguments.edge_port,
+        "--edge-mesh-port": arguments.edge_mesh_port,
+        "--edge-cert": arguments.edge_cert,
+        "--edge-key": arguments.edge_key,
+    }
+    for flag, value in given.items():
+        if value is not None and not arguments.edge:
+            raise UsageProblem(f"serin up: {flag}: {str(value)!r}: accepted: only together with --edge")
+    if (arguments.edge_cert is None) != (arguments.edge_key is None):
+        flag = "--edge-cert" if arguments.edge_cert else "--edge-key"
+        value = str(arguments.edge_cert or arguments.edge_key)
+        raise UsageProblem(f"serin up: {flag}: {value!r}: accepted: --edge-cert and --edge-key together, or neither")
+
+
 def _stay(arguments: argparse.Namespace, state: StateDir) -> int:
+    from serin_cli.local.edge import EdgeWish
     from serin_cli.local.run import run_mesh  # what a detaching parent does not need
     from serin_cli.local.wish import Wish
     from serin_cli.models.registry import ModelRegistry
 
+    port = DEFAULT_EDGE_PORT if arguments.edge_port is None else arguments.edge_port
+    edge = EdgeWish(port, arguments.edge_cert, arguments.edge_key, arguments.edge_mesh_port) if arguments.edge else None
     lock = state.lock()
     try:
         text, replaces = _declaration(arguments, ModelRegistry(state))
@@ -70,6 +107,7 @@ def _stay(arguments: argparse.Namespace, state: StateDir) -> int:
             grpc_port=arguments.grpc_port,
             state_redis=arguments.state_redis,
             cache_redis=arguments.cache_redis,
+            edge=edge,
         )
         asyncio.run(run_mesh(wish, state, lock))
     finally:

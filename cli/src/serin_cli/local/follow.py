@@ -42,6 +42,7 @@ async def follow_instances(control: ControlPlane, name: str, board: Board, alarm
             if sentence not in standing:
                 alarm(sentence)
         standing = set(snapshot.alarms)
+        board.sound(snapshot.alarms)
 
 
 async def follow_config(control: ControlPlane, revision: int, declared: Callable[[MeshConfig], None]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from serin_control.config import MeshConfig, Release
 
 from serin_cli.local.additions import Addition, Additions
+from serin_cli.local.edge import EdgeSite
 from serin_cli.local.process import ProcessSpec, Tier
 from serin_cli.local.releases import added_releases, declared_releases
 
@@ -34,6 +35,7 @@ class Site:
     state_redis: str
     cache_redis: str
     num_cores: int
+    edge: EdgeSite | None = None
 
     @property
     def control(self) -> str:
@@ -43,7 +45,8 @@ class Site:
 
 def control_spec(site: Site) -> ProcessSpec:
     """The control plane; everything else is planned from what it says is declared."""
-    flags = {"port": site.control_port, "config-file": site.config, **_identity(CONTROL, site)}
+    edge = {} if site.edge is None else site.edge.flags
+    flags = {"port": site.control_port, "config-file": site.config, **edge, **_identity(CONTROL, site)}
     return _python("serin_control", CONTROL, Tier.CONTROL, flags, {"SERIN_STATE_REDIS": site.state_redis})
 
 

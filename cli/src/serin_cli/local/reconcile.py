@@ -50,6 +50,10 @@ class Reconciler:
         self._additions = Additions()  # as they are carried out
         self._news = asyncio.Event()
 
+    def claim(self, flag: str, port: int) -> int:
+        """A port for something else of the mesh; see :meth:`PortClaims.claim`."""
+        return self._ports.claim(flag, port)
+
     async def prepare(self, config: MeshConfig, additions: Additions) -> None:
         """Find models, memory and ports for what is declared, before anything is started for it.
 

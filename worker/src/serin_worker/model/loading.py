@@ -18,6 +18,7 @@ from serin_worker.errors import ModelRefused, NotEnoughMemory
 from serin_worker.model import skeleton
 from serin_worker.model.checkpoint import Checkpoint
 from serin_worker.model.memory import available_bytes
+from serin_worker.model.packing import computed_in
 
 transformers_logging: Any = _transformers_logging  # its functions carry no types
 
@@ -88,7 +89,8 @@ def load(
 
 
 def _check_memory(checkpoint: Checkpoint, num_parameters: int, precision: str, device: torch.device) -> None:
-    needed = num_parameters * DTYPES[precision].itemsize
+    dtype = DTYPES[precision]
+    needed = num_parameters * (computed_in(dtype) if device.type == "cpu" else dtype).itemsize
     available = available_bytes(device)
     if needed > available:
         raise NotEnoughMemory(

@@ -50,16 +50,13 @@ inline f16x capped(f16x x, float cap) {  // cap * tanh(x / cap)
   return cap * (y < 0.f ? -t : t);
 }
 
-// What one element type needs: how a tile is laid out, and a step of either product.
+// What one element type needs: how a tile is laid out, and what queries and weights are held as.
 template <Dtype D> struct Element;
 
 template <> struct Element<F32> {
   typedef float type;
-  typedef float query;   // what a query row and a row of weights are held as
+  typedef float query;
   static constexpr int PER = 1;  // keys or dimensions in one step of a product
-  static f16x add_product(f16x acc, const type* tile, const query* scalar) {
-    return fma(load(tile), broadcast(*scalar), acc);
-  }
   static type to(float x) { return x; }
 };
 
@@ -67,11 +64,6 @@ template <> struct Element<F16> {
   typedef _Float16 type;
   typedef float query;
   static constexpr int PER = 1;
-  static f16x add_product(f16x acc, const type* tile, const query* scalar) {
-    h16x h;
-    std::memcpy(&h, tile, 32);
-    return fma(__builtin_convertvector(h, f16x), broadcast(*scalar), acc);
-  }
   static type to(float x) { return static_cast<type>(x); }
 };
 
@@ -79,19 +71,6 @@ template <> struct Element<BF16> {
   typedef uint16_t type;
   typedef uint16_t query;
   static constexpr int PER = 2;
-  static f16x add_product(f16x acc, const type* tile, const query* pair) {
-    uint32_t both;
-    std::memcpy(&both, pair, 4);
-    u16x v;
-    std::memcpy(&v, tile, 64);
-    u16x s = u16x{} + both;
-#if defined(__AVX512BF16__)
-    return (f16x)_mm512_dpbf16_ps((__m512)acc, (__m512bh)v, (__m512bh)s);
-#else
-    acc = fma(as_float(v << 16), as_float(s << 16), acc);
-    return fma(as_float(v & 0xffff0000u), as_float(s & 0xffff0000u), acc);
-#endif
-  }
   static type to(float x) { return to_bf16(x); }
 };
 
@@ -193,18 +172,19 @@ template <Dtype D> class Attention {
         keys[t] = tile(layer.keys, s, h, block * BLOCK_TILES + t, key_tile);
         values[t] = tile(layer.values, s, h, block * BLOCK_TILES + t, value_tile);
       }
-      // Eight sums at a time, of several rows or several tiles: fewer would wait for each other's additions.
+      // As many sums at a time as there are registers for, of several rows or several tiles.
+      constexpr int SUMS = SUMS_IN_FLIGHT;
       int r = 0;
-      for (; r + 8 <= num_rows; r += 8) scores<8, 1>(keys, first_tile, num_tiles, r, w);
-      for (; r + 4 <= num_rows; r += 4) scores<4, 2>(keys, first_tile, num_tiles, r, w);
-      for (; r + 2 <= num_rows; r += 2) scores<2, 4>(keys, first_tile, num_tiles, r, w);
+      for (; r + SUMS <= num_rows; r += SUMS) scores<SUMS, 1>(keys, first_tile, num_tiles, r, w);
+      for (; r + 4 <= num_rows; r += 4) scores<4, SUMS / 4>(keys, first_tile, num_tiles, r, w);
+      for (; r + 2 <= num_rows; r += 2) scores<2, SUMS / 2>(keys, first_tile, num_tiles, r, w);
       for (; r < num_rows; r++) scores<1, 4>(keys, first_tile, num_tiles, r, w);
       for (int r = 0; r < num_rows; r++)
         softmax(r, first_position + r / layer.group_size, block, first_tile, num_tiles, w);
       r = 0;
-      for (; r + 4 <= num_rows; r += 4) accumulate<4, 4>(values, first_tile, num_tiles, r, w);
-      for (; r + 2 <= num_rows; r += 2) accumulate<2, 8>(values, first_tile, num_tiles, r, w);
-      for (; r < num_rows; r++) accumulate<1, 8>(values, first_tile, num_tiles, r, w);
+      for (; r + 4 <= num_rows; r += 4) accumulate<4, MOST_SUMS / 4>(values, first_tile, num_tiles, r, w);
+      for (; r + 2 <= num_rows; r += 2) accumulate<2, MOST_SUMS / 2>(values, first_tile, num_tiles, r, w);
+      for (; r < num_rows; r++) accumulate<1, SUMS>(values, first_tile, num_tiles, r, w);
     }
     for (int r = 0; r < num_rows; r++) {
       const int head = h * layer.group_size + r % layer.group_size;
@@ -221,12 +201,14 @@ template <Dtype D> class Attention {
   }
 
   template <int R, int N> void products(const T* const* tiles, int t, int r, Scratch& w) const {
-    f16x acc[R][N] = {};
+    Sums acc[R][N];
+    for (int i = 0; i < R; i++)
+      for (int n = 0; n < N; n++) acc[i][n] = no_sums();
     const Q* q = w.queries.data() + r * layer.key_dim;
     for (int d = 0; d < layer.key_dim; d += E::PER)
       for (int i = 0; i < R; i++)
         for (int n = 0; n < N; n++)
-          acc[i][n] = E::add_product(acc[i][n], tiles[t + n] + d * TILE, q + i * layer.key_dim + d);
+          acc[i][n] = add_product(acc[i][n], tiles[t + n] + d * TILE, q + i * layer.key_dim + d);
     for (int i = 0; i < R; i++)
       for (int n = 0; n < N; n++) store(w.scores.data() + (r + i) * BLOCK + (t + n) * TILE, acc[i][n]);
   }
@@ -287,16 +269,16 @@ template <Dtype D> class Attention {
 
   template <int R, int C>
   void columns(const T* const* tiles, int first_tile, int num_tiles, int r, int c, Scratch& w) const {
-    f16x acc[R][C];
+    Sums acc[R][C];
     for (int i = 0; i < R; i++)
       for (int j = 0; j < C; j++)
-        acc[i][j] = load(w.output.data() + (r + i) * value_pad + (c + j) * 16) * w.corrections[r + i];
+        acc[i][j] = scaled(w.output.data() + (r + i) * value_pad + (c + j) * 16, w.corrections[r + i]);
     for (int t = first_tile; t < num_tiles; t++)
       for (int key = 0; key < TILE; key += E::PER)
         for (int j = 0; j < C; j++)
           for (int i = 0; i < R; i++)
-            acc[i][j] = E::add_product(acc[i][j], tiles[t] + key * value_pad + (c + j) * 16 * E::PER,
-                               w.weights.data() + (r + i) * BLOCK + t * TILE + key);
+            acc[i][j] = add_product(acc[i][j], tiles[t] + key * value_pad + (c + j) * 16 * E::PER,
+                                  w.weights.data() + (r + i) * BLOCK + t * TILE + key);
     for (int i = 0; i < R; i++)
       for (int j = 0; j < C; j++) store(w.output.data() + (r + i) * value_pad + (c + j) * 16, acc[i][j]);
   }

@@ -13,6 +13,7 @@
 #endif
 
 typedef float f16x __attribute__((vector_size(64)));
+typedef float f8x __attribute__((vector_size(32)));
 typedef int32_t i16x __attribute__((vector_size(64)));
 typedef uint32_t u16x __attribute__((vector_size(64)));
 typedef _Float16 h16x __attribute__((vector_size(32)));
@@ -27,21 +28,18 @@ inline void store(float* p, f16x v) { std::memcpy(p, &v, 64); }
 inline f16x as_float(u16x u) { f16x v; std::memcpy(&v, &u, 64); return v; }
 inline u16x as_bits(f16x f) { u16x v; std::memcpy(&v, &f, 64); return v; }
 
+template <int I> inline f8x half(f16x v) {
+  return __builtin_shufflevector(v, v, I, I + 1, I + 2, I + 3, I + 4, I + 5, I + 6, I + 7);
+}
+
 // a * b + c, rounded once where the processor can
 inline f16x fma(f16x a, f16x b, f16x c) {
 #if defined(__AVX512F__)
   return (f16x)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__FMA__)
-  f16x r;
-  for (int i = 0; i < 16; i += 8) {
-    __m256 x, y, z;
-    std::memcpy(&x, (const float*)&a + i, 32);
-    std::memcpy(&y, (const float*)&b + i, 32);
-    std::memcpy(&z, (const float*)&c + i, 32);
-    z = _mm256_fmadd_ps(x, y, z);
-    std::memcpy((float*)&r + i, &z, 32);
-  }
-  return r;
+  const f8x low = (f8x)_mm256_fmadd_ps((__m256)half<0>(a), (__m256)half<0>(b), (__m256)half<0>(c));
+  const f8x high = (f8x)_mm256_fmadd_ps((__m256)half<8>(a), (__m256)half<8>(b), (__m256)half<8>(c));
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #elif defined(__aarch64__)
   f16x r;
   for (int i = 0; i < 16; i += 4) {
@@ -57,6 +55,70 @@ inline f16x fma(f16x a, f16x b, f16x c) {
   return a * b + c;
 #endif
 }
+
+// Sixteen running sums. Where registers hold eight floats they are a pair, and said so: left to the compiler, a vector
+// twice as wide as a register lives in memory.
+#if defined(__FMA__) && !defined(__AVX512F__)
+struct Sums { __m256 low, high; };
+constexpr int SUMS_IN_FLIGHT = 4, MOST_SUMS = 4;  // as many as registers hold beside what they are fed from
+inline Sums no_sums() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+inline Sums scaled(const float* p, float factor) {
+  const __m256 f = _mm256_set1_ps(factor);
+  return {_mm256_mul_ps(_mm256_loadu_ps(p), f), _mm256_mul_ps(_mm256_loadu_ps(p + 8), f)};
+}
+inline void store(float* p, Sums s) { _mm256_storeu_ps(p, s.low); _mm256_storeu_ps(p + 8, s.high); }
+inline Sums add_product(Sums s, const float* tile, const float* scalar) {
+  const __m256 b = _mm256_broadcast_ss(scalar);
+  return {_mm256_fmadd_ps(_mm256_loadu_ps(tile), b, s.low), _mm256_fmadd_ps(_mm256_loadu_ps(tile + 8), b, s.high)};
+}
+inline Sums add_product(Sums s, const _Float16* tile, const float* scalar) {
+  const __m256 b = _mm256_broadcast_ss(scalar);
+  const __m128i *half = (const __m128i*)tile;
+  return {_mm256_fmadd_ps(_mm256_cvtph_ps(_mm_loadu_si128(half)), b, s.low),
+          _mm256_fmadd_ps(_mm256_cvtph_ps(_mm_loadu_si128(half + 1)), b, s.high)};
+}
+inline __m256 add_pairs(__m256 sum, __m256i tile, __m256 even, __m256 odd) {
+  sum = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32(tile, 16)), even, sum);
+  const __m256i upper = _mm256_and_si256(tile, _mm256_set1_epi32(static_cast<int>(0xffff0000u)));
+  return _mm256_fmadd_ps(_mm256_castsi256_ps(upper), odd, sum);
+}
+inline Sums add_product(Sums s, const uint16_t* tile, const uint16_t* pair) {  // pairs of bf16, side by side
+  uint32_t both;
+  std::memcpy(&both, pair, 4);
+  const __m256 even = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(both << 16)));
+  const __m256 odd = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(both & 0xffff0000u)));
+  const __m256i* part = (const __m256i*)tile;
+  return {add_pairs(s.low, _mm256_loadu_si256(part), even, odd),
+          add_pairs(s.high, _mm256_loadu_si256(part + 1), even, odd)};
+}
+#else
+struct Sums { f16x all; };
+constexpr int SUMS_IN_FLIGHT = 8, MOST_SUMS = 16;  // fewer would wait for each other's additions
+inline Sums no_sums() { return {f16x{}}; }
+inline Sums scaled(const float* p, float factor) { return {load(p) * factor}; }
+inline void store(float* p, Sums s) { store(p, s.all); }
+inline Sums add_product(Sums s, const float* tile, const float* scalar) {
+  return {fma(load(tile), broadcast(*scalar), s.all)};
+}
+inline Sums add_product(Sums s, const _Float16* tile, const float* scalar) {
+  h16x h;
+  std::memcpy(&h, tile, 32);
+  return {fma(__builtin_convertvector(h, f16x), broadcast(*scalar), s.all)};
+}
+inline Sums add_product(Sums s, const uint16_t* tile, const uint16_t* pair) {  // pairs of bf16, side by side
+  uint32_t both;
+  std::memcpy(&both, pair, 4);
+  u16x v;
+  std::memcpy(&v, tile, 64);
+  u16x b = u16x{} + both;
+#if defined(__AVX512BF16__)
+  return {(f16x)_mm512_dpbf16_ps((__m512)s.all, (__m512bh)v, (__m512bh)b)};
+#else
+  f16x sum = fma(as_float(v << 16), as_float(b << 16), s.all);
+  return {fma(as_float(v & 0xffff0000u), as_float(b & 0xffff0000u), sum)};
+#endif
+}
+#endif
 
 inline float reduce_max(f16x v) {
   float m = v[0];
