@@ -196,10 +196,10 @@ def interval(verdict: rollout_pb2.MetricVerdict) -> str:
         verdict.unit, (1.0, f" {verdict.unit}")
     )
     low, high = (
-        f"{end * scale:+.2g}" if abs(end) < _WIDEST else ("-inf" if end < 0 else "+inf")
+        f"{end * scale:+.3g}" if abs(end) < _WIDEST else ("-inf" if end < 0 else "+inf")
         for end in (verdict.low, verdict.high)
     )
-    return f"{verdict.difference * scale:+.2g} ({low}..{high}){unit}"
+    return f"{verdict.difference * scale:+.3g} ({low}..{high}){unit}"
 
 
 def _verdict_document(one: rollout_pb2.MetricVerdict) -> dict[str, Any]:

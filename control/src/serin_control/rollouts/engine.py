@@ -30,6 +30,7 @@ from serin_control.rollouts.store import Book, Change, RolloutStore
 
 TICK_S = 0.25
 KEEP_EVERY_S = 2.0
+NUM_NEWEST = 200
 
 _KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
 
@@ -62,6 +63,8 @@ class _Canary:
 class Engine:
     """Moves rollouts of one control plane. Call :meth:`start`, then keep :meth:`run` running.
 
+    ``book`` is what decides traffic, ``newest`` the newest rollout of each model, running or ended.
+
     Args:
         store: what survives.
         court: appoints judges.
@@ -92,6 +95,7 @@ class Engine:
         self.looks: Latest[int] = Latest()
         self.wall_clock = wall_clock
         self.book = Book()
+        self.newest: dict[str, Rollout] = {}
         self._is_known = False
         self._alarms = alarms
         self._clock = clock
@@ -161,6 +165,7 @@ class Engine:
         acts = (Act(now, rollout.id, actor, move.what, move.reason, identity),) if move.what else ()
         standing = after(rollout, self._standing(rollout.model), self.declared(rollout.model), now)
         await self.write(Change(acts, rollout, standing))
+        self.newest[rollout.model] = rollout
 
     def declared(self, model: str) -> tuple[Share, ...]:
         """Shares with traffic that the configuration declares of a model."""
@@ -176,8 +181,11 @@ class Engine:
             await self._read()
             if not self.leadership.leads:
                 self.bench.dismiss(self.bench.models)
-            elif self.mesh.is_settled():
-                await self._move(passed_s)
+            else:
+                for rollout in self.book.rollouts.values():  # before anything else: what is observed must be heard
+                    await self._call_up(rollout)
+                if self.mesh.is_settled():
+                    await self._move(passed_s)
         except StoreDown:
             pass  # whoever keeps the mesh in it has raised the alarm: rollouts stand still, traffic stays
         except (NotLeading, RolloutConflict):
@@ -190,6 +198,8 @@ class Engine:
         found = await self.store.read(self.book.revision if self._is_known else -1)
         if found is not None:
             self.book = found
+            page, _ = await self.store.rollouts("", NUM_NEWEST, "")
+            self.newest = {one.model: one for one in reversed(page)}
             for name in found.unreadable:
                 self._alarms.raise_(f"rollouts/unreadable/{name}", f"stored record {name} cannot be read: left out")
         self._is_known = True
@@ -207,7 +217,6 @@ class Engine:
 
     async def _advance(self, rollout: Rollout, passed_s: float) -> None:
         seen = self.sight(rollout)
-        await self._call_up(rollout)
         around = self._circumstances(rollout, seen, passed_s)
         move = machine.advance(rollout, seen, self.bench.decision(rollout), around)
         if move.what or _is_news(rollout, move.rollout):
@@ -263,6 +272,7 @@ class Engine:
     def _apply(self) -> None:
         """Let judges and traffic be what the book says."""
         self.bench.dismiss([model for model in self.bench.models if model not in self.book.rollouts])
+        self.newest |= self.book.rollouts
         steering = Steering(self.book.rollouts, self.book.standings)
         wanted = steering.course()
         if self._is_known and wanted != self._steered:
