@@ -56,6 +56,10 @@ class Stage:
         self.carried = drawn.carried
         return {lane.members[1].version: lane.weight for model in drawn.topology.models for lane in model.lanes}
 
+    def service_shares(self, service: Service = Service.GATEWAY) -> dict[str, int]:
+        """How versions of a service that all models share do so."""
+        return dict(self._steering(self.plan).service_shares[service])
+
     def arbiter(self, rollout_id: str = "small-1"):
         """The judge of a rollout."""
         return self.court.arbiters[rollout_id]

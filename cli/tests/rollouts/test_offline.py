@@ -11,6 +11,7 @@ from serin_cli.__main__ import main
 from serin_control.assembly import Control
 from serin_control.declared import InitialFile
 from serin_control.instance import Capacity, Digests, Registration, Service, State, Status
+from serin_control.registry import LeaseTerms
 from serin_control.rollouts.act import Actor
 from serin_control.rollouts.arbiter import ScriptedCourt
 from serin_control.rollouts.redis_store import RedisRollouts
@@ -45,7 +46,13 @@ async def url(tmp_path: Path):
 async def control_of(url: str, name: str):
     """A control plane on a state Redis, with two versions of a worker."""
     rollouts = RedisRollouts(url)
-    control = Control(rollouts=rollouts, court=ScriptedCourt(), name=name, initial=InitialFile("serin.yaml", CONFIG))
+    control = Control(
+        rollouts=rollouts,
+        court=ScriptedCourt(),
+        name=name,
+        initial=InitialFile("serin.yaml", CONFIG),
+        terms=LeaseTerms(3_600.0, 3_600.0),  # nobody here has a heart that beats
+    )
     await control.start()
     loop = asyncio.create_task(control.run())
     for number, (service, version) in enumerate(

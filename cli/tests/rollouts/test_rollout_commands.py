@@ -11,6 +11,7 @@ from serin_control.declared import InitialFile
 from serin_control.instance import Capacity, Digests, Registration, Service, State, Status
 from serin_control.judge.observation import Observation
 from serin_control.judge.verdict import Verdict
+from serin_control.registry import LeaseTerms
 from serin_control.rollouts.arbiter import ScriptedCourt
 from serin_control.rollouts.store import MemoryRollouts
 from serin_mesh.settings import ServiceSettings
@@ -65,7 +66,12 @@ async def controlled(store=None, name="c1", address=""):
     """A control plane that serves; yields it, its judges and its address."""
     court = ScriptedCourt()
     control = Control(
-        rollouts=store, court=court, initial=InitialFile("serin.yaml", CONFIG), name=name, address=address
+        rollouts=store,
+        court=court,
+        initial=InitialFile("serin.yaml", CONFIG),
+        name=name,
+        address=address,
+        terms=LeaseTerms(3_600.0, 3_600.0),  # nobody here has a heart that beats
     )
     await control.start()
     settings = ServiceSettings(instance=name, drain_grace_s=1, drain_notice_s=0)

@@ -6,6 +6,7 @@ import asyncio
 from serin.control.v1 import rollout_pb2
 
 from serin_cli.arguments import model_name
+from serin_cli.rollouts.asked import SERVICES
 from serin_cli.rollouts.reached import add_acting, reached
 
 DESCRIPTION = """\
@@ -19,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument("--model", type=model_name, required=True, help="the model")
     parser.add_argument("--to", default="", metavar="VERSION", help="version to go back to (default: the one before)")
+    parser.add_argument("--service", choices=["gateway"], help="the gateways, which all models share, instead")
     add_acting(parser)
 
 
@@ -29,9 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _roll_back(arguments: argparse.Namespace) -> int:
     request = rollout_pb2.RollbackRequest(
-        model=arguments.model, to_version=arguments.to, reason=arguments.reason, actor=arguments.actor
+        model=arguments.model,
+        to_version=arguments.to,
+        reason=arguments.reason,
+        actor=arguments.actor,
     )
+    if arguments.service:
+        request.service = SERVICES[arguments.service]
     async with reached(arguments) as control:
         answer = await control.call("Rollback", request)
-    print(f"all traffic of {arguments.model} is on {answer.version}")
+    print(f"all traffic of {arguments.service or arguments.model} is on {answer.version}")
     return 0

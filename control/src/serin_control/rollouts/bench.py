@@ -4,15 +4,17 @@ Knows nothing about steps, stores or who leads: whoever leads calls arbiters up 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from serin_control.instance import LANE_SERVICES, Service
 from serin_control.judge.observation import Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.verdict import Decision
 from serin_control.rollouts.arbiter import Arbiter, Court
 from serin_control.rollouts.intake import RunningTrial
 from serin_control.rollouts.meter import Meter
 from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.sight import service_lane
 
 
 @dataclass(slots=True)
@@ -27,8 +29,11 @@ class _Seat:
 class Bench:
     """Arbiters by model."""
 
-    def __init__(self, court: Court, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, court: Court, clock: Callable[[], float], version_of: Callable[[str], str] = lambda instance: ""
+    ) -> None:
         self.meter = Meter(clock)
+        self._version_of = version_of
         self._court = court
         self._seats: dict[str, _Seat] = {}
 
@@ -68,12 +73,16 @@ class Bench:
         return [
             RunningTrial(seat.rollout.id, model, seat.rollout.stable_lane, seat.rollout.canary_lane, seat.golden)
             for model, seat in sorted(self._seats.items())
+            if seat.rollout.spec.service in LANE_SERVICES
         ]
 
-    def observe(self, model: str, observation: Observation) -> None:
-        """One attempt of a request has ended."""
+    def observe(self, model: str, observation: Observation, gateway: str = "") -> None:
+        """One attempt of a request has ended; where gateways are compared, which one served it is its lane."""
         self.meter.note(model, observation.session)
         if arbiter := self._arbiter(model):
+            service = self._seats[model].rollout.spec.service
+            if service is Service.GATEWAY:
+                observation = replace(observation, lane=service_lane(service, self._version_of(gateway)))
             arbiter.observe(observation)
 
     def score(self, model: str, score: ShadowScore) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from serin_control.errors import RolloutConflict, RolloutInvalid, RolloutNotFound, RolloutsFrozen
-from serin_control.instance import Instance, Service
+from serin_control.instance import LANE_SERVICES, Instance, Service
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts import machine
@@ -20,8 +20,8 @@ from serin_control.rollouts.going_back import PathOf, lane_of, target
 from serin_control.rollouts.golden_set import GoldenInvalid, parse_golden
 from serin_control.rollouts.machine import Move
 from serin_control.rollouts.rollout import Rollout, Strength
-from serin_control.rollouts.sight import Sight, arms_for, look, strength
-from serin_control.rollouts.spec import Intent, Spec, Step, check_spec
+from serin_control.rollouts.sight import Sight, arms_for, look, service_shares, strength
+from serin_control.rollouts.spec import Intent, Spec, Step, check_spec, scope_of
 from serin_control.rollouts.standing import Standing, effective, named
 from serin_control.rollouts.steering import steered
 from serin_control.rollouts.store import Change
@@ -81,14 +81,15 @@ class Desk:
             engine.leadership.require()
             self._check_thawed("start")
             plan = self._plan(spec.model)
-            running = engine.book.rollouts.get(spec.model)
+            rivals = [one for one in engine.book.rollouts.values() if one.spec.scope == spec.scope]
+            running = engine.book.rollouts.get(spec.model) or next(iter(rivals), None)
             if running is not None:
                 raise RolloutConflict(
                     f"{running.id} of {spec.model} is {running.state} at {running.percent}: one rollout of a model at "
                     f"a time; wait for it, or `serin rollout abort {running.id}`"
                 )
             rollout = await self._begin(spec, golden, actor, plan)
-            standing = engine.book.standings.get(spec.model)
+            standing = engine.book.standings.get(spec.scope)
             anew = standing.using([rollout.arms.canary]) if standing else None
             act = Act(rollout.started_at, rollout.id, actor.shown, "start", _asked(rollout), actor.identity)
             await engine.write(Change((act,), rollout, anew if anew != standing else None, golden=golden))
@@ -115,8 +116,12 @@ class Desk:
         engine.hurry()
         return move
 
-    async def rollback(self, model: str, to_version: str, actor: Actor, why: str) -> Returned:
+    async def rollback(
+        self, model: str, to_version: str, actor: Actor, why: str, service: Service | None = None
+    ) -> Returned:
         """Give a model's traffic back at once: to what it had before, or to a version that still runs.
+
+        With a service that all models share, it is that service's calls that go back.
 
         Raises:
             RolloutInvalid: there is no such model, or nothing to go back to.
@@ -127,7 +132,8 @@ class Desk:
         async with engine.lock:
             engine.leadership.require()
             plan = self._plan(model)
-            running = engine.book.rollouts.get(model)
+            scope = model if service is None else scope_of(service)
+            running = next((one for one in engine.book.rollouts.values() if one.spec.scope == scope), None)
             if running is not None:
                 said = f"rolled back by {actor.shown}: {why or NO_REASON}"
                 await engine.carry_out(
@@ -135,12 +141,16 @@ class Desk:
                 )
                 if not to_version:
                     return self._returned(model, (Share(running.arms.canary, WEIGHT_SUM),), running.arms.stable)
-            standing = engine.book.standings.get(model) or Standing(model, effective(plan.shares))
-            now = effective(steered(plan, standing, None).shares)
-            back = target(model, to_version, standing, now, engine.mesh.instances(), self._path_of)
+            instances = engine.mesh.instances()
+            standing = engine.book.standings.get(scope) or Standing(scope, engine.declared(scope))
+            if service is None:
+                now = effective(steered(plan, standing, None).shares)
+            else:
+                now = service_shares(service, standing.shares or (), instances)
+            back = target(model, to_version, standing, now, instances, self._path_of)
             if back != now:
-                moved = replace(standing, declared=effective(plan.shares)).moved_to(back, now, engine.wall_clock())
-                what = f"{model}: {named(now[0].versions)} -> {named(back[0].versions)}: {why or NO_REASON}"
+                moved = replace(standing, declared=engine.declared(scope)).moved_to(back, now, engine.wall_clock())
+                what = f"{scope}: {named(now[0].versions)} -> {named(back[0].versions)}: {why or NO_REASON}"
                 last = Act(engine.wall_clock(), "", actor.shown, "rollback", what, actor.identity)
                 await engine.write(Change((last,), None, moved))
             return self._returned(model, now, back)
@@ -229,7 +239,7 @@ class Desk:
             except GoldenInvalid as error:
                 raise RolloutInvalid(str(error.problems[0])) from error
         instances = engine.mesh.instances()
-        shares = effective(steered(plan, engine.book.standings.get(spec.model), None).shares)
+        shares = self._shares(spec, plan, instances)
         arms = arms_for(spec, shares, instances)
         self._check_sight(spec, look(spec, arms, instances))
         self._check_weak(spec)
@@ -305,6 +315,13 @@ class Desk:
             found[service] = Strength(sum(one.num_instances for one in each), sum(one.units for one in each))
         return found
 
+    def _shares(self, spec: Spec, plan: ModelPlan, instances: Sequence[Instance]) -> tuple[Share, ...]:
+        """Who shares the traffic that would move, now."""
+        standing = self._engine.book.standings.get(spec.scope)
+        if spec.service in LANE_SERVICES:
+            return effective(steered(plan, standing, None).shares)
+        return service_shares(spec.service, (standing.shares or ()) if standing else (), instances)
+
     def _plan(self, model: str) -> ModelPlan:
         plans = self._engine.mesh.declared().models
         if model not in plans:
@@ -325,7 +342,8 @@ class Desk:
         before = dict(old[0].versions)
         versions = new[0].versions
         changed = [version for service, version in versions if before.get(service) != version]
-        lane = lane_of(model, versions, self._engine.mesh.instances())
+        of_lanes = all(service in LANE_SERVICES for service, _ in versions)
+        lane = lane_of(model, versions, self._engine.mesh.instances()) if of_lanes else None
         return Returned((changed or [version for _, version in versions])[-1], lane.id if lane else "")
 
 

@@ -90,7 +90,7 @@ class Engine:
         self.court = court
         self.mesh = mesh
         self.leadership = leadership
-        self.bench = Bench(court, clock)
+        self.bench = Bench(court, clock, self._version_of)
         self.lock = asyncio.Lock()
         self.looks: Latest[int] = Latest()
         self.wall_clock = wall_clock
@@ -163,7 +163,8 @@ class Engine:
         now = self.wall_clock()
         rollout = move.rollout
         acts = (Act(now, rollout.id, actor, move.what, move.reason, identity),) if move.what else ()
-        standing = after(rollout, self._standing(rollout.model), self.declared(rollout.model), now)
+        scope = rollout.spec.scope
+        standing = after(rollout, self._standing(scope), self.declared(scope), now)
         await self.write(Change(acts, rollout, standing))
         self.newest[rollout.model] = rollout
 
@@ -279,6 +280,11 @@ class Engine:
             self._steered = wanted
             self.mesh.steer(steering)
         self._alarms.replace("rollout/", dict(_alarms(self.book.rollouts.values())))
+
+    def _version_of(self, instance: str) -> str:
+        """Version of an instance; empty: nobody of that name is known."""
+        known = (one.registration for one in self.mesh.instances())
+        return next((one.version for one in known if one.instance == instance), "")
 
     def _standing(self, model: str) -> Standing:
         return self.book.standings.get(model) or Standing(model, self.declared(model))
