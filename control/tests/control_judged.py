@@ -46,7 +46,7 @@ def sessions(seed: int, stable: Lane, canary: Lane, weight: float, per_s: float 
 
 def shadow(seed: int, observation: Observation, canary: Lane) -> ShadowScore:
     """The answer scored again, on the stable lane or on the new one."""
-    rng = random.Random(seed ^ observation.session)
+    rng = random.Random(f"{seed} {observation.session}")
     calibration = rng.random() < 0.5
     shift = rng.gauss(0.0, 0.001) - (0.0 if calibration else canary.score_shift)
     other = "stable" if calibration else "canary"

@@ -59,10 +59,10 @@ class Bets:
         self._down = np.zeros((len(self.differences), len(EFFECTS_DOWN)))
         self.num_old = 0
         self.num_new = 0
-        self.sum_old = 0.0
-        self.sum_new = 0.0
+        self._sum_old = 0.0
         self._matched_weight = 0.0
-        self._matched_sum = 0.0
+        self._matched_old = 0.0
+        self._matched_new = 0.0
 
     def settle(self, old: Units, new: Units) -> None:
         """Play one block: how many units of each arm had which burden. An arm alone teaches its level only."""
@@ -74,16 +74,20 @@ class Bets:
         """Play one block against an old arm whose mean is known exactly."""
         self._play(None, _arrays(new), old_level)
         self._count({}, new)
+        number = sum(new.values())
+        self._match(number, old_level, sum(burden * count for burden, count in new.items()) / number)
+
+    @property
+    def means(self) -> tuple[float, float]:
+        """Mean burdens of the old and the new arm, of units that met in one block."""
+        weight = self._matched_weight or 1.0
+        return self._matched_old / weight, self._matched_new / weight
 
     @property
     def difference(self) -> float:
-        """New minus old, of burdens that met in one block."""
-        return self._matched_sum / self._matched_weight if self._matched_weight else 0.0
-
-    @property
-    def new_mean(self) -> float:
-        """Mean burden of the new arm's units."""
-        return self.sum_new / self.num_new if self.num_new else 0.0
+        """New minus old, of units that met in one block."""
+        old, new = self.means
+        return new - old
 
     def evidence_above(self, multiple: int) -> float:
         """Logarithm of the evidence that the difference is above ``multiple`` (-1, 0 or 1) tolerances."""
@@ -94,9 +98,14 @@ class Bets:
         return float(_mixture(self._down[self._at(multiple)]))
 
     def interval(self, low_error: float, high_error: float) -> tuple[float, float]:
-        """The differences that stand; each end is ever on the wrong side with its own probability at most."""
-        low = _crossing(self.differences, _mixture(self._up), math.log(1 / low_error))
-        high = -_crossing(-self.differences[::-1], _mixture(self._down)[::-1], math.log(1 / high_error))
+        """The differences that stand; each end is ever on the wrong side with its own probability at most.
+
+        Exact at the differences that are bet against; between two of them the end is where the evidence, about a
+        parabola around the difference that was seen, would reach what is needed.
+        """
+        seen = self.difference
+        low = _crossing(self.differences, _mixture(self._up), math.log(1 / low_error), seen)
+        high = -_crossing(-self.differences[::-1], _mixture(self._down)[::-1], math.log(1 / high_error), -seen)
         return low, max(low, high)
 
     def dump(self) -> dict[str, Any]:
@@ -105,7 +114,7 @@ class Bets:
             "up": _packed(self._up),
             "down": _packed(self._down),
             "counts": [self.num_old, self.num_new],
-            "sums": [self.sum_old, self.sum_new, self._matched_weight, self._matched_sum],
+            "sums": [self._sum_old, self._matched_weight, self._matched_old, self._matched_new],
         }
 
     @classmethod
@@ -115,14 +124,14 @@ class Bets:
         bets._up = _unpacked(dumped["up"], bets._up.shape)
         bets._down = _unpacked(dumped["down"], bets._down.shape)
         bets.num_old, bets.num_new = dumped["counts"]
-        bets.sum_old, bets.sum_new, bets._matched_weight, bets._matched_sum = dumped["sums"]
+        bets._sum_old, bets._matched_weight, bets._matched_old, bets._matched_new = dumped["sums"]
         return bets
 
     def _at(self, multiple: int) -> int:
         return {-1: self._zero - self._one, 0: self._zero, 1: self._zero + self._one}[multiple]
 
     def _level(self) -> float:
-        return (self.sum_old + 0.1) / (self.num_old + 4.0)
+        return (self._sum_old + 0.1) / (self.num_old + 4.0)
 
     def _play(self, old: tuple[Array, Array] | None, new: tuple[Array, Array], level: float) -> None:
         self._up += winnings(old, new, level, self.differences, EFFECTS_UP)
@@ -131,14 +140,17 @@ class Bets:
 
     def _count(self, old: Units, new: Units) -> None:
         num_old, num_new = sum(old.values()), sum(new.values())
-        sum_old = sum(value * count for value, count in old.items())
-        sum_new = sum(value * count for value, count in new.items())
+        sum_old = sum(burden * count for burden, count in old.items())
         if num_new and num_old:
-            weight = num_old * num_new / (num_old + num_new)
-            self._matched_weight += weight
-            self._matched_sum += weight * (sum_new / num_new - sum_old / num_old)
+            sum_new = sum(burden * count for burden, count in new.items())
+            self._match(num_old * num_new / (num_old + num_new), sum_old / num_old, sum_new / num_new)
         self.num_old, self.num_new = self.num_old + num_old, self.num_new + num_new
-        self.sum_old, self.sum_new = self.sum_old + sum_old, self.sum_new + sum_new
+        self._sum_old += sum_old
+
+    def _match(self, weight: float, old_mean: float, new_mean: float) -> None:
+        self._matched_weight += weight
+        self._matched_old += weight * old_mean
+        self._matched_new += weight * new_mean
 
 
 def winnings(
@@ -181,17 +193,19 @@ def _mixture(log_money: Array) -> Array:
     return np.asarray(top + np.log(np.exp(log_money - top[..., None]).mean(axis=-1)))
 
 
-def _crossing(differences: Array, evidence: Array, needed: float) -> float:
-    """The largest difference up to which all are beaten, between grid points by their evidence."""
+def _crossing(differences: Array, evidence: Array, needed: float, seen: float) -> float:
+    """The largest difference up to which all are beaten."""
     standing = np.flatnonzero(evidence < needed)
     if not len(standing):
         return float(differences[-1])
     first = int(standing[0])
     if first == 0:
         return -1.0
-    before, after = evidence[first - 1], evidence[first]
-    share = (before - needed) / (before - after)
-    return float(differences[first - 1] + share * (differences[first] - differences[first - 1]))
+    beaten, stands = float(differences[first - 1]), float(differences[first])
+    root, root_there = math.sqrt(evidence[first - 1]), math.sqrt(max(evidence[first], 0.0))
+    end = seen if beaten < seen < stands else stands
+    root_there = 0.0 if end == seen else root_there
+    return beaten + (root - math.sqrt(needed)) / (root - root_there) * (end - beaten)
 
 
 def _arrays(units: Units) -> tuple[Array, Array]:

@@ -104,8 +104,8 @@ def _values(metric: Metric, bets: Bets, known: Known) -> tuple[float, float]:
         return known.golden_scores[0] / bets.num_new, known.golden_scores[1] / bets.num_new
     if metric.unit == "ratio":
         return 1.0, 1.0 + metric.from_burden(bets.difference)
-    canary = metric.from_burden(bets.new_mean) + (metric.span if metric.worse < 0 else 0.0)
-    return canary - metric.from_burden(bets.difference), canary
+    stable, canary = (metric.span * (burden if metric.worse > 0 else 1.0 - burden) for burden in bets.means)
+    return stable, canary
 
 
 def _note(settings: JudgeSettings, metric: Metric, bets: Bets, known: Known) -> str:

@@ -18,6 +18,7 @@ from serin_control.judge.settings import MAX_BURDEN, JudgeSettings
 
 NINETEEN_OF_TWENTY = 1.645
 MAX_SESSIONS = 10_000_000
+_SCORES = {0.0: 0.95, 0.02: 0.05}
 _NORMAL = {-1.5: 0.15, -0.5: 0.35, 0.5: 0.35, 1.5: 0.15}
 
 
@@ -29,7 +30,6 @@ class Usual:
         error_share, cut_off_share: of requests.
         first_token_spread, per_token_spread, answer_length_spread: standard deviations of the logarithm, of sessions,
             after load and uncached tokens are accounted for.
-        disagreement_share: of positions at which a rebuilt version finds another token likeliest.
     """
 
     error_share: float = 0.002
@@ -37,7 +37,6 @@ class Usual:
     first_token_spread: float = 0.5
     per_token_spread: float = 0.2
     answer_length_spread: float = 0.6
-    disagreement_share: float = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,8 @@ class Forecast:
         sessions: sessions that make them.
         seconds: how long they take, at the rate and weight that were given.
         sessions_by_metric: sessions each metric needs at its tolerance.
+        texts: texts that must be scored on both versions, and as many twice on the old one; they are the old version's,
+            so they cost the new one's callers nothing. 0: scores are not judged.
         detectable: by metric, in its unit: the smallest tolerance that the sessions can show to be kept.
     """
 
@@ -57,6 +58,7 @@ class Forecast:
     seconds: float
     sessions_by_metric: Mapping[str, int]
     detectable: Mapping[str, float]
+    texts: int = 0
 
     def too_fine(self, settings: JudgeSettings) -> Mapping[str, float]:
         """Metrics whose tolerance is smaller than what the sessions can show, and what they can show."""
@@ -100,8 +102,12 @@ def forecast(
     detectable = {
         name: _smallest(name, units, old_per_new, available, settings.error_rate) for name, units in by_metric.items()
     }
+    texts = 0
+    if settings.is_judged("answers"):
+        tolerated = METRICS["answers"].to_burden(settings.tolerance("answers"))
+        texts = _sessions(_SCORES, 1.0, tolerated, settings.error_rate)
     seconds = sessions / (sessions_per_s * weight) + settings.warm_up_s + settings.session_s
-    return Forecast(math.ceil(sessions * requests_per_session), sessions, seconds, needed, detectable)
+    return Forecast(math.ceil(sessions * requests_per_session), sessions, seconds, needed, detectable, texts)
 
 
 def _distributions(usual: Usual) -> dict[str, dict[float, float]]:
@@ -114,14 +120,12 @@ def _distributions(usual: Usual) -> dict[str, dict[float, float]]:
     shares = {
         "errors": usual.error_share,
         "finish_reasons": usual.cut_off_share,
-        "agreement": usual.disagreement_share,
     }
     by_metric = {name: {0.0: 1.0 - share, 1.0: share} for name, share in shares.items()}
     for name, spread in spreads.items():
         width = spread / METRICS[name].span
         by_metric[name] = {min(max(0.5 + at * width, 0.0), 1.0): share for at, share in _NORMAL.items()}
-    by_metric["answers"] = {0.0: 0.95, 0.02: 0.05}
-    return {name: by_metric[name] for name in METRICS if name in by_metric}
+    return by_metric
 
 
 def _sessions(units: Mapping[float, float], old_per_new: float, tolerance: float, error_rate: float) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 from serin_control.judge.observation import ProcessMemory
 
 WINDOW_S = 10.0
-WINDOW_REQUESTS = 100
+WINDOW_REQUESTS = 50
 MAX_WINDOWS = 256
 MAX_PROCESSES = 256
 PER_REQUESTS = 1000

@@ -55,7 +55,7 @@ _ALL = (
     Metric("answer_length", "length of answers", "ratio", 0.25, better_tolerance=1.0, span=2 * math.log(8), both=True),
     Metric("finish_reasons", "answers cut off", "share", 0.05, both=True),
     Metric("memory", "memory growth", "bytes", 4 * 2.0**20),
-    Metric("answers", "change of answers", "nats", 0.005, span=0.1),
+    Metric("answers", "change of answers", "nats", 0.002, span=0.1),
     Metric("agreement", "agreement of answers", "share", 0.02, worse=-1),
     Metric("golden", "golden set", "share", 0.05, span=2.0, worse=-1),
     Metric("schema_valid", "answers that obey their schema", "share", 0.03, worse=-1, rare=True),

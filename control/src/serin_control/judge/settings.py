@@ -64,7 +64,7 @@ class JudgeSettings:
     warm_up_s: float = 120.0
     started_at: float = 0.0
     session_s: float = 30.0
-    block_s: float = 15.0
+    block_s: float = 30.0
 
     def __post_init__(self) -> None:
         for name, tolerance in self.tolerances.items():

@@ -1,0 +1,156 @@
+"""Tables and plots of simulated rollouts, as Markdown and SVG. Knows outcomes, nothing about how they came about."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rollout_cases import CASES, GOOD
+from rollout_plot import Curve, chart
+
+OURS = "serin"
+PLOTS = (
+    (
+        "exposed.svg",
+        "Requests that met a bad version before it was taken back",
+        "canary requests",
+        "num_requests",
+        1.0,
+        False,
+    ),
+    ("promoted.svg", "Time until a good version had everything", "hours", "seconds", 1 / 3600, True),
+)
+Outcomes = Sequence[Mapping[str, Any]]
+Results = Mapping[str, Mapping[str, Outcomes]]
+
+
+HEAD = """# Simulated rollouts: what was measured
+
+Written by `make bench-rollout`; the method is in [judge.md](judge.md). Seeds from {seed:,} on: nothing
+was tuned with them.
+
+"""
+READING = """
+*right*: ended with the right verdict, with the lower end of its 95 % interval (Wilson). *Canary requests to verdict*
+counts all requests that met the new version, whatever the judge used of them.
+
+![exposed](exposed.svg)
+
+![promoted](promoted.svg)
+
+## Against judges by thresholds
+
+As Argo Rollouts' analysis and Flagger's checks work: a measurement a minute, taken back after more failed ones than are
+borne, promoted after 40. They see errors, time per token (more than 20 % above the old version in the same minute is a
+failed measurement) and, where there is one, the golden set; nothing of scores or memory. The same traffic, by seed.
+Each cell: share of good versions taken back, or share of bad ones missed and the canary requests (p50) until the others
+were found.
+
+"""
+
+
+def write(folder: Path, results: Results, first_seed: int) -> None:
+    """Write results.md and the plots; print the tables."""
+    verdicts, costs, thresholds = _verdicts(results), _costs(results), _thresholds(results)
+    print("\n\n".join((verdicts, costs, thresholds)))
+    text = HEAD.format(seed=first_seed) + verdicts + "\n\n" + costs + "\n" + READING + thresholds + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.md").write_text(text, encoding="utf-8")
+    for name, title, axis, key, scale, wanted_good in PLOTS:
+        curves = [
+            Curve(f"{case}: {CASES[case].title}", sorted(_of(by_judge[OURS], key, CASES[case].wanted)))
+            for case, by_judge in results.items()
+            if OURS in by_judge and (CASES[case].wanted == GOOD) == wanted_good
+        ]
+        curves = [curve for curve in curves if curve.values]
+        if curves:
+            (folder / name).write_text(chart(title, axis, curves, scale), encoding="utf-8")
+
+
+def _verdicts(results: Results) -> str:
+    rows = ["| case | rollouts | right | promoted | taken back | undecided |", "|---|---:|---:|---:|---:|---:|"]
+    for case, by_judge in results.items():
+        if OURS not in by_judge:
+            continue
+        outcomes = by_judge[OURS]
+        shares = {verdict: _share(outcomes, verdict) for verdict in ("promote", "abort", "wait")}
+        rows.append(
+            f"| {case}: {CASES[case].title} | {len(outcomes):,} | **{_percent(shares[CASES[case].wanted])}** "
+            f"({_at_least(outcomes, CASES[case].wanted)}) | {_percent(shares['promote'])} | "
+            f"{_percent(shares['abort'])} | {_percent(shares['wait'])} |"
+        )
+    return "\n".join(rows)
+
+
+def _costs(results: Results) -> str:
+    rows = [
+        "| case | canary requests to verdict, p50 / p95 | sessions exposed, p50 / p95 | time, p50 / p95 |",
+        "|---|---:|---:|---:|",
+    ]
+    for case, by_judge in results.items():
+        if OURS not in by_judge:
+            continue
+        wanted = CASES[case].wanted
+        cells = [
+            _quantiles(_of(by_judge[OURS], key, wanted), shown)
+            for key, shown in (("num_requests", _whole), ("num_sessions", _whole), ("seconds", _duration))
+        ]
+        rows.append(f"| {case}: {CASES[case].title} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _thresholds(results: Results) -> str:
+    """Each judge: how often it is wrong, and what it exposes in the cases that all of them can see."""
+    judges = dict.fromkeys(judge for by_judge in results.values() for judge in by_judge)
+    good = [case for case in results if CASES[case].wanted == GOOD]
+    bad = [case for case in results if CASES[case].wanted != GOOD]
+    heads = [f"{case} taken back" for case in good] + [f"{case} missed; requests p50" for case in bad]
+    rows = [f"| judge | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    for judge in judges:
+        cells = [_percent(_share(results[case][judge], "abort")) if judge in results[case] else "" for case in good]
+        cells += [_missed(results[case][judge]) if judge in results[case] else "" for case in bad]
+        rows.append(f"| {judge} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _missed(outcomes: Outcomes) -> str:
+    found = _of(outcomes, "num_requests", "abort")
+    missed = _percent(1 - len(found) / len(outcomes))
+    return f"{missed}; {_whole(_quantile(sorted(found), 0.5))}" if found else f"{missed}; -"
+
+
+def _of(outcomes: Outcomes, key: str, verdict: str) -> list[float]:
+    return [float(outcome[key]) for outcome in outcomes if outcome["verdict"] == verdict]
+
+
+def _share(outcomes: Outcomes, verdict: str) -> float:
+    return sum(outcome["verdict"] == verdict for outcome in outcomes) / len(outcomes)
+
+
+def _at_least(outcomes: Outcomes, verdict: str) -> str:
+    """Lower end of Wilson's interval (95 %, one-sided) of the share."""
+    number, share, z = len(outcomes), _share(outcomes, verdict), 1.645
+    middle = share + z * z / (2 * number)
+    width = z * math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
+    return f"at least {(middle - width) / (1 + z * z / number) * 100:.1f} %"
+
+
+def _quantiles(values: Sequence[float], shown: Callable[[float], str]) -> str:
+    ordered = sorted(values)
+    return f"{shown(_quantile(ordered, 0.5))} / {shown(_quantile(ordered, 0.95))}" if ordered else "-"
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
