@@ -283,7 +283,7 @@ async def test_the_other_control_plane_follows_and_then_leads(clock):
         await second.desk.act("small-1", Action.ABORT, ANN, "")
     assert second.engine.bench.running() == []
     first.observe(6)
-    await first.look(2.5)  # kept
+    await first.look(3.5)  # kept
     store.lapse()
     await second.look(0.5)
     await second.look()

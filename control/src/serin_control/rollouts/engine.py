@@ -29,7 +29,7 @@ from serin_control.rollouts.steering import Steering, still_declared
 from serin_control.rollouts.store import Book, Change, RolloutStore
 
 TICK_S = 0.25
-KEEP_EVERY_S = 2.0
+KEEP_EVERY_S = 3.0
 NUM_NEWEST = 200
 
 _KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
