@@ -25,10 +25,10 @@ def declared(**weights: int) -> TrafficPlan:
 class Stage:
     """One control plane's rollouts on a store that others may share."""
 
-    def __init__(self, clock, store=None, name: str = "c1", instances=None, **desk) -> None:
+    def __init__(self, clock, store=None, name: str = "c1", instances=None, court=None, **desk) -> None:
         self.clock = clock
         self.store = store or MemoryRollouts()
-        self.court = ScriptedCourt()
+        self.court = court or ScriptedCourt()
         self.alarms = Alarms()
         self.plan = declared(v1=100)
         self.running = instances if instances is not None else [*pair("v1"), instance("w2", version="v2")]

@@ -224,6 +224,7 @@ async def test_one_rollout_of_a_model_at_a_time(stage):
         ({"has_golden": True}, "{}", "golden: accepted: with intent better only"),
         ({"has_golden": True, "intent": Intent.BETTER}, '\n{"id": 3}', "golden:2: id: 3 is not accepted"),
         ({"steps": ()}, "", "steps: none"),
+        ({"steps": (Step(10_000),)}, "", "steps: 100 %: nothing would be judged"),
         ({"also": (Service.CACHE,)}, "", "also: cache: accepted: tokenizer together with worker"),
     ],
 )
@@ -359,6 +360,20 @@ async def test_a_gateway_is_split_by_version_and_judged_by_who_served(clock):
     stage.running = [one for one in stage.running if one.registration.version == "v1"]
     with pytest.raises(VersionGone, match="`serin add gateway --version v2 --code DIR` brings it back"):
         await stage.desk.rollback("small", "v2", ANN, "", Service.GATEWAY)
+
+
+async def test_a_judge_that_fails_takes_nobody_along(stage):
+    """An alarm says so; the rollout stays where it is, and people can end it."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    stage.arbiter().observe = None
+    stage.observe(1)
+    await stage.look()
+    (alarm,) = stage.alarms.sentences()
+    assert alarm.startswith("rollout small-1 of small: its judge failed, nothing is judged")
+    assert (await stage.desk.get("small-1")).weight == 100
+    assert (await stage.desk.act("small-1", Action.ABORT, ANN, "")).effective
 
 
 async def test_a_restart_moves_nothing_before_everybody_could_announce(clock):

@@ -7,7 +7,7 @@ dying between the two and reading the book again comes to the same. Knows nothin
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from serin_control.alarms import Alarms
@@ -279,7 +279,7 @@ class Engine:
         if self._is_known and wanted != self._steered:
             self._steered = wanted
             self.mesh.steer(steering)
-        self._alarms.replace("rollout/", dict(_alarms(self.book.rollouts.values())))
+        self._alarms.replace("rollout/", dict(_alarms(self.book.rollouts.values(), self.bench.faults())))
 
     def _version_of(self, instance: str) -> str:
         """Version of an instance; empty: nobody of that name is known."""
@@ -296,9 +296,13 @@ def _is_news(before: Rollout, now: Rollout) -> bool:
     return replace(now, **alike) != before
 
 
-def _alarms(rollouts: Iterable[Rollout]) -> list[tuple[str, str]]:
-    return [
-        (f"{rollout.model}/paused", f"rollout {rollout.id} of {rollout.model}: {rollout.reason}")
-        for rollout in rollouts
-        if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON
-    ]
+def _alarms(rollouts: Iterable[Rollout], faults: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for rollout in rollouts:
+        who = f"rollout {rollout.id} of {rollout.model}"
+        if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON:
+            yield f"{rollout.model}/paused", f"{who}: {rollout.reason}"
+        if fault := faults.get(rollout.model):
+            yield (
+                f"{rollout.model}/judge",
+                f"{who}: its judge failed, nothing is judged: abort or promote it ({fault})",
+            )

@@ -251,8 +251,6 @@ def _lacks_only_quality(rollout: Rollout, decision: Decision) -> bool:
 def _entered(rollout: Rollout, around: Circumstances) -> Move:
     """The step's weight is given to the canary."""
     step = rollout.current
-    if step.weight >= WEIGHT_SUM:  # a plan of one step: everything at once
-        return _promoted(rollout, "the only step", around.now)
     entered = replace(
         rollout,
         state=State.RUNNING,

@@ -179,5 +179,7 @@ def _check_steps(spec: Spec) -> None:
         if not 0 < step.max_s <= LONGEST_STEP_S:
             raise RolloutInvalid(f"steps: step {number}: {step.max_s:g} s: accepted: above 0 s, at most 30 days")
         before = step.weight
+    if spec.steps[0].weight >= WEIGHT_SUM and not spec.is_experiment:
+        raise RolloutInvalid("steps: 100 %: nothing would be judged: accepted: at least one step below it")
     if spec.is_experiment and (len(spec.steps) != 1 or before >= WEIGHT_SUM):
         raise RolloutInvalid("steps: accepted: for an experiment one share below 100 %")
