@@ -8,7 +8,7 @@ dying between the two and reading the book again comes to the same. Knows nothin
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from serin_control.alarms import Alarms
 from serin_control.errors import NotLeading, RolloutConflict, StoreDown
@@ -19,6 +19,7 @@ from serin_control.rollouts import machine
 from serin_control.rollouts.act import JUDGE, Act
 from serin_control.rollouts.arbiter import Court
 from serin_control.rollouts.bench import Bench
+from serin_control.rollouts.cradle import Cradle
 from serin_control.rollouts.leadership import Leadership
 from serin_control.rollouts.machine import Circumstances, Move
 from serin_control.rollouts.rollout import Hold, Rollout, State
@@ -50,14 +51,6 @@ class Mesh:
     declared: Callable[[], TrafficPlan]
     steer: Callable[[Steering], None]
     is_settled: Callable[[], bool] = lambda: True
-
-
-@dataclass(slots=True)
-class _Canary:
-    """What this process remembers of a canary that was not ready yet."""
-
-    starts: set[tuple[str, float]] = field(default_factory=set)
-    seen_at: float = 0.0
 
 
 class Engine:
@@ -101,7 +94,7 @@ class Engine:
         self._clock = clock
         self._looked_at = clock()
         self._kept_at = clock()
-        self._canaries: dict[str, _Canary] = {}
+        self._cradle = Cradle(clock)
         self._steered: object = None
         self._hurry = asyncio.Event()
 
@@ -204,8 +197,7 @@ class Engine:
             for name in found.unreadable:
                 self._alarms.raise_(f"rollouts/unreadable/{name}", f"stored record {name} cannot be read: left out")
         self._is_known = True
-        running = {rollout.id for rollout in self.book.rollouts.values()}
-        self._canaries = {one: canary for one, canary in self._canaries.items() if one in running}
+        self._cradle.forget_all_but(rollout.id for rollout in self.book.rollouts.values())
 
     async def _move(self, passed_s: float) -> None:
         now = self._clock()
@@ -233,17 +225,8 @@ class Engine:
             self.bench.call_up(rollout, kept, golden)
 
     def _circumstances(self, rollout: Rollout, seen: Sight, passed_s: float) -> Circumstances:
-        now = self._clock()
-        canary = self._canaries.setdefault(rollout.id, _Canary(seen_at=now))
-        if rollout.was_able:
-            canary.starts.clear()
-        else:
-            canary.starts |= seen.starts
-        if seen.starts:
-            canary.seen_at = now
-        return Circumstances(
-            self.wall_clock(), passed_s, self.book.frozen, len(canary.starts - seen.starts), now - canary.seen_at
-        )
+        num_crashes, absent_s = self._cradle.note(rollout, seen)
+        return Circumstances(self.wall_clock(), passed_s, self.book.frozen, num_crashes, absent_s)
 
     async def _settle(self) -> None:
         """Lanes that were kept long enough are retired; shares that somebody declared anew come into force."""
