@@ -27,7 +27,7 @@ from rollout_traces import Trace, read_recording, read_trace
 DEFAULT_OUT = Path(__file__).resolve().parents[2] / "build" / "bench" / "rollout"
 OURS = "serin"
 ROUND = 20
-MAX_THRESHOLD_RUNS = 300
+MAX_THRESHOLD_RUNS = 100
 Results = dict[str, dict[str, list[dict[str, object]]]]
 
 

@@ -34,6 +34,8 @@ class Limits:
 
 
 _ALL = (
+    Limits("errors > 1 %: more than 4 of 120", 0.01, 1.2, 4, num_measured=120),
+    Limits("errors > 1 %: more than 9 of 120", 0.01, 1.2, 9, num_measured=120),
     Limits("errors > 1 %: more than 4 of 40", 0.01, 1.2, 4),
     Limits("errors > 5 %: more than 4 of 40", 0.05, 1.2, 4),
     Limits("errors > 5 %: more than 9 of 40", 0.05, 1.2, 9),

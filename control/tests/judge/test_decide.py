@@ -50,11 +50,12 @@ def test_it_is_promoted_when_all_agree():
 
 def test_what_is_missing_most_is_named():
     """With what was seen so far and what is tolerated."""
-    some = known(errors=bets("errors", 0.01, 0.01, 400), answers=bets("answers", 0.0, 0.0))
+    some = known(errors=bets("errors", 0.001, 0.001, 800), answers=bets("answers", 0.0, 0.0))
     decision = decide(SETTINGS, some)
     assert decision.verdict is Verdict.WAIT
     assert decision.reason.startswith("not known well enough yet: errors ")
-    assert decision.reason.endswith("tolerated 0.5 points")
+    assert "tolerated 0.5 points; about " in decision.reason
+    assert decision.reason.endswith("00 sessions are needed")
 
 
 def test_without_quality_nobody_but_a_person_promotes():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from control_judged import BEGAN, SETTINGS, Lane, decisions, judged, of, opinion, questions, sessions
 from serin_control.judge.judge import Judge
-from serin_control.judge.observation import Observation, ProcessMemory
+from serin_control.judge.observation import GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.verdict import Verdict
 
 BETTER = replace(SETTINGS, intent="better")
@@ -130,6 +130,25 @@ def test_other_lanes_and_the_warm_up_prove_nothing():
     decision = judge.decision()
     assert (decision.verdict, decision.metrics) == (Verdict.WAIT, ())
     assert (decision.num_exposed_requests, decision.num_exposed_sessions) == (50, 50)
+
+
+def test_what_is_no_number_is_passed_over():
+    """A broken reporter cannot blind the judge."""
+    judge, nan, inf = Judge(SETTINGS), float("nan"), float("inf")
+    for number in range(60):
+        lane = "canary" if number % 2 else "stable"
+        wrong = inf if number % 3 else nan
+        judge.observe(Observation("r", lane, number, nan))
+        judge.observe(Observation("r", lane, 100 + number, BEGAN + 200 + number, "ok", wrong, wrong, worker="w"))
+        judge.score(ShadowScore(number, "stable", lane, 5, wrong, -1.0, wrong))
+        judge.golden(GoldenResult(f"q{number}", wrong, 1.0))
+        judge.feedback(opinion(number, lane, wrong))
+    for second in range(120):
+        judge.observe(Observation("r", "stable", 900 + second, BEGAN + 260 + second))
+    decision = judge.decision()
+    assert [verdict.metric for verdict in decision.metrics] == ["errors"]
+    assert of(decision, "errors").num_samples == 30
+    json.dumps(judge.dump(), allow_nan=False)
 
 
 @pytest.mark.parametrize("num_before", [0, 30, 700])

@@ -110,6 +110,11 @@ def forecast(
     return Forecast(math.ceil(sessions * requests_per_session), sessions, seconds, needed, detectable, texts)
 
 
+def sessions_to_clear(share: float, old_per_new: float, tolerance: float, error_rate: float) -> int:
+    """Sessions within which 19 of 20 equal versions are cleared of a burden that this share of sessions has."""
+    return _sessions({0.0: 1.0 - share, 1.0: share}, min(old_per_new, float(OLD_PER_NEW)), tolerance, error_rate)
+
+
 def _distributions(usual: Usual) -> dict[str, dict[float, float]]:
     """Burdens of a session and their likelihoods, by metric."""
     spreads = {

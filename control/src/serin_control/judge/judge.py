@@ -5,6 +5,7 @@ together. What it keeps is bounded whatever the traffic. It asks nobody and has 
 """
 
 import hashlib
+import math
 from collections import Counter
 from typing import Any
 
@@ -50,6 +51,8 @@ class Judge:
         is_new = observation.lane == self._settings.canary_lane
         if not is_new and observation.lane != self._settings.stable_lane:
             return
+        if not math.isfinite(observation.finished_at):
+            return
         if is_new:
             self._expose(observation.session, observation.finished_at)
         self._advance(observation.finished_at)
@@ -70,14 +73,15 @@ class Judge:
             return
         if score.canary_lane not in (self._settings.stable_lane, self._settings.canary_lane):
             return
-        unit = self._shadow.unit(not score.is_calibration, score.session, self._now)
+        burdens = of_score(score)
+        unit = self._shadow.unit(not score.is_calibration, score.session, self._now) if burdens else None
         if unit is not None:
-            unit.add(of_score(score))
+            unit.add(burdens)
 
     def golden(self, result: GoldenResult) -> None:
         """One golden question; a question that was asked before adds nothing."""
         case = int.from_bytes(hashlib.blake2b(result.case_id.encode(), digest_size=8).digest(), "big")
-        if self._golden_seen.ever(case):
+        if self._golden_seen.ever(case) or not math.isfinite(result.stable_score - result.canary_score):
             return
         self._golden_seen.add(case, 0.0)
         self._golden_scores[0] += result.stable_score
@@ -88,7 +92,7 @@ class Judge:
     def feedback(self, feedback: Feedback) -> None:
         """What a caller thought; the first opinion of a session on a lane counts."""
         is_new = feedback.lane == self._settings.canary_lane
-        if is_new or feedback.lane == self._settings.stable_lane:
+        if (is_new or feedback.lane == self._settings.stable_lane) and math.isfinite(feedback.score):
             burden = 1.0 - min(max(feedback.score, 0.0), 1.0)
             unit = self._opinions.unit(is_new, feedback.session, self._now)
             if unit is not None:

@@ -15,6 +15,7 @@ NOBODYS_FAULT = frozenset({"ok", "CANCELLED", "RATE_LIMITED"})
 CUT_OFF = frozenset({"length", "content_filter"})
 MAX_WORKERS = 1024
 MAX_BUCKETS = 256
+LONGEST_S = 1e6
 _SPANS = {name: metric.span for name, metric in METRICS.items()}
 
 
@@ -70,11 +71,11 @@ class Readings:
 
     def _latencies(self, observation: Observation, is_new: bool, burdens: list[tuple[str, float]]) -> None:
         load = bucket(observation.worker_load, 4)
-        if observation.first_token_s > 0:
+        if 0 < observation.first_token_s < LONGEST_S:
             stratum = load * MAX_BUCKETS + bucket(observation.num_uncached_tokens, 2)
             ratio = self._first_token.compare(stratum, observation.first_token_s, teach=not is_new)
             _append_ratio(burdens, "first_token", ratio)
-        if observation.seconds_per_token > 0:
+        if 0 < observation.seconds_per_token < LONGEST_S:
             ratio = self._per_token.compare(load, observation.seconds_per_token, teach=not is_new)
             _append_ratio(burdens, "per_token", ratio)
 
@@ -90,9 +91,11 @@ class Readings:
 
 
 def of_score(score: ShadowScore) -> list[tuple[str, float]]:
-    """The burdens of one text that was scored twice."""
+    """The burdens of one text that was scored twice; none of scores that are no numbers."""
     change = abs(score.canary_logprob - score.stable_logprob) / METRICS["answers"].span
-    return [("answers", min(change, 1.0)), ("agreement", min(max(1.0 - score.agreement, 0.0), 1.0))]
+    if not math.isfinite(change) or not 0 <= score.agreement <= 1:
+        return []
+    return [("answers", min(change, 1.0)), ("agreement", 1.0 - score.agreement)]
 
 
 def _append_ratio(burdens: list[tuple[str, float]], metric: str, ratio: float | None) -> None:

@@ -5,10 +5,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from serin_control.judge.bets import Bets
+from serin_control.judge.forecast import sessions_to_clear
 from serin_control.judge.metrics import METRICS
 from serin_control.judge.verdict import MetricVerdict
 
 MEBIBYTE = 2.0**20
+# Below this share of the evidence that is needed, nothing can be said about how long the rest will take.
+LEAST_PROGRESS = 0.2
 
 
 def comparison(verdict: MetricVerdict, bets: Mapping[str, Bets]) -> str:
@@ -31,11 +34,13 @@ def comparison(verdict: MetricVerdict, bets: Mapping[str, Bets]) -> str:
 
 
 def missing(waiting: Sequence[MetricVerdict], bets: Mapping[str, Bets], error_rate: float) -> str:
-    """What is waited for, most missing first."""
-    needed = {verdict.metric: _progress(verdict, bets, error_rate) for verdict in waiting}
-    worst = min(waiting, key=lambda verdict: needed[verdict.metric])
+    """What is waited for, most missing first, and about how much of it is needed."""
+    shares = {verdict.metric: _progress(verdict, bets, error_rate) for verdict in waiting}
+    worst = min(waiting, key=lambda verdict: shares[verdict.metric])
     others = [METRICS[verdict.metric].title for verdict in waiting if verdict is not worst]
     parts = [f"not known well enough yet: {comparison(worst, bets)}, tolerated {_tolerance(worst)}"]
+    if needed := _needed(worst, bets.get(worst.metric), shares[worst.metric], error_rate):
+        parts.append(f"about {_rounded(needed)} {_noun(worst)} are needed")
     if others:
         parts.append(f"also {', '.join(others)}")
     return "; ".join(parts)
@@ -62,9 +67,27 @@ def _progress(verdict: MetricVerdict, bets: Mapping[str, Bets], error_rate: floa
     return evidence / -math.log(error_rate)
 
 
+def _needed(verdict: MetricVerdict, known: Bets | None, progress: float, error_rate: float) -> float:
+    """Samples that are needed in all, as far as the evidence goes; else what a share like this usually takes."""
+    if progress > LEAST_PROGRESS:
+        return verdict.num_samples / min(progress, 1.0)
+    if known is None or verdict.unit != "share" or not known.num_new or not known.num_old:
+        return 0.0
+    return sessions_to_clear(known.means[0], known.num_old / known.num_new, known.tolerance, error_rate)
+
+
 def _samples(verdict: MetricVerdict) -> str:
-    noun = {"memory": "windows", "golden": "questions"}.get(verdict.metric, "sessions")
-    return f"{verdict.num_samples:,} {noun}"
+    return f"{verdict.num_samples:,} {_noun(verdict)}"
+
+
+def _noun(verdict: MetricVerdict) -> str:
+    return {"memory": "windows", "golden": "questions"}.get(verdict.metric, "sessions")
+
+
+def _rounded(number: float) -> str:
+    """To two digits: no more is known."""
+    magnitude = 10 ** max(0, math.floor(math.log10(max(number, 1.0))) - 1)
+    return f"{math.ceil(number / magnitude) * magnitude:,}"
 
 
 def _tolerance(verdict: MetricVerdict) -> str:
