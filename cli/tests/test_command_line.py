@@ -68,7 +68,7 @@ def test_every_command_has_help_and_takes_a_state_directory(command, capsys):
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert f"usage: serin {command}" in text
-    if command not in ("key", "config", "certs", "model"):  # there each action takes it
+    if command not in ("key", "config", "certs", "model", "rollout", "experiment"):  # there each action takes it
         assert "--state DIR" in text
     assert main([]) == 0
     assert f"  {command} " in capsys.readouterr().out

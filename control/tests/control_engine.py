@@ -25,10 +25,10 @@ def declared(**weights: int) -> TrafficPlan:
 class Stage:
     """One control plane's rollouts on a store that others may share."""
 
-    def __init__(self, clock, store=None, name: str = "c1", instances=None, **desk) -> None:
+    def __init__(self, clock, store=None, name: str = "c1", instances=None, court=None, **desk) -> None:
         self.clock = clock
         self.store = store or MemoryRollouts()
-        self.court = ScriptedCourt()
+        self.court = court or ScriptedCourt()
         self.alarms = Alarms()
         self.plan = declared(v1=100)
         self.running = instances if instances is not None else [*pair("v1"), instance("w2", version="v2")]
@@ -55,6 +55,10 @@ class Stage:
         drawn = draw(self._steering(self.plan), tuple(self.running), self.carried)
         self.carried = drawn.carried
         return {lane.members[1].version: lane.weight for model in drawn.topology.models for lane in model.lanes}
+
+    def service_shares(self, service: Service = Service.GATEWAY) -> dict[str, int]:
+        """How versions of a service that all models share do so."""
+        return dict(self._steering(self.plan).service_shares[service])
 
     def arbiter(self, rollout_id: str = "small-1"):
         """The judge of a rollout."""

@@ -83,6 +83,26 @@ async def test_known_keys_go_on_for_five_minutes_without_the_store(setting):
     await setting.authenticator.identify(key)
 
 
+async def test_how_long_the_store_is_silent_is_known(setting):
+    """From the first question in vain until an answer, whoever asks, also where no key is known to ask about."""
+    key, _ = await setting.mint()
+    assert setting.authenticator.stale_s == 0
+    setting.store.down = True
+    assert await setting.reason(key) is Reason.AUTH_UNAVAILABLE
+    setting.now += 60
+    await setting.authenticator.refresh()
+    assert setting.authenticator.stale_s == 60
+    setting.store.down = False
+    await setting.authenticator.refresh()
+    assert setting.authenticator.stale_s == 0
+    await setting.authenticator.identify(key)
+    setting.store.down = True
+    setting.now += FRESH_S
+    await setting.authenticator.identify(key)
+    setting.now += 10
+    assert setting.authenticator.stale_s == 10
+
+
 async def test_confirming_keeps_lately_used_keys_known(setting):
     """Keys used within the hour are confirmed in the background; others are forgotten, revoked ones refused."""
     used, _ = await setting.mint()

@@ -1,8 +1,9 @@
 """Reads a process's Prometheus metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import httpx
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.eventually import eventually
@@ -23,3 +24,9 @@ async def read_metrics(http_endpoint: str, headers: dict[str, str] | None = None
 async def await_metrics(http_endpoint: str, condition: Callable[[dict[str, float]], object]) -> dict[str, float]:
     """Wait until the metrics meet a condition."""
     return await eventually(lambda: read_metrics(http_endpoint), condition, f"metrics of {http_endpoint}")
+
+
+def metric_names(families: Iterable[Metric]) -> set[str]:
+    """Names that can be asked for, also of metrics that have no sample yet."""
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "summary": ("", "_sum", "_count")}
+    return {f"{family.name}{suffix}" for family in families for suffix in suffixes.get(family.type, ("",))}

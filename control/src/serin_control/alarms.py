@@ -3,6 +3,7 @@
 Knows nothing about what causes alarms. An observer hears of each that is raised or cleared.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 Observer = Callable[[str, str, bool], None]
@@ -19,6 +20,10 @@ class Alarms:
     def sentences(self) -> tuple[str, ...]:
         """All standing alarms, ordered by key."""
         return tuple(self._standing[key] for key in sorted(self._standing))
+
+    def kinds(self) -> Mapping[str, int]:
+        """How many stand of each origin: the first part of their keys."""
+        return Counter(key.partition("/")[0] for key in self._standing)
 
     def raise_(self, key: str, sentence: str) -> None:
         """Let an alarm stand, or change its sentence."""

@@ -100,9 +100,9 @@ class Control:
         mesh = Mesh(plane.registry.instances, plane.declared_plan, plane.steer, plane.is_settled)
         leadership = Leadership(kept, name, address, clock)
         self.rollouts = Engine(kept, court or JudgeCourt(), mesh, leadership, self.alarms, clock=clock)
-        self.desk = Desk(self.rollouts, path_of=self.plane.declared.path_of)
         self.publisher = Publisher(self.plane.topologies, edge or EdgeSettings(), self.alarms, clock)
         self.ads = AdsServer(self.publisher.snapshots, self.alarms, clock)
+        self.desk = Desk(self.rollouts, has_edge=self.ads.has_edge, path_of=self.plane.declared.path_of)
         bench = self.rollouts.bench
         self._memory = WorkerMemory(intake or bench, self.plane.topologies)
         self.observations = ObservationService(intake or bench, self._memory)

@@ -1,4 +1,4 @@
-"""What the control plane shows Prometheus. Labels come from closed sets: services and states."""
+"""What the control plane shows Prometheus. Labels come from closed sets: services, states, origins of alarms, lanes."""
 
 from collections.abc import Iterable
 
@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from serin_control.assembly import Control
 from serin_control.instance import Service, State
+from serin_control.lane_gauges import LaneGauges
 
 
 def add_gauges(control: Control, into: CollectorRegistry) -> None:
@@ -23,6 +24,8 @@ def add_gauges(control: Control, into: CollectorRegistry) -> None:
         lambda: control.publisher.snapshots.version
     )
     into.register(_Instances(control))
+    into.register(_AlarmsByKind(control))
+    into.register(LaneGauges(control.plane.topologies))
 
 
 class _Instances(Collector):
@@ -37,4 +40,22 @@ class _Instances(Collector):
             for state in State:
                 num = sum(i.registration.service is service and i.state is state for i in instances)
                 family.add_metric([str(service), str(state)], num)
+        yield family
+        lost = GaugeMetricFamily(
+            "serin_control_lost_instances", "Instances kept although their lease has ended.", labels=["service"]
+        )
+        for service in Service:
+            lost.add_metric([str(service)], sum(i.registration.service is service and i.lost for i in instances))
+        yield lost
+
+
+class _AlarmsByKind(Collector):
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Standing alarms by origin; those of which none stands are not there."""
+        family = GaugeMetricFamily("serin_control_alarms_by_kind", "Standing alarms by origin.", labels=["kind"])
+        for kind, num in sorted(self._control.alarms.kinds().items()):
+            family.add_metric([kind], num)
         yield family

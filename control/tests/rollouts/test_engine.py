@@ -16,11 +16,12 @@ from serin_control.errors import (
     VersionGone,
 )
 from serin_control.instance import Service
+from serin_control.judge.observation import Observation
 from serin_control.judge.verdict import Verdict
 from serin_control.rollouts.arbiter import Forecast
 from serin_control.rollouts.desk import Action
 from serin_control.rollouts.rollout import State
-from serin_control.rollouts.spec import Intent
+from serin_control.rollouts.spec import Intent, Step
 from serin_control.rollouts.standing import DRAIN_S, KEEP_S
 from serin_control.rollouts.store import MemoryRollouts
 
@@ -215,13 +216,15 @@ async def test_one_rollout_of_a_model_at_a_time(stage):
     [
         ({"model": "big"}, "", "model: 'big': no such model: accepted: small"),
         ({"service": Service.GATEWAY}, "", "service: a gateway rollout is split by Envoy: accepted: with `serin up"),
-        ({"service": Service.CONTROL}, "", "service: control: accepted: one of tokenizer, worker, cache, gateway"),
+        ({"service": Service.CONTROL}, "", "service: control: accepted: one of tokenizer, worker, gateway"),
+        ({"service": Service.CACHE}, "", "service: cache: no observation says which cache answered, so nothing could"),
         ({"tolerances": {"speed": 1.0}}, "", "tolerances.speed: no such metric: accepted: errors, first_token"),
         ({"tolerances": {"errors": 0.0}}, "", "tolerances.errors: 0: accepted: a number above 0"),
         ({"error_rate": 0.5}, "", "error_rate: 0.5: accepted: above 0, at most 0.2"),
         ({"has_golden": True}, "{}", "golden: accepted: with intent better only"),
         ({"has_golden": True, "intent": Intent.BETTER}, '\n{"id": 3}', "golden:2: id: 3 is not accepted"),
         ({"steps": ()}, "", "steps: none"),
+        ({"steps": (Step(10_000),)}, "", "steps: 100 %: nothing would be judged"),
         ({"also": (Service.CACHE,)}, "", "also: cache: accepted: tokenizer together with worker"),
     ],
 )
@@ -281,7 +284,7 @@ async def test_the_other_control_plane_follows_and_then_leads(clock):
         await second.desk.act("small-1", Action.ABORT, ANN, "")
     assert second.engine.bench.running() == []
     first.observe(6)
-    await first.look(2.5)  # kept
+    await first.look(3.5)  # kept
     store.lapse()
     await second.look(0.5)
     await second.look()
@@ -325,6 +328,52 @@ async def test_shares_that_are_declared_anew_end_a_promotion(stage):
     await stage.look()
     assert stage.weights() == {"v1": 6_000, "v2": 4_000}
     assert (await acts(stage))[-1] == "declare"
+
+
+async def test_a_gateway_is_split_by_version_and_judged_by_who_served(clock):
+    """Its calls follow the steps; what each gateway served is its arm; nothing of it reaches the model's lanes."""
+    gateways = [instance(f"g{n}", Service.GATEWAY, f"v{n}") for n in (1, 2)]
+    stage = Stage(clock, instances=[*pair("v1"), *gateways], has_edge=lambda: True)
+    steps = tuple(Step(weight, 10, 100.0) for weight in (100, 5_000, 10_000))
+    await stage.look()
+    await stage.desk.start(spec(service=Service.GATEWAY, steps=steps), "", ANN)
+    await stage.look()
+    assert stage.service_shares() == {"v1": 9_900, "v2": 100}
+    assert (stage.weights(), stage.engine.bench.running()) == ({"v1": 10_000}, [])
+    for number in range(20):
+        seen = Observation(f"r{number}", "any lane", number, 1.0)
+        stage.engine.bench.observe("small", seen, "g2" if number % 2 else "g1")
+    await stage.look()
+    assert (await stage.desk.get("small-1")).num_requests == 10
+    stage.arbiter().verdict, stage.arbiter().quality_judged = Verdict.WAIT, False
+    stage.arbiter().good = ("errors",)
+    await stage.look()
+    assert stage.service_shares() == {"v1": 5_000, "v2": 5_000}
+    await stage.desk.act("small-1", Action.ABORT, ANN, "")
+    assert stage.service_shares() == {"v1": 10_000, "v2": 1}
+    await stage.desk.start(spec(service=Service.GATEWAY, steps=steps), "", ANN)
+    await stage.look()
+    assert (await stage.desk.act("small-2", Action.PROMOTE, ANN, "")).effective
+    assert stage.service_shares() == {"v1": 1, "v2": 10_000}
+    back = await stage.desk.rollback("small", "", ANN, "", Service.GATEWAY)
+    assert (back.version, stage.service_shares()) == ("v1", {"v1": 10_000, "v2": 1})
+    stage.running = [one for one in stage.running if one.registration.version == "v1"]
+    with pytest.raises(VersionGone, match="`serin add gateway --version v2 --code DIR` brings it back"):
+        await stage.desk.rollback("small", "v2", ANN, "", Service.GATEWAY)
+
+
+async def test_a_judge_that_fails_takes_nobody_along(stage):
+    """An alarm says so; the rollout stays where it is, and people can end it."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    stage.arbiter().observe = None
+    stage.observe(1)
+    await stage.look()
+    (alarm,) = stage.alarms.sentences()
+    assert alarm.startswith("rollout small-1 of small: its judge failed, nothing is judged")
+    assert (await stage.desk.get("small-1")).weight == 100
+    assert (await stage.desk.act("small-1", Action.ABORT, ANN, "")).effective
 
 
 async def test_a_restart_moves_nothing_before_everybody_could_announce(clock):

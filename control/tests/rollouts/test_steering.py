@@ -4,9 +4,11 @@ from dataclasses import replace
 
 from control_builders import pair
 from control_rollouts import CANARY, STABLE, rollout, versions
+from serin_control.instance import Service
 from serin_control.lanes import WEIGHT_SUM, form_lanes
 from serin_control.plan import ModelPlan, Share, TrafficPlan, Trial
-from serin_control.rollouts.rollout import Hold, State
+from serin_control.rollouts.rollout import Arms, Hold, State
+from serin_control.rollouts.settling import after
 from serin_control.rollouts.standing import DRAIN_S, KEEP_S, Standing
 from serin_control.rollouts.steering import Steering, split, steered
 
@@ -96,6 +98,18 @@ def test_going_back_is_going_back_to_what_was():
     assert weights(back.shares) == {"v1": 100}
     assert [kept.versions for kept in back.kept] == [versions("v2")]
     assert weights(back.previous) == {"v2": WEIGHT_SUM}
+
+
+def test_a_service_that_all_models_share_is_split_by_version():
+    """While its rollout runs, and as that left it; models are left alone."""
+    arms = Arms((Share(((Service.GATEWAY, "v1"),), 3),), ((Service.GATEWAY, "v2"),))
+    running = rollout(arms=arms, weight=100, spec={"service": Service.GATEWAY}, stable_lane="a", canary_lane="b")
+    steered_plan = Steering({"small": running})(TrafficPlan({"small": PLAN}))
+    assert steered_plan.service_shares == {Service.GATEWAY: {"v1": 9_900, "v2": 100}}
+    assert (steered_plan.models["small"].shares, steered_plan.models["small"].trial) == (DECLARED, None)
+    aborted = after(replace(running, state=State.ABORTED, was_able=True), Standing("@gateway", ()), (), 5.0)
+    left = Steering({}, {"@gateway": aborted})(TrafficPlan({"small": PLAN}))
+    assert left.service_shares == {Service.GATEWAY: {"v1": 10_000, "v2": 1}}
 
 
 def test_promotions_count_until_somebody_changes_the_shares():

@@ -91,9 +91,11 @@ class House:
         self._keeper = RecordKeeper(records, settings.remembered_requests)
         self._shadow = ShadowScorer(catalog, placement, GrpcScorers(self._channels), observed, sessions)
         ObservingMetrics(observed, self._keeper, self._shadow, metrics.registry)
+        authenticator = Authenticator(keys or store, key_secret(mesh_secret))
+        metrics.keys_stale.set_function(lambda: authenticator.stale_s)
         self.collaborators = Collaborators(
             catalog=catalog,
-            authenticator=Authenticator(keys or store, key_secret(mesh_secret)),
+            authenticator=authenticator,
             leases=LeaseBook(limiter),
             guards=(),
             tokenizer=GrpcTokenizer(self._channels),

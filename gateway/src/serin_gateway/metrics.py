@@ -60,6 +60,11 @@ class GatewayMetrics:
             buckets=PAUSE_BUCKETS,
             registry=into,
         )
+        self.keys_stale = Gauge(
+            "serin_gateway_keys_stale_seconds",
+            "Time since the key store was first asked in vain; 0: it answers.",
+            registry=into,
+        )
         self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "Time from a request's arrival to its end.",

@@ -4,15 +4,19 @@ Knows nothing about steps, stores or who leads: whoever leads calls arbiters up 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+from serin_control.instance import LANE_SERVICES, Service
 from serin_control.judge.observation import Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.verdict import Decision
 from serin_control.rollouts.arbiter import Arbiter, Court
 from serin_control.rollouts.intake import RunningTrial
 from serin_control.rollouts.meter import Meter
 from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.sight import service_lane
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -22,13 +26,27 @@ class _Seat:
     golden: str
     num_heard: int = 0
     num_kept: int = 0
+    fault: str = ""
+
+    def ask(self, question: Callable[[], T]) -> T | None:
+        """Ask the arbiter; one that fails is asked nothing more, and takes nobody along."""
+        if self.fault:
+            return None
+        try:
+            return question()
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong in a judge, the mesh is served on
+            self.fault = f"{type(error).__name__}: {error}"
+            return None
 
 
 class Bench:
     """Arbiters by model."""
 
-    def __init__(self, court: Court, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, court: Court, clock: Callable[[], float], version_of: Callable[[str], str] = lambda instance: ""
+    ) -> None:
         self.meter = Meter(clock)
+        self._version_of = version_of
         self._court = court
         self._seats: dict[str, _Seat] = {}
 
@@ -53,7 +71,14 @@ class Bench:
 
     def decision(self, rollout: Rollout) -> Decision | None:
         """What is known of a rollout; None: it has no arbiter, or one that has heard nothing."""
-        return self._seats[rollout.model].arbiter.decision() if self.has(rollout) else None
+        if not self.has(rollout):
+            return None
+        seat = self._seats[rollout.model]
+        return seat.ask(seat.arbiter.decision)
+
+    def faults(self) -> Mapping[str, str]:
+        """What went wrong in judges, by model."""
+        return {model: seat.fault for model, seat in self._seats.items() if seat.fault}
 
     def news(self, model: str) -> Mapping[str, Any] | None:
         """What an arbiter knows, if it has heard something since this was asked last."""
@@ -61,44 +86,42 @@ class Bench:
         if seat is None or seat.num_heard == seat.num_kept:
             return None
         seat.num_kept = seat.num_heard
-        return seat.arbiter.dump()
+        return seat.ask(seat.arbiter.dump)
 
     def running(self) -> Sequence[RunningTrial]:
         """Comparisons that run, by model."""
         return [
             RunningTrial(seat.rollout.id, model, seat.rollout.stable_lane, seat.rollout.canary_lane, seat.golden)
             for model, seat in sorted(self._seats.items())
+            if seat.rollout.spec.service in LANE_SERVICES
         ]
 
-    def observe(self, model: str, observation: Observation) -> None:
-        """One attempt of a request has ended."""
+    def observe(self, model: str, observation: Observation, gateway: str = "") -> None:
+        """One attempt of a request has ended; where gateways are compared, which one served it is its lane."""
         self.meter.note(model, observation.session)
-        if arbiter := self._arbiter(model):
-            arbiter.observe(observation)
+        seat = self._seats.get(model)
+        if seat is not None and seat.rollout.spec.service is Service.GATEWAY:
+            lane = service_lane(Service.GATEWAY, self._version_of(gateway))
+            observation = replace(observation, lane=lane)
+        self._tell(seat, lambda arbiter: arbiter.observe(observation))
 
     def score(self, model: str, score: ShadowScore) -> None:
         """One text was scored on two lanes."""
-        if arbiter := self._arbiter(model):
-            arbiter.score(score)
+        self._tell(self._seats.get(model), lambda arbiter: arbiter.score(score))
 
     def golden(self, model: str, result: GoldenResult) -> None:
         """One golden question was asked on both lanes."""
-        if arbiter := self._arbiter(model):
-            arbiter.golden(result)
+        self._tell(self._seats.get(model), lambda arbiter: arbiter.golden(result))
 
     def feedback(self, model: str, feedback: Feedback) -> None:
         """A caller said what an answer was worth."""
-        if arbiter := self._arbiter(model):
-            arbiter.feedback(feedback)
+        self._tell(self._seats.get(model), lambda arbiter: arbiter.feedback(feedback))
 
     def memory(self, model: str, sample: ProcessMemory) -> None:
         """A worker process said how much memory it holds."""
-        if arbiter := self._arbiter(model):
-            arbiter.memory(sample)
+        self._tell(self._seats.get(model), lambda arbiter: arbiter.memory(sample))
 
-    def _arbiter(self, model: str) -> Arbiter | None:
-        seat = self._seats.get(model)
-        if seat is None:
-            return None
-        seat.num_heard += 1
-        return seat.arbiter
+    def _tell(self, seat: _Seat | None, what: Callable[[Arbiter], None]) -> None:
+        if seat is not None:
+            seat.num_heard += 1
+            seat.ask(lambda: what(seat.arbiter))

@@ -7,8 +7,8 @@ dying between the two and reading the book again comes to the same. Knows nothin
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from serin_control.alarms import Alarms
 from serin_control.errors import NotLeading, RolloutConflict, StoreDown
@@ -19,6 +19,7 @@ from serin_control.rollouts import machine
 from serin_control.rollouts.act import JUDGE, Act
 from serin_control.rollouts.arbiter import Court
 from serin_control.rollouts.bench import Bench
+from serin_control.rollouts.cradle import Cradle
 from serin_control.rollouts.leadership import Leadership
 from serin_control.rollouts.machine import Circumstances, Move
 from serin_control.rollouts.rollout import Hold, Rollout, State
@@ -29,7 +30,8 @@ from serin_control.rollouts.steering import Steering, still_declared
 from serin_control.rollouts.store import Book, Change, RolloutStore
 
 TICK_S = 0.25
-KEEP_EVERY_S = 2.0
+KEEP_EVERY_S = 3.0
+NUM_NEWEST = 200
 
 _KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
 
@@ -51,16 +53,10 @@ class Mesh:
     is_settled: Callable[[], bool] = lambda: True
 
 
-@dataclass(slots=True)
-class _Canary:
-    """What this process remembers of a canary that was not ready yet."""
-
-    starts: set[tuple[str, float]] = field(default_factory=set)
-    seen_at: float = 0.0
-
-
 class Engine:
     """Moves rollouts of one control plane. Call :meth:`start`, then keep :meth:`run` running.
+
+    ``book`` is what decides traffic, ``newest`` the newest rollout of each model, running or ended.
 
     Args:
         store: what survives.
@@ -87,17 +83,18 @@ class Engine:
         self.court = court
         self.mesh = mesh
         self.leadership = leadership
-        self.bench = Bench(court, clock)
+        self.bench = Bench(court, clock, self._version_of)
         self.lock = asyncio.Lock()
         self.looks: Latest[int] = Latest()
         self.wall_clock = wall_clock
         self.book = Book()
+        self.newest: dict[str, Rollout] = {}
         self._is_known = False
         self._alarms = alarms
         self._clock = clock
         self._looked_at = clock()
         self._kept_at = clock()
-        self._canaries: dict[str, _Canary] = {}
+        self._cradle = Cradle(clock)
         self._steered: object = None
         self._hurry = asyncio.Event()
 
@@ -159,8 +156,10 @@ class Engine:
         now = self.wall_clock()
         rollout = move.rollout
         acts = (Act(now, rollout.id, actor, move.what, move.reason, identity),) if move.what else ()
-        standing = after(rollout, self._standing(rollout.model), self.declared(rollout.model), now)
+        scope = rollout.spec.scope
+        standing = after(rollout, self._standing(scope), self.declared(scope), now)
         await self.write(Change(acts, rollout, standing))
+        self.newest[rollout.model] = rollout
 
     def declared(self, model: str) -> tuple[Share, ...]:
         """Shares with traffic that the configuration declares of a model."""
@@ -176,8 +175,11 @@ class Engine:
             await self._read()
             if not self.leadership.leads:
                 self.bench.dismiss(self.bench.models)
-            elif self.mesh.is_settled():
-                await self._move(passed_s)
+            else:
+                for rollout in self.book.rollouts.values():  # before anything else: what is observed must be heard
+                    await self._call_up(rollout)
+                if self.mesh.is_settled():
+                    await self._move(passed_s)
         except StoreDown:
             pass  # whoever keeps the mesh in it has raised the alarm: rollouts stand still, traffic stays
         except (NotLeading, RolloutConflict):
@@ -190,11 +192,12 @@ class Engine:
         found = await self.store.read(self.book.revision if self._is_known else -1)
         if found is not None:
             self.book = found
+            page, _ = await self.store.rollouts("", NUM_NEWEST, "")
+            self.newest = {one.model: one for one in reversed(page)}
             for name in found.unreadable:
                 self._alarms.raise_(f"rollouts/unreadable/{name}", f"stored record {name} cannot be read: left out")
         self._is_known = True
-        running = {rollout.id for rollout in self.book.rollouts.values()}
-        self._canaries = {one: canary for one, canary in self._canaries.items() if one in running}
+        self._cradle.forget_all_but(rollout.id for rollout in self.book.rollouts.values())
 
     async def _move(self, passed_s: float) -> None:
         now = self._clock()
@@ -207,7 +210,6 @@ class Engine:
 
     async def _advance(self, rollout: Rollout, passed_s: float) -> None:
         seen = self.sight(rollout)
-        await self._call_up(rollout)
         around = self._circumstances(rollout, seen, passed_s)
         move = machine.advance(rollout, seen, self.bench.decision(rollout), around)
         if move.what or _is_news(rollout, move.rollout):
@@ -223,17 +225,8 @@ class Engine:
             self.bench.call_up(rollout, kept, golden)
 
     def _circumstances(self, rollout: Rollout, seen: Sight, passed_s: float) -> Circumstances:
-        now = self._clock()
-        canary = self._canaries.setdefault(rollout.id, _Canary(seen_at=now))
-        if rollout.was_able:
-            canary.starts.clear()
-        else:
-            canary.starts |= seen.starts
-        if seen.starts:
-            canary.seen_at = now
-        return Circumstances(
-            self.wall_clock(), passed_s, self.book.frozen, len(canary.starts - seen.starts), now - canary.seen_at
-        )
+        num_crashes, absent_s = self._cradle.note(rollout, seen)
+        return Circumstances(self.wall_clock(), passed_s, self.book.frozen, num_crashes, absent_s)
 
     async def _settle(self) -> None:
         """Lanes that were kept long enough are retired; shares that somebody declared anew come into force."""
@@ -263,12 +256,18 @@ class Engine:
     def _apply(self) -> None:
         """Let judges and traffic be what the book says."""
         self.bench.dismiss([model for model in self.bench.models if model not in self.book.rollouts])
+        self.newest |= self.book.rollouts
         steering = Steering(self.book.rollouts, self.book.standings)
         wanted = steering.course()
         if self._is_known and wanted != self._steered:
             self._steered = wanted
             self.mesh.steer(steering)
-        self._alarms.replace("rollout/", dict(_alarms(self.book.rollouts.values())))
+        self._alarms.replace("rollout/", dict(_alarms(self.book.rollouts.values(), self.bench.faults())))
+
+    def _version_of(self, instance: str) -> str:
+        """Version of an instance; empty: nobody of that name is known."""
+        known = (one.registration for one in self.mesh.instances())
+        return next((one.version for one in known if one.instance == instance), "")
 
     def _standing(self, model: str) -> Standing:
         return self.book.standings.get(model) or Standing(model, self.declared(model))
@@ -280,9 +279,13 @@ def _is_news(before: Rollout, now: Rollout) -> bool:
     return replace(now, **alike) != before
 
 
-def _alarms(rollouts: Iterable[Rollout]) -> list[tuple[str, str]]:
-    return [
-        (f"{rollout.model}/paused", f"rollout {rollout.id} of {rollout.model}: {rollout.reason}")
-        for rollout in rollouts
-        if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON
-    ]
+def _alarms(rollouts: Iterable[Rollout], faults: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for rollout in rollouts:
+        who = f"rollout {rollout.id} of {rollout.model}"
+        if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON:
+            yield f"{rollout.model}/paused", f"{who}: {rollout.reason}"
+        if fault := faults.get(rollout.model):
+            yield (
+                f"{rollout.model}/judge",
+                f"{who}: its judge failed, nothing is judged: abort or promote it ({fault})",
+            )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from serin_control.errors import RolloutInvalid, VersionGone
-from serin_control.instance import Instance, Service
+from serin_control.instance import LANE_SERVICES, Instance, Service
 from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.standing import Standing
@@ -37,7 +37,7 @@ def target(
         return now
     candidates = [*known, *_thinkable(to_version, now[0].versions)]
     for shares in candidates:
-        if lane_of(model, shares[0].versions, instances) is not None:
+        if _is_alive(model, shares[0].versions, instances):
             return shares
     return _living(model, min(candidates, key=lambda s: len(_gone(s, instances))), instances, path_of)
 
@@ -66,18 +66,28 @@ def _thinkable(to_version: str, now: Versions) -> Iterator[tuple[Share, ...]]:
 
 
 def _living(model: str, shares: tuple[Share, ...], instances: Sequence[Instance], path_of: PathOf) -> tuple[Share, ...]:
-    if lane_of(model, shares[0].versions, instances) is not None:
+    if _is_alive(model, shares[0].versions, instances):
         return shares
     gone = _gone(shares, instances) or list(shares[0].versions)
-    commands = " and ".join(
-        f"`serin add {service} --model {model} --version {version} --path {path_of(model, version) or 'DIR'}`"
-        for service, version in gone
-    )
+    commands = " and ".join(_bringing_back(model, service, version, path_of) for service, version in gone)
     names = ", ".join(f"{service} {version}" for service, version in gone)
     raise VersionGone(
         f"nothing of {names} of {model} takes calls any more: traffic stays where it is; {commands} brings it back, "
         f"then `serin rollback --model {model} --to {gone[-1][1]}`"
     )
+
+
+def _bringing_back(model: str, service: Service, version: str, path_of: PathOf) -> str:
+    if service not in LANE_SERVICES:
+        return f"`serin add {service} --version {version} --code DIR`"
+    return f"`serin add {service} --model {model} --version {version} --path {path_of(model, version) or 'DIR'}`"
+
+
+def _is_alive(model: str, versions: Versions, instances: Sequence[Instance]) -> bool:
+    """Whether a new call would be answered."""
+    if all(service in LANE_SERVICES for service, _ in versions):
+        return lane_of(model, versions, instances) is not None
+    return not _gone((Share(versions, 1),), instances)
 
 
 def _gone(shares: tuple[Share, ...], instances: Iterable[Instance]) -> list[tuple[Service, str]]:

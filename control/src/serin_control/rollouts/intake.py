@@ -14,8 +14,8 @@ from serin_control.judge.observation import Feedback, GoldenResult, Observation,
 class Intake(Protocol):
     """Takes what was observed of a model. Models without a running rollout are passed over; nothing here blocks."""
 
-    def observe(self, model: str, observation: Observation) -> None:
-        """One attempt of a request has ended."""
+    def observe(self, model: str, observation: Observation, gateway: str = "") -> None:
+        """One attempt of a request has ended; ``gateway`` is the instance that served it."""
 
     def score(self, model: str, score: ShadowScore) -> None:
         """One text was scored on two lanes."""
@@ -58,7 +58,7 @@ class IntakeLog:
     def __init__(self) -> None:
         self.heard: list[tuple[str, Observation | ShadowScore | GoldenResult | Feedback | ProcessMemory]] = []
 
-    def observe(self, model: str, observation: Observation) -> None:
+    def observe(self, model: str, observation: Observation, gateway: str = "") -> None:
         """Keep it."""
         self.heard.append((model, observation))
 

@@ -7,6 +7,7 @@ no store, no judge. Taking back needs less than going on: an abort is carried ou
 import math
 from dataclasses import dataclass, replace
 
+from serin_control.instance import LANE_SERVICES
 from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.rollouts import words
@@ -194,6 +195,8 @@ def _in_step(rollout: Rollout, sight: Sight, decision: Decision | None, around: 
     if verdict is Verdict.PROMOTE and rollout.num_step_requests >= step.min_samples:
         return _passed(rollout, sight, decision.reason if decision else "", around)
     if decision is not None and _lacks_only_quality(rollout, decision):
+        if rollout.spec.service not in LANE_SERVICES:  # it makes no answers of its own
+            return _passed(rollout, sight, decision.reason, around)
         why = "quality: not judged; everything else is as good as it must be"
         return _waiting(rollout, Hold.PROMOTER, f"{why}: a person promotes", around)
     return _undecided(rollout, decision, around)
@@ -248,8 +251,6 @@ def _lacks_only_quality(rollout: Rollout, decision: Decision) -> bool:
 def _entered(rollout: Rollout, around: Circumstances) -> Move:
     """The step's weight is given to the canary."""
     step = rollout.current
-    if step.weight >= WEIGHT_SUM:  # a plan of one step: everything at once
-        return _promoted(rollout, "the only step", around.now)
     entered = replace(
         rollout,
         state=State.RUNNING,

@@ -54,6 +54,8 @@ class Sight:
 
 def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
     """Look at the arms."""
+    if spec.service not in LANE_SERVICES:
+        return _look_at_service(spec, arms, instances)
     canary, wrong = _lane(spec.model, arms.canary, instances)
     stable, _ = _lane(spec.model, arms.compared, instances)
     moved = [(service, version) for service, version in arms.canary if service in spec.moved]
@@ -69,6 +71,36 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
         wrong=wrong,
         same_vocabulary=canary.vocabulary == stable.vocabulary if canary and stable else None,
     )
+
+
+def service_lane(service: Service, version: str) -> str:
+    """What stands for a lane where a service is compared that all models share: ``gateway@v2``."""
+    return f"{service}@{version}"
+
+
+def _look_at_service(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
+    (_, before), (_, to) = arms.compared[0], arms.canary[0]
+    mine = strength("", spec.service, to, instances)
+    theirs = _of("", spec.service, to, instances)
+    starting = next((i for i in theirs if i.status.state is State.STARTING), None)
+    return Sight(
+        stable_lane=service_lane(spec.service, before),
+        canary_lane=service_lane(spec.service, to),
+        able=mine.num_instances > 0,
+        activity=_activity(starting) if starting else "",
+        starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
+        canary={spec.service: mine},
+    )
+
+
+def service_shares(service: Service, kept: Sequence[Share], instances: Iterable[Instance]) -> tuple[Share, ...]:
+    """Who shares the calls of a service that all models share: as rollouts left it, else by how many instances run."""
+    running: dict[str, int] = {}
+    for instance in instances:
+        if instance.registration.service is service and instance.takes_calls:
+            running[instance.registration.version] = running.get(instance.registration.version, 0) + 1
+    living = [share for share in kept if share.versions[0][1] in running]
+    return tuple(living) or tuple(Share(((service, version),), num) for version, num in sorted(running.items()))
 
 
 def strength(model: str, service: Service, version: str, instances: Iterable[Instance]) -> Strength:
@@ -90,11 +122,13 @@ def arms_for(spec: Spec, shares: Sequence[Share], instances: Sequence[Instance])
     canary: Versions = tuple(
         (service, spec.to_version if service in spec.moved else version) for service, version in stable[0].versions
     )
+    if len(stable) > 1 and spec.service not in LANE_SERVICES:
+        stable = tuple(share for share in stable if share.versions != canary) or stable
     if canary == stable[0].versions:
         raise RolloutInvalid(f"to_version: {spec.to_version!r}: {spec.model} runs it already: accepted: another")
     for service in spec.moved:
         _check_announced(spec.model, service, spec.to_version, instances)
-    if any(share.versions == canary for share in stable):
+    if any(share.versions == canary for share in stable) and spec.service in LANE_SERVICES:
         raise RolloutInvalid(
             f"to_version: {spec.to_version!r} has a share of the traffic by serin.yaml already: accepted: a version "
             "of weight 0 there"
@@ -109,12 +143,14 @@ def arms_for(spec: Spec, shares: Sequence[Share], instances: Sequence[Instance])
 
 
 def _check_announced(model: str, service: Service, version: str, instances: Iterable[Instance]) -> None:
+    model = model if service in LANE_SERVICES else ""
     mine = [i.registration for i in instances if i.registration.service is service and i.registration.model == model]
     known = sorted({registration.version for registration in mine})
     if version not in known:
         raise RolloutInvalid(
-            f"to_version: nobody announces {service} {version} of {model}: accepted: {', '.join(known) or 'none'}; "
-            f"`serin add {service} --model {model} --version {version} --path DIR` starts one"
+            f"to_version: nobody announces {service} {version}{f' of {model}' if model else ''}: accepted: "
+            f"{', '.join(known) or 'none'}; `serin add {service}{f' --model {model}' if model else ''} --version "
+            f"{version} {'--path' if model else '--code'} DIR` starts one"
         )
 
 

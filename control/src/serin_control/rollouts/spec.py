@@ -17,7 +17,7 @@ DEFAULT_MAX_S = 86_400.0
 LONGEST_STEP_S = 30 * 86_400.0
 MAX_STEPS = 20
 MAX_ERROR_RATE = 0.2
-ROLLABLE = (*LANE_SERVICES, Service.CACHE, Service.GATEWAY)
+ROLLABLE = (*LANE_SERVICES, Service.GATEWAY)
 
 
 class Intent(enum.StrEnum):
@@ -94,9 +94,19 @@ class Spec:
         return (self.service, *self.also)
 
     @property
+    def scope(self) -> str:
+        """What its traffic belongs to: a model, or ``@gateway`` of a service that all models share."""
+        return self.model if self.service in LANE_SERVICES else scope_of(self.service)
+
+    @property
     def is_experiment(self) -> bool:
         """Whether it is a fixed split that promotes nothing."""
         return self.intent is Intent.EXPERIMENT
+
+
+def scope_of(service: Service) -> str:
+    """The name that a service has among models, which cannot have it: all of them share it."""
+    return f"@{service}"
 
 
 def check_spec(spec: Spec, metrics: Collection[str]) -> None:
@@ -105,6 +115,11 @@ def check_spec(spec: Spec, metrics: Collection[str]) -> None:
     Raises:
         RolloutInvalid: naming the key, its value and what is accepted.
     """
+    if spec.service is Service.CACHE:
+        raise RolloutInvalid(
+            "service: cache: no observation says which cache answered, so nothing could be judged: accepted: one of "
+            f"{', '.join(ROLLABLE)}"
+        )
     if spec.service not in ROLLABLE:
         raise RolloutInvalid(f"service: {spec.service}: accepted: one of {', '.join(ROLLABLE)}")
     for service in spec.also:
@@ -164,5 +179,7 @@ def _check_steps(spec: Spec) -> None:
         if not 0 < step.max_s <= LONGEST_STEP_S:
             raise RolloutInvalid(f"steps: step {number}: {step.max_s:g} s: accepted: above 0 s, at most 30 days")
         before = step.weight
+    if spec.steps[0].weight >= WEIGHT_SUM and not spec.is_experiment:
+        raise RolloutInvalid("steps: 100 %: nothing would be judged: accepted: at least one step below it")
     if spec.is_experiment and (len(spec.steps) != 1 or before >= WEIGHT_SUM):
         raise RolloutInvalid("steps: accepted: for an experiment one share below 100 %")

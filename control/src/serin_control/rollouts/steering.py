@@ -6,16 +6,18 @@ Pure: the declared plan, what stands and what runs in, a plan out.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from serin_control.instance import LANE_SERVICES, Service
 from serin_control.lanes import WEIGHT_SUM, Versions, share_out
 from serin_control.plan import ModelPlan, Share, TrafficPlan, Trial
 from serin_control.rollouts.rollout import Hold, Rollout
-from serin_control.rollouts.spec import Intent
+from serin_control.rollouts.spec import Intent, scope_of
 from serin_control.rollouts.standing import Standing, effective
 
 SHADOW_RATES = {Intent.SAME: 0.2, Intent.BETTER: 0.02, Intent.EXPERIMENT: 0.0}
 """Share of finished requests that are scored on both lanes. Of `better` only to show how far answers differ."""
 
 CALIBRATION_RATE = 0.25
+SHARED_SERVICES = (Service.GATEWAY,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,25 @@ class Steering:
 
     def __call__(self, plan: TrafficPlan) -> TrafficPlan:
         """The plan with the traffic of every model as rollouts want it."""
+        of_lanes = {one.model: one for one in self.rollouts.values() if one.spec.service in LANE_SERVICES}
         models = {
-            name: steered(model, self.standings.get(name), self.rollouts.get(name))
-            for name, model in plan.models.items()
+            name: steered(model, self.standings.get(name), of_lanes.get(name)) for name, model in plan.models.items()
         }
-        return replace(plan, models=models)
+        return replace(plan, models=models, service_shares={**plan.service_shares, **self._service_shares()})
+
+    def _service_shares(self) -> Mapping[Service, Mapping[str, int]]:
+        """How versions of a service that all models share do so, where a rollout says it or has said it."""
+        moving = {one.spec.scope: split(one) for one in self.rollouts.values() if not one.ended}
+        found: dict[Service, Mapping[str, int]] = {}
+        for service in SHARED_SERVICES:
+            standing = self.standings.get(scope_of(service))
+            shares = moving.get(scope_of(service)) or (standing.shares if standing else None)
+            if shares:
+                kept = [(one.versions, 1) for one in standing.kept] if standing else []
+                parts = share_out([share.weight for share in shares])
+                pairs = [*kept, *((share.versions, part) for share, part in zip(shares, parts, strict=True))]
+                found[service] = {versions[0][1]: weight for versions, weight in pairs}
+        return found
 
     def course(self) -> object:
         """What of it decides traffic, to be compared: counts and sentences do not."""

@@ -40,7 +40,7 @@ class ObservationService(observation_pb2_grpc.ObservationServiceServicer):
             self.num_dropped += request.dropped_count
             for model, observation in observations:
                 self._memory.attempt_ended(observation)
-                self._intake.observe(model, observation)
+                self._intake.observe(model, observation, request.gateway)
             for model, score in scores:
                 self._intake.score(model, score)
             for model, opinion in feedback:

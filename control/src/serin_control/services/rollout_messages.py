@@ -1,7 +1,7 @@
 """Rollouts as protobuf and back. Knows nothing about calls."""
 
 from google.protobuf import timestamp_pb2
-from serin.control.v1 import rollout_pb2
+from serin.control.v1 import registry_pb2, rollout_pb2
 
 from serin_control.errors import RolloutInvalid
 from serin_control.instance import Service
@@ -100,6 +100,20 @@ def action_from(number: "rollout_pb2.RolloutAction.ValueType") -> Action:
     if action is None:
         raise RolloutInvalid(f"action: not set: accepted: one of {', '.join(Action)}")
     return action
+
+
+def rollback_service_from(kind: int) -> Service | None:
+    """The service whose traffic goes back; None: the model's lanes.
+
+    Raises:
+        RolloutInvalid: its versions do not go back by themselves.
+    """
+    if kind == registry_pb2.SERVICE_KIND_UNSPECIFIED:
+        return None
+    service = _service("service", kind)
+    if service is not Service.GATEWAY:
+        raise RolloutInvalid(f"service: {service}: accepted: gateway, or none for the model's tokenizer and worker")
+    return service
 
 
 def rollout_message(rollout: Rollout) -> rollout_pb2.Rollout:

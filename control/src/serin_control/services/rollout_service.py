@@ -14,6 +14,7 @@ from serin_control.services.rollout_messages import (
     act_message,
     action_from,
     forecast_message,
+    rollback_service_from,
     rollout_message,
     spec_from,
 )
@@ -91,8 +92,9 @@ class RolloutService(rollout_pb2_grpc.RolloutServiceServicer):
     ) -> rollout_pb2.RollbackResponse:
         """Give a model's traffic back."""
         with as_mesh_errors():
+            service = rollback_service_from(request.service)
             back = await self._desk.rollback(
-                request.model, request.to_version, _actor(request.actor), _text("reason", request.reason)
+                request.model, request.to_version, _actor(request.actor), _text("reason", request.reason), service
             )
         return rollout_pb2.RollbackResponse(version=back.version, lane=back.lane)
 

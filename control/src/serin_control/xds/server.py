@@ -32,6 +32,7 @@ class AdsServer:
     ) -> None:
         self.num_streams = 0
         self._refusing: set[str] = set()
+        self._sessions: set[_Session] = set()
         self._snapshots = snapshots
         self._alarms = alarms
         self._clock = clock
@@ -50,9 +51,11 @@ class AdsServer:
         self.num_streams += 1
         self._num_opened += 1
         session = _Session(self, f"nack/{self._num_opened}/", ClientStream(), context)
+        self._sessions.add(session)
         try:
             await session.run(requests)
         finally:
+            self._sessions.discard(session)
             self.num_streams -= 1
             self._alarms.replace(session.alarm_prefix, {})
             self._refusing -= {key for key in self._refusing if key.startswith(session.alarm_prefix)}
@@ -61,6 +64,10 @@ class AdsServer:
     def num_refusing(self) -> int:
         """Clients that refuse something they were sent."""
         return len(self._refusing)
+
+    def has_edge(self) -> bool:
+        """Whether an Envoy is a client."""
+        return any(session.client.audience is Audience.EDGE for session in self._sessions)
 
     @property
     def snapshots(self) -> Latest[Snapshot]:

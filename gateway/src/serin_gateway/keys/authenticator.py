@@ -7,6 +7,7 @@ requests or headers.
 """
 
 import asyncio
+import contextlib
 import hmac
 import time
 from collections import OrderedDict
@@ -64,6 +65,12 @@ class Authenticator:
         self._clock = clock
         self._copies: OrderedDict[str, _Copy] = OrderedDict()
         self._asking: dict[str, asyncio.Task[KeyRecord | None]] = {}
+        self._silent_since: float | None = None
+
+    @property
+    def stale_s(self) -> float:
+        """Seconds since the store was first asked in vain; 0: it answered when it was asked last."""
+        return 0.0 if self._silent_since is None else self._clock() - self._silent_since
 
     async def identify(self, key: str | None) -> Caller:
         """The caller that holds this key.
@@ -106,9 +113,19 @@ class Authenticator:
         """Ask the store, once for all who want to know the same at the same time."""
         asking = self._asking.get(digest)
         if asking is None:
-            asking = self._asking[digest] = asyncio.create_task(self._store.lookup(digest))
+            asking = self._asking[digest] = asyncio.create_task(self._look_up(digest))
             asking.add_done_callback(lambda _: self._asking.pop(digest, None))
         return await asyncio.shield(asking)
+
+    async def _look_up(self, digest: str) -> KeyRecord | None:
+        try:
+            record = await self._store.lookup(digest)
+        except KeyStoreDown:
+            if self._silent_since is None:
+                self._silent_since = self._clock()
+            raise
+        self._silent_since = None
+        return record
 
     def _remember(self, digest: str, record: KeyRecord | None, now: float) -> None:
         if record is None:
@@ -121,13 +138,16 @@ class Authenticator:
 
     async def refresh(self) -> None:
         """Confirm all copies again, so that whoever asked within `KEPT_S` is known when an outage begins."""
+        if not self._copies and self._silent_since is not None:
+            with contextlib.suppress(KeyStoreDown):
+                await self._look_up("")  # only to know whether it answers again
         for digest, copy in list(self._copies.items()):
             now = self._clock()
             if now - copy.used_at >= KEPT_S:
                 self._copies.pop(digest, None)
                 continue
             try:
-                record = await self._store.lookup(digest)
+                record = await self._look_up(digest)
             except KeyStoreDown:
                 return
             if record is None:

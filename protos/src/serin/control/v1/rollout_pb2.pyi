@@ -661,6 +661,7 @@ class RollbackRequest(_message.Message):
     TO_VERSION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     to_version: _builtins.str
@@ -669,6 +670,8 @@ class RollbackRequest(_message.Message):
     """Why, for the history."""
     actor: _builtins.str
     """Who acts, as the caller says."""
+    service: _registry_pb2.ServiceKind.ValueType
+    """GATEWAY: give back the gateways' traffic, which all models share; unset: the model's lanes."""
     def __init__(
         self,
         *,
@@ -676,10 +679,11 @@ class RollbackRequest(_message.Message):
         to_version: _builtins.str = ...,
         reason: _builtins.str = ...,
         actor: _builtins.str = ...,
+        service: _registry_pb2.ServiceKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "model", b"model", "reason", b"reason", "to_version", b"to_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "model", b"model", "reason", b"reason", "service", b"service", "to_version", b"to_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

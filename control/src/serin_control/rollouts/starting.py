@@ -1,0 +1,138 @@
+"""Whether a rollout may begin, and what it would need: everything that is checked before anything is written.
+
+Reads what runs and what was observed; changes nothing.
+"""
+
+from collections.abc import Callable, Sequence
+
+from serin_control.errors import RolloutInvalid
+from serin_control.instance import LANE_SERVICES, Instance, Service
+from serin_control.lanes import WEIGHT_SUM
+from serin_control.plan import ModelPlan, Share
+from serin_control.rollouts.act import Actor
+from serin_control.rollouts.arbiter import Forecast
+from serin_control.rollouts.engine import Engine
+from serin_control.rollouts.golden_set import GoldenInvalid, parse_golden
+from serin_control.rollouts.rollout import Rollout, Strength
+from serin_control.rollouts.sight import Sight, arms_for, look, service_shares, strength
+from serin_control.rollouts.spec import Intent, Spec, Step, check_spec
+from serin_control.rollouts.standing import effective
+from serin_control.rollouts.steering import steered
+
+
+class Starting:
+    """Makes rollouts that may begin.
+
+    Args:
+        engine: what will carry them out.
+        has_edge: whether Envoy splits the gateways' traffic.
+    """
+
+    def __init__(self, engine: Engine, has_edge: Callable[[], bool]) -> None:
+        self._engine = engine
+        self._has_edge = has_edge
+
+    async def begin(self, spec: Spec, golden: str, actor: Actor, plan: ModelPlan) -> Rollout:
+        """A rollout that may be started.
+
+        Raises:
+            RolloutInvalid: it cannot be meant.
+        """
+        engine = self._engine
+        check_spec(spec, engine.court.metrics)
+        engine.court.check(spec)
+        if spec.service is Service.GATEWAY and not self._has_edge():
+            raise RolloutInvalid("service: a gateway rollout is split by Envoy: accepted: with `serin up --edge` only")
+        if golden:
+            try:
+                parse_golden(golden)
+            except GoldenInvalid as error:
+                raise RolloutInvalid(str(error.problems[0])) from error
+        instances = engine.mesh.instances()
+        shares = self._shares(spec, plan, instances)
+        arms = arms_for(spec, shares, instances)
+        self._check_sight(spec, look(spec, arms, instances))
+        self._check_weak(spec)
+        before = dict(arms.stable[0].versions)
+        return Rollout(
+            id=f"{spec.model}-{await engine.store.next_number()}",
+            spec=spec,
+            arms=arms,
+            from_version=before[spec.service],
+            started_at=engine.wall_clock(),
+            started_by=actor.shown,
+            capacity=self._capacity(spec, arms.stable, instances),
+            changed_at=engine.wall_clock(),
+            reason="started",
+        )
+
+    def forecast(self, spec: Spec, sessions_per_s: float) -> tuple[list[tuple[Step, Forecast]], float]:
+        """What each step of a rollout would need, and the rate that was reckoned with; 0: as observed.
+
+        Raises:
+            RolloutInvalid: it cannot be meant, or no rate is given and nothing was observed.
+        """
+        check_spec(spec, self._engine.court.metrics)
+        rate = self._engine.bench.meter.rate(spec.model)
+        reckoned = sessions_per_s or rate.sessions_per_s
+        if not reckoned:
+            raise RolloutInvalid("rate: no traffic was observed yet: accepted: new sessions a second, --rate 2/s")
+        found: list[tuple[Step, Forecast]] = []
+        for step in spec.steps:
+            told = self._forecast(spec, step, reckoned) if step.weight < WEIGHT_SUM else None
+            if told is not None:
+                found.append((step, told))
+        return found, reckoned
+
+    def _check_sight(self, spec: Spec, seen: Sight) -> None:
+        if seen.wrong:
+            hint = f"; move both: --also {_other(spec.service)}" if not spec.also else ""
+            raise RolloutInvalid(f"to_version: {spec.to_version!r}: {seen.wrong}: they can form no lane{hint}")
+        if spec.intent is Intent.SAME and seen.same_vocabulary is False:
+            raise RolloutInvalid(
+                f"intent: same: {spec.to_version} holds another vocabulary: its answers cannot be compared token by "
+                "token; accepted: better"
+            )
+
+    def _check_weak(self, spec: Spec) -> None:
+        """Refuse a tolerance that the traffic cannot show; without any traffic yet nobody can tell."""
+        rate = self._engine.bench.meter.rate(spec.model).sessions_per_s
+        judged = [step for step in spec.steps if step.weight < WEIGHT_SUM]
+        if spec.accept_weak or not spec.tolerances or not rate or not judged:
+            return
+        best = self._forecast(spec, max(judged, key=lambda step: step.weight * step.max_s), rate)
+        if best is None:
+            return
+        for metric, tolerance in spec.tolerances.items():
+            least = best.detectable.get(metric, 0.0)
+            if tolerance < least:
+                raise RolloutInvalid(
+                    f"tolerances.{metric}: {tolerance:g}: accepted: at least {least:.2g}, the smallest change that "
+                    f"{rate:.2g} new sessions/s can show in a step, or --accept-weak"
+                )
+
+    def _forecast(self, spec: Spec, step: Step, sessions_per_s: float) -> Forecast | None:
+        each = self._engine.bench.meter.rate(spec.model).requests_per_session
+        return self._engine.court.forecast(spec, step, sessions_per_s, each)
+
+    def _capacity(self, spec: Spec, stable: Sequence[Share], instances: Sequence[Instance]) -> dict[Service, Strength]:
+        """What the old versions bear together, by service that moves."""
+        found: dict[Service, Strength] = {}
+        for service in spec.moved:
+            each = [
+                strength(spec.model, service, version, instances)
+                for version in {dict(share.versions)[service] for share in stable}
+            ]
+            found[service] = Strength(sum(one.num_instances for one in each), sum(one.units for one in each))
+        return found
+
+    def _shares(self, spec: Spec, plan: ModelPlan, instances: Sequence[Instance]) -> tuple[Share, ...]:
+        """Who shares the traffic that would move, now."""
+        standing = self._engine.book.standings.get(spec.scope)
+        if spec.service in LANE_SERVICES:
+            return effective(steered(plan, standing, None).shares)
+        return service_shares(spec.service, (standing.shares or ()) if standing else (), instances)
+
+
+def _other(service: Service) -> Service:
+    return Service.TOKENIZER if service is Service.WORKER else Service.WORKER
