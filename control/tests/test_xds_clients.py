@@ -1,12 +1,14 @@
 """Real `xds:///` clients of grpcio against the control plane: splits, lanes, pins, changes, restarts."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
-from control_running import caller, controlled, echo, lanes, topology_where
+from control_running import Arrivals, caller, controlled, echo, lanes, topology_where
 from serin_control.instance import Service, State
 from serin_control.store import MemoryStore
+from serin_control.xds import clusters
 from serin_control.xds.resources import Audience, Kind
 from serin_mesh.channels import pick_cookie
 from serin_mesh.load import LoadReport
@@ -174,21 +176,63 @@ async def test_an_endpoint_that_only_fails_is_left_out(mesh_of):
         await eventually(lambda: client.call("worker.small", 60), lambda counts: "UPSTREAM_UNAVAILABLE" in counts)
 
 
+@pytest.mark.long
+async def test_what_a_caller_cancels_does_not_cost_it_its_only_worker(mesh_of):
+    """Cancels are failures to grpcio: fewer than 100 in two seconds have no effect, and pinned calls always arrive."""
+    arrivals = Arrivals()
+    async with mesh_of({"w1": {"holding": arrivals}}) as client:
+        await client.hold("worker.small", 90)
+        await arrivals.until(90)
+        assert await client.cancel() == {"CANCELLED": 90}
+        begun = time.monotonic()
+        while time.monotonic() - begun < 5:  # two intervals; so few that they do not outweigh the cancels
+            assert await client.call("worker.small") == {"w1": 1}
+            await asyncio.sleep(0.5)
+
+
+@pytest.mark.long
+async def test_a_pinned_call_reaches_an_endpoint_that_is_left_out(mesh_of):
+    """A gateway that places its calls itself is not kept from its only worker, whatever others cancelled."""
+    arrivals = Arrivals()
+    async with mesh_of({"w1": {"holding": arrivals}}) as client:
+        await client.call("worker.small")
+        await client.hold("worker.small", 1_000)
+        await arrivals.until(1_000)
+        await client.cancel()
+        await eventually(lambda: client.call("worker.small"), lambda counts: "UPSTREAM_UNAVAILABLE" in counts)
+        key, cookie = pick_cookie("worker.small@v1", client.addresses["w1"])
+        assert await client.call("worker.small", 5, **{key: cookie}) == {"w1": 5}
+        await eventually(lambda: client.call("worker.small"), lambda counts: counts == {"w1": 1})
+
+
+async def test_calls_above_the_fuse_are_refused_at_once(mesh_of, monkeypatch):
+    """Circuit breaker: of ten calls at once to a cluster that may have four, six fail and four run on."""
+    monkeypatch.setattr(clusters, "MAX_REQUESTS", 4)
+    arrivals = Arrivals()
+    async with mesh_of({"w1": {"holding": arrivals}}) as client:
+        await client.hold("worker.small", 10)
+        await arrivals.until(4)
+        assert await client.call("worker.small") == {"UPSTREAM_UNAVAILABLE": 1}
+        assert await client.cancel() == {"CANCELLED": 4, "UPSTREAM_UNAVAILABLE": 6}
+        await eventually(lambda: client.call("worker.small"), lambda counts: counts == {"w1": 1})
+
+
 @pytest.fixture
 def mesh_of():
-    """A mesh of one version with these workers; yields a caller."""
+    """A mesh of one version with these workers; yields a caller, who knows their addresses."""
 
     @asynccontextmanager
     async def make(workers: dict[str, dict]):
         async with AsyncExitStack() as stack:
             control, address = await stack.enter_async_context(controlled("models: {small: {path: x}}"))
             await stack.enter_async_context(echo(address, "t1", Service.TOKENIZER))
-            for name, options in workers.items():
-                await stack.enter_async_context(echo(address, name, **options))
+            hosts = {name: await stack.enter_async_context(echo(address, name, **w)) for name, w in workers.items()}
             await topology_where(
                 control, lambda t: t.complete and len(t.models[0].lanes[0].members[1].instances) == len(workers)
             )
-            yield await stack.enter_async_context(caller(address))
+            client = await stack.enter_async_context(caller(address))
+            client.addresses = {name: host.address for name, host in hosts.items()}
+            yield client
 
     return make
 

@@ -3,12 +3,14 @@
 import asyncio
 import collections
 import json
+import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+import grpc
 import pytest
 from control_envoy import enveloped, fetch, gateway
-from control_running import controlled, topology_where
+from control_running import Arrivals, controlled, echo, topology_where
 from serin_control import plane
 from serin_control.instance import Service
 from serin_control.xds.edge import EdgeSettings
@@ -130,3 +132,38 @@ async def test_versions_of_the_gateway_share_by_plan(edge_of, monkeypatch):
         if 17 <= seen["v2"] <= 63:  # 20 % of 200, 4 standard deviations
             break
     assert set(seen) == {"v1", "v2"}
+
+
+@pytest.mark.long
+async def test_cancels_do_not_count_with_envoy(tmp_path):
+    """Plain gRPC callers may cancel as much as they like: the only worker of a version stays in place."""
+    arrivals = Arrivals()
+    options = [("grpc.default_authority", "worker.small")]
+    async with (
+        controlled(CONFIG, edge=EdgeSettings(mesh_port=0)) as (control, address),
+        echo(address, "t1", Service.TOKENIZER),
+        echo(address, "w1", holding=arrivals),
+        enveloped(address, tmp_path) as where,
+    ):
+        await topology_where(control, lambda topology: topology.complete)
+        async with grpc.aio.insecure_channel(await where("mesh"), options=options) as channel:
+            say, hold = (channel.unary_unary(f"/echo.Echo/{method}") for method in ("Say", "Hold"))
+            assert await say(b"", timeout=10, wait_for_ready=True) == b"w1"
+            held = [hold(b"", timeout=60) for _ in range(200)]
+            await arrivals.until(200)
+            for call in held:
+                call.cancel()
+            await asyncio.gather(*held, return_exceptions=True)
+            begun = time.monotonic()
+            while time.monotonic() - begun < 4:  # two intervals
+                assert await say(b"", timeout=10) == b"w1"
+                await asyncio.sleep(0.5)
+
+
+async def test_a_tenant_cannot_take_the_gateway_from_others(edge_of):
+    """Hundreds of refusals in a row, each the sender's own doing, leave the only gateway in place."""
+    asked: list[bytes] = []
+    edge, _ = await edge_of(refusing(b"UPSTREAM_UNAVAILABLE", asked, times=999))
+    for _ in range(100):
+        assert await fetch(edge, "/v1/models", status=503) == "no"
+    assert await fetch(edge, "/live") == "yes"

@@ -79,5 +79,10 @@ def _for_edge(routing: Routing, edge: EdgeSettings) -> Iterator[Blueprint]:
         if cluster.name not in reachable and not cluster.name.startswith(GATEWAY):
             continue
         spec = (cluster.service, cluster.http1, edge.mesh_certificates)
-        yield at(Kind.CLUSTER, cluster.name, spec, partial(make_cluster, cluster, edge.mesh_certificates))
+        yield at(
+            Kind.CLUSTER,
+            cluster.name,
+            spec,
+            partial(make_cluster, cluster, by_envoy=True, edge_certificates=edge.mesh_certificates),
+        )
         yield at(Kind.ASSIGNMENT, cluster.name, cluster, partial(make_assignment, cluster))
