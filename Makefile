@@ -105,6 +105,10 @@ bench-engine: $(READY) ## tokens a second of the engine alone (MODEL=DIR PRECISI
 bench-mesh: $(READY) ## what the mesh costs on top of the engine (MODEL=DIR)
 	$(BIN)/python tests/bench/mesh.py --model $(BENCH_MODEL)
 
+.PHONY: bench-control
+bench-control: $(READY) ## how fast a weight change reaches everybody; what a restart of the control plane costs
+	$(BIN)/python tests/bench/control.py
+
 .PHONY: constraints
 constraints: $(READY) ## pin the versions that are installed now
 	@{ echo "# The versions this repository is tested with. Renewed by: make constraints"; \

@@ -7,6 +7,7 @@ until the client takes a later version or goes away. Knows nothing about what re
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 
 import grpc
 from envoy_data_plane.envoy.service.discovery import v3 as discovery
@@ -40,7 +41,7 @@ class AdsServer:
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve on this server."""
         method: grpc.RpcMethodHandler[discovery.DiscoveryRequest, bytes] = grpc.stream_stream_rpc_method_handler(
-            self.stream, request_deserializer=discovery.DiscoveryRequest.parse, response_serializer=None
+            self.stream, request_deserializer=_parse, response_serializer=None
         )
         handlers = {"StreamAggregatedResources": method}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -154,6 +155,18 @@ class _Session:
             self._server.note(self, kind, refusal)
 
 
+@lru_cache(maxsize=512)
+def _parse(wire: bytes) -> discovery.DiscoveryRequest:
+    """A request, not to be changed. Clients in one state acknowledge a push word for word alike."""
+    return discovery.DiscoveryRequest.parse(wire)
+
+
 def _encode(push: Push) -> bytes:
-    head = discovery.DiscoveryResponse(version_info=push.version, type_url=push.kind.value, nonce=push.nonce)
-    return b"".join((bytes(head), *push.fields))
+    """A response: its fields, joined. The nonce (field 5) is this client's own, all else the same for everybody."""
+    nonce = push.nonce.encode()
+    return b"".join((_head(push.kind, push.version), b"\x2a", bytes([len(nonce)]), nonce, *push.fields))
+
+
+@lru_cache(maxsize=64)
+def _head(kind: Kind, version: str) -> bytes:
+    return bytes(discovery.DiscoveryResponse(version_info=version, type_url=kind.value))
