@@ -15,11 +15,10 @@ from envoy_data_plane.envoy.type import v3 as units
 from envoy_data_plane.google.protobuf import Any
 
 from serin_control.instance import Service
+from serin_control.xds.ads import ADS
 from serin_control.xds.certificates import to_service
 from serin_control.xds.outliers import outliers
 from serin_control.xds.routing import Cluster, Endpoint
-
-ADS = core.ConfigSource(ads=core.AggregatedConfigSource(), resource_api_version=core.ApiVersion.V3)
 
 CONNECT_TIMEOUT = timedelta(seconds=1)
 MAX_REQUESTS = 65_536
@@ -35,14 +34,14 @@ one who closes first must be the one who sends."""
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def make_cluster(spec: Cluster, *, by_envoy: bool = False, edge_certificates: str = "") -> cluster.Cluster:
+def make_cluster(spec: Cluster, *, by_envoy: bool = False, encrypted: bool = False) -> cluster.Cluster:
     """A cluster whose endpoints come by EDS.
 
     Args:
         spec: what it holds.
         by_envoy: Envoy calls it, else an `xds:///` client.
-        edge_certificates: folder on Envoy's machine with its certificate in the mesh; makes its connections mutual
-            TLS. Empty for `xds:///` clients, which bring credentials of their own.
+        encrypted: by mutual TLS, with Envoy's own identity. Never for `xds:///` clients, which bring credentials of
+            their own.
     """
     return cluster.Cluster(
         name=spec.name,
@@ -55,7 +54,7 @@ def make_cluster(spec: Cluster, *, by_envoy: bool = False, edge_certificates: st
         circuit_breakers=_fuse(),
         outlier_detection=outliers(spec.service, by_envoy=by_envoy),
         typed_extension_protocol_options={_HTTP_OPTIONS: Any.pack(_protocol(spec.http1))},
-        transport_socket=_tls(spec, edge_certificates) if edge_certificates else None,
+        transport_socket=_tls(spec) if encrypted else None,
     )
 
 
@@ -73,8 +72,8 @@ def make_assignment(spec: Cluster) -> endpoint.ClusterLoadAssignment:
     )
 
 
-def _tls(spec: Cluster, certificates: str) -> core.TransportSocket:
-    return to_service(spec.service, certificates, "http/1.1" if spec.http1 else "h2")
+def _tls(spec: Cluster) -> core.TransportSocket:
+    return to_service(spec.service, "http/1.1" if spec.http1 else "h2")
 
 
 def _lb_endpoint(at: Endpoint) -> endpoint.LbEndpoint:
