@@ -136,6 +136,10 @@ class Caller:
         """As :meth:`call`, with the messages of errors."""
         return await self._tell({"target": target, "calls": calls, "metadata": _pairs(metadata)})
 
+    async def converse(self, target: str, then: str, calls: int) -> dict[str, int]:
+        """Two calls in each conversation, the second on the lane of the first; how often each answered the second."""
+        return (await self._tell({"target": target, "then": then, "calls": calls}))["counts"]
+
     async def hold(self, target: str, calls: int, **metadata: str) -> None:
         """Begin calls that stay open."""
         await self._tell({"hold": True, "target": target, "calls": calls, "metadata": _pairs(metadata)})

@@ -1,7 +1,8 @@
 """A caller in a process of its own (gRPC reads its xDS bootstrap once a process): calls on request, counts answers.
 
 Reads one JSON object a line and writes one for each: {"target", "metadata", "calls"} calls one after the other;
-with "hold" the calls are begun together and left open; {"cancel": true} cancels those, and tells how each ended.
+with "then", another target, each call is followed by one to that in the same conversation, and the second's answers
+count; with "hold" the calls are begun together and left open; {"cancel": true} cancels those, and tells how each ended.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import sys
 
 from serin_mesh.channels import connect, use_control_plane
 from serin_mesh.errors import MeshError
+from serin_mesh.lane_memory import conversation
 from serin_mesh.settings import ServiceSettings
 
 
@@ -29,6 +31,21 @@ async def answer(channels: dict, settings: ServiceSettings, request: dict) -> di
             counts[error.reason] += 1
             messages[error.message] += 1
     return {"counts": counts, "messages": messages}
+
+
+async def converse(channels: dict, settings: ServiceSettings, request: dict) -> dict:
+    """Conversations of two calls, left to `connect()`; how often each answered the second."""
+    both = [request["target"], request["then"]]
+    for target in both:
+        if f"{target} echoed" not in channels:
+            channels[f"{target} echoed"] = connect(f"xds:///{target}", settings)
+    first, second = (channels[f"{target} echoed"].unary_unary("/echo.Echo/Say") for target in both)
+    counts: collections.Counter[str] = collections.Counter()
+    for _ in range(request["calls"]):
+        with conversation():
+            await first(b"", timeout=10)
+            counts[(await second(b"", timeout=10)).decode()] += 1
+    return {"counts": counts}
 
 
 def hold(channels: dict, settings: ServiceSettings, request: dict) -> list:
@@ -63,6 +80,8 @@ async def main(control: str) -> None:
         request = json.loads(line)
         if request.get("cancel"):
             said = await cancel(held)
+        elif request.get("then"):
+            said = await converse(channels, settings, request)
         elif request.get("hold"):
             held += hold(channels, settings, request)
             said = {"counts": {}}

@@ -6,7 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from control_running import Arrivals, caller, controlled, echo, lanes, topology_where
+from serin_control import plane
 from serin_control.instance import Service, State
+from serin_control.plan import ModelPlan, Share, TrafficPlan
 from serin_control.store import MemoryStore
 from serin_control.xds import clusters
 from serin_control.xds.resources import Audience, Kind
@@ -68,6 +70,29 @@ async def test_calls_with_ids_stay_in_their_vocabulary(mesh):
     control, _, client = mesh
     vocabulary = control.plane.topologies.value.models[0].lanes[0].vocabulary
     assert set(await client.call("worker.small", 200, serin_vocabulary=vocabulary)) == {"w1a", "w1b", "w2"}
+
+
+async def test_callers_split_alike_where_lanes_share_a_tokenizer(monkeypatch):
+    """A rollout of the worker alone: who begins at the shared tokenizer meets the canary as often as others."""
+    shares = [
+        Share(((Service.TOKENIZER, "v1"), (Service.WORKER, worker)), weight)
+        for worker, weight in (("v1", 7), ("v2", 3))
+    ]
+    planned = TrafficPlan({"small": ModelPlan("small", shares=tuple(shares))})
+    monkeypatch.setattr(plane, "declared_plan", lambda config: planned)
+    async with AsyncExitStack() as stack:
+        control, address = await stack.enter_async_context(controlled("models: {small: {path: x}}"))
+        for name, service, version in (
+            ("t1", Service.TOKENIZER, "v1"),
+            ("w1", Service.WORKER, "v1"),
+            ("w2", Service.WORKER, "v2"),
+        ):
+            await stack.enter_async_context(echo(address, name, service, version))
+        await topology_where(control, lambda topology: len(lanes(topology)) == 2)
+        client = await stack.enter_async_context(caller(address))
+        await eventually(lambda: client.call("worker.small", 30), lambda counts: set(counts) == {"w1", "w2"})
+        counts = await client.converse("tokenizer.small", "worker.small", 400)
+        assert 83 <= counts["w2"] <= 157, "30 % of 400, more than 4 standard deviations away"
 
 
 async def test_a_weight_change_reaches_clients_and_pins_survive_it(mesh):
