@@ -2,10 +2,12 @@
 
 import asyncio
 import collections
+import contextlib
 import json
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 
 import grpc
 import pytest
@@ -13,6 +15,7 @@ from control_envoy import enveloped, fetch, gateway
 from control_running import Arrivals, controlled, echo, topology_where
 from serin_control import plane
 from serin_control.instance import Service
+from serin_control.xds import edge_listeners, routes
 from serin_control.xds.edge import EdgeSettings
 
 CONFIG = "models: {small: {path: x}}"
@@ -167,3 +170,41 @@ async def test_a_tenant_cannot_take_the_gateway_from_others(edge_of):
     for _ in range(100):
         assert await fetch(edge, "/v1/models", status=503) == "no"
     assert await fetch(edge, "/live") == "yes"
+
+
+@pytest.mark.long
+async def test_streams_end_by_silence_never_by_length(edge_of, monkeypatch):
+    """Past Envoy's default of 15 s a stream that speaks goes on; one that falls silent for the idle time is ended."""
+    for module in (routes, edge_listeners):
+        monkeypatch.setattr(module, "STREAM_IDLE_TIMEOUT", timedelta(seconds=2))
+    spoken: list[float] = []
+
+    async def speaks(path: bytes, writer: asyncio.StreamWriter) -> None:
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head)
+        if not path.startswith(b"/v1/"):
+            writer.write(b"0\r\n\r\n")
+            return
+        begun = time.monotonic()
+        while time.monotonic() - begun < 17:
+            writer.write(b"6\r\ndata: \r\n")
+            await writer.drain()
+            spoken.append(time.monotonic())
+            await asyncio.sleep(0.5)
+        await silent.wait()
+
+    silent = asyncio.Event()
+    edge, _ = await edge_of(speaks)
+    host, port = edge.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: edge\r\n\r\n")
+    with contextlib.suppress(ConnectionResetError):
+        heard = b""
+        while piece := await reader.read(65_536):
+            heard += piece
+    ended = time.monotonic()
+    silent.set()
+    writer.close()
+    assert heard.count(b"data: ") == len(spoken) > 30
+    assert spoken[-1] - spoken[0] > 15
+    assert ended > spoken[-1] + 1.9
