@@ -52,6 +52,7 @@ async def echo(
     load: LoadReport | None = None,
     fails: bool = False,
     holding: "Arrivals | None" = None,
+    drain_notice_s: float = 0,
 ):
     """A service that answers with its name, announced as ready; yields its host.
 
@@ -60,7 +61,9 @@ async def echo(
     artifact = f"{'7a' if service is Service.TOKENIZER else '3a'}{version.encode().hex()}"
     said = status or ready(service, artifact)
     readiness = Readiness()
-    settings = ServiceSettings(control=control, instance=name, version=version, drain_grace_s=1, drain_notice_s=0)
+    settings = ServiceSettings(
+        control=control, instance=name, version=version, drain_grace_s=1, drain_notice_s=drain_notice_s
+    )
     announcement = Announcement(
         model="" if service in (Service.CACHE, Service.GATEWAY) else model, http_endpoint=http_endpoint
     )

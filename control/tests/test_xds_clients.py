@@ -1,16 +1,20 @@
 """Real `xds:///` clients of grpcio against the control plane: splits, lanes, pins, changes, restarts."""
 
 import asyncio
+import collections
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import grpc
 import pytest
+from control_envoy import enveloped
 from control_running import Arrivals, caller, controlled, echo, lanes, topology_where
 from serin_control import plane
 from serin_control.instance import Service, State
 from serin_control.plan import ModelPlan, Share, TrafficPlan
 from serin_control.store import MemoryStore
 from serin_control.xds import clusters
+from serin_control.xds.edge import EdgeSettings
 from serin_control.xds.resources import Audience, Kind
 from serin_mesh.channels import pick_cookie
 from serin_mesh.load import LoadReport
@@ -180,6 +184,75 @@ async def test_a_restart_of_the_control_plane_is_invisible():
             assert await client.call("worker.small", 5) == {"w1": 5}
         async with echo(address, "w2"):
             await eventually(lambda: client.call("worker.small", 20), lambda counts: set(counts) == {"w1", "w2"})
+
+
+@pytest.mark.long
+async def test_versions_come_and_go_without_a_failed_call(tmp_path):
+    """Six releases under load, by `xds:///` and through Envoy: every single call is answered.
+
+    Each is a new version's start, all weight moved to it, and the old one's end: make before break, both ways.
+    """
+    answers = {"xds": collections.Counter(), "envoy": collections.Counter()}
+    async with AsyncExitStack() as stack:
+        edge = EdgeSettings(mesh_port=0)
+        control, address = await stack.enter_async_context(controlled(releases(0), edge=edge))
+        for number in range(7):
+            await stack.enter_async_context(echo(address, f"t{number}", Service.TOKENIZER, f"v{number}"))
+        client = await stack.enter_async_context(caller(address))
+        where = await stack.enter_async_context(enveloped(address, tmp_path))
+        running = AsyncExitStack()
+        await running.enter_async_context(echo(address, "0", version="v0", drain_notice_s=1))
+        await eventually(lambda: client.call("worker.small", 5), lambda counts: set(counts) == {"0"})
+        options = [("grpc.default_authority", "worker.small")]
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(await where("mesh"), options=options))
+        say = channel.unary_unary("/echo.Echo/Say")
+        await eventually(lambda: ends_of(say, wait_for_ready=True), lambda ends: set(ends) == {"0"})
+        news = asyncio.Event()
+
+        async def load(kind: str, ask) -> None:
+            while True:
+                latest[kind] = await ask()
+                answers[kind] += latest[kind]
+                news.set()
+
+        latest: dict[str, collections.Counter[str]] = {}
+        loads = [
+            asyncio.create_task(load("xds", lambda: client.call("worker.small", 20))),
+            asyncio.create_task(load("envoy", lambda: ends_of(say))),
+        ]
+        for number in range(1, 7):
+            newer = AsyncExitStack()
+            await newer.enter_async_context(echo(address, str(number), version=f"v{number}", drain_notice_s=1))
+            await control.plane.declared.apply(releases(number))
+            while [set(counts) for counts in latest.values()] != [{str(number)}] * 2:
+                news.clear()
+                await news.wait()
+            await running.aclose()
+            running = newer
+        for task in loads:
+            task.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+        await running.aclose()
+    for kind, counts in answers.items():
+        assert set(counts) == {str(number) for number in range(7)}, kind
+        assert sum(counts.values()) > 500, kind
+
+
+def releases(heavy: int) -> str:
+    """Seven versions, of which one has all the weight."""
+    versions = ", ".join(f"v{number}: {{path: x, weight: {100 * (number == heavy)}}}" for number in range(7))
+    return f"models: {{small: {{versions: {{{versions}}}}}}}"
+
+
+async def ends_of(say, **options) -> collections.Counter[str]:
+    """How twenty calls through Envoy ended: who answered, or the status."""
+    ends: collections.Counter[str] = collections.Counter()
+    for _ in range(20):
+        try:
+            ends[(await say(b"", timeout=10, **options)).decode()] += 1
+        except grpc.aio.AioRpcError as error:
+            ends[f"{error.code().name}: {error.details()}"] += 1
+    return ends
 
 
 @pytest.mark.long
