@@ -31,7 +31,7 @@ class AdsServer:
     def __init__(
         self, snapshots: Latest[Snapshot], alarms: Alarms, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.num_streams = 0
+        self._sessions: set[_Session] = set()
         self._refusing: set[str] = set()
         self._snapshots = snapshots
         self._alarms = alarms
@@ -48,15 +48,25 @@ class AdsServer:
 
     async def stream(self, requests: AsyncIterator[discovery.DiscoveryRequest], context: Context) -> None:
         """Serve one client until it goes."""
-        self.num_streams += 1
         self._num_opened += 1
         session = _Session(self, f"nack/{self._num_opened}/", ClientStream(), context)
+        self._sessions.add(session)
         try:
             await session.run(requests)
         finally:
-            self.num_streams -= 1
+            self._sessions.discard(session)
             self._alarms.replace(session.alarm_prefix, {})
             self._refusing -= {key for key in self._refusing if key.startswith(session.alarm_prefix)}
+
+    @property
+    def num_streams(self) -> int:
+        """Clients that are connected."""
+        return len(self._sessions)
+
+    @property
+    def has_edge(self) -> bool:
+        """Whether an Envoy is connected, which can split callers of gateways."""
+        return any(session.client.audience is Audience.EDGE for session in self._sessions)
 
     @property
     def num_refusing(self) -> int:
