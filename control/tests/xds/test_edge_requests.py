@@ -80,6 +80,9 @@ async def test_a_refusal_after_work_was_done_is_not_repeated(edge_of):
     edge, _ = await edge_of(refusing(b"LANE_LOST", asked))
     assert await fetch(edge, "/v1/models", status=503) == "no"
     assert asked.count(b"/v1/models") == 1
+    headers = "x-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 9\r\n"
+    assert await fetch(edge, "/v1/chat", status=503, headers=headers) == "no"
+    assert asked.count(b"/v1/chat") == 1, "callers have no say in it"
 
 
 async def test_a_broken_stream_is_not_repeated(edge_of):
