@@ -21,6 +21,8 @@ from serin_control.xds.stream import ClientStream, Push
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 INBOX_REQUESTS = 64
 LOOK_AGAIN_S = 0.5
+REMEMBERED_BYTES = 2_048
+"""Longest request that is kept beside what it means."""
 
 Context = grpc.aio.ServicerContext[discovery.DiscoveryRequest, bytes]
 
@@ -165,9 +167,13 @@ class _Session:
             self._server.note(self, kind, refusal)
 
 
-@lru_cache(maxsize=512)
 def _parse(wire: bytes) -> discovery.DiscoveryRequest:
     """A request, not to be changed. Clients in one state acknowledge a push word for word alike."""
+    return _parse_once(wire) if len(wire) <= REMEMBERED_BYTES else discovery.DiscoveryRequest.parse(wire)
+
+
+@lru_cache(maxsize=512)
+def _parse_once(wire: bytes) -> discovery.DiscoveryRequest:
     return discovery.DiscoveryRequest.parse(wire)
 
 
