@@ -58,7 +58,7 @@ def up(state: StateDir) -> None:
 
 
 def test_a_version_comes_and_goes_beside_the_declared_one(running):
-    """A worker of v2 stands beside tokenizer and worker of v1, untouched, and survives a restart of the mesh."""
+    """A worker of v2 stands beside tokenizer and worker of v1, which are untouched, and goes as it came."""
     before = {name: row["pid"] for name, row in rows(running).items()}
     done = serin(running, "add", *version("v2"))
     assert done.returncode == 0, done.stderr
@@ -69,9 +69,6 @@ def test_a_version_comes_and_goes_beside_the_declared_one(running):
     assert "tokenizer.small.v2.0" not in after
     again = serin(running, "add", *version("v2"))
     assert (again.returncode, rows(running)[ADDED]["pid"]) == (0, after[ADDED]["pid"])
-    assert serin(running, "down").returncode == 0
-    up(running)
-    assert rows(running)[ADDED]["phase"] == "ready"
     done = serin(running, "remove", *version("v2"))
     assert done.returncode == 0, done.stderr
     assert ADDED not in rows(running)
@@ -147,7 +144,7 @@ def test_a_version_that_crashes_harms_nobody(running, tmp_path):
         (["add", "worker", "--model", "big", "--version", "v1"], "serin add: --model: 'big': accepted: small"),
         (["add", "cache", "--version", "v1"], "serin add: --version: 'v1': accepted: a version that is not there"),
         (["remove", *version("v7")], "serin remove: --version: 'v7': accepted: v1"),
-        (["remove", "cache", "--version", "v7"], "serin remove: --version: 'v7': accepted: nothing"),
+        (["remove", "cache", "--version", "v7"], "serin remove: --version: 'v7': accepted: one that was added"),
     ],
 )
 def test_a_wrong_version_is_one_line(running, arguments, line):
@@ -198,9 +195,12 @@ def test_the_registry_is_shown(running):
 
 
 @pytest.mark.long
-def test_additions_outlive_a_killed_supervisor(running):
-    """SIGKILL of `serin up` loses no addition."""
+def test_additions_outlive_the_mesh(running):
+    """They come back with the next `serin up`, also with its file, and also after SIGKILL."""
     assert serin(running, "add", *version("v1-two-threads"), "--set", "threads=2").returncode == 0
+    assert serin(running, "down").returncode == 0
+    up(running)
+    assert rows(running)["worker.small.v1-two-threads.0"]["phase"] == "ready"
     os.kill(read_record(running).pid, signal.SIGKILL)
     assert await_condition(lambda: not running.is_held(), 20)
     up(running)

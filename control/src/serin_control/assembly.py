@@ -19,6 +19,7 @@ from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.desk import Desk
 from serin_control.rollouts.engine import Engine, Mesh
 from serin_control.rollouts.leadership import Leadership
+from serin_control.rollouts.shown import NewestRollouts
 from serin_control.rollouts.store import MemoryRollouts, RolloutStore
 from serin_control.services.config_service import ConfigService
 from serin_control.services.lane_service import LaneService
@@ -81,6 +82,7 @@ class Control:
         mesh = Mesh(plane.registry.instances, plane.declared_plan, plane.steer, plane.is_settled)
         leadership = Leadership(kept, name, address, clock)
         self.rollouts = Engine(kept, court or JudgeCourt(), mesh, leadership, self.alarms, clock=clock)
+        self.newest = NewestRollouts(self.rollouts)
         self.desk = Desk(self.rollouts, path_of=self.plane.declared.path_of)
         self.publisher = Publisher(self.plane.topologies, edge or EdgeSettings(), self.alarms, clock)
         self.ads = AdsServer(self.publisher.snapshots, self.alarms, clock)
@@ -108,6 +110,7 @@ class Control:
             tasks.create_task(self.plane.run(), name="plane")
             tasks.create_task(self.publisher.run(), name="publisher")
             tasks.create_task(self.rollouts.run(), name="rollouts")
+            tasks.create_task(self.newest.run(), name="newest rollouts")
 
     async def save(self) -> None:
         """Store what is known now; for the end, after :meth:`run`."""

@@ -91,4 +91,5 @@ def declared_plan(config: MeshConfig) -> TrafficPlan:
         config.gateway.max_body_bytes,
         config.gateway.allow_anonymous,
     )
-    return TrafficPlan(models, policy)
+    shares = {Service.GATEWAY: {config.gateway.version: 1}, Service.CACHE: {config.cache.version: 1}}
+    return TrafficPlan(models, policy, shares)

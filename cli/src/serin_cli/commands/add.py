@@ -16,7 +16,6 @@ from serin_cli.local.additions import MODEL_SERVICES, Addition, Additions, Addit
 from serin_cli.local.arrival import await_version
 from serin_cli.local.model_folder import ModelFolders, check_memory
 from serin_cli.local.naming import add_version_flags, which_version
-from serin_cli.local.plan import FRONT_VERSION
 from serin_cli.local.registry import ControlPlane
 from serin_cli.local.releases import heaviest, num_declared
 from serin_cli.models.reference import Reference
@@ -105,7 +104,7 @@ def _wanted(
     """What is to be added; None: a declared version is to come back."""
     if which.service in MODEL_SERVICES and which.model not in config.models:
         raise UsageProblem.setting("serin add: --model", which.model, ", ".join(config.models))
-    if _is_declared(which, config):
+    if num_declared(config, which):
         _check_back(arguments, which, kept)
         return None
     before = kept.find(which)
@@ -121,10 +120,6 @@ def _wanted(
     if which.service in MODEL_SERVICES:
         _look(wanted, num_processes - (before.num_processes if before else 0), registry)
     return wanted
-
-
-def _is_declared(which: Which, config: MeshConfig) -> bool:
-    return num_declared(config, which) > 0 if which.service in MODEL_SERVICES else which.version == FRONT_VERSION
 
 
 def _check_back(arguments: argparse.Namespace, which: Which, kept: Additions) -> None:

@@ -133,6 +133,15 @@ class GatewayConfig(_Keys):
     """Most bytes of a request body."""
     allow_anonymous: bool = False
     """True lets everybody ask without a key; only for meshes on loopback."""
+    version: VersionName = DEFAULT_VERSION
+    """Version that gets the calls, as long as it runs and until a rollout says otherwise."""
+
+
+class CacheConfig(_Keys):
+    """The service that remembers what was computed."""
+
+    version: VersionName = DEFAULT_VERSION
+    """Version that gets the calls, as long as it runs and until a rollout says otherwise."""
 
 
 class MeshConfig(_Keys):
@@ -144,6 +153,8 @@ class MeshConfig(_Keys):
     """Limits of keys that bring none of their own."""
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     """The front door."""
+    cache: CacheConfig = Field(default_factory=CacheConfig)
+    """The service that remembers what was computed."""
 
 
 def _or_one(count: str | int | None) -> int:
