@@ -68,13 +68,15 @@ def test_every_command_has_help_and_takes_a_state_directory(command, capsys):
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert f"usage: serin {command}" in text
-    if command not in ("key", "config", "certs", "model"):  # there each action takes it
+    if command not in ("key", "config", "certs", "model", "rollout", "experiment"):  # there each action takes it
         assert "--state DIR" in text
     assert main([]) == 0
     assert f"  {command} " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [["env"], ["status"], ["down"], ["chat", "hello"], ["logs"], ["key", "list"]])
+@pytest.mark.parametrize(
+    "arguments", [["env"], ["status"], ["down"], ["chat", "hello"], ["logs"], ["key", "list"], ["explain", "r"]]
+)
 def test_without_a_mesh_a_command_says_how_to_start_one(arguments, tmp_path, capsys):
     """Commands that need a mesh name the directory and `serin up`, with exit code 1."""
     assert main([*arguments, "--state", str(tmp_path)]) == 1

@@ -221,6 +221,32 @@ async def test_a_cancelled_call_is_settled(rpc):
     assert front.house.journal.receipts[0].reason == "CANCELLED"
 
 
+async def test_feedback_is_taken_over_grpc_too(rpc):
+    """Of one's own request, once; a score that is absent, out of range or about nothing known is refused."""
+    front = await rpc()
+    events = [event async for event in front.generate()]
+    request_id = events[0].started.request_id
+    metadata = [("authorization", f"Bearer {front.key}")]
+
+    async def give(**fields):
+        request = inference_pb2.SendFeedbackRequest(**fields)
+        return await front.stub.SendFeedback(request, timeout=9, metadata=metadata)
+
+    assert (await give(request_id=request_id, score=0.0)).counted
+    assert not (await give(request_id=request_id, score=1.0)).counted
+    (given,) = front.house.observed.take().feedback
+    assert (given.request_id, given.score, given.lane) == (request_id, 0.0, "lane-a")
+    for fields, code in (
+        ({"request_id": request_id}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"request_id": request_id, "score": 2.0}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"request_id": request_id, "score": float("nan")}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"request_id": "never", "score": 1.0}, grpc.StatusCode.NOT_FOUND),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await give(**fields)
+        assert failed.value.code() is code
+
+
 async def _noting(call, heard):
     async for event in call:
         heard.append(event)

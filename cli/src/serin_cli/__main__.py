@@ -13,10 +13,15 @@ COMMANDS = {
     "status": "say what runs and how it is",
     "chat": "talk to a model",
     "logs": "show what the processes logged",
+    "explain": "say what became of a request",
     "down": "drain and stop the mesh",
     "add": "start a further version of a service beside the declared ones",
     "remove": "take a version of a service out of the mesh",
     "model": "keep versions of models",
+    "rollout": "move a service to another version, step by step, judged",
+    "rollback": "give a model's traffic back at once",
+    "freeze": "forbid rollouts to start or move on",
+    "experiment": "split traffic between two versions and compare what callers say",
     "key": "make, list and revoke API keys",
     "config": "check, compare and apply a serin.yaml",
     "certs": "make certificates for services that leave this machine",
@@ -65,7 +70,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _overview() -> str:
-    rows = "\n".join(f"  {name:<9} {summary}" for name, summary in COMMANDS.items())
+    rows = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
     return f"usage: serin COMMAND [--help]\n\n{DESCRIPTION}\ncommands:\n{rows}"
 
 

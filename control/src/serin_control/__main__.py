@@ -43,6 +43,7 @@ async def _run(settings: ControlSettings) -> None:
             initial=_initial(settings),
             edge=settings.edge,
             on_alarm=_log_alarm,
+            channels=settings,
         )
         await control.start()
         add_gauges(control, metrics.registry())

@@ -55,6 +55,7 @@ class Policy:
     concurrent_requests: int = 0
     max_body_bytes: int = 4_194_304
     allow_anonymous: bool = False
+    shadow_scoring: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def declared_plan(config: MeshConfig) -> TrafficPlan:
         config.limits.concurrent_requests,
         config.gateway.max_body_bytes,
         config.gateway.allow_anonymous,
+        config.gateway.shadow_scoring,
     )
     shares = {Service.GATEWAY: {config.gateway.version: 1}, Service.CACHE: {config.cache.version: 1}}
     return TrafficPlan(models, policy, shares)

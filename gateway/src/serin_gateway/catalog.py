@@ -48,6 +48,21 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """Two lanes of a model that are compared; the rates are shares from 0 to 1.
+
+    Attributes:
+        shadow_rate: of the stable lane's answers, how many are scored on both lanes.
+        calibration_rate: of these, how many are scored on the stable lane twice instead.
+    """
+
+    stable_lane: str
+    canary_lane: str
+    shadow_rate: float = 0.0
+    calibration_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
     """A model by its own name."""
 
@@ -55,6 +70,7 @@ class ServedModel:
     aliases: Sequence[str] = ()
     lanes: Sequence[Lane] = ()
     default_max_tokens: int = 0
+    trial: Trial | None = None
 
     @property
     def context_length(self) -> int:
@@ -109,6 +125,7 @@ class Policy:
     default_limits: Limits = field(default_factory=Limits)
     max_body_bytes: int = 4_194_304
     allow_anonymous: bool = False
+    shadow_scoring: bool = True
 
 
 @dataclass(frozen=True, slots=True)

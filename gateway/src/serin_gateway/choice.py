@@ -10,6 +10,7 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.events import ChoiceEnded, FinishReason, TextChunk, TextLogprob
 from serin_gateway.recall import StoredChoice
+from serin_gateway.refusals import OPENING_CHARACTERS
 from serin_gateway.tokenizer import Decoded, TextSequence
 from serin_gateway.worker import ChoiceMade, TokenLogprob, TokensMade
 
@@ -33,6 +34,8 @@ class ChoiceOutput:
         self.token_ids: list[int] = []
         self.logprobs: list[TokenLogprob] = []
         self.num_decoded = 0
+        self.opening = ""
+        """How the text begins: enough of it to tell a refusal."""
         self.ended: ChoiceEnded | None = None
         self._num_counted: int | None = None
 
@@ -114,6 +117,8 @@ class ChoiceOutput:
         if self.ended is not None:
             return
         self.num_decoded = news.num_tokens
+        if len(self.opening) < OPENING_CHARACTERS:
+            self.opening += news.text[:OPENING_CHARACTERS]
         token_ids, logprobs = self._due(news) if self._report_tokens else ([], [])
         if news.text or token_ids:
             self._generation.put(TextChunk(self._index, news.text, token_ids, logprobs))

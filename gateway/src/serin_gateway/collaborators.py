@@ -7,6 +7,8 @@ from serin_gateway.catalog import CatalogSource
 from serin_gateway.guards import Guard
 from serin_gateway.keys.authenticator import Authenticator
 from serin_gateway.limits.leases import LeaseBook
+from serin_gateway.observing.feedback import FeedbackDesk
+from serin_gateway.observing.shadow import Shadow
 from serin_gateway.placement import Placement
 from serin_gateway.recall import Memory
 from serin_gateway.receipt import Door, Journal
@@ -28,6 +30,8 @@ class Collaborators:
     placement: Placement
     workers: Workers
     journal: Journal
+    shadow: Shadow
+    feedback: FeedbackDesk
 
 
 @dataclass(frozen=True, slots=True)

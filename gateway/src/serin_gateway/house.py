@@ -20,13 +20,24 @@ from serin_gateway.limits.limiter import Limiter
 from serin_gateway.limits.memory import MemoryLimiter
 from serin_gateway.limits.shared import RedisLimiter
 from serin_gateway.metrics import GatewayMetrics
+from serin_gateway.observing.buffer import ObservationBuffer
+from serin_gateway.observing.feedback import FeedbackDesk
+from serin_gateway.observing.journal import ObservingJournal
+from serin_gateway.observing.keeper import RecordKeeper
+from serin_gateway.observing.metrics import ObservingMetrics
+from serin_gateway.observing.records import MemoryRecords, RecordStore
+from serin_gateway.observing.redis_records import RedisRecords
+from serin_gateway.observing.sessions import Sessions
+from serin_gateway.observing.shadow import ShadowScorer
 from serin_gateway.placement import Placement
 from serin_gateway.settings import GatewaySettings
-from serin_gateway.state import BudgetedKeyStore, StateCalls, check_state, open_state
+from serin_gateway.state import BudgetedKeyStore, BudgetedRecords, StateCalls, check_state, open_state
 from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
 from serin_gateway.upstream.loads import ReportedLoads
+from serin_gateway.upstream.observations import ObservationReporter
 from serin_gateway.upstream.pulses import Pulses
+from serin_gateway.upstream.scoring import GrpcScorers
 from serin_gateway.upstream.targets import Channels, Targets
 from serin_gateway.upstream.tokenizer import GrpcTokenizer
 from serin_gateway.upstream.worker import GrpcWorkers
@@ -61,16 +72,25 @@ class House:
         self._redis = open_state(settings.state_redis) if settings.state_redis else None
         store: KeyStore = MemoryKeyStore()
         limiter: Limiter = MemoryLimiter()
+        records: RecordStore = MemoryRecords()
         if self._redis is not None:
             found = RedisKeyStore(self._redis, organization=settings.organization)
             store = BudgetedKeyStore(found, StateCalls("keys"))
             shared = RedisLimiter(self._redis, organization=settings.organization)
             limiter = FallbackLimiter(shared, StateCalls("limits"), share=settings.local_limit_share)
+            records = BudgetedRecords(
+                RedisRecords(self._redis, organization=settings.organization), StateCalls("records")
+            )
         self._channels = Channels(settings, targets)
         self._detokenizer = GrpcDetokenizer(self._channels)
         self._pulses = Pulses()
         self._loads = ReportedLoads(settings, catalog, self._pulses)
         self._tasks: list[asyncio.Task[None]] = []
+        placement, sessions, observed = Placement(loads=self._loads), Sessions(mesh_secret), ObservationBuffer()
+        self._reporter = ObservationReporter(settings, observed)
+        self._keeper = RecordKeeper(records, settings.remembered_requests)
+        self._shadow = ShadowScorer(catalog, placement, GrpcScorers(self._channels), observed, sessions)
+        ObservingMetrics(observed, self._keeper, self._shadow, metrics.registry)
         authenticator = Authenticator(keys or store, key_secret(mesh_secret))
         metrics.keys_stale.set_function(lambda: authenticator.stale_s)
         self.collaborators = Collaborators(
@@ -81,9 +101,11 @@ class House:
             tokenizer=GrpcTokenizer(self._channels),
             detokenizer=self._detokenizer,
             memory=GrpcMemory(self._channels, catalog),
-            placement=Placement(loads=self._loads),
+            placement=placement,
             workers=GrpcWorkers(self._channels, self._pulses),
-            journal=LogJournal(metrics),
+            journal=ObservingJournal(LogJournal(metrics), observed, self._keeper, sessions),
+            shadow=self._shadow,
+            feedback=FeedbackDesk(self._keeper, observed),
         )
 
     async def __aenter__(self) -> "House":
@@ -100,6 +122,9 @@ class House:
             ("watch detokenizers", self._detokenizer.watch),
             ("watch loads", self._loads.watch),
             ("watch pulses", self._pulses.watch),
+            ("report observations", self._reporter.keep_reporting),
+            ("keep records", self._keeper.keep_writing),
+            ("score in the shadow", self._shadow.keep_scoring),
         ):
             self._tasks.append(asyncio.create_task(_going_on(name, work), name=name))
         return self

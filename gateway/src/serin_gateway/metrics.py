@@ -20,6 +20,7 @@ class GatewayMetrics:
     """What a gateway measures, and the journal that feeds it."""
 
     def __init__(self, into: CollectorRegistry) -> None:
+        self.registry = into
         self.running = Gauge("serin_gateway_requests_running", "Requests being served.", ["door"], registry=into)
         self.finished = Counter(
             "serin_gateway_requests",

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import Ask, Conversation, Input, Sampling, TokenPrompt, refuse
+from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.catalog import ServedModel, Worker
 from serin_gateway.collaborators import Arrival, Collaborators
 from serin_gateway.events import Completed, Started
@@ -23,6 +24,7 @@ from serin_gateway.generation import Generation
 from serin_gateway.keys.authenticator import ANONYMOUS, Caller
 from serin_gateway.keys.records import Role
 from serin_gateway.limits.limiter import Lease, Standing
+from serin_gateway.observing.shadow import Answered
 from serin_gateway.outbox import Outbox
 from serin_gateway.recall import AnswerKey, Recalled
 from serin_gateway.receipt import LostWorker, Receipt
@@ -136,6 +138,9 @@ class Request:
             self._account()
             if self._lease is not None:
                 await self.house.leases.give_back(self._lease)
+            for attempt in self._attempts:
+                self.receipt.attempts.append(attempt.sum_up())
+                attempt.offer_to_score()
             if error is None:
                 for attempt in self._attempts:
                     await attempt.keep_answer()
@@ -152,7 +157,8 @@ class Request:
                     attempt = Attempt(self, ask, index, failures)
                     self._attempts.append(attempt)
                     try:
-                        await attempt.run(lanes_tried)
+                        with attempt.account.ending():
+                            await attempt.run(lanes_tried)
                         break
                     except MeshError as error:
                         is_stuck = attempt.lane_id in {"", *lanes_tried}
@@ -206,6 +212,7 @@ class Attempt:
         self.receipt = request.receipt
         self.ask = ask
         self.prompt: Sequence[int] = ()
+        self.account = AttemptReceipt()
         self._input: Input = ask.inputs[index]
         self._first_choice_index = index * ask.sampling.choice_count
         self._sampling = ask.sampling
@@ -245,7 +252,8 @@ class Attempt:
                 lane = self._model.pinned_lane(arrival.pinned_lane)
             else:
                 session = next(filter(None, (arrival.session_id, *self.ask.session_keys)), arrival.request_id)
-                lane = self._model.choose_lane(f"{caller.tenant}\0{session}", avoid)
+                self.receipt.session_key = f"{caller.tenant}\0{session}"
+                lane = self._model.choose_lane(self.receipt.session_key, avoid)
             self.receipt.lane = lane.lane
             left_s = self.request.deadline - time.monotonic()
             self._scope = CallScope(arrival.request_id, self._model.name, lane, _opaque(caller.tenant), left_s)
@@ -326,6 +334,7 @@ class Attempt:
         )
         uncached = len(self.prompt) - self._recalled.cached_tokens.get(worker.endpoint, 0)
         self.receipt.worker = worker.instance
+        self.account.placed(worker.instance, worker.cluster, self.house.placement.num_running(worker))
         with (
             self.receipt.timed("generate"),
             self.house.placement.running(worker, uncached, len(generation.choices)) as placed,
@@ -352,6 +361,25 @@ class Attempt:
         if all(choice.has_ended for choice in generation.choices):
             answer = [choice.stored() for choice in generation.choices]
             await self.house.memory.keep(self._scope, self._answer_key(), answer)
+
+    def sum_up(self) -> AttemptReceipt:
+        """The account of an attempt that is over."""
+        self.account.lane = self.lane_id
+        self.account.num_prompt_tokens, self.account.num_cached_tokens = len(self.prompt), self.num_cached_tokens
+        self.account.complete(self.receipt.reason, self._generation.choices if self._generation else ())
+        return self.account
+
+    def offer_to_score(self) -> None:
+        """Offer the first choice to shadow scoring, while lanes are compared and the caller allows it."""
+        trial, generation = self._model.trial, self._generation
+        if trial is None or generation is None or self.account.reason != "ok" or self._recalled.answer is not None:
+            return
+        if self.receipt.session_key and self.request.caller.shadow:
+            first = generation.choices[0]
+            answer = first.token_ids[: first.num_counted]
+            self.house.shadow.offer(
+                trial, Answered(self._model.name, self.lane_id, self.receipt.session_key, self.prompt, answer)
+            )
 
     @property
     def lane_id(self) -> str:
@@ -405,6 +433,7 @@ class Attempt:
 
     def _tokens_made(self) -> None:
         self.receipt.token_arrived()
+        self.account.token_arrived()
         self._went_on()
         self._last_token_at = time.monotonic()
 

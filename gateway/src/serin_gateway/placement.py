@@ -92,12 +92,15 @@ class Placement:
 
     def cost(self, worker: Worker, uncached_tokens: int) -> float:
         """Tokens a worker would have before it and for it."""
-        running = self._running_choices.get(worker.endpoint, 0)
-        if self._loads is not None:  # what others placed there too
-            running = max(running, self._loads.num_sequences(worker.endpoint))
+        running = self.num_running(worker)
         waiting = self._prefill_tokens.get(worker.endpoint, 0)
         full = FULL_PENALTY_TOKENS if worker.max_sequences and running >= worker.max_sequences else 0
         return uncached_tokens + waiting + TOKENS_PER_RUNNING_CHOICE * running + full
+
+    def num_running(self, worker: Worker) -> int:
+        """Sequences on a worker, as far as is known: what this gateway placed there, and what others did."""
+        running = self._running_choices.get(worker.endpoint, 0)
+        return running if self._loads is None else max(running, self._loads.num_sequences(worker.endpoint))
 
     @contextmanager
     def running(self, worker: Worker, uncached_tokens: int, num_choices: int) -> Iterator["PlacedWork"]:

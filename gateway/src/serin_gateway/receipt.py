@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.events import Usage
 
 Door = Literal["rest", "grpc"]
@@ -39,7 +40,8 @@ class Receipt:
 
     Attributes:
         operation: which of the API's operations it was, from a closed set.
-        reason: "ok", or the reason of the error that ended it.
+        session_key: tenant and sticky key, by which it drew its lane; empty: its caller chose the lane.
+        reason, message: "ok", or reason and sentence of the error that ended it.
         verbs: seconds by verb; generating includes waiting for the worker.
         lost_workers: in order, one for each time a worker let go.
         first_token_s, last_token_s: from arrival; absent while there is no token.
@@ -53,9 +55,12 @@ class Receipt:
     model: str = ""
     lane: str = ""
     worker: str = ""
+    session_key: str = ""
     reason: str = "ok"
+    message: str = ""
     num_attempts: int = 0
     lost_workers: list[LostWorker] = field(default_factory=list)
+    attempts: list[AttemptReceipt] = field(default_factory=list)
     cached_answer: bool = False
     usage: Usage = field(default_factory=Usage)
     verbs: dict[str, float] = field(default_factory=dict)
@@ -81,7 +86,7 @@ class Receipt:
     def ended_by(self, error: BaseException | None) -> None:
         """Name what ended the request."""
         if isinstance(error, MeshError):
-            self.reason = error.reason.value
+            self.reason, self.message = error.reason.value, error.message
         elif isinstance(error, asyncio.CancelledError):
             self.reason = Reason.CANCELLED.value
         elif error is not None:

@@ -22,6 +22,10 @@ class GatewaySettings(ServiceSettings):
         0.5, gt=0, le=1, description="share of each limit that one gateway grants while the state Redis is away"
     )
 
+    remembered_requests: int = Field(
+        100_000, ge=0, le=10_000_000, description="finished requests kept for feedback and `serin explain`; 0: none"
+    )
+
     @model_validator(mode="after")
     def _encrypt_rest_off_loopback(self) -> Self:
         if self.http_host and self.tls_dir is None and not is_loopback(self.http_host):

@@ -16,6 +16,8 @@ from serin_mesh.breaker import CircuitBreaker, Unavailable
 
 from serin_gateway.keys import KeyRecord, KeyStore, KeyStoreDown
 from serin_gateway.limits.fallback import REDIS_FAILURES
+from serin_gateway.observing.record import RequestRecord
+from serin_gateway.observing.records import RecordsDown, RecordStore
 
 T = TypeVar("T")
 
@@ -48,7 +50,7 @@ class StateCalls:
 
     def __init__(self, name: str, budget_s: float = BUDGET_S) -> None:
         self._budget_s = budget_s
-        failures = (*REDIS_FAILURES, KeyStoreDown)
+        failures = (*REDIS_FAILURES, KeyStoreDown, RecordsDown)
         self._breaker = CircuitBreaker(name, failures=failures, budget_s=budget_s + MAX_LATENESS_S)
 
     async def call(self, operation: Callable[[], Awaitable[T]]) -> T:
@@ -119,3 +121,29 @@ class BudgetedKeyStore:
             return await self._calls.call(lambda: self._store.lookup(digest))
         except Unavailable as error:
             raise KeyStoreDown(str(error)) from error
+
+
+class BudgetedRecords:
+    """Records of requests whose look-ups keep to a budget. Writing them has time: no request waits for it."""
+
+    def __init__(self, store: RecordStore, calls: StateCalls) -> None:
+        self._store = store
+        self._calls = calls
+
+    async def put(self, records: Sequence[RequestRecord], ttl_s: int) -> None:
+        """Keep records."""
+        await self._store.put(records, ttl_s)
+
+    async def find(self, request_id: str) -> Sequence[RequestRecord]:
+        """The records of an identifier, quickly or not at all."""
+        try:
+            return await self._calls.call(lambda: self._store.find(request_id))
+        except Unavailable as error:
+            raise RecordsDown(str(error)) from error
+
+    async def claim_feedback(self, tenant: str, request_id: str) -> bool:
+        """Whether this is the first feedback on a request."""
+        try:
+            return await self._calls.call(lambda: self._store.claim_feedback(tenant, request_id))
+        except Unavailable as error:
+            raise RecordsDown(str(error)) from error

@@ -19,9 +19,17 @@ from serin_gateway.keys import KeyRecord, MemoryKeyStore, Role, mint_key
 from serin_gateway.keys.authenticator import Authenticator
 from serin_gateway.limits.leases import LeaseBook
 from serin_gateway.limits.memory import MemoryLimiter
+from serin_gateway.observing.buffer import ObservationBuffer
+from serin_gateway.observing.feedback import FeedbackDesk
+from serin_gateway.observing.journal import ObservingJournal
+from serin_gateway.observing.keeper import RecordKeeper
+from serin_gateway.observing.records import MemoryRecords
+from serin_gateway.observing.sessions import Sessions
+from serin_gateway.observing.shadow import NoShadow
 from serin_gateway.placement import Placement
 from serin_gateway.recall import NoMemory
 from serin_gateway.receipt import MemoryJournal
+from serin_gateway.scoring import TokenScore
 from serin_gateway.tokenizer import CallScope, Decoded, TextSink
 from serin_gateway.worker import (
     ChoiceMade,
@@ -202,6 +210,31 @@ class _ScriptedWork:
         self._aborted.set()
 
 
+class ScriptedScorers:
+    """Scores by a rule: an answer's id on a worker has a log-probability and a likeliest id; every call is kept."""
+
+    def __init__(self, rule: Callable[[Worker, int], TokenScore | MeshError]) -> None:
+        self._rule = rule
+        self.calls: list[tuple[CallScope, Worker, Sequence[int], Sequence[int]]] = []
+        self.hold = asyncio.Event()
+        """Clear it, and calls wait."""
+        self.hold.set()
+
+    async def score(
+        self, scope: CallScope, worker: Worker, prompt: Sequence[int], answer: Sequence[int]
+    ) -> Sequence[TokenScore]:
+        """What the rule says."""
+        self.calls.append((scope, worker, prompt, answer))
+        await self.hold.wait()
+        scores = []
+        for token_id in answer:
+            found = self._rule(worker, token_id)
+            if isinstance(found, MeshError):
+                raise found
+            scores.append(found)
+        return scores
+
+
 def saying(*texts: str, piece: int = 1) -> Script:
     """A script: choice i says ``texts[i]`` (the last text again for further ones), ``piece`` ids at a time.
 
@@ -271,6 +304,10 @@ class MemoryHouse:
         self.catalog = MemoryCatalog(small_catalog())
         self.journal = MemoryJournal()
         self.limiter = MemoryLimiter()
+        self.observed = ObservationBuffer()
+        self.records = MemoryRecords()
+        self.keeper = RecordKeeper(self.records, 1000)
+        self.shadow = NoShadow()
         whole = Collaborators(
             catalog=self.catalog,
             authenticator=Authenticator(self.keys, SECRET),
@@ -281,7 +318,9 @@ class MemoryHouse:
             memory=NoMemory(),
             placement=Placement(),
             workers=self.workers,
-            journal=self.journal,
+            journal=ObservingJournal(self.journal, self.observed, self.keeper, Sessions(SECRET)),
+            shadow=self.shadow,
+            feedback=FeedbackDesk(self.keeper, self.observed),
         )
         self.collaborators = dataclasses.replace(whole, **parts)
 

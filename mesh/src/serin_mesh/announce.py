@@ -16,6 +16,7 @@ from serin_mesh import logs
 from serin_mesh.channels import ChannelSettings, connect, control_addresses
 from serin_mesh.errors import MeshError
 from serin_mesh.readiness import Condition, Readiness, State
+from serin_mesh.resident import resident_bytes
 
 DEFAULT_HEARTBEAT_S = 1.0
 FIRST_PAUSE_S = 0.1
@@ -161,7 +162,12 @@ class _Stream:
 
 def heartbeat(now: Condition) -> registry_pb2.Heartbeat:
     """A heartbeat that says what is so now."""
-    beat = registry_pb2.Heartbeat(state=_STATES[now.state], progress=now.progress, activity=now.activity)
+    beat = registry_pb2.Heartbeat(
+        state=_STATES[now.state],
+        progress=now.progress,
+        activity=now.activity,
+        resident_byte_count=resident_bytes(),
+    )
     if now.state in (State.READY, State.DRAINING):
         beat.digests.CopyFrom(now.digests)
         beat.capacity.CopyFrom(now.capacity)

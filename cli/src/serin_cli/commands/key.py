@@ -37,6 +37,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for limit in _LIMITS:
         flag, words = "--" + limit.replace("_", "-"), limit.replace("_", " ")
         create.add_argument(flag, type=integer(0, 2**32 - 1), metavar="N", help=f"its own limit of {words}; 0: none")
+    create.add_argument(
+        "--no-shadow", action="store_true", help="its answers are never scored again to compare two versions"
+    )
     revoke = actions.add_parser("revoke", help="end a key, by its id from `serin key list`")
     revoke.add_argument("key_id", metavar="KEY_ID")
     for action in (create, actions.add_parser("list", help="show all keys; never the keys themselves"), revoke):
@@ -79,6 +82,7 @@ async def _create(arguments: argparse.Namespace, store: RedisKeyStore, secret: b
         name=arguments.name,
         limits=Limits(**given) if given else None,
         lifetime_s=arguments.expires_days * 86_400.0 if arguments.expires_days else None,
+        shadow=not arguments.no_shadow,
     )
     await store.create(record)
     print(key)

@@ -133,6 +133,8 @@ class GatewayConfig(_Keys):
     """Most bytes of a request body."""
     allow_anonymous: bool = False
     """True lets everybody ask without a key; only for meshes on loopback."""
+    shadow_scoring: bool = True
+    """False: no answer is scored again in the background; rollouts then cannot compare what their lanes answer."""
     version: VersionName = DEFAULT_VERSION
     """Version that gets the calls, as long as it runs and until a rollout says otherwise."""
 

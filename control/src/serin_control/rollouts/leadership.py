@@ -10,14 +10,14 @@ from dataclasses import replace
 from serin_control.errors import NotLeading
 from serin_control.rollouts.store import Leader, RolloutStore
 
-TTL_S = 3.0
+TTL_S = 2.5
 """A leader that is not heard for so long has lost the lead."""
 
 MARGIN_S = 0.5
 """It stops believing in its lead so much earlier: clocks run at slightly different speeds."""
 
-RENEW_S = 1.0
-ASK_S = 0.5
+RENEW_S = 0.8
+ASK_S = 0.25
 
 
 class Leadership:

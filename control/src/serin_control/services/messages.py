@@ -186,4 +186,5 @@ def _policy(policy: Policy) -> config_pb2.GatewayPolicy:
         ),
         max_body_byte_count=policy.max_body_bytes,
         allow_anonymous=policy.allow_anonymous,
+        shadow_scoring=policy.shadow_scoring,
     )

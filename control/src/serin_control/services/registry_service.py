@@ -9,6 +9,7 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_control.errors import RegistrationInvalid
 from serin_control.instance import Registration
+from serin_control.observations.worker_memory import WorkerMemory
 from serin_control.plane import ControlPlane
 from serin_control.registry import Ticket
 from serin_control.services.addresses import resolved
@@ -17,28 +18,38 @@ from serin_control.services.refusals import as_mesh_errors
 
 
 class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
-    """Serves a :class:`ControlPlane`'s registry."""
+    """Serves a :class:`ControlPlane`'s registry.
 
-    def __init__(self, plane: ControlPlane) -> None:
+    Args:
+        plane: the control plane.
+        memory: told how much memory instances hold.
+    """
+
+    def __init__(self, plane: ControlPlane, memory: WorkerMemory | None = None) -> None:
         self._plane = plane
+        self._memory = memory
 
     async def Announce(  # noqa: N802 - the method's name in the contract
         self, request_iterator: AsyncIterator[registry_pb2.AnnounceRequest], context: Any
     ) -> AsyncIterator[registry_pb2.AnnounceResponse]:
         """Hold a lease while the stream lives; a stream that ends without a withdrawal leaves it suspect."""
         ticket: Ticket | None = None
+        registration: Registration | None = None
         terms = self._plane.registry.terms
         try:
             async for request in request_iterator:
                 with as_mesh_errors():
                     match request.WhichOneof("message"):
                         case "registration" if ticket is None:
-                            ticket = self._plane.announce(await self._admit(request.registration))
+                            registration = await self._admit(request.registration)
+                            ticket = self._plane.announce(registration)
                             yield registry_pb2.AnnounceResponse(
                                 heartbeat_seconds=terms.heartbeat_s, lease_seconds=terms.ttl_s
                             )
                         case "heartbeat" if ticket is not None:
                             self._plane.beat(ticket, status_from(request.heartbeat))
+                            if self._memory is not None and registration is not None:
+                                self._memory.heard(registration, request.heartbeat.resident_byte_count)
                         case "withdrawal" if ticket is not None:
                             self._plane.withdraw(ticket)
                             ticket = None

@@ -30,13 +30,14 @@ MAX_KEY_LENGTH = 256
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling and what they may do; ``limits`` None: the mesh's defaults."""
+    """Who is calling and what they may do; ``limits`` None: the mesh's defaults; ``shadow``: see `KeyRecord`."""
 
     key_id: str
     tenant: str
     role: Role
     limits: Limits | None = None
     unknown: Literal["refuse", "warn"] = "refuse"
+    shadow: bool = True
 
 
 ANONYMOUS = Caller(key_id="anonymous", tenant="anonymous", role=Role.APP)
@@ -88,7 +89,7 @@ class Authenticator:
         if not record.is_valid(time.time()):
             what = "was revoked" if record.revoked_at is not None else "has expired"
             raise MeshError(Reason.KEY_INVALID, f"this API key ({record.key_id}) {what}; ask for a new one")
-        return Caller(record.key_id, record.tenant, record.role, record.limits, record.unknown)
+        return Caller(record.key_id, record.tenant, record.role, record.limits, record.unknown, record.shadow)
 
     async def _find(self, digest: str) -> KeyRecord | None:
         copy = self._copies.get(digest)

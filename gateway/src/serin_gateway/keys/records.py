@@ -47,6 +47,7 @@ class KeyRecord:
         limits: limits of its own; ``None``: the mesh's defaults.
         unknown: what happens to a parameter nobody knows: refused, or named in a response header.
         created_at, expires_at, revoked_at: Unix seconds.
+        shadow: whether answers to it may be scored again in the background, to compare versions.
     """
 
     key_id: str
@@ -59,6 +60,7 @@ class KeyRecord:
     revoked_at: float | None = None
     limits: Limits | None = None
     unknown: Literal["refuse", "warn"] = "refuse"
+    shadow: bool = True
 
     def is_valid(self, now: float) -> bool:
         """Whether the key may still be used at Unix time ``now``."""
@@ -109,6 +111,7 @@ def mint_key(
     limits: Limits | None = None,
     lifetime_s: float | None = None,
     unknown: Literal["refuse", "warn"] = "refuse",
+    shadow: bool = True,
 ) -> tuple[str, KeyRecord]:
     """A new key, to be shown once, and its record."""
     key = KEY_PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_KEY_LENGTH))
@@ -123,5 +126,6 @@ def mint_key(
         expires_at=None if lifetime_s is None else now + lifetime_s,
         limits=limits,
         unknown=unknown,
+        shadow=shadow,
     )
     return key, record

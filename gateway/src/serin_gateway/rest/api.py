@@ -11,10 +11,11 @@ from serin_gateway.rest.chat import complete_chat
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.completions import complete
 from serin_gateway.rest.endpoint import Endpoint, Endpoints
+from serin_gateway.rest.feedback import give_feedback
 from serin_gateway.rest.models import Models
 from serin_gateway.rest.openapi import document, page
 from serin_gateway.rest.probes import Probes
-from serin_gateway.rest.schemas import ChatBody, CompletionBody
+from serin_gateway.rest.schemas import ChatBody, CompletionBody, FeedbackBody
 
 _STREAMED = ("application/json", "text/event-stream")
 
@@ -40,6 +41,14 @@ def openai_endpoints(readiness: Readiness) -> Endpoints:
             summary="Continue a prompt",
             body=CompletionBody,
             produces=_STREAMED,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/feedback",
+            "feedback",
+            answer=give_feedback,
+            summary="Say what an answer was worth",
+            body=FeedbackBody,
         ),
         Endpoint("GET", "/v1/models", "models.list", answer=models.list, summary="Models that may be asked"),
         Endpoint("GET", "/v1/models/{model}", "models.get", answer=models.get, summary="One model"),

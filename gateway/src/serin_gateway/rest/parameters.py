@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import refuse
@@ -19,6 +19,7 @@ MAX_DEPTH = 64
 MAX_UNKNOWN_NAME = 64
 
 Body = TypeVar("Body", bound=SamplingBody)
+Exact = TypeVar("Exact", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,19 @@ def parse(
             shown = name[:MAX_UNKNOWN_NAME]
             raise refuse(shown, "this parameter is not known here", Reason.PARAMETER_UNKNOWN)
     return body, ignored
+
+
+def parse_exact(model: type[Exact], text: bytes) -> Exact:
+    """A body of which every member is known.
+
+    Raises:
+        MeshError: MALFORMED_BODY; PARAMETER_INVALID or PARAMETER_UNKNOWN with the member's name.
+    """
+    raw = parse_object(text)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise _translate(error, raw) from None
 
 
 def parse_object(text: bytes) -> dict[str, Any]:

@@ -109,3 +109,11 @@ class CompletionBody(SamplingBody):
     prompt: str | list[str] | list[int] | list[list[int]]
     echo: bool | None = Field(None, description="Return the prompt before each answer.")
     logprobs: int | None = Field(None, description="Alternatives at each position, 0 to 20.")
+
+
+class FeedbackBody(BaseModel):
+    """`POST /v1/feedback`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    request_id: str = Field(description="x-request-id or id of the answer; of a request of the same tenant.")
+    score: Literal["up", "down"] | float | int = Field(description="From 0 (useless) to 1 (as wanted), or up or down.")

@@ -10,6 +10,7 @@ from serin.inference.v1 import inference_pb2, inference_pb2_grpc
 from serin_mesh.call import LANE_KEY, new_request_id, request_id
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Arrival, Collaborators
 from serin_gateway.events import Completed
 from serin_gateway.pipeline import Request
@@ -81,6 +82,17 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                     for model in models
                 ]
             )
+
+    async def SendFeedback(  # noqa: N802
+        self, request: inference_pb2.SendFeedbackRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> inference_pb2.SendFeedbackResponse:
+        """Take what the caller thinks of an answer."""
+        async with self._request(context, "feedback") as work:
+            caller = await work.authenticate()
+            if not request.HasField("score"):
+                raise refuse("score", "is missing")
+            counted = await self._house.feedback.give(caller.tenant, request.request_id, request.score)
+            return inference_pb2.SendFeedbackResponse(counted=counted)
 
     async def Embed(  # noqa: N802
         self, request: inference_pb2.EmbedRequest, context: "grpc.aio.ServicerContext[Any, Any]"

@@ -7,7 +7,7 @@ from serin.control.v1 import config_pb2, lane_pb2, registry_pb2
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.lanes import LaneWatch, Snapshot
 
-from serin_gateway.catalog import RETRY_AFTER_S, Catalog, Lane, Policy, ServedModel, Worker
+from serin_gateway.catalog import RETRY_AFTER_S, Catalog, Lane, Policy, ServedModel, Trial, Worker
 from serin_gateway.limits.limiter import Limits
 
 
@@ -52,12 +52,17 @@ def to_catalog(snapshot: lane_pb2.WatchLanesResponse) -> Catalog:
                 list(model.aliases),
                 [_lane(lane) for lane in model.lanes],
                 model.default_max_token_count,
+                _trial(model.trial) if model.HasField("trial") else None,
             )
             for model in snapshot.models
         ],
         policy=_policy(snapshot.policy) if snapshot.HasField("policy") else Policy(),
         has_caches=bool(snapshot.caches),
     )
+
+
+def _trial(trial: lane_pb2.Trial) -> Trial:
+    return Trial(trial.stable_lane, trial.canary_lane, trial.shadow_rate, trial.calibration_rate)
 
 
 def _lane(lane: lane_pb2.Lane) -> Lane:
@@ -93,4 +98,5 @@ def _policy(policy: config_pb2.GatewayPolicy) -> Policy:
         Limits(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_request_count),
         policy.max_body_byte_count or Policy().max_body_bytes,
         policy.allow_anonymous,
+        policy.shadow_scoring,
     )

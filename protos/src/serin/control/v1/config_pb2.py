@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dserin/control/v1/config.proto\x12\x10serin.control.v1\"=\n\x12\x41pplyConfigRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\"8\n\x13\x41pplyConfigResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanges\x18\x02 \x03(\t\"\x12\n\x10GetConfigRequest\"3\n\x11GetConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x14\n\x12WatchConfigRequest\"5\n\x13WatchConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"w\n\rGatewayPolicy\x12\x30\n\x0e\x64\x65\x66\x61ult_limits\x18\x01 \x01(\x0b\x32\x18.serin.control.v1.Limits\x12\x1b\n\x13max_body_byte_count\x18\x02 \x01(\x04\x12\x17\n\x0f\x61llow_anonymous\x18\x03 \x01(\x08\"b\n\x06Limits\x12\x1b\n\x13requests_per_minute\x18\x01 \x01(\r\x12\x19\n\x11tokens_per_minute\x18\x02 \x01(\r\x12 \n\x18\x63oncurrent_request_count\x18\x03 \x01(\r2\x9f\x02\n\rConfigService\x12Z\n\x0b\x41pplyConfig\x12$.serin.control.v1.ApplyConfigRequest\x1a%.serin.control.v1.ApplyConfigResponse\x12T\n\tGetConfig\x12\".serin.control.v1.GetConfigRequest\x1a#.serin.control.v1.GetConfigResponse\x12\\\n\x0bWatchConfig\x12$.serin.control.v1.WatchConfigRequest\x1a%.serin.control.v1.WatchConfigResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dserin/control/v1/config.proto\x12\x10serin.control.v1\"=\n\x12\x41pplyConfigRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\"8\n\x13\x41pplyConfigResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanges\x18\x02 \x03(\t\"\x12\n\x10GetConfigRequest\"3\n\x11GetConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x14\n\x12WatchConfigRequest\"5\n\x13WatchConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x8f\x01\n\rGatewayPolicy\x12\x30\n\x0e\x64\x65\x66\x61ult_limits\x18\x01 \x01(\x0b\x32\x18.serin.control.v1.Limits\x12\x1b\n\x13max_body_byte_count\x18\x02 \x01(\x04\x12\x17\n\x0f\x61llow_anonymous\x18\x03 \x01(\x08\x12\x16\n\x0eshadow_scoring\x18\x04 \x01(\x08\"b\n\x06Limits\x12\x1b\n\x13requests_per_minute\x18\x01 \x01(\r\x12\x19\n\x11tokens_per_minute\x18\x02 \x01(\r\x12 \n\x18\x63oncurrent_request_count\x18\x03 \x01(\r2\x9f\x02\n\rConfigService\x12Z\n\x0b\x41pplyConfig\x12$.serin.control.v1.ApplyConfigRequest\x1a%.serin.control.v1.ApplyConfigResponse\x12T\n\tGetConfig\x12\".serin.control.v1.GetConfigRequest\x1a#.serin.control.v1.GetConfigResponse\x12\\\n\x0bWatchConfig\x12$.serin.control.v1.WatchConfigRequest\x1a%.serin.control.v1.WatchConfigResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,10 +43,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHCONFIGREQUEST']._serialized_end=265
   _globals['_WATCHCONFIGRESPONSE']._serialized_start=267
   _globals['_WATCHCONFIGRESPONSE']._serialized_end=320
-  _globals['_GATEWAYPOLICY']._serialized_start=322
-  _globals['_GATEWAYPOLICY']._serialized_end=441
-  _globals['_LIMITS']._serialized_start=443
-  _globals['_LIMITS']._serialized_end=541
-  _globals['_CONFIGSERVICE']._serialized_start=544
-  _globals['_CONFIGSERVICE']._serialized_end=831
+  _globals['_GATEWAYPOLICY']._serialized_start=323
+  _globals['_GATEWAYPOLICY']._serialized_end=466
+  _globals['_LIMITS']._serialized_start=468
+  _globals['_LIMITS']._serialized_end=566
+  _globals['_CONFIGSERVICE']._serialized_start=569
+  _globals['_CONFIGSERVICE']._serialized_end=856
 # @@protoc_insertion_point(module_scope)

@@ -167,10 +167,13 @@ class GatewayPolicy(_message.Message):
     DEFAULT_LIMITS_FIELD_NUMBER: _builtins.int
     MAX_BODY_BYTE_COUNT_FIELD_NUMBER: _builtins.int
     ALLOW_ANONYMOUS_FIELD_NUMBER: _builtins.int
+    SHADOW_SCORING_FIELD_NUMBER: _builtins.int
     max_body_byte_count: _builtins.int
     """Most bytes of a request body."""
     allow_anonymous: _builtins.bool
     """True to let everybody ask without a key; only for meshes on loopback."""
+    shadow_scoring: _builtins.bool
+    """True to let answers be scored again in the background while two versions are compared."""
     @_builtins.property
     def default_limits(self) -> Global___Limits:
         """Limits of keys that bring none of their own."""
@@ -181,10 +184,11 @@ class GatewayPolicy(_message.Message):
         default_limits: Global___Limits | None = ...,
         max_body_byte_count: _builtins.int = ...,
         allow_anonymous: _builtins.bool = ...,
+        shadow_scoring: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_limits", b"default_limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_anonymous", b"allow_anonymous", "default_limits", b"default_limits", "max_body_byte_count", b"max_body_byte_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_anonymous", b"allow_anonymous", "default_limits", b"default_limits", "max_body_byte_count", b"max_body_byte_count", "shadow_scoring", b"shadow_scoring"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

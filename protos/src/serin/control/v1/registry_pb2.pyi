@@ -251,12 +251,15 @@ class Heartbeat(_message.Message):
     ACTIVITY_FIELD_NUMBER: _builtins.int
     DIGESTS_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTE_COUNT_FIELD_NUMBER: _builtins.int
     state: Global___InstanceState.ValueType
     """Its state."""
     progress: _builtins.float
     """For STARTING: how far it is, 0 to 1."""
     activity: _builtins.str
     """For STARTING: what it does, in a few words ("loading weights")."""
+    resident_byte_count: _builtins.int
+    """Bytes of memory that its process holds; 0: not known."""
     @_builtins.property
     def digests(self) -> Global___Digests:
         """Its digests; set once it is READY."""
@@ -273,10 +276,11 @@ class Heartbeat(_message.Message):
         activity: _builtins.str = ...,
         digests: Global___Digests | None = ...,
         capacity: Global___Capacity | None = ...,
+        resident_byte_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "digests", b"digests"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "capacity", b"capacity", "digests", b"digests", "progress", b"progress", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "capacity", b"capacity", "digests", b"digests", "progress", b"progress", "resident_byte_count", b"resident_byte_count", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

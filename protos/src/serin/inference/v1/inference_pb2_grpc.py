@@ -59,6 +59,11 @@ class InferenceServiceStub:
                 request_serializer=serin_dot_inference_dot_v1_dot_inference__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.SendFeedback = channel.unary_unary(
+                '/serin.inference.v1.InferenceService/SendFeedback',
+                request_serializer=serin_dot_inference_dot_v1_dot_inference__pb2.SendFeedbackRequest.SerializeToString,
+                response_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.SendFeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer:
@@ -100,6 +105,16 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendFeedback(self, request, context):
+        """Says what an answer was worth to its caller.
+
+        NOT_FOUND: no request of the caller's tenant that was answered has this identifier, or it is too long ago
+        (NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -122,6 +137,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.ListModelsRequest.FromString,
                     response_serializer=serin_dot_inference_dot_v1_dot_inference__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'SendFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendFeedback,
+                    request_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.SendFeedbackRequest.FromString,
+                    response_serializer=serin_dot_inference_dot_v1_dot_inference__pb2.SendFeedbackResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -237,6 +257,33 @@ class InferenceService:
             '/serin.inference.v1.InferenceService/ListModels',
             serin_dot_inference_dot_v1_dot_inference__pb2.ListModelsRequest.SerializeToString,
             serin_dot_inference_dot_v1_dot_inference__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serin.inference.v1.InferenceService/SendFeedback',
+            serin_dot_inference_dot_v1_dot_inference__pb2.SendFeedbackRequest.SerializeToString,
+            serin_dot_inference_dot_v1_dot_inference__pb2.SendFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

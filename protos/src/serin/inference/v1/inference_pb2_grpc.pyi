@@ -50,6 +50,12 @@ class InferenceServiceStub:
     """Counts the tokens of a conversation or a prompt, without generating."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]
     """Lists the models that the caller may use."""
+    SendFeedback: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SendFeedbackRequest, _inference_pb2.SendFeedbackResponse]
+    """Says what an answer was worth to its caller.
+
+    NOT_FOUND: no request of the caller's tenant that was answered has this identifier, or it is too long ago
+    (NOT_FOUND).
+    """
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
@@ -73,6 +79,12 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Counts the tokens of a conversation or a prompt, without generating."""
     ListModels: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models that the caller may use."""
+    SendFeedback: _aio.UnaryUnaryMultiCallable[_inference_pb2.SendFeedbackRequest, _inference_pb2.SendFeedbackResponse]  # type: ignore[assignment]
+    """Says what an answer was worth to its caller.
+
+    NOT_FOUND: no request of the caller's tenant that was answered has this identifier, or it is too long ago
+    (NOT_FOUND).
+    """
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """What applications call. A key goes in the metadata `authorization: Bearer <key>`.
@@ -117,5 +129,17 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.ListModelsResponse, _abc.Awaitable[_inference_pb2.ListModelsResponse]]:
         """Lists the models that the caller may use."""
+
+    @_abc_1.abstractmethod
+    def SendFeedback(
+        self,
+        request: _inference_pb2.SendFeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.SendFeedbackResponse, _abc.Awaitable[_inference_pb2.SendFeedbackResponse]]:
+        """Says what an answer was worth to its caller.
+
+        NOT_FOUND: no request of the caller's tenant that was answered has this identifier, or it is too long ago
+        (NOT_FOUND).
+        """
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,37 @@
+"""`serin rollback`: give a model's traffic back, at once."""
+
+import argparse
+import asyncio
+
+from serin.control.v1 import rollout_pb2
+
+from serin_cli.arguments import model_name
+from serin_cli.rollouts.reached import add_acting, reached
+
+DESCRIPTION = """\
+Give all traffic of a model back to the version it had before, or to another one that still runs. A version that a
+rollout replaced is kept a day for this. If nothing of it runs any more, traffic stays where it is and the command that
+brings it back is printed. While a rollout of the model runs, that one is taken back.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.add_argument("--model", type=model_name, required=True, help="the model")
+    parser.add_argument("--to", default="", metavar="VERSION", help="version to go back to (default: the one before)")
+    add_acting(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Roll back."""
+    return asyncio.run(_roll_back(arguments))
+
+
+async def _roll_back(arguments: argparse.Namespace) -> int:
+    request = rollout_pb2.RollbackRequest(
+        model=arguments.model, to_version=arguments.to, reason=arguments.reason, actor=arguments.actor
+    )
+    async with reached(arguments) as control:
+        answer = await control.call("Rollback", request)
+    print(f"all traffic of {arguments.model} is on {answer.version}")
+    return 0

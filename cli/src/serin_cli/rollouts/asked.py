@@ -1,0 +1,134 @@
+"""What a person asks of a rollout, from flags and a plan file, as the control plane takes it.
+
+Knows nothing about files' lines or running meshes.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from serin.control.v1 import registry_pb2, rollout_pb2
+from serin_control.lanes import WEIGHT_SUM
+from serin_control.rollouts.golden_set import GoldenInvalid, parse_golden
+from serin_control.rollouts.spec import DEFAULT_WEIGHTS
+
+from serin_cli.errors import UsageProblem
+
+SERVICES = {
+    "worker": registry_pb2.SERVICE_KIND_WORKER,
+    "tokenizer": registry_pb2.SERVICE_KIND_TOKENIZER,
+    "cache": registry_pb2.SERVICE_KIND_CACHE,
+    "gateway": registry_pb2.SERVICE_KIND_GATEWAY,
+}
+INTENTS = {
+    "same": rollout_pb2.ROLLOUT_INTENT_SAME,
+    "better": rollout_pb2.ROLLOUT_INTENT_BETTER,
+}
+POLICIES = {
+    "wait": rollout_pb2.SCARCE_POLICY_WAIT,
+    "ask": rollout_pb2.SCARCE_POLICY_ASK,
+    "abort": rollout_pb2.SCARCE_POLICY_ABORT,
+}
+EXPERIMENT = "experiment"
+DEFAULT_SHARES = tuple(weight * 100 / WEIGHT_SUM for weight in DEFAULT_WEIGHTS)
+
+
+@dataclass(frozen=True)
+class AskedStep:
+    """One step: a share in percent; 0 samples or seconds: the control plane's default."""
+
+    weight_percent: float
+    min_samples: int = 0
+    max_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked; what is empty was not said."""
+
+    model: str = ""
+    service: str = ""
+    to: str = ""
+    also: list[str] = field(default_factory=list)
+    intent: str = ""
+    steps: list[AskedStep] = field(default_factory=list)
+    tolerances: dict[str, float] = field(default_factory=dict)
+    error_rate: float = 0.0
+    on_scarce: str = ""
+    baseline: bool = False
+    manual: bool = False
+    golden: Path | None = None
+    accept_weak: bool = False
+
+    def over(self, other: "Asked") -> "Asked":
+        """What this says, and where it says nothing what the other does."""
+        said = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name)}
+        return replace(other, **said)
+
+    def with_limits(self, min_samples: int, max_s: float) -> "Asked":
+        """The same with these limits in every step that names none of its own; 0: none are named."""
+        if not min_samples and not max_s:
+            return self
+        steps = self.steps or [AskedStep(weight) for weight in DEFAULT_SHARES]
+        return replace(
+            self,
+            steps=[
+                AskedStep(step.weight_percent, step.min_samples or min_samples, step.max_s or max_s) for step in steps
+            ],
+        )
+
+    def message(self, actor: str) -> rollout_pb2.StartRolloutRequest:
+        """What the control plane is asked.
+
+        Raises:
+            UsageProblem: something that must be said was not, or the golden set is broken, with file and line.
+        """
+        for flag, value, accepted in (
+            ("--model", self.model, "the model's name"),
+            ("--service", self.service, f"one of {', '.join(SERVICES)}"),
+            ("--to", self.to, "the version to move to"),
+            ("--intent", self.intent, f"one of {', '.join(INTENTS)}"),
+        ):
+            if not value:
+                raise UsageProblem(f"{flag}: not set: accepted: {accepted}")
+        experiment = self.intent == EXPERIMENT
+        return rollout_pb2.StartRolloutRequest(
+            model=self.model,
+            service=SERVICES[self.service],
+            to_version=self.to,
+            intent=rollout_pb2.ROLLOUT_INTENT_EXPERIMENT if experiment else INTENTS[self.intent],
+            steps=[
+                rollout_pb2.RolloutStep(
+                    weight_percent=step.weight_percent,
+                    min_sample_count=step.min_samples,
+                    max_seconds=round(step.max_s),
+                )
+                for step in self.steps
+            ],
+            manual=self.manual,
+            also=[SERVICES[service] for service in self.also],
+            golden_jsonl=read_golden(self.golden) if self.golden is not None else "",
+            tolerances=self.tolerances,
+            error_rate=self.error_rate,
+            baseline=self.baseline,
+            on_scarce=POLICIES[self.on_scarce or "wait"],
+            accept_weak=self.accept_weak,
+            actor=actor,
+        )
+
+
+def read_golden(path: Path) -> str:
+    """The text of a golden set, once every line of it is good.
+
+    Raises:
+        UsageProblem: the first broken line, with file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        parse_golden(text, str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise UsageProblem(f"--golden: {str(path)!r}: {why}: accepted: a readable file of JSON lines") from error
+    except GoldenInvalid as error:
+        more = len(error.problems) - 1
+        raise UsageProblem(f"{error.problems[0]}" + (f" (and {more} more)" if more else "")) from error
+    return text

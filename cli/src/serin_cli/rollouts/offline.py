@@ -1,0 +1,88 @@
+"""`abort --offline`: with every control plane dead, the abort is written where the next one will read it.
+
+The command takes the lead in state Redis for that moment, as a control plane would, so it can never contradict one
+that lives. Traffic follows when a control plane starts; until then gateways go on as they were told last.
+"""
+
+import argparse
+import contextlib
+import secrets
+import time
+
+from serin_control.errors import ControlError, NotLeading, StoreDown
+from serin_control.rollouts import machine
+from serin_control.rollouts.act import Act
+from serin_control.rollouts.redis_store import RedisRollouts
+from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.settling import after
+from serin_control.rollouts.standing import Standing
+from serin_control.rollouts.store import Book, Change, Leader
+
+from serin_cli.arguments import redis_url, state_path
+from serin_cli.errors import CliError
+from serin_cli.record import read_record
+from serin_cli.state_dir import StateDir
+
+LEAD_S = 5.0
+
+
+def add_offline(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of an abort without a control plane."""
+    parser.add_argument(
+        "--offline", action="store_true", help="every control plane is dead: write it into state Redis for the next"
+    )
+    parser.add_argument("--state-redis", type=redis_url, metavar="URL", help="that Redis, where `serin up` runs none")
+
+
+async def abort_offline(arguments: argparse.Namespace) -> int:
+    """Write the abort of a rollout.
+
+    Raises:
+        CliError: a control plane lives, the rollout does not run, or Redis does not answer.
+    """
+    url = arguments.state_redis or read_record(StateDir(state_path(arguments.state))).state_redis
+    store = RedisRollouts(url)
+    me = Leader(f"serin-cli-{secrets.token_hex(4)}", boot=secrets.token_hex(8))
+    try:
+        leader = await store.lead(me, LEAD_S)
+        if leader.boot != me.boot:
+            raise CliError(
+                f"control plane {leader.name} leads: nothing was written; leave out --offline; if it just died wait 3 s"
+            )
+        rollout = await _write(store, leader, arguments)
+    except StoreDown as error:
+        raise CliError(f"{error}; --offline needs state Redis alive") from error
+    except (NotLeading, ControlError) as error:
+        raise CliError(f"nothing was written: {error}") from error
+    finally:
+        await _leave(store, me)
+    print(rollout.reason)
+    print(
+        "written for the next control plane: traffic follows when one starts; until then gateways go on as they were "
+        "told last"
+    )
+    return 0
+
+
+async def _write(store: RedisRollouts, leader: Leader, arguments: argparse.Namespace) -> Rollout:
+    book = await store.read(-1) or Book()
+    running = next((one for one in book.rollouts.values() if one.id == arguments.id), None)
+    if running is None:
+        ended = await store.rollout(arguments.id)
+        if ended is None:
+            raise CliError(f"no rollout {arguments.id!r} in state Redis")
+        raise CliError(f"{arguments.id}: no effect: it has ended: {ended.reason}")
+    now = time.time()
+    why = f"by {arguments.actor}, offline: {arguments.reason or 'no reason given'}"
+    move = machine.take_back(running, why, now)
+    standing = book.standings.get(running.model) or Standing(running.model, running.arms.stable)
+    settled = after(move.rollout, standing, standing.declared, now)
+    act = Act(now, running.id, arguments.actor, move.what, f"offline: {move.reason}", "offline")
+    await store.write(leader, book, Change((act,), move.rollout, settled))
+    return move.rollout
+
+
+async def _leave(store: RedisRollouts, me: Leader) -> None:
+    with contextlib.suppress(StoreDown):  # then it lapses by itself
+        await store.resign(me)
+    await store.close()

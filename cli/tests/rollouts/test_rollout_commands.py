@@ -1,0 +1,234 @@
+"""The rollout commands against a real control plane whose judge says what a test tells it."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from serin_cli.__main__ import main
+from serin_control.assembly import Control
+from serin_control.declared import InitialFile
+from serin_control.instance import Capacity, Digests, Registration, Service, State, Status
+from serin_control.judge.observation import Observation
+from serin_control.judge.verdict import Verdict
+from serin_control.rollouts.arbiter import ScriptedCourt
+from serin_control.rollouts.store import MemoryRollouts
+from serin_mesh.settings import ServiceSettings
+from serin_mesh.testing import running
+
+CONFIG = "models: {small: {versions: {v1: {path: /m/v1, weight: 1}, v2: {path: /m/v2, weight: 0}}}}\n"
+START = ["rollout", "start", "--model", "small", "--service", "worker", "--to", "v2", "--intent", "same"]
+
+
+class Mesh:
+    """A control plane, its judges, and the command line."""
+
+    def __init__(self, control: Control, court: ScriptedCourt, address: str, capsys) -> None:
+        self.control, self.court, self.address, self._capsys = control, court, address, capsys
+
+    async def serin(self, *arguments: str, address: str = "") -> tuple[int, str, str]:
+        """Run a command; its exit code and what it printed."""
+        code = await asyncio.to_thread(main, [*arguments, "--control", address or self.address])
+        out, err = self._capsys.readouterr()
+        lines = [line for line in out.splitlines(keepends=True) if "rpc.finished" not in line]
+        return code, "".join(lines), err
+
+    async def until(self, rollout_id: str, holds) -> None:
+        """Wait until something holds of a rollout."""
+        async for rollout in self.control.desk.watch(rollout_id):
+            if holds(rollout):
+                return
+        raise AssertionError("it ended")
+
+    def judge(self, verdict: Verdict, requests: int = 50) -> None:
+        """Have the running rollout judged."""
+        (trial,) = self.control.rollouts.bench.running()
+        for number in range(requests):
+            seen = Observation(f"r{number}", trial.canary_lane, number, 1.0)
+            self.control.rollouts.bench.observe("small", seen)
+        arbiter = self.court.arbiters[trial.rollout_id]
+        arbiter.reason = "errors 2.3 % against 0.1 % (+1.4..+3.1 points, 412 requests)"
+        arbiter.verdict = verdict
+
+
+def announce(control: Control, name: str, service: Service, version: str, port: int) -> None:
+    """An instance that is ready."""
+    worker = service is Service.WORKER
+    ticket = control.plane.announce(Registration(name, service, "small", version, f"127.0.0.1:{port}"))
+    digests = Digests(("3a" if worker else "7a") + version.encode().hex(), "aa", "cc" if worker else "", "cpu")
+    capacity = Capacity(8, 64, 16, 512) if worker else Capacity()
+    control.plane.beat(ticket, Status(State.READY, 1.0, digests=digests, capacity=capacity))
+
+
+@asynccontextmanager
+async def controlled(store=None, name="c1", address=""):
+    """A control plane that serves; yields it, its judges and its address."""
+    court = ScriptedCourt()
+    control = Control(
+        rollouts=store, court=court, initial=InitialFile("serin.yaml", CONFIG), name=name, address=address
+    )
+    await control.start()
+    settings = ServiceSettings(instance=name, drain_grace_s=1, drain_notice_s=0)
+    async with running(control.register, "control", settings=settings) as server:
+        loop = asyncio.create_task(control.run())
+        announce(control, "t1", Service.TOKENIZER, "v1", 2001)
+        announce(control, "w1", Service.WORKER, "v1", 2002)
+        announce(control, "w2", Service.WORKER, "v2", 2003)
+        try:
+            yield control, court, server.address
+        finally:
+            loop.cancel()
+            await asyncio.gather(loop, return_exceptions=True)
+
+
+@pytest.fixture
+async def mesh(capsys):
+    """One control plane with two versions of a worker."""
+    async with controlled() as (control, court, address):
+        yield Mesh(control, court, address, capsys)
+
+
+async def test_a_release_from_plan_to_rollback(mesh):
+    """Every step at the command line; `start` prints the id alone on its last line."""
+    asked = ["--model", "small", "--service", "worker", "--to", "v2", "--intent", "same"]
+    code, out, _ = await mesh.serin("rollout", "plan", *asked, "--rate", "2/s")
+    assert (code, out.splitlines()[0][:24]) == (0, "at 2 new sessions/s, if ")
+    assert "400" in out
+    code, out, err = await mesh.serin(*START, "--steps", "1%,50%", "--actor", "ann")
+    assert (code, out, err) == (0, "small-1\n", "started; `serin rollout watch small-1` shows it\n")
+    await mesh.until("small-1", lambda one: one.weight == 100)
+    mesh.judge(Verdict.PROMOTE)
+    await mesh.until("small-1", lambda one: one.weight == 5_000)
+    code, out, _ = await mesh.serin("rollout", "get", "small-1", "--json")
+    found = json.loads(out)
+    assert {key: found[key] for key in ("state", "step", "weight", "exposure")} == {
+        "state": "running",
+        "step": 1,
+        "weight": 50.0,
+        "exposure": {"sessions": 50, "requests": 50},
+    }
+    assert set(found["verdicts"][0]) >= {"metric", "verdict", "difference", "low", "high", "samples"}
+    assert found["reason"]
+    watching = asyncio.create_task(mesh.serin("rollout", "watch", "small-1"))
+    mesh.judge(Verdict.PROMOTE)
+    code, out, _ = await watching
+    assert (code, out.splitlines()[-1][:24]) == (0, "small-1 promoted 100 % (")
+    code, out, _ = await mesh.serin("rollback", "--model", "small", "--reason", "smells")
+    assert (code, out) == (0, "all traffic of small is on v1\n")
+    code, out, _ = await mesh.serin("rollout", "history", "--json")
+    acts = json.loads(out)
+    assert [act["what"] for act in acts] == ["rollback", "promote", "step", "step", "start"]
+    assert (acts[0]["reason"], acts[-1]["actor"]) == (
+        "small: tokenizer v1, worker v2 -> tokenizer v1, worker v1: smells",
+        "ann",
+    )
+    code, out, _ = await mesh.serin("rollout", "list")
+    assert (code, "small-1" in out, "promoted" in out) == (0, True, True)
+
+
+async def test_an_abort_is_explained_in_plain_words(mesh):
+    """What was seen, who saw it, where the traffic is, what comes next."""
+    await mesh.serin(*START)
+    await mesh.until("small-1", lambda one: one.weight == 100)
+    mesh.judge(Verdict.ABORT, 38)
+    with pytest.raises(AssertionError):
+        await mesh.until("small-1", lambda one: False)
+    code, out, _ = await mesh.serin("rollout", "explain", "small-1")
+    lines = out.splitlines()
+    assert (code, lines[0]) == (
+        0,
+        "Aborted at 1 %: errors 2.3 % against 0.1 % (+1.4..+3.1 points, 412 requests). 38 sessions saw it in 38 "
+        "requests. All traffic is on v1.",
+    )
+    assert lines[-1].startswith("Next: running answers of v2 end where they are; mend it")
+    code, out, err = await mesh.serin("rollout", "abort", "small-1")
+    assert (code, out, err[:41]) == (1, "", "small-1: no effect: it has ended: Aborted")
+    assert (await mesh.serin("rollout", "promote", "small-1"))[0] == 1
+    assert (await mesh.serin("rollout", "watch", "small-1"))[0] == 1
+
+
+async def test_people_pause_resume_and_freeze(mesh):
+    """Each says what holds now."""
+    await mesh.serin(*START, "--manual")
+    code, out, _ = await mesh.serin("rollout", "pause", "small-1", "--reason", "lunch", "--actor", "ann")
+    assert (code, out) == (0, "small-1 is paused: paused: ann: lunch\n")
+    assert (await mesh.serin("rollout", "resume", "small-1"))[0] == 0
+    assert (await mesh.serin("freeze", "--reason", "xmas"))[1] == "rollouts are frozen\n"
+    code, _, err = await mesh.serin("rollout", "promote", "small-1")
+    assert (code, err[:45]) == (1, "rollouts are frozen, none may promote: xmas (")
+    assert (await mesh.serin("freeze", "--off"))[1] == "rollouts are not frozen\n"
+    assert (await mesh.serin("freeze", "--off"))[1] == "rollouts are not frozen, as they were before\n"
+
+
+async def test_an_experiment_splits_and_is_stopped(mesh):
+    """A fixed share; it is no rollout, and a rollout is no experiment."""
+    start = ["experiment", "start", "--model", "small", "--to", "v2", "--share", "30%"]
+    code, out, _ = await mesh.serin(*start)
+    assert (code, out) == (0, "small-1\n")
+    await mesh.until("small-1", lambda one: one.weight == 3_000)
+    code, out, _ = await mesh.serin("experiment", "get", "small-1", "--json")
+    assert (json.loads(out)["intent"], json.loads(out)["weight"]) == ("experiment", 30.0)
+    code, out, _ = await mesh.serin("experiment", "stop", "small-1", "--actor", "ann")
+    assert (code, out[:37]) == (0, "Stopped at 30 %: by ann: stopped. Nob")
+    await mesh.serin(*START)
+    assert (await mesh.serin("experiment", "get", "small-2"))[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([*START, "--steps", "5%,1%"], "steps: step 2: 1 % after 5 %: accepted: each above the one before"),
+        ([*START, "--steps", "1%,101%"], "steps: 101 %: accepted: above 0, at most 100 %"),
+        ([*START, "--tolerance", "speed=1"], "tolerances.speed: no such metric: accepted: errors, first_token"),
+        ([*START[:6], "--to", "v9", "--intent", "same"], "to_version: nobody announces worker v9 of small"),
+        (
+            ["rollout", "start", "--model", "small", "--service", "gateway", "--to", "v2", "--intent", "same"],
+            "service: a gateway rollout is split by Envoy: accepted: with `serin up --edge` only",
+        ),
+        (["rollout", "start", "--model", "small", "--service", "worker", "--to", "v2"], "--intent: not set: accepted:"),
+        ([*START, "--golden", "/nowhere"], "--golden: '/nowhere': No such file or directory: accepted:"),
+        ([*START, "--steps", "five"], "serin rollout start: --steps: 'five': accepted: shares such as 1%,5%"),
+        ([*START, "--tolerance", "errors"], "serin rollout start: --tolerance: 'errors': accepted: a metric and"),
+        ([*START, "--max-duration", "soon"], "serin rollout start: --max-duration: 'soon': accepted: a number and"),
+    ],
+)
+async def test_what_cannot_be_meant_is_one_line_with_exit_code_2(mesh, arguments, said):
+    """Key, value, what is accepted."""
+    code, out, err = await mesh.serin(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(said)
+    assert err.count("\n") == 1
+
+
+async def test_a_broken_golden_set_is_named_before_anything_starts(mesh, tmp_path):
+    """File, line and key."""
+    file = tmp_path / "g.jsonl"
+    file.write_text('{"id": "a", "prompt": "x", "expect": {"exact": "y"}}\n{"id": "b"}\n')
+    arguments = [*START[:-1], "better", "--golden", str(file)]
+    code, _, err = await mesh.serin(*arguments)
+    assert (code, err) == (
+        2,
+        f"{file}:2: prompt: neither 'prompt' nor 'messages'; accepted: one of the two\n",
+    )
+    assert (await mesh.serin("rollout", "list"))[1] == (
+        "no rollouts yet; `serin rollout start --help` says how to start one\n"
+    )
+
+
+async def test_who_does_not_lead_says_who_does_and_is_followed(capsys):
+    """The command asks the other one by itself; with nobody there it says so."""
+    store = MemoryRollouts()
+    async with controlled(store) as (first, court, address):
+        first.rollouts.leadership.reached_at(address)
+        store.lapse()
+        first.rollouts.leadership.forget()
+        await first.rollouts.look()
+        async with controlled(store, "c2") as (second, _, other):
+            mesh = Mesh(second, court, other, capsys)
+            assert not second.rollouts.leadership.leads
+            code, out, _ = await mesh.serin(*START)
+            assert (code, out) == (0, "small-1\n")
+            code, out, _ = await mesh.serin("rollout", "list", address=f"127.0.0.1:1,{other}")
+            assert (code, "small-1" in out) == (0, True)
+    code, _, err = await mesh.serin("rollout", "list", address="127.0.0.1:1")
+    assert (code, err[:45]) == (1, "no control plane answers at 127.0.0.1:1: UNAV")

@@ -1,0 +1,126 @@
+"""Asks golden questions on both lanes of every comparison that has some, and tells how each lane answered.
+
+Each question is asked once for a comparison, greedily. A lane that fails at a question has answered it wrongly; one
+that cannot be asked is asked again later. An answer that cannot be scored counts for nobody. Knows nothing about how
+lanes are reached or what becomes of the results.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from serin_control.judge.observation import GoldenResult
+from serin_control.observations.asking import Asker, LaneAway, LaneFailed
+from serin_control.observations.scorers import Scorer
+from serin_control.observations.unscored import NotScored
+from serin_control.rollouts.golden_set import GoldenCase, GoldenInvalid, parse_golden
+from serin_control.rollouts.intake import Intake, RunningTrial, Trials
+
+LOOK_EVERY_S = 0.5
+PAUSE_S = 1.0
+MAX_AT_ONCE = 2
+"""Questions that are asked at the same time in one comparison; each is asked on both lanes at once."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the questions of one comparison are; the sentences say why answers could not be scored."""
+
+    num_cases: int = 0
+    num_asked: int = 0
+    num_unscored: int = 0
+    last_problem: str = ""
+
+
+class GoldenRunner:
+    """Follows the comparisons; `run` is a task of whoever owns it.
+
+    Args:
+        trials: which comparisons run.
+        asker: asks lanes.
+        scorer: scores answers.
+        intake: told the results.
+        pause_s: seconds before a lane that could not be asked is asked again.
+    """
+
+    def __init__(
+        self, trials: Trials, asker: Asker, scorer: Scorer, intake: Intake, *, pause_s: float = PAUSE_S
+    ) -> None:
+        self._trials = trials
+        self._asker = asker
+        self._scorer = scorer
+        self._intake = intake
+        self._pause_s = pause_s
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._progress: dict[str, Progress] = {}
+
+    @property
+    def progress(self) -> Mapping[str, Progress]:
+        """How far each running comparison is, by rollout."""
+        return self._progress
+
+    async def run(self) -> None:
+        """Follow the comparisons, for as long as this task lives."""
+        try:
+            while True:
+                self.follow()
+                await asyncio.sleep(LOOK_EVERY_S)
+        finally:
+            tasks = list(self._tasks.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._tasks.clear()
+
+    def follow(self) -> None:
+        """Begin with comparisons that are new, and leave those that are over."""
+        wanted = {trial.rollout_id: trial for trial in self._trials.running() if trial.golden_jsonl}
+        for rollout_id in self._tasks.keys() - wanted.keys():
+            self._tasks.pop(rollout_id).cancel()
+            self._progress.pop(rollout_id, None)
+        for rollout_id in wanted.keys() - self._tasks.keys():
+            self._progress[rollout_id] = Progress()
+            self._tasks[rollout_id] = asyncio.create_task(
+                self._ask_all(wanted[rollout_id], self._progress[rollout_id]), name=f"golden questions of {rollout_id}"
+            )
+
+    async def until_done(self, rollout_id: str) -> None:
+        """Wait until a comparison's questions have all been asked."""
+        await asyncio.shield(self._tasks[rollout_id])
+
+    async def _ask_all(self, trial: RunningTrial, progress: Progress) -> None:
+        try:
+            cases = parse_golden(trial.golden_jsonl)
+        except GoldenInvalid as error:  # checked before it was started; another version may have been stricter
+            progress.last_problem = str(error)
+            return
+        progress.num_cases = len(cases)
+        slots = asyncio.Semaphore(MAX_AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            for case in cases:
+                await slots.acquire()
+                task = tasks.create_task(self._ask_one(trial, case, progress))
+                task.add_done_callback(lambda _: slots.release())
+
+    async def _ask_one(self, trial: RunningTrial, case: GoldenCase, progress: Progress) -> None:
+        try:
+            stable, canary = await asyncio.gather(
+                self._score_on(trial.stable_lane, trial, case), self._score_on(trial.canary_lane, trial, case)
+            )
+        except NotScored as problem:
+            progress.num_unscored += 1
+            progress.last_problem = f"{case.id}: {problem}"
+        else:
+            self._intake.golden(trial.model, GoldenResult(case.id, stable, canary))
+        progress.num_asked += 1
+
+    async def _score_on(self, lane: str, trial: RunningTrial, case: GoldenCase) -> float:
+        while True:
+            try:
+                answer = await self._asker.ask(trial.model, lane, case)
+            except LaneAway:
+                await asyncio.sleep(self._pause_s)
+            except LaneFailed:
+                return 0.0
+            else:
+                return await self._scorer.score(case, answer)
