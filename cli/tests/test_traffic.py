@@ -51,8 +51,9 @@ def test_both_sides_of_a_rollout_stay(state):
     )
     lanes = published(lane("v1", "v1", 9_999), lane("v1", "v2", 1))
     for version in ("v1", "v2"):
-        reason = traffic_of(Which("worker", "small", version), lanes, [rollout]).reason
-        assert reason == "is one side of rollout small-1; `serin rollout abort small-1` ends it"
+        traffic = traffic_of(Which("worker", "small", version), lanes, [rollout])
+        assert traffic.reason == "is one side of rollout small-1"
+        assert traffic.remedy == "`serin rollout abort small-1` ends it"
     for other in (Which("tokenizer", "small", "v2"), Which("worker", "other", "v2"), Which("worker", "small", "v3")):
         assert traffic_of(other, lanes, [rollout]) == Traffic()
     rollout.state = rollout_pb2.ROLLOUT_STATE_ABORTED

@@ -17,7 +17,7 @@ from serin_cli.local.arrival import await_version
 from serin_cli.local.model_folder import ModelFolders, check_memory
 from serin_cli.local.naming import add_version_flags, which_version
 from serin_cli.local.registry import ControlPlane
-from serin_cli.local.releases import heaviest, num_declared
+from serin_cli.local.releases import declared_path, heaviest, num_declared
 from serin_cli.models.reference import Reference
 from serin_cli.models.registry import ModelRegistry
 from serin_cli.record import read_record
@@ -105,7 +105,7 @@ def _wanted(
     if which.service in MODEL_SERVICES and which.model not in config.models:
         raise UsageProblem.setting("serin add: --model", which.model, ", ".join(config.models))
     if num_declared(config, which):
-        _check_back(arguments, which, kept)
+        _check_back(arguments, which, config, kept)
         return None
     before = kept.find(which)
     code = _code(arguments, which)
@@ -122,12 +122,13 @@ def _wanted(
     return wanted
 
 
-def _check_back(arguments: argparse.Namespace, which: Which, kept: Additions) -> None:
+def _check_back(arguments: argparse.Namespace, which: Which, config: MeshConfig, kept: Additions) -> None:
     if which not in kept.withheld:
         accepted = f"a version that is not there; {which} is declared (serin.yaml says how many processes it has)"
         raise UsageProblem.setting("serin add: --version", which.version, accepted)
     for flag in ("path", "code", "workers", "set"):
-        if value := getattr(arguments, flag):
+        value = getattr(arguments, flag)
+        if value and not (flag == "path" and _resolved(value) == declared_path(config, which)):
             accepted = f"nothing for {which}, which comes back as it is declared"
             raise UsageProblem.setting(f"serin add: --{flag}", str(value), accepted)
 
@@ -155,8 +156,7 @@ def _path(
     if which.service not in MODEL_SERVICES:
         return ""
     if arguments.path is not None:
-        folder = Path(arguments.path).expanduser()
-        return str(folder.absolute()) if arguments.path and folder.is_dir() else arguments.path
+        return _resolved(arguments.path)
     if before is not None:
         return before.path
     pushed = Reference(which.model, which.version)
@@ -166,6 +166,12 @@ def _path(
         return heaviest(config, which.model).path
     accepted = f"a model folder, a hub id or registry:NAME:VERSION; {pushed} was not pushed (`serin model push`)"
     raise UsageProblem.setting("serin add: --path", None, accepted)
+
+
+def _resolved(path: str) -> str:
+    """A folder by its whole name; anything else as it is."""
+    folder = Path(path).expanduser()
+    return str(folder.absolute()) if path and folder.is_dir() else path
 
 
 def _code(arguments: argparse.Namespace, which: Which) -> str:

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _while_down(which, file, state)
     declared, traffic = asyncio.run(_look(record.control, which, arguments.force))
     if traffic.reason and not arguments.force:
-        raise CliError(f"{which} {traffic.reason}; move it first, or say --force")
+        raise CliError(f"{which} {traffic.reason}; {traffic.remedy}, or --force removes it nevertheless")
     file.change(lambda kept: _without(kept, which, declared))
     await_absence(state, which, arguments.wait)
     print(_said(which, traffic))
@@ -106,6 +106,6 @@ def _present(kept: Additions, which: Which, declared: MeshConfig | None) -> str:
 
 
 def _said(which: Which, traffic: Traffic) -> str:
-    forced = f"; it {traffic.reason.split(';')[0]}" if traffic.reason else ""
+    forced = f"; it {traffic.reason}" if traffic.reason else ""
     note = f"; {traffic.note}" if traffic.note else ""
     return f"removed {which}{forced}{note}; `serin add {which.arguments} …` brings it back"

@@ -71,8 +71,8 @@ def plan(
     for model, release, addition in added:
         own = _serving_specs(model, release, folder(release.path), site, threads)
         extra += [_built_from(addition.code, spec) for spec in own]
-    beside = {spec.name: replace(spec, is_addition=True) for spec in extra}
-    return beside | {spec.name: spec for spec in specs}
+    declared = {spec.name: spec for spec in specs}
+    return declared | {spec.name: replace(spec, is_addition=True) for spec in extra if spec.name not in declared}
 
 
 def _serving_specs(model: str, release: Release, path: Path, site: Site, threads: int) -> list[ProcessSpec]:

@@ -33,6 +33,13 @@ def num_declared(config: MeshConfig, which: Which) -> int:
     return next(counts, 0)
 
 
+def declared_path(config: MeshConfig, which: Which) -> str:
+    """The path that is declared of a model's version; empty: none is."""
+    model = config.models.get(which.model)
+    releases = model.releases() if model is not None else ()
+    return next((release.path for release in releases if release.version == which.version), "")
+
+
 def added_releases(config: MeshConfig, additions: Additions) -> Iterator[tuple[str, Release, Addition]]:
     """Models and their added versions, as far as the model is declared and the version is not.
 

@@ -32,10 +32,12 @@ class Traffic:
 
     Attributes:
         reason: why it should not go, in words that follow its name; empty: nothing is lost with it.
+        remedy: what changes that.
         note: what is lost nevertheless; empty: nothing.
     """
 
     reason: str = ""
+    remedy: str = ""
     note: str = ""
 
 
@@ -46,7 +48,7 @@ def traffic_of(
     for rollout in rollouts:
         if rollout.state in _UNDER_WAY and _is_side(which, rollout):
             name = rollout.rollout_id
-            return Traffic(f"is one side of rollout {name}; `serin rollout abort {name}` ends it")
+            return Traffic(f"is one side of rollout {name}", f"`serin rollout abort {name}` ends it")
     model = next((model for model in published.models if model.name == which.model), None)
     if model is None:
         return Traffic()
@@ -54,7 +56,7 @@ def traffic_of(
     weight = sum(lane.weight for lane in lanes)
     if weight > LEAST * len(lanes):
         share = weight / sum(lane.weight for lane in model.lanes)
-        return Traffic(f"carries {share:.2%} of the new sessions of {model.name}")
+        return Traffic(f"carries {share:.2%} of the new sessions of {model.name}", "a rollout moves them")
     if weight:
         return Traffic(
             note=f"its lane had {weight} of {WEIGHT_SUM} of the sessions of {model.name}: kept for a rollback"
