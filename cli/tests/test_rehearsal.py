@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -195,6 +196,32 @@ def test_the_registry_is_shown(running):
     assert "small:v1 is there already and holds other content" in taken.stderr
     same = serin(running, "model", "push", "small", "v1", str(MODELS / "v1"))
     assert (same.returncode, "nothing changes" in same.stdout) == (0, True)
+
+
+@pytest.mark.long
+def test_a_whole_release_and_the_way_back(running):
+    """A worker is added, moved to, and the old one removed; what `serin rollback` then prints brings it back."""
+    assert serin(running, "add", *version("v2")).returncode == 0
+    asked = ["--model", "small", "--service", "worker", "--to", "v2", "--intent", "better", "--manual"]
+    started = serin(running, "rollout", "start", *asked)
+    assert started.returncode == 0, started.stderr
+    rollout = started.stdout.splitlines()[-1]
+    for name in ("v1", "v2"):
+        refused = serin(running, "remove", *version(name))
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(f"worker {name} of small is one side of rollout {rollout}; ")
+    assert await_condition(lambda: serin(running, "rollout", "promote", rollout).returncode == 0, CHANGE_S)
+    refused = serin(running, "remove", *version("v2"))
+    assert (refused.returncode, "carries 99.99% of the new sessions" in refused.stderr) == (1, True)
+    gone = serin(running, "remove", *version("v1"))
+    assert (gone.returncode, "kept for a rollback" in gone.stdout) == (0, True)
+    refused = serin(running, "rollback", "--model", "small")
+    assert refused.returncode != 0
+    (command,) = re.findall(r"`serin (add worker [^`]+)`", refused.stderr)
+    back = serin(running, *command.split())
+    assert back.returncode == 0, back.stderr
+    assert serin(running, "rollback", "--model", "small", "--to", "v1").returncode == 0
+    assert serin(running, "remove", *version("v2"), "--force").returncode == 0
 
 
 @pytest.mark.long

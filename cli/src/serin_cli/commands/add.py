@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 from serin_control.config import MeshConfig, parse_config
 from serin_control.config.declaration import EngineConfig
+from serin_control.rollouts.sight import BASELINE_SUFFIX
 from serin_mesh.errors import MeshError
 
 from serin_cli.arguments import add_state, integer, state_path
@@ -110,7 +111,9 @@ def _wanted(
     before = kept.find(which)
     code = _code(arguments, which)
     engine = _engine(arguments.set, which)
-    path = _path(arguments, which, config, before, registry, differs=bool(code or engine))
+    path = _path(
+        arguments, which, config, before, registry, differs=bool(code or engine) or _is_baseline(which, config)
+    )
     num_processes = arguments.workers or (before.num_processes if before else 1)
     wanted = Addition(which, path, num_processes, code, engine)
     if before is not None and (arguments.path or code or engine):
@@ -162,10 +165,15 @@ def _path(
     pushed = Reference(which.model, which.version)
     if registry.has(pushed):
         return pushed.path
-    if differs:  # another build or setting of the same model
+    if differs:  # another build or setting of the same model, or the same again
         return heaviest(config, which.model).path
     accepted = f"a model folder, a hub id or registry:NAME:VERSION; {pushed} was not pushed (`serin model push`)"
     raise UsageProblem.setting("serin add: --path", None, accepted)
+
+
+def _is_baseline(which: Which, config: MeshConfig) -> bool:
+    """Whether it is what a rollout with `--baseline` compares with: the same version in processes of its own."""
+    return which.version == f"{heaviest(config, which.model).version}{BASELINE_SUFFIX}" if which.model else False
 
 
 def _resolved(path: str) -> str:
