@@ -122,14 +122,18 @@ class Scheduler:
         if plan.work:
             budget = min(budget, self.prefill_allowance)
         planned = {work.sequence for work in plan.work}
-        behind = [s for s in self._running if _num_left(s) > 0 and s not in planned]
-        for sequence in sorted(behind, key=self._rank):
+        behind = sorted((s for s in self._running if _num_left(s) > 0 and s not in planned), key=self._rank)
+        most_urgent = max((s.group.request.priority for s in self._waiting), default=None)
+        yielding = [s for s in behind if most_urgent is not None and s.group.request.priority < most_urgent]
+        for sequence in behind[: len(behind) - len(yielding)]:
             budget -= self._plan_chunk(sequence, budget, plan)
         while budget > 0 and self._waiting and len(self._running) < self.limits.max_num_sequences:
             sequence = min(self._waiting, key=self._rank)
             if not self._fits(sequence):
-                return
+                break
             self._admit(sequence)
+            budget -= self._plan_chunk(sequence, budget, plan)
+        for sequence in yielding:  # begun before, and less urgent than what came since
             budget -= self._plan_chunk(sequence, budget, plan)
 
     def _plan_chunk(self, sequence: Sequence, budget: int, plan: StepPlan) -> int:
