@@ -21,6 +21,11 @@ from serin_cli.__main__ import COMMANDS, main
             ["up", "--port", "23999", "--grpc-port", "23999"],
             "serin up: --grpc-port: 23999: accepted: another port than",
         ),
+        (["up", "--edge-port", "1"], "serin up: --edge-port: '1': accepted: only together with --edge"),
+        (
+            ["up", "--edge", "--edge-cert", "c.pem"],
+            "serin up: --edge-cert: 'c.pem': accepted: --edge-cert and --edge-key together, or neither",
+        ),
         (["certs", "--host", "a b"], "serin certs: --host: 'a b': accepted: a DNS name or an IP address"),
         (["certs", "--host", ""], "serin certs: --host: '': accepted: a DNS name or an IP address"),
         (["certs", "--model", "a/b"], "serin certs: --model: 'a/b': accepted: 1 to 64 of a-z 0-9 . _ -"),
@@ -28,6 +33,16 @@ from serin_cli.__main__ import COMMANDS, main
             ["key", "create", "--role", "app", "--name", "a\x1b[2J\n"],
             "serin key create: --name: 'a\\x1b[2J\\n': accepted: text that can be printed on one line",
         ),
+        (["add", "wroker", "--version", "v2"], "serin add: SERVICE: 'wroker': accepted: worker, tokenizer, cache"),
+        (["add", "worker", "--model", "small"], "serin add: the following arguments are required: --version"),
+        (["add", "worker", "--version", "v2"], "serin add: --model: None: accepted: the model of the worker"),
+        (["add", "cache", "--version", "v2", "--model", "small"], "serin add: --model: 'small': accepted: nothing for"),
+        (
+            ["remove", "worker", "--model", "small", "--version", "a b"],
+            "serin remove: --version: 'a b': accepted: 1 to",
+        ),
+        (["model", "push", "Small", "v1", "x"], "serin model push: NAME: 'Small': accepted: 1 to 64 of a-z"),
+        (["model", "push", "small", "..", "x"], "serin model push: VERSION: '..': accepted: 1 to 64 of A-Z"),
         (["env", "extra"], "serin env: 'extra': accepted: no further argument"),
         (
             ["key", "create", "--role", "boss"],
@@ -53,7 +68,7 @@ def test_every_command_has_help_and_takes_a_state_directory(command, capsys):
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert f"usage: serin {command}" in text
-    if command not in ("key", "config", "certs"):  # there each action takes it
+    if command not in ("key", "config", "certs", "model"):  # there each action takes it
         assert "--state DIR" in text
     assert main([]) == 0
     assert f"  {command} " in capsys.readouterr().out

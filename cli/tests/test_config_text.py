@@ -45,7 +45,7 @@ def test_a_bad_file_is_one_line_with_file_and_line(tmp_path, capsys):
 def test_a_missing_model_is_found_by_check(tmp_path, capsys):
     """A path that is neither a folder nor a hub id is refused with file, line and key, before anything runs."""
     file = tmp_path / "serin.yaml"
-    accepted = "no such folder; accepted: a model folder, or a hub id such as org/name\n"
+    accepted = "no such folder; accepted: a model folder, or a hub id such as org/name, or registry:NAME:VERSION\n"
     file.write_text("models:\n  small:\n    path: ./nowhere/at/all\n")
     for command in (["config", "check", str(file)], ["up", "-f", str(file), "--state", str(tmp_path / "state")]):
         assert main(command) == 2
@@ -75,6 +75,13 @@ def test_a_hub_id_names_its_model(model, name, version):
     assert list(config.models) == [name]
     (release,) = config.models[name].releases()
     assert (release.version, release.path, release.workers) == (version, model, 3)
+
+
+def test_a_pushed_version_names_its_model():
+    """`registry:small:v7` is version v7 of small."""
+    config = parse_config(model_config("registry:small:v7"))
+    (release,) = config.models["small"].releases()
+    assert (release.version, release.path) == ("v7", "registry:small:v7")
 
 
 def test_a_version_folder_is_named_after_its_parent(tmp_path):

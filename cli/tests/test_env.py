@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from serin_cli.__main__ import main
@@ -24,6 +25,21 @@ def test_a_shell_gets_what_was_meant(shell, key, state, capsys):
     environment = {"PATH": os.environ["PATH"], "EXPORTS": capsys.readouterr().out}
     shown = subprocess.run([shell, "-c", script], env=environment, capture_output=True, text=True, check=True).stdout
     assert shown == f"http://127.0.0.1:8123/v1\n{key}"
+
+
+def test_with_an_edge_the_sdk_is_pointed_at_it(state, capsys):
+    """Its address, and the file that makes its certificate trusted."""
+    lock = state.lock()
+    try:
+        record = MeshRecord(os.getpid(), "ready", "http://127.0.0.1:1", "", "", "", edge="https://127.0.0.1:8443")
+        replace(record, edge_trust="/s/certs/trust.pem").write(state)
+        state.default_key.write_text("sk-serin-abc\n")
+        assert main(["env", "--state", str(state.root)]) == 0
+    finally:
+        os.close(lock)
+    lines = capsys.readouterr().out.splitlines()
+    assert "export OPENAI_BASE_URL=https://127.0.0.1:8443/v1" in lines
+    assert "export SSL_CERT_FILE=/s/certs/trust.pem" in lines
 
 
 def test_the_directory_may_come_from_the_environment(state, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import pytest
 from serin_cli.errors import ModelRefused, StartRefused
 from serin_cli.local.model_folder import ModelFolders, check_memory
+from serin_cli.models.registry import ModelRegistry
 
 
 @pytest.fixture
@@ -13,27 +14,39 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_folder_is_found(folder):
+@pytest.fixture
+def registry(state):
+    """An empty registry."""
+    return ModelRegistry(state)
+
+
+def test_a_folder_is_found(folder, registry):
     """A folder with a configuration and safetensors is taken."""
-    assert ModelFolders().fetch(str(folder)) == folder
+    assert ModelFolders(registry).fetch(str(folder)) == folder
 
 
 @pytest.mark.parametrize(
     ("missing", "said"),
     [("config.json", "holds no config.json"), ("model.safetensors", "only pytorch_model.bin, which is a pickle")],
 )
-def test_an_unfit_folder_is_refused(folder, missing, said):
+def test_an_unfit_folder_is_refused(folder, missing, said, registry):
     """What is missing is said, and pickles are named."""
     (folder / "pytorch_model.bin").write_bytes(b"")
     (folder / missing).unlink()
     with pytest.raises(StartRefused, match=said):
-        ModelFolders().fetch(str(folder))
+        ModelFolders(registry).fetch(str(folder))
 
 
-def test_a_wrong_path_is_refused():
+def test_a_wrong_path_is_refused(registry):
     """What is neither a folder nor a hub id is refused with what is accepted."""
     with pytest.raises(ModelRefused, match=r"'./no/such': no such folder; accepted: a model folder, or a hub id"):
-        ModelFolders().fetch("./no/such")
+        ModelFolders(registry).fetch("./no/such")
+
+
+def test_a_pushed_version_is_found_or_refused(registry):
+    """A reference is looked up in the registry, and refused like any path."""
+    with pytest.raises(ModelRefused, match=r"'registry:small:v1': not in the registry"):
+        ModelFolders(registry).fetch("registry:small:v1")
 
 
 def test_too_many_workers_are_refused(folder):

@@ -117,3 +117,36 @@ async def test_heartbeats_change_nothing_that_is_published(store, clock):
         plane.registry.tick()
         plane.redraw()
     assert (plane.topologies.version, plane.standing.version) == versions
+
+
+async def test_it_is_settled_once_everything_stored_was_heard_again(store, clock):
+    """Or after a lease's time and a heartbeat: until then an empty registry means nothing."""
+    before = await started(store, clock)
+    assert before.is_settled()
+    fill(before)
+    await before.save()
+    after = await started(store, clock)
+    assert not after.is_settled()
+    clock.advance(4.1)
+    assert after.is_settled()
+    again = await started(store, clock)
+    assert not again.is_settled()
+    fill(again)
+    assert again.is_settled()
+
+
+async def test_nothing_is_published_before_rollouts_were_heard(store, clock):
+    """Else a start would give a rollout's traffic back; after half a minute the mesh is served without them."""
+    fill(await started(store, clock))
+    plane = ControlPlane(store, initial=CONFIG, steered=True, clock=clock)
+    await plane.start()
+    fill(plane)
+    assert plane.topologies.value is None
+    plane.steer(lambda plan: plan)
+    assert plane.topologies.value.complete
+    patient = ControlPlane(Faulty(), initial=CONFIG, steered=True, clock=clock)
+    await patient.start()
+    fill(patient)
+    clock.advance(30.5)
+    patient.redraw()
+    assert patient.topologies.value.complete

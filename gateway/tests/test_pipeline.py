@@ -4,17 +4,18 @@ import asyncio
 import dataclasses
 
 import pytest
-from serin_gateway import pipeline
+from serin_gateway import failures, pipeline
 from serin_gateway.ask import Ask, Conversation, Message, Sampling, TokenPrompt
 from serin_gateway.catalog import Catalog, ServedModel
 from serin_gateway.collaborators import Arrival
 from serin_gateway.events import ChoiceEnded, Completed, FinishReason, Started, TextChunk
+from serin_gateway.failures import Cause
 from serin_gateway.keys import Role
 from serin_gateway.limits.leases import RateLimited
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.pipeline import Request
 from serin_gateway.recall import Recalled, StoredChoice
-from serin_gateway.testing import END_ID, MemoryHouse, saying, small_catalog, small_lane
+from serin_gateway.testing import END_ID, ByteDetokenizer, ByteSequence, MemoryHouse, saying, small_catalog, small_lane
 from serin_gateway.worker import TokensMade, WorkStarted
 from serin_mesh.errors import MeshError, Reason
 
@@ -132,7 +133,12 @@ async def test_a_lost_worker_is_replaced_and_nothing_is_said_twice():
         (0, b"hell", False)
     ]
     assert resumed.sampling.seed == order.sampling.seed
-    assert house.journal.receipts[0].num_resumes == 1
+    receipt = house.journal.receipts[0]
+    assert receipt.num_resumes == 1
+    ((worker, cause, pause_s),) = [(lost.worker, lost.cause, lost.pause_s) for lost in receipt.lost_workers]
+    assert (worker, cause) == (first.instance, Cause.KILLED)
+    assert pause_s is not None
+    assert receipt.worker == second.instance
 
 
 async def test_finished_choices_are_not_continued():
@@ -192,8 +198,9 @@ async def test_the_workers_refusal_of_a_request_is_not_retried():
     assert len(house.workers.orders) == 1
 
 
-async def test_another_lane_before_the_first_token_and_never_after():
+async def test_another_lane_before_the_first_token_and_never_after(monkeypatch):
     """A lane that is gone is replaced while nothing was said; afterwards the stream is lost with it."""
+    monkeypatch.setattr(pipeline, "RESUME_PATIENCE_S", 0.01)
 
     def only_on(lane: str, after: int):
         say = saying("hello")
@@ -210,7 +217,7 @@ async def test_another_lane_before_the_first_token_and_never_after():
         house.catalog.publish(small_catalog(small_lane("lane-a", 1000), small_lane("lane-b", 1)))
         request = await make(house, session_id="s")
         if expected is None:
-            assert await refused(request, ask()) is Reason.LANE_GONE
+            assert await refused(request, ask()) is Reason.LANE_LOST
         else:
             assert text(await answer(request, ask())) == expected
             assert house.journal.receipts[0].lane == "lane-b"
@@ -240,6 +247,87 @@ async def test_a_begun_stream_is_lost_when_no_worker_appears(monkeypatch):
     assert await refused(await make(house), ask()) is Reason.LANE_LOST
     receipt = house.journal.receipts[0]
     assert (receipt.reason, receipt.usage.completion_tokens) == ("LANE_LOST", 4)
+
+
+async def test_a_full_queue_does_not_end_a_begun_stream(monkeypatch):
+    """Its worker dies while the other one is full: it is asked again, and the stream goes on."""
+    monkeypatch.setattr(failures, "REFUSAL_AVOIDED_S", 0.001)
+    monkeypatch.setattr(pipeline, "LOOK_AGAIN_S", 0.002)
+    say, num_orders = saying("hello there"), [0]
+
+    def script(worker, order):
+        num_orders[0] += 1
+        if num_orders[0] == 1:
+            return [*say(worker, order)[:5], GONE]
+        return [MeshError(Reason.QUEUE_FULL, "full")] if num_orders[0] < 5 else say(worker, order)
+
+    house = house_of(script)
+    assert text(await answer(await make(house), ask())) == "hello there"
+    assert [lost.cause for lost in house.journal.receipts[0].lost_workers] == ["killed", *["refused"] * 3]
+
+
+async def test_losses_of_one_prompt_are_bounded():
+    """However many workers there are and however harmless the cause: eight, and the caller is told."""
+    for num_tokens, reason in ((0, Reason.NOT_READY), (2, Reason.LANE_LOST)):
+        draining = MeshError(Reason.NOT_READY, "going", cause="draining")
+        house = house_of(dying_after(num_tokens, draining, times=99, whole="x" * 99), num_workers=20)
+        assert await refused(await make(house), ask()) is reason
+        assert len(house.workers.orders) == failures.MAX_LOSSES
+
+
+async def test_a_worker_that_comes_back_elsewhere_is_another_one(monkeypatch):
+    """A restarted process keeps its name and has a new endpoint: the stream may go on there."""
+    house = house_of(dying_after(4), num_workers=1)
+    request = await make(house)
+    outbox = await request.begin(ask())
+    events = await outbox.take()
+    (worker,) = house.catalog.current().models[0].lanes[0].workers
+    restarted = dataclasses.replace(worker, endpoint="127.0.0.1:9999")
+    house.catalog.publish(small_catalog(small_lane(workers=[restarted])))
+    while not isinstance(events[-1], Completed):
+        events += await outbox.take()
+    await request.settle()
+    assert text(events) == "hello there"
+
+
+async def test_an_answer_goes_on_in_its_own_numerics_class():
+    """Of the workers left, one that is known to compute as the first did is chosen."""
+    say = saying("hello")
+
+    def script(worker, order):
+        kind = "class-a" if worker.endpoint.endswith(("0", "2")) else "class-b"
+        events = say(worker, order)
+        events[0] = WorkStarted(worker.instance, 0, 0, kind)
+        return events if order.prior_outputs or order.sampling.seed == 0 else [*events[:3], GONE]
+
+    house = house_of(script, num_workers=4)
+    for worker in house.catalog.current().models[0].lanes[0].workers:
+        kind = "class-a" if worker.endpoint.endswith(("0", "2")) else "class-b"
+        house.collaborators.placement.learn(worker, kind)
+    for n in range(30):
+        house.workers.orders.clear()
+        await answer(await make(house), ask(seed=n + 1))
+        first, second = (worker.endpoint for worker, _ in house.workers.orders)
+        assert first.endswith(("0", "2")) == second.endswith(("0", "2"))
+
+
+async def test_text_that_cannot_go_on_is_not_the_workers_fault():
+    """The detokenizer fails: no other worker is tried, and nobody is blamed."""
+
+    class Failing(ByteSequence):
+        def append(self, token_ids):
+            super().append(token_ids)
+            gone = MeshError(Reason.UPSTREAM_UNAVAILABLE, "the tokenizer is gone")
+            asyncio.get_running_loop().call_soon(self._sink.failed, gone)
+
+    class Opening(ByteDetokenizer):
+        def open(self, scope, sink, *, stop_strings=(), min_tokens=0):
+            return Failing(sink, stop_strings, min_tokens)
+
+    house = house_of(detokenizer=Opening())
+    assert await refused(await make(house), ask()) is Reason.UPSTREAM_UNAVAILABLE
+    assert len(house.workers.orders) == 1
+    assert house.journal.receipts[0].lost_workers == []
 
 
 async def test_a_stop_string_ends_the_work_at_once():

@@ -55,6 +55,9 @@ def test_what_others_placed_counts_too():
         def num_sequences(self, endpoint):
             return 10 if endpoint == FIRST.endpoint else 0
 
+        def is_silent(self, endpoint):
+            return False
+
     placement = Placement(random.Random(6), loads=Reported())
     assert FIRST.instance not in spread(placement, 100, {})
     with placement.running(FIRST, 0, num_choices=3):
@@ -64,8 +67,36 @@ def test_what_others_placed_counts_too():
 def test_workers_that_failed_are_avoided():
     """And when none is left, that is said."""
     placement = Placement(random.Random(5))
-    others = [worker.instance for worker in LANE.workers[1:]]
+    others = [worker.endpoint for worker in LANE.workers[1:]]
     assert placement.choose(LANE, 10, {}, avoid=others) is FIRST
     with pytest.raises(MeshError) as refusal:
-        placement.choose(LANE, 10, {}, avoid=[worker.instance for worker in LANE.workers])
+        placement.choose(LANE, 10, {}, avoid=[worker.endpoint for worker in LANE.workers])
     assert refusal.value.reason is Reason.NOT_READY
+
+
+def test_a_silent_worker_gets_nothing():
+    """Even where it is the cheapest, or the only one left."""
+
+    class Reported:
+        def num_sequences(self, endpoint):
+            return 0
+
+        def is_silent(self, endpoint):
+            return endpoint == FIRST.endpoint
+
+    placement = Placement(random.Random(7), loads=Reported())
+    assert FIRST.instance not in spread(placement, 1000, {FIRST.endpoint: 1000})
+    with pytest.raises(MeshError) as refusal:
+        placement.choose(LANE, 10, {}, avoid=[worker.endpoint for worker in LANE.workers[1:]])
+    assert refusal.value.reason is Reason.NOT_READY
+
+
+def test_workers_of_another_numerics_class_come_last():
+    """Unknown ones count as alike; others are taken when nobody else is left."""
+    placement = Placement(random.Random(8))
+    for worker in LANE.workers[:2]:
+        placement.learn(worker, "other")
+    alike = {placement.choose(LANE, 10, {}, numerics_class="mine").instance for _ in range(50)}
+    assert alike == {worker.instance for worker in LANE.workers[2:]}
+    rest = [worker.endpoint for worker in LANE.workers[2:]]
+    assert placement.choose(LANE, 10, {}, rest, numerics_class="mine") in LANE.workers[:2]

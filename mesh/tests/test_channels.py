@@ -94,7 +94,7 @@ class Lanes:
     """What a test says the server's own lanes are."""
 
     def __init__(self, *lanes: str) -> None:
-        self.current = lanes
+        self.current = dict.fromkeys(lanes, 1)
 
     def __call__(self):
         """The lanes now."""
@@ -122,7 +122,7 @@ async def lane_sent(stub, **options) -> str | None:
 async def test_the_lane_of_an_answer_is_echoed(laned, stub_of) -> None:
     """First call without a lane, the second on the lane that answered; another conversation starts anew."""
     server, seen = laned
-    server.own.current = ("heavy", "light")
+    server.own.current = {"heavy": 1, "light": 0}
     async with server.connect() as channel:
         stub = stub_of(channel)
         for _ in range(2):
@@ -137,7 +137,7 @@ async def test_the_lane_of_an_answer_is_echoed(laned, stub_of) -> None:
 async def test_streams_teach_and_use_lanes_too(laned, stub_of) -> None:
     """A lane learnt from a stream's first message is on the next call."""
     server, seen = laned
-    server.own.current = ("heavy",)
+    server.own.current = {"heavy": 1}
     async with server.connect() as channel:
         stub = stub_of(channel)
         assert [m async for m in stub.stream(b"x")] == [b"x"] * 3
@@ -148,7 +148,7 @@ async def test_streams_teach_and_use_lanes_too(laned, stub_of) -> None:
 async def test_conversations_in_parallel_do_not_mix(laned, stub_of) -> None:
     """Two tasks, two lanes: each keeps its own."""
     server, seen = laned
-    server.own.current = ("a", "b")
+    server.own.current = {"a": 1, "b": 1}
 
     async def converse(stub, lane: str) -> None:
         with conversation():
@@ -167,7 +167,7 @@ async def test_a_served_call_is_a_conversation(echo, stub_of, monkeypatch) -> No
     """What one request learnt is unknown to the next."""
     seen: list = []
     front = type(echo)()
-    monkeypatch.setattr("serin_mesh.host.ServiceHost._own_lanes", lambda _: ("heavy",))
+    monkeypatch.setattr("serin_mesh.host.ServiceHost._own_lanes", lambda _: {"heavy": 1})
     async with running(noting(echo, seen).register) as behind, behind.connect() as inner:
 
         async def forward(request, context):
@@ -184,7 +184,7 @@ async def test_a_served_call_is_a_conversation(echo, stub_of, monkeypatch) -> No
 async def test_a_lane_that_is_gone_is_forgotten(echo, stub_of, monkeypatch) -> None:
     """The call that meets LANE_GONE fails; the one after it follows the weights again."""
     gone, seen = [False], []
-    monkeypatch.setattr("serin_mesh.host.ServiceHost._own_lanes", lambda _: ("heavy",))
+    monkeypatch.setattr("serin_mesh.host.ServiceHost._own_lanes", lambda _: {"heavy": 1})
 
     async def unary(request, context):
         lane = dict(context.invocation_metadata()).get("serin-lane")
@@ -207,7 +207,7 @@ async def test_a_lane_that_is_gone_is_forgotten(echo, stub_of, monkeypatch) -> N
 async def test_a_lane_that_is_not_ours_is_not_echoed(laned, stub_of) -> None:
     """A server says its own lane to callers that come by address with another's."""
     server, _ = laned
-    server.own.current = ("heavy",)
+    server.own.current = {"heavy": 1}
     async with server.connect(echo_lane=False) as channel:
         assert await lane_sent(stub_of(channel), metadata=(("serin-lane", "foreign"),)) == "heavy"
         server.own.current = ()

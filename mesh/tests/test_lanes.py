@@ -4,6 +4,7 @@ import asyncio
 
 from serin.control.v1 import lane_pb2, registry_pb2
 from serin_mesh.announce import Announcement
+from serin_mesh.interceptors.lane_echo import draw_lane
 from serin_mesh.lanes import LaneWatch
 from serin_mesh.settings import ServiceSettings
 from serin_mesh.testing import ControlTwin, running
@@ -80,15 +81,16 @@ async def test_lanes_of_a_version_heaviest_first() -> None:
         LaneWatch(ServiceSettings(control=control.address)) as watch,
     ):
         await watch.first()
-        assert watch.lanes_of(WORKER, "small", "v1") == ["b1", "a1"]
-        assert watch.lanes_of(WORKER, "small", "v3") == []
-        assert watch.lanes_of(WORKER, "large", "v1") == []
+        assert watch.lanes_of(WORKER, "small", "v1") == {"b1": 9, "a1": 1}
+        assert list(watch.lanes_of(WORKER, "small", "v1")) == ["b1", "a1"]
+        assert watch.lanes_of(WORKER, "small", "v3") == {}
+        assert watch.lanes_of(WORKER, "large", "v1") == {}
 
 
 async def test_an_instance_answers_with_its_own_lane(echo, stub_of) -> None:
-    """A server that announces itself learns its lanes and tells its callers the heaviest."""
+    """A server that announces itself learns its lanes and tells its callers one that has weight."""
     twin = ControlTwin()
-    await twin.publish(lanes(1, a1=1, b1=9))
+    await twin.publish(lanes(1, a1=0, b1=9))
     async with running(twin.register, "control") as control:
         settings = ServiceSettings(control=control.address, drain_notice_s=0, drain_grace_s=5)
         async with running(echo.register, settings=settings, announce=Announcement(model="small")) as server:
@@ -97,3 +99,11 @@ async def test_an_instance_answers_with_its_own_lane(echo, stub_of) -> None:
                 call = stub_of(channel).unary(b"x")
                 await call
                 assert dict(await call.initial_metadata())["serin-lane"] == "b1"
+
+
+def test_callers_without_a_lane_are_spread_by_weight_over_shared_lanes() -> None:
+    """An instance of two lanes sends as many conversations to each as its weight says; one of weight 0 gets none."""
+    drawn = [draw_lane({"a": 9_000, "b": 1_000, "c": 0}) for _ in range(4_000)]
+    assert set(drawn) == {"a", "b"}
+    assert 300 < drawn.count("b") < 500, "10 % of 4,000, more than 5 standard deviations away"
+    assert draw_lane({"a": 0, "b": 0}) == "a"

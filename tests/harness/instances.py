@@ -30,12 +30,12 @@ async def await_instances(
     raise AssertionError("the control plane ended the watch")
 
 
-async def ready_endpoints(mesh: RunningMesh, service: int, model: str = "") -> list[str]:
-    """`host:port` of the ready instances of a service, at least one."""
+async def ready_registrations(mesh: RunningMesh, service: int, model: str = "") -> list[registry_pb2.Registration]:
+    """Who the ready instances of a service are, at least one."""
 
-    def wanted(instances: Sequence[registry_pb2.Instance]) -> list[str]:
+    def wanted(instances: Sequence[registry_pb2.Instance]) -> list[registry_pb2.Registration]:
         return [
-            instance.registration.endpoint
+            instance.registration
             for instance in instances
             if instance.registration.service == service
             and instance.registration.model == model
@@ -43,6 +43,11 @@ async def ready_endpoints(mesh: RunningMesh, service: int, model: str = "") -> l
         ]
 
     return wanted(await await_instances(mesh, lambda instances: bool(wanted(instances))))
+
+
+async def ready_endpoints(mesh: RunningMesh, service: int, model: str = "") -> list[str]:
+    """`host:port` of the ready instances of a service, at least one."""
+    return [registration.endpoint for registration in await ready_registrations(mesh, service, model)]
 
 
 async def endpoint_of(mesh: RunningMesh, service: int, model: str = "") -> str:

@@ -94,12 +94,38 @@ def test_a_prompt_that_can_never_fit_is_refused_with_both_numbers():
     engine, _ = engine_without_model(num_blocks=4, block_size=4)
     with pytest.raises(PromptTooLong, match="has 16 tokens and the context holds 16"):
         engine.add(request(prompt=[1] * 16))
-    with pytest.raises(PromptTooLong, match="has 16 tokens"):
-        engine.add(request(prompt=[1] * 10, max_tokens=9, prior=(PriorOutput(0, [1] * 6),)))
+    with pytest.raises(PromptTooLong, match="has 17 tokens"):
+        engine.add(request(prompt=[1] * 10, max_tokens=9, prior=(PriorOutput(0, [1] * 7),)))
     engine.add(request(prompt=[1] * 15, max_tokens=9))
     outputs = run_dry(engine)["r"]
     assert len(tokens_of(outputs)) == 1
     assert outputs[-2] == ChoiceFinished(0, "length")
+
+
+def test_prior_output_that_is_complete_is_only_said_to_be_so():
+    """A worker was lost between a choice's last token and the word that it ended: nothing is added to it.
+
+    An end id ends it, the context's end does, and so does max_tokens; another choice goes on meanwhile.
+    """
+    engine, runner = engine_without_model(num_blocks=4, block_size=4)
+    right = answer(runner, (1, 2, 3), 12)
+    stop = right[3]
+    ended = right[: right.index(stop) + 1]
+    stopping = Stopping(max_tokens=10, stop_ids=frozenset({stop}))
+    engine.add(GenerationRequest("r", (1, 2, 3), GREEDY, stopping, prior=[PriorOutput(0, ended)]))
+    _, finished, summary = run_dry(engine)["r"]
+    assert finished == ChoiceFinished(0, "stop", stop)
+    assert summary.num_output_tokens == 0
+    stopping = Stopping(max_tokens=10, min_tokens=len(ended), stop_ids=frozenset({stop}))
+    engine.add(GenerationRequest("r", (1, 2, 3), GREEDY, stopping, prior=[PriorOutput(0, ended)]))
+    assert tokens_of(run_dry(engine)["r"])  # an end id that min_tokens did not allow to end it yet
+    full = answer(runner, (1, 2, 3), 13)
+    for prior in (PriorOutput(0, full), PriorOutput(0, full, is_finished=True)):
+        engine.add(request(max_tokens=13, num_choices=2, prior=[prior, PriorOutput(1, full[:5])]))
+        outputs = run_dry(engine)["r"]
+        assert tokens_of(outputs, 1) == full[5:]
+        ends = {output.choice_index for output in outputs if isinstance(output, ChoiceFinished)}
+        assert ends == ({1} if prior.is_finished else {0, 1})
 
 
 @pytest.mark.parametrize(

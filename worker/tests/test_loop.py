@@ -1,11 +1,12 @@
 """The engine's thread and its streams."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
 from serin_worker.engine import Engine
-from serin_worker.errors import EngineStopped, PromptTooLong, QueueFull, ReaderTooSlow
+from serin_worker.errors import DrainEnds, EngineStalled, EngineStopped, PromptTooLong, QueueFull, ReaderTooSlow
 from serin_worker.loop import EngineLoop
 from serin_worker.outputs import Delta, Failed, Output, Scored, Started, Summary
 from serin_worker.request import GenerationRequest, Sampling, ScoreRequest, Stopping
@@ -131,6 +132,48 @@ async def test_stopping_fails_what_is_open():
     assert isinstance(outputs[-1], Failed)
     with pytest.raises(EngineStopped):
         engine_loop.submit(request("b"))
+
+
+async def test_streams_are_handed_over_and_leave_nothing(loop):
+    """Every open stream ends with the reason, behind all that was made; blocks are free; new requests are served."""
+    streams = [loop.submit(request(str(number), max_tokens=200)) for number in range(3)]
+    for stream in streams:
+        await stream.read()
+    assert loop.hand_over(DrainEnds()) == 3
+    for stream in streams:
+        outputs = await read_all(stream)
+        assert isinstance(outputs[-1], Failed)
+        assert isinstance(outputs[-1].error, DrainEnds)
+    assert loop.num_open == 0
+    assert await loop.call(lambda engine: (engine.num_requests, engine.pool.num_free)) == (0, 64)
+    assert loop.hand_over(DrainEnds()) == 0
+    with loop.submit(request("next", max_tokens=3)) as stream:
+        assert len(tokens_of(await read_all(stream))) == 3
+
+
+async def test_a_stuck_engine_does_not_keep_its_streams():
+    """They are handed over while the step hangs; when it moves again, what they held is free."""
+    engine, runner = engine_without_model()
+    engine_loop, compute = EngineLoop(engine), runner.run
+    may_go_on, is_stuck = threading.Event(), threading.Event()
+
+    def hang(plan):
+        is_stuck.set()
+        assert may_go_on.wait(30)
+        return compute(plan)
+
+    engine_loop.start()
+    stream = engine_loop.submit(request("a", max_tokens=200))
+    await stream.read()
+    runner.run = hang
+    assert await asyncio.to_thread(is_stuck.wait, 30)
+    engine_loop.hand_over(EngineStalled(2.5))
+    outputs = await read_all(stream)
+    assert isinstance(outputs[-1], Failed)
+    runner.run = compute
+    may_go_on.set()
+    assert await engine_loop.call(lambda engine: (engine.num_requests, engine.pool.num_free)) == (0, 64)
+    await engine_loop.stop()
 
 
 async def test_scores_and_generations_run_side_by_side(loop):

@@ -12,12 +12,15 @@ from serin.worker.v1 import worker_pb2, worker_pb2_grpc
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.testing import running
 from serin_worker.config import EngineConfig
+from serin_worker.errors import DrainEnds, EngineStalled
 from serin_worker.loop import EngineLoop
 from serin_worker.metrics import EngineCollector, RequestTimes
 from serin_worker.namespaces import Namespaces
+from serin_worker.numerics_watch import NumericsWatch
 from serin_worker.outputs import Summary
+from serin_worker.request import GenerationRequest, Sampling, Stopping
 from serin_worker.service import WorkerService
-from serin_worker.serving import Serving, StepWatch, load_of
+from serin_worker.serving import Serving, StepWatch, computes_numbers, load_of
 from serin_worker.startup import load_engine
 
 VOCABULARY = "5e" * 16
@@ -333,7 +336,7 @@ async def test_load_and_step_watch(serving):
 
     class Stuck:
         failure = None
-        num_steps = 5
+        num_moves = 5
         has_work = True
 
     watch = StepWatch(Stuck(), stall_s=10, clock=lambda: now[0])
@@ -341,5 +344,51 @@ async def test_load_and_step_watch(serving):
     assert watch.is_moving()
     now[0] = 11.0
     assert not watch.is_moving()
-    Stuck.num_steps = 6
+    Stuck.num_moves = 6
     assert watch.is_moving()
+
+
+async def test_a_long_step_is_no_stuck_one(serving):
+    """Every layer of a step is a move: twice as many layers as the model has, for a prompt and one token."""
+    before = (serving.loop.num_moves, serving.loop.num_steps)
+    with serving.loop.submit(GenerationRequest("r", [1, 2, 3], Sampling(0.0), Stopping(max_tokens=2))) as stream:
+        while await stream.read():
+            pass
+    num_steps = serving.loop.num_steps - before[1]
+    assert serving.loop.num_moves - before[0] == num_steps + 2 * 2
+
+
+async def test_streams_that_are_handed_over_say_why(stub, serving):
+    """NOT_READY with the cause, after the tokens that were made: a gateway goes on with them elsewhere."""
+    for error, cause in ((DrainEnds(), "draining"), (EngineStalled(2.5), "stalled")):
+        events = aiter(stub.Generate(generate(max_tokens=200)))
+        await anext(events)
+        serving.loop.hand_over(error)
+        failure = await refused(_read(events))
+        assert (failure.reason, failure.metadata["cause"]) == (Reason.NOT_READY, cause)
+
+
+async def test_numbers_that_fail_are_told_and_a_sound_model_is_not_blamed(serving):
+    """Three requests whose penalty makes infinity: each fails alone, and the model's own check finds it sound."""
+    told: list[str] = []
+
+    class Telling(NumericsWatch):
+        def failed(self):
+            told.append("failed")
+
+        def succeeded(self):
+            told.append("succeeded")
+
+    service = WorkerService(serving, numerics=Telling(lambda: computes_numbers(serving)))
+    async with (
+        running(lambda server: worker_pb2_grpc.add_WorkerServiceServicer_to_server(service, server)) as server,
+        server.connect() as channel,
+    ):
+        stub = worker_pb2_grpc.WorkerServiceStub(channel)
+        hostile = sampling_pb2.SamplingParameters(temperature=0.0, max_tokens=8, repetition_penalty=1e-38)
+        for _ in range(3):
+            failure = await refused(events_of(stub, generate(sampling=hostile)))
+            assert failure.reason is Reason.NUMERICS_FAILED
+        await events_of(stub, generate())
+    assert told == ["failed"] * 3 + ["succeeded"]
+    assert await computes_numbers(serving)

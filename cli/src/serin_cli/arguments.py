@@ -20,6 +20,7 @@ DEFAULT_STATE = ".serin"
 _LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 _MODEL_NAME = re.compile("[a-z0-9._-]{1,64}")
+_VERSION_NAME = re.compile("[A-Za-z0-9._-]{1,64}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,6 +109,13 @@ def model_name(text: str) -> str:
     if _MODEL_NAME.fullmatch(text):
         return text
     raise argparse.ArgumentTypeError(f"{text!r}: accepted: 1 to 64 of a-z 0-9 . _ -")
+
+
+def version_name(text: str) -> str:
+    """Accept a name that a version may have."""
+    if _VERSION_NAME.fullmatch(text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: accepted: 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
 def one_line(text: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from serin_worker.demo.paths import DemoModelMissing, model_folder
 
 from serin_cli.errors import StartRefused
+from serin_cli.models.reference import parse_reference
 
 DEMO_MODEL = "small"
 DEMO_VERSION = "v2"
@@ -30,7 +31,10 @@ def demo_config(workers: int = 1) -> str:
 
 
 def model_config(model: str, workers: int = 1) -> str:
-    """A `serin.yaml` for one model folder or hub id, named after it."""
+    """A `serin.yaml` for one model folder, pushed version or hub id, named after it."""
+    reference = parse_reference(model)
+    if reference is not None:
+        return _declaration(reference.name, reference.version, model, workers)
     folder = Path(model).expanduser()
     path = str(folder.absolute()) if folder.exists() else model
     name, version = folder.absolute().name if folder.exists() else folder.name, "v1"

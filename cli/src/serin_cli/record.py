@@ -22,6 +22,10 @@ class MeshRecord:
         grpc, control: ``host:port`` of the gateway's gRPC interface and of the control plane.
         state_redis: address of the state Redis, which may hold a password.
         processes: the rows of the board, as plain values.
+        edge: base of the edge, ``https://host:port``; empty: none.
+        edge_trust: file with the certificates that a client of the edge trusts.
+        edge_mesh: ``host:port`` where the edge takes plain gRPC for inner services; empty: nowhere.
+        alarms: what stands wrong, as the control plane says.
     """
 
     pid: int
@@ -31,6 +35,10 @@ class MeshRecord:
     control: str
     state_redis: str
     processes: list[dict[str, Any]] = field(default_factory=list)
+    edge: str = ""
+    edge_trust: str = ""
+    edge_mesh: str = ""
+    alarms: list[str] = field(default_factory=list)
 
     @property
     def openai_base_url(self) -> str:

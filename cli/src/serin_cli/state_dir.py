@@ -28,6 +28,8 @@ class StateDir:
         self.root = root.absolute()
         self.logs = self.root / "logs"
         self.data = self.root / "data"
+        self.models = self.root / "models"  # the model registry
+        self.additions = self.root / "added.json"  # versions beside the declared ones
         self.record = self.root / "mesh.json"
         self.mesh_secret = self.root / "mesh.secret"
         self.default_key = self.root / "default.key"

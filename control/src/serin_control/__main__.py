@@ -26,15 +26,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _run(settings: ControlSettings) -> None:
     logs.configure_logs("control", settings)
-    store = None
+    store, rollouts = None, None
     if settings.state_redis:
         from serin_control.redis_store import RedisStore  # only where there is a Redis
+        from serin_control.rollouts.redis_store import RedisRollouts
 
-        store = RedisStore(settings.state_redis)
+        store, rollouts = RedisStore(settings.state_redis), RedisRollouts(settings.state_redis)
     try:
         if store is not None:
             await store.check()
-        control = Control(store, initial=_initial(settings), edge=settings.edge, on_alarm=_log_alarm, channels=settings)
+        control = Control(
+            store,
+            rollouts=rollouts,
+            name=settings.instance,
+            address=f"{settings.dial_host}:{settings.port}" if settings.port else "",
+            initial=_initial(settings),
+            edge=settings.edge,
+            on_alarm=_log_alarm,
+            channels=settings,
+        )
         await control.start()
         add_gauges(control, metrics.registry())
         readiness = Readiness()
@@ -59,6 +69,8 @@ async def _run(settings: ControlSettings) -> None:
     finally:
         if store is not None:
             await store.close()
+        if rollouts is not None:
+            await rollouts.close()
 
 
 def _initial(settings: ControlSettings) -> InitialFile | None:

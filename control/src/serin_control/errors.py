@@ -7,6 +7,12 @@
       ConfigConflict        somebody else changed the configuration first
       StoreDown             the state store does not answer
       StoreUnsafe           the state store would lose what it is given
+      RolloutInvalid        a rollout that cannot be meant
+      RolloutConflict       another rollout of the model runs, or somebody else changed it first
+      RolloutsFrozen        rollouts may not start or move on
+      RolloutNotFound       no rollout of that name
+      VersionGone           nothing of the version to go back to runs any more
+      NotLeading            another control plane leads, or none does
 
 A refused configuration is `serin_control.config.ConfigInvalid`.
 """
@@ -38,3 +44,35 @@ class StoreDown(ControlError):
 
 class StoreUnsafe(ControlError):
     """The state store would lose what it is given."""
+
+
+class RolloutInvalid(ControlError):
+    """A rollout that cannot be meant: the message names key, value and what is accepted."""
+
+
+class RolloutConflict(ControlError):
+    """Another rollout of the model runs, or somebody else changed it first."""
+
+
+class RolloutsFrozen(ControlError):
+    """Rollouts may not start or move on."""
+
+
+class RolloutNotFound(ControlError):
+    """There is no rollout of that name."""
+
+
+class VersionGone(ControlError):
+    """Nothing of the version to go back to runs any more; the message says what brings it back."""
+
+
+class NotLeading(ControlError):
+    """Another control plane leads.
+
+    Attributes:
+        leader: ``host:port`` of the one that does; empty: not known, or none does.
+    """
+
+    def __init__(self, message: str, leader: str = "") -> None:
+        super().__init__(message)
+        self.leader = leader

@@ -71,11 +71,13 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
         plan: what its traffic should do.
         instances: everything that runs.
         carried: lanes (id to versions) that carried traffic before. They keep the least weight as long as something
-            of theirs runs, also when the plan names them no more or at 0: their sessions must end well.
+            of theirs runs, also when the plan names them no more or at 0: their sessions must end well. Those that the
+            plan retires have had their time.
     """
     mine = [i for i in instances if i.registration.model == plan.name and i.serves and i.status.digests.artifact]
     shares = {share.versions: share for share in plan.shares}
-    for versions in carried.values():
+    carrying = {lane: versions for lane, versions in carried.items() if versions not in plan.retired}
+    for versions in carrying.values():
         shares.setdefault(versions, Share(versions, 0))
     lanes, alarms = [], []
     for share in shares.values():
@@ -86,7 +88,7 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
         if lane is None:
             names = ", ".join(f"{service} {version}" for service, version in share.versions)
             alarms.append(f"model {plan.name}: {names} hold different vocabularies: they form no lane")
-        elif share.weight or lane.id in carried:
+        elif share.weight or lane.id in carrying:
             lanes.append(lane)
     if len(lanes) > MAX_LIVE_LANES:
         lanes.sort(key=lambda lane: (-lane.takes_calls, -lane.weight))

@@ -19,13 +19,31 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """Two lanes of a model that are compared; rates are 0 to 1, of finished requests and of those that are scored."""
+
+    rollout: str
+    stable_lane: str
+    canary_lane: str
+    shadow_rate: float
+    calibration_rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """One model: its names, its defaults, who shares its traffic."""
+    """One model: its names, its defaults, who shares its traffic.
+
+    Attributes:
+        retired: sets of versions that get nothing, not even the least weight of a lane in use.
+        trial: the comparison that is under way.
+    """
 
     name: str
     aliases: tuple[str, ...] = ()
     default_max_tokens: int = 256
     shares: tuple[Share, ...] = ()
+    retired: tuple[tuple[tuple[Service, str], ...], ...] = ()
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +60,15 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class TrafficPlan:
-    """All models, by name, and the policy of gateways."""
+    """All models, by name, and the policy of gateways.
+
+    ``service_shares``: of a service that serves all models (gateway, cache), version to its share of calls relative
+    to the others; a version that is not named gets none. A service that is not named shares by how many run.
+    """
 
     models: Mapping[str, ModelPlan] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    service_shares: Mapping[Service, Mapping[str, int]] = field(default_factory=dict)
 
 
 def declared_plan(config: MeshConfig) -> TrafficPlan:

@@ -20,6 +20,11 @@ from serin_control.topology import Carried, Topology, draw
 
 TICK_S = 0.25
 STORE_EVERY_S = 1.0
+PATIENCE_S = 30.0
+"""So long a start waits for what rollouts want of traffic before it says anything without them."""
+
+Steer = Callable[[TrafficPlan], TrafficPlan]
+"""Makes of the declared plan the one that rollouts want."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class ControlPlane:
         initial: the file of `--config-file`.
         terms: of leases.
         alarms: where to report what is wrong.
+        steered: somebody will call :meth:`steer`; nothing is published before, unless that takes too long.
         clock: seconds, monotonic.
         wall_clock: seconds since 1970.
     """
@@ -49,6 +55,7 @@ class ControlPlane:
         initial: InitialFile | None = None,
         terms: LeaseTerms | None = None,
         alarms: Alarms | None = None,
+        steered: bool = False,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -61,6 +68,10 @@ class ControlPlane:
         self._clock = clock
         self._wall_clock = wall_clock
         self._started_at = clock()
+        self._steer: Steer | None = None
+        self._awaits_steering = steered
+        self._is_begun = False
+        self._is_settled = False
         self._carried: Carried = {}
         self._mesh_is_known = False
         self._restored = False
@@ -100,7 +111,27 @@ class ControlPlane:
         """
         await self.declared.start()
         await self._sync()
+        self._is_begun = True
         self.redraw()
+
+    def steer(self, steer: Steer) -> None:
+        """Let traffic follow this from now on, and until it is called again."""
+        self._steer = steer
+        self._awaits_steering = False
+        if self._is_begun:
+            self.redraw()
+
+    def declared_plan(self) -> TrafficPlan:
+        """What the configuration in force declares, without rollouts."""
+        declaration = self.declared.current.value
+        return declared_plan(declaration.config) if declaration else TrafficPlan()
+
+    def is_settled(self) -> bool:
+        """Whether what runs is known: everything that was stored was heard again, or had a lease's time to be."""
+        waited = self._clock() - self._started_at > self.registry.terms.ttl_s + self.registry.terms.heartbeat_s
+        heard = self._mesh_is_known and not any(instance.suspect for instance in self.registry.instances())
+        self._is_settled = self._is_settled or waited or heard
+        return self._is_settled
 
     async def save(self) -> None:
         """Store what is known now, if the store answers."""
@@ -116,8 +147,8 @@ class ControlPlane:
 
     def redraw(self) -> None:
         """Draw the topology of what is declared and heard, and publish it if it is worth publishing."""
-        declaration = self.declared.current.value
-        plan = declared_plan(declaration.config) if declaration else TrafficPlan()
+        declared = self.declared_plan()
+        plan = self._steer(declared) if self._steer is not None else declared
         instances = self.registry.instances()
         drawn = draw(plan, instances, self._carried)
         self.alarms.replace("mesh/", drawn.alarms)
@@ -131,9 +162,13 @@ class ControlPlane:
     def _may_publish(self, topology: Topology) -> bool:
         """After a start with nothing stored, everybody gets one lease's time to announce before anything is said.
 
-        Else a control plane that lost its memory would tell full clients that the mesh is empty.
+        Else a control plane that lost its memory would tell full clients that the mesh is empty; and one that has not
+        heard of a rollout yet would give its traffic back.
         """
-        waited = self._clock() - self._started_at > self.registry.terms.ttl_s
+        waited_s = self._clock() - self._started_at
+        if self._awaits_steering and waited_s <= PATIENCE_S:
+            return False
+        waited = waited_s > self.registry.terms.ttl_s
         return self.topologies.version > 0 or self._restored or topology.complete or waited
 
     async def _keep_ticking(self) -> None:
@@ -143,11 +178,12 @@ class ControlPlane:
             await asyncio.sleep(TICK_S)
 
     async def _keep_drawing(self) -> None:
-        drawn_at: tuple[int, int, bool, tuple[str, ...]] | None = None
+        drawn_at: tuple[int, int, int, tuple[str, ...]] | None = None
         while True:
             await self._news.wait()
             self._news.clear()
-            waited = self._clock() - self._started_at > self.registry.terms.ttl_s
+            waited_s = self._clock() - self._started_at
+            waited = sum(waited_s > limit for limit in (self.registry.terms.ttl_s, PATIENCE_S))
             now = (self.registry.revision, self.declared.current.version, waited, self.alarms.sentences())
             if now != drawn_at:
                 self.redraw()
@@ -182,7 +218,9 @@ class ControlPlane:
                 self.alarms.clear("state/unreadable")  # they were overwritten
         except StoreDown as error:
             self._unsaved.set()
-            self.alarms.raise_("state", f"{error}: what is known serves on, changes are refused until it answers")
+            self.alarms.raise_(
+                "state", f"{error}: what is known serves on, until it answers changes are refused and rollouts wait"
+            )
         else:
             self.alarms.clear("state")
 

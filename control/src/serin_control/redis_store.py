@@ -1,4 +1,4 @@
-"""State in Redis (or Valkey): the only module that knows of it.
+"""State in Redis (or Valkey): with :mod:`serin_control.rollouts.redis_store` the only module that knows of it.
 
 Keys, all with one hash tag: ``serin:{control}:config`` (hash: revision, yaml, seed), ``serin:{control}:instances``
 (hash: name to JSON), ``serin:{control}:lanes`` (hash: model to JSON).
@@ -77,23 +77,23 @@ class RedisStore:
 
     async def read_config(self) -> SavedConfig | None:
         """The configuration in force, or None before the first."""
-        with _translated():
-            found = await _awaited(self._redis.hgetall(PREFIX + "config"))
+        with translated():
+            found = await awaited(self._redis.hgetall(PREFIX + "config"))
         return SavedConfig(int(found["revision"]), found["yaml"], found["seed"]) if found else None
 
     async def write_config(self, config: SavedConfig) -> None:
         """Replace the configuration of the revision before."""
-        with _translated():
-            in_force = await _awaited(
+        with translated():
+            in_force = await awaited(
                 self._redis.eval(_REPLACE_CONFIG, 1, PREFIX + "config", str(config.revision), config.yaml, config.seed)
             )
         check_succession(int(in_force), config)
 
     async def read_mesh(self) -> SavedMesh:
         """What was running."""
-        with _translated():
-            instances = await _awaited(self._redis.hgetall(PREFIX + "instances"))
-            lanes = await _awaited(self._redis.hgetall(PREFIX + "lanes"))
+        with translated():
+            instances = await awaited(self._redis.hgetall(PREFIX + "instances"))
+            lanes = await awaited(self._redis.hgetall(PREFIX + "lanes"))
         self._written = {"instances": dict(instances), "lanes": dict(lanes)}
         good_instances, bad_instances = _readable(instances, _instance.validate_json)
         good_lanes, bad_lanes = _readable(lanes, _lanes.validate_json)
@@ -105,7 +105,7 @@ class RedisStore:
             "instances": {i.registration.instance: _instance.dump_json(i).decode() for i in mesh.instances},
             "lanes": {model: _lanes.dump_json(dict(lanes)).decode() for model, lanes in mesh.carried.items()},
         }
-        with _translated():
+        with translated():
             async with self._redis.pipeline(transaction=True) as transaction:
                 for key, values in wanted.items():
                     before = self._written.get(key, {})
@@ -130,13 +130,14 @@ def _readable(records: Mapping[str, str], read: Callable[[str], T]) -> tuple[dic
     return good, bad
 
 
-async def _awaited(answer: Any) -> Any:
+async def awaited(answer: Any) -> Any:
     """The client's own types do not say that these commands are awaitable."""
     return await cast(Awaitable[Any], answer)
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Raise what the client raises as :class:`StoreDown`."""
     try:
         yield
     except (RedisError, OSError) as error:

@@ -1,8 +1,9 @@
 """What the control plane can be told."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from serin_mesh.settings import ServiceSettings
 
 from serin_control.xds.edge import EdgeSettings
@@ -20,6 +21,10 @@ class ControlSettings(ServiceSettings):
     edge_tls_dir: str = Field(
         "", description="folder on Envoy's machine with cert.pem and key.pem for the world; empty: no TLS"
     )
+    edge_cert_file: str = Field(
+        "", description="file on Envoy's machine with the certificate for the world, instead of --edge-tls-dir"
+    )
+    edge_key_file: str = Field("", description="file on Envoy's machine with the key of --edge-cert-file")
     mesh_edge_host: str = Field(
         "127.0.0.1", description="address that Envoy listens on for plain gRPC callers inside the mesh"
     )
@@ -30,6 +35,12 @@ class ControlSettings(ServiceSettings):
         "", description="folder on Envoy's machine with its own ca.pem, cert.pem and key.pem in the mesh; empty: no TLS"
     )
 
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if bool(self.edge_cert_file) != bool(self.edge_key_file):
+            raise ValueError(f"edge_key_file: {self.edge_key_file!r}: a file, together with --edge-cert-file")
+        return self
+
     @property
     def edge(self) -> EdgeSettings:
         """How Envoy should listen."""
@@ -38,6 +49,7 @@ class ControlSettings(ServiceSettings):
             port=self.edge_port,
             mesh_host=self.mesh_edge_host,
             mesh_port=self.mesh_edge_port if self.mesh_edge_port >= 0 else None,
-            public_certificates=self.edge_tls_dir,
+            public_certificate=self.edge_cert_file or (f"{self.edge_tls_dir}/cert.pem" if self.edge_tls_dir else ""),
+            public_key=self.edge_key_file or (f"{self.edge_tls_dir}/key.pem" if self.edge_tls_dir else ""),
             mesh_certificates=self.envoy_tls_dir,
         )

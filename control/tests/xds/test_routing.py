@@ -65,6 +65,22 @@ def test_versions_of_the_cache_share_by_size():
     assert sum(split.values()) == 10_000
 
 
+def test_versions_of_gateways_and_caches_share_as_planned():
+    """A canary of the gateway gets its share whatever its size, over REST too; gone or unplanned ones get none."""
+    plan = replace(declared_plan(parse_config(CONFIG)), service_shares={Service.GATEWAY: {"v1": 99, "v2": 1}})
+    gateways = [
+        instance(f"g{n}", Service.GATEWAY, version, port=9_000 + n, http_endpoint=f"127.0.0.1:{8_000 + n}")
+        for n, version in enumerate(["v1", "v2", "v2", "v3"])
+    ]
+    targets = route(draw(plan, gateways, {}).topology).targets
+    assert targets["gateway"].split == (("gateway@v1", 9900), ("gateway@v2", 100))
+    assert targets["gateway-rest"].split == (("gateway-rest@v1", 9900), ("gateway-rest@v2", 100))
+    targets = route(draw(plan, gateways[1:], {}).topology).targets
+    assert targets["gateway"].split == (("gateway@v2", 10_000),)
+    targets = route(draw(plan, gateways[3:], {}).topology).targets
+    assert targets["gateway"].split == (("gateway@v3", 10_000),), "nothing planned for runs: what does, serves"
+
+
 def test_empty_never_replaces_full():
     """A target that loses its last instance keeps its last routes and clusters, until there are new ones."""
     full = routing_of(*pair("v1"), instance("c", Service.CACHE))

@@ -220,7 +220,9 @@ async def test_what_would_break_clients_is_not_published(clock, monkeypatch):
 
 async def test_every_kind_of_resource_encodes(clock):
     """Drains, caches, gateways, both edge listeners, certificates: messages that envoy-data-plane itself can read."""
-    edge = EdgeSettings(mesh_port=0, public_certificates="/tls/world", mesh_certificates="/tls/edge")
+    edge = EdgeSettings(
+        mesh_port=0, public_certificate="/tls/cert.pem", public_key="/tls/key.pem", mesh_certificates="/tls/edge"
+    )
     publisher = Publisher(Latest(), edge, Alarms(), clock)
     everything = [
         *pair("v1"),

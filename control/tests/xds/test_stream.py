@@ -150,7 +150,7 @@ def test_only_what_changed_is_sent_where_the_protocol_allows():
 
 
 def test_deleted_clusters_are_told_by_their_absence():
-    """Routes first, by the publisher's patience; then a response without the cluster."""
+    """No route names it any more: a response without the cluster."""
     stream = envoy(everything("r1", "a", "b"), "a", "b")
     assert drain(stream, everything("r1", "a")) == [("CLUSTER", ["a=c"])]
 
@@ -182,3 +182,16 @@ def test_wildcards():
     named.hear(Kind.CLUSTER, [], named.subscriptions[Kind.CLUSTER].nonce, "")
     assert named.subscriptions[Kind.CLUSTER].wanted == frozenset()
     assert drain(named, everything("r1", "a", "b")) == []
+
+
+def test_a_cluster_goes_only_after_the_routes_without_it_are_taken():
+    """Routes first, in the same snapshot too; a client that refuses them keeps what its old routes name."""
+    stream = envoy(everything("r1", "a", "b"), "a", "b")
+    less = everything("r2", "a")
+    routes = stream.next_push(less, 0.0)
+    assert routes.kind is Kind.ROUTES
+    assert stream.next_push(less, 1e6) is None, "not answered: its old routes may still be in force"
+    stream.hear(Kind.ROUTES, ["l"], routes.nonce, "no such action")
+    assert stream.next_push(less, 1e6) is None
+    better = everything("r3", "a")
+    assert drain(stream, better) == [("ROUTES", ["l=r3"]), ("CLUSTER", ["a=c"])]

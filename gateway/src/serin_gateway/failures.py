@@ -3,24 +3,51 @@
 Knows nothing about how work is placed or resumed.
 """
 
+import enum
+import time
+from collections.abc import Callable
+
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.catalog import Worker
+from serin_gateway.catalog import RETRY_AFTER_S, Worker
 
 MAX_DEATHS = 2
 """A prompt that this many workers died of is not given to another one."""
+MAX_LOSSES = 8
+"""Workers that may let go of one prompt, for whatever cause, before it is given up."""
+AVOIDED_S = 10.0
+"""A worker that let go of a prompt does not get it again for so long: by then another process may be there."""
+REFUSAL_AVOIDED_S = 0.5
+"""The same for one that could not take it just then."""
 
-_GO_ON = frozenset({Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY, Reason.QUEUE_FULL, Reason.CANCELLED})
-_OTHER_LANE = frozenset(
-    {
-        Reason.LANE_GONE,
-        Reason.LANE_LOST,
-        Reason.NOT_READY,
-        Reason.UPSTREAM_UNAVAILABLE,
-        Reason.VOCABULARY_MISMATCH,
-        Reason.KV_MISMATCH,
-    }
-)
+
+class Cause(enum.StrEnum):
+    """Why a worker let go of a prompt. A closed set: it is also a metric's label."""
+
+    KILLED = "killed"
+    """Its connection broke, or its stream ended too early."""
+    SILENT = "silent"
+    """It says nothing any more: stopped, or cut off."""
+    STALLED = "stalled"
+    """It lives, and its engine takes no step."""
+    DRAINING = "draining"
+    """It goes away, and the answer would have taken longer than it stays."""
+    UNREACHABLE = "unreachable"
+    """The call never arrived there."""
+    REFUSED = "refused"
+    """Its queue is full, it is not ready, or it is no longer what the lane says."""
+    GIVEN_UP = "given_up"
+    """It cancelled the work by itself."""
+
+
+_NAMES = frozenset(Cause)
+
+DEATHS = frozenset({Cause.KILLED, Cause.SILENT, Cause.STALLED})
+"""What a request itself may have brought about."""
+
+_ONLY_BEFORE_OUTPUT = frozenset({Reason.LANE_GONE, Reason.VOCABULARY_MISMATCH, Reason.KV_MISMATCH})
+"""The lane is not what it was: with nothing said yet another lane is better, afterwards another worker of this one."""
+_OTHER_LANE = _ONLY_BEFORE_OUTPUT | {Reason.LANE_LOST, Reason.NOT_READY, Reason.UPSTREAM_UNAVAILABLE}
 _NEVER_REACHED = ("failed to connect", "Connection refused", "No route to host", "name resolution")
 """In a transport's message: the call never reached a worker, so it cannot have died of it."""
 
@@ -30,28 +57,77 @@ def may_try_another_lane(error: MeshError) -> bool:
     return error.reason in _OTHER_LANE
 
 
+def cause_of(error: MeshError) -> Cause | None:
+    """Why a worker let go; None: it did not, and the error is the request's own."""
+    named = error.metadata.get("cause")
+    match error.reason:
+        case Reason.UPSTREAM_UNAVAILABLE | Reason.NOT_READY if named in _NAMES:
+            return Cause(str(named))
+        case Reason.UPSTREAM_UNAVAILABLE:
+            return Cause.UNREACHABLE if any(part in error.message for part in _NEVER_REACHED) else Cause.KILLED
+        case Reason.CANCELLED:
+            return Cause.GIVEN_UP
+        case Reason.NOT_READY | Reason.QUEUE_FULL | Reason.LANE_GONE | Reason.VOCABULARY_MISMATCH | Reason.KV_MISMATCH:
+            return Cause.REFUSED
+        case _:
+            return None
+
+
 class Failures:
-    """The workers that failed one prompt."""
+    """The workers that let go of one prompt, on all its lanes.
 
-    def __init__(self) -> None:
-        self.instances: set[str] = set()
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.num_deaths = 0
+        self.num_losses = 0
         self.last: MeshError | None = None
+        self._clock = clock
+        self._avoided_until: dict[str, float] = {}
 
-    def add(self, worker: Worker, error: MeshError) -> None:
-        """Note a failure after which the prompt may go on elsewhere.
+    @property
+    def avoided(self) -> set[str]:
+        """Endpoints that should not get the prompt now."""
+        now = self._clock()
+        return {endpoint for endpoint, until in self._avoided_until.items() if now < until}
+
+    def add(self, worker: Worker, error: MeshError, *, has_begun: bool) -> None:
+        """Note that a worker let go of the prompt, which may go on elsewhere.
+
+        Args:
+            worker: who.
+            error: how.
+            has_begun: whether the caller has seen something of the answer.
 
         Raises:
-            MeshError: it may not: the request's own fault, or POISON_REQUEST.
+            MeshError: it may not go on: the request's own fault, POISON_REQUEST, or too many losses.
         """
-        if error.reason not in _GO_ON:
+        cause = cause_of(error)
+        if cause is None or (error.reason in _ONLY_BEFORE_OUTPUT and not has_begun):
             raise error
-        self.instances.add(worker.instance)
-        self.last = error
-        if error.reason is Reason.UPSTREAM_UNAVAILABLE and not any(part in error.message for part in _NEVER_REACHED):
-            self.num_deaths += 1
+        avoided_s = REFUSAL_AVOIDED_S if cause is Cause.REFUSED else AVOIDED_S
+        self._avoided_until[worker.endpoint] = self._clock() + avoided_s
+        self.num_losses += 1
+        self.num_deaths += cause in DEATHS
+        self.last = _for_callers(error)
         if self.num_deaths >= MAX_DEATHS:
             raise MeshError(
                 Reason.POISON_REQUEST,
                 f"{self.num_deaths} workers were lost while they worked on this request; it gets no other one",
             ) from error
+        if self.num_losses >= MAX_LOSSES:
+            raise lane_lost() if has_begun else self.last from error
+
+
+def lane_lost() -> MeshError:
+    """A begun answer has nobody left to go on with it; it is never continued by another model."""
+    return MeshError(Reason.LANE_LOST, "the last worker of the answer's lane is gone; ask again")
+
+
+def _for_callers(error: MeshError) -> MeshError:
+    """A worker's cancel is not the caller's: to callers it is a worker that is not ready."""
+    if error.reason is Reason.CANCELLED:
+        return MeshError(Reason.NOT_READY, error.message, retry_after_s=RETRY_AFTER_S)
+    return error

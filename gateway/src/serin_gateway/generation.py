@@ -62,6 +62,9 @@ class Generation:
         self._moved = asyncio.Event()
         self._num_open = num_choices
         self.started: WorkStarted | None = None
+        """From the first worker that began: what was cached then, and the class of its arithmetic."""
+        self.now: WorkStarted | None = None
+        """From the worker that works on it now, or did last; absent: it has not begun."""
         self.done: WorkDone | None = None
         self.has_begun = False
         first = announcement.first_choice_index
@@ -97,6 +100,7 @@ class Generation:
             MeshError: the worker or the detokenizer failed. What was produced so far stays.
         """
         self._work = work
+        self.now = None
         try:
             async for event in work:
                 if isinstance(event, TokensMade):
@@ -106,7 +110,8 @@ class Generation:
                 elif isinstance(event, ChoiceMade):
                     self._choice_made(event)
                 elif isinstance(event, WorkStarted):
-                    self.started = event
+                    self.now = event
+                    self.started = self.started or event
                 else:
                     self.done = event
                     break
@@ -116,7 +121,7 @@ class Generation:
         finally:
             self._work = None
             work.abort()
-        self._check_failure()
+        self.check()
         if not self.is_made:
             raise MeshError(Reason.UPSTREAM_UNAVAILABLE, "the worker's stream ended before all choices did")
 
@@ -134,6 +139,15 @@ class Generation:
         """
         while self._num_open:
             await self._wait_for_move()
+
+    def check(self) -> None:
+        """Whether its text can go on.
+
+        Raises:
+            MeshError: it cannot: the detokenizer failed.
+        """
+        if self._failure is not None:
+            raise self._failure
 
     def abandon(self) -> None:
         """Free what is held elsewhere; nothing is put into the outbox from now on."""
@@ -183,14 +197,10 @@ class Generation:
             await self._wait_for_move()
 
     async def _wait_for_move(self) -> None:
-        self._check_failure()
+        self.check()
         self._moved.clear()
         await self._moved.wait()
-        self._check_failure()
-
-    def _check_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        self.check()
 
     # What choices report, from the event loop:
 

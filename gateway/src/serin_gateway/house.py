@@ -36,6 +36,7 @@ from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
 from serin_gateway.upstream.loads import ReportedLoads
 from serin_gateway.upstream.observations import ObservationReporter
+from serin_gateway.upstream.pulses import Pulses
 from serin_gateway.upstream.scoring import GrpcScorers
 from serin_gateway.upstream.targets import Channels, Targets
 from serin_gateway.upstream.tokenizer import GrpcTokenizer
@@ -82,7 +83,8 @@ class House:
             )
         self._channels = Channels(settings, targets)
         self._detokenizer = GrpcDetokenizer(self._channels)
-        self._loads = ReportedLoads(settings, catalog)
+        self._pulses = Pulses()
+        self._loads = ReportedLoads(settings, catalog, self._pulses)
         self._tasks: list[asyncio.Task[None]] = []
         placement, sessions, observed = Placement(loads=self._loads), Sessions(mesh_secret), ObservationBuffer()
         self._reporter = ObservationReporter(settings, observed)
@@ -98,7 +100,7 @@ class House:
             detokenizer=self._detokenizer,
             memory=GrpcMemory(self._channels, catalog),
             placement=placement,
-            workers=GrpcWorkers(self._channels),
+            workers=GrpcWorkers(self._channels, self._pulses),
             journal=ObservingJournal(LogJournal(metrics), observed, self._keeper, sessions),
             shadow=self._shadow,
             feedback=FeedbackDesk(self._keeper, observed),
@@ -117,6 +119,7 @@ class House:
             ("renew leases", self.collaborators.leases.keep_alive),
             ("watch detokenizers", self._detokenizer.watch),
             ("watch loads", self._loads.watch),
+            ("watch pulses", self._pulses.watch),
             ("report observations", self._reporter.keep_reporting),
             ("keep records", self._keeper.keep_writing),
             ("score in the shadow", self._shadow.keep_scoring),

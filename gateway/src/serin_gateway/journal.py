@@ -41,6 +41,10 @@ class LogJournal:
             completion_tokens=receipt.usage.completion_tokens,
             attempts=receipt.num_attempts,
             resumes=receipt.num_resumes,
+            lost_workers=[
+                {"worker": lost.worker, "cause": lost.cause, "pause_s": _rounded(lost.pause_s)}
+                for lost in receipt.lost_workers
+            ],
             cached_answer=receipt.cached_answer,
             first_token_s=_rounded(receipt.first_token_s),
             seconds=_rounded(receipt.duration_s),

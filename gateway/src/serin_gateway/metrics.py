@@ -12,6 +12,7 @@ VERBS = ("authenticate", "admit", "guard", "route", "tokenize", "recall", "place
 DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 FIRST_TOKEN_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 PER_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+PAUSE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 30.0)
 VERB_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
 
 
@@ -41,7 +42,23 @@ class GatewayMetrics:
             registry=into,
         )
         self.resumes = Counter(
-            "serin_gateway_resumes", "Answers that went on on another worker.", ["model"], registry=into
+            "serin_gateway_resumes",
+            "Times an answer that had begun went on on another worker, by why the one before let go.",
+            ["model", "reason"],
+            registry=into,
+        )
+        self.retries = Counter(
+            "serin_gateway_retries",
+            "Times a worker let go of a prompt before its first token, by why.",
+            ["model", "reason"],
+            registry=into,
+        )
+        self.pauses = Histogram(
+            "serin_gateway_resume_pause_seconds",
+            "From the last token of a lost worker to the first of the next one.",
+            ["model", "reason"],
+            buckets=PAUSE_BUCKETS,
+            registry=into,
         )
         self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
@@ -90,8 +107,12 @@ class GatewayMetrics:
             ("completion", usage.completion_tokens),
         ):
             self.tokens.labels(receipt.model, kind).inc(count)
-        if receipt.num_resumes:
-            self.resumes.labels(receipt.model).inc(receipt.num_resumes)
+        for lost in receipt.lost_workers:
+            if not lost.mid_stream:
+                self.retries.labels(receipt.model, lost.cause).inc()
+            elif lost.pause_s is not None:
+                self.resumes.labels(receipt.model, lost.cause).inc()
+                self.pauses.labels(receipt.model, lost.cause).observe(lost.pause_s)
         if receipt.first_token_s is not None and receipt.last_token_s is not None:
             self.first_token.labels(receipt.model).observe(receipt.first_token_s)
             if usage.completion_tokens > 1:

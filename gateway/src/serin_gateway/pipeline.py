@@ -19,7 +19,7 @@ from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.catalog import ServedModel, Worker
 from serin_gateway.collaborators import Arrival, Collaborators
 from serin_gateway.events import Completed, Started
-from serin_gateway.failures import Failures, may_try_another_lane
+from serin_gateway.failures import Failures, cause_of, lane_lost, may_try_another_lane
 from serin_gateway.generation import Generation
 from serin_gateway.keys.authenticator import ANONYMOUS, Caller
 from serin_gateway.keys.records import Role
@@ -27,13 +27,15 @@ from serin_gateway.limits.limiter import Lease, Standing
 from serin_gateway.observing.shadow import Answered
 from serin_gateway.outbox import Outbox
 from serin_gateway.recall import AnswerKey, Recalled
-from serin_gateway.receipt import Receipt
+from serin_gateway.receipt import LostWorker, Receipt
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.worker import WorkOrder
 
 MAX_LANES_TRIED = 3
 RESUME_PATIENCE_S = 5.0
 """How long a stream that has begun waits for a worker of its lane when none is left."""
+LOOK_AGAIN_S = 0.5
+"""Meanwhile the lane's workers are looked at this often: one that said nothing may have been heard again."""
 
 
 class Request:
@@ -148,10 +150,11 @@ class Request:
     async def _answer(self, ask: Ask, index: int) -> None:
         """Answer one of the prompts: attempts, until one succeeds or may not be repeated."""
         lanes_tried: set[str] = set()
+        failures = Failures()
         try:
             async with asyncio.timeout(self.deadline - time.monotonic()):
                 while True:
-                    attempt = Attempt(self, ask, index)
+                    attempt = Attempt(self, ask, index, failures)
                     self._attempts.append(attempt)
                     try:
                         with attempt.account.ending():
@@ -194,9 +197,16 @@ class Request:
 
 
 class Attempt:
-    """One prompt on one lane."""
+    """One prompt on one lane.
 
-    def __init__(self, request: Request, ask: Ask, index: int) -> None:
+    Args:
+        request: whose it is.
+        ask: what was asked.
+        index: which of its prompts.
+        failures: the workers that let go of this prompt so far; default: none.
+    """
+
+    def __init__(self, request: Request, ask: Ask, index: int, failures: Failures | None = None) -> None:
         self.request = request
         self.house = request.house
         self.receipt = request.receipt
@@ -210,7 +220,9 @@ class Attempt:
         self._scope: CallScope | None = None
         self._recalled = Recalled()
         self._generation: Generation | None = None
-        self._failures = Failures()
+        self._failures = failures or Failures()
+        self._interruption: LostWorker | None = None
+        self._last_token_at = 0.0
 
     async def run(self, avoid: Collection[str]) -> None:
         """From a lane to the last text in the outbox.
@@ -294,13 +306,17 @@ class Attempt:
                 try:
                     lane = self.house.catalog.current().find(self._model.name).pinned_lane(scope.lane.lane)
                     return self.house.placement.choose(
-                        lane, len(self.prompt), self._recalled.cached_tokens, self._failures.instances
+                        lane,
+                        len(self.prompt),
+                        self._recalled.cached_tokens,
+                        self._failures.avoided,
+                        numerics_class=self._numerics_class,
                     )
                 except MeshError as error:
                     left_s = give_up_at - time.monotonic()
-                    if left_s > 0 and await self.house.catalog.changed(left_s):
-                        continue
-                    raise self._lane_lost(error) from error
+                    if left_s <= 0:
+                        raise self._nobody_left(error) from error
+                    await self.house.catalog.changed(min(left_s, LOOK_AGAIN_S))
 
     async def generate(self, scope: CallScope, generation: Generation, worker: Worker) -> None:
         """Verb 8: stream ids from a worker, text to the outbox; a lost worker is noted, and what it made is kept.
@@ -325,9 +341,12 @@ class Attempt:
         ):
             try:
                 await generation.follow(self.house.workers.generate(scope, worker, order), placed)
+                self._went_on()
             except MeshError as error:
-                self._failures.add(worker, error)
-                self.receipt.num_resumes += generation.has_output
+                generation.check()  # where its text cannot go on, no other worker helps
+                self._lost(self._actual(worker, generation, scope), error)
+            finally:
+                self._learn_from(generation, self._actual(worker, generation, scope))
 
     async def keep_answer(self) -> None:
         """Offer a complete answer to the memory, when it may be shared."""
@@ -385,6 +404,45 @@ class Attempt:
         started = self._generation.started if self._generation else None
         return started.cached_tokens if started else 0
 
+    @property
+    def _numerics_class(self) -> str:
+        started = self._generation.started if self._generation else None
+        return started.numerics_class if started else ""
+
+    def _actual(self, chosen: Worker, generation: Generation, scope: CallScope) -> Worker:
+        """Who worked: a call whose worker was gone before it began may have been taken by another of the lane."""
+        name = generation.now.worker if generation.now else chosen.instance
+        return next((worker for worker in scope.lane.workers if worker.instance == name), chosen)
+
+    def _learn_from(self, generation: Generation, worker: Worker) -> None:
+        self.receipt.worker = worker.instance
+        if generation.now is not None:
+            self.house.placement.learn(worker, generation.now.numerics_class)
+
+    def _lost(self, worker: Worker, error: MeshError) -> None:
+        """A worker let go of the prompt: note it.
+
+        Raises:
+            MeshError: the prompt may not go on.
+        """
+        cause = cause_of(error)
+        if cause is not None:
+            self._interruption = LostWorker(worker.instance, cause.value, mid_stream=self.has_begun)
+            self.receipt.lost_workers.append(self._interruption)
+        self._failures.add(worker, error, has_begun=self.has_begun)
+
+    def _tokens_made(self) -> None:
+        self.receipt.token_arrived()
+        self.account.token_arrived()
+        self._went_on()
+        self._last_token_at = time.monotonic()
+
+    def _went_on(self) -> None:
+        """What was interrupted goes on: the pause is what the caller may have noticed."""
+        lost, self._interruption = self._interruption, None
+        if lost is not None and lost.mid_stream:
+            lost.pause_s = time.monotonic() - self._last_token_at
+
     def _begin_output(self, scope: CallScope, echo_text: str) -> Generation:
         return Generation(
             scope,
@@ -396,12 +454,8 @@ class Attempt:
             stop_strings=self.ask.stop_strings,
             min_tokens=self.ask.sampling.min_tokens,
             report_tokens=self.ask.want_token_ids or self.ask.sampling.top_logprobs is not None,
-            on_tokens=self._token_arrived,
+            on_tokens=self._tokens_made,
         )
-
-    def _token_arrived(self) -> None:
-        self.receipt.token_arrived()
-        self.account.token_arrived()
 
     async def _echo(self, scope: CallScope) -> str:
         if not self.ask.echo:
@@ -415,10 +469,8 @@ class Attempt:
     def _may_share_answer(self) -> bool:
         return self.ask.allow_cached_answer and self.ask.sampling.is_greedy
 
-    def _lane_lost(self, error: MeshError) -> MeshError:
-        if self.has_begun:
-            return MeshError(Reason.LANE_LOST, "the last worker of the answer's lane is gone; ask again")
-        return self._failures.last or error
+    def _nobody_left(self, error: MeshError) -> MeshError:
+        return lane_lost() if self.has_begun else self._failures.last or error
 
 
 def _max_tokens(sampling: Sampling, model: ServedModel) -> int:

@@ -19,6 +19,8 @@ TOKENS_PER_RUNNING_CHOICE = 64
 FULL_PENALTY_TOKENS = 4096
 """Added when all of a worker's sequences are taken: the prompt would wait."""
 
+MAX_KNOWN_CLASSES = 10_000
+
 NEARLY = 0.1
 """A worker within this share of the cheapest (and 32 tokens) is as good as it."""
 
@@ -28,6 +30,9 @@ class Loads(Protocol):
 
     def num_sequences(self, endpoint: str) -> int:
         """Sequences that run or wait on a worker, whoever placed them; 0 when that is unknown."""
+
+    def is_silent(self, endpoint: str) -> bool:
+        """Whether a worker that used to report says nothing any more."""
 
 
 class Placement:
@@ -41,35 +46,49 @@ class Placement:
     def __init__(self, rng: random.Random | None = None, loads: "Loads | None" = None) -> None:
         self._rng = rng or random.Random()
         self._loads = loads
+        self._classes: dict[str, str] = {}
         self._running_choices: dict[str, int] = {}
         self._prefill_tokens: dict[str, int] = {}
 
     def choose(
-        self, lane: Lane, prompt_tokens: int, cached_tokens: Mapping[str, int], avoid: Collection[str] = ()
+        self,
+        lane: Lane,
+        prompt_tokens: int,
+        cached_tokens: Mapping[str, int],
+        avoid: Collection[str] = (),
+        *,
+        numerics_class: str = "",
     ) -> Worker:
-        """The worker for a prompt.
+        """The worker for a prompt. One that has fallen silent gets none.
 
         Args:
             lane: whose workers count.
             prompt_tokens: length of the prompt.
             cached_tokens: endpoint to positions of the prompt it holds; absent: none.
-            avoid: instances that have failed this request.
+            avoid: endpoints that have failed this request.
+            numerics_class: class of the worker that began the answer; workers known to be of another one come last.
 
         Raises:
             MeshError: NOT_READY, no worker is left.
         """
-        costs = [
-            (self.cost(worker, prompt_tokens - cached_tokens.get(worker.endpoint, 0)), worker)
-            for worker in lane.workers
-            if worker.instance not in avoid
-        ]
-        if not costs:
+        able = [worker for worker in lane.workers if worker.endpoint not in avoid and not self._is_silent(worker)]
+        if not able:
             raise MeshError(
                 Reason.NOT_READY, "no worker of this lane can take the request now", retry_after_s=RETRY_AFTER_S
             )
+        if numerics_class:
+            alike = [w for w in able if self._classes.get(w.endpoint, numerics_class) == numerics_class]
+            able = alike or able
+        costs = [(self.cost(worker, prompt_tokens - cached_tokens.get(worker.endpoint, 0)), worker) for worker in able]
         cheapest = min(cost for cost, _ in costs)
         nearly = cheapest + max(32.0, NEARLY * cheapest)
         return self._rng.choice([worker for cost, worker in costs if cost <= nearly])
+
+    def learn(self, worker: Worker, numerics_class: str) -> None:
+        """Remember the class of a worker's arithmetic, as it said itself."""
+        if len(self._classes) >= MAX_KNOWN_CLASSES:  # endpoints come and go; what is forgotten is learned again
+            self._classes.clear()
+        self._classes[worker.endpoint] = numerics_class
 
     def cost(self, worker: Worker, uncached_tokens: int) -> float:
         """Tokens a worker would have before it and for it."""
@@ -94,6 +113,9 @@ class Placement:
         finally:
             work.prefilled()
             self._add(self._running_choices, worker.endpoint, -num_choices)
+
+    def _is_silent(self, worker: Worker) -> bool:
+        return self._loads is not None and self._loads.is_silent(worker.endpoint)
 
     @staticmethod
     def _add(counts: dict[str, int], endpoint: str, amount: int) -> None:

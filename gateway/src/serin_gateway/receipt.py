@@ -19,6 +19,22 @@ Door = Literal["rest", "grpc"]
 
 
 @dataclass(slots=True)
+class LostWorker:
+    """A worker that let go of a request before its answer was complete.
+
+    Attributes:
+        cause: why, from a closed set.
+        mid_stream: whether the caller had seen something of the answer.
+        pause_s: from the last token before to the first after; absent: the answer did not go on, or had not begun.
+    """
+
+    worker: str
+    cause: str
+    mid_stream: bool
+    pause_s: float | None = None
+
+
+@dataclass(slots=True)
 class Receipt:
     """One request's account; times in seconds.
 
@@ -27,6 +43,7 @@ class Receipt:
         session_key: tenant and sticky key, by which it drew its lane; empty: its caller chose the lane.
         reason, message: "ok", or reason and sentence of the error that ended it.
         verbs: seconds by verb; generating includes waiting for the worker.
+        lost_workers: in order, one for each time a worker let go.
         first_token_s, last_token_s: from arrival; absent while there is no token.
     """
 
@@ -42,8 +59,8 @@ class Receipt:
     reason: str = "ok"
     message: str = ""
     num_attempts: int = 0
+    lost_workers: list[LostWorker] = field(default_factory=list)
     attempts: list[AttemptReceipt] = field(default_factory=list)
-    num_resumes: int = 0
     cached_answer: bool = False
     usage: Usage = field(default_factory=Usage)
     verbs: dict[str, float] = field(default_factory=dict)
@@ -51,6 +68,11 @@ class Receipt:
     last_token_s: float | None = None
     duration_s: float = 0.0
     arrived_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def num_resumes(self) -> int:
+        """Times an answer that had begun went on on another worker."""
+        return sum(lost.pause_s is not None for lost in self.lost_workers)
 
     @contextmanager
     def timed(self, verb: str) -> Iterator[None]:

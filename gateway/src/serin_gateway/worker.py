@@ -45,11 +45,16 @@ class WorkOrder:
 
 @dataclass(frozen=True, slots=True)
 class WorkStarted:
-    """The prompt was scheduled for the first time on this worker."""
+    """The prompt was scheduled for the first time on this worker.
+
+    Attributes:
+        numerics_class: identical tokens come only from workers of one class; empty: unknown.
+    """
 
     worker: str
     cached_tokens: int
     seed: int
+    numerics_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ running ones finish within the grace; cancel the rest; withdraw; close. Knows no
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -155,9 +155,9 @@ class ServiceHost:
             http_endpoint=announce.http_endpoint or self.metrics_address,
         )
 
-    def _own_lanes(self) -> Sequence[str]:
+    def _own_lanes(self) -> Mapping[str, int]:
         if self.lanes is None or self._announce is None or not self._announce.model:
-            return ()
+            return {}
         return self.lanes.lanes_of(KINDS[self.service], self._announce.model, self.settings.version)
 
     async def _keep_probing(self) -> None:

@@ -56,15 +56,15 @@ class LaneWatch:
             else:
                 await changed.wait()
 
-    def lanes_of(self, service: "registry_pb2.ServiceKind.ValueType", model: str, version: str) -> list[str]:
-        """Lanes that a version of a service is a member of, heaviest first."""
-        return [
-            lane.lane
+    def lanes_of(self, service: "registry_pb2.ServiceKind.ValueType", model: str, version: str) -> dict[str, int]:
+        """Lanes that a version of a service is a member of, with their weights, heaviest first."""
+        return {
+            lane.lane: lane.weight
             for one in (self.current.models if self.current else ())
             if one.name == model
             for lane in sorted(one.lanes, key=lambda lane: -lane.weight)
             if any(member.service == service and member.version == version for member in lane.members)
-        ]
+        }
 
     async def _keep_watching(self) -> None:
         pause_s = FIRST_PAUSE_S

@@ -6,12 +6,15 @@ It listens and announces itself before it imports torch, which takes seconds.
 import asyncio
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from serin.control.v1 import registry_pb2
 from serin.worker.v1 import worker_pb2_grpc
+from serin_mesh import logs
 from serin_mesh.announce import Announcement
 from serin_mesh.load import LoadReport
 from serin_mesh.metrics import registry
@@ -19,9 +22,12 @@ from serin_mesh.readiness import Readiness
 from serin_mesh.server import StartupFailed, run_main, serve
 from serin_mesh.settings import SettingsError, load_settings
 
+from serin_worker.errors import HandedOver
+from serin_worker.handover import Handover
 from serin_worker.metrics import EngineCollector, RequestTimes
+from serin_worker.numerics_watch import NumericsWatch
 from serin_worker.service import WorkerService
-from serin_worker.serving import Serving, StepWatch, load_of
+from serin_worker.serving import Serving, StepWatch, computes_numbers, load_of
 from serin_worker.settings import WorkerSettings
 
 PROGRAM = "serin-worker"
@@ -59,9 +65,12 @@ async def _serve(settings: WorkerSettings) -> None:
             serving: Serving = await stack.enter_async_context(assembly.serving(settings, readiness.starting))
             attached.append(serving)
             watches.append(StepWatch(serving.loop, settings.stall_s))
-            service.attach(serving, _measure(serving, registry()))
+            numerics = NumericsWatch(lambda: _check_numerics(serving))
+            service.attach(serving, _measure(serving, registry()), numerics)
+            handover = Handover(partial(_hand_over, serving), stall_s=settings.stall_s, drain_s=_drain_s(settings))
+            stack.callback(readiness.watch(handover.follow))
             readiness.ready(digests=_digests(serving), capacity=_capacity(serving))
-            await serving.loop.failed()
+            await _first_of(serving.loop.failed(), numerics.lost())
 
         await serve(
             settings,
@@ -73,6 +82,36 @@ async def _serve(settings: WorkerSettings) -> None:
             callers=CALLERS,
             startup=startup,
         )
+
+
+def _hand_over(serving: Serving, error: HandedOver) -> None:
+    num_streams = serving.loop.hand_over(error)
+    if num_streams:
+        logs.get().warning("streams.handed_over", cause=error.cause, streams=num_streams)
+
+
+async def _check_numerics(serving: Serving) -> bool:
+    is_sound = await computes_numbers(serving)
+    logs.get().warning("numerics.checked", sound=is_sound)
+    return is_sound
+
+
+async def _first_of(*waits: Coroutine[Any, Any, None]) -> None:
+    """Wait until one of several things has happened, and raise what it raised."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _drain_s(settings: WorkerSettings) -> float:
+    """Seconds from the start of a drain to the cancelling of what still runs."""
+    return settings.drain_grace_s + (settings.drain_notice_s if settings.control else 0.0)
 
 
 def _measure(serving: Serving, into: CollectorRegistry) -> RequestTimes:

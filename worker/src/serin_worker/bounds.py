@@ -33,17 +33,17 @@ class Bounds:
             RequestRefused: an id is outside the vocabulary.
         """
         self._check_ids("prompt", request.prompt_ids)
-        longest = 0
+        num_tokens = len(request.prompt_ids)
         if isinstance(request, ScoreRequest):
             self._check_ids("target", request.target_ids)
-            longest = len(request.target_ids) - 1
+            num_tokens += len(request.target_ids) - 1
         else:
             self._check_ids("logit_bias", tuple(request.sampling.logit_bias))
             self._check_ids("stop_token_ids", tuple(request.stopping.stop_ids))
             for prior in request.prior:
                 self._check_ids("prior", prior.token_ids)
-                longest = max(longest, len(prior.token_ids))
-        num_tokens = len(request.prompt_ids) + longest
+                if num_tokens + len(prior.token_ids) > self.context_length:  # up to it, a choice is complete
+                    raise PromptTooLong(num_tokens + len(prior.token_ids), self.context_length)
         if num_tokens >= self.context_length:
             raise PromptTooLong(num_tokens, self.context_length)
 

@@ -40,6 +40,11 @@ from serin_worker.sequence import Group, Sequence
 class Runner(Protocol):
     """Computes a plan."""
 
+    @property
+    def num_moves(self) -> int:
+        """Grows with every layer that is computed, so that a long step can be told from a stuck one."""
+        ...
+
     def run(self, plan: StepPlan) -> StepLogits:
         """Logits of the rows that the plan draws from or scores."""
         ...
@@ -84,6 +89,11 @@ class Engine:
         return bool(self._states) or bool(self._outputs)
 
     @property
+    def num_moves(self) -> int:
+        """Grows as long as steps are taken, and during each of them."""
+        return self.counts.num_steps + self._runner.num_moves
+
+    @property
     def num_requests(self) -> int:
         """Requests that have not ended."""
         return len(self._states)
@@ -101,16 +111,16 @@ class Engine:
         self.bounds.check(request)
         group = Group(request)
         state = Ongoing(group, self._clock(), self.bounds.end_ids_of(request))
-        complete = [s for s in group.sequences if not group.is_score and s.num_output >= self._most_output(s)]
-        group.sequences = [s for s in group.sequences if s not in complete]
+        ends = {} if group.is_score else {s: end for s in group.sequences if (end := self._end_of_prior(state, s))}
+        group.sequences = [s for s in group.sequences if s not in ends]
         group.unforked = group.sequences[1:]
         self._states[request.request_id] = state
         if group.sequences:
             self.scheduler.add(group)
-        if complete or not group.sequences:
+        if ends or not group.sequences:
             self._start(state)
-        for sequence in complete:
-            self._outputs.append((request.request_id, ChoiceFinished(sequence.choice_index, "length")))
+        for end in ends.values():
+            self._outputs.append((request.request_id, end))
         if not group.sequences:
             self._summarize(state)
 
@@ -230,6 +240,15 @@ class Engine:
         self.scheduler.distrust(state.group)
         self.abort(state.group.request_id)
         self._outputs.append((state.group.request_id, Failed(NotFinite())))
+
+    def _end_of_prior(self, state: Ongoing, sequence: Sequence) -> ChoiceFinished | None:
+        """How a choice ended whose prior output is complete: the worker before was lost before it could say so."""
+        last = sequence.token_ids[-1]
+        if sequence.num_output > sequence.min_tokens and last in state.end_ids:
+            return ChoiceFinished(sequence.choice_index, "stop", last)
+        if sequence.num_output >= self._most_output(sequence):
+            return ChoiceFinished(sequence.choice_index, "length")
+        return None
 
     def _most_output(self, sequence: Sequence) -> int:
         request = sequence.group.request

@@ -11,9 +11,13 @@
     │   └── QueueFull           try again later
     ├── RequestFailed           one started request; the others go on
     │   ├── NotFinite           the model produced NaN or infinity for it
-    │   └── ReaderTooSlow       its reader left too many tokens unread
+    │   ├── ReaderTooSlow       its reader left too many tokens unread
+    │   └── HandedOver          nothing is wrong with it; it should go on on another worker
+    │       ├── DrainEnds       this one goes away before the answer is complete
+    │       └── EngineStalled   this one's engine takes no step
     ├── OutOfBlocks             the KV cache has no block left (handled by preemption)
-    └── EngineStopped           the step loop ended; every request with it
+    ├── EngineStopped           the step loop ended; every request with it
+    └── NumericsLost            the model computes no numbers any more; the worker should be replaced
 
 Knows nothing about gRPC: service.py translates.
 """
@@ -93,9 +97,45 @@ class ReaderTooSlow(RequestFailed):
         super().__init__(f"{num_unread_tokens} tokens were left unread, which is more than are kept")
 
 
+class HandedOver(RequestFailed):
+    """A request that should go on on another worker. ``cause`` tells programs why."""
+
+    cause = ""
+
+
+class DrainEnds(HandedOver):
+    """This worker goes away before the answer is complete."""
+
+    cause = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("this worker's drain is over before the answer is complete; another one can go on with it")
+
+
+class EngineStalled(HandedOver):
+    """This worker's engine takes no step."""
+
+    cause = "stalled"
+
+    def __init__(self, stall_s: float) -> None:
+        super().__init__(
+            f"the engine has taken no step for {stall_s:g} s; another worker can go on (--stall-s is the time allowed)"
+        )
+
+
 class OutOfBlocks(WorkerError):
     """Fewer KV blocks are free or reclaimable than were asked for."""
 
 
 class EngineStopped(WorkerError):
     """The step loop has ended; no request can run."""
+
+
+class NumericsLost(WorkerError):
+    """The model answers requests and a fixed question with what is not numbers."""
+
+    def __init__(self, num_failures: int) -> None:
+        super().__init__(
+            f"{num_failures} requests in a row ended in logits that are not finite, and so did the worker's own check: "
+            "its weights or its memory are damaged; this process ends so that another one replaces it"
+        )

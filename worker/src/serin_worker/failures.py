@@ -10,6 +10,7 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_worker.errors import (
     EngineStopped,
+    HandedOver,
     NotFinite,
     PromptTooLong,
     QueueFull,
@@ -42,6 +43,8 @@ def to_mesh(error: WorkerError) -> MeshError:
             return MeshError(Reason.NUMERICS_FAILED, str(error))
         case ReaderTooSlow():
             return MeshError(Reason.CANCELLED, str(error))
+        case HandedOver():
+            return MeshError(Reason.NOT_READY, str(error), retry_after_s="1", cause=error.cause)
         case EngineStopped():
             return MeshError(Reason.NOT_READY, str(error), retry_after_s="1")
         case _:

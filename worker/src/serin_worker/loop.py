@@ -65,6 +65,11 @@ class EngineLoop:
         return self.engine.counts.num_steps
 
     @property
+    def num_moves(self) -> int:
+        """Signs that a step goes on: steps, and the layers inside of them."""
+        return self.engine.num_moves
+
+    @property
     def has_work(self) -> bool:
         """Whether steps are due."""
         return bool(self._inbox) or self.engine.has_work
@@ -108,6 +113,18 @@ class EngineLoop:
             raise self._failure or EngineStopped("the engine is shutting down")
         self._send(command)
         return await future
+
+    def hand_over(self, error: WorkerError) -> int:
+        """End every open request with an error, after what was made for it; returns how many.
+
+        It does not wait for the engine, which may be stuck: what the requests hold is free once it has taken its step.
+        """
+        self._deliver()
+        streams = list(self._streams.items())
+        for request_id, stream in streams:
+            stream.push(Failed(error))
+            self._abort(request_id)
+        return len(streams)
 
     async def failed(self) -> None:
         """Wait until the engine fails; it may never do.

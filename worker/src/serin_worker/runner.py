@@ -28,6 +28,11 @@ class ModelRunner:
         self._model = model
         self._row_multiple = row_multiple
 
+    @property
+    def num_moves(self) -> int:
+        """Layers computed so far."""
+        return self._model.num_layers_run
+
     def run(self, plan: StepPlan) -> StepLogits:
         """Copy blocks, compute the planned tokens, and return the logits that were asked for."""
         if plan.copies:

@@ -12,9 +12,11 @@ from serin_mesh.call import caller
 from serin_mesh.errors import MeshError, Reason
 
 from serin_worker import cache_watch
+from serin_worker.errors import NotFinite, WorkerError
 from serin_worker.failures import to_mesh, translated
 from serin_worker.metrics import RequestTimes
 from serin_worker.namespaces import Namespace
+from serin_worker.numerics_watch import NumericsWatch
 from serin_worker.outputs import ChoiceFinished, Delta, Failed, Output, Scored, Started, Summary
 from serin_worker.request import GenerationRequest
 from serin_worker.serving import Serving
@@ -35,14 +37,23 @@ MAX_SALT_BYTES = 128
 class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
     """One engine as a service; it listens before its engine is there."""
 
-    def __init__(self, serving: Serving | None = None, times: RequestTimes | None = None) -> None:
+    def __init__(
+        self,
+        serving: Serving | None = None,
+        times: RequestTimes | None = None,
+        numerics: NumericsWatch | None = None,
+    ) -> None:
         self._attached = serving
         self._times = times
+        self._numerics = numerics
 
-    def attach(self, serving: Serving, times: RequestTimes | None = None) -> None:
-        """Answer with this engine from now on."""
+    def attach(
+        self, serving: Serving, times: RequestTimes | None = None, numerics: NumericsWatch | None = None
+    ) -> None:
+        """Answer with this engine from now on; tell these how requests end."""
         self._attached = serving
         self._times = times
+        self._numerics = numerics
 
     async def Generate(
         self,
@@ -81,8 +92,10 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             while outputs := await stream.read():
                 match outputs[-1]:
                     case Failed(error):
+                        self._note_failure(error)
                         raise to_mesh(error)
                     case Scored(logprobs):
+                        self._note_success()
                         return worker_pb2.ScoreResponse(
                             logprobs=[logprob_message(entry) for entry in logprobs], kv_digest=serving.about.kv_digest
                         )
@@ -188,8 +201,12 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             for output in outputs:
                 if isinstance(output, ChoiceFinished):
                     reason = output.reason
-                elif isinstance(output, Summary) and self._times is not None:
-                    self._times.observe(output, reason, generation.num_choices)
+                elif isinstance(output, Summary):
+                    self._note_success()
+                    if self._times is not None:
+                        self._times.observe(output, reason, generation.num_choices)
+                elif isinstance(output, Failed):
+                    self._note_failure(output.error)
                 yield self._response(output, generation.sampling.seed)
 
     def _response(self, output: Output, seed: int) -> worker_pb2.GenerateResponse:
@@ -213,6 +230,14 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 raise to_mesh(error)
             case _:
                 raise MeshError(Reason.INTERNAL, "the engine answered a generation with a score")
+
+    def _note_success(self) -> None:
+        if self._numerics is not None:
+            self._numerics.succeeded()
+
+    def _note_failure(self, error: WorkerError) -> None:
+        if self._numerics is not None and isinstance(error, NotFinite):
+            self._numerics.failed()
 
     def _namespace(self, request: worker_pb2.GenerateRequest) -> Namespace:
         """Only the gateway names a group for somebody else; other callers share with themselves."""

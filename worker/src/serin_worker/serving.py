@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 from serin_mesh.load import LoadReport
 
 from serin_worker.description import EngineDescription
+from serin_worker.errors import NotFinite
 from serin_worker.namespaces import Namespaces
+from serin_worker.outputs import Failed
+from serin_worker.request import ScoreRequest
 
 if TYPE_CHECKING:  # torch takes seconds to import; the server listens before that
     from serin_worker.loop import EngineLoop
@@ -34,28 +37,45 @@ class Serving:
 
 
 class StepWatch:
-    """Whether the engine still moves: its step counter grows while there is work.
+    """Whether the engine still moves: while there is work it takes steps, and computes layers in a long one.
 
     Args:
         loop: the engine.
-        stall_s: seconds without a step, while there is work, that mean it is stuck.
+        stall_s: seconds without a step or a layer, while there is work, that mean it is stuck.
     """
 
     def __init__(self, loop: "EngineLoop", stall_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self._stall_s = stall_s
         self._clock = clock
-        self._num_steps = loop.num_steps
+        self._num_moves = loop.num_moves
         self._moved_at = clock()
 
     def is_moving(self) -> bool:
         """Asked about once a second."""
         if self._loop.failure is not None:
             return False
-        now, num_steps = self._clock(), self._loop.num_steps
-        if num_steps != self._num_steps or not self._loop.has_work:
-            self._num_steps, self._moved_at = num_steps, now
+        now, num_moves = self._clock(), self._loop.num_moves
+        if num_moves != self._num_moves or not self._loop.has_work:
+            self._num_moves, self._moved_at = num_moves, now
         return now - self._moved_at < self._stall_s
+
+
+async def computes_numbers(serving: Serving) -> bool:
+    """Ask the model a fixed question: whether the answer's probabilities are numbers.
+
+    Raises:
+        WorkerError: it could not be asked.
+    """
+    ids = [number % serving.about.vocabulary_size for number in range(1, min(9, serving.about.context_length))]
+    with serving.loop.submit(ScoreRequest("numerics-check", ids[:1], ids[1:], priority=100)) as stream:
+        while outputs := await stream.read():
+            match outputs[-1]:
+                case Failed(error) if isinstance(error, NotFinite):
+                    return False
+                case Failed(error):
+                    raise error
+    return True
 
 
 def load_of(serving: Serving) -> LoadReport:

@@ -28,7 +28,9 @@ class WorkerSettings(ServiceSettings):
     max_waiting: int = Field(1024, ge=1, le=100_000, description="most sequences that wait; more are refused")
     context_length: int = Field(0, ge=0, description="most tokens of a sequence; 0: what the model was made for")
     threads: int = Field(0, ge=0, le=1024, description="threads of CPU kernels; 0: by the size of the model")
-    stall_s: float = Field(60.0, ge=1, le=3600, description="seconds of work without a step that mean stuck")
+    stall_s: float = Field(
+        2.5, ge=1, le=3600, description="seconds of work without a step, or a layer of one, that mean stuck"
+    )
 
     def engine_config(self) -> EngineConfig:
         """The engine's part of the settings.

@@ -87,6 +87,7 @@ class TokenCacheRunner:
         self._block_size = block_size
         self._vocabulary_size = vocabulary_size
         self.num_computed_tokens = 0
+        self.num_moves = 0
 
     def run(self, plan: StepPlan) -> StepLogits:
         """Copy, write and read back token ids; logits point at the next token."""

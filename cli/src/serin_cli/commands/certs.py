@@ -6,6 +6,7 @@ from pathlib import Path
 from serin_mesh.authority import Authority
 
 from serin_cli.arguments import add_state, host, integer, model_name, state_path
+from serin_cli.certificates import authority_in
 from serin_cli.errors import CliError, UsageProblem
 from serin_cli.state_dir import StateDir
 
@@ -18,7 +19,7 @@ authority is made once and used again, so running this later renews; services ta
 
 Keep ca-key.pem off the servers.
 """
-SERVICES = ("gateway", "tokenizer", "worker", "cache", "control", "cli")
+SERVICES = ("gateway", "tokenizer", "worker", "cache", "control", "edge", "cli")
 NAMED_BY_MODEL = ("tokenizer", "worker")
 
 
@@ -55,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Make or load the authority, issue the identities."""
     folder: Path = arguments.out or StateDir(state_path(arguments.state)).root / "certs"
     try:
-        authority, what = _authority(folder)
-        print(f"{what} the authority {folder / 'ca.pem'}")
+        authority, is_new = _authority(folder)
+        print(f"{'made' if is_new else 'used'} the authority {folder / 'ca.pem'}")
         for service in arguments.service or SERVICES:
             models = arguments.model if service in NAMED_BY_MODEL else []
             authority.issue(service, folder / service, models=models, hosts=arguments.host, days=arguments.days)
@@ -68,13 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _authority(folder: Path) -> tuple[Authority, str]:
-    if not (folder / "ca-key.pem").exists():
-        authority = Authority.create()
-        authority.save(folder)
-        return authority, "made"
+def _authority(folder: Path) -> tuple[Authority, bool]:
     try:
-        return Authority.load(folder), "used"
+        return authority_in(folder)
     except ValueError as error:
         accepted = f"a directory without ca-key.pem, or with a good one ({error})"
         raise UsageProblem.setting("serin certs: --out", str(folder), accepted) from error

@@ -13,6 +13,7 @@ from serin_cli.config_text import check_models, read_config
 from serin_cli.errors import CliError, UsageProblem
 from serin_cli.local.model_folder import ModelFolders
 from serin_cli.local.registry import ControlPlane
+from serin_cli.models.registry import ModelRegistry
 from serin_cli.record import read_record
 from serin_cli.state_dir import StateDir
 
@@ -41,16 +42,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "schema":
         print(json.dumps(json_schema(), indent=2))
         return 0
+    state = StateDir(state_path(arguments.state))
+    fetch = ModelFolders(ModelRegistry(state)).fetch
     text, config = read_config(arguments.file)
     if arguments.action == "check":
-        check_models(arguments.file, text, ModelFolders().fetch)
+        check_models(arguments.file, text, fetch)
         print(f"{arguments.file}: good; models: {', '.join(config.models)}")
         return 0
-    address = read_record(StateDir(state_path(arguments.state))).control
+    address = read_record(state).control
     try:
         if arguments.action == "diff":
             return asyncio.run(_diff(address, config))
-        check_models(arguments.file, text, ModelFolders().fetch)
+        check_models(arguments.file, text, fetch)
         return asyncio.run(_apply(address, text))
     except MeshError as error:
         if error.reason is Reason.CONFIG_INVALID:

@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 from rich.table import Table
+from rich.text import Text
 
 from serin_cli.arguments import add_state, state_path
 from serin_cli.local.display import wide_console
@@ -54,7 +55,8 @@ def _document(state: StateDir, record: MeshRecord, processes: list[dict[str, Any
 def _print_table(state: StateDir, record: MeshRecord, processes: list[dict[str, Any]]) -> None:
     console = wide_console()
     console.print(f"{state.root}: {record.phase}, process {record.pid}")
-    console.print(f"REST {record.openai_base_url}   gRPC {record.grpc}   control plane {record.control}")
+    edge = f"edge {record.edge}   " if record.edge else ""
+    console.print(f"{edge}REST {record.openai_base_url}   gRPC {record.grpc}   control plane {record.control}")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("process", "state", "address", "pid", "memory", "restarts", "up", ""):
         table.add_column(heading, no_wrap=bool(heading))
@@ -71,6 +73,8 @@ def _print_table(state: StateDir, record: MeshRecord, processes: list[dict[str, 
             process["problem"] or process["activity"],
         )
     console.print(table)
+    for alarm in record.alarms:
+        console.print(Text(f"alarm: {alarm}", style="red"))
 
 
 def _duration(seconds: float) -> str:

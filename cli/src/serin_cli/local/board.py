@@ -7,7 +7,7 @@ import asyncio
 import dataclasses
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -55,12 +55,19 @@ class Board:
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
         self._listeners: list[Listener] = []
+        self._alarms: tuple[str, ...] = ()
+        self._alarm_listeners: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
 
     @property
     def rows(self) -> list[Row]:
         """All rows as they are now."""
         return list(self._rows.values())
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What stands wrong with the mesh as a whole, a sentence each."""
+        return self._alarms
 
     def row(self, name: str) -> Row | None:
         """One process, if it is on the board."""
@@ -88,6 +95,17 @@ class Board:
         """Take a process that is gone for good off the board."""
         if self._rows.pop(name, None) is not None:
             self._changed.set()
+
+    def sound(self, alarms: Iterable[str]) -> None:
+        """Let exactly these alarms stand."""
+        before, self._alarms = self._alarms, tuple(alarms)
+        if self._alarms != before:
+            for listener in self._alarm_listeners:
+                listener()
+
+    def listen_alarms(self, listener: Callable[[], None]) -> None:
+        """Have a function called when other alarms stand than before."""
+        self._alarm_listeners.append(listener)
 
     def listen(self, listener: Listener) -> None:
         """Have a function called at each change of a row, in the order of changes."""

@@ -30,13 +30,13 @@ class Fleet:
         self._processes[spec.name] = Process(spec, self._board, self._guard, self._logs)
 
     def can_come_up(self) -> bool:
-        """True while no process has shown that it will not come up.
+        """True while no process that a mesh needs has shown that it will not come up.
 
         Raises:
             StartRefused: what it said last, and where its log is.
         """
         for process in self._processes.values():
-            if process.refusal is not None:
+            if process.refusal is not None and not process.spec.is_addition:
                 raise process.refusal
         return True
 

@@ -3,13 +3,17 @@
 Knows where news come from, not what is done about them.
 """
 
+import asyncio
 from collections.abc import Callable
 
 from serin_control.config import MeshConfig, parse_config
 
+from serin_cli.local.additions import AdditionsFile
 from serin_cli.local.board import Board, Phase
 from serin_cli.local.registry import ControlPlane, put_on_board
 from serin_cli.local.store_policy import await_store
+
+LOOK_S = 0.2
 
 
 async def follow_store(name: str, url: str, board: Board) -> None:
@@ -38,6 +42,7 @@ async def follow_instances(control: ControlPlane, name: str, board: Board, alarm
             if sentence not in standing:
                 alarm(sentence)
         standing = set(snapshot.alarms)
+        board.sound(snapshot.alarms)
 
 
 async def follow_config(control: ControlPlane, revision: int, declared: Callable[[MeshConfig], None]) -> None:
@@ -46,3 +51,13 @@ async def follow_config(control: ControlPlane, revision: int, declared: Callable
         if message.revision != revision:
             revision = message.revision
             declared(parse_config(message.yaml))
+
+
+async def follow_additions(file: AdditionsFile, seen: tuple[int, int] | None, changed: Callable[[], None]) -> None:
+    """Tell of each change of the file after it was as ``seen`` says; another process writes it."""
+    while True:
+        stamp = file.stamp()
+        if stamp != seen:
+            seen = stamp
+            changed()
+        await asyncio.sleep(LOOK_S)

@@ -7,16 +7,20 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 from serin_control.config import parse_config
 from serin_mesh.errors import MeshError
 
 from serin_cli.errors import StartRefused
 from serin_cli.key_store import open_key_store
+from serin_cli.local.additions import AdditionsFile
 from serin_cli.local.board import Board, Phase
 from serin_cli.local.default_key import ensure_default_key
+from serin_cli.local.edge import EDGE, edge_site, edge_spec, follow_edge
 from serin_cli.local.fleet import Fleet
-from serin_cli.local.follow import follow_config, follow_instances, follow_store
+from serin_cli.local.follow import follow_additions, follow_config, follow_instances, follow_store
+from serin_cli.local.model_folder import ModelFolders
 from serin_cli.local.plan import CONTROL, Site, control_spec
 from serin_cli.local.ports import free_port, is_listening
 from serin_cli.local.reconcile import Reconciler
@@ -24,6 +28,7 @@ from serin_cli.local.registry import ControlPlane
 from serin_cli.local.store_policy import check_cache_store, check_state_store
 from serin_cli.local.valkey import CACHE_STORE, STATE_STORE, store_spec, store_url
 from serin_cli.local.wish import Wish
+from serin_cli.models.registry import ModelRegistry
 from serin_cli.state_dir import StateDir, write_private
 
 LISTENER_POLL_S = 0.02
@@ -44,7 +49,9 @@ class LocalMesh:
             cache_redis=wish.cache_redis or store_url(CACHE_STORE, state),
             num_cores=os.cpu_count() or 1,
         )
-        self._reconciler = Reconciler(wish, site, fleet, board, say)
+        self._additions = AdditionsFile(state.additions)
+        folders = ModelFolders(ModelRegistry(state))
+        self._reconciler = Reconciler(wish, site, fleet, board, say, additions=self._additions, folders=folders)
         self._control: ControlPlane | None = None
         self._followers: list[asyncio.Task[None]] = []
 
@@ -60,14 +67,20 @@ class LocalMesh:
             CliError: something is missing or taken, or a process will not come up.
         """
         config = parse_config(self._wish.config)
+        self._find_edge()
         if self._decides():
-            await self._reconciler.prepare(config)  # to refuse early; else what is remembered may be something else
+            # To refuse early; else what is remembered may be something else.
+            await self._reconciler.prepare(config, self._additions.read())
         await self._start_stores()
         control = await self._start_control()
+        self._start_edge()
         await self._make_default_key()
-        in_force = await control.config()
+        in_force, seen = await control.config(), self._additions.stamp()
         await self._reconciler.begin(parse_config(in_force.yaml))
+        if self.site.edge is not None:
+            await self._ready(EDGE)
         self._follow(follow_config(control, in_force.revision, self._reconciler.declare))
+        self._follow(follow_additions(self._additions, seen, self._reconciler.look_again))
         self._follow(self._reconciler.run())
 
     async def follow(self) -> None:
@@ -84,7 +97,18 @@ class LocalMesh:
         await self._fleet.stop_all()
         if self._control is not None:
             await self._control.close()
-        self._state.remove_sockets(STATE_STORE, CACHE_STORE)
+        self._state.remove_sockets(STATE_STORE, CACHE_STORE, EDGE)
+
+    def _find_edge(self) -> None:
+        wish = self._wish.edge
+        if wish is not None:
+            edge = edge_site(wish, self._reconciler.claim, self._state)
+            self._reconciler.site = replace(self._reconciler.site, edge=edge)
+
+    def _start_edge(self) -> None:
+        if self.site.edge is not None:
+            self._fleet.start(edge_spec(self.site.edge, self.site.control, self._state))
+            self._follow(follow_edge(self.site.edge, self._board))
 
     async def _start_stores(self) -> None:
         stores = (

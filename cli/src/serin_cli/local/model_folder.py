@@ -1,4 +1,4 @@
-"""Model folders: found on disk or fetched from the hub, and looked over before a process is started for them.
+"""Model folders: found on disk, in the registry or on the hub, and looked over before a process is started for them.
 
 Knows file names and sizes; what is in the files is the services' business.
 """
@@ -10,30 +10,30 @@ from pathlib import Path
 import psutil
 
 from serin_cli.errors import ModelRefused, StartRefused
+from serin_cli.models.reference import parse_reference
+from serin_cli.models.registry import KEPT_FILES, ModelRegistry
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")
-# Weights as safetensors and what describes them; never pickles or code.
-WANTED_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model"]
 SPARE_BYTES = 300 * 1024 * 1024  # a process with torch, before it has loaded anything
 
 
 class ModelFolders:
-    """Finds the folder of each path once and remembers it."""
+    """Finds the folder of each path once and remembers it; ``registry`` is where pushed versions are."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
         self._found: dict[str, Path] = {}
 
     def fetch(self, path: str) -> Path:
         """The folder of a model; blocks while the hub is asked.
 
         Raises:
-            ModelRefused: there is no such folder or hub id, or it holds no model.
+            ModelRefused: there is no such folder, pushed version or hub id, or it holds no model.
             StartRefused: the hub does not answer.
         """
         if path not in self._found:
-            check_path(path)
-            folder = Path(path).expanduser()
-            if not folder.is_dir():
+            folder = check_path(path, self._registry)
+            if folder is None:
                 folder = _from_hub(path)
                 _check(path, folder)
             self._found[path] = folder.absolute()
@@ -44,17 +44,23 @@ class ModelFolders:
         return self._found[path]
 
 
-def check_path(path: str) -> None:
-    """Look at a path as far as that goes without asking the hub.
+def check_path(path: str, registry: ModelRegistry) -> Path | None:
+    """Look at a path as far as that goes without asking the hub; returns its folder, or None for a hub id.
 
     Raises:
-        ModelRefused: it is neither a folder with a model nor a hub id.
+        ModelRefused: it is neither a folder with a model, nor a pushed version, nor a hub id.
     """
+    reference = parse_reference(path)
+    if reference is not None:
+        return registry.folder(reference)
     folder = Path(path).expanduser()
     if path.strip() and folder.is_dir():
         _check(path, folder)
-    elif not HUB_ID.match(path):
-        raise ModelRefused(path, "no such folder; accepted: a model folder, or a hub id such as org/name")
+        return folder
+    if not HUB_ID.match(path):
+        accepted = "a model folder, or a hub id such as org/name, or registry:NAME:VERSION"
+        raise ModelRefused(path, f"no such folder; accepted: {accepted}")
+    return None
 
 
 def check_memory(folders: Iterable[Path]) -> None:
@@ -91,7 +97,7 @@ def _from_hub(path: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(path, allow_patterns=WANTED_FILES))
+        return Path(snapshot_download(path, allow_patterns=list(KEPT_FILES)))
     except RepositoryNotFoundError as error:
         wrong = "neither a folder here nor a model on the hub; accepted: an existing one, mind the spelling"
         raise ModelRefused(path, wrong) from error

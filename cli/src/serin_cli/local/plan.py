@@ -1,20 +1,26 @@
-"""Which processes a declared mesh needs on this machine, with their command lines.
+"""Which processes a mesh needs on this machine, declared and added, with their command lines.
 
 Pure: reads no files, starts nothing, knows nothing about what runs already.
 """
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from serin_control.config import MeshConfig, Release
 
+from serin_cli.local.additions import Addition, Additions
+from serin_cli.local.edge import EdgeSite
 from serin_cli.local.process import ProcessSpec, Tier
+from serin_cli.local.releases import added_releases, declared_releases
 
 HOST = "127.0.0.1"
 CONTROL = "control"
 GATEWAY = "gateway"
+CACHE = "cache"
+FRONT_VERSION = "v1"
+"""Version that the gateway and the cache of every mesh announce."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Site:
     state_redis: str
     cache_redis: str
     num_cores: int
+    edge: EdgeSite | None = None
 
     @property
     def control(self) -> str:
@@ -38,37 +45,79 @@ class Site:
 
 def control_spec(site: Site) -> ProcessSpec:
     """The control plane; everything else is planned from what it says is declared."""
-    flags = {"port": site.control_port, "config-file": site.config, **_identity(CONTROL, site)}
+    edge = {} if site.edge is None else site.edge.flags
+    flags = {"port": site.control_port, "config-file": site.config, **edge, **_identity(CONTROL, site)}
     return _python("serin_control", CONTROL, Tier.CONTROL, flags, {"SERIN_STATE_REDIS": site.state_redis})
 
 
-def plan(config: MeshConfig, site: Site, folder: Callable[[str], Path]) -> dict[str, ProcessSpec]:
-    """The processes a declaration needs beside the control plane and the stores, by name.
+def plan(
+    config: MeshConfig, site: Site, folder: Callable[[str], Path], additions: Additions | None = None
+) -> dict[str, ProcessSpec]:
+    """The processes a mesh needs beside the control plane and the stores, by name.
 
     Args:
         config: what is declared.
         site: where.
         folder: finds the folder of a release's ``path``.
+        additions: versions beside the declared ones; what is declared too is not an addition.
     """
-    releases = [(name, release) for name, model in config.models.items() for release in model.releases()]
-    num_workers = sum(release.workers for _, release in releases)
+    additions = additions or Additions()
+    added = list(added_releases(config, additions))
+    releases = list(declared_releases(config, additions))
+    num_workers = sum(release.workers for _, release in (*releases, *((name, release) for name, release, _ in added)))
     threads = max(1, site.num_cores // max(1, num_workers))
     specs = [_cache(site), _gateway(site)]
     for model, release in releases:
-        path = folder(release.path)
-        specs += [_tokenizer(model, release, path, site, index) for index in range(release.tokenizers)]
-        specs += [_worker(model, release, path, site, index, threads) for index in range(release.workers)]
-    return {spec.name: spec for spec in specs}
+        specs += _serving_specs(model, release, folder(release.path), site, threads)
+    extra = [spec for addition in additions.added for spec in _front_specs(addition, site)]
+    for model, release, addition in added:
+        own = _serving_specs(model, release, folder(release.path), site, threads)
+        extra += [_built_from(addition.code, spec) for spec in own]
+    beside = {spec.name: replace(spec, is_addition=True) for spec in extra}
+    return beside | {spec.name: spec for spec in specs}
 
 
-def _gateway(site: Site) -> ProcessSpec:
-    flags = {"http-port": site.http_port, "port": site.grpc_port, **_identity(GATEWAY, site)}
-    return _python("serin_gateway", GATEWAY, Tier.GATEWAY, flags, {"SERIN_STATE_REDIS": site.state_redis})
+def _serving_specs(model: str, release: Release, path: Path, site: Site, threads: int) -> list[ProcessSpec]:
+    return [
+        *(_tokenizer(model, release, path, site, index) for index in range(release.tokenizers)),
+        *(_worker(model, release, path, site, index, threads) for index in range(release.workers)),
+    ]
 
 
-def _cache(site: Site) -> ProcessSpec:
-    flags = {"port": 0, "metrics-port": 0, **_identity("cache", site)}
-    return _python("serin_cache_svc", "cache", Tier.CACHE, flags, {"SERIN_CACHE_REDIS": site.cache_redis})
+def _front_specs(addition: Addition, site: Site) -> list[ProcessSpec]:
+    """An added version of the gateway or the cache."""
+    which = addition.which
+    make = {"gateway": _gateway, "cache": _cache}.get(which.service)
+    if make is None:
+        return []
+    names = [f"{which.prefix}.{index}" for index in range(addition.num_processes)]
+    return [_built_from(addition.code, make(site, name, which.version)) for name in names]
+
+
+def _built_from(code: str, spec: ProcessSpec) -> ProcessSpec:
+    """The same process from another build: a virtual environment, or a folder of packages."""
+    if not code:
+        return spec
+    python = Path(code) / "bin" / "python"
+    if python.exists():
+        return replace(spec, command=(str(python), *spec.command[1:]))
+    return replace(spec, environment={**spec.environment, "PYTHONPATH": code})
+
+
+def _gateway(site: Site, name: str = GATEWAY, version: str = "") -> ProcessSpec:
+    """The front door on its ports, or a further version of it on any."""
+    ports = {"http-port": site.http_port, "port": site.grpc_port} if name == GATEWAY else {"http-port": 0, "port": 0}
+    flags = {**ports, **_identity(name, site), **_version(version)}
+    return _python("serin_gateway", name, Tier.GATEWAY, flags, {"SERIN_STATE_REDIS": site.state_redis})
+
+
+def _cache(site: Site, name: str = CACHE, version: str = "") -> ProcessSpec:
+    flags = {"port": 0, "metrics-port": 0, **_identity(name, site), **_version(version)}
+    return _python("serin_cache_svc", name, Tier.CACHE, flags, {"SERIN_CACHE_REDIS": site.cache_redis})
+
+
+def _version(version: str) -> dict[str, object]:
+    return {"version": version} if version else {}
 
 
 def _tokenizer(model: str, release: Release, path: Path, site: Site, index: int) -> ProcessSpec:

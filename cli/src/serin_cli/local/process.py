@@ -32,11 +32,12 @@ class Tier(enum.IntEnum):
     """The order in which processes stop."""
 
     GATEWAY = 0
-    WORKER = 1
-    TOKENIZER = 2
-    CACHE = 3
-    CONTROL = 4
-    STORE = 5
+    EDGE = 1
+    WORKER = 2
+    TOKENIZER = 3
+    CACHE = 4
+    CONTROL = 5
+    STORE = 6
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class ProcessSpec:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict, compare=False)
     grace_s: float = 25.0  # from SIGTERM to SIGKILL
+    is_addition: bool = field(default=False, compare=False)  # a mesh comes up without it
 
 
 class Process:

@@ -1,4 +1,4 @@
-"""Makes the processes what the configuration declares: starts what is new, then drains what is gone.
+"""Makes the processes what is declared and added: starts what is new, then drains what is gone.
 
 Knows no order between services beyond that; what a configuration needs is planned elsewhere.
 """
@@ -7,41 +7,63 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from serin_control.config import MeshConfig
+from serin_control.config import MeshConfig, Release
 
-from serin_cli.errors import CliError
+from serin_cli.errors import CliError, StartRefused
+from serin_cli.local.additions import Additions, AdditionsFile
 from serin_cli.local.board import Board, Phase
 from serin_cli.local.fleet import Fleet
 from serin_cli.local.model_folder import ModelFolders, check_memory
 from serin_cli.local.plan import Site, plan
 from serin_cli.local.ports import PortClaims
 from serin_cli.local.process import ProcessSpec, Tier
+from serin_cli.local.releases import added_releases, declared_releases
 from serin_cli.local.wish import Wish
 
 DECLARED_TIERS = (Tier.GATEWAY, Tier.WORKER, Tier.TOKENIZER, Tier.CACHE)
 
 
 class Reconciler:
-    """Follows one configuration after the other; the newest wins, also in the middle of a change."""
+    """Follows one configuration after the other; the newest wins, also in the middle of a change.
 
-    def __init__(self, wish: Wish, site: Site, fleet: Fleet, board: Board, say: Callable[[str], None]) -> None:
+    Args:
+        additions: where versions beside the declared ones are kept.
+        folders: finds models.
+    """
+
+    def __init__(
+        self,
+        wish: Wish,
+        site: Site,
+        fleet: Fleet,
+        board: Board,
+        say: Callable[[str], None],
+        *,
+        additions: AdditionsFile,
+        folders: ModelFolders,
+    ) -> None:
         self.site = site
         self._wish, self._fleet, self._board, self._say = wish, fleet, board, say
-        self._folders = ModelFolders()
+        self._file, self._folders = additions, folders
         self._ports = PortClaims()
         self._newest: MeshConfig | None = None
+        self._additions = Additions()  # as they are carried out
         self._news = asyncio.Event()
 
-    async def prepare(self, config: MeshConfig) -> None:
-        """Find models, memory and ports for a configuration, before anything is started for it.
+    def claim(self, flag: str, port: int) -> int:
+        """A port for something else of the mesh; see :meth:`PortClaims.claim`."""
+        return self._ports.claim(flag, port)
+
+    async def prepare(self, config: MeshConfig, additions: Additions) -> None:
+        """Find models, memory and ports for what is declared, before anything is started for it.
 
         Raises:
             CliError: one of them is not to be had.
         """
-        releases = [release for model in config.models.values() for release in model.releases()]
+        releases = [release for _, release in declared_releases(config, additions)]
         for release in releases:
-            await asyncio.to_thread(self._folders.fetch, release.path)
-        running = sum(spec.tier is Tier.WORKER for spec in self._fleet.specs.values())
+            await self._fetch(release)
+        running = sum(spec.tier is Tier.WORKER and not spec.is_addition for spec in self._fleet.specs.values())
         needed = [self._folders.folder(release.path) for release in releases for _ in range(release.workers)]
         check_memory(needed[running:])
         http, grpc = self._wish.ports(config)
@@ -50,34 +72,72 @@ class Reconciler:
         )
 
     async def begin(self, config: MeshConfig) -> None:
-        """Start everything a configuration declares and wait until it is ready.
+        """Start everything that is declared and added and wait until it is ready.
+
+        An added version that does not come up is no reason not to serve; one whose files are wrong is.
 
         Raises:
             CliError: something is missing, or a process will not come up.
         """
-        await self.prepare(config)
-        specs = self._plan(config)
+        self._newest = config
+        additions = self._file.read()
+        await self.prepare(config, additions)
+        for _, release, addition in added_releases(config, additions):
+            try:
+                await self._fetch(release)
+            except CliError as error:
+                remedy = f"`serin remove {addition.which.arguments}` takes it away"
+                raise StartRefused(f"{addition.which}, which was added here: {error}; {remedy}") from error
+        self._additions = additions
+        specs = self._plan(config, additions)
         for spec in specs.values():
             self._fleet.start(spec)
-        await self._board.until(lambda: self._fleet.can_come_up() and self._in(specs, Phase.READY))
+        needed = [name for name, spec in specs.items() if not spec.is_addition]
+        await self._board.until(lambda: self._fleet.can_come_up() and self._in(needed, Phase.READY))
+        await self._board.until(lambda: self._in(specs, Phase.READY, Phase.CRASHED))
 
     def declare(self, config: MeshConfig) -> None:
         """Have another configuration carried out by :meth:`run`."""
         self._newest = config
         self._news.set()
 
+    def look_again(self) -> None:
+        """Have :meth:`run` look what was added or taken away."""
+        self._news.set()
+
     async def run(self) -> None:
-        """Carry out configurations as they come, until cancelled."""
+        """Carry out configurations and additions as they come, until cancelled."""
         while True:
             await self._news.wait()
             self._news.clear()
-            assert self._newest is not None
+            config = self._newest
+            assert config is not None
             try:
-                await self.prepare(self._newest)
+                wanted = self._file.read()
+                await self.prepare(config, wanted)
             except CliError as error:
                 self._say(f"configuration not carried out: {error}")
                 continue
-            await self._change(self._plan(self._newest))
+            self._additions = await self._possible(config, wanted)
+            await self._change(self._plan(config, self._additions))
+
+    async def _possible(self, config: MeshConfig, wanted: Additions) -> Additions:
+        """What can be had of the additions; what cannot stays as it is, and that is said."""
+        possible = wanted
+        for _, release, addition in added_releases(config, wanted):
+            try:
+                await self._fetch(release)
+                names = [f"{addition.which.prefix}.{index}" for index in range(release.workers)]
+                missing = [name for name in names if name not in self._fleet.specs]
+                check_memory([self._folders.folder(release.path)] * len(missing))
+            except CliError as error:
+                self._say(f"{addition.which} not started: {error}")
+                running = self._additions.find(addition.which)
+                possible = possible.with_added(running) if running else possible.without(addition.which)
+        return possible
+
+    async def _fetch(self, release: Release) -> None:
+        await asyncio.to_thread(self._folders.fetch, release.path)
 
     async def _change(self, specs: dict[str, ProcessSpec]) -> None:
         running = {name: spec for name, spec in self._fleet.specs.items() if spec.tier in DECLARED_TIERS}
@@ -101,5 +161,5 @@ class Reconciler:
     def _in(self, names: Iterable[str], *phases: Phase) -> bool:
         return all(self._board.phase(name) in phases for name in names)
 
-    def _plan(self, config: MeshConfig) -> dict[str, ProcessSpec]:
-        return plan(config, self.site, self._folders.folder)
+    def _plan(self, config: MeshConfig, additions: Additions) -> dict[str, ProcessSpec]:
+        return plan(config, self.site, self._folders.folder, additions)

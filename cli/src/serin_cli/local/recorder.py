@@ -17,13 +17,14 @@ TOGETHER_S = 0.1  # changes so near to each other are written at once
 
 
 class Recorder:
-    """Writes the record after changes of the board, and at each change of the mesh's phase."""
+    """Writes the record after changes of the board and its alarms, and at each change of the mesh's phase."""
 
     def __init__(self, state: StateDir, board: Board, site: Callable[[], Site]) -> None:
         self._state, self._board, self._site = state, board, site
         self._phase = "starting"
         self._pending: asyncio.TimerHandle | None = None
         board.listen(lambda *_: self._soon())
+        board.listen_alarms(self._soon)
 
     def enter(self, phase: str) -> None:
         """Write down that the mesh is ``starting``, ``ready`` or ``draining``."""
@@ -52,5 +53,9 @@ class Recorder:
             grpc=f"{HOST}:{site.grpc_port}",
             control=site.control,
             state_redis=site.state_redis,
+            edge=site.edge.url if site.edge is not None else "",
+            edge_trust=str(site.edge.shown.trust) if site.edge is not None else "",
+            edge_mesh=f"{HOST}:{site.edge.mesh_port}" if site.edge is not None and site.edge.mesh_port else "",
+            alarms=list(self._board.alarms),
             processes=[asdict(row) for row in self._board.rows],
         ).write(self._state)

@@ -8,13 +8,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import TypeVar
 
 import grpc
-from serin.control.v1 import config_pb2, config_pb2_grpc, registry_pb2, registry_pb2_grpc
+from serin.control.v1 import config_pb2, config_pb2_grpc, lane_pb2, lane_pb2_grpc, registry_pb2, registry_pb2_grpc
 from serin_mesh.channels import connect
 from serin_mesh.errors import MeshError
 from serin_mesh.settings import ServiceSettings
 
 from serin_cli.local.board import Board, Phase
-from serin_cli.local.plan import GATEWAY
 
 RETRY_S = 0.2
 CALL_S = 10.0
@@ -35,6 +34,7 @@ class ControlPlane:
         self._channel = connect(address, ServiceSettings(control=address, instance="serin-cli"), deadline_s=CALL_S)
         self._registry = registry_pb2_grpc.RegistryServiceStub(self._channel)
         self._config = config_pb2_grpc.ConfigServiceStub(self._channel)
+        self._lanes = lane_pb2_grpc.LaneServiceStub(self._channel)
 
     async def __aenter__(self) -> "ControlPlane":
         return self
@@ -59,6 +59,12 @@ class ControlPlane:
     def watch_config(self) -> AsyncIterator[config_pb2.WatchConfigResponse]:
         """The configuration in force, again after each change. Never ends by itself."""
         return _forever(lambda: self._config.WatchConfig(config_pb2.WatchConfigRequest()))
+
+    async def lanes(self) -> lane_pb2.WatchLanesResponse:
+        """All models and their lanes as they are now."""
+        async for published in self._lanes.WatchLanes(lane_pb2.WatchLanesRequest(), timeout=CALL_S):
+            return published
+        return lane_pb2.WatchLanesResponse()
 
     async def config(self) -> config_pb2.GetConfigResponse:
         """The configuration in force."""
@@ -86,13 +92,13 @@ def put_on_board(snapshot: registry_pb2.WatchInstancesResponse, board: Board) ->
             continue
         if instance.registered_at.ToMicroseconds() < row.started_at * 1_000_000:
             continue
-        loading = phase is Phase.STARTING
+        loading, is_gateway = phase is Phase.STARTING, registration.service == registry_pb2.SERVICE_KIND_GATEWAY
         board.update(
             row.name,
             phase=phase,
             activity=heartbeat.activity if loading else "",
             progress=heartbeat.progress if loading and heartbeat.progress > 0 else None,
-            address=registration.http_endpoint if row.name == GATEWAY else registration.endpoint,
+            address=registration.http_endpoint if is_gateway else registration.endpoint,
         )
 
 

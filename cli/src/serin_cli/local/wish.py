@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from serin_control.config import MeshConfig
 
+from serin_cli.local.edge import EdgeWish
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -17,6 +19,7 @@ class Wish:
         replaces: the text replaces what the control plane remembers from an earlier run.
         http_port, grpc_port: instead of the declared ones; 0: any free one.
         state_redis, cache_redis: instead of embedded Valkeys.
+        edge: Envoy before the gateway; None: none.
     """
 
     config: str
@@ -25,6 +28,7 @@ class Wish:
     grpc_port: int | None = None
     state_redis: str | None = None
     cache_redis: str | None = None
+    edge: EdgeWish | None = None
 
     def ports(self, config: MeshConfig) -> tuple[int, int]:
         """The ports of REST and gRPC that are wanted under a configuration."""

@@ -13,7 +13,12 @@ ModelName = Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="1 
 VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="1 to 64 of A-Z a-z 0-9 . _ -")]
 AliasName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/-]{1,128}$", description="1 to 128 of A-Z a-z 0-9 . _ : / -")]
 Path = Annotated[
-    str, Field(min_length=1, max_length=1024, description="a model folder (relative to this file) or a hub id")
+    str,
+    Field(
+        min_length=1,
+        max_length=1024,
+        description="a model folder (relative to this file), a hub id or registry:NAME:VERSION",
+    ),
 ]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -59,7 +64,7 @@ class VersionConfig(EngineConfig):
     """One version of a model."""
 
     path: Path
-    """Folder of the model, relative to this file, or its hub id."""
+    """Folder of the model, relative to this file, its hub id, or what was pushed as registry:NAME:VERSION."""
     weight: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Share of new sessions, relative to the model's other versions. Where no version names one, the last has all."""
 

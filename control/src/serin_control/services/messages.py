@@ -12,14 +12,14 @@ from serin_control.plan import Policy
 from serin_control.plane import Standing
 from serin_control.topology import ModelLanes, Topology
 
-_SERVICES = {
+SERVICES = {
     registry_pb2.SERVICE_KIND_GATEWAY: Service.GATEWAY,
     registry_pb2.SERVICE_KIND_TOKENIZER: Service.TOKENIZER,
     registry_pb2.SERVICE_KIND_WORKER: Service.WORKER,
     registry_pb2.SERVICE_KIND_CACHE: Service.CACHE,
     registry_pb2.SERVICE_KIND_CONTROL: Service.CONTROL,
 }
-_KINDS = {service: kind for kind, service in _SERVICES.items()}
+KINDS = {service: kind for kind, service in SERVICES.items()}
 _STATES = {
     registry_pb2.INSTANCE_STATE_STARTING: State.STARTING,
     registry_pb2.INSTANCE_STATE_READY: State.READY,
@@ -35,9 +35,9 @@ def registration_from(message: registry_pb2.Registration) -> Registration:
     Raises:
         RegistrationInvalid: it names no service.
     """
-    service = _SERVICES.get(message.service)
+    service = SERVICES.get(message.service)
     if service is None:
-        raise RegistrationInvalid(f"service: {message.service}: must be one of {', '.join(_KINDS)}")
+        raise RegistrationInvalid(f"service: {message.service}: must be one of {', '.join(KINDS)}")
     return Registration(
         message.instance, service, message.model, message.version, message.endpoint, message.http_endpoint
     )
@@ -92,7 +92,7 @@ def instance_message(instance: Instance) -> registry_pb2.Instance:
     return registry_pb2.Instance(
         registration=registry_pb2.Registration(
             instance=who.instance,
-            service=_KINDS[who.service],
+            service=KINDS[who.service],
             model=who.model,
             version=who.version,
             endpoint=who.endpoint,
@@ -114,7 +114,17 @@ def lanes_message(topology: Topology, revision: int) -> lane_pb2.WatchLanesRespo
 
 
 def _model(model: ModelLanes) -> lane_pb2.Model:
+    trial = model.plan.trial
     return lane_pb2.Model(
+        trial=lane_pb2.Trial(
+            rollout_id=trial.rollout,
+            stable_lane=trial.stable_lane,
+            canary_lane=trial.canary_lane,
+            shadow_rate=trial.shadow_rate,
+            calibration_rate=trial.calibration_rate,
+        )
+        if trial
+        else None,
         name=model.plan.name,
         aliases=model.plan.aliases,
         lanes=[_lane(lane) for lane in model.lanes],
@@ -136,7 +146,7 @@ def _lane(lane: Lane) -> lane_pb2.Lane:
 
 def _member(member: Member) -> lane_pb2.LaneMember:
     return lane_pb2.LaneMember(
-        service=_KINDS[member.service],
+        service=KINDS[member.service],
         version=member.version,
         artifact_digest=member.artifact_digest,
         cluster=member.cluster,

@@ -10,8 +10,14 @@ from serin_control.errors import (
     ConfigConflict,
     ControlError,
     LeaseSuperseded,
+    NotLeading,
     RegistrationInvalid,
+    RolloutConflict,
+    RolloutInvalid,
+    RolloutNotFound,
+    RolloutsFrozen,
     StoreDown,
+    VersionGone,
     VersionMismatch,
 )
 
@@ -21,6 +27,12 @@ _REASONS: dict[type[ControlError], Reason] = {
     LeaseSuperseded: Reason.CANCELLED,
     ConfigConflict: Reason.CONFIG_CONFLICT,
     StoreDown: Reason.UPSTREAM_UNAVAILABLE,
+    RolloutInvalid: Reason.ROLLOUT_INVALID,
+    RolloutConflict: Reason.ROLLOUT_CONFLICT,
+    RolloutsFrozen: Reason.ROLLOUTS_FROZEN,
+    RolloutNotFound: Reason.NOT_FOUND,
+    VersionGone: Reason.VERSION_GONE,
+    NotLeading: Reason.NOT_LEADING,
 }
 
 
@@ -31,5 +43,7 @@ def as_mesh_errors() -> Iterator[None]:
         yield
     except ConfigInvalid as error:
         raise MeshError(Reason.CONFIG_INVALID, str(error)) from error
+    except NotLeading as error:
+        raise MeshError(Reason.NOT_LEADING, str(error), leader=error.leader) from error
     except ControlError as error:
         raise MeshError(_REASONS.get(type(error), Reason.INTERNAL), str(error)) from error

@@ -15,10 +15,18 @@ from serin_control.admission import split_endpoint
 
 CONTROL_CLUSTER = "control-plane"
 MAX_DOWNSTREAM_CONNECTIONS = 50_000
+MAX_HEAP_BYTES = 1 << 30
+"""Memory at which Envoy takes no more connections; from 90 % of it on, it sheds load step by step."""
 
 
 def envoy_bootstrap(
-    control: Sequence[str], *, node: str = "edge", admin_port: int = 9901, tls_dir: str = ""
+    control: Sequence[str],
+    *,
+    node: str = "edge",
+    admin_port: int = 9901,
+    admin_socket: str = "",
+    tls_dir: str = "",
+    max_heap_bytes: int = MAX_HEAP_BYTES,
 ) -> dict[str, Any]:
     """Envoy's bootstrap.
 
@@ -26,14 +34,21 @@ def envoy_bootstrap(
         control: control planes, ``host:port`` each.
         node: name of this Envoy, for alarms and logs.
         admin_port: port of Envoy's own pages, on loopback only; 0: any free one.
+        admin_socket: path of a Unix socket for them, instead of a port.
         tls_dir: folder on Envoy's machine with ca.pem, cert.pem and key.pem; empty: plain, for loopback.
+        max_heap_bytes: most memory.
 
     Raises:
         ValueError: an address is not ``host:port``.
     """
     return {
         "node": {"id": node, "cluster": "edge"},
-        "admin": {"address": _address("127.0.0.1", admin_port)},
+        "admin": {
+            "address": {"pipe": {"path": admin_socket, "mode": 0o600}}
+            if admin_socket
+            else _address("127.0.0.1", admin_port)
+        },
+        "application_log_config": {"log_format": {"json_format": _LOG_LINE}},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "GRPC",
@@ -45,18 +60,7 @@ def envoy_bootstrap(
             "lds_config": _by_ads(),
         },
         "static_resources": {"clusters": [_control_cluster(control, tls_dir)]},
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/"
-                        "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": MAX_DOWNSTREAM_CONNECTIONS,
-                    },
-                }
-            ]
-        },
+        "overload_manager": _overload_manager(max_heap_bytes),
     }
 
 
@@ -76,6 +80,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--control: {error}")
     sys.stdout.write(yaml.safe_dump(bootstrap, sort_keys=False))
     return 0
+
+
+_LOG_LINE = {"timestamp": "%Y-%m-%dT%H:%M:%S.%fZ", "level": "%l", "event": "edge.%n", "message": "%j"}
+_MONITORS = "envoy.resource_monitors"
+
+
+def _overload_manager(max_heap_bytes: int) -> dict[str, Any]:
+    """Bounds connections and memory. Nearing the latter, what is new suffers; no running answer is cut."""
+    heap = _monitor("fixed_heap", "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=max_heap_bytes)
+    connections = _monitor(
+        "global_downstream_max_connections",
+        "downstream_connections.v3.DownstreamConnectionsConfig",
+        max_active_downstream_connections=MAX_DOWNSTREAM_CONNECTIONS,
+    )
+    steps = {
+        "shrink_heap": 0.90,
+        "disable_http_keepalive": 0.92,
+        "stop_accepting_requests": 0.95,
+        "stop_accepting_connections": 0.98,
+    }
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [heap, connections],
+        "actions": [
+            {"name": f"envoy.overload_actions.{action}", "triggers": [_above(share)]} for action, share in steps.items()
+        ],
+    }
+
+
+def _monitor(name: str, message: str, **config: int) -> dict[str, Any]:
+    kind = f"type.googleapis.com/envoy.extensions.resource_monitors.{message}"
+    return {"name": f"{_MONITORS}.{name}", "typed_config": {"@type": kind, **config}}
+
+
+def _above(share: float) -> dict[str, Any]:
+    return {"name": f"{_MONITORS}.fixed_heap", "threshold": {"value": share}}
 
 
 def _by_ads() -> dict[str, Any]:

@@ -30,25 +30,27 @@ def to_service(service: Service, folder: str, protocol: str = "h2") -> core.Tran
     context = tls.UpstreamTlsContext(
         sni=str(service),
         common_tls_context=tls.CommonTlsContext(
-            tls_certificates=[_certificate(folder)], validation_context=trust, alpn_protocols=[protocol]
+            tls_certificates=[_certificate(f"{folder}/cert.pem", f"{folder}/key.pem")],
+            validation_context=trust,
+            alpn_protocols=[protocol],
         ),
     )
     return core.TransportSocket(name=_SOCKET, typed_config=Any.pack(context))
 
 
-def from_callers(folder: str) -> core.TransportSocket:
-    """TLS to callers from outside, with the certificate in ``folder`` (``cert.pem``, ``key.pem``)."""
+def from_callers(certificate: str, key: str) -> core.TransportSocket:
+    """TLS to callers from outside, with this certificate (a file: its chain, leaf first) and its key."""
     context = tls.DownstreamTlsContext(
         common_tls_context=tls.CommonTlsContext(
-            tls_certificates=[_certificate(folder)], alpn_protocols=["h2", "http/1.1"]
+            tls_certificates=[_certificate(certificate, key)], alpn_protocols=["h2", "http/1.1"]
         )
     )
     return core.TransportSocket(name=_SOCKET, typed_config=Any.pack(context))
 
 
-def _certificate(folder: str) -> tls.TlsCertificate:
+def _certificate(certificate: str, key: str) -> tls.TlsCertificate:
     return tls.TlsCertificate(
-        certificate_chain=core.DataSource(filename=f"{folder}/cert.pem"),
-        private_key=core.DataSource(filename=f"{folder}/key.pem"),
-        watched_directory=core.WatchedDirectory(path=folder),
+        certificate_chain=core.DataSource(filename=certificate),
+        private_key=core.DataSource(filename=key),
+        watched_directory=core.WatchedDirectory(path=certificate.rpartition("/")[0] or "."),
     )

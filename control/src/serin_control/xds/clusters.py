@@ -24,6 +24,13 @@ CONNECT_TIMEOUT = timedelta(seconds=1)
 MAX_REQUESTS = 65_536
 """Calls in flight to one cluster from one client: a fuse against runaway callers, far above what queues admit."""
 
+RETRY_PERCENT = 10.0
+"""Most retries that Envoy has in flight to a cluster, as a share of its calls: repeats never become the load."""
+
+REST_IDLE = timedelta(seconds=60)
+"""After how long Envoy closes an unused connection to a gateway's REST port, which closes them itself after 75 s: the
+one who closes first must be the one who sends."""
+
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -124,7 +131,9 @@ def _fuse() -> cluster.CircuitBreakers:
         max_connections=MAX_REQUESTS,
         max_pending_requests=MAX_REQUESTS,
         max_requests=MAX_REQUESTS,
-        max_retries=64,
+        retry_budget=cluster.CircuitBreakersThresholdsRetryBudget(
+            budget_percent=units.Percent(value=RETRY_PERCENT), min_retry_concurrency=3
+        ),
     )
     return cluster.CircuitBreakers(thresholds=[threshold])
 
@@ -158,7 +167,8 @@ def _protocol(http1: bool) -> upstream.HttpProtocolOptions:
     explicit = upstream.HttpProtocolOptionsExplicitHttpConfig
     if http1:
         return upstream.HttpProtocolOptions(
-            explicit_http_config=explicit(http_protocol_options=core.Http1ProtocolOptions())
+            common_http_protocol_options=core.HttpProtocolOptions(idle_timeout=REST_IDLE),
+            explicit_http_config=explicit(http_protocol_options=core.Http1ProtocolOptions()),
         )
     keepalive = core.KeepaliveSettings(interval=timedelta(seconds=30), timeout=timedelta(seconds=10))
     http2 = core.Http2ProtocolOptions(connection_keepalive=keepalive)

@@ -11,7 +11,8 @@ from functools import partial
 from betterproto2 import Message
 
 from serin_control.xds.clusters import make_assignment, make_cluster
-from serin_control.xds.edge import EDGE, MESH, EdgeSettings, make_edge_listeners, make_edge_routes, make_mesh_routes
+from serin_control.xds.edge import EDGE, MESH, EdgeSettings, make_edge_routes, make_mesh_routes
+from serin_control.xds.edge_listeners import make_edge_listeners
 from serin_control.xds.listeners import make_listener
 from serin_control.xds.routes import make_route_configuration
 from serin_control.xds.routing import GATEWAY, GATEWAY_REST, Routing

@@ -8,8 +8,11 @@ from datetime import timedelta
 
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.route import v3 as route
+from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as previous_hosts
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
+from envoy_data_plane.google.protobuf import Any
 from serin_mesh.call import LANE_KEY, VOCABULARY_KEY
+from serin_mesh.errors import Reason
 
 from serin_control.instance import Service
 from serin_control.xds.routing import Split, Target
@@ -57,6 +60,14 @@ def refusal(message: str, status: int = 503) -> route.DirectResponseAction:
     return route.DirectResponseAction(status=status, body=core.DataSource(inline_string=message))
 
 
+_UNTOUCHED = [
+    route.HeaderMatcher(name="serin-reason", string_match=matcher.StringMatcher(exact=reason))
+    for reason in (Reason.NOT_READY, Reason.AUTH_UNAVAILABLE)
+]
+_ELSEWHERE = route.RetryPolicyRetryHostPredicate(
+    name="envoy.retry_host_predicates.previous_hosts", typed_config=Any.pack(previous_hosts.PreviousHostsPredicate())
+)
+
 _LANED = (Service.TOKENIZER, Service.WORKER)
 
 
@@ -86,15 +97,23 @@ def _retries(service: Service) -> route.RetryPolicy | None:
     """Retries before the first byte of an answer, where a repeated call does no harm.
 
     None for workers: a request that kills its worker must not be carried to the next one by the transport. None for
-    the cache: it answers at once or not at all.
+    the cache: it answers at once or not at all. A gateway's own refusal is repeated only where it says that nothing
+    was done: after any other it has tried what could be tried, and the request itself may be what is wrong.
     """
     if service is Service.TOKENIZER:
         retry_on = "unavailable,connect-failure,refused-stream"
     elif service is Service.GATEWAY:
-        retry_on = "connect-failure,refused-stream,reset-before-request"
+        retry_on = "connect-failure,refused-stream,reset-before-request,retriable-headers"
     else:
         return None
     back_off = route.RetryPolicyRetryBackOff(
         base_interval=timedelta(milliseconds=25), max_interval=timedelta(milliseconds=250)
     )
-    return route.RetryPolicy(retry_on=retry_on, num_retries=2, retry_back_off=back_off)
+    return route.RetryPolicy(
+        retry_on=retry_on,
+        num_retries=2,
+        retry_back_off=back_off,
+        retriable_headers=_UNTOUCHED if service is Service.GATEWAY else [],
+        retry_host_predicate=[_ELSEWHERE],
+        host_selection_retry_max_attempts=3,
+    )

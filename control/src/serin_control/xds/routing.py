@@ -85,11 +85,12 @@ def route(topology: Topology) -> Routing:
         (Service.GATEWAY, GATEWAY, topology.gateways),
     ):
         alike = dict(_by_cluster(instances))
-        targets[name] = Target(name, service, split=_by_size(alike))
+        targets[name] = Target(name, service, split=_shared(alike, topology.service_shares.get(service)))
         clusters |= {cluster: Cluster(cluster, service, _endpoints(group)) for cluster, group in alike.items()}
     rest = [_at_http(instance) for instance in topology.gateways if instance.registration.http_endpoint]
     alike = {cluster.replace(GATEWAY, GATEWAY_REST, 1): group for cluster, group in _by_cluster(rest)}
-    targets[GATEWAY_REST] = Target(GATEWAY_REST, Service.GATEWAY, split=_by_size(alike))
+    split = _shared(alike, topology.service_shares.get(Service.GATEWAY))
+    targets[GATEWAY_REST] = Target(GATEWAY_REST, Service.GATEWAY, split=split)
     for cluster, group in alike.items():
         clusters[cluster] = Cluster(cluster, Service.GATEWAY, _endpoints(group), http1=True)
     return Routing(targets, clusters)
@@ -166,8 +167,20 @@ def _by_cluster(instances: Iterable[Instance]) -> Iterator[tuple[str, tuple[Inst
     yield from ((cluster, tuple(group)) for cluster, group in groups.items())
 
 
+def _shared(groups: Mapping[str, tuple[Instance, ...]], shares: Mapping[str, int] | None) -> Split:
+    """Versions of a service without lanes share calls as planned, as far as those planned for can take some."""
+    weights = {
+        cluster: weight
+        for cluster, group in groups.items()
+        if (weight := (shares or {}).get(group[0].registration.version, 0)) and any(one.takes_calls for one in group)
+    }
+    if not weights:
+        return _by_size(groups)
+    return tuple(zip(weights, share_out(list(weights.values())), strict=True))
+
+
 def _by_size(groups: Mapping[str, tuple[Instance, ...]]) -> Split:
-    """Versions of a service without lanes share calls by how many instances of each can take some."""
+    """Versions share calls by how many instances of each can take some."""
     sizes = {cluster: sum(instance.takes_calls for instance in group) for cluster, group in groups.items()}
     able = {cluster: size for cluster, size in sizes.items() if size} or dict.fromkeys(sizes, 1)
     return tuple(zip(able, share_out(list(able.values())), strict=True))

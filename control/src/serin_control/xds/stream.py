@@ -1,8 +1,9 @@
 """One client of the control plane: what it is owed next.
 
 Changes are pushed in the order clusters, endpoints, listeners, routes, each kind only when the client has taken the
-one before (make before break). What a client newly asks for is answered at once. Pure: no gRPC, no tasks; time comes
-as a number.
+one before (make before break). A cluster is taken away only when the client has taken the routes without it: while it
+refuses them, its old ones lead somewhere. What a client newly asks for is answered at once. Pure: no gRPC, no tasks;
+time comes as a number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,7 @@ class ClientStream:
             subscription = self.subscriptions.get(kind)
             if subscription is None:
                 continue
-            selection = snapshot.select(self.audience, kind, subscription.wanted)
+            selection = self._selection(snapshot, subscription)
             changes = subscription.changes(selection)
             changed = bool(changes) or (subscription.whole and bool(subscription.held.keys() - selection.keys()))
             if subscription.owed(selection):
@@ -60,6 +61,20 @@ class ClientStream:
                 return self._push(subscription, selection, changes, now)
             self.held_up = self.held_up or changed or self._blocks(subscription, now)
         return None
+
+    def _selection(self, snapshot: Snapshot, subscription: Subscription) -> dict[str, Encoded]:
+        """What the client should hold: what there is, and clusters that its routes may still name."""
+        selection = snapshot.select(self.audience, subscription.kind, subscription.wanted)
+        if subscription.kind is Kind.CLUSTER and not self._holds_routes_of(snapshot):
+            return subscription.held | selection
+        return selection
+
+    def _holds_routes_of(self, snapshot: Snapshot) -> bool:
+        routes = self.subscriptions.get(Kind.ROUTES)
+        if routes is None:
+            return True
+        there = snapshot.select(self.audience, Kind.ROUTES, routes.wanted)
+        return routes.answered and not routes.refused and not routes.changes(there)
 
     def _push(
         self, subscription: Subscription, selection: Mapping[str, Encoded], sent: Mapping[str, Encoded], now: float

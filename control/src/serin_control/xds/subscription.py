@@ -22,7 +22,7 @@ class Subscription:
         names: what is asked for by name.
         wildcard: everything is asked for.
         fresh: what was asked for and has had no answer yet.
-        held: what was sent and is still asked for, name to digest.
+        held: what was sent and is still asked for.
         nonce: of what was sent last; empty: nothing yet.
         sent_at: when.
         answered: whether the client has said anything to it.
@@ -33,7 +33,7 @@ class Subscription:
     names: frozenset[str] = frozenset()
     wildcard: bool = False
     fresh: frozenset[str] = frozenset()
-    held: dict[str, str] = field(default_factory=dict)
+    held: dict[str, Encoded] = field(default_factory=dict)
     nonce: str = ""
     sent_at: float = 0.0
     answered: bool = True
@@ -64,7 +64,7 @@ class Subscription:
         Args:
             selection: everything there is of what the client wants.
         """
-        news = {name: found for name, found in selection.items() if self.held.get(name) != found.digest}
+        news = {name: found for name, found in selection.items() if not self._holds(name, found)}
         if not self.whole:
             return news
         return dict(selection) if news or self.held.keys() - selection.keys() else {}
@@ -75,9 +75,13 @@ class Subscription:
 
     def send(self, selection: Mapping[str, Encoded], sent: Mapping[str, Encoded], nonce: str, now: float) -> None:
         """Note that of ``selection`` the resources ``sent`` were sent."""
-        self.held = {name: found.digest for name, found in selection.items() if name in sent or name in self.held}
+        self.held = {name: found for name, found in selection.items() if name in sent or name in self.held}
         self.fresh = frozenset() if self.whole else self.fresh - sent.keys()
         self.nonce, self.sent_at, self.answered, self.refused = nonce, now, False, ""
+
+    def _holds(self, name: str, found: Encoded) -> bool:
+        held = self.held.get(name)
+        return held is not None and held.digest == found.digest
 
     def _subscribe(self, names: Sequence[str]) -> None:
         asked = frozenset(names) - {WILDCARD}
@@ -89,4 +93,4 @@ class Subscription:
             new = frozenset([WILDCARD])
         self.fresh = (self.fresh & (asked | {WILDCARD})) | new
         self.names, self.wildcard = asked, wildcard
-        self.held = {name: digest for name, digest in self.held.items() if wildcard or name in asked}
+        self.held = {name: found for name, found in self.held.items() if wildcard or name in asked}

@@ -44,6 +44,7 @@ def error_headers(error: MeshError) -> list[tuple[bytes, bytes]]:
         headers.append((b"retry-after", retry_after_s.encode()))
     should_retry = error.status.retryable and error.metadata.get("should_retry") != "false"
     headers.append((b"x-should-retry", b"true" if should_retry else b"false"))
+    headers.append((b"serin-reason", error.reason.value.encode()))
     return headers
 
 

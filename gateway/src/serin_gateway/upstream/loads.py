@@ -1,7 +1,7 @@
 """Load of all workers as they report it themselves (ORCA out of band, `xds.service.orca.v3`).
 
 Other gateways place work too; what they placed shows here. A worker that reports nothing has an unknown load, which is
-no error. Knows nothing about placing.
+no error; each report is also a sign of life. Knows nothing about placing.
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from serin_mesh.errors import MeshError
 from xds.service.orca.v3 import orca_pb2, orca_pb2_grpc
 
 from serin_gateway.catalog import CatalogSource
+from serin_gateway.upstream.pulses import TICK_S, Pulses
 
-REPORT_EVERY_S = 0.5
+REPORT_EVERY_S = TICK_S
 BELIEVED_S = 3.0
 """A report older than this says nothing."""
 FIRST_PAUSE_S = 0.5
@@ -24,11 +25,18 @@ LOOK_EVERY_S = 5.0
 
 
 class ReportedLoads:
-    """The last report of each worker of the catalog; `watch` is a task of whoever owns it."""
+    """The last report of each worker of the catalog; `watch` is a task of whoever owns it.
 
-    def __init__(self, settings: ChannelSettings, catalog: CatalogSource) -> None:
+    Args:
+        settings: for channels.
+        catalog: names the workers.
+        pulses: told of each report.
+    """
+
+    def __init__(self, settings: ChannelSettings, catalog: CatalogSource, pulses: Pulses | None = None) -> None:
         self._settings = settings
         self._catalog = catalog
+        self._pulses = pulses or Pulses()
         self._reports: dict[str, tuple[float, int]] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
 
@@ -37,6 +45,10 @@ class ReportedLoads:
         at, count = self._reports.get(endpoint, (0.0, 0))
         return count if time.monotonic() - at < BELIEVED_S else 0
 
+    def is_silent(self, endpoint: str) -> bool:
+        """Whether a worker that used to report says nothing any more."""
+        return self._pulses.is_silent(endpoint)
+
     async def watch(self) -> None:
         """Follow the workers of the catalog, for as long as this task lives."""
         try:
@@ -44,16 +56,25 @@ class ReportedLoads:
                 self.follow(self._endpoints())
                 await self._catalog.changed(LOOK_EVERY_S)
         finally:
-            self.follow({})
+            for endpoint in list(self._watching):
+                self._drop(endpoint)
 
     def follow(self, endpoints: dict[str, str]) -> None:
-        """Listen to exactly these endpoints, given with their services' names."""
+        """Listen to these endpoints, given with their services' names, and to others only while they do our work.
+
+        A worker that drains, or that the control plane no longer trusts, leaves the catalog before its streams end.
+        """
         for endpoint in self._watching.keys() - endpoints.keys():
-            self._watching.pop(endpoint).cancel()
-            self._reports.pop(endpoint, None)
+            if not self._pulses.is_awaited(endpoint):
+                self._drop(endpoint)
         for endpoint in endpoints.keys() - self._watching.keys():
             listening = self._listen(endpoint, endpoints[endpoint])
             self._watching[endpoint] = asyncio.create_task(listening, context=contextvars.Context())
+
+    def _drop(self, endpoint: str) -> None:
+        self._watching.pop(endpoint).cancel()
+        self._reports.pop(endpoint, None)
+        self._pulses.gone(endpoint)
 
     def _endpoints(self) -> dict[str, str]:
         try:
@@ -78,6 +99,8 @@ class ReportedLoads:
                         figures = report.named_metrics
                         count = round(figures.get("running", 0.0) + figures.get("waiting", 0.0))
                         self._reports[endpoint] = (time.monotonic(), count)
+                        self._pulses.heard(endpoint)
                         pause_s = FIRST_PAUSE_S
+                self._pulses.unheard(endpoint)
                 await asyncio.sleep(pause_s)
                 pause_s = min(MAX_PAUSE_S, 2 * pause_s)

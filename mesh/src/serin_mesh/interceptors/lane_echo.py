@@ -1,6 +1,7 @@
 """Tells each caller the lane that served it, so that its next call can meet the same one."""
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from serin_mesh.call import LANE_KEY
@@ -9,11 +10,11 @@ from serin_mesh.interceptors.rpc import Rpc
 from serin_mesh.lane_memory import begin_conversation
 
 
-def echo_lane(own_lanes: Callable[[], Sequence[str]]) -> Layer:
+def echo_lane(own_lanes: Callable[[], Mapping[str, int]]) -> Layer:
     """Send ``serin-lane`` as initial metadata.
 
     It is the lane that the caller asked for. Where it named none, or one that this instance is no member of, it is
-    the heaviest of this instance's own lanes; nothing is sent where none is known.
+    drawn by weight among this instance's own lanes; nothing is sent where none is known.
     """
 
     def layer(handle: Handle) -> Handle:
@@ -22,7 +23,7 @@ def echo_lane(own_lanes: Callable[[], Sequence[str]]) -> Layer:
             if not rpc.is_infrastructure:
                 own = own_lanes()
                 if own and rpc.served.lane not in own:
-                    rpc.served.lane = own[0]
+                    rpc.served.lane = draw_lane(own)
                 if rpc.served.lane:
                     await rpc.context.send_initial_metadata(((LANE_KEY, rpc.served.lane),))
             return await handle(rpc)
@@ -30,3 +31,15 @@ def echo_lane(own_lanes: Callable[[], Sequence[str]]) -> Layer:
         return echoed
 
     return layer
+
+
+def draw_lane(lanes: Mapping[str, int]) -> str:
+    """One of some lanes by weight; where none has any, the first.
+
+    An instance that several lanes share (a tokenizer, while two versions of a worker are compared) gets the calls of
+    all of them. The next call of a caller that named no lane follows the one drawn here, so that callers who begin at
+    this instance split as those who were given a lane do.
+    """
+    if not any(lanes.values()):
+        return next(iter(lanes))
+    return random.choices(list(lanes), weights=list(lanes.values()))[0]

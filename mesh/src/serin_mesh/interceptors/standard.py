@@ -1,6 +1,6 @@
 """The layers that every service has, in order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from serin_mesh.interceptors.admission import require_deadline, require_readiness
 from serin_mesh.interceptors.canonical_log import log_calls
@@ -20,7 +20,7 @@ def standard_onion(
     readiness: Readiness,
     encrypted: bool,
     callers: Callers,
-    own_lanes: Callable[[], Sequence[str]],
+    own_lanes: Callable[[], Mapping[str, int]],
     default_deadline_s: float | None,
     watches: Watches,
 ) -> Onion:

@@ -27,6 +27,8 @@ class PagedStep:
     def __init__(self, attention: PagedAttention) -> None:
         self.attention = attention
         self.sequences: StepSequences | None = None
+        self.num_layers_run = 0
+        """Grows with every layer, also within a step."""
 
 
 class _BoundLayer:
@@ -42,6 +44,7 @@ class _BoundLayer:
         assert self.step.sequences is not None, "the model ran outside a step"
         rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
         output = self.step.attention.attend(self.cache, self.step.sequences, *rows)
+        self.step.num_layers_run += 1
         return output.view(1, output.shape[0], self.cache.spec.num_query_heads, self.cache.spec.value_dim)
 
 

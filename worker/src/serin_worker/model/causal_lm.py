@@ -63,6 +63,11 @@ class CausalModel:
         return self._model.dtype
 
     @property
+    def num_layers_run(self) -> int:
+        """Attention layers computed since it was bound; grows within a step."""
+        return self._step.num_layers_run if self._step else 0
+
+    @property
     def module(self) -> PreTrainedModel:
         """The model itself, for what replaces parts of it."""
         return self._model

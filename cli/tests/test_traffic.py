@@ -1,0 +1,51 @@
+"""Whether a version carries traffic, by the lanes that are published."""
+
+from serin.control.v1 import lane_pb2, registry_pb2
+from serin_cli.local.additions import Which
+from serin_cli.local.traffic import Traffic, traffic_of
+
+TOKENIZER, WORKER = registry_pb2.SERVICE_KIND_TOKENIZER, registry_pb2.SERVICE_KIND_WORKER
+
+
+def lane(tokenizer: str, worker: str, weight: int) -> lane_pb2.Lane:
+    """A lane of one tokenizer and one worker version."""
+    members = [
+        lane_pb2.LaneMember(service=TOKENIZER, version=tokenizer),
+        lane_pb2.LaneMember(service=WORKER, version=worker),
+    ]
+    return lane_pb2.Lane(lane=f"{tokenizer}+{worker}", weight=weight, members=members)
+
+
+def published(*lanes: lane_pb2.Lane, trial: lane_pb2.Trial | None = None) -> lane_pb2.WatchLanesResponse:
+    """One model with these lanes."""
+    return lane_pb2.WatchLanesResponse(models=[lane_pb2.Model(name="small", lanes=lanes, trial=trial)])
+
+
+def test_a_version_with_a_share_of_the_sessions_carries_traffic():
+    """The share is that of all its lanes together: a tokenizer serves several workers' lanes."""
+    lanes = published(lane("v1", "v1", 9_500), lane("v1", "v2", 500))
+    assert traffic_of(Which("worker", "small", "v2"), lanes).reason == "carries 5.00% of the new sessions of small"
+    assert traffic_of(Which("tokenizer", "small", "v1"), lanes).reason.startswith("carries 100.00% ")
+
+
+def test_a_version_without_a_lane_carries_nothing():
+    """What only runs, or belongs to a model that nobody publishes, may go."""
+    lanes = published(lane("v1", "v1", 10_000))
+    assert traffic_of(Which("worker", "small", "v2"), lanes) == Traffic()
+    assert traffic_of(Which("tokenizer", "other", "v1"), lanes) == Traffic()
+
+
+def test_a_lane_that_is_only_kept_may_go_with_a_word():
+    """The least weight keeps a lane for a rollback; going without it is possible and said."""
+    traffic = traffic_of(Which("worker", "small", "v1"), published(lane("v1", "v2", 9_999), lane("v1", "v1", 1)))
+    assert traffic.reason == ""
+    assert traffic.note == "its lane had 1 of 10000 of the sessions of small: kept for a rollback"
+
+
+def test_both_sides_of_a_rollout_stay():
+    """What is compared is not taken away, whatever its share is; the rollout is named."""
+    trial = lane_pb2.Trial(rollout_id="r1", stable_lane="v1+v1", canary_lane="v1+v2")
+    lanes = published(lane("v1", "v1", 9_999), lane("v1", "v2", 1), trial=trial)
+    for version in ("v1", "v2"):
+        reason = traffic_of(Which("worker", "small", version), lanes).reason
+        assert "rollout r1; `serin rollout abort r1` ends that" in reason

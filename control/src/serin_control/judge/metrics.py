@@ -1,0 +1,66 @@
+"""What can be judged: each metric's name, unit, default tolerance, and which direction is worse.
+
+Inside the judge every metric is a *burden*: a number from 0 to 1 of which less is better, so that one test fits all.
+This table says how a burden's differences read in a metric's own unit. Knows nothing about tests or lanes.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        title: how a sentence calls it.
+        tolerance: largest change for the worse that is accepted by default, in ``unit``.
+        better_tolerance: the same where answers may change; 0: as ``tolerance``.
+        span: change of the metric that makes the burden's whole range, in ``unit``; ratios: of the logarithm.
+        worse: 1 if more is worse, -1 if less is.
+        both: whether, where answers must not change, a change in either direction is worse.
+        rare: whether only some requests can show it, so that its absence keeps nobody waiting.
+    """
+
+    name: str
+    title: str
+    unit: str
+    tolerance: float
+    better_tolerance: float = 0.0
+    span: float = 1.0
+    worse: int = 1
+    both: bool = False
+    rare: bool = False
+
+    def to_burden(self, difference: float) -> float:
+        """A change for the worse, in the metric's unit, as a difference of burdens."""
+        if self.unit == "ratio":
+            return math.log1p(difference) / self.span
+        return difference / self.span
+
+    def from_burden(self, difference: float) -> float:
+        """A difference of burdens as new minus old, in the metric's unit."""
+        if self.unit == "ratio":
+            return math.expm1(self.worse * difference * self.span)
+        return self.worse * difference * self.span
+
+
+# Shadow scores differ by thousandths of a nat where numerics differ and by tenths where weights are damaged.
+_ALL = (
+    Metric("errors", "errors", "share", 0.005),
+    Metric("first_token", "time to first token", "ratio", 0.25, span=2 * math.log(8)),
+    Metric("per_token", "time per token", "ratio", 0.10, span=2 * math.log(3)),
+    Metric("answer_length", "length of answers", "ratio", 0.25, better_tolerance=1.0, span=2 * math.log(8), both=True),
+    Metric("finish_reasons", "answers cut off", "share", 0.05, both=True),
+    Metric("memory", "memory growth", "bytes", 4 * 2.0**20),
+    Metric("answers", "change of answers", "nats", 0.005, span=0.1),
+    Metric("agreement", "agreement of answers", "share", 0.02, worse=-1),
+    Metric("golden", "golden set", "share", 0.05, span=2.0, worse=-1),
+    Metric("schema_valid", "answers that obey their schema", "share", 0.03, worse=-1, rare=True),
+    Metric("refusals", "refusals", "share", 0.03, rare=True),
+    Metric("feedback", "feedback", "share", 0.05, worse=-1, rare=True),
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})

@@ -1,0 +1,152 @@
+"""What rollouts need of a judge, and a judge that says what it is told, for tests and rehearsals.
+
+Knows nothing about statistics.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from serin_control.judge.observation import Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
+from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
+from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.spec import Spec, Step
+
+
+class Arbiter(Protocol):
+    """Judges one rollout. Observations of other lanes than its two are passed over."""
+
+    def observe(self, observation: Observation) -> None:
+        """One attempt of a request has ended."""
+
+    def score(self, score: ShadowScore) -> None:
+        """One text was scored on two lanes."""
+
+    def golden(self, result: GoldenResult) -> None:
+        """One golden question was asked on both lanes."""
+
+    def feedback(self, feedback: Feedback) -> None:
+        """A caller said what an answer was worth."""
+
+    def memory(self, sample: ProcessMemory) -> None:
+        """A worker process said how much memory it holds."""
+
+    def decision(self) -> Decision:
+        """What is known by now."""
+
+    def dump(self) -> Mapping[str, Any]:
+        """What it knows, as JSON can hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What one step would need.
+
+    Attributes:
+        samples: canary requests until it can be judged.
+        seconds: until then.
+        detectable: smallest change that it can see within the step's time, by metric.
+    """
+
+    samples: int
+    seconds: float
+    detectable: Mapping[str, float] = field(default_factory=dict)
+
+
+class Court(Protocol):
+    """Appoints arbiters."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Names of the metrics and their default tolerances."""
+
+    def check(self, spec: Spec) -> None:
+        """Refuse what it cannot judge, with :class:`serin_control.errors.RolloutInvalid`."""
+
+    def appoint(self, rollout: Rollout, kept: Mapping[str, Any] | None) -> Arbiter:
+        """An arbiter of a rollout whose lanes are known, going on from what was kept of one before."""
+
+    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
+        """What a step would need at a rate of new sessions; None: nobody can tell."""
+
+
+class ScriptedArbiter:
+    """An :class:`Arbiter` that says ``verdict``, and counts what it is told of the canary."""
+
+    def __init__(self, canary_lane: str, verdict: Verdict = Verdict.WAIT, reason: str = "as told") -> None:
+        self.verdict = verdict
+        self.reason = reason
+        self.quality_judged = True
+        self.heard: list[Observation | ShadowScore | GoldenResult | Feedback | ProcessMemory] = []
+        self._canary_lane = canary_lane
+        self._num_requests = 0
+        self._sessions: set[int] = set()
+
+    def observe(self, observation: Observation) -> None:
+        """Count it if it is the canary's."""
+        self.heard.append(observation)
+        if observation.lane == self._canary_lane:
+            self._num_requests += 1
+            self._sessions.add(observation.session)
+
+    def score(self, score: ShadowScore) -> None:
+        """Keep it."""
+        self.heard.append(score)
+
+    def golden(self, result: GoldenResult) -> None:
+        """Keep it."""
+        self.heard.append(result)
+
+    def feedback(self, feedback: Feedback) -> None:
+        """Keep it."""
+        self.heard.append(feedback)
+
+    def memory(self, sample: ProcessMemory) -> None:
+        """Keep it."""
+        self.heard.append(sample)
+
+    def decision(self) -> Decision:
+        """What it was told to say."""
+        errors = MetricVerdict("errors", self.verdict, 0.0, -0.01, 0.01, self._num_requests, 0.0, 0.0, 0.01)
+        return Decision(
+            self.verdict, self.reason, (errors,), self._num_requests, len(self._sessions), self.quality_judged
+        )
+
+    def dump(self) -> Mapping[str, Any]:
+        """What it has counted and says."""
+        return {
+            "requests": self._num_requests,
+            "sessions": sorted(self._sessions),
+            "verdict": str(self.verdict),
+            "reason": self.reason,
+        }
+
+    def load(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what another one counted."""
+        self._num_requests, self._sessions = kept["requests"], set(kept["sessions"])
+        self.verdict, self.reason = Verdict(kept["verdict"]), kept["reason"]
+
+
+class ScriptedCourt:
+    """A :class:`Court` of scripted arbiters: the last one of each rollout is kept under its id."""
+
+    metrics: Mapping[str, float] = {"errors": 0.01, "first_token": 0.1}
+
+    def __init__(self) -> None:
+        self.arbiters: dict[str, ScriptedArbiter] = {}
+        self.told: Forecast | None = Forecast(400, 3_600.0, {"errors": 0.005})
+
+    def check(self, spec: Spec) -> None:
+        """Everything can be judged."""
+
+    def appoint(self, rollout: Rollout, kept: Mapping[str, Any] | None) -> Arbiter:
+        """One that goes on as the one before."""
+        arbiter = ScriptedArbiter(rollout.canary_lane)
+        if kept is not None:
+            arbiter.load(kept)
+        self.arbiters[rollout.id] = arbiter
+        return arbiter
+
+    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
+        """What it was told."""
+        return self.told

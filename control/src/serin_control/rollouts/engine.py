@@ -1,0 +1,288 @@
+"""Moves rollouts: looks at what runs and what the judge says, writes what follows, then lets traffic follow.
+
+The book in the store decides; this process holds a copy and changes it only through the store. Who does not lead
+follows: the same book makes the same traffic everywhere. What is written is what is wanted, never what is to be done:
+dying between the two and reading the book again comes to the same. Knows nothing about gRPC or Redis.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from serin_control.alarms import Alarms
+from serin_control.errors import NotLeading, RolloutConflict, StoreDown
+from serin_control.instance import Instance
+from serin_control.latest import Latest
+from serin_control.plan import Share, TrafficPlan
+from serin_control.rollouts import machine
+from serin_control.rollouts.act import JUDGE, Act
+from serin_control.rollouts.arbiter import Court
+from serin_control.rollouts.bench import Bench
+from serin_control.rollouts.leadership import Leadership
+from serin_control.rollouts.machine import Circumstances, Move
+from serin_control.rollouts.rollout import Hold, Rollout, State
+from serin_control.rollouts.settling import after
+from serin_control.rollouts.sight import Sight, look
+from serin_control.rollouts.standing import Standing, effective, named
+from serin_control.rollouts.steering import Steering, still_declared
+from serin_control.rollouts.store import Book, Change, RolloutStore
+
+TICK_S = 0.25
+KEEP_EVERY_S = 2.0
+
+_KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """What the engine needs of the control plane around it.
+
+    Attributes:
+        instances: everything that runs.
+        declared: the plan of the configuration, without rollouts.
+        steer: takes what rollouts want of it.
+        is_settled: what runs is known; until then nothing moves: after a start, instances get time to be heard again.
+    """
+
+    instances: Callable[[], tuple[Instance, ...]]
+    declared: Callable[[], TrafficPlan]
+    steer: Callable[[Steering], None]
+    is_settled: Callable[[], bool] = lambda: True
+
+
+@dataclass(slots=True)
+class _Canary:
+    """What this process remembers of a canary that was not ready yet."""
+
+    starts: set[tuple[str, float]] = field(default_factory=set)
+    seen_at: float = 0.0
+
+
+class Engine:
+    """Moves rollouts of one control plane. Call :meth:`start`, then keep :meth:`run` running.
+
+    Args:
+        store: what survives.
+        court: appoints judges.
+        mesh: the control plane around it.
+        leadership: whether this control plane leads.
+        alarms: where to report what needs a person.
+        clock: seconds, monotonic.
+        wall_clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: RolloutStore,
+        court: Court,
+        mesh: Mesh,
+        leadership: Leadership,
+        alarms: Alarms,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.court = court
+        self.mesh = mesh
+        self.leadership = leadership
+        self.bench = Bench(court, clock)
+        self.lock = asyncio.Lock()
+        self.looks: Latest[int] = Latest()
+        self.wall_clock = wall_clock
+        self.book = Book()
+        self._is_known = False
+        self._alarms = alarms
+        self._clock = clock
+        self._looked_at = clock()
+        self._kept_at = clock()
+        self._canaries: dict[str, _Canary] = {}
+        self._steered: object = None
+        self._hurry = asyncio.Event()
+
+    async def start(self) -> None:
+        """Read the book before anything is published. A store that is down is no reason not to start."""
+        await self.look()
+
+    async def look(self) -> None:
+        """Look once: follow what is written and, where this one leads, move what may move."""
+        async with self.lock:
+            await self._look()
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            await self.look()
+            self._hurry.clear()
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._hurry.wait()
+            except TimeoutError:
+                pass  # time has passed: that is news too
+
+    async def stop(self) -> None:
+        """Keep what is known and give the lead up, so that another control plane leads at once."""
+        async with self.lock:
+            try:
+                if self.leadership.leads:
+                    await self._keep_progress()
+                await self.leadership.resign()
+            except (StoreDown, NotLeading):
+                pass  # it lapses by itself
+
+    def hurry(self) -> None:
+        """Something happened: look now."""
+        self._hurry.set()
+
+    def sight(self, rollout: Rollout) -> Sight:
+        """What of its arms is there now."""
+        return look(rollout.spec, rollout.arms, self.mesh.instances())
+
+    async def write(self, change: Change) -> None:
+        """Make a change of the book durable, then let traffic follow. Hold the lock.
+
+        Raises:
+            NotLeading: another control plane leads.
+            RolloutConflict: the book has changed.
+            StoreDown: it may have been written or not; the book is read again before anything else.
+        """
+        try:
+            self.book = await self.store.write(self.leadership.require(), self.book, change)
+        except (NotLeading, RolloutConflict, StoreDown):
+            self._is_known = False
+            raise
+        self._apply()
+
+    async def carry_out(self, move: Move, actor: str, identity: str = "") -> None:
+        """Write a move of a rollout with its line for the history and what it leaves behind. Hold the lock."""
+        now = self.wall_clock()
+        rollout = move.rollout
+        acts = (Act(now, rollout.id, actor, move.what, move.reason, identity),) if move.what else ()
+        standing = after(rollout, self._standing(rollout.model), self.declared(rollout.model), now)
+        await self.write(Change(acts, rollout, standing))
+
+    def declared(self, model: str) -> tuple[Share, ...]:
+        """Shares with traffic that the configuration declares of a model."""
+        plan = self.mesh.declared().models.get(model)
+        return effective(plan.shares) if plan else ()
+
+    async def _look(self) -> None:
+        """One look: follow, and move if this one leads."""
+        now = self._clock()
+        passed_s, self._looked_at = max(0.0, now - self._looked_at), now
+        try:
+            await self.leadership.look()
+            await self._read()
+            if not self.leadership.leads:
+                self.bench.dismiss(self.bench.models)
+            elif self.mesh.is_settled():
+                await self._move(passed_s)
+        except StoreDown:
+            pass  # whoever keeps the mesh in it has raised the alarm: rollouts stand still, traffic stays
+        except (NotLeading, RolloutConflict):
+            self.leadership.forget()
+            self._is_known = False
+        self._apply()
+        self.looks.set(self.looks.version + 1)
+
+    async def _read(self) -> None:
+        found = await self.store.read(self.book.revision if self._is_known else -1)
+        if found is not None:
+            self.book = found
+            for name in found.unreadable:
+                self._alarms.raise_(f"rollouts/unreadable/{name}", f"stored record {name} cannot be read: left out")
+        self._is_known = True
+        running = {rollout.id for rollout in self.book.rollouts.values()}
+        self._canaries = {one: canary for one, canary in self._canaries.items() if one in running}
+
+    async def _move(self, passed_s: float) -> None:
+        now = self._clock()
+        for rollout in list(self.book.rollouts.values()):
+            await self._advance(rollout, passed_s)
+        await self._settle()
+        if now - self._kept_at >= KEEP_EVERY_S:
+            self._kept_at = now
+            await self._keep_progress()
+
+    async def _advance(self, rollout: Rollout, passed_s: float) -> None:
+        seen = self.sight(rollout)
+        await self._call_up(rollout)
+        around = self._circumstances(rollout, seen, passed_s)
+        move = machine.advance(rollout, seen, self.bench.decision(rollout), around)
+        if move.what or _is_news(rollout, move.rollout):
+            await self.carry_out(move, JUDGE)
+        else:  # only time and counts: kept every few seconds
+            self.book = replace(self.book, rollouts={**self.book.rollouts, rollout.model: move.rollout})
+        if not move.rollout.ended:
+            await self._call_up(move.rollout)
+
+    async def _call_up(self, rollout: Rollout) -> None:
+        if rollout.stable_lane and rollout.canary_lane and not self.bench.has(rollout):
+            kept, golden = await self.store.judge(rollout.id), await self.store.golden(rollout.id)
+            self.bench.call_up(rollout, kept, golden)
+
+    def _circumstances(self, rollout: Rollout, seen: Sight, passed_s: float) -> Circumstances:
+        now = self._clock()
+        canary = self._canaries.setdefault(rollout.id, _Canary(seen_at=now))
+        if rollout.was_able:
+            canary.starts.clear()
+        else:
+            canary.starts |= seen.starts
+        if seen.starts:
+            canary.seen_at = now
+        return Circumstances(
+            self.wall_clock(), passed_s, self.book.frozen, len(canary.starts - seen.starts), now - canary.seen_at
+        )
+
+    async def _settle(self) -> None:
+        """Lanes that were kept long enough are retired; shares that somebody declared anew come into force."""
+        plans = self.mesh.declared().models
+        now = self.wall_clock()
+        for model, standing in self.book.standings.items():
+            settled = standing.expired(now)
+            if settled != standing:
+                over = [versions for versions in settled.retired if versions not in standing.retired]
+                why = f"{model}: {'; '.join(map(named, over))} is kept no longer"
+                await self.write(Change((Act(now, "", JUDGE, "expire", why),), None, settled))
+                return
+            superseded = standing.shares is not None and model in plans and not still_declared(standing, plans[model])
+            if superseded and model not in self.book.rollouts:
+                anew = replace(standing, shares=None, declared=effective(plans[model].shares), previous=())
+                why = f"{model}: serin.yaml shares its traffic out anew"
+                await self.write(Change((Act(now, "", JUDGE, "declare", why),), None, anew))
+                return
+
+    async def _keep_progress(self) -> None:
+        leader = self.leadership.require()
+        for model, rollout in self.book.rollouts.items():
+            news = self.bench.news(model)
+            if news is not None or rollout.state is not State.PAUSED:
+                await self.store.keep(leader, rollout, news)
+
+    def _apply(self) -> None:
+        """Let judges and traffic be what the book says."""
+        self.bench.dismiss([model for model in self.bench.models if model not in self.book.rollouts])
+        steering = Steering(self.book.rollouts, self.book.standings)
+        wanted = steering.course()
+        if self._is_known and wanted != self._steered:
+            self._steered = wanted
+            self.mesh.steer(steering)
+        self._alarms.replace("rollout/", dict(_alarms(self.book.rollouts.values())))
+
+    def _standing(self, model: str) -> Standing:
+        return self.book.standings.get(model) or Standing(model, self.declared(model))
+
+
+def _is_news(before: Rollout, now: Rollout) -> bool:
+    """Whether something changed that must survive at once: everything but time and counts."""
+    alike = {name: getattr(before, name) for name in _KEPT_SOMETIMES}
+    return replace(now, **alike) != before
+
+
+def _alarms(rollouts: Iterable[Rollout]) -> list[tuple[str, str]]:
+    return [
+        (f"{rollout.model}/paused", f"rollout {rollout.id} of {rollout.model}: {rollout.reason}")
+        for rollout in rollouts
+        if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON
+    ]

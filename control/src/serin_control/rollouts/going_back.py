@@ -1,0 +1,86 @@
+"""Where a model's traffic goes back to, and whether anything is there to take it. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from serin_control.errors import RolloutInvalid, VersionGone
+from serin_control.instance import Instance, Service
+from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes
+from serin_control.plan import ModelPlan, Share
+from serin_control.rollouts.standing import Standing
+
+PathOf = Callable[[str, str], str]
+"""Model and version to the folder of its files, as far as it is known; else empty."""
+
+
+def target(
+    model: str,
+    to_version: str,
+    standing: Standing,
+    now: tuple[Share, ...],
+    instances: Sequence[Instance],
+    path_of: PathOf,
+) -> tuple[Share, ...]:
+    """Shares to go back to; those of ``now`` where the traffic is there already.
+
+    ``to_version`` is a version of any service that distinguishes them; empty: what was before.
+
+    Raises:
+        RolloutInvalid: there is nothing to go back to.
+        VersionGone: it runs no more; the message says what brings it back.
+    """
+    if not to_version:
+        if not standing.previous:
+            raise RolloutInvalid(f"model: {model} has not moved: there is nothing to go back to")
+        return _living(model, standing.previous, instances, path_of)
+    known = list(_known(to_version, standing, now[0].versions))
+    if not known and len(now) == 1 and any(version == to_version for _, version in now[0].versions):
+        return now
+    candidates = [*known, *_thinkable(to_version, now[0].versions)]
+    for shares in candidates:
+        if lane_of(model, shares[0].versions, instances) is not None:
+            return shares
+    return _living(model, min(candidates, key=lambda s: len(_gone(s, instances))), instances, path_of)
+
+
+def lane_of(model: str, versions: Versions, instances: Iterable[Instance]) -> Lane | None:
+    """The lane of a set of versions, if it would answer a new request."""
+    lanes = form_lanes(ModelPlan(model, shares=(Share(versions, 1),)), instances, {}).lanes
+    return lanes[0] if lanes and lanes[0].takes_calls else None
+
+
+def _known(to_version: str, standing: Standing, now: Versions) -> Iterator[tuple[Share, ...]]:
+    """Sets of the past that a version may mean: what was before, then what is kept."""
+    past = [standing.previous] if standing.previous else []
+    past += [(Share(kept.versions, WEIGHT_SUM),) for kept in reversed(standing.kept) if kept.good]
+    for shares in past:
+        if any(pair not in now and pair[1] == to_version for pair in shares[0].versions):
+            yield shares
+
+
+def _thinkable(to_version: str, now: Versions) -> Iterator[tuple[Share, ...]]:
+    """Sets that differ from now by a version: all of it, or one service."""
+    yield (Share(tuple((service, to_version) for service, _ in now), WEIGHT_SUM),)
+    for moved, _ in reversed(now):
+        versions = tuple((service, to_version if service is moved else version) for service, version in now)
+        yield (Share(versions, WEIGHT_SUM),)
+
+
+def _living(model: str, shares: tuple[Share, ...], instances: Sequence[Instance], path_of: PathOf) -> tuple[Share, ...]:
+    if lane_of(model, shares[0].versions, instances) is not None:
+        return shares
+    gone = _gone(shares, instances) or list(shares[0].versions)
+    commands = " and ".join(
+        f"`serin add {service} --model {model} --version {version} --path {path_of(model, version) or 'DIR'}`"
+        for service, version in gone
+    )
+    names = ", ".join(f"{service} {version}" for service, version in gone)
+    raise VersionGone(
+        f"nothing of {names} of {model} takes calls any more: traffic stays where it is; {commands} brings it back, "
+        f"then `serin rollback --model {model} --to {gone[-1][1]}`"
+    )
+
+
+def _gone(shares: tuple[Share, ...], instances: Iterable[Instance]) -> list[tuple[Service, str]]:
+    """Members that take no calls."""
+    running = {(i.registration.service, i.registration.version) for i in instances if i.takes_calls}
+    return [pair for pair in shares[0].versions if pair not in running]

@@ -1,0 +1,310 @@
+"""What happens to a rollout: by time and verdicts, and by people.
+
+Every function takes a rollout and gives the next one, with the line for the history if there is one. Pure: no clock,
+no store, no judge. Taking back needs less than going on: an abort is carried out also while it is paused or frozen.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
+from serin_control.lanes import WEIGHT_SUM
+from serin_control.rollouts import words
+from serin_control.rollouts.rollout import Hold, Rollout, State
+from serin_control.rollouts.sight import Sight
+from serin_control.rollouts.spec import Intent, OnScarce
+
+MAX_CRASHES = 3
+"""Processes of a canary that was never ready may end so often before it counts as crashing at start."""
+
+ABSENT_S = 30.0
+"""So long nothing of a canary may be announced before it was ever ready."""
+
+WIDEST = 1e12
+"""End of an interval that is open there."""
+
+FORESEE = 0.1
+"""After this share of a step's time it is foreseen whether its samples will come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A rollout after something happened.
+
+    Attributes:
+        what, reason: the line for the history; empty: nothing happened that belongs there.
+        effective: False: nothing was done, and ``reason`` says why.
+    """
+
+    rollout: Rollout
+    what: str = ""
+    reason: str = ""
+    effective: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What else counts at one moment.
+
+    Attributes:
+        now: seconds since 1970.
+        passed_s: seconds since the last look.
+        frozen: why rollouts may not move on; empty: they may.
+        num_crashes: processes of a canary that was never ready that have ended.
+        absent_s: seconds since something of the canary was last announced.
+    """
+
+    now: float
+    passed_s: float = 0.0
+    frozen: str = ""
+    num_crashes: int = 0
+    absent_s: float = 0.0
+
+
+def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: Circumstances) -> Move:
+    """Let time pass and verdicts count. A decision of None: nothing was observed yet."""
+    if rollout.ended:
+        return Move(rollout)
+    rollout = _informed(rollout, sight, decision)
+    fault = _fault(rollout, sight, decision, around)
+    if fault:
+        return take_back(rollout, fault, around.now)
+    if rollout.was_able and not sight.able and rollout.state is not State.PAUSED:
+        why = f"{rollout.spec.to_version} takes no calls any more"
+        return _paused(
+            replace(rollout, weight=0), Hold.CANARY, f"{why}: all traffic is on {rollout.from_version}", around
+        )
+    if rollout.state is State.PAUSED:
+        return Move(rollout)
+    if around.frozen:
+        return _waiting(rollout, Hold.FREEZE, f"frozen: {around.frozen}", around)
+    rollout = replace(rollout, spent_s=rollout.spent_s + around.passed_s)
+    return _in_step(rollout, sight, decision, around)
+
+
+def pause(rollout: Rollout, why: str, now: float) -> Move:
+    """Stay where it is, by a person."""
+    if rollout.ended:
+        return _without_effect(rollout)
+    if rollout.state is State.PAUSED:
+        return Move(rollout, reason=f"it is paused already: {rollout.reason}", effective=False)
+    return _paused(rollout, Hold.PERSON, why, Circumstances(now))
+
+
+def resume(rollout: Rollout, now: float) -> Move:
+    """Go on; the step's time begins again."""
+    if rollout.ended:
+        return _without_effect(rollout)
+    if rollout.state is not State.PAUSED:
+        return Move(rollout, reason="it is not paused", effective=False)
+    moving = replace(
+        rollout, state=State.RUNNING, hold=Hold.NOTHING, spent_s=0.0, changed_at=now, reason="resumed", next=""
+    )
+    return Move(moving, "resume", rollout.reason)
+
+
+def promote(rollout: Rollout, sight: Sight, why: str, now: float) -> Move:
+    """Give the new version everything, by a person."""
+    if rollout.ended:
+        return _without_effect(rollout)
+    if rollout.spec.is_experiment:
+        return Move(rollout, reason="an experiment promotes nothing: start a rollout of it", effective=False)
+    if not sight.able:
+        return Move(rollout, reason=f"{rollout.spec.to_version} takes no calls: nothing to promote", effective=False)
+    return _promoted(rollout, why, now)
+
+
+def take_back(rollout: Rollout, why: str, now: float) -> Move:
+    """Give the old version everything back."""
+    if rollout.ended:
+        return _without_effect(rollout)
+    ended = replace(
+        rollout,
+        state=State.ABORTED,
+        hold=Hold.NOTHING,
+        weight=0,
+        changed_at=now,
+        reason=words.taken_back(rollout, rollout.weight, why),
+        next=words.another_try(rollout),
+    )
+    return Move(ended, "abort", why)
+
+
+def _informed(rollout: Rollout, sight: Sight, decision: Decision | None) -> Rollout:
+    """The rollout with what is seen and judged now."""
+    rollout = replace(
+        rollout,
+        was_able=rollout.was_able or sight.able,
+        stable_lane=rollout.stable_lane or sight.stable_lane,
+        canary_lane=rollout.canary_lane or sight.canary_lane,
+    )
+    if decision is None:
+        return rollout
+    return replace(
+        rollout,
+        num_requests=decision.num_exposed_requests,
+        num_sessions=decision.num_exposed_sessions,
+        verdicts=tuple(_finite(metric) for metric in decision.metrics),
+        quality_judged=decision.quality_judged,
+    )
+
+
+def _finite(metric: MetricVerdict) -> MetricVerdict:
+    """The verdict with an interval that JSON can hold; one that is open at an end is shown as very wide."""
+    if math.isfinite(metric.low) and math.isfinite(metric.high) and math.isfinite(metric.difference):
+        return metric
+    low, difference, high = (
+        0.0 if math.isnan(value) else max(-WIDEST, min(WIDEST, value))
+        for value in (metric.low, metric.difference, metric.high)
+    )
+    return replace(metric, low=low, difference=difference, high=high)
+
+
+def _fault(rollout: Rollout, sight: Sight, decision: Decision | None, around: Circumstances) -> str:
+    """Why the new version must not go on; empty: it may."""
+    to = rollout.spec.to_version
+    if sight.wrong:
+        return sight.wrong
+    if rollout.spec.intent is Intent.SAME and sight.same_vocabulary is False:
+        return f"{to} holds another vocabulary than {rollout.from_version}: with intent same nothing can be compared"
+    if sight.canary_lane and sight.canary_lane != rollout.canary_lane:
+        return f"{to} is announced with other files than when the rollout began"
+    if not rollout.was_able and around.num_crashes >= MAX_CRASHES:
+        return f"{to} crashed {around.num_crashes} times at its start"
+    if not rollout.was_able and not sight.starts and around.absent_s >= ABSENT_S:
+        return f"{to} was gone before it was ever ready"
+    if decision is not None and decision.verdict is Verdict.ABORT:
+        return decision.reason
+    return ""
+
+
+def _in_step(rollout: Rollout, sight: Sight, decision: Decision | None, around: Circumstances) -> Move:
+    step = rollout.current
+    if not sight.able:
+        doing = sight.activity or "nothing of it runs"
+        return _late(rollout, Hold.START, f"{rollout.spec.to_version} is not ready: {doing}", around)
+    if rollout.weight < step.weight:
+        shortage = sight.shortage(step.weight, rollout.capacity)
+        if shortage:
+            return _late(rollout, Hold.CAPACITY, shortage, around)
+        return _entered(rollout, around)
+    if rollout.spec.is_experiment:
+        return _running(rollout, "splits", around)
+    verdict = decision.verdict if decision is not None else Verdict.WAIT
+    if verdict is Verdict.PROMOTE and rollout.num_step_requests >= step.min_samples:
+        return _passed(rollout, sight, decision.reason if decision else "", around)
+    if decision is not None and _lacks_only_quality(rollout, decision):
+        why = "quality: not judged; everything else is as good as it must be"
+        return _waiting(rollout, Hold.PROMOTER, f"{why}: a person promotes", around)
+    return _undecided(rollout, decision, around)
+
+
+def _passed(rollout: Rollout, sight: Sight, why: str, around: Circumstances) -> Move:
+    """The step's verdict is good: go on to the next one."""
+    if not rollout.is_last_step:
+        further = replace(rollout, step=rollout.step + 1, spent_s=0.0, hold=Hold.NOTHING)
+        return _in_step(further, sight, None, around)
+    if rollout.spec.manual:
+        return _waiting(rollout, Hold.PROMOTER, f"good ({why}): a person promotes", around)
+    shortage = sight.shortage(WEIGHT_SUM, rollout.capacity)
+    if shortage:
+        return _late(rollout, Hold.CAPACITY, shortage, around)
+    return _promoted(rollout, why, around.now)
+
+
+def _undecided(rollout: Rollout, decision: Decision | None, around: Circumstances) -> Move:
+    step, why = rollout.current, decision.reason if decision is not None else "nothing observed yet"
+    missing = step.min_samples - rollout.num_step_requests
+    if missing > 0:
+        why = f"{words.counted(missing, 'canary request')} missing of {step.min_samples}"
+    policy = rollout.spec.on_scarce
+    if policy is OnScarce.ASK and _will_be_scarce(rollout):
+        return _paused(rollout, Hold.SAMPLES, f"data is scarce: {why}", around)
+    if rollout.spent_s < step.max_s:
+        return _running(rollout, why, around)
+    late = f"not judged within {words.duration(step.max_s)}: {why}"
+    if policy is OnScarce.ABORT:
+        return take_back(rollout, late, around.now)
+    return _paused(rollout, Hold.SAMPLES, late, around)
+
+
+def _will_be_scarce(rollout: Rollout) -> bool:
+    """Whether the fewest samples will not come within the step's time, at the rate so far."""
+    step = rollout.current
+    share = rollout.spent_s / step.max_s
+    return share >= FORESEE and rollout.num_step_requests < step.min_samples * min(1.0, share)
+
+
+def _lacks_only_quality(rollout: Rollout, decision: Decision) -> bool:
+    known = [metric for metric in decision.metrics if metric.num_samples]
+    return (
+        not decision.quality_judged
+        and rollout.num_step_requests >= rollout.current.min_samples
+        and bool(known)
+        and all(metric.verdict is Verdict.PROMOTE for metric in known)
+    )
+
+
+def _entered(rollout: Rollout, around: Circumstances) -> Move:
+    """The step's weight is given to the canary."""
+    step = rollout.current
+    if step.weight >= WEIGHT_SUM:  # a plan of one step: everything at once
+        return _promoted(rollout, "the only step", around.now)
+    entered = replace(
+        rollout,
+        state=State.RUNNING,
+        hold=Hold.NOTHING,
+        weight=step.weight,
+        spent_s=0.0,
+        requests_before=rollout.num_requests,
+        changed_at=around.now,
+        reason=f"{step.percent} of new sessions",
+    )
+    return Move(replace(entered, next=words.ahead(entered)), "step", f"step {rollout.step + 1}: {step.percent}")
+
+
+def _late(rollout: Rollout, hold: Hold, why: str, around: Circumstances) -> Move:
+    """Something is missing: wait for it as long as the step may take, then pause."""
+    if rollout.spent_s >= rollout.current.max_s:
+        return _paused(rollout, hold, f"{why} after {words.duration(rollout.spent_s)}", around)
+    return _waiting(rollout, hold, why, around)
+
+
+def _running(rollout: Rollout, why: str, around: Circumstances) -> Move:
+    return Move(_standing(rollout, State.RUNNING, Hold.NOTHING, why, words.ahead(rollout), around))
+
+
+def _waiting(rollout: Rollout, hold: Hold, why: str, around: Circumstances) -> Move:
+    after = {
+        Hold.PROMOTER: words.resumable(rollout).partition(", ")[2],
+        Hold.FREEZE: "`serin freeze --off`",
+    }.get(hold, f"{rollout.current.percent} as soon as it is there")
+    return Move(_standing(rollout, State.WAITING, hold, f"waiting: {why}", after, around))
+
+
+def _paused(rollout: Rollout, hold: Hold, why: str, around: Circumstances) -> Move:
+    paused = _standing(rollout, State.PAUSED, hold, f"paused: {why}", words.resumable(rollout), around)
+    return Move(paused, "pause", why)
+
+
+def _promoted(rollout: Rollout, why: str, now: float) -> Move:
+    done = replace(
+        rollout,
+        state=State.PROMOTED,
+        hold=Hold.NOTHING,
+        step=len(rollout.spec.steps) - 1,
+        weight=WEIGHT_SUM,
+        changed_at=now,
+        reason=words.promoted(rollout, why),
+        next=words.way_back(rollout),
+    )
+    return Move(done, "promote", why)
+
+
+def _standing(rollout: Rollout, state: State, hold: Hold, why: str, after: str, around: Circumstances) -> Rollout:
+    changed_at = rollout.changed_at if (rollout.state, rollout.hold) == (state, hold) else around.now
+    return replace(rollout, state=state, hold=hold, reason=why, next=after, changed_at=changed_at)
+
+
+def _without_effect(rollout: Rollout) -> Move:
+    return Move(rollout, reason=f"it has ended: {rollout.reason}", effective=False)

@@ -1,0 +1,262 @@
+"""Rollouts in state Redis (or Valkey): one of the two modules of control that know of it.
+
+Keys, all with the hash tag of :mod:`serin_control.redis_store`, after ``serin:{control}:rollout:``
+
+    leader      who leads, as JSON; lapses by itself
+    term        counts leads; every write names its own
+    revision    counts writes; every write names the one it was made from
+    book        hash: ``rollout/MODEL`` and ``standing/MODEL`` to JSON, ``frozen`` to the reason
+    all         hash: id to a rollout's JSON, running or ended
+    order       sorted set: ids by their number
+    number      counts rollouts
+    acts        stream: the history, append-only
+    judges      hash: id to what a judge knows, as JSON
+    golden      hash: id to a golden set
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import TypeAdapter
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from serin_control.errors import NotLeading, RolloutConflict
+from serin_control.redis_store import PREFIX, TIMEOUT_S, awaited, translated
+from serin_control.rollouts.act import Act
+from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.standing import Standing
+from serin_control.rollouts.store import Book, Change, Leader, changed
+
+ROLLOUTS = PREFIX + "rollout:"
+PAGE = 200
+
+_LEAD = """
+local held = redis.call('GET', KEYS[1])
+local term
+if held then
+  local leader = cjson.decode(held)
+  if leader['name'] ~= ARGV[1] then return held end
+  if leader['boot'] == ARGV[3] then term = leader['term'] end
+end
+term = term or redis.call('INCR', KEYS[2])
+local mine = cjson.encode({name = ARGV[1], address = ARGV[2], boot = ARGV[3], term = term})
+redis.call('SET', KEYS[1], mine, 'PX', ARGV[4])
+return mine
+"""
+"""Take the lead or keep it. A process that comes back under its old name takes over at once, in a term of its own."""
+
+_RESIGN = """
+local held = redis.call('GET', KEYS[1])
+if held and cjson.decode(held)['boot'] == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+"""
+
+_WRITE = """
+local held = redis.call('GET', KEYS[1])
+if not held or cjson.decode(held)['term'] ~= tonumber(ARGV[1]) then return {'leader', held or ''} end
+if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[2] then return {'revision', ''} end
+local change = cjson.decode(ARGV[3])
+for _, field in ipairs(change['book_gone']) do redis.call('HDEL', KEYS[3], field) end
+for field, text in pairs(change['book']) do redis.call('HSET', KEYS[3], field, text) end
+for id, text in pairs(change['all']) do
+  redis.call('HSET', KEYS[4], id, text)
+  redis.call('ZADD', KEYS[5], 'NX', change['number'], id)
+end
+for id, text in pairs(change['golden']) do redis.call('HSET', KEYS[7], id, text) end
+for _, act in ipairs(change['acts']) do redis.call('XADD', KEYS[6], '*', 'act', act) end
+return {'ok', tostring(redis.call('INCR', KEYS[2]))}
+"""
+"""Compare and set: the term must lead and the revision must be the newest; then all of it."""
+
+_KEEP = """
+local held = redis.call('GET', KEYS[1])
+if not held or cjson.decode(held)['term'] ~= tonumber(ARGV[1]) then return {'leader', held or ''} end
+if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then redis.call('HSET', KEYS[2], ARGV[2], ARGV[4]) end
+redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[4], ARGV[3], ARGV[5]) end
+return {'ok', ''}
+"""
+
+_rollout = TypeAdapter(Rollout)
+_standing = TypeAdapter(Standing)
+_act = TypeAdapter(Act)
+_leader = TypeAdapter(Leader)
+
+
+class RedisRollouts:
+    """A :class:`serin_control.rollouts.store.RolloutStore` in Redis.
+
+    Args:
+        url: ``redis://host:port/db``, ``rediss://`` or ``unix://``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._redis = Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=TIMEOUT_S,
+            socket_connect_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 1),
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._redis.aclose()
+
+    async def lead(self, who: Leader, ttl_s: float) -> Leader:
+        """Take the lead, or keep it for another ``ttl_s``."""
+        held = await self._run(_LEAD, ("leader", "term"), who.name, who.address, who.boot, str(int(ttl_s * 1000)))
+        return _leader.validate_json(held)
+
+    async def resign(self, who: Leader) -> None:
+        """Give the lead up, if one has it."""
+        await self._run(_RESIGN, ("leader",), who.boot)
+
+    async def read(self, known: int) -> Book | None:
+        """The book, or None if it is still of the revision that is ``known``."""
+        with translated():
+            if int(await awaited(self._redis.get(ROLLOUTS + "revision")) or 0) == known:
+                return None
+            async with self._redis.pipeline(transaction=True) as transaction:
+                transaction.get(ROLLOUTS + "revision")
+                transaction.hgetall(ROLLOUTS + "book")
+                revision, fields = await transaction.execute()
+        return _book(int(revision or 0), fields)
+
+    async def write(self, leader: Leader, book: Book, change: Change) -> Book:
+        """Write a change of a book."""
+        answer = await self._run(
+            _WRITE,
+            ("leader", "revision", "book", "all", "order", "acts", "golden"),
+            str(leader.term),
+            str(book.revision),
+            json.dumps(_written(leader, change)),
+        )
+        self._check(answer)
+        return replace(changed(book, change), revision=int(answer[1]))
+
+    async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any] | None) -> None:
+        """Keep how far a rollout and its judge have come."""
+        answer = await self._run(
+            _KEEP,
+            ("leader", "book", "all", "judges"),
+            str(leader.term),
+            f"rollout/{rollout.model}",
+            rollout.id,
+            _rollout.dump_json(rollout).decode(),
+            json.dumps(judge) if judge is not None else "",
+        )
+        self._check(answer)
+
+    async def judge(self, rollout: str) -> Mapping[str, Any] | None:
+        """What was kept of a rollout's judge."""
+        with translated():
+            text = await awaited(self._redis.hget(ROLLOUTS + "judges", rollout))
+        kept: Mapping[str, Any] | None = json.loads(text) if text else None
+        return kept
+
+    async def golden(self, rollout: str) -> str:
+        """The golden set of a rollout."""
+        with translated():
+            return str(await awaited(self._redis.hget(ROLLOUTS + "golden", rollout)) or "")
+
+    async def rollout(self, rollout: str) -> Rollout | None:
+        """A rollout, running or ended."""
+        with translated():
+            text = await awaited(self._redis.hget(ROLLOUTS + "all", rollout))
+        return _rollout.validate_json(text) if text else None
+
+    async def rollouts(self, model: str, size: int, after: str) -> tuple[list[Rollout], str]:
+        """Rollouts, newest first."""
+        with translated():
+            last = await awaited(self._redis.zscore(ROLLOUTS + "order", after)) if after else None
+            top = f"({last:.0f}" if last is not None else "+inf"
+            ids = await awaited(self._redis.zrevrangebyscore(ROLLOUTS + "order", top, "-inf"))
+            if model:  # an id begins with its model's name
+                ids = [one for one in ids if one.rpartition("-")[0] == model]
+            page = ids[:size]
+            texts = await awaited(self._redis.hmget(ROLLOUTS + "all", page)) if page else []
+        found = [_rollout.validate_json(text) for text in texts if text]
+        return found, page[-1] if len(ids) > size else ""
+
+    async def acts(self, rollout: str, size: int, after: str) -> tuple[list[Act], str]:
+        """The history, newest first."""
+        top, last = f"({after}" if after else "+", ""
+        found: list[Act] = []
+        while len(found) < size:
+            with translated():
+                lines = await awaited(self._redis.xrevrange(ROLLOUTS + "acts", top, "-", count=PAGE))
+            for name, fields in lines:
+                act = _act.validate_json(fields["act"])
+                if rollout and act.rollout != rollout:
+                    continue
+                if len(found) == size:
+                    return found, last
+                found.append(act)
+                last = name
+            if len(lines) < PAGE:
+                return found, ""
+            top = f"({lines[-1][0]}"
+        return found, last
+
+    async def next_number(self) -> int:
+        """A number that no rollout was given before."""
+        with translated():
+            return int(await awaited(self._redis.incr(ROLLOUTS + "number")))
+
+    async def _run(self, script: str, keys: Sequence[str], *arguments: str) -> Any:
+        with translated():
+            return await awaited(self._redis.eval(script, len(keys), *(ROLLOUTS + key for key in keys), *arguments))
+
+    def _check(self, answer: Sequence[str]) -> None:
+        verdict, held = answer
+        if verdict == "leader":
+            now = _leader.validate_json(held) if held else Leader("nobody")
+            raise NotLeading(f"{now.name} leads by now", now.address)
+        if verdict == "revision":
+            raise RolloutConflict("somebody else changed it first: look again")
+
+
+def _book(revision: int, fields: Mapping[str, str]) -> Book:
+    rollouts: dict[str, Rollout] = {}
+    standings: dict[str, Standing] = {}
+    unreadable: list[str] = []
+    for field, text in fields.items():
+        kind, _, model = field.partition("/")
+        try:
+            if kind == "rollout":
+                rollouts[model] = _rollout.validate_json(text)
+            elif kind == "standing":
+                standings[model] = _standing.validate_json(text)
+        except ValueError:  # another version wrote it in a way that this one cannot read
+            unreadable.append(field)
+    return Book(revision, rollouts, standings, fields.get("frozen", ""), tuple(unreadable))
+
+
+def _written(leader: Leader, change: Change) -> dict[str, Any]:
+    """A change as the script takes it."""
+    acts = [_act.dump_json(replace(act, term=leader.term)).decode() for act in change.acts]
+    book: dict[str, str] = {}
+    gone: list[str] = []
+    written = {"book": book, "book_gone": gone, "all": {}, "golden": {}, "acts": acts, "number": 0}
+    if change.standing is not None:
+        book[f"standing/{change.standing.model}"] = _standing.dump_json(change.standing).decode()
+    if change.frozen:
+        book["frozen"] = change.frozen
+    elif change.frozen is not None:
+        gone.append("frozen")
+    if (rollout := change.rollout) is not None:
+        text = _rollout.dump_json(rollout).decode()
+        if rollout.ended:
+            gone.append(f"rollout/{rollout.model}")
+        else:
+            book[f"rollout/{rollout.model}"] = text
+        written["all"] = {rollout.id: text}
+        written["number"] = int(rollout.id.rpartition("-")[2])
+        if change.golden:
+            written["golden"] = {rollout.id: change.golden}
+    return written

@@ -1,0 +1,168 @@
+"""What somebody asks of a rollout: from where to where, in which steps, judged how.
+
+Values and the rules that need nothing but them. Knows nothing about what runs.
+"""
+
+import enum
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from serin_control.errors import RolloutInvalid
+from serin_control.instance import LANE_SERVICES, Service
+from serin_control.lanes import WEIGHT_SUM
+
+DEFAULT_WEIGHTS = (100, 500, 2_500, 5_000, WEIGHT_SUM)
+DEFAULT_MIN_SAMPLES = 50
+DEFAULT_MAX_S = 86_400.0
+LONGEST_STEP_S = 30 * 86_400.0
+MAX_STEPS = 20
+MAX_ERROR_RATE = 0.2
+ROLLABLE = (*LANE_SERVICES, Service.CACHE, Service.GATEWAY)
+
+
+class Intent(enum.StrEnum):
+    """What must hold of the new version's answers."""
+
+    SAME = "same"
+    BETTER = "better"
+    EXPERIMENT = "experiment"
+
+
+class OnScarce(enum.StrEnum):
+    """What to do when a step's data is scarce."""
+
+    WAIT = "wait"
+    ASK = "ask"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step.
+
+    Attributes:
+        weight: share of new sessions, of 10,000.
+        min_samples: fewest canary requests before it may end.
+        max_s: most seconds it may take before the rollout pauses.
+    """
+
+    weight: int
+    min_samples: int = DEFAULT_MIN_SAMPLES
+    max_s: float = DEFAULT_MAX_S
+
+    @property
+    def percent(self) -> str:
+        """Its weight for people: ``1 %``."""
+        return percent(self.weight)
+
+
+DEFAULT_STEPS = tuple(Step(weight) for weight in DEFAULT_WEIGHTS)
+DEFAULT_SPLIT = (Step(5_000, 0, LONGEST_STEP_S),)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is asked of a rollout.
+
+    Attributes:
+        also: further services that move together with ``service``, each to ``to_version``.
+        manual: a person promotes, not the judge.
+        tolerances: largest accepted difference for the worse, by metric; absent ones have their defaults.
+        error_rate: share of false verdicts over the whole rollout.
+        baseline: compare with an arm of the old version as large as the new one's.
+        has_golden: a golden set came with it.
+        accept_weak: start although a tolerance is smaller than what the traffic can show.
+    """
+
+    model: str
+    service: Service
+    to_version: str
+    intent: Intent
+    steps: tuple[Step, ...] = DEFAULT_STEPS
+    manual: bool = False
+    also: tuple[Service, ...] = ()
+    tolerances: Mapping[str, float] = field(default_factory=dict)
+    error_rate: float = 0.01
+    baseline: bool = False
+    on_scarce: OnScarce = OnScarce.WAIT
+    has_golden: bool = False
+    accept_weak: bool = False
+
+    @property
+    def moved(self) -> tuple[Service, ...]:
+        """All services that move."""
+        return (self.service, *self.also)
+
+    @property
+    def is_experiment(self) -> bool:
+        """Whether it is a fixed split that promotes nothing."""
+        return self.intent is Intent.EXPERIMENT
+
+
+def check_spec(spec: Spec, metrics: Collection[str]) -> None:
+    """Refuse what cannot be meant; ``metrics`` are the names that the judge knows.
+
+    Raises:
+        RolloutInvalid: naming the key, its value and what is accepted.
+    """
+    if spec.service not in ROLLABLE:
+        raise RolloutInvalid(f"service: {spec.service}: accepted: one of {', '.join(ROLLABLE)}")
+    for service in spec.also:
+        if service not in LANE_SERVICES or spec.service not in LANE_SERVICES or service is spec.service:
+            raise RolloutInvalid(f"also: {service}: accepted: tokenizer together with worker, or the reverse")
+    _check_steps(spec)
+    unknown = sorted(set(spec.tolerances) - set(metrics))
+    if unknown:
+        raise RolloutInvalid(f"tolerances.{unknown[0]}: no such metric: accepted: {', '.join(sorted(metrics))}")
+    for metric, tolerance in spec.tolerances.items():
+        if not 0 < tolerance < float("inf"):
+            raise RolloutInvalid(f"tolerances.{metric}: {tolerance:g}: accepted: a number above 0")
+    if not 0 < spec.error_rate <= MAX_ERROR_RATE:
+        raise RolloutInvalid(f"error_rate: {spec.error_rate:g}: accepted: above 0, at most {MAX_ERROR_RATE:g}")
+    if spec.has_golden and spec.intent is Intent.SAME:
+        raise RolloutInvalid("golden: accepted: with intent better only; `same` compares the answers themselves")
+    if spec.baseline and spec.service not in LANE_SERVICES:
+        raise RolloutInvalid(f"baseline: accepted: with worker and tokenizer only, not with {spec.service}")
+
+
+def whole_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps with a last one at 100 %, which a plan may leave out."""
+    if steps and steps[-1].weight < WEIGHT_SUM:
+        return (*steps, Step(WEIGHT_SUM, steps[-1].min_samples, steps[-1].max_s))
+    return tuple(steps)
+
+
+def weight_of(value: float) -> int:
+    """The weight of a share in percent, of 10,000; a share too small for it is the least there is.
+
+    Raises:
+        RolloutInvalid: it is no share.
+    """
+    if not 0 < value <= 100:
+        raise RolloutInvalid(f"steps: {value:g} %: accepted: above 0, at most 100 %")
+    return max(1, round(value * WEIGHT_SUM / 100))
+
+
+def percent(weight: int) -> str:
+    """A weight for people: ``1 %``."""
+    return f"{weight * 100 / WEIGHT_SUM:g} %"
+
+
+def _check_steps(spec: Spec) -> None:
+    if not spec.steps:
+        raise RolloutInvalid("steps: none: accepted: at least one")
+    if len(spec.steps) > MAX_STEPS:
+        raise RolloutInvalid(f"steps: {len(spec.steps)} of them: accepted: at most {MAX_STEPS}")
+    before = 0
+    for number, step in enumerate(spec.steps, start=1):
+        if not 0 < step.weight <= WEIGHT_SUM:
+            raise RolloutInvalid(f"steps: step {number}: {step.percent}: accepted: above 0, at most 100 %")
+        if step.weight <= before:
+            raise RolloutInvalid(
+                f"steps: step {number}: {step.percent} after {percent(before)}: accepted: each above the one before"
+            )
+        if not 0 < step.max_s <= LONGEST_STEP_S:
+            raise RolloutInvalid(f"steps: step {number}: {step.max_s:g} s: accepted: above 0 s, at most 30 days")
+        before = step.weight
+    if spec.is_experiment and (len(spec.steps) != 1 or before >= WEIGHT_SUM):
+        raise RolloutInvalid("steps: accepted: for an experiment one share below 100 %")

@@ -1,0 +1,109 @@
+"""The plan of a model under a rollout: it replaces what the configuration says of its traffic.
+
+Pure: the declared plan, what stands and what runs in, a plan out.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from serin_control.lanes import WEIGHT_SUM, Versions, share_out
+from serin_control.plan import ModelPlan, Share, TrafficPlan, Trial
+from serin_control.rollouts.rollout import Hold, Rollout
+from serin_control.rollouts.spec import Intent
+from serin_control.rollouts.standing import Standing, effective
+
+SHADOW_RATES = {Intent.SAME: 0.2, Intent.BETTER: 0.02, Intent.EXPERIMENT: 0.0}
+"""Share of finished requests that are scored on both lanes. Of `better` only to show how far answers differ."""
+
+CALIBRATION_RATE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """Running rollouts and standings, by model; applied to each declared plan."""
+
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+
+    def __call__(self, plan: TrafficPlan) -> TrafficPlan:
+        """The plan with the traffic of every model as rollouts want it."""
+        models = {
+            name: steered(model, self.standings.get(name), self.rollouts.get(name))
+            for name, model in plan.models.items()
+        }
+        return replace(plan, models=models)
+
+    def course(self) -> object:
+        """What of it decides traffic, to be compared: counts and sentences do not."""
+        return (
+            {
+                model: (
+                    rollout.id,
+                    rollout.weight,
+                    rollout.hold is Hold.CANARY,
+                    rollout.stable_lane,
+                    rollout.canary_lane,
+                )
+                for model, rollout in self.rollouts.items()
+            },
+            dict(self.standings),
+        )
+
+
+def steered(plan: ModelPlan, standing: Standing | None, rollout: Rollout | None) -> ModelPlan:
+    """The plan of one model."""
+    if rollout is not None and not rollout.ended:
+        shares = split(rollout)
+    elif standing is not None and standing.shares is not None and still_declared(standing, plan):
+        shares = standing.shares
+    else:
+        shares = plan.shares
+    used = {share.versions for share in shares}
+    if standing is None:
+        return replace(plan, shares=_with_rest(shares, plan.shares), trial=_trial(rollout))
+    least = tuple(Share(kept.versions, 0) for kept in standing.kept if kept.versions not in used)
+    return replace(
+        plan,
+        shares=_with_rest((*shares, *least), plan.shares),
+        retired=tuple(versions for versions in standing.retired if versions not in used),
+        trial=_trial(rollout),
+    )
+
+
+def still_declared(standing: Standing, plan: ModelPlan) -> bool:
+    """Whether the configuration's shares are what they were: until somebody changes them, promotions count."""
+    return effective(plan.shares) == standing.declared
+
+
+def split(rollout: Rollout) -> tuple[Share, ...]:
+    """How a running rollout shares traffic out, of 10,000."""
+    arms, weight = rollout.arms, rollout.weight
+    others: list[Share] = []
+    rest = WEIGHT_SUM - weight
+    if arms.baseline is not None and weight:
+        beside = min(weight, rest)
+        others.append(Share(arms.baseline, beside))
+        rest -= beside
+    if weight:
+        others.append(Share(arms.canary, weight))
+    if not rest:
+        return tuple(others)
+    parts = share_out([share.weight for share in arms.stable], rest)
+    return (*(Share(share.versions, part) for share, part in zip(arms.stable, parts, strict=True)), *others)
+
+
+def _with_rest(shares: Iterable[Share], declared: Iterable[Share]) -> tuple[Share, ...]:
+    """What is declared beside the shares stays known, without traffic of its own."""
+    shares = tuple(shares)
+    named: set[Versions] = {share.versions for share in shares}
+    return (*shares, *(Share(share.versions, 0) for share in declared if share.versions not in named))
+
+
+def _trial(rollout: Rollout | None) -> Trial | None:
+    if rollout is None or rollout.ended or rollout.hold is Hold.CANARY:
+        return None
+    if not rollout.weight or not rollout.stable_lane or not rollout.canary_lane:
+        return None
+    return Trial(
+        rollout.id, rollout.stable_lane, rollout.canary_lane, SHADOW_RATES[rollout.spec.intent], CALIBRATION_RATE
+    )

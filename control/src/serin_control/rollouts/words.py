@@ -1,0 +1,76 @@
+"""What is said of a rollout, in sentences for people. Pure; decides nothing."""
+
+from serin_control.lanes import WEIGHT_SUM
+from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.spec import percent
+
+DAY_S = 86_400.0
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``90 s``, ``12 min``, ``3.5 h``, ``2 days``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3_600:
+        return f"{seconds / 60:.0f} min"
+    if seconds <= DAY_S:
+        return f"{seconds / 3_600:.3g} h"
+    return f"{seconds / DAY_S:.3g} days"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun: ``1 session``, ``38 sessions``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def exposure(rollout: Rollout) -> str:
+    """Who met the new version so far."""
+    if not rollout.num_requests:
+        return "Nobody saw it."
+    return f"{counted(rollout.num_sessions, 'session')} saw it in {counted(rollout.num_requests, 'request')}."
+
+
+def taken_back(rollout: Rollout, weight: int, why: str) -> str:
+    """Why everything is on the old version again."""
+    verb = "Stopped" if rollout.spec.is_experiment else "Aborted"
+    return f"{verb} at {percent(weight)}: {why}. {exposure(rollout)} All traffic is on {rollout.from_version}."
+
+
+def promoted(rollout: Rollout, why: str) -> str:
+    """Why everything is on the new version."""
+    return f"Promoted: {why}. {exposure(rollout)} All traffic is on {rollout.spec.to_version}."
+
+
+def way_back(rollout: Rollout) -> str:
+    """What can be done after a promotion."""
+    return (
+        f"{rollout.from_version} is kept a day at 1 of {WEIGHT_SUM:,}; "
+        f"`serin rollback --model {rollout.model}` returns everything to it"
+    )
+
+
+def another_try(rollout: Rollout) -> str:
+    """What can be done after an abort."""
+    return (
+        f"running answers of {rollout.spec.to_version} end where they are; mend it, give it a version of its own, "
+        "and start a rollout of that"
+    )
+
+
+def ahead(rollout: Rollout) -> str:
+    """What comes after the step it is in."""
+    step = rollout.current
+    missing = max(0, step.min_samples - rollout.num_step_requests)
+    samples = f"{counted(missing, 'more canary request')} and a verdict" if missing else "a verdict"
+    limit = f"pauses after {duration(max(0.0, step.max_s - rollout.spent_s))} more without"
+    if rollout.spec.is_experiment:
+        return f"ends when somebody says `serin experiment stop {rollout.id}`"
+    if rollout.is_last_step and rollout.spec.manual:
+        return f"a person promotes after {samples}: `serin rollout promote {rollout.id}`"
+    then = "all traffic" if rollout.is_last_step else rollout.spec.steps[rollout.step + 1].percent
+    return f"{then} after {samples}; {limit}"
+
+
+def resumable(rollout: Rollout) -> str:
+    """What can be done with a paused rollout."""
+    return f"`serin rollout resume {rollout.id}`, `… promote {rollout.id}` or `… abort {rollout.id}`"

@@ -1,0 +1,44 @@
+"""The real judge, appointed for a rollout: it goes on where it was, and says what it would need."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from control_rollouts import CANARY, STABLE, rollout, spec
+from serin_control.errors import RolloutInvalid
+from serin_control.judge.observation import Observation
+from serin_control.rollouts.court import JudgeCourt
+from serin_control.rollouts.spec import Intent, Step
+
+RUNNING = replace(rollout(), stable_lane=STABLE, canary_lane=CANARY)
+
+
+def test_a_judge_goes_on_from_what_was_kept():
+    """Over JSON; what another version kept in another shape begins anew instead of ending the control plane."""
+    first = JudgeCourt().appoint(RUNNING, None)
+    for number in range(40):
+        first.observe(Observation(f"r{number}", CANARY if number % 2 else STABLE, number, 2000.0 + number))
+    kept = json.loads(json.dumps(first.dump()))
+    again = JudgeCourt().appoint(RUNNING, kept)
+    assert again.decision() == first.decision()
+    assert again.decision().num_exposed_requests == 20
+    for odd in ({"now": 1}, {"future": True}, {"now": "x", "readings": 3}):
+        assert JudgeCourt().appoint(RUNNING, odd).decision().num_exposed_requests == 0
+
+
+def test_every_intent_has_a_judge():
+    """Settings are what the judge takes."""
+    for intent in Intent:
+        JudgeCourt().appoint(replace(RUNNING, spec=spec(intent=intent)), None).decision()
+        JudgeCourt().check(spec(intent=intent))
+    with pytest.raises(RolloutInvalid, match="tolerance of errors"):
+        JudgeCourt().check(spec(tolerances={"errors": 7.0}))
+
+
+def test_more_traffic_and_more_weight_need_less_time():
+    """Samples, seconds, and what a step's own time can show."""
+    slow = JudgeCourt().forecast(spec(), Step(100, 1, 86_400.0), 2.0, 3.0)
+    fast = JudgeCourt().forecast(spec(), Step(2_500, 1, 86_400.0), 2.0, 3.0)
+    assert slow.seconds > fast.seconds > 0
+    assert slow.samples > 0
+    assert 0 < fast.detectable["errors"] < slow.detectable["errors"]

@@ -1,0 +1,374 @@
+"""Rollouts on their way: traffic follows what is written, whoever leads moves them, nothing is lost or done twice."""
+
+from dataclasses import replace
+
+import pytest
+from control_builders import instance, pair
+from control_engine import ANN, Stage, declared
+from control_rollouts import spec
+from serin_control.errors import (
+    NotLeading,
+    RolloutConflict,
+    RolloutInvalid,
+    RolloutNotFound,
+    RolloutsFrozen,
+    StoreDown,
+    VersionGone,
+)
+from serin_control.instance import Service
+from serin_control.judge.verdict import Verdict
+from serin_control.rollouts.arbiter import Forecast
+from serin_control.rollouts.desk import Action
+from serin_control.rollouts.rollout import State
+from serin_control.rollouts.spec import Intent
+from serin_control.rollouts.standing import DRAIN_S, KEEP_S
+from serin_control.rollouts.store import MemoryRollouts
+
+ROOMY = [*pair("v1"), instance("w2", version="v2")]
+
+
+@pytest.fixture
+def stage(clock) -> Stage:
+    """A control plane that leads a store of its own."""
+    return Stage(clock)
+
+
+async def promoted(stage: Stage, **asked) -> str:
+    """A rollout whose judge found it good at every step."""
+    await stage.look()
+    started = await stage.desk.start(spec(**asked), "", ANN)
+    await stage.look()
+    await stage.look()
+    number = 0
+    while (now := await stage.desk.get(started.id)).state is not State.PROMOTED:
+        stage.arbiter(started.id).verdict = Verdict.PROMOTE
+        stage.observe(10, first=number)
+        number += 10
+        await stage.look()
+        assert number < 100, now
+    return started.id
+
+
+async def acts(stage: Stage, rollout: str = "") -> list[str]:
+    """What the history says, oldest first."""
+    found, _ = await stage.desk.history(rollout, 1000, "")
+    return [act.what for act in reversed(found)]
+
+
+async def test_from_start_to_promotion_traffic_follows(stage):
+    """Each weight is written before it is given; the old lane keeps 1 of 10,000; the history tells all of it."""
+    await stage.look()
+    assert stage.weights() == {"v1": 10_000}
+    started = await stage.desk.start(spec(), "", ANN)
+    assert (started.id, started.from_version, started.started_by) == ("small-1", "v1", "ann")
+    await stage.look()
+    assert stage.weights() == {"v1": 9_900, "v2": 100}
+    await stage.look()
+    stage.arbiter().verdict = Verdict.PROMOTE
+    stage.observe(10)
+    await stage.look()
+    assert stage.weights() == {"v1": 7_500, "v2": 2_500}
+    stage.observe(10, first=10)
+    await stage.look()
+    assert stage.weights() == {"v2": 9_999, "v1": 1}
+    ended = await stage.desk.get("small-1")
+    assert (ended.state, ended.num_requests, ended.num_sessions) == (State.PROMOTED, 20, 20)
+    assert await acts(stage, "small-1") == ["start", "step", "step", "promote"]
+    found, _ = await stage.desk.history("small-1", 10, "")
+    assert [act.actor for act in found] == ["judge", "judge", "judge", "ann"]
+    assert found[-1].reason == "small: worker v1 -> v2, intent same, 1 %, 25 %, 100 %"
+    assert (found[-1].identity, found[-1].term) == ("cli", 1)
+
+
+async def test_a_verdict_of_abort_returns_everything(stage):
+    """The canary drains at 1 of 10,000, and then gets nothing though it runs."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    await stage.look()
+    stage.arbiter().verdict = Verdict.ABORT
+    stage.observe(4)
+    await stage.look()
+    assert stage.weights() == {"v1": 9_999, "v2": 1}
+    assert stage.engine.bench.running() == []
+    await stage.look(DRAIN_S)
+    assert stage.weights() == {"v1": 10_000}
+    assert await acts(stage) == ["start", "step", "abort", "expire"]
+    again = await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    assert (again.id, stage.weights()) == ("small-2", {"v1": 9_900, "v2": 100})
+
+
+async def test_a_kept_lane_takes_everything_back(stage):
+    """`rollback` within the day, and from there forward again."""
+    await promoted(stage)
+    back = await stage.desk.rollback("small", "", ANN, "smells")
+    assert (back.version, len(back.lane)) == ("v1", 32)
+    assert stage.weights() == {"v1": 9_999, "v2": 1}
+    forward = await stage.desk.rollback("small", "v2", ANN, "false alarm")
+    assert (forward.version, stage.weights()) == ("v2", {"v2": 9_999, "v1": 1})
+    assert (await stage.desk.rollback("small", "v2", ANN, "")).version == "v2"
+    assert await acts(stage) == ["start", "step", "step", "promote", "rollback", "rollback"]
+
+
+async def test_after_a_day_the_old_lane_gets_nothing_but_can_still_be_gone_back_to(stage):
+    """Kept lanes expire; what runs can take the traffic all the same."""
+    await promoted(stage)
+    await stage.look(KEEP_S)
+    assert stage.weights() == {"v2": 10_000}
+    assert (await stage.desk.rollback("small", "v1", ANN, "")).version == "v1"
+    assert stage.weights() == {"v1": 9_999, "v2": 1}
+
+
+async def test_what_runs_no_more_is_named_with_the_command_that_brings_it_back(clock):
+    """Traffic stays where it is."""
+    stage = Stage(clock, path_of=lambda model, version: f"/models/{model}/{version}")
+    await promoted(stage)
+    stage.running = [one for one in stage.running if one.registration.instance != "w0-small-v1"]
+    with pytest.raises(VersionGone) as refused:
+        await stage.desk.rollback("small", "", ANN, "")
+    assert str(refused.value) == (
+        "nothing of worker v1 of small takes calls any more: traffic stays where it is; `serin add worker --model "
+        "small --version v1 --path /models/small/v1` brings it back, then `serin rollback --model small --to v1`"
+    )
+    assert stage.weights() == {"v2": 10_000}
+    with pytest.raises(VersionGone, match="worker v7 of small"):
+        await stage.desk.rollback("small", "v7", ANN, "")
+
+
+async def test_rollback_during_a_rollout_takes_it_back(stage):
+    """Whoever says rollback wants the old version now."""
+    await stage.look()
+    with pytest.raises(RolloutInvalid, match="small has not moved"):
+        await stage.desk.rollback("small", "", ANN, "")
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    assert (await stage.desk.rollback("small", "", ANN, "panic")).version == "v1"
+    ended = await stage.desk.get("small-1")
+    assert ended.reason.startswith("Aborted at 1 %: rolled back by ann: panic.")
+    assert stage.weights() == {"v1": 9_999, "v2": 1}
+
+
+async def test_a_canary_that_disappears_gives_everything_back_and_waits_for_a_person(stage):
+    """An alarm stands; a person resumes."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    stage.running = pair("v1")
+    await stage.look()
+    assert stage.weights() == {"v1": 10_000}
+    assert stage.alarms.sentences() == (
+        "rollout small-1 of small: paused: v2 takes no calls any more: all traffic is on v1",
+    )
+    stage.running = ROOMY
+    await stage.look()
+    assert stage.weights()["v1"] >= 9_999
+    assert (await stage.desk.act("small-1", Action.RESUME, ANN, "")).effective
+    await stage.look()
+    assert stage.weights() == {"v1": 9_900, "v2": 100}
+    assert stage.alarms.sentences() == ()
+
+
+async def test_a_canary_that_crashes_at_its_start_is_taken_back(stage):
+    """Processes that come and go without ever being ready."""
+    starting = [replace(one, status=replace(one.status, state="starting")) for one in ROOMY[2:]]
+    stage.running = [*pair("v1"), *starting]
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    for number in range(5):
+        await stage.look()
+        stage.running = [*pair("v1"), replace(starting[0], registered_at=float(number + 1))]
+    ended = await stage.desk.get("small-1")
+    assert ended.reason.startswith("Aborted at 0 %: v2 crashed 3 times at its start. Nobody saw it.")
+    assert await acts(stage) == ["start", "abort"]
+
+
+async def test_a_freeze_stops_what_goes_on_and_lets_back_what_must(stage):
+    """Nothing starts, moves on or is promoted; an abort and a rollback are carried out."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    assert await stage.desk.freeze(True, ANN, "xmas")
+    assert not await stage.desk.freeze(True, ANN, "again")
+    await stage.look()
+    assert (await stage.desk.get("small-1")).reason == "waiting: frozen: xmas (ann)"
+    for action in (Action.PROMOTE, Action.RESUME):
+        with pytest.raises(RolloutsFrozen, match=r"frozen, none may .*: xmas \(ann\)"):
+            await stage.desk.act("small-1", action, ANN, "")
+    assert (await stage.desk.act("small-1", Action.ABORT, ANN, "no")).effective
+    with pytest.raises(RolloutsFrozen, match="none may start"):
+        await stage.desk.start(spec(), "", ANN)
+    assert await stage.desk.freeze(False, ANN, "")
+    await stage.desk.start(spec(), "", ANN)
+
+
+async def test_one_rollout_of_a_model_at_a_time(stage):
+    """The second is refused and told what runs."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    with pytest.raises(RolloutConflict, match="small-1 of small is running at 0 %: one rollout of a model at a time"):
+        await stage.desk.start(spec(), "", ANN)
+
+
+@pytest.mark.parametrize(
+    ("asked", "golden", "said"),
+    [
+        ({"model": "big"}, "", "model: 'big': no such model: accepted: small"),
+        ({"service": Service.GATEWAY}, "", "service: a gateway rollout is split by Envoy: accepted: with `serin up"),
+        ({"service": Service.CONTROL}, "", "service: control: accepted: one of tokenizer, worker, cache, gateway"),
+        ({"tolerances": {"speed": 1.0}}, "", "tolerances.speed: no such metric: accepted: errors, first_token"),
+        ({"tolerances": {"errors": 0.0}}, "", "tolerances.errors: 0: accepted: a number above 0"),
+        ({"error_rate": 0.5}, "", "error_rate: 0.5: accepted: above 0, at most 0.2"),
+        ({"has_golden": True}, "{}", "golden: accepted: with intent better only"),
+        ({"has_golden": True, "intent": Intent.BETTER}, '\n{"id": 3}', "golden:2: id: 3 is not accepted"),
+        ({"steps": ()}, "", "steps: none"),
+        ({"also": (Service.CACHE,)}, "", "also: cache: accepted: tokenizer together with worker"),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused(stage, asked, golden, said):
+    """Key, value, what is accepted; nothing is started."""
+    await stage.look()
+    with pytest.raises(RolloutInvalid) as refused:
+        await stage.desk.start(spec(**asked), golden, ANN)
+    assert str(refused.value).startswith(said)
+    assert await stage.desk.page("", 10, "") == ([], "")
+
+
+async def test_a_tolerance_that_traffic_cannot_show_is_refused(stage):
+    """Unless weak evidence is accepted; without traffic nobody can tell."""
+    await stage.look()
+    stage.court.told = Forecast(400, 3_600.0, {"errors": 0.02})
+    await stage.look(10)
+    await stage.desk.start(spec(tolerances={"errors": 0.01}), "", ANN)
+    await stage.look()
+    await stage.look()
+    stage.observe(40)
+    await stage.desk.act("small-1", Action.ABORT, ANN, "")
+    with pytest.raises(RolloutInvalid, match=r"tolerances.errors: 0.01: accepted: at least 0.02, .* or --accept-weak"):
+        await stage.desk.start(spec(tolerances={"errors": 0.01}), "", ANN)
+    await stage.desk.start(spec(tolerances={"errors": 0.01}, accept_weak=True), "", ANN)
+
+
+async def test_a_plan_says_what_each_step_needs(stage):
+    """At a rate that is given, or as observed; without either it says so."""
+    await stage.look()
+    steps, rate = stage.desk.forecast(spec(), 2.0)
+    assert ([step.weight for step, _ in steps], rate, steps[0][1].samples) == ([100, 2_500], 2.0, 400)
+    with pytest.raises(RolloutInvalid, match="rate: no traffic was observed yet"):
+        stage.desk.forecast(spec(), 0.0)
+
+
+async def test_who_is_not_there_is_said(stage):
+    """No rollout of that name."""
+    await stage.look()
+    for call in (stage.desk.get("x"), stage.desk.act("x", Action.ABORT, ANN, "")):
+        with pytest.raises(RolloutNotFound, match="no rollout 'x'"):
+            await call
+
+
+async def test_the_other_control_plane_follows_and_then_leads(clock):
+    """Same traffic on both; acts only where it leads; after its death the other goes on with judge and all."""
+    store = MemoryRollouts()
+    first, second = Stage(clock, store), Stage(clock, store, "c2")
+    await first.look()
+    await second.look()
+    await first.desk.start(spec(), "", ANN)
+    for _ in range(3):
+        await first.look()
+        await second.look()
+    assert first.weights() == second.weights() == {"v1": 9_900, "v2": 100}
+    with pytest.raises(NotLeading, match=r"control plane c1 at 127.0.0.1:2 leads: ask it"):
+        await second.desk.act("small-1", Action.ABORT, ANN, "")
+    assert second.engine.bench.running() == []
+    first.observe(6)
+    await first.look(2.5)  # kept
+    store.lapse()
+    await second.look(0.5)
+    await second.look()
+    second.observe(4, first=6)
+    second.arbiter().verdict = Verdict.PROMOTE
+    await second.look()
+    assert second.weights() == {"v1": 7_500, "v2": 2_500}
+    await first.look(1.0)
+    assert first.weights() == second.weights()
+    assert not first.engine.leadership.leads
+    found, _ = await second.desk.history("small-1", 10, "")
+    assert [(act.what, act.term) for act in reversed(found)] == [("start", 1), ("step", 1), ("step", 2)]
+
+
+async def test_a_store_that_is_away_stops_rollouts_not_traffic(clock):
+    """Acts are refused; everything goes on when it is back."""
+    store = Away()
+    stage = Stage(clock, store)
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    store.away = True
+    await stage.look(1.0)
+    assert stage.weights() == {"v1": 9_900, "v2": 100}
+    with pytest.raises((StoreDown, NotLeading)):
+        await stage.desk.act("small-1", Action.ABORT, ANN, "")
+    store.away = False
+    await stage.look(3.0)
+    assert (await stage.desk.act("small-1", Action.ABORT, ANN, "")).effective
+
+
+async def test_shares_that_are_declared_anew_end_a_promotion(stage):
+    """A further version of weight 0 does not; the history says so."""
+    stage.plan = declared(v1=100, v2=0)
+    stage.running = [*pair("v1"), *pair("v2")]
+    await promoted(stage, also=(Service.TOKENIZER,))
+    stage.plan = declared(v1=100, v2=0, v3=0)
+    await stage.look()
+    assert stage.weights() == {"v2": 9_999, "v1": 1}
+    stage.plan = declared(v1=60, v2=40)
+    await stage.look()
+    assert stage.weights() == {"v1": 6_000, "v2": 4_000}
+    assert (await acts(stage))[-1] == "declare"
+
+
+async def test_a_restart_moves_nothing_before_everybody_could_announce(clock):
+    """Traffic is as it was at once; an empty registry is no canary that disappeared."""
+    store = MemoryRollouts()
+    before = Stage(clock, store)
+    await before.look()
+    await before.desk.start(spec(), "", ANN)
+    await before.look()
+    after = Stage(clock, store, "c1", instances=[])
+    after.settled = False
+    await after.look(2.0)
+    assert (await after.desk.get("small-1")).state is State.RUNNING
+    after.running += ROOMY
+    after.settled = True
+    await after.look(3.0)
+    assert after.weights() == {"v1": 9_900, "v2": 100}
+    assert (await after.desk.get("small-1")).state is State.RUNNING
+    assert await acts(after) == ["start", "step"]
+
+
+async def test_watching_ends_with_the_rollout(stage):
+    """Every change is seen, the end too."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    watch = stage.desk.watch("small-1")
+    assert (await anext(watch)).weight == 0
+    await stage.look()
+    assert (await anext(watch)).weight == 100
+    await stage.desk.act("small-1", Action.ABORT, ANN, "")
+    await stage.look()
+    assert [one.state async for one in watch] == [State.ABORTED]
+
+
+class Away(MemoryRollouts):
+    """A store that can be down."""
+
+    away = False
+
+    def __getattribute__(self, name):
+        if not name.startswith("_") and name != "away" and object.__getattribute__(self, "away"):
+
+            async def down(*_):
+                raise StoreDown("away")
+
+            return down
+        return object.__getattribute__(self, name)

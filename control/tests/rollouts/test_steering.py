@@ -1,0 +1,108 @@
+"""What rollouts make of a model's plan, and what that makes of its lanes."""
+
+from dataclasses import replace
+
+from control_builders import pair
+from control_rollouts import CANARY, STABLE, rollout, versions
+from serin_control.lanes import WEIGHT_SUM, form_lanes
+from serin_control.plan import ModelPlan, Share, TrafficPlan, Trial
+from serin_control.rollouts.rollout import Hold, State
+from serin_control.rollouts.standing import DRAIN_S, KEEP_S, Standing
+from serin_control.rollouts.steering import Steering, split, steered
+
+DECLARED = (Share(versions("v1"), 100), Share(versions("v2", "v2"), 0))
+V2 = (Share(versions("v2"), WEIGHT_SUM),)
+PLAN = ModelPlan("small", shares=DECLARED)
+EVERYTHING = [one for version in ("v1", "v2", "v3") for one in pair(version)]
+
+
+def weights(shares):
+    """Weight by worker version."""
+    return {dict(share.versions)["worker"]: share.weight for share in shares}
+
+
+def published(plan, carried=None):
+    """Weight of each lane by its versions, and the lanes to carry."""
+    lanes = form_lanes(plan, EVERYTHING, carried or {}).lanes
+    return {lane.versions: lane.weight for lane in lanes}, {lane.id: lane.versions for lane in lanes if lane.weight}
+
+
+def test_a_running_rollout_replaces_the_plan():
+    """The canary has its weight, the old versions share the rest, what is declared beside them nothing."""
+    steering = Steering({"small": rollout(weight=100)}, {})
+    plan = steering(TrafficPlan({"small": PLAN, "other": replace(PLAN, name="other")}))
+    found, _ = published(plan.models["small"])
+    assert found == {versions("v1"): 9_900, versions("v2"): 100}
+    assert plan.models["other"].shares == DECLARED
+
+
+def test_old_versions_keep_their_proportions():
+    """Whole numbers, all of them together 10,000."""
+    arms = replace(rollout().arms, stable=(Share(versions("v3"), 2), Share(versions("v1"), 1)))
+    found = weights(split(rollout(arms=arms, weight=1_000)))
+    assert found == {"v3": 6_000, "v1": 3_000, "v2": 1_000}
+
+
+def test_a_baseline_is_as_large_as_the_canary_while_there_is_room():
+    """Beside half and more of the traffic it has what is left."""
+    arms = replace(rollout().arms, baseline=versions("v1-baseline"))
+    assert weights(split(rollout(arms=arms, weight=500))) == {"v1": 9_000, "v1-baseline": 500, "v2": 500}
+    assert weights(split(rollout(arms=arms, weight=7_500))) == {"v1-baseline": 2_500, "v2": 7_500}
+    assert weights(split(rollout(arms=arms, weight=0))) == {"v1": 10_000}
+
+
+def test_gateways_hear_of_the_comparison_while_there_is_one():
+    """Both lanes and how much is scored; nothing before traffic, after the end, or without a canary."""
+    running = rollout(weight=100, stable_lane=STABLE, canary_lane=CANARY)
+    assert steered(PLAN, None, running).trial == Trial("small-1", STABLE, CANARY, 0.2, 0.25)
+    for other in (
+        replace(running, weight=0),
+        replace(running, hold=Hold.CANARY),
+        replace(running, state=State.ABORTED),
+        replace(running, canary_lane=""),
+    ):
+        assert steered(PLAN, None, other).trial is None
+
+
+def test_after_a_promotion_the_old_lane_keeps_the_least_weight_for_a_day():
+    """1 of 10,000 while it is kept, then nothing although it runs."""
+    _, carried = published(steered(PLAN, None, rollout(weight=5_000)))
+    standing = Standing("small", DECLARED[:1]).moved_to(V2, DECLARED[:1], 1000.0)
+    found, carried = published(steered(PLAN, standing, None), carried)
+    assert found == {versions("v2"): 9_999, versions("v1"): 1}
+    over = standing.expired(1000.0 + KEEP_S)
+    found, _ = published(steered(PLAN, over, None), carried)
+    assert found == {versions("v2"): 10_000}
+    assert standing.expired(999.0 + KEEP_S) == standing
+
+
+def test_a_canary_that_was_taken_back_drains():
+    """1 of 10,000 while its answers end; then nothing, until a rollout gives it something again."""
+    _, carried = published(steered(PLAN, None, rollout(weight=5_000)))
+    standing = Standing("small", DECLARED[:1]).taken_back(versions("v2"), 1000.0)
+    found, _ = published(steered(PLAN, standing, None), carried)
+    assert found == {versions("v1"): 9_999, versions("v2"): 1}
+    over = standing.expired(1000.0 + DRAIN_S)
+    found, _ = published(steered(PLAN, over, None), carried)
+    assert found == {versions("v1"): 10_000}
+    found, _ = published(steered(PLAN, over, rollout(weight=100)), carried)
+    assert found == {versions("v1"): 9_900, versions("v2"): 100}
+
+
+def test_going_back_is_going_back_to_what_was():
+    """Shares as they were before; what is left is kept in its turn."""
+    standing = Standing("small", DECLARED[:1]).moved_to(V2, DECLARED[:1], 1000.0)
+    back = standing.moved_to(standing.previous, V2, 2000.0)
+    assert weights(back.shares) == {"v1": 100}
+    assert [kept.versions for kept in back.kept] == [versions("v2")]
+    assert weights(back.previous) == {"v2": WEIGHT_SUM}
+
+
+def test_promotions_count_until_somebody_changes_the_shares():
+    """A further version of weight 0 is no change; another weight is."""
+    standing = Standing("small", DECLARED[:1]).moved_to(V2, DECLARED[:1], 1000.0)
+    more = replace(PLAN, shares=(*DECLARED, Share(versions("v3", "v3"), 0)))
+    assert steered(more, standing, None).shares[0] == Share(versions("v2"), WEIGHT_SUM)
+    other = replace(PLAN, shares=(Share(versions("v1"), 50), Share(versions("v3", "v3"), 50)))
+    found = weights(steered(other, standing, None).shares)
+    assert (found["v1"], found["v3"]) == (50, 50)

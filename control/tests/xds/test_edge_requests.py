@@ -1,0 +1,132 @@
+"""What Envoy does with requests to gateways: repeated before the first byte or not at all, split by planned shares."""
+
+import asyncio
+import collections
+import json
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
+from control_envoy import enveloped, fetch, gateway
+from control_running import controlled, topology_where
+from serin_control import plane
+from serin_control.instance import Service
+from serin_control.xds.edge import EdgeSettings
+
+CONFIG = "models: {small: {path: x}}"
+
+
+def refusing(reason: bytes, asked: list[bytes], *, times: int = 1):
+    """A gateway that answers 503 with a reason so often, then 200."""
+
+    async def rest(path: bytes, writer: asyncio.StreamWriter) -> None:
+        asked.append(path)
+        if path.startswith(b"/v1/") and asked.count(path) <= times:
+            head = b"HTTP/1.1 503 Service Unavailable\r\nserin-reason: %s\r\n" % reason
+            writer.write(head + b"connection: close\r\ncontent-length: 2\r\n\r\nno")
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3\r\n\r\nyes")
+
+    return rest
+
+
+@pytest.fixture
+async def edge_of(tmp_path):
+    """Puts an edge before gateways that answer as told; gives its address once it carries requests."""
+    async with AsyncExitStack() as stack:
+
+        async def make(*rests, versions=("v1",)) -> tuple[str, object]:
+            control, address = await stack.enter_async_context(controlled(CONFIG, edge=EdgeSettings()))
+            for number, rest in enumerate(rests):
+                version = versions[number % len(versions)]
+                await stack.enter_async_context(gateway(address, f"g{number}", version=version, rest=rest))
+            await topology_where(control, lambda topology: len(topology.gateways) == len(rests))
+            where = await stack.enter_async_context(enveloped(address, tmp_path))
+            edge = await where("edge")
+            while True:  # the listener is there a moment before the routes to the last gateway are
+                try:
+                    await fetch(edge, "/live")
+                    return edge, control
+                except (AssertionError, OSError):
+                    await asyncio.sleep(0.05)
+
+        yield make
+
+
+async def test_a_refusal_before_the_first_byte_is_repeated(edge_of):
+    """503 by a gateway that has done nothing yet: the caller sees the answer of the second try."""
+    asked: list[bytes] = []
+    edge, _ = await edge_of(refusing(b"NOT_READY", asked))
+    assert await fetch(edge, "/v1/models") == "yes"
+    assert asked.count(b"/v1/models") == 2
+
+
+async def test_repeats_end(edge_of):
+    """A gateway that goes on refusing is asked three times in all; its own answer is what the caller gets."""
+    asked: list[bytes] = []
+    edge, _ = await edge_of(refusing(b"NOT_READY", asked, times=99))
+    assert await fetch(edge, "/v1/models", status=503) == "no"
+    assert asked.count(b"/v1/models") == 3
+
+
+async def test_a_refusal_after_work_was_done_is_not_repeated(edge_of):
+    """A gateway that has lost a lane in the middle tried what could be tried: the request may be what kills workers."""
+    asked: list[bytes] = []
+    edge, _ = await edge_of(refusing(b"LANE_LOST", asked))
+    assert await fetch(edge, "/v1/models", status=503) == "no"
+    assert asked.count(b"/v1/models") == 1
+
+
+async def test_a_broken_stream_is_not_repeated(edge_of):
+    """After the first byte nothing is sent twice: the caller sees the stream end where it broke."""
+    asked: list[bytes] = []
+
+    async def breaks(path: bytes, writer: asyncio.StreamWriter) -> None:
+        asked.append(path)
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head + b"6\r\ndata: \r\n")
+        if path.startswith(b"/v1/"):
+            await writer.drain()
+            writer.transport.abort()
+        else:
+            writer.write(b"0\r\n\r\n")
+
+    edge, _ = await edge_of(breaks)
+    host, port = edge.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: edge\r\n\r\n")
+    try:
+        answer = await reader.read()
+    except ConnectionResetError:
+        answer = b""
+    writer.close()
+    assert not answer.endswith(b"0\r\n\r\n"), "a chunked answer that was cut has no end"
+    assert asked.count(b"/v1/stream") == 1
+
+
+async def test_no_gateway_is_said_as_openai_says_it(tmp_path):
+    """Nothing behind the edge: 503 with a sentence and `retry-after`, not a timeout."""
+    async with controlled(CONFIG) as (_, address), enveloped(address, tmp_path) as where:
+        error = json.loads(await fetch(await where("edge"), "/v1/models", status=503))["error"]
+        assert error["message"] == "NOT_READY: nothing serves gateway-rest yet"
+        assert error["type"] == "server_error"
+
+
+async def test_versions_of_the_gateway_share_by_plan(edge_of, monkeypatch):
+    """A canary gateway gets its planned share of requests, whatever its size."""
+
+    def naming(name: bytes):
+        async def rest(_: bytes, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n" + name)
+
+        return rest
+
+    real = plane.declared_plan
+    shares = {Service.GATEWAY: {"v1": 80, "v2": 20}}
+    monkeypatch.setattr(plane, "declared_plan", lambda config: replace(real(config), service_shares=shares))
+    edge, _ = await edge_of(naming(b"v1"), naming(b"v2"), versions=("v1", "v2"))
+    while True:  # until Envoy has heard of both gateways
+        seen = collections.Counter([await fetch(edge, "/live") for _ in range(200)])
+        if 17 <= seen["v2"] <= 63:  # 20 % of 200, 4 standard deviations
+            break
+    assert set(seen) == {"v1", "v2"}

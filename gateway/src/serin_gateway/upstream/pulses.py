@@ -1,0 +1,77 @@
+"""Whether workers live: each reports twice a second, and one that stops reporting is stopped, stuck or cut off.
+
+Silence is counted in ticks of this process, not by the clock: a gateway that was itself held up takes nobody for dead.
+A worker that never reported, or whose reports end with their connection, is not silent but unknown: its calls break by
+themselves. Knows nothing about what is reported, or what becomes of the work on a silent worker.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+TICK_S = 0.5
+SILENT_TICKS = 5
+"""Ticks without a report that mean silence: 2.5 s, five times as long as a report takes."""
+
+OnSilence = Callable[[], None]
+
+log = structlog.get_logger()
+
+
+class Pulses:
+    """Signs of life by endpoint; `watch` is a task of whoever owns it."""
+
+    def __init__(self) -> None:
+        self._num_silent_ticks: dict[str, int] = {}
+        self._listeners: dict[str, set[OnSilence]] = {}
+
+    def heard(self, endpoint: str) -> None:
+        """It has reported."""
+        if self.is_silent(endpoint):
+            log.info("worker.heard_again", endpoint=endpoint)
+        self._num_silent_ticks[endpoint] = 0
+
+    def unheard(self, endpoint: str) -> None:
+        """Its reports have ended: whether it lives is not known from now on, unless it was silent already."""
+        if not self.is_silent(endpoint):
+            self._num_silent_ticks.pop(endpoint, None)
+
+    def gone(self, endpoint: str) -> None:
+        """It is no longer there to be heard."""
+        self._num_silent_ticks.pop(endpoint, None)
+
+    def is_silent(self, endpoint: str) -> bool:
+        """Whether it used to report and stopped."""
+        return self._num_silent_ticks.get(endpoint, 0) >= SILENT_TICKS
+
+    def is_awaited(self, endpoint: str) -> bool:
+        """Whether anybody would be told of its silence."""
+        return endpoint in self._listeners
+
+    def listen(self, endpoint: str, on_silence: OnSilence) -> None:
+        """Call back once it falls silent, until :meth:`forget`."""
+        self._listeners.setdefault(endpoint, set()).add(on_silence)
+
+    def forget(self, endpoint: str, on_silence: OnSilence) -> None:
+        """Call back no more."""
+        listeners = self._listeners.get(endpoint, set())
+        listeners.discard(on_silence)
+        if not listeners:
+            self._listeners.pop(endpoint, None)
+
+    async def watch(self) -> None:
+        """Let time pass, for as long as this task lives."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.tick()
+
+    def tick(self) -> None:
+        """Let one tick pass."""
+        for endpoint in self._num_silent_ticks:
+            self._num_silent_ticks[endpoint] += 1
+            if self._num_silent_ticks[endpoint] == SILENT_TICKS:
+                listeners = self._listeners.get(endpoint, set())
+                log.warning("worker.silent", endpoint=endpoint, num_streams=len(listeners))
+                for on_silence in tuple(listeners):
+                    on_silence()
