@@ -12,9 +12,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+HEADER = b'{"weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
 FILES = {
-    "config.json": b"{}",
-    "model.safetensors": b"weights",
+    "config.json": b'{"model_type": "llama"}',
+    "model.safetensors": len(HEADER).to_bytes(8, "little") + HEADER + bytes(4),
     "tokenizer.json": b"{}",
     "pytorch_model.bin": b"pickle",
     "modeling_custom.py": b"code",
@@ -111,4 +112,5 @@ def test_a_hub_that_has_it_not_is_one_line(model, said, code, endpoint, tmp_path
     done = _check(model, "http://127.0.0.1:9" if model == "org/tiny" else endpoint, tmp_path)
     assert done.returncode == code
     assert said in done.stderr
+    assert f"{tmp_path / 'serin.yaml'}:3: models.tiny.path: " in done.stderr
     assert done.stderr.count("\n") == 1

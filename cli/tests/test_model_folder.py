@@ -1,17 +1,21 @@
 """Model folders: what is refused before a process is started."""
 
+import json
+import shutil
+
 import pytest
 from serin_cli.errors import ModelRefused, StartRefused
 from serin_cli.local.model_folder import ModelFolders, check_memory
 from serin_cli.models.registry import ModelRegistry
+from serin_worker.demo.paths import model_folder
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder that looks like a model."""
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"x" * 1000)
-    return tmp_path
+    """A folder with a model."""
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder("small", "v1"), folder)
+    return folder
 
 
 @pytest.fixture
@@ -34,6 +38,21 @@ def test_an_unfit_folder_is_refused(folder, missing, said, registry):
     (folder / "pytorch_model.bin").write_bytes(b"")
     (folder / missing).unlink()
     with pytest.raises(StartRefused, match=said):
+        ModelFolders(registry).fetch(str(folder))
+
+
+@pytest.mark.parametrize("fault", ["truncated", "pickle beside it", "own code"])
+def test_what_no_worker_would_load_is_refused(folder, fault, registry):
+    """The worker's own inspection is asked before anything is started, or stopped, for a folder: the file is named."""
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if fault == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif fault == "own code":
+        config.write_text(json.dumps({**json.loads(config.read_text()), "auto_map": {"AutoModel": "model.Model"}}))
+    else:
+        (folder / "pytorch_model.bin").write_bytes(b"")
+    blamed = {"truncated": "model.safetensors", "own code": "config.json"}.get(fault, "pytorch_model.bin")
+    with pytest.raises(ModelRefused, match=blamed):
         ModelFolders(registry).fetch(str(folder))
 
 

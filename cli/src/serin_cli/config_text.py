@@ -13,7 +13,7 @@ from serin_control.config import ConfigInvalid, MeshConfig, parse_config
 from serin_control.config.reading import read_text
 from serin_control.config.yaml_lines import read_yaml
 
-from serin_cli.errors import ModelRefused, UsageProblem
+from serin_cli.errors import ModelRefused, StartRefused, UsageProblem
 
 
 def read_config(path: Path) -> tuple[str, MeshConfig]:
@@ -36,17 +36,20 @@ def check_models(file: Path, text: str, look: Callable[[str], object]) -> None:
 
     Raises:
         UsageProblem: ``look`` raised ModelRefused; with file, line and key.
+        StartRefused: ``look`` could not tell; with file, line and key too.
     """
     lines = read_yaml(text)[1]
     for name, model in parse_config(text).models.items():
         for release in model.releases():
+            inside = ("versions", release.version) if model.versions else ()
+            key = ("models", name, *inside, "path")
+            where = f"{file}:{lines.at(key)}: {'.'.join(key)}"
             try:
                 look(release.path)
             except ModelRefused as refused:
-                inside = ("versions", release.version) if model.versions else ()
-                key = ("models", name, *inside, "path")
-                where = f"{file}:{lines.at(key)}: {'.'.join(key)}"
                 raise UsageProblem(f"{where}: {release.path!r}: {refused.wrong}") from refused
+            except StartRefused as refused:
+                raise StartRefused(f"{where}: {refused}") from refused
 
 
 def refusal(error: ConfigInvalid) -> UsageProblem:

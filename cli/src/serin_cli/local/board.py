@@ -56,6 +56,7 @@ class Board:
         self._rows: dict[str, Row] = {}
         self._listeners: list[Listener] = []
         self._alarms: tuple[str, ...] = ()
+        self._trouble = ""
         self._alarm_listeners: list[Callable[[], None]] = []
         self._changed = asyncio.Event()
 
@@ -67,7 +68,7 @@ class Board:
     @property
     def alarms(self) -> tuple[str, ...]:
         """What stands wrong with the mesh as a whole, a sentence each."""
-        return self._alarms
+        return (self._trouble, *self._alarms) if self._trouble else self._alarms
 
     def row(self, name: str) -> Row | None:
         """One process, if it is on the board."""
@@ -97,11 +98,16 @@ class Board:
             self._changed.set()
 
     def sound(self, alarms: Iterable[str]) -> None:
-        """Let exactly these alarms stand."""
+        """Let exactly these alarms of the control plane stand."""
         before, self._alarms = self._alarms, tuple(alarms)
         if self._alarms != before:
-            for listener in self._alarm_listeners:
-                listener()
+            self._alarms_changed()
+
+    def trouble(self, sentence: str) -> None:
+        """Say what of the configuration could not be carried out here; empty: all of it was."""
+        before, self._trouble = self._trouble, sentence
+        if sentence != before:
+            self._alarms_changed()
 
     def listen_alarms(self, listener: Callable[[], None]) -> None:
         """Have a function called when other alarms stand than before."""
@@ -116,3 +122,7 @@ class Board:
         while not condition():
             self._changed.clear()
             await self._changed.wait()
+
+    def _alarms_changed(self) -> None:
+        for listener in self._alarm_listeners:
+            listener()

@@ -1,6 +1,7 @@
 """Model folders: found on disk, in the registry or on the hub, and looked over before a process is started for them.
 
-Knows file names and sizes; what is in the files is the services' business.
+What may be served at all is the worker's to say: its inspection reads headers only, and is asked here so that a bad
+folder is refused before anything is started, or stopped, for it.
 """
 
 import re
@@ -8,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
+from serin_worker.errors import ModelRefused as CheckpointRefused
+from serin_worker.model.checkpoint import inspect
 
 from serin_cli.errors import ModelRefused, StartRefused
 from serin_cli.models.reference import parse_reference
@@ -90,6 +93,10 @@ def _check(path: str, folder: Path) -> None:
         pickled = [file.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for file in folder.glob(pattern)]
         found = f"only {pickled[0]}, which is a pickle" if pickled else "no weights"
         raise ModelRefused(path, f"{folder} holds {found}; accepted: weights as .safetensors")
+    try:
+        inspect(folder)
+    except CheckpointRefused as error:
+        raise ModelRefused(path, str(error)) from error
 
 
 def _from_hub(path: str) -> Path:

@@ -1,6 +1,6 @@
-"""Makes the processes what is declared and added: starts what is new, then drains what is gone.
+"""Follows what is declared and added: finds what it needs, and has the processes changed to what it plans.
 
-Knows no order between services beyond that; what a configuration needs is planned elsewhere.
+How a change goes is :mod:`.changeover`'s business; what a configuration needs is planned elsewhere.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from serin_control.config import MeshConfig, Release
 from serin_cli.errors import CliError, StartRefused
 from serin_cli.local.additions import Additions, AdditionsFile
 from serin_cli.local.board import Board, Phase
+from serin_cli.local.changeover import Changeover
 from serin_cli.local.fleet import Fleet
 from serin_cli.local.model_folder import ModelFolders, check_memory
 from serin_cli.local.plan import Site, plan
@@ -19,8 +20,6 @@ from serin_cli.local.ports import PortClaims
 from serin_cli.local.process import ProcessSpec, Tier
 from serin_cli.local.releases import added_releases, declared_releases
 from serin_cli.local.wish import Wish
-
-DECLARED_TIERS = (Tier.GATEWAY, Tier.WORKER, Tier.TOKENIZER, Tier.CACHE)
 
 
 class Reconciler:
@@ -49,6 +48,7 @@ class Reconciler:
         self._newest: MeshConfig | None = None
         self._additions = Additions()  # as they are carried out
         self._news = asyncio.Event()
+        self._changeover = Changeover(fleet, board, say, self._news.is_set)
 
     def claim(self, flag: str, port: int) -> int:
         """A port for something else of the mesh; see :meth:`PortClaims.claim`."""
@@ -116,10 +116,10 @@ class Reconciler:
                 wanted = self._file.read()
                 await self.prepare(config, wanted)
             except CliError as error:
-                self._say(f"configuration not carried out: {error}")
+                self._changeover.report(str(error))
                 continue
             self._additions = await self._possible(config, wanted)
-            await self._change(self._plan(config, self._additions))
+            await self._changeover.to(self._plan(config, self._additions))
 
     async def _possible(self, config: MeshConfig, wanted: Additions) -> Additions:
         """What can be had of the additions; what cannot stays as it is, and that is said."""
@@ -138,25 +138,6 @@ class Reconciler:
 
     async def _fetch(self, release: Release) -> None:
         await asyncio.to_thread(self._folders.fetch, release.path)
-
-    async def _change(self, specs: dict[str, ProcessSpec]) -> None:
-        running = {name: spec for name, spec in self._fleet.specs.items() if spec.tier in DECLARED_TIERS}
-        added = [name for name in specs if name not in running]
-        for name in added:
-            self._fleet.start(specs[name])
-        await self._settled(added)
-        for name, spec in specs.items():
-            if name in running and spec != running[name] and not self._news.is_set():
-                await self._fleet.stop([name])
-                self._fleet.start(spec)
-                await self._settled([name])
-        if not self._news.is_set():
-            await self._fleet.stop([name for name in running if name not in specs])
-
-    async def _settled(self, names: Iterable[str]) -> None:
-        """Wait until processes are ready or clearly are not, or until there are newer wishes."""
-        names = list(names)
-        await self._board.until(lambda: self._news.is_set() or self._in(names, Phase.READY, Phase.CRASHED))
 
     def _in(self, names: Iterable[str], *phases: Phase) -> bool:
         return all(self._board.phase(name) in phases for name in names)
