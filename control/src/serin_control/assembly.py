@@ -109,7 +109,7 @@ class Control:
         self._memory = WorkerMemory(intake or bench, self.plane.topologies)
         self.observations = ObservationService(intake or bench, self._memory)
         asker = MeshAsker(channels or ServiceSettings(), self.plane.topologies)
-        self.golden = GoldenRunner(bench, asker, DeclaredScorer(), intake or bench)
+        self.golden = GoldenRunner(bench, asker, DeclaredScorer(), intake or bench, self.alarms)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add every service to a server."""

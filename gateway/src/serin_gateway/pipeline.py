@@ -416,6 +416,7 @@ class Attempt:
 
     def _learn_from(self, generation: Generation, worker: Worker) -> None:
         self.receipt.worker = worker.instance
+        self.account.worker, self.account.cluster = worker.instance, worker.cluster
         if generation.now is not None:
             self.house.placement.learn(worker, generation.now.numerics_class)
 

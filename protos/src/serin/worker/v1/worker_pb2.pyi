@@ -55,7 +55,9 @@ class GenerateRequest(_message.Message):
     tenant_weight: _builtins.float
     """Share of the tenant, above 0. Default 1."""
     priority: _builtins.int
-    """Priority, higher first, -100 to 100. Default 0."""
+    """Priority, higher first, -100 to 100. Default 0. At -50 and below nobody waits for the prompt: beside answers that
+    run it takes a small part of a step.
+    """
     kv_source: _builtins.str
     """Endpoint that holds blocks of this prompt, `host:port` of a BlockService; empty: none."""
     kv_digest: _builtins.str
