@@ -5,9 +5,10 @@ import dataclasses
 
 import pytest
 from serin_gateway import failures, pipeline
-from serin_gateway.ask import Ask, Conversation, Message, Sampling, TokenPrompt
+from serin_gateway.ask import Ask, Sampling, TokenPrompt
 from serin_gateway.catalog import Catalog, ServedModel
 from serin_gateway.collaborators import Arrival
+from serin_gateway.conversation import Conversation, Message
 from serin_gateway.events import ChoiceEnded, Completed, FinishReason, Started, TextChunk
 from serin_gateway.failures import Cause
 from serin_gateway.keys import Role

@@ -14,10 +14,11 @@ from hashlib import blake2b
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.ask import Ask, Conversation, Input, Sampling, TokenPrompt, refuse
+from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, refuse
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.catalog import ServedModel, Worker
 from serin_gateway.collaborators import Arrival, Collaborators
+from serin_gateway.conversation import Conversation
 from serin_gateway.events import Completed, Started
 from serin_gateway.failures import Failures, cause_of, lane_lost, may_try_another_lane
 from serin_gateway.generation import Generation

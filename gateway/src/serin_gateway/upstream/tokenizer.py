@@ -8,7 +8,7 @@ from serin.generation.v1 import tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.ask import Conversation
+from serin_gateway.conversation import Conversation
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.upstream.targets import Channels, call_metadata
 from serin_gateway.upstream.wire import from_segments, to_message
