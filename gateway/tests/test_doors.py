@@ -1,12 +1,14 @@
 """Two doors, one house: what one refuses the other refuses too, for the same reason and under the same name."""
 
+import dataclasses
 from contextlib import asynccontextmanager
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from serin.generation.v1 import chat_pb2
+from serin.generation.v1 import chat_pb2, sampling_pb2
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
+from serin_gateway.catalog import Policy
 from serin_gateway.rpc.service import InferenceService
 from serin_gateway.testing import MemoryHouse
 from serin_mesh.testing import running
@@ -19,7 +21,7 @@ class BothDoors:
         self.house = front.house
         self.key = front.key
         self._front = front
-        self._stub = stub
+        self.stub = stub
 
     async def rest(self, messages, **body):
         """Over REST."""
@@ -33,20 +35,21 @@ class BothDoors:
         """Over gRPC: the same turns as protobuf, or ready ones."""
         turns = [turn if isinstance(turn, chat_pb2.ChatMessage) else as_message(turn) for turn in messages]
         asked = inference_pb2.GenerateRequest(model=model, chat=inference_pb2.Chat(messages=turns), **fields)
-        call = self._stub.Generate(asked, timeout=20, metadata=(("authorization", f"Bearer {self.key}"), *metadata))
-        return await failure(call)
+        call = self.stub.Generate(asked, timeout=20, metadata=(("authorization", f"Bearer {self.key}"), *metadata))
+        try:
+            _ = [event async for event in call]
+        except grpc.aio.AioRpcError as failed:
+            info = info_of(failed)
+            return info.reason, info.metadata.get("parameter"), failed.details()
+        return None
 
 
-async def failure(call):
-    """None, or reason, parameter and sentence that a call ends with."""
-    try:
-        _ = [event async for event in call]
-    except grpc.aio.AioRpcError as failed:
-        rich = status_pb2.Status.FromString(dict(failed.trailing_metadata())["grpc-status-details-bin"])
-        info = error_details_pb2.ErrorInfo()
-        assert rich.details[0].Unpack(info)
-        return info.reason, info.metadata.get("parameter"), failed.details()
-    return None
+def info_of(failed: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """What a call failed with, for programs."""
+    rich = status_pb2.Status.FromString(dict(failed.trailing_metadata())["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    assert rich.details[0].Unpack(info)
+    return info
 
 
 def as_message(turn: dict) -> chat_pb2.ChatMessage:
@@ -147,3 +150,51 @@ async def test_a_model_that_is_not_there_is_told_so_in_words_that_hold_at_both_d
     assert rest == rpc
     assert rest[:2] == ("MODEL_NOT_FOUND", "model")
     assert "/" not in rest[2]
+
+
+async def test_stored_answers_are_for_deterministic_requests(doors):
+    """Anything else is refused, not silently left without effect."""
+    hi = [{"role": "user", "content": "hi"}]
+    for temperature in (None, 0.7):
+        sampling = {} if temperature is None else {"temperature": temperature}
+        rest = await doors.rest(hi, allow_cached_answer=True, **sampling)
+        rpc = await doors.rpc(hi, allow_cached_answer=True, sampling=sampling_pb2.SamplingParameters(**sampling))
+        assert rest == rpc
+        assert rest[:2] == ("PARAMETER_INVALID", "allow_cached_answer")
+        assert "temperature 0" in rest[2]
+    assert await doors.rest(hi, allow_cached_answer=True, temperature=0) is None
+
+
+async def test_a_prompt_may_have_as_many_bytes_at_either_door(doors):
+    """The mesh's policy holds for messages as for bodies, also when it changes while the gateway runs."""
+    catalog, metadata = doors.house.catalog, (("authorization", f"Bearer {doors.key}"),)
+    long = [{"role": "user", "content": "x" * 700}]
+    assert await doors.rpc(long) is None
+    catalog.publish(dataclasses.replace(catalog.current(), policy=Policy(max_body_bytes=600)))
+    assert (await doors.rest(long))[0] == "BODY_TOO_LARGE"
+    asked = inference_pb2.CountTokensRequest(model="small", prompt="x" * 700)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await doors.stub.CountTokens(asked, timeout=20, metadata=metadata)
+    info = info_of(failed.value)
+    assert (info.reason, info.metadata["max_byte_count"]) == ("BODY_TOO_LARGE", "600")
+    assert int(info.metadata["byte_count"]) == asked.ByteSize()
+    assert all(number in failed.value.details() for number in info.metadata.values())
+    reason, _, message = await doors.rpc(long)
+    assert reason == "BODY_TOO_LARGE"
+    assert "600" in message
+    catalog.publish(dataclasses.replace(catalog.current(), policy=Policy(max_body_bytes=6000)))
+    assert await doors.rpc(long) is None
+
+
+async def test_a_client_names_its_request_at_either_door(doors):
+    """By `x-request-id`, if it can be one; a service of the mesh by the mesh's own key, which is preferred."""
+    hi = [{"role": "user", "content": "hi"}]
+    for given, taken in (
+        ({"x-request-id": "mine-1"}, "mine-1"),
+        ({"x-request-id": "mine-2", "serin-request-id": "ours"}, "ours"),
+        ({"x-request-id": "a b"}, None),
+        ({"x-request-id": "x" * 101}, None),
+    ):
+        assert await doors.rpc(hi, metadata=tuple(given.items())) is None
+        found = doors.house.journal.receipts[-1].request_id
+        assert found == taken if taken else found.startswith("req-")

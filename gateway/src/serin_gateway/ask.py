@@ -157,5 +157,11 @@ def _findings(ask: Ask) -> list[tuple[str, bool, object, str]]:
             f"strings of at most {MAX_STOP_STRING_BYTES} bytes",
         ),
         ("priority", -100 <= ask.priority <= 100, ask.priority, "-100 to 100"),
+        (
+            "allow_cached_answer",
+            s.is_greedy or not ask.allow_cached_answer,
+            True,
+            "with temperature 0 only; other answers differ each time, and none is kept",
+        ),
         ("cache_salt", len(ask.cache_salt.encode()) <= MAX_SALT_BYTES, "a longer salt", "at most 128 bytes"),
     ]
