@@ -309,22 +309,18 @@ class Attempt:
             MeshError: PROMPT_TOO_LONG with both numbers, TEMPLATE_REJECTED, …
         """
         with self.receipt.timed("tokenize"):
-            if isinstance(self._input, TokenPrompt):
-                self.prompt = self._input.token_ids
-            elif isinstance(self._input, Conversation):
-                self.prompt = await self.house.tokenizer.render(scope, self._input)
-            else:
-                self.prompt = await self.house.tokenizer.encode(scope, self._input)
+            try:
+                self.prompt = await self._ids(scope)
+            except MeshError as error:
+                if error.reason is not Reason.PROMPT_TOO_LONG:
+                    raise
+                least = "at least " if error.metadata.get("at_least") else ""
+                raise self._too_long(scope, least + error.metadata.get("token_count", "more")) from error
         if not self.prompt:
             raise refuse("prompt", "no tokens; accepted: at least one")
         room = scope.lane.context_length - len(self.prompt)
         if room < 1:
-            raise MeshError(
-                Reason.PROMPT_TOO_LONG,
-                f"the prompt has {len(self.prompt)} tokens; the model's context is {scope.lane.context_length} tokens, "
-                "prompt and answer together",
-                parameter="messages" if isinstance(self._input, Conversation) else "prompt",
-            )
+            raise self._too_long(scope, str(len(self.prompt)))
         longest = min(room, _max_tokens(self.ask.sampling, self._model))
         seed = self.ask.sampling.seed if self.ask.sampling.seed is not None else secrets.randbits(63)
         self._sampling = replace(self.ask.sampling, max_tokens=longest, seed=seed)
@@ -490,6 +486,21 @@ class Attempt:
         lost, self._interruption = self._interruption, None
         if lost is not None and lost.mid_stream:
             lost.pause_s = time.monotonic() - self._last_token_at
+
+    async def _ids(self, scope: CallScope) -> Sequence[int]:
+        if isinstance(self._input, TokenPrompt):
+            return self._input.token_ids
+        if isinstance(self._input, Conversation):
+            return await self.house.tokenizer.render(scope, self._input)
+        return await self.house.tokenizer.encode(scope, self._input)
+
+    def _too_long(self, scope: CallScope, num_tokens: str) -> MeshError:
+        return MeshError(
+            Reason.PROMPT_TOO_LONG,
+            f"the prompt has {num_tokens} tokens; the model's context is {scope.lane.context_length} tokens, "
+            "prompt and answer together",
+            parameter="messages" if isinstance(self._input, Conversation) else "prompt",
+        )
 
     def _begin_output(self, scope: CallScope, echo_text: str) -> Generation:
         return Generation(
