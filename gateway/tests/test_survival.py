@@ -10,9 +10,10 @@ from collections import Counter
 
 import pytest
 from serin_gateway import failures, pipeline
-from serin_gateway.ask import Ask, Conversation, Message, Sampling
+from serin_gateway.ask import Ask, Sampling
 from serin_gateway.catalog import Lane, Worker
 from serin_gateway.collaborators import Arrival
+from serin_gateway.conversation import Conversation, Message
 from serin_gateway.events import ChoiceEnded, Completed, Started, TextChunk
 from serin_gateway.failures import DEATHS, MAX_DEATHS, Cause
 from serin_gateway.pipeline import Request

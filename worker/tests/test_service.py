@@ -174,6 +174,8 @@ async def _read(call) -> None:
         ({"priority": 101}, Reason.PARAMETER_INVALID, "priority"),
         ({"tenant_weight": 0.0}, Reason.PARAMETER_INVALID, "tenant_weight"),
         ({"cache_salt": "x" * 129, "cache_group": "g"}, Reason.PARAMETER_INVALID, "cache_salt"),
+        ({"cache_group": "x" * 257}, Reason.PARAMETER_INVALID, "cache_group"),
+        ({"kv_source": "127.0.0.1:1"}, Reason.PARAMETER_UNSUPPORTED, "kv_source"),
         ({"sampling": "temperature: -1"}, Reason.PARAMETER_INVALID, "temperature"),
         ({"sampling": "top_p: 0"}, Reason.PARAMETER_INVALID, "top_p"),
         ({"sampling": "max_tokens: 0"}, Reason.PARAMETER_INVALID, "max_tokens"),

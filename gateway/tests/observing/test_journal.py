@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from serin_gateway.ask import Ask, Conversation, Message, Sampling
+from serin_gateway.ask import Ask, Sampling
 from serin_gateway.catalog import Catalog, Worker
 from serin_gateway.collaborators import Arrival
+from serin_gateway.conversation import Conversation, Message
 from serin_gateway.events import Completed
 from serin_gateway.keys import Role
 from serin_gateway.observing.observation import Observation

@@ -47,7 +47,9 @@ class GenerateRequest(_message.Message):
     adapter: _builtins.str
     """Name of a loaded adapter; empty: the model itself."""
     cache_group: _builtins.str
-    """Cache group whose blocks may be reused; only the gateway may name one. Empty: no reuse across requests."""
+    """Cache group whose blocks may be reused, at most 256 bytes; only the gateway may name one. Empty: no reuse across
+    requests.
+    """
     cache_salt: _builtins.str
     """Narrows the cache group; at most 128 bytes."""
     tenant_key: _builtins.str
@@ -59,7 +61,9 @@ class GenerateRequest(_message.Message):
     run it takes a small part of a step.
     """
     kv_source: _builtins.str
-    """Endpoint that holds blocks of this prompt, `host:port` of a BlockService; empty: none."""
+    """Endpoint that holds blocks of this prompt, `host:port` of a BlockService; empty: none. A worker that cannot fetch
+    blocks refuses any other value with INVALID_ARGUMENT (PARAMETER_UNSUPPORTED).
+    """
     kv_digest: _builtins.str
     """KV digest that a resumed attempt must meet; another is refused (KV_MISMATCH). Empty: any."""
     @_builtins.property
