@@ -33,8 +33,9 @@ class AdsServer:
     def __init__(
         self, snapshots: Latest[Snapshot], alarms: Alarms, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._sessions: set[_Session] = set()
+        self.num_streams = 0
         self._refusing: set[str] = set()
+        self._sessions: set[_Session] = set()
         self._snapshots = snapshots
         self._alarms = alarms
         self._clock = clock
@@ -50,6 +51,7 @@ class AdsServer:
 
     async def stream(self, requests: AsyncIterator[discovery.DiscoveryRequest], context: Context) -> None:
         """Serve one client until it goes."""
+        self.num_streams += 1
         self._num_opened += 1
         session = _Session(self, f"nack/{self._num_opened}/", ClientStream(), context)
         self._sessions.add(session)
@@ -57,23 +59,18 @@ class AdsServer:
             await session.run(requests)
         finally:
             self._sessions.discard(session)
+            self.num_streams -= 1
             self._alarms.replace(session.alarm_prefix, {})
             self._refusing -= {key for key in self._refusing if key.startswith(session.alarm_prefix)}
-
-    @property
-    def num_streams(self) -> int:
-        """Clients that are connected."""
-        return len(self._sessions)
-
-    @property
-    def has_edge(self) -> bool:
-        """Whether an Envoy is connected, which can split callers of gateways."""
-        return any(session.client.audience is Audience.EDGE for session in self._sessions)
 
     @property
     def num_refusing(self) -> int:
         """Clients that refuse something they were sent."""
         return len(self._refusing)
+
+    def has_edge(self) -> bool:
+        """Whether an Envoy is a client."""
+        return any(session.client.audience is Audience.EDGE for session in self._sessions)
 
     @property
     def snapshots(self) -> Latest[Snapshot]:
