@@ -118,11 +118,11 @@ async def test_a_refusal_goes_with_its_client():
 async def test_audiences_see_their_own_listeners():
     """Envoy gets real listeners, `xds:///` clients get targets; kinds that the mesh does not use are never answered."""
     async with served() as (control, channel):
-        assert not control.ads.has_edge
+        assert not control.ads.has_edge()
         envoy = RawClient(channel, "edge", agent="envoy")
         await envoy.ask(Kind.LISTENER)
         assert len((await envoy.next()).resources) == 1
-        assert control.ads.has_edge
+        assert control.ads.has_edge()
         inside = RawClient(channel, "worker-1")
         unknown = discovery.DiscoveryRequest(type_url="type.googleapis.com/envoy.service.runtime.v3.Runtime")
         await inside._call.write(unknown)
