@@ -60,6 +60,13 @@ class GatewayMetrics:
             buckets=PAUSE_BUCKETS,
             registry=into,
         )
+        self.text_pauses = Histogram(
+            "serin_gateway_detokenize_pause_seconds",
+            "For how long an answer's text had lost its tokenizer before it went on.",
+            ["model"],
+            buckets=PAUSE_BUCKETS,
+            registry=into,
+        )
         self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "Time from a request's arrival to its end.",
@@ -92,6 +99,10 @@ class GatewayMetrics:
         # Children by label, looked up once: labels come from closed sets.
         self._running = {door: self.running.labels(door) for door in ("rest", "grpc")}
         self._verbs = {verb: self.verbs.labels(verb) for verb in VERBS}
+
+    def text_paused(self, model: str, seconds: float) -> None:
+        """An answer's text goes on with another tokenizer."""
+        self.text_pauses.labels(model).observe(seconds)
 
     def decided_alone(self, admitted: bool) -> None:
         """Limits were decided about without what all gateways agree on."""
