@@ -9,7 +9,7 @@ from serin.tokenizer.v1 import tokenizer_pb2_grpc
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.testing import small_lane
 from serin_gateway.tokenizer import CallScope
-from serin_gateway.upstream import detokenize_stream
+from serin_gateway.upstream import detokenize_stream, detokenizer
 from serin_gateway.upstream.detokenizer import MAX_STREAMS, GrpcDetokenizer
 from serin_gateway.upstream.targets import Channels, FixedTargets
 from serin_mesh.errors import MeshError, Reason
@@ -55,10 +55,18 @@ class Flaky(TokenizerService):
         self.num_streams = 0
         self.cut = asyncio.Event()
         self.deaf = False
+        self.opened = asyncio.Event()
+
+    async def until_streams(self, count):
+        """Wait until so many streams have been opened here."""
+        while self.num_streams < count:
+            self.opened.clear()
+            await self.opened.wait()
 
     async def Detokenize(self, request_iterator, context):  # noqa: N802
         """As the real one, until it is cut."""
         self.num_streams += 1
+        self.opened.set()
         real = super().Detokenize(self._heard(request_iterator), context)
         try:
             while True:
@@ -104,7 +112,8 @@ class InTurn(Channels):
 class Setting:
     """Two replicas behind one target."""
 
-    def __init__(self, scope, services, detokenizer, ids):
+    def __init__(self, scope, services, detokenizer, ids, pauses):
+        self.pauses = pauses
         self.scope = scope
         self.services = services
         self.detokenizer = detokenizer
@@ -134,10 +143,12 @@ async def setting(tmp_path):
         ]
         channels = InTurn([Channels(GatewaySettings(), FixedTargets({"tokenizer.small": h.address})) for h in hosts])
         stack.push_async_callback(channels.close)
-        detokenizer = GrpcDetokenizer(channels)
-        stack.push_async_callback(detokenizer.close)
+        pauses = []
+        growing = GrpcDetokenizer(channels, lambda model, pause_s: pauses.append((model, pause_s)))
+        stack.push_async_callback(growing.close)
         scope = CallScope("req", "small", small_lane(vocabulary_digest=vocabulary_digest(tmp_path)), "t", 30.0)
-        yield Setting(scope, services, detokenizer, lambda text: [vocabulary["Ġ" if c == " " else c] for c in text])
+        ids = lambda text: [vocabulary["Ġ" if c == " " else c] for c in text]  # noqa: E731
+        yield Setting(scope, services, growing, ids, pauses)
 
 
 async def test_text_grows_and_ends(setting):
@@ -273,16 +284,36 @@ async def test_another_vocabulary_is_refused(setting):
 
 
 async def test_nobody_left_fails_the_sequence(setting, monkeypatch):
-    """After a bounded number of tries."""
-    from serin_gateway.upstream import detokenizer
-
-    monkeypatch.setattr(detokenizer, "MAX_RELOCATIONS", 2)
+    """After a bounded wait; the error names who is gone."""
+    monkeypatch.setattr(detokenizer, "RESTART_PATIENCE_S", 0.3)
     for service in setting.services:
         service.cut.set()
     sequence, listener = setting.open()
     sequence.append(setting.ids("ab"))
     await listener.over.wait()
     assert listener.error.reason is Reason.UPSTREAM_UNAVAILABLE
+    assert "tokenizer.small is gone" in listener.error.message
+    assert listener.error.metadata["service"] == "tokenizer"
+
+
+async def test_a_restart_of_the_tokenizer_is_waited_for(setting):
+    """Both replicas are away for more tries than a broken stream gets pauses; the text goes on, the pause is told."""
+    sequence, listener = setting.open()
+    sequence.append(setting.ids("ab"))
+    await listener.heard.wait()
+    for service in setting.services:
+        service.cut.set()
+    sequence.append(setting.ids("cd"))
+    for service in setting.services:
+        await service.until_streams(3)
+    for service in setting.services:
+        service.cut.clear()
+    sequence.close()
+    await listener.over.wait()
+    assert (listener.text, listener.error) == ("abcd", None)
+    ((model, pause_s),) = setting.pauses
+    assert model == "small"
+    assert pause_s > 0
 
 
 async def test_closing_fails_what_is_open(setting):

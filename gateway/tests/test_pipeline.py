@@ -17,7 +17,16 @@ from serin_gateway.limits.leases import RateLimited
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.pipeline import Request
 from serin_gateway.recall import Recalled, StoredChoice
-from serin_gateway.testing import END_ID, ByteDetokenizer, ByteSequence, MemoryHouse, saying, small_catalog, small_lane
+from serin_gateway.testing import (
+    END_ID,
+    ByteDetokenizer,
+    ByteSequence,
+    ByteTokenizer,
+    MemoryHouse,
+    saying,
+    small_catalog,
+    small_lane,
+)
 from serin_gateway.worker import TokensMade, WorkStarted
 from serin_mesh.errors import MeshError, Reason
 
@@ -331,6 +340,37 @@ async def test_an_answer_goes_on_in_its_own_numerics_class():
         await answer(await make(house), ask(seed=n + 1))
         first, second = (worker.endpoint for worker, _ in house.workers.orders)
         assert first.endswith(("0", "2")) == second.endswith(("0", "2"))
+
+
+async def test_a_token_that_cannot_be_spelled_is_not_the_workers_fault():
+    """The tokenizer is gone while log-probabilities are reported: it is named, no worker is blamed or asked again."""
+
+    class Gone(ByteTokenizer):
+        num_calls = 0
+
+        async def token_bytes(self, scope, token_ids):
+            self.num_calls += 1
+            if self.num_calls > 2:
+                raise MeshError(Reason.UPSTREAM_UNAVAILABLE, "tokenizer.small is gone", service="tokenizer")
+            return await super().token_bytes(scope, token_ids)
+
+    house = house_of(tokenizer=Gone())
+    with pytest.raises(MeshError, match=r"tokenizer\.small is gone"):
+        await answer(await make(house), ask(top_logprobs=2))
+    assert len(house.workers.orders) == 1
+    assert house.journal.receipts[0].lost_workers == []
+
+
+async def test_a_begun_answer_needs_no_tokenizer_to_find_a_worker():
+    """The worker dies while the lane's tokenizer restarts: another worker goes on, text waits by itself."""
+    house = house_of(dying_after(4), num_workers=1)
+    outbox = await (request := await make(house)).begin(ask())
+    events = await outbox.take()
+    house.catalog.publish(small_catalog(small_lane(num_workers=2, num_tokenizers=0)))
+    while not isinstance(events[-1], Completed):
+        events += await outbox.take()
+    await request.settle()
+    assert text(events) == "hello there"
 
 
 async def test_text_that_cannot_go_on_is_not_the_workers_fault():

@@ -100,6 +100,17 @@ class ServedModel:
             )
         return max(ready, key=lambda lane: _rendezvous_score(session, lane))
 
+    def begun_lane(self, lane_id: str) -> Lane:
+        """The lane of an answer that has begun: its text waits for a tokenizer by itself, here workers are enough.
+
+        Raises:
+            MeshError: LANE_GONE, it is not there or has no workers.
+        """
+        for lane in self.lanes:
+            if lane.lane == lane_id and lane.workers:
+                return lane
+        raise MeshError(Reason.LANE_GONE, f"model {self.name!r} has no worker on lane {lane_id[:64]!r}")
+
     def pinned_lane(self, lane_id: str) -> Lane:
         """A lane by its digest, for callers who may choose.
 

@@ -177,7 +177,11 @@ class Generation:
     async def _spell(self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> list[TextLogprob]:
         """Log-probabilities with the tokens' texts in place of their ids."""
         wanted = [i for token_id, one in zip(token_ids, logprobs, strict=True) for i in _ids_of(token_id, one)]
-        raws = iter(await self._tokenizer.token_bytes(self._scope, wanted))
+        try:
+            raws = iter(await self._tokenizer.token_bytes(self._scope, wanted))
+        except MeshError as error:
+            self._failure = error  # the tokenizer's, not the worker's: no other worker helps
+            raise
 
         def spelled(logprob: float, alternatives: Sequence[TextLogprob] = ()) -> TextLogprob:
             raw = next(raws)

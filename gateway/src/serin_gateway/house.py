@@ -84,7 +84,7 @@ class House:
                 RedisRecords(self._redis, organization=settings.organization), StateCalls("records")
             )
         self._channels = Channels(settings, targets)
-        self._detokenizer = GrpcDetokenizer(self._channels)
+        self._detokenizer = GrpcDetokenizer(self._channels, metrics.text_paused)
         self._pulses = Pulses()
         self._loads = ReportedLoads(settings, catalog, self._pulses)
         self._tasks: list[asyncio.Task[None]] = []

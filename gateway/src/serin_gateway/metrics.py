@@ -63,6 +63,11 @@ class GatewayMetrics:
         self.keys_stale = Gauge(
             "serin_gateway_keys_stale_seconds",
             "Time since the key store was first asked in vain; 0: it answers.",
+        self.text_pauses = Histogram(
+            "serin_gateway_detokenize_pause_seconds",
+            "For how long an answer's text had lost its tokenizer before it went on.",
+            ["model"],
+            buckets=PAUSE_BUCKETS,
             registry=into,
         )
         self.duration = Histogram(
@@ -97,6 +102,10 @@ class GatewayMetrics:
         # Children by label, looked up once: labels come from closed sets.
         self._running = {door: self.running.labels(door) for door in ("rest", "grpc")}
         self._verbs = {verb: self.verbs.labels(verb) for verb in VERBS}
+
+    def text_paused(self, model: str, seconds: float) -> None:
+        """An answer's text goes on with another tokenizer."""
+        self.text_pauses.labels(model).observe(seconds)
 
     def decided_alone(self, admitted: bool) -> None:
         """Limits were decided about without what all gateways agree on."""

@@ -343,7 +343,9 @@ class Attempt:
             give_up_at = time.monotonic() + (RESUME_PATIENCE_S if self.has_begun else 0.0)
             while True:
                 try:
-                    lane = self.house.catalog.current().find(self._model.name).pinned_lane(scope.lane.lane)
+                    model = self.house.catalog.current().find(self._model.name)
+                    find = model.begun_lane if self.has_begun else model.pinned_lane
+                    lane = find(scope.lane.lane)
                     return self.house.placement.choose(
                         lane,
                         len(self.prompt),

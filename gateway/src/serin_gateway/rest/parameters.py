@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import refuse
+from serin_gateway.rest.repeats import repeated_key
 from serin_gateway.rest.schemas import SamplingBody
 
 MAX_DEPTH = 64
@@ -138,6 +139,10 @@ def parse_object(text: bytes) -> dict[str, Any]:
         raise MeshError(Reason.MALFORMED_BODY, "the body must be a JSON object")
     if text.count(b"{") + text.count(b"[") > MAX_DEPTH and _is_deeper(raw, MAX_DEPTH):
         raise MeshError(Reason.MALFORMED_BODY, f"the body is nested deeper than {MAX_DEPTH} levels")
+    twice = repeated_key(text, raw)
+    if twice is not None:
+        shown = twice[:MAX_UNKNOWN_NAME]
+        raise MeshError(Reason.MALFORMED_BODY, f"an object of the body has {shown!r} twice", parameter=shown)
     return raw
 
 

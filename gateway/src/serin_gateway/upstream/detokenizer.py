@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from serin.tokenizer.v1 import tokenizer_pb2_grpc
 from serin_mesh.call import LANE_KEY, VOCABULARY_KEY
@@ -18,6 +18,7 @@ from serin_gateway.tokenizer import CallScope, TextSink
 from serin_gateway.upstream.detokenize_stream import DetokenizeStream
 from serin_gateway.upstream.targets import Channels
 from serin_gateway.upstream.text_sequence import GrowingText
+from serin_gateway.upstream.tokenizer import RESTART_PATIENCE_S, tokenizer_lost
 
 MAX_STREAMS = 4
 """Streams of one lane."""
@@ -25,15 +26,22 @@ BUSY_SEQUENCES = 32
 """Sequences on a stream before another one is opened."""
 STREAM_AGE_S = 600.0
 """After this a stream takes no new sequences, so that load finds new replicas."""
-MAX_RELOCATIONS = 8
+MAX_RELOCATIONS = 64
+"""Of one sequence, in all."""
 CHECK_EVERY_S = 1.0
 
 
 class GrpcDetokenizer:
-    """Opens sequences on the tokenizers of any lane; `watch` is a task of whoever owns it."""
+    """Opens sequences on the tokenizers of any lane; `watch` is a task of whoever owns it.
 
-    def __init__(self, channels: Channels) -> None:
+    Args:
+        channels: how tokenizers are reached.
+        on_pause: told the model and the seconds for which a sequence had lost its tokenizer, once it goes on.
+    """
+
+    def __init__(self, channels: Channels, on_pause: Callable[[str, float], None] = lambda _, __: None) -> None:
         self._channels = channels
+        self._on_pause = on_pause
         self._lanes: dict[tuple[str, str], _LaneStreams] = {}
         self._numbers = itertools.count()
 
@@ -52,6 +60,7 @@ class GrpcDetokenizer:
             lane.relocate,
             stop_strings=stop_strings,
             min_tokens=min_tokens,
+            went_on=lambda pause_s: self._on_pause(scope.model, pause_s),
         )
         lane.place(sequence)
         return sequence
@@ -98,11 +107,15 @@ class _LaneStreams:
 
     def relocate(self, sequence: GrowingText, error: MeshError) -> None:
         """A sequence has lost its stream: another one takes it, at once the first time, later after a pause."""
-        if self._is_closing or sequence.num_relocations > MAX_RELOCATIONS:
+        if self._is_closing:
             sequence.fail(error)
             return
+        away_s = time.monotonic() - (sequence.lost_at or time.monotonic())
+        if away_s > RESTART_PATIENCE_S or sequence.num_relocations > MAX_RELOCATIONS:
+            sequence.fail(tokenizer_lost(self._scope, error))
+            return
         self._is_lane_gone = self._is_lane_gone or error.reason is Reason.LANE_GONE
-        pause_s = 0.0 if sequence.num_relocations == 1 else min(1.0, 0.05 * 2**sequence.num_relocations)
+        pause_s = 0.0 if sequence.num_tries == 1 else min(1.0, 0.05 * 2 ** min(sequence.num_tries, 8))
         loop = asyncio.get_running_loop()
         self._waiting[sequence.sequence_id] = loop.call_later(pause_s, self._place_again, sequence)
 

@@ -3,6 +3,7 @@
 All ids are kept, so that any replica can take it over. Knows nothing about streams or channels.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ class GrowingText:
         vocabulary_digest: vocabulary of its ids.
         sink: who is told.
         relocate: called when it needs another stream.
+        went_on: told for how many seconds nothing was heard of it, each time it was lost and is heard of again.
         stop_strings, min_tokens: as in :meth:`serin_gateway.tokenizer.Detokenizer.open`.
     """
 
@@ -41,10 +43,16 @@ class GrowingText:
         *,
         stop_strings: Sequence[str],
         min_tokens: int,
+        went_on: Callable[[float], None] = lambda _: None,
     ) -> None:
+        self._went_on = went_on
         self.sequence_id = sequence_id
         self.stream: DetokenizeStream | None = None
         self.num_relocations = 0
+        self.num_tries = 0
+        """Times it was lost since it was last heard of."""
+        self.lost_at: float | None = None
+        """When it was lost; absent while it is heard of."""
         self.is_over = False
         self._vocabulary_digest = vocabulary_digest
         self._sink = sink
@@ -137,6 +145,9 @@ class GrowingText:
         if news.HasField("failure"):
             self._failed(news.failure.reason, news.failure.message)
             return
+        if self.lost_at is not None:
+            self._went_on(time.monotonic() - self.lost_at)
+            self.lost_at, self.num_tries = None, 0
         if news.credit:
             self._credit = news.credit
         self._delivered_bytes = news.delivered_byte_count
@@ -154,6 +165,9 @@ class GrowingText:
         if not self.is_over:
             self._restart()
             self.num_relocations += 1
+            self.num_tries += 1
+            if self.lost_at is None:
+                self.lost_at = time.monotonic()
             self._relocate(self, error)
 
     def fail(self, error: MeshError) -> None:

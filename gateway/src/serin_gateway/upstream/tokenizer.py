@@ -1,6 +1,7 @@
 """The tokenizer service over gRPC (`serin.tokenizer.v1`), its unary calls. Knows nothing about growing sequences."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -15,9 +16,14 @@ from serin_gateway.upstream.wire import from_segments, to_message
 
 T = TypeVar("T")
 
+_AWAY = frozenset({Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY, Reason.LANE_GONE})
+LOOK_AGAIN_S = 0.5
+
 TIMEOUT_S = 10.0
 PAUSES_S = (0.0, 0.05, 0.2)
 """Pauses before a call is made again."""
+RESTART_PATIENCE_S = 20.0
+"""An answer that has begun waits so long for a tokenizer of its lane: a restart takes about 15 s."""
 MAX_SPELLED = 300_000
 """Token spellings kept over all vocabularies; more, and they are forgotten and asked again."""
 
@@ -64,9 +70,22 @@ class GrpcTokenizer:
             if len(spelled) + len(missing) > MAX_SPELLED:
                 spelled.clear()
                 missing = list(set(token_ids))
-            response = await self._decode(scope, [[token_id] for token_id in missing], keep_special_tokens=True)
+            response = await self._patiently(scope, [[token_id] for token_id in missing])
             spelled.update(((vocabulary, token_id), raw) for token_id, raw in zip(missing, response.raw, strict=True))
         return [spelled[vocabulary, token_id] for token_id in token_ids]
+
+    async def _patiently(self, scope: CallScope, runs: Sequence[Sequence[int]]) -> tokenizer_pb2.DecodeResponse:
+        """Decode for an answer that has begun: it is worth waiting for a tokenizer's restart."""
+        give_up_at = time.monotonic() + RESTART_PATIENCE_S
+        while True:
+            try:
+                return await self._decode(scope, runs, keep_special_tokens=True)
+            except MeshError as error:
+                if error.reason not in _AWAY:
+                    raise
+                if time.monotonic() > give_up_at:
+                    raise tokenizer_lost(scope, error) from error
+                await asyncio.sleep(LOOK_AGAIN_S)
 
     async def _decode(
         self, scope: CallScope, runs: Sequence[Sequence[int]], *, keep_special_tokens: bool
@@ -83,6 +102,16 @@ class GrpcTokenizer:
 
     def _stub(self, scope: CallScope) -> "tokenizer_pb2_grpc.TokenizerServiceAsyncStub":
         return self._channels.stub(tokenizer_pb2_grpc.TokenizerServiceStub, "tokenizer", scope.model)
+
+
+def tokenizer_lost(scope: CallScope, error: MeshError) -> MeshError:
+    """A begun answer's text cannot go on: the worker is not to blame."""
+    return MeshError(
+        Reason.UPSTREAM_UNAVAILABLE,
+        f"tokenizer.{scope.model} is gone and did not come back within {RESTART_PATIENCE_S:g} s: {error.message:.200}; "
+        "ask again",
+        service="tokenizer",
+    )
 
 
 async def _persistently(scope: CallScope, call: Callable[[], Awaitable[T]]) -> T:
