@@ -109,6 +109,10 @@ bench-mesh: $(READY) ## what the mesh costs on top of the engine (MODEL=DIR)
 bench-rollout: $(READY) ## thousands of simulated rollouts: is the judge right (RUNS=1000; half an hour on two idle cores)
 	$(BIN)/python tests/bench/rollout.py --runs $(or $(RUNS),1000) --docs docs/rollouts
 
+.PHONY: bench-control
+bench-control: $(READY) ## how fast a weight change reaches everybody; what a restart of the control plane costs
+	$(BIN)/python tests/bench/control.py
+
 .PHONY: constraints
 constraints: $(READY) ## pin the versions that are installed now
 	@{ echo "# The versions this repository is tested with. Renewed by: make constraints"; \

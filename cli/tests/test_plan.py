@@ -115,6 +115,14 @@ def test_every_service_can_have_a_further_version(specs):
     assert "--version=v2" in more["cache.v2.0"].command
 
 
+def test_the_declared_gateway_and_cache_announce_their_version():
+    """What serin.yaml says of their version is what they say of themselves; v1 without it."""
+    specs = plan(parse_config(TEXT + "gateway: {version: v9}\ncache: {version: v8}\n"), SITE, Path)
+    assert "--version=v9" in specs["gateway"].command
+    assert "--version=v8" in specs["cache"].command
+    assert "--version=v1" in plan(parse_config(TEXT), SITE, Path)["cache"].command
+
+
 def test_a_virtual_environment_brings_its_own_python(tmp_path):
     """A build that is a virtual environment runs with that environment's interpreter."""
     (tmp_path / "bin").mkdir()

@@ -1,7 +1,7 @@
 """What became of a request, in words."""
 
 from serin_cli.request_story import story
-from serin_gateway.observing.record import AttemptRecord, RequestRecord
+from serin_gateway.observing.record import AttemptRecord, LostRecord, RequestRecord
 
 ANSWERED = RequestRecord(
     "req-1",
@@ -18,6 +18,7 @@ ANSWERED = RequestRecord(
         AttemptRecord("cd" * 16, "w9", "worker.small@v2", "UPSTREAM_UNAVAILABLE", num_placements=1),
         AttemptRecord("ab" * 16, "w1", "worker.small@v1", "ok", 0.08, 0.0125, 12, 8, 90, 3),
     ),
+    lost_workers=(LostRecord("w7", "killed", 0.12), LostRecord("w8", "draining")),
 )
 
 
@@ -33,7 +34,9 @@ def test_an_answered_request():
         "  attempt 2 lane abababababab, worker w1 (worker.small@v1)",
         "            12 prompt tokens (8 reused), 90 made",
         "            first token 80.0 ms after it was placed, then 12.5 ms a token",
-        "            went on on another worker 2 times",
+        "            by 3 workers, one after the other",
+        "  lost      worker w7: killed; it went on after 120.0 ms",
+        "  lost      worker w8: draining",
         "  time      authenticate 500 us, admit 2.0 ms, generate 1.20 s",
     ]
 

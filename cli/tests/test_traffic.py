@@ -1,6 +1,7 @@
 """Whether a version carries traffic, by the lanes that are published."""
 
-from serin.control.v1 import lane_pb2, registry_pb2
+import pytest
+from serin.control.v1 import lane_pb2, registry_pb2, rollout_pb2
 from serin_cli.local.additions import Which
 from serin_cli.local.traffic import Traffic, traffic_of
 
@@ -16,9 +17,9 @@ def lane(tokenizer: str, worker: str, weight: int) -> lane_pb2.Lane:
     return lane_pb2.Lane(lane=f"{tokenizer}+{worker}", weight=weight, members=members)
 
 
-def published(*lanes: lane_pb2.Lane, trial: lane_pb2.Trial | None = None) -> lane_pb2.WatchLanesResponse:
+def published(*lanes: lane_pb2.Lane) -> lane_pb2.WatchLanesResponse:
     """One model with these lanes."""
-    return lane_pb2.WatchLanesResponse(models=[lane_pb2.Model(name="small", lanes=lanes, trial=trial)])
+    return lane_pb2.WatchLanesResponse(models=[lane_pb2.Model(name="small", lanes=lanes)])
 
 
 def test_a_version_with_a_share_of_the_sessions_carries_traffic():
@@ -42,10 +43,31 @@ def test_a_lane_that_is_only_kept_may_go_with_a_word():
     assert traffic.note == "its lane had 1 of 10000 of the sessions of small: kept for a rollback"
 
 
-def test_both_sides_of_a_rollout_stay():
-    """What is compared is not taken away, whatever its share is; the rollout is named."""
-    trial = lane_pb2.Trial(rollout_id="r1", stable_lane="v1+v1", canary_lane="v1+v2")
-    lanes = published(lane("v1", "v1", 9_999), lane("v1", "v2", 1), trial=trial)
+@pytest.mark.parametrize("state", [rollout_pb2.ROLLOUT_STATE_WAITING, rollout_pb2.ROLLOUT_STATE_PAUSED])
+def test_both_sides_of_a_rollout_stay(state):
+    """What is compared is not taken away, also before it has traffic and while it is paused; the rollout is named."""
+    rollout = rollout_pb2.Rollout(
+        rollout_id="small-1", model="small", service=WORKER, from_version="v1", to_version="v2", state=state
+    )
+    lanes = published(lane("v1", "v1", 9_999), lane("v1", "v2", 1))
     for version in ("v1", "v2"):
-        reason = traffic_of(Which("worker", "small", version), lanes).reason
-        assert "rollout r1; `serin rollout abort r1` ends that" in reason
+        traffic = traffic_of(Which("worker", "small", version), lanes, [rollout])
+        assert traffic.reason == "is one side of rollout small-1"
+        assert traffic.remedy == "`serin rollout abort small-1` ends it"
+    for other in (Which("tokenizer", "small", "v2"), Which("worker", "other", "v2"), Which("worker", "small", "v3")):
+        assert traffic_of(other, lanes, [rollout]) == Traffic()
+    rollout.state = rollout_pb2.ROLLOUT_STATE_ABORTED
+    assert traffic_of(Which("worker", "small", "v2"), lanes, [rollout]).reason == ""
+
+
+def test_a_rollout_of_a_service_of_all_models_counts_too():
+    """A cache version that a rollout judges stays, whichever model it is judged on."""
+    rollout = rollout_pb2.Rollout(
+        rollout_id="small-2",
+        model="small",
+        service=registry_pb2.SERVICE_KIND_CACHE,
+        from_version="v1",
+        to_version="v2",
+        state=rollout_pb2.ROLLOUT_STATE_RUNNING,
+    )
+    assert "rollout small-2" in traffic_of(Which("cache", "", "v2"), published(), [rollout]).reason

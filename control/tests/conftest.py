@@ -49,7 +49,10 @@ def tls_dirs(tmp_path):
     def folder(service: str) -> Path:
         where = tmp_path / "certs" / service
         if not where.exists():
-            authority.issue(service, where, models=["small"], hosts=["127.0.0.1"])
+            folder.renew(service)
         return where
 
+    folder.renew = lambda service: authority.issue(
+        service, tmp_path / "certs" / service, models=["small"], hosts=["127.0.0.1"]
+    )
     return folder

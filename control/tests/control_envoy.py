@@ -50,11 +50,13 @@ async def enveloped(control: str, folder: Path, tls_dir: str = ""):
         await process.wait()
 
 
-async def fetch(address: str, path: str, status: int = 200, tls: ssl.SSLContext | None = None) -> str:
-    """Body of an HTTP/1.1 answer."""
+async def fetch(
+    address: str, path: str, status: int = 200, tls: ssl.SSLContext | None = None, headers: str = ""
+) -> str:
+    """Body of an HTTP/1.1 answer; ``headers`` are further lines of the request."""
     host, port = address.rsplit(":", 1)
     reader, writer = await asyncio.open_connection(host, int(port), ssl=tls)
-    writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n".encode())
     answer = (await reader.read()).decode()
     writer.close()
     head, _, body = answer.partition("\r\n\r\n")

@@ -51,12 +51,19 @@ async def echo(
     http_endpoint: str = "",
     load: LoadReport | None = None,
     fails: bool = False,
+    holding: "Arrivals | None" = None,
+    drain_notice_s: float = 0,
 ):
-    """A service that answers with its name, announced as ready; yields its host."""
+    """A service that answers with its name, announced as ready; yields its host.
+
+    ``fails``: it answers with an error instead. ``holding`` counts calls that it leaves open.
+    """
     artifact = f"{'7a' if service is Service.TOKENIZER else '3a'}{version.encode().hex()}"
     said = status or ready(service, artifact)
     readiness = Readiness()
-    settings = ServiceSettings(control=control, instance=name, version=version, drain_grace_s=1, drain_notice_s=0)
+    settings = ServiceSettings(
+        control=control, instance=name, version=version, drain_grace_s=1, drain_notice_s=drain_notice_s
+    )
     announcement = Announcement(
         model="" if service in (Service.CACHE, Service.GATEWAY) else model, http_endpoint=http_endpoint
     )
@@ -66,7 +73,13 @@ async def echo(
             raise MeshError(Reason.INTERNAL, "as told")
         return name.encode()
 
-    methods = {"Say": grpc.unary_unary_rpc_method_handler(say)}
+    async def hold(request, context):
+        if holding is not None:
+            holding.arrive()
+        await asyncio.Event().wait()
+
+    handlers = {"Say": say, "Hold": hold}
+    methods = {method: grpc.unary_unary_rpc_method_handler(handler) for method, handler in handlers.items()}
 
     def register(server):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", methods),))
@@ -93,6 +106,25 @@ async def echo(
         yield host
 
 
+class Arrivals:
+    """Counts, and tells when there are enough."""
+
+    def __init__(self) -> None:
+        self._num = 0
+        self._news = asyncio.Event()
+
+    def arrive(self) -> None:
+        """One more."""
+        self._num += 1
+        self._news.set()
+
+    async def until(self, number: int) -> None:
+        """Wait until so many arrived."""
+        while self._num < number:
+            self._news.clear()
+            await self._news.wait()
+
+
 class Caller:
     """A caller in a process of its own, asked a line at a time."""
 
@@ -105,12 +137,29 @@ class Caller:
 
     async def ask(self, target: str, calls: int = 1, **metadata: str) -> dict:
         """As :meth:`call`, with the messages of errors."""
-        pairs = [(key.replace("_", "-"), value) for key, value in metadata.items()]
-        request = {"target": target, "calls": calls, "metadata": pairs}
+        return await self._tell({"target": target, "calls": calls, "metadata": _pairs(metadata)})
+
+    async def converse(self, target: str, then: str, calls: int) -> dict[str, int]:
+        """Two calls in each conversation, the second on the lane of the first; how often each answered the second."""
+        return (await self._tell({"target": target, "then": then, "calls": calls}))["counts"]
+
+    async def hold(self, target: str, calls: int, **metadata: str) -> None:
+        """Begin calls that stay open."""
+        await self._tell({"hold": True, "target": target, "calls": calls, "metadata": _pairs(metadata)})
+
+    async def cancel(self) -> dict[str, int]:
+        """Cancel them; how each ended."""
+        return (await self._tell({"cancel": True}))["counts"]
+
+    async def _tell(self, request: dict) -> dict:
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         line = await self._process.stdout.readline()
         assert line, "the caller's process ended"
         return json.loads(line)
+
+
+def _pairs(metadata: dict[str, str]) -> list[tuple[str, str]]:
+    return [(key.replace("_", "-"), value) for key, value in metadata.items()]
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 import urllib.request
 from contextlib import asynccontextmanager
@@ -43,7 +44,8 @@ class Process:
 async def spawn(*flags: str) -> asyncio.subprocess.Process:
     """Start one."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "serin_control", "--log-format", "json", *flags, stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-X", "faulthandler", "-m", "serin_control", "--log-format", "json", *flags),
+        stderr=asyncio.subprocess.PIPE,
     )
 
 
@@ -68,12 +70,12 @@ async def control_process(*flags: str):
 
 
 async def ended(process: asyncio.subprocess.Process, reader: "asyncio.Task[bytes]") -> None:
-    """Wait for an orderly end; a process that hangs in its drain is killed, and what it said is shown."""
+    """Wait for an orderly end; one that hangs in its drain is killed, and what it said and where it hangs is shown."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             code = await process.wait()
     except TimeoutError:
-        process.kill()
+        process.send_signal(signal.SIGABRT)
         raise AssertionError(f"it hangs in its drain; it said: {(await reader).decode()[-4000:]}") from None
     assert code == 0, (await reader).decode()[-4000:]
 

@@ -1,12 +1,20 @@
 """Real `xds:///` clients of grpcio against the control plane: splits, lanes, pins, changes, restarts."""
 
 import asyncio
+import collections
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import grpc
 import pytest
-from control_running import caller, controlled, echo, lanes, topology_where
+from control_envoy import enveloped
+from control_running import Arrivals, caller, controlled, echo, lanes, topology_where
+from serin_control import plane
 from serin_control.instance import Service, State
+from serin_control.plan import ModelPlan, Share, TrafficPlan
 from serin_control.store import MemoryStore
+from serin_control.xds import clusters
+from serin_control.xds.edge import EdgeSettings
 from serin_control.xds.resources import Audience, Kind
 from serin_mesh.channels import pick_cookie
 from serin_mesh.load import LoadReport
@@ -66,6 +74,29 @@ async def test_calls_with_ids_stay_in_their_vocabulary(mesh):
     control, _, client = mesh
     vocabulary = control.plane.topologies.value.models[0].lanes[0].vocabulary
     assert set(await client.call("worker.small", 200, serin_vocabulary=vocabulary)) == {"w1a", "w1b", "w2"}
+
+
+async def test_callers_split_alike_where_lanes_share_a_tokenizer(monkeypatch):
+    """A rollout of the worker alone: who begins at the shared tokenizer meets the canary as often as others."""
+    shares = [
+        Share(((Service.TOKENIZER, "v1"), (Service.WORKER, worker)), weight)
+        for worker, weight in (("v1", 7), ("v2", 3))
+    ]
+    planned = TrafficPlan({"small": ModelPlan("small", shares=tuple(shares))})
+    monkeypatch.setattr(plane, "declared_plan", lambda config: planned)
+    async with AsyncExitStack() as stack:
+        control, address = await stack.enter_async_context(controlled("models: {small: {path: x}}"))
+        for name, service, version in (
+            ("t1", Service.TOKENIZER, "v1"),
+            ("w1", Service.WORKER, "v1"),
+            ("w2", Service.WORKER, "v2"),
+        ):
+            await stack.enter_async_context(echo(address, name, service, version))
+        await topology_where(control, lambda topology: len(lanes(topology)) == 2)
+        client = await stack.enter_async_context(caller(address))
+        await eventually(lambda: client.call("worker.small", 30), lambda counts: set(counts) == {"w1", "w2"})
+        counts = await client.converse("tokenizer.small", "worker.small", 400)
+        assert 83 <= counts["w2"] <= 157, "30 % of 400, more than 4 standard deviations away"
 
 
 async def test_a_weight_change_reaches_clients_and_pins_survive_it(mesh):
@@ -156,6 +187,75 @@ async def test_a_restart_of_the_control_plane_is_invisible():
 
 
 @pytest.mark.long
+async def test_versions_come_and_go_without_a_failed_call(tmp_path):
+    """Six releases under load, by `xds:///` and through Envoy: every single call is answered.
+
+    Each is a new version's start, all weight moved to it, and the old one's end: make before break, both ways.
+    """
+    answers = {"xds": collections.Counter(), "envoy": collections.Counter()}
+    async with AsyncExitStack() as stack:
+        edge = EdgeSettings(mesh_port=0)
+        control, address = await stack.enter_async_context(controlled(releases(0), edge=edge))
+        for number in range(7):
+            await stack.enter_async_context(echo(address, f"t{number}", Service.TOKENIZER, f"v{number}"))
+        client = await stack.enter_async_context(caller(address))
+        where = await stack.enter_async_context(enveloped(address, tmp_path))
+        running = AsyncExitStack()
+        await running.enter_async_context(echo(address, "0", version="v0", drain_notice_s=1))
+        await eventually(lambda: client.call("worker.small", 5), lambda counts: set(counts) == {"0"})
+        options = [("grpc.default_authority", "worker.small")]
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(await where("mesh"), options=options))
+        say = channel.unary_unary("/echo.Echo/Say")
+        await eventually(lambda: ends_of(say, wait_for_ready=True), lambda ends: set(ends) == {"0"})
+        news = asyncio.Event()
+
+        async def load(kind: str, ask) -> None:
+            while True:
+                latest[kind] = await ask()
+                answers[kind] += latest[kind]
+                news.set()
+
+        latest: dict[str, collections.Counter[str]] = {}
+        loads = [
+            asyncio.create_task(load("xds", lambda: client.call("worker.small", 20))),
+            asyncio.create_task(load("envoy", lambda: ends_of(say))),
+        ]
+        for number in range(1, 7):
+            newer = AsyncExitStack()
+            await newer.enter_async_context(echo(address, str(number), version=f"v{number}", drain_notice_s=1))
+            await control.plane.declared.apply(releases(number))
+            while [set(counts) for counts in latest.values()] != [{str(number)}] * 2:
+                news.clear()
+                await news.wait()
+            await running.aclose()
+            running = newer
+        for task in loads:
+            task.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+        await running.aclose()
+    for kind, counts in answers.items():
+        assert set(counts) == {str(number) for number in range(7)}, kind
+        assert sum(counts.values()) > 500, kind
+
+
+def releases(heavy: int) -> str:
+    """Seven versions, of which one has all the weight."""
+    versions = ", ".join(f"v{number}: {{path: x, weight: {100 * (number == heavy)}}}" for number in range(7))
+    return f"models: {{small: {{versions: {{{versions}}}}}}}"
+
+
+async def ends_of(say, **options) -> collections.Counter[str]:
+    """How twenty calls through Envoy ended: who answered, or the status."""
+    ends: collections.Counter[str] = collections.Counter()
+    for _ in range(20):
+        try:
+            ends[(await say(b"", timeout=10, **options)).decode()] += 1
+        except grpc.aio.AioRpcError as error:
+            ends[f"{error.code().name}: {error.details()}"] += 1
+    return ends
+
+
+@pytest.mark.long
 async def test_calls_follow_the_load_that_workers_tell(mesh_of):
     """ORCA out of band: a worker that is ten times as used gets clearly less."""
     busy, idle = LoadReport(utilization=1.0, requests_per_s=10), LoadReport(utilization=0.1, requests_per_s=10)
@@ -174,21 +274,63 @@ async def test_an_endpoint_that_only_fails_is_left_out(mesh_of):
         await eventually(lambda: client.call("worker.small", 60), lambda counts: "UPSTREAM_UNAVAILABLE" in counts)
 
 
+@pytest.mark.long
+async def test_what_a_caller_cancels_does_not_cost_it_its_only_worker(mesh_of):
+    """Cancels are failures to grpcio: fewer than 100 in two seconds have no effect, and pinned calls always arrive."""
+    arrivals = Arrivals()
+    async with mesh_of({"w1": {"holding": arrivals}}) as client:
+        await client.hold("worker.small", 90)
+        await arrivals.until(90)
+        assert await client.cancel() == {"CANCELLED": 90}
+        begun = time.monotonic()
+        while time.monotonic() - begun < 5:  # two intervals; so few that they do not outweigh the cancels
+            assert await client.call("worker.small") == {"w1": 1}
+            await asyncio.sleep(0.5)
+
+
+@pytest.mark.long
+async def test_a_pinned_call_reaches_an_endpoint_that_is_left_out(mesh_of):
+    """A gateway that places its calls itself is not kept from its only worker, whatever others cancelled."""
+    arrivals = Arrivals()
+    async with mesh_of({"w1": {"holding": arrivals}}) as client:
+        await client.call("worker.small")
+        await client.hold("worker.small", 1_000)
+        await arrivals.until(1_000)
+        await client.cancel()
+        await eventually(lambda: client.call("worker.small"), lambda counts: "UPSTREAM_UNAVAILABLE" in counts)
+        key, cookie = pick_cookie("worker.small@v1", client.addresses["w1"])
+        assert await client.call("worker.small", 5, **{key: cookie}) == {"w1": 5}
+        await eventually(lambda: client.call("worker.small"), lambda counts: counts == {"w1": 1})
+
+
+async def test_calls_above_the_fuse_are_refused_at_once(mesh_of, monkeypatch):
+    """Circuit breaker: of ten calls at once to a cluster that may have four, six fail and four run on."""
+    monkeypatch.setattr(clusters, "MAX_REQUESTS", 4)
+    arrivals = Arrivals()
+    async with mesh_of({"w1": {"holding": arrivals}}) as client:
+        await client.hold("worker.small", 10)
+        await arrivals.until(4)
+        assert await client.call("worker.small") == {"UPSTREAM_UNAVAILABLE": 1}
+        assert await client.cancel() == {"CANCELLED": 4, "UPSTREAM_UNAVAILABLE": 6}
+        await eventually(lambda: client.call("worker.small"), lambda counts: counts == {"w1": 1})
+
+
 @pytest.fixture
 def mesh_of():
-    """A mesh of one version with these workers; yields a caller."""
+    """A mesh of one version with these workers; yields a caller, who knows their addresses."""
 
     @asynccontextmanager
     async def make(workers: dict[str, dict]):
         async with AsyncExitStack() as stack:
             control, address = await stack.enter_async_context(controlled("models: {small: {path: x}}"))
             await stack.enter_async_context(echo(address, "t1", Service.TOKENIZER))
-            for name, options in workers.items():
-                await stack.enter_async_context(echo(address, name, **options))
+            hosts = {name: await stack.enter_async_context(echo(address, name, **w)) for name, w in workers.items()}
             await topology_where(
                 control, lambda t: t.complete and len(t.models[0].lanes[0].members[1].instances) == len(workers)
             )
-            yield await stack.enter_async_context(caller(address))
+            client = await stack.enter_async_context(caller(address))
+            client.addresses = {name: host.address for name, host in hosts.items()}
+            yield client
 
     return make
 

@@ -60,17 +60,33 @@ def test_what_a_request_may_have_done_is_counted():
     assert raised.value.reason is Reason.POISON_REQUEST
 
 
+def test_who_speaks_again_has_not_died():
+    """A worker that was only held up counts no longer; one that stays silent does."""
+    silent = {worker.endpoint for worker in WORKERS[:2]}
+    found = Failures(is_silent=lambda endpoint: endpoint in silent)
+    silence = MeshError(Reason.UPSTREAM_UNAVAILABLE, "x", cause="silent")
+    found.add(WORKERS[0], silence, has_begun=True)
+    silent.discard(WORKERS[0].endpoint)
+    found.add(WORKERS[1], silence, has_begun=True)
+    with pytest.raises(MeshError) as raised:
+        found.add(WORKERS[2], MeshError(Reason.UPSTREAM_UNAVAILABLE, "closed"), has_begun=True)
+    assert raised.value.reason is Reason.POISON_REQUEST
+
+
 def test_a_worker_is_avoided_for_a_while():
     """Long where it was lost, briefly where it only could not take the prompt."""
     now = [100.0]
-    found = Failures(lambda: now[0])
+    found = Failures(lambda: now[0], is_silent=lambda endpoint: False)
     found.add(WORKERS[0], MeshError(Reason.QUEUE_FULL, "full"), has_begun=False)
     found.add(WORKERS[1], MeshError(Reason.UPSTREAM_UNAVAILABLE, "closed"), has_begun=False)
     assert found.avoided == {WORKERS[0].endpoint, WORKERS[1].endpoint}
-    now[0] += failures.REFUSAL_AVOIDED_S
+    now[0] += failures.BRIEFLY_AVOIDED_S
     assert found.avoided == {WORKERS[1].endpoint}
     now[0] += failures.AVOIDED_S
     assert found.avoided == set()
+    found.add(WORKERS[2], MeshError(Reason.UPSTREAM_UNAVAILABLE, "x", cause="silent"), has_begun=True)
+    now[0] += failures.BRIEFLY_AVOIDED_S
+    assert found.avoided == set()  # while it is silent it gets nothing anyway
 
 
 def test_a_lane_that_is_not_what_it_was():

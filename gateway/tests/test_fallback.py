@@ -5,11 +5,15 @@ import time
 import pytest
 from serin_gateway.keys import KeyStoreDown, RedisKeyStore, Role, mint_key
 from serin_gateway.limits.fallback import FallbackLimiter
+from serin_gateway.limits.leases import LeaseBook, RateLimited
 from serin_gateway.limits.limiter import Lease, Limits
 from serin_gateway.limits.shared import RedisLimiter
+from serin_gateway.rest.headers import limit_headers
 from serin_gateway.state import BudgetedKeyStore, StateCalls, StateUnsafe, check_state, open_state
 from valkey_process import Valkey
 
+PATIENT_S = 5.0
+"""A budget that a busy machine keeps to; a killed Redis is away at once all the same."""
 LIMITS = Limits(requests_per_minute=8, concurrent_requests=4)
 
 
@@ -48,6 +52,47 @@ async def test_limits_become_local_and_conservative(state, harm: str):
     assert answers == [None, None, *["requests"] * 8]
     # The breaker opens after three calls of 50 ms: the other two dozen cost nothing (with room for a busy machine).
     assert time.monotonic() - began < 3.0
+
+
+async def test_who_decides_alone_says_so(state):
+    """The limits it applied, that they are its own share, and how often: in the refusal, the headers and a count."""
+    server, redis = state
+    alone = []
+    limiter = FallbackLimiter(RedisLimiter(redis), StateCalls("limits", PATIENT_S), on_alone=alone.append)
+    book, limits = LeaseBook(limiter), Limits(requests_per_minute=4, tokens_per_minute=100)
+    _, standing = await book.take("k", limits, 10, lambda: 0)
+    assert not standing.is_local_share
+    assert limit_headers(standing)[0] == (b"x-ratelimit-limit-requests", b"4")
+    assert alone == []
+    server.kill()
+    _, standing = await book.take("k", limits, 10, lambda: 0)
+    assert standing.is_local_share
+    headers = dict(limit_headers(standing))
+    assert (headers[b"x-ratelimit-limit-requests"], headers[b"x-ratelimit-scope"]) == (b"2", b"local-share")
+    for tokens, words in ((10, "2 requests per minute"), (60, "requests per minute")):
+        with pytest.raises(RateLimited, match="this gateway's own share of the key's limit") as refusal:
+            await book.take("k", limits, tokens, lambda: 0)
+        assert words in refusal.value.message
+        assert refusal.value.metadata["limit_scope"] == "local-share"
+    with pytest.raises(RateLimited, match=r"own share .* of 50 tokens per minute allows; try again") as refusal:
+        await book.take("other", limits, 60, lambda: 0)
+    assert refusal.value.metadata["retry_after_s"]
+    assert refusal.value.never_fits
+    assert alone == [True, False, False, False]
+
+
+async def test_growing_goes_on_locally_too(state):
+    """A lease that began in Redis grows within the gateway's own share while Redis is away."""
+    server, redis = state
+    limiter = FallbackLimiter(RedisLimiter(redis), StateCalls("limits", PATIENT_S))
+    growing = Lease("growing", "k", Limits(tokens_per_minute=100), 0)
+    await limiter.reserve(growing)
+    server.kill()
+    growing.reserved_tokens = 60
+    assert (await limiter.grow(growing)).refused_by == "tokens"
+    growing.reserved_tokens = 50
+    grown = await limiter.grow(growing)
+    assert (grown.refused_by, grown.standing.is_local_share) == (None, True)
 
 
 async def test_after_an_outage_redis_counts_again(state):

@@ -36,7 +36,7 @@ async def test_a_refusal_names_the_limit_and_when_to_come_back(limits, words):
 
 async def test_a_request_that_never_fits_is_told_so():
     """Coming back later would not help, and the SDK is told not to."""
-    with pytest.raises(RateLimited, match="more than the limit of 5") as refusal:
+    with pytest.raises(RateLimited, match="more than the key's limit of 5") as refusal:
         await LeaseBook(MemoryLimiter()).take("k", Limits(tokens_per_minute=5), 6, lambda: 0)
     assert refusal.value.metadata["should_retry"] == "false"
 

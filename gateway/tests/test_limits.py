@@ -58,6 +58,26 @@ async def test_tokens_are_reserved_and_the_rest_released(limiter):
     assert second.standing.remaining_tokens == 0
 
 
+async def test_a_lease_grows_by_all_or_by_nothing(limiter):
+    """What others hold counts, what it holds itself does not; no request is counted again."""
+    limits = Limits(requests_per_minute=2, tokens_per_minute=100)
+    growing = lease(limits)
+    assert (await limiter.reserve(growing)).standing.remaining_tokens == 100
+    assert (await limiter.reserve(lease(limits, 30))).refused_by is None
+    growing.reserved_tokens = 71
+    refused = await limiter.grow(growing)
+    assert (refused.refused_by, refused.standing.remaining_tokens) == ("tokens", 70)
+    assert 0 < refused.retry_after_s <= 61
+    for growing.reserved_tokens in (40, 70):
+        grown = await limiter.grow(growing)
+        assert (grown.refused_by, grown.standing.remaining_tokens) == (None, 70 - growing.reserved_tokens)
+    assert grown.standing.remaining_requests == 0
+    growing.used_tokens = 5
+    await limiter.settle(growing)
+    other = lease(Limits(tokens_per_minute=100), 65)
+    assert (await limiter.reserve(other)).standing.remaining_tokens == 0
+
+
 async def test_a_renewal_posts_usage_once(limiter):
     """Used tokens move from reserved to used, however often they are reported."""
     limits = Limits(tokens_per_minute=100)

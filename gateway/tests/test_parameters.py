@@ -183,6 +183,18 @@ async def test_the_same_for_completions(front, body, param, reason):
 
 
 @pytest.mark.parametrize(
+    ("body", "words"),
+    [({"messages": []}, "is empty"), ({"seed": 2**64}, "64 bits"), ({"seed": -(2**63) - 1}, "64 bits")],
+    ids=repr,
+)
+async def test_refusals_are_in_our_own_words(front, body, words):
+    """Not in those of a library."""
+    message = (await front.chat(**body)).json()["error"]["message"]
+    assert words in message
+    assert "accepted" in message
+
+
+@pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"null", b"1", b'{"model": NaN}', b'{"a": 1e999}', b"\xff\xfe", b"[" * 100_000,
      b'{"a":"\\ud800"}', b'{"a":' * 500 + b"1" + b"}" * 500],

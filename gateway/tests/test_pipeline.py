@@ -2,12 +2,14 @@
 
 import asyncio
 import dataclasses
+import itertools
 
 import pytest
 from serin_gateway import failures, pipeline
-from serin_gateway.ask import Ask, Conversation, Message, Sampling, TokenPrompt
+from serin_gateway.ask import Ask, Sampling, TokenPrompt
 from serin_gateway.catalog import Catalog, ServedModel
 from serin_gateway.collaborators import Arrival
+from serin_gateway.conversation import Conversation, Message
 from serin_gateway.events import ChoiceEnded, Completed, FinishReason, Started, TextChunk
 from serin_gateway.failures import Cause
 from serin_gateway.keys import Role
@@ -249,9 +251,29 @@ async def test_a_begun_stream_is_lost_when_no_worker_appears(monkeypatch):
     assert (receipt.reason, receipt.usage.completion_tokens) == ("LANE_LOST", 4)
 
 
+async def test_a_choice_that_a_stop_string_ended_is_ignored_from_then_on():
+    """The worker goes on with it beside the other choice: no gap, no text, and no token of it is counted or resumed."""
+    say = saying("one two three", "no end " * 4)
+
+    def script(worker, order):
+        events = say(worker, order)
+        made = [[e for e in events if getattr(e, "choice_index", None) == choice] for choice in (0, 1)]
+        mixed = [event for pair in itertools.zip_longest(*made) for event in pair if event is not None]
+        if order.prior_outputs:
+            return [events[0], *mixed, events[-1]]
+        return [events[0], *mixed[:24], GONE]
+
+    house = house_of(script)
+    events = await answer(await make(house), ask(choice_count=2, stop_strings=["two"]))
+    assert [text(events, choice) for choice in (0, 1)] == ["one ", "no end " * 4]
+    assert events[-1].usage.completion_tokens == len("one two") + len("no end " * 4) + 1
+    first, second = house.workers.orders[1][1].prior_outputs
+    assert (bytes(first.token_ids)[:7], first.finished, second.finished) == (b"one two", True, False)
+
+
 async def test_a_full_queue_does_not_end_a_begun_stream(monkeypatch):
     """Its worker dies while the other one is full: it is asked again, and the stream goes on."""
-    monkeypatch.setattr(failures, "REFUSAL_AVOIDED_S", 0.001)
+    monkeypatch.setattr(failures, "BRIEFLY_AVOIDED_S", 0.001)
     monkeypatch.setattr(pipeline, "LOOK_AGAIN_S", 0.002)
     say, num_orders = saying("hello there"), [0]
 
@@ -389,6 +411,73 @@ async def test_limits_are_reserved_and_settled():
     await third.settle()
 
 
+async def test_what_fits_the_limit_is_never_refused_by_a_loose_bound():
+    """Where a prompt's bytes bound more than the limit allows, its tokens are counted first and reserved exactly."""
+    house = house_of(saying("hello"))
+    limits = Limits(tokens_per_minute=100)
+    request = await make(house, limits=limits)
+    asked = Conversation([Message("user", ["x" * 28])])  # "user: xxx...\n": 35 ids
+    outbox = await request.begin(ask(asked, max_tokens=8))
+    await outbox.take()
+    house.workers.hold.clear()
+    assert request.standing.remaining_tokens == 100 - 35 - 8
+    second = Request(house.collaborators, dataclasses.replace(request.arrival, request_id="req-2"))
+    await second.authenticate()
+    with pytest.raises(RateLimited) as refusal:  # 43 and 65 are more than 100
+        await answer(second, ask(asked, max_tokens=30))
+    assert refusal.value.metadata["limit"] == "tokens"
+    assert refusal.value.metadata["retry_after_s"]
+    house.workers.hold.set()
+    events = await outbox.take()
+    while not isinstance(events[-1], Completed):
+        events = await outbox.take()
+    await request.settle()
+    third = Request(house.collaborators, dataclasses.replace(request.arrival, request_id="req-3"))
+    await third.authenticate()
+    assert text(await answer(third, ask(asked, max_tokens=24))) == "hello"  # 35 + 6 were used; 59 are left
+    assert third.standing.remaining_tokens == 0
+
+
+async def test_what_can_never_fit_is_told_its_exact_size():
+    """Prompt and answer as they were counted, and that trying again does not help; a request was counted, no token."""
+    house = house_of()
+    limits = Limits(tokens_per_minute=100)
+    with pytest.raises(
+        RateLimited, match=r"up to 103 tokens .* key's limit of 100 tokens per minute ever allows"
+    ) as refusal:
+        await answer(await make(house, limits=limits), ask("x" * 98, max_tokens=5))
+    assert refusal.value.metadata["should_retry"] == "false"
+    assert refusal.value.standing.remaining_tokens == 100
+    assert house.workers.orders == []
+
+
+async def test_prompts_that_are_counted_share_one_reservation():
+    """Several prompts of one request: each is covered before it is answered, together they never pass the limit."""
+    house = house_of(saying("ab"))
+    prompts = [Conversation([Message("user", ["x" * 12])])] * 3  # 19 ids each
+    limits = Limits(tokens_per_minute=66)
+    request = await make(house, limits=limits)
+    await answer(request, ask(*prompts, max_tokens=3))
+    assert len(house.workers.orders) == 3
+    assert request.standing.remaining_tokens == 0
+    with pytest.raises(RateLimited, match="up to 69 tokens"):
+        await answer(await make(house, limits=limits), ask(*prompts, max_tokens=4))
+
+
+async def test_asking_what_was_used_changes_nothing():
+    """A renewal in the middle of an answer reads usage; the receipt is written at its end."""
+    house = house_of(saying("hello"))
+    request = await make(house, limits=Limits(tokens_per_minute=1000))
+    outbox = await request.begin(ask())
+    await outbox.take()
+    before = request.receipt.usage
+    await house.collaborators.leases.renew_all()
+    assert request.receipt.usage is before
+    assert request.receipt.usage.total_tokens == 0
+    await request.settle()
+    assert request.receipt.usage.total_tokens > 0
+
+
 async def test_lanes_are_chosen_by_operators_alone():
     """Others are refused by role; a lane that is not there is gone."""
     house = house_of()
@@ -507,7 +596,7 @@ async def test_answers_are_kept_only_when_they_may_be_shared():
     house = house_of(saying("hello"), memory=Remembering())
     await answer(await make(house), ask(temperature=0.0, allow_cached_answer=True, stop_strings=["lo"]))
     await answer(await make(house), ask(temperature=0.0))
-    await answer(await make(house), ask(allow_cached_answer=True))
+    await answer(await make(house), ask(temperature=0.0))
     ((key, kept),) = house.collaborators.memory.kept
     assert [(bytes(choice.token_ids), choice.stop_string) for choice in kept] == [(b"hello", "lo")]
     assert (key.cache_group, list(key.stop_strings)) == ("default", ["lo"])

@@ -122,9 +122,9 @@ async def test_log_probabilities_and_stop_strings(rpc):
     ("fields", "parameter"),
     [
         ({"model": ""}, "model"),
-        ({"chat": inference_pb2.Chat()}, "chat.messages"),
-        ({"chat": chat("a", role="robot")}, "chat.messages[0].role"),
-        ({"chat": chat()}, "chat.messages[0].content"),
+        ({"chat": inference_pb2.Chat()}, "messages"),
+        ({"chat": chat("a", role="robot")}, "messages[0].role"),
+        ({"chat": chat()}, "messages[0].content"),
         ({"stop_strings": list("abcde")}, "stop_strings"),
         ({"stop_strings": [""]}, "stop_strings"),
         ({"session_id": "x" * 257}, "session_id"),

@@ -26,7 +26,7 @@ from rollout_traces import Trace, read_recording, read_trace
 
 DEFAULT_OUT = Path(__file__).resolve().parents[2] / "build" / "bench" / "rollout"
 OURS = "serin"
-ROUND = 20
+ROUND = 10
 MAX_THRESHOLD_RUNS = 100
 Results = dict[str, dict[str, list[dict[str, object]]]]
 

@@ -7,6 +7,10 @@ from typing import Any
 
 from rollout_cases import CASES, GOOD
 from rollout_plot import Curve, chart
+from rollout_simulated import STEPS
+from rollout_traffic import CANARY, SESSIONS_PER_S, STABLE
+from serin_control.judge.forecast import Usual, forecast
+from serin_control.judge.settings import JudgeSettings
 
 OURS = "serin"
 PLOTS = (
@@ -40,9 +44,11 @@ counts all requests that met the new version, whatever the judge used of them.
 
 ## Against judges by thresholds
 
-As Argo Rollouts' analysis and Flagger's checks work: a measurement a minute, taken back after more failed ones than are
-borne, promoted after 40. They see errors, time per token (more than 20 % above the old version in the same minute is a
-failed measurement) and, where there is one, the golden set; nothing of scores or memory. The same traffic, by seed.
+As Argo Rollouts' analysis and Flagger's checks work: a measurement a minute, taken back after more failed ones than
+are borne, promoted after so many in all ("more than 4 of 120": taken back at the fifth failed one, promoted after 120).
+They see errors, time per token (more than 20 % above the old version's in the same minute is a failed measurement) and,
+where there is one, the golden set; nothing of scores or memory. The same traffic, by seed.
+
 Each cell: share of good versions taken back, or share of bad ones missed and the canary requests (p50) until the others
 were found.
 
@@ -53,7 +59,8 @@ def write(folder: Path, results: Results, first_seed: int) -> None:
     """Write results.md and the plots; print the tables."""
     verdicts, costs, thresholds = _verdicts(results), _costs(results), _thresholds(results)
     print("\n\n".join((verdicts, costs, thresholds)))
-    text = HEAD.format(seed=first_seed) + verdicts + "\n\n" + costs + "\n" + READING + thresholds + "\n"
+    parts = (HEAD.format(seed=first_seed), verdicts, "\n\n", costs, "\n\n", _stated(results), READING, thresholds, "\n")
+    text = "".join(parts)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.md").write_text(text, encoding="utf-8")
     for name, title, axis, key, scale, wanted_good in PLOTS:
@@ -99,23 +106,42 @@ def _costs(results: Results) -> str:
     return "\n".join(rows)
 
 
+def _stated(results: Results) -> str:
+    """How often good versions were promoted within the sessions that the forecast states."""
+    parts = []
+    for case, by_judge in results.items():
+        if OURS not in by_judge or CASES[case].wanted != GOOD:
+            continue
+        settings = JudgeSettings(STABLE, CANARY, CASES[case].intent)
+        usual = Usual(error_share=CASES[case].stable_errors)
+        stated = forecast(settings, SESSIONS_PER_S, 1.0, STEPS[-1][0], usual=usual).sessions
+        outcomes = by_judge[OURS]
+        within = sum(o["verdict"] == GOOD and o["num_sessions"] <= stated for o in outcomes) / len(outcomes)
+        parts.append(f"{case}: {_percent(within)} within {stated:,} sessions")
+    return f"Promoted within what the forecast states: {'; '.join(parts)}.\n"
+
+
 def _thresholds(results: Results) -> str:
     """Each judge: how often it is wrong, and what it exposes in the cases that all of them can see."""
-    judges = dict.fromkeys(judge for by_judge in results.values() for judge in by_judge)
+    judges = sorted({judge for by_judge in results.values() for judge in by_judge}, key=lambda judge: judge != OURS)
     good = [case for case in results if CASES[case].wanted == GOOD]
     bad = [case for case in results if CASES[case].wanted != GOOD]
     heads = [f"{case} taken back" for case in good] + [f"{case} missed; requests p50" for case in bad]
     rows = [f"| judge | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     for judge in judges:
-        cells = [_percent(_share(results[case][judge], "abort")) if judge in results[case] else "" for case in good]
+        cells = [_taken_back(results[case][judge]) if judge in results[case] else "" for case in good]
         cells += [_missed(results[case][judge]) if judge in results[case] else "" for case in bad]
         rows.append(f"| {judge} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
+def _taken_back(outcomes: Outcomes) -> str:
+    return f"{_percent(_share(outcomes, 'abort'))} of {len(outcomes)}"
+
+
 def _missed(outcomes: Outcomes) -> str:
     found = _of(outcomes, "num_requests", "abort")
-    missed = _percent(1 - len(found) / len(outcomes))
+    missed = f"{_percent(1 - len(found) / len(outcomes))} of {len(outcomes)}"
     return f"{missed}; {_whole(_quantile(sorted(found), 0.5))}" if found else f"{missed}; -"
 
 

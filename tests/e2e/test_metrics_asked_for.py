@@ -15,7 +15,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from serin.control.v1 import registry_pb2
 from serin_control.assembly import Control
 from serin_control.gauges import add_gauges
-from serin_control.rollout_gauges import FixedRollouts, RolloutFigures, add_rollout_gauges
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "rules.yaml"
@@ -44,7 +43,6 @@ def of_control() -> set[str]:
     """What a control plane shows."""
     registry = CollectorRegistry()
     add_gauges(Control(), registry)
-    add_rollout_gauges(FixedRollouts(RolloutFigures("small", "running", 0.01, 1, 1)), registry)
     return metric_names(registry.collect())
 
 

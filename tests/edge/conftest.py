@@ -7,6 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import serin_control.xds  # noqa: F401 - imports envoy-data-plane without the warnings that it raises
 from harness.running_mesh import RunningMesh
 from harness.shared import shared
 from harness.two_vocabularies import pair_declaration, write_pair

@@ -6,12 +6,17 @@ import ssl
 import grpc
 import httpx
 import pytest
+from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.service.discovery import v3 as discovery
+from envoy_data_plane.google.rpc import Status
 from harness.asking import greedy
 from harness.eventually import eventually
 from harness.running_mesh import RunningMesh
 from harness.two_vocabularies import PAIR
 from openai import AsyncOpenAI
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
+from serin_control.xds.resources import Kind
+from serin_control.xds.server import SERVICE
 
 
 async def access_log(mesh: RunningMesh, request_id: str) -> dict:
@@ -110,3 +115,26 @@ def test_the_edge_is_a_process_like_the_others(edged: RunningMesh):
     assert edged.record["edge"] in edged.serin("status")
     assert edged.record["alarms"] == []
     edged.serin("logs", "edge")
+
+
+async def test_a_refused_configuration_is_shown(edged: RunningMesh):
+    """A client that refuses what it was sent (NACK) stands on `serin status` with name and reason while it is there."""
+    sentence = "stubborn refuses the RouteConfiguration it was sent: too new"
+    async with grpc.aio.insecure_channel(edged.control) as channel:
+        call = channel.stream_stream(f"/{SERVICE}/StreamAggregatedResources")()
+        ask = discovery.DiscoveryRequest(
+            node=core.Node(id="stubborn"), type_url=Kind.ROUTES.value, resource_names=[f"worker.{PAIR}"]
+        )
+        await call.write(bytes(ask))
+        sent = discovery.DiscoveryResponse.parse(await call.read())
+        ask.response_nonce, ask.error_detail = sent.nonce, Status(code=3, message="too new")
+        await call.write(bytes(ask))
+        await eventually(lambda: alarms(edged), lambda said: sentence in said, "the alarm")
+        assert f"alarm: {sentence}" in edged.serin("status")
+        call.cancel()
+    await eventually(lambda: alarms(edged), lambda said: sentence not in said, "no alarm")
+
+
+async def alarms(mesh: RunningMesh) -> list[str]:
+    """What stands wrong, as recorded."""
+    return mesh.record["alarms"]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from harness.asking import TINY
+from harness.crowd import NUM_WORKERS, SMALL, crowd_of, environment
 from harness.running_mesh import RunningMesh
 from harness.valkey import FORGETS, KEEPS, Valkey
+from harness.workers import Workers
 from openai import AsyncOpenAI
 
 
@@ -23,6 +25,21 @@ models:
     kv_blocks: {kv_blocks}
     tokenizers: {tokenizers}
 """
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+    """A mesh whose workers may be harmed, all but one at a time; its drains are short."""
+    running = RunningMesh(tmp_path_factory.mktemp("crowd") / "state", crowd_of(), environment=environment())
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def workers(crowd: RunningMesh) -> Workers:
+    """The workers of `crowd`."""
+    return Workers(crowd, SMALL, NUM_WORKERS)
 
 
 @pytest.fixture(scope="module")

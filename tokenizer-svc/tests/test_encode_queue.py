@@ -54,7 +54,7 @@ async def test_calls_that_wait_become_one_batch():
         await asyncio.gather(*busy)
     batches = [texts for texts, _ in encoder.batches]
     assert ["a", "b", "c"] in batches
-    assert (queue.num_batches, queue.num_waiting_chars) == (3, 0)
+    assert (queue.num_batches, queue.num_chars) == (3, 0)
 
 
 async def test_batches_are_bounded_and_alike():
@@ -94,16 +94,61 @@ async def test_a_failure_reaches_those_of_its_batch():
         assert await queue.encode(["a"], True) == [[97]]
 
 
-async def test_waiting_is_bounded_in_characters():
-    """Too much text waiting is refused at once; one large text alone is not."""
+async def test_text_is_bounded_in_characters():
+    """What waits and what is at work count together; too much is refused at once, one large text alone is not."""
     encoder = Encoder()
-    async with EncodeQueue(encoder, max_waiting_chars=10) as queue:
-        busy, waiting = await jobs_behind_a_closed_gate(encoder, queue, "x" * 20)
+    async with EncodeQueue(encoder, max_chars=10) as queue:
+        first = asyncio.create_task(queue.encode(["x" * 20], True))
+        await asyncio.to_thread(encoder.entered.acquire)  # it is at work, nothing waits
+        with pytest.raises(EncodeBusy):
+            await queue.encode(["y"], True)
+        with pytest.raises(EncodeBusy):
+            await queue.run(list, 1)
+        encoder.gate.set()
+        await first
+        assert queue.num_chars == 0
+        assert await queue.encode(["y"], True) == [[121]]
+        assert await queue.run(lambda: [1], 11) == [1]
+        assert queue.num_chars == 0
+
+
+async def test_one_large_text_is_at_work_at_a_time():
+    """The others wait, whichever way they came; short ones pass them; all are answered in the end."""
+    encoder = Encoder()
+    large = "x" * (BATCH_CHARS + 1)
+    num_alone = 0
+
+    def alone():
+        nonlocal num_alone
+        num_alone += 1
+        return [7]
+
+    async with EncodeQueue(encoder, max_chars=10 * BATCH_CHARS) as queue, asyncio.timeout(30):
+        tasks = [asyncio.create_task(queue.encode([large], True)) for _ in range(3)]
+        tasks.append(asyncio.create_task(queue.run(alone, len(large))))
+        await asyncio.to_thread(encoder.entered.acquire)
+        short = asyncio.create_task(queue.encode(["a"], True))
+        await asyncio.to_thread(encoder.entered.acquire)
+        assert [texts == [large] for texts, _ in encoder.batches] == [True, False]
+        assert num_alone == 0
+        encoder.gate.set()
+        assert await short == [[97]]
+        assert [len(ids) for ids in await asyncio.gather(*tasks)] == [1, 1, 1, 1]
+        assert queue.num_chars == 0
+
+
+async def test_who_leaves_while_it_is_encoded_still_counts():
+    """A thread cannot be stopped: until it is done its text is in memory."""
+    encoder = Encoder()
+    async with EncodeQueue(encoder, max_chars=10) as queue:
+        first = asyncio.create_task(queue.encode(["x" * 20], True))
+        await asyncio.to_thread(encoder.entered.acquire)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
         with pytest.raises(EncodeBusy):
             await queue.encode(["y"], True)
         encoder.gate.set()
-        await asyncio.gather(*busy, *waiting)
-        assert await queue.encode(["y"], True) == [[121]]
 
 
 async def test_a_job_right_behind_an_answer_is_not_forgotten(monkeypatch):

@@ -184,6 +184,21 @@ async def test_encode_and_decode_refuse_what_they_cannot_take(model_folders):
         assert error.reason is Reason.NOT_IMPLEMENTED
 
 
+async def test_what_can_never_fit_is_refused_before_it_is_encoded(model_folders):
+    """By its bytes: the least number of ids is told, and nothing is counted as encoded."""
+    async with serving(model_folders["byte_level"]) as (stub, service):
+        long = "hello there " * 10_000
+        for call in (
+            stub.Encode(pb.EncodeRequest(texts=["a", long], max_token_count=100)),
+            stub.Render(render(message("user", long), max_token_count=100)),
+        ):
+            error = await refused(call)
+            assert (error.reason, error.metadata["at_least"]) == (Reason.PROMPT_TOO_LONG, "true")
+            assert 100 < int(error.metadata["token_count"]) <= len(long)
+            assert "at least" in error.message
+        assert service.tally.num_encoded == 0
+
+
 async def test_decode_gives_text_and_exact_bytes(model_folders):
     """Half a character is U+FFFD in the text and itself in the bytes."""
     async with serving(model_folders["byte_level"]) as (stub, _):

@@ -35,6 +35,24 @@ def test_encode_equals_transformers(kind, text, vocabularies, oracles):
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=TEXTS)
+def test_no_id_takes_up_more_than_the_longest_span(kind, text, vocabularies):
+    """Where a bound is claimed, any text of any language keeps to it."""
+    vocabulary = vocabularies[kind]
+    if vocabulary.longest_span is not None:
+        (ids,) = vocabulary.encode([text], False)
+        assert len(text.encode()) <= vocabulary.longest_span * len(ids)
+
+
+def test_where_a_longest_span_is_known(vocabularies):
+    """Of byte-level tokenizers it is; where characters may be lost nothing is claimed."""
+    assert vocabularies["byte_level"].longest_span is not None
+    spans = {kind: vocabulary.longest_span for kind, vocabulary in vocabularies.items()}
+    assert None in spans.values(), spans
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_decode_equals_transformers(kind, data, vocabularies, oracles):
     """Text is that of transformers for any ids, wherever the bytes are UTF-8."""

@@ -43,7 +43,7 @@ def random_request(draw: random.Random, runner: TokenCacheRunner, number: int) -
         num_choices=num_choices,
         prior=prior,
         namespace=draw.choice((b"", b"a", b"b")),
-        priority=draw.choice((0, 0, 1, -1)),
+        priority=draw.choice((0, 0, 1, -1, -100)),
         tenant=draw.choice("xyz"),
         tenant_weight=draw.choice((1.0, 3.0)),
     )

@@ -216,6 +216,48 @@ def order_of_finish(engine) -> list[str]:
     return order
 
 
+def test_a_prompt_that_is_less_urgent_waits_for_those_that_come_later():
+    """A long score of low priority that has begun holds no newcomer up, not by one step, and is finished after all."""
+    engine, _ = engine_without_model(max_num_tokens=8)
+    engine.add(ScoreRequest("shadow", [1] * 40, [2, 3], priority=-100))
+    engine.step()
+    engine.add(request("first", prompt=[7] * 8, max_tokens=2))
+    engine.add(request("second", prompt=[8] * 8, max_tokens=2))
+    assert {name for name, output in engine.step() if isinstance(output, Delta)} == {"first"}
+    assert {name for name, output in engine.step() if isinstance(output, Started)} == {"second"}
+    outputs = run_dry(engine)
+    assert len(outputs["shadow"][-1].logprobs) == 2
+
+
+@pytest.mark.parametrize(("priority", "num_tokens"), [(0, 24), (-49, 24), (-50, 8), (-100, 8)])
+def test_what_nobody_waits_for_takes_little_of_a_step_beside_answers(priority, num_tokens):
+    """A prompt of very low priority slows running answers down by an eighth of what others may; alone it has it all."""
+    engine, _ = engine_without_model(max_num_tokens=32)
+    engine.add(ScoreRequest("alone", [1] * 40, [2], priority=priority))
+    assert [work.num_tokens for work in engine.scheduler.schedule().work] == [32]
+
+    engine, _ = engine_without_model(max_num_tokens=32)
+    engine.add(request("answer", max_tokens=20))
+    engine.step()
+    engine.add(ScoreRequest("shadow", [1] * 40, [2], priority=priority))
+    engine.scheduler.prefill_allowance = 24
+    engine.add(ScoreRequest("another", [1] * 40, [2], priority=-100))
+    plan = engine.scheduler.schedule()
+    assert [work.num_tokens for work in plan.work if work.sequence.group.request_id != "another"] == [1, num_tokens]
+    assert sum(work.num_tokens for work in plan.work if work.sequence.group.request.priority <= -50) <= 8
+
+
+def test_a_score_leaves_nothing_behind():
+    """Without a namespace nothing it computed can be found by anybody, and all its blocks are free."""
+    engine, _ = engine_without_model()
+    engine.add(ScoreRequest("shadow", [1] * 20, [2] * 20, priority=-100))
+    free = engine.pool.num_free
+    run_dry(engine)
+    assert engine.pool.num_free == free == engine.pool.num_blocks
+    engine.add(request("later", prompt=[1] * 20, namespace=b"n"))
+    assert run_dry(engine)["later"][-1].num_cached_tokens == 0
+
+
 def test_higher_priority_goes_first_and_takes_blocks():
     """A request of higher priority overtakes the queue, and preempts running ones if it must."""
     engine, _ = engine_without_model(num_blocks=8, max_num_sequences=2, max_num_tokens=16)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 import torch
+from serin_worker.__main__ import _first_of
 from serin_worker.description import EngineDescription
 from serin_worker.errors import EngineStopped, NumericsLost
 from serin_worker.loop import EngineLoop
@@ -75,3 +76,14 @@ async def test_the_model_is_asked_a_fixed_question(is_sound: bool):
     serving = Serving(loop, about, "", Namespaces(b"s" * 32, ""), "tiny", "v1", "worker-1")
     assert await computes_numbers(serving) is is_sound
     await loop.stop()
+
+
+async def test_lost_numerics_end_the_process():
+    """Of what may end a worker, the first one does, with its own error; the other wait is over."""
+    watch = NumericsWatch(Asked(False))
+    never = asyncio.Event()
+    ending = asyncio.create_task(_first_of(never.wait(), watch.lost()))
+    for _ in range(MAX_FAILURES_IN_A_ROW):
+        watch.failed()
+    with pytest.raises(NumericsLost):
+        await ending

@@ -174,6 +174,8 @@ async def _read(call) -> None:
         ({"priority": 101}, Reason.PARAMETER_INVALID, "priority"),
         ({"tenant_weight": 0.0}, Reason.PARAMETER_INVALID, "tenant_weight"),
         ({"cache_salt": "x" * 129, "cache_group": "g"}, Reason.PARAMETER_INVALID, "cache_salt"),
+        ({"cache_group": "x" * 257}, Reason.PARAMETER_INVALID, "cache_group"),
+        ({"kv_source": "127.0.0.1:1"}, Reason.PARAMETER_UNSUPPORTED, "kv_source"),
         ({"sampling": "temperature: -1"}, Reason.PARAMETER_INVALID, "temperature"),
         ({"sampling": "top_p: 0"}, Reason.PARAMETER_INVALID, "top_p"),
         ({"sampling": "max_tokens: 0"}, Reason.PARAMETER_INVALID, "max_tokens"),
@@ -339,12 +341,21 @@ async def test_load_and_step_watch(serving):
         num_moves = 5
         has_work = True
 
-    watch = StepWatch(Stuck(), stall_s=10, clock=lambda: now[0])
-    now[0] = 9.0
-    assert watch.is_moving()
-    now[0] = 11.0
-    assert not watch.is_moving()
+    watch = StepWatch(Stuck(), stall_s=2.5, clock=lambda: now[0])
+    answers = []
+    for _ in range(4):
+        now[0] += 1.0
+        answers.append(watch.is_moving())
+    assert answers == [True, True, False, False]
     Stuck.num_moves = 6
+    assert watch.is_moving()
+    now[0] += 100.0  # the process itself was held up: its engine has had no chance to move
+    assert watch.is_moving()
+    now[0] += 2.0
+    assert watch.is_moving()
+    now[0] += 1.0
+    assert not watch.is_moving()
+    Stuck.has_work = False
     assert watch.is_moving()
 
 

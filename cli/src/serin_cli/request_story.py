@@ -24,6 +24,9 @@ def story(record: RequestRecord) -> Iterator[str]:
         yield "  answer    a stored one: no worker was asked"
     for number, attempt in enumerate(record.attempts, start=1):
         yield from _attempt(number, attempt)
+    for lost in record.lost_workers:
+        pause = f"; it went on after {_duration(lost.pause_s)}" if lost.pause_s else ""
+        yield f"  lost      worker {lost.worker}: {lost.cause}{pause}"
     spent = [(verb, record.verbs[verb]) for verb in VERBS if verb in record.verbs]
     if spent:
         yield f"  time      {', '.join(f'{verb} {_duration(seconds)}' for verb, seconds in spent)}"
@@ -50,8 +53,7 @@ def _attempt(number: int, attempt: AttemptRecord) -> Iterator[str]:
         rest = f", then {_duration(attempt.seconds_per_token)} a token" if attempt.seconds_per_token else ""
         yield f"            first token {_duration(attempt.first_token_s)} after it was placed{rest}"
     if attempt.num_placements > 1:
-        times = attempt.num_placements - 1
-        yield f"            went on on another worker {'once' if times == 1 else f'{times} times'}"
+        yield f"            by {attempt.num_placements} workers, one after the other"
 
 
 def _duration(seconds: float) -> str:

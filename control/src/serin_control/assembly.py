@@ -32,6 +32,7 @@ from serin_control.rollouts.desk import Desk
 from serin_control.rollouts.engine import Engine, Mesh
 from serin_control.rollouts.intake import Intake
 from serin_control.rollouts.leadership import Leadership
+from serin_control.rollouts.shown import NewestRollouts
 from serin_control.rollouts.store import MemoryRollouts, RolloutStore
 from serin_control.services.config_service import ConfigService
 from serin_control.services.lane_service import LaneService
@@ -100,6 +101,7 @@ class Control:
         mesh = Mesh(plane.registry.instances, plane.declared_plan, plane.steer, plane.is_settled)
         leadership = Leadership(kept, name, address, clock)
         self.rollouts = Engine(kept, court or JudgeCourt(), mesh, leadership, self.alarms, clock=clock)
+        self.newest = NewestRollouts(self.rollouts)
         self.publisher = Publisher(self.plane.topologies, edge or EdgeSettings(), self.alarms, clock)
         self.ads = AdsServer(self.publisher.snapshots, self.alarms, clock)
         self.desk = Desk(self.rollouts, has_edge=self.ads.has_edge, path_of=self.plane.declared.path_of)
@@ -107,7 +109,7 @@ class Control:
         self._memory = WorkerMemory(intake or bench, self.plane.topologies)
         self.observations = ObservationService(intake or bench, self._memory)
         asker = MeshAsker(channels or ServiceSettings(), self.plane.topologies)
-        self.golden = GoldenRunner(bench, asker, DeclaredScorer(), intake or bench)
+        self.golden = GoldenRunner(bench, asker, DeclaredScorer(), intake or bench, self.alarms)
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add every service to a server."""
@@ -133,6 +135,7 @@ class Control:
             tasks.create_task(self.plane.run(), name="plane")
             tasks.create_task(self.publisher.run(), name="publisher")
             tasks.create_task(self.rollouts.run(), name="rollouts")
+            tasks.create_task(self.newest.run(), name="newest rollouts")
             tasks.create_task(self.golden.run(), name="golden")
 
     async def save(self) -> None:

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 from serin_control.assembly import Control
 from serin_control.instance import Service, State
 from serin_control.lane_gauges import LaneGauges
+from serin_control.rollout_gauges import add_rollout_gauges
 
 
 def add_gauges(control: Control, into: CollectorRegistry) -> None:
@@ -26,6 +27,7 @@ def add_gauges(control: Control, into: CollectorRegistry) -> None:
     into.register(_Instances(control))
     into.register(_AlarmsByKind(control))
     into.register(LaneGauges(control.plane.topologies))
+    add_rollout_gauges(control.newest, into)
 
 
 class _Instances(Collector):

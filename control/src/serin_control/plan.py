@@ -93,4 +93,5 @@ def declared_plan(config: MeshConfig) -> TrafficPlan:
         config.gateway.allow_anonymous,
         config.gateway.shadow_scoring,
     )
-    return TrafficPlan(models, policy)
+    shares = {Service.GATEWAY: {config.gateway.version: 1}, Service.CACHE: {config.cache.version: 1}}
+    return TrafficPlan(models, policy, shares)

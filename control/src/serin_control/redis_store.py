@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from serin_mesh.cancellation import cancels_kept
 
 from serin_control.errors import StoreDown, StoreUnsafe
 from serin_control.instance import Instance
@@ -137,8 +138,9 @@ async def awaited(answer: Any) -> Any:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise what the client raises as :class:`StoreDown`."""
+    """Raise what the client raises as :class:`StoreDown`; a cancel that it loses is raised after all."""
     try:
-        yield
+        with cancels_kept():
+            yield
     except (RedisError, OSError) as error:
         raise StoreDown(f"state Redis: {type(error).__name__}: {error}") from error

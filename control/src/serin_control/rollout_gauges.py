@@ -24,7 +24,7 @@ class RolloutFigures:
         state: one of :data:`STATES`.
         weight_ratio: share of new sessions that the new version has, 0 to 1.
         num_exposed_requests, num_exposed_sessions: that met the new version.
-        is_starved: its step's time is over, or it waits, for want of samples.
+        is_starved: it is paused for want of samples.
         verdicts: by metric.
     """
 
@@ -70,7 +70,7 @@ class _RolloutGauges(Collector):
         weight = _gauge("weight_ratio", "Share of new sessions that the new version has.")
         requests = _gauge("exposed_requests", "Requests that met the new version.")
         sessions = _gauge("exposed_sessions", "Sessions that met the new version.")
-        starved = _gauge("starved", "1: it cannot go on for want of samples.")
+        starved = _gauge("starved", "1: it is paused for want of samples.")
         verdict = _gauge("verdict", "1 for what the judge says of a metric, else 0.", "metric", "verdict")
         for rollout in self._rollouts.figures():
             for name in STATES:

@@ -43,6 +43,13 @@ def test_an_equal_version_is_promoted():
     assert decision.reason.startswith("nothing is worse than tolerated: errors 0.")
 
 
+@pytest.mark.long
+def test_equal_versions_are_seldom_taken_back():
+    """One in a hundred is what is allowed; none of forty should be."""
+    ended = [judged(SETTINGS, 100 + seed, Lane(0.01), Lane(0.01), num_sessions=400) for seed in range(40)]
+    assert [decision.reason for decision in ended if decision.verdict is Verdict.ABORT] == []
+
+
 def test_nothing_promotes_while_nobody_looks_at_the_answers():
     """Fast and without errors is not enough."""
     settings = replace(SETTINGS, tolerances={"errors": 0.02})

@@ -4,9 +4,11 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
+import pytest
+from serin_control.alarms import Alarms
 from serin_control.judge.observation import GoldenResult
 from serin_control.observations.asking import LaneAway, LaneFailed, ScriptedLanes
-from serin_control.observations.golden_runner import MAX_AT_ONCE, GoldenRunner
+from serin_control.observations.golden_runner import MAX_AT_ONCE, TRIES_BEFORE_ALARM, GoldenRunner
 from serin_control.observations.scorers import DeclaredScorer
 from serin_control.rollouts.intake import IntakeLog, RunningTrial
 
@@ -37,7 +39,9 @@ class ListedTrials:
 async def runner(rule, *trials: RunningTrial):
     """A runner that follows its trials by hand."""
     log, lanes, listed = IntakeLog(), ScriptedLanes(rule), ListedTrials(*trials)
-    made = GoldenRunner(listed, lanes, DeclaredScorer(), log, pause_s=0.0)
+    alarms = Alarms()
+    made = GoldenRunner(listed, lanes, DeclaredScorer(), log, alarms, pause_s=0.0)
+    made.alarms = alarms
     made.follow()
     try:
         yield made, lanes, log, listed
@@ -45,6 +49,7 @@ async def runner(rule, *trials: RunningTrial):
         listed.trials.clear()
         made.follow()
         await asyncio.sleep(0)
+        assert alarms.sentences() == ()
 
 
 async def test_each_question_is_asked_once_on_each_lane():
@@ -93,7 +98,11 @@ async def test_an_answer_that_cannot_be_scored_counts_for_nobody():
         assert log.heard == [("small", GoldenResult("q0", 1.0, 1.0))]
         progress = made.progress["r1"]
         assert (progress.num_asked, progress.num_unscored) == (2, 1)
-        assert progress.last_problem.startswith("hook: http://127.0.0.1:1/: ")
+        made.follow()
+        (said,) = made.alarms.sentences()
+        assert said.startswith(
+            "rollout r1: 1 of 2 golden questions could not be scored, the last one hook: http://127.0.0.1:1/: "
+        )
 
 
 async def test_a_comparison_that_is_over_is_left():
@@ -117,6 +126,45 @@ async def test_a_comparison_that_is_over_is_left():
         assert len(lanes.asked) == count
         assert {case for _, case in lanes.asked} <= {f"q{n}" for n in range(MAX_AT_ONCE)}
         assert (log.heard, dict(made.progress)) == ([], {})
+
+
+async def test_a_lane_that_stays_away_is_told():
+    """Not at once; and no more when it answers."""
+    there = asyncio.Event()
+
+    def rule(lane, case):
+        if lane == "canary" and not there.is_set():
+            raise LaneAway("no worker of it takes calls")
+        return "4"
+
+    async with runner(rule, trial(golden("4"))) as (made, lanes, _, _):
+        made.follow()
+        assert made.alarms.sentences() == ()
+        while len(lanes.asked) < 2 * TRIES_BEFORE_ALARM:  # noqa: ASYNC110 - the lanes tell nobody
+            await asyncio.sleep(0)
+        made.follow()
+        assert made.alarms.sentences() == (
+            "rollout r1: golden questions wait for lane canary: no worker of it takes calls",
+        )
+        there.set()
+        await made.until_done("r1")
+        made.follow()
+        assert made.alarms.sentences() == ()
+
+
+async def test_a_defect_is_told():
+    """The comparison goes on without golden questions, and an alarm says so."""
+
+    def rule(lane, case):
+        raise RuntimeError("never foreseen")
+
+    async with runner(rule, trial(golden("4"))) as (made, _, log, _):
+        with pytest.raises(ExceptionGroup):
+            await made.until_done("r1")
+        made.follow()
+        (said,) = made.alarms.sentences()
+        assert said.endswith("the asking broke off: ExceptionGroup")
+        assert log.heard == []
 
 
 async def test_it_follows_by_itself_and_ends_in_order():

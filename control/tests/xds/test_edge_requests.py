@@ -2,15 +2,20 @@
 
 import asyncio
 import collections
+import contextlib
 import json
+import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
 
+import grpc
 import pytest
 from control_envoy import enveloped, fetch, gateway
-from control_running import controlled, topology_where
+from control_running import Arrivals, controlled, echo, topology_where
 from serin_control import plane
 from serin_control.instance import Service
+from serin_control.xds import edge_listeners, routes
 from serin_control.xds.edge import EdgeSettings
 
 CONFIG = "models: {small: {path: x}}"
@@ -75,6 +80,9 @@ async def test_a_refusal_after_work_was_done_is_not_repeated(edge_of):
     edge, _ = await edge_of(refusing(b"LANE_LOST", asked))
     assert await fetch(edge, "/v1/models", status=503) == "no"
     assert asked.count(b"/v1/models") == 1
+    headers = "x-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 9\r\n"
+    assert await fetch(edge, "/v1/chat", status=503, headers=headers) == "no"
+    assert asked.count(b"/v1/chat") == 1, "callers have no say in it"
 
 
 async def test_a_broken_stream_is_not_repeated(edge_of):
@@ -130,3 +138,76 @@ async def test_versions_of_the_gateway_share_by_plan(edge_of, monkeypatch):
         if 17 <= seen["v2"] <= 63:  # 20 % of 200, 4 standard deviations
             break
     assert set(seen) == {"v1", "v2"}
+
+
+@pytest.mark.long
+async def test_cancels_do_not_count_with_envoy(tmp_path):
+    """Plain gRPC callers may cancel as much as they like: the only worker of a version stays in place."""
+    arrivals = Arrivals()
+    options = [("grpc.default_authority", "worker.small")]
+    async with (
+        controlled(CONFIG, edge=EdgeSettings(mesh_port=0)) as (control, address),
+        echo(address, "t1", Service.TOKENIZER),
+        echo(address, "w1", holding=arrivals),
+        enveloped(address, tmp_path) as where,
+    ):
+        await topology_where(control, lambda topology: topology.complete)
+        async with grpc.aio.insecure_channel(await where("mesh"), options=options) as channel:
+            say, hold = (channel.unary_unary(f"/echo.Echo/{method}") for method in ("Say", "Hold"))
+            assert await say(b"", timeout=10, wait_for_ready=True) == b"w1"
+            held = [hold(b"", timeout=60) for _ in range(200)]
+            await arrivals.until(200)
+            for call in held:
+                call.cancel()
+            await asyncio.gather(*held, return_exceptions=True)
+            begun = time.monotonic()
+            while time.monotonic() - begun < 4:  # two intervals
+                assert await say(b"", timeout=10) == b"w1"
+                await asyncio.sleep(0.5)
+
+
+async def test_a_tenant_cannot_take_the_gateway_from_others(edge_of):
+    """Hundreds of refusals in a row, each the sender's own doing, leave the only gateway in place."""
+    asked: list[bytes] = []
+    edge, _ = await edge_of(refusing(b"UPSTREAM_UNAVAILABLE", asked, times=999))
+    for _ in range(100):
+        assert await fetch(edge, "/v1/models", status=503) == "no"
+    assert await fetch(edge, "/live") == "yes"
+
+
+@pytest.mark.long
+async def test_streams_end_by_silence_never_by_length(edge_of, monkeypatch):
+    """Past Envoy's default of 15 s a stream that speaks goes on; one that falls silent for the idle time is ended."""
+    for module in (routes, edge_listeners):
+        monkeypatch.setattr(module, "STREAM_IDLE_TIMEOUT", timedelta(seconds=2))
+    spoken: list[float] = []
+
+    async def speaks(path: bytes, writer: asyncio.StreamWriter) -> None:
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head)
+        if not path.startswith(b"/v1/"):
+            writer.write(b"0\r\n\r\n")
+            return
+        begun = time.monotonic()
+        while time.monotonic() - begun < 17:
+            writer.write(b"6\r\ndata: \r\n")
+            await writer.drain()
+            spoken.append(time.monotonic())
+            await asyncio.sleep(0.5)
+        await silent.wait()
+
+    silent = asyncio.Event()
+    edge, _ = await edge_of(speaks)
+    host, port = edge.rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: edge\r\n\r\n")
+    with contextlib.suppress(ConnectionResetError):
+        heard = b""
+        while piece := await reader.read(65_536):
+            heard += piece
+    ended = time.monotonic()
+    silent.set()
+    writer.close()
+    assert heard.count(b"data: ") == len(spoken) > 30
+    assert spoken[-1] - spoken[0] > 15
+    assert ended > spoken[-1] + 1.9

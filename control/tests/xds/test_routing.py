@@ -43,26 +43,33 @@ def test_clusters_hold_their_endpoints():
 
 def test_gateways_are_routed_twice():
     """GRPC and REST are two clusters of one instance; a gateway without REST is only in the first."""
-    g1 = instance("g1", Service.GATEWAY, port=9001, http_endpoint="127.0.0.1:8001")
-    g2 = instance("g2", Service.GATEWAY, "v2", port=9002)
+    g1 = instance("g1", Service.GATEWAY, "0.1", port=9001, http_endpoint="127.0.0.1:8001")
+    g2 = instance("g2", Service.GATEWAY, "0.2", port=9002)
     routing = routing_of(g1, g2)
-    assert routing.targets["gateway"].split == (("gateway@v1", 5000), ("gateway@v2", 5000))
-    assert routing.targets["gateway-rest"].split == (("gateway-rest@v1", 10_000),)
-    assert routing.clusters["gateway-rest@v1"] == Cluster(
-        "gateway-rest@v1", Service.GATEWAY, (Endpoint("127.0.0.1", 8001),), http1=True
+    assert routing.targets["gateway"].split == (("gateway@0.1", 5000), ("gateway@0.2", 5000))
+    assert routing.targets["gateway-rest"].split == (("gateway-rest@0.1", 10_000),)
+    assert routing.clusters["gateway-rest@0.1"] == Cluster(
+        "gateway-rest@0.1", Service.GATEWAY, (Endpoint("127.0.0.1", 8001),), http1=True
     )
 
 
 def test_versions_of_the_cache_share_by_size():
-    """A rolling update moves calls as instances move."""
+    """A rolling update between versions that serin.yaml does not name moves calls as instances move."""
     caches = [
-        instance("c1", Service.CACHE, port=1),
-        instance("c2", Service.CACHE, port=2),
-        instance("c3", Service.CACHE, "v2", port=3),
+        instance("c1", Service.CACHE, "0.1", port=1),
+        instance("c2", Service.CACHE, "0.1", port=2),
+        instance("c3", Service.CACHE, "0.2", port=3),
     ]
     split = dict(routing_of(*caches).targets["cache"].split)
-    assert 6660 <= split["cache@v1"] <= 6670
+    assert 6660 <= split["cache@0.1"] <= 6670
     assert sum(split.values()) == 10_000
+
+
+def test_a_further_version_of_the_cache_gets_nothing_by_itself():
+    """The version that serin.yaml names (v1 without a word) has all calls while it runs; else what runs has them."""
+    caches = [instance("c1", Service.CACHE, port=1), instance("c2", Service.CACHE, "v2", port=2)]
+    assert routing_of(*caches).targets["cache"].split == (("cache@v1", 10_000),)
+    assert routing_of(caches[1]).targets["cache"].split == (("cache@v2", 10_000),)
 
 
 def test_versions_of_gateways_and_caches_share_as_planned():

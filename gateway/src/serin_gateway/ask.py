@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.conversation import Conversation
+
 MAX_CHOICES = 128
 MAX_STOP_STRINGS = 4
 MAX_STOP_STRING_BYTES = 1024
@@ -16,42 +18,6 @@ MAX_LOGIT_BIASES = 1024
 MAX_PROMPTS = 128
 MAX_SALT_BYTES = 128
 MAX_SESSION_BYTES = 256
-
-_MESSAGE_OVERHEAD_BYTES = 64  # what a template may add around one turn, in tokens of at least one byte
-_PROMPT_OVERHEAD_BYTES = 256  # what a template may add around a conversation
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call of a tool that an earlier answer made."""
-
-    call_id: str
-    name: str
-    arguments_json: str
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation: its texts in order, and the tools it called."""
-
-    role: str
-    texts: Sequence[str] = ()
-    name: str | None = None
-    tool_calls: Sequence[ToolCall] = ()
-    tool_call_id: str | None = None
-
-    @property
-    def byte_count(self) -> int:
-        """Bytes of everything a template may write out."""
-        called = sum(len(call.name.encode()) + len(call.arguments_json.encode()) for call in self.tool_calls)
-        return sum(len(text.encode()) for text in self.texts) + len((self.name or "").encode()) + called
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """Turns that a chat template turns into a prompt."""
-
-    messages: Sequence[Message]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +94,7 @@ def _token_bound(one: Input) -> int:
         return len(one.encode()) + 1
     if isinstance(one, TokenPrompt):
         return len(one.token_ids)
-    turns = sum(message.byte_count + _MESSAGE_OVERHEAD_BYTES for message in one.messages)
-    return turns + _PROMPT_OVERHEAD_BYTES
+    return one.token_bound
 
 
 def check(ask: Ask, named: Callable[[str], str] = str) -> Ask:
@@ -145,6 +110,11 @@ def check(ask: Ask, named: Callable[[str], str] = str) -> Ask:
     for name, ok, value, accepted in _findings(ask):
         if not ok:
             raise refuse(named(name), f"{value!r:.80} is not accepted; accepted: {accepted}")
+    for one in ask.inputs:
+        fault = one.fault() if isinstance(one, Conversation) else None
+        if fault is not None:
+            where, why = fault
+            raise refuse(named(where), why)
     return ask
 
 
@@ -187,5 +157,11 @@ def _findings(ask: Ask) -> list[tuple[str, bool, object, str]]:
             f"strings of at most {MAX_STOP_STRING_BYTES} bytes",
         ),
         ("priority", -100 <= ask.priority <= 100, ask.priority, "-100 to 100"),
+        (
+            "allow_cached_answer",
+            s.is_greedy or not ask.allow_cached_answer,
+            True,
+            "with temperature 0 only; other answers differ each time, and none is kept",
+        ),
         ("cache_salt", len(ask.cache_salt.encode()) <= MAX_SALT_BYTES, "a longer salt", "at most 128 bytes"),
     ]

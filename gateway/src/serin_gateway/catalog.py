@@ -152,7 +152,7 @@ class Catalog:
         if model is None:
             raise MeshError(
                 Reason.MODEL_NOT_FOUND,
-                f"model {name[:80]!r} does not exist; GET /v1/models lists all",
+                f"model {name[:80]!r} does not exist; list the models to see which do",
                 parameter="model",
             )
         return model

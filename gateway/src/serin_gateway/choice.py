@@ -70,14 +70,14 @@ class ChoiceOutput:
         Raises:
             MeshError: INTERNAL, a gap.
         """
+        if self.is_made:  # by a stop string: the worker goes on with it as long as other choices need it
+            return (), ()
         repeated = len(self.token_ids) - event.first_position
         if repeated < 0:
             raise MeshError(
                 Reason.INTERNAL,
                 f"a worker went from position {len(self.token_ids)} to {event.first_position} of a choice",
             )
-        if self.is_made:
-            return (), ()
         return event.token_ids[repeated:], event.logprobs[repeated:]
 
     def append(

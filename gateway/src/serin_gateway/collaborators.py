@@ -1,5 +1,6 @@
 """What requests work with, and what a door knows about one before it has read it. Knows nothing about what happens."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,3 +45,11 @@ class Arrival:
     session_id: str = ""
     pinned_lane: str = ""
     timeout_s: float = 600.0
+
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a client's own identifier of a request can be taken over."""
+    return _REQUEST_ID.fullmatch(text) is not None

@@ -17,8 +17,8 @@ MAX_LOSSES = 8
 """Workers that may let go of one prompt, for whatever cause, before it is given up."""
 AVOIDED_S = 10.0
 """A worker that let go of a prompt does not get it again for so long: by then another process may be there."""
-REFUSAL_AVOIDED_S = 0.5
-"""The same for one that could not take it just then."""
+BRIEFLY_AVOIDED_S = 0.5
+"""The same for one that could not take it just then; one that is silent gets nothing anyway until it speaks again."""
 
 
 class Cause(enum.StrEnum):
@@ -78,13 +78,19 @@ class Failures:
 
     Args:
         clock: seconds, monotonic.
+        is_silent: whether the worker at an endpoint still says nothing; who speaks again had not died of anything.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.num_deaths = 0
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        is_silent: Callable[[str], bool] = lambda endpoint: True,
+    ) -> None:
         self.num_losses = 0
         self.last: MeshError | None = None
         self._clock = clock
+        self._is_silent = is_silent
+        self._deaths: list[tuple[Cause, str]] = []
         self._avoided_until: dict[str, float] = {}
 
     @property
@@ -92,6 +98,11 @@ class Failures:
         """Endpoints that should not get the prompt now."""
         now = self._clock()
         return {endpoint for endpoint, until in self._avoided_until.items() if now < until}
+
+    @property
+    def num_deaths(self) -> int:
+        """Workers that died while they worked on the prompt."""
+        return sum(cause is not Cause.SILENT or self._is_silent(endpoint) for cause, endpoint in self._deaths)
 
     def add(self, worker: Worker, error: MeshError, *, has_begun: bool) -> None:
         """Note that a worker let go of the prompt, which may go on elsewhere.
@@ -107,12 +118,13 @@ class Failures:
         cause = cause_of(error)
         if cause is None or (error.reason in _ONLY_BEFORE_OUTPUT and not has_begun):
             raise error
-        avoided_s = REFUSAL_AVOIDED_S if cause is Cause.REFUSED else AVOIDED_S
+        avoided_s = BRIEFLY_AVOIDED_S if cause in (Cause.REFUSED, Cause.SILENT) else AVOIDED_S
         self._avoided_until[worker.endpoint] = self._clock() + avoided_s
         self.num_losses += 1
-        self.num_deaths += cause in DEATHS
         self.last = _for_callers(error)
-        if self.num_deaths >= MAX_DEATHS:
+        if cause in DEATHS:
+            self._deaths.append((cause, worker.endpoint))
+        if cause in DEATHS and self.num_deaths >= MAX_DEATHS:
             raise MeshError(
                 Reason.POISON_REQUEST,
                 f"{self.num_deaths} workers were lost while they worked on this request; it gets no other one",

@@ -77,7 +77,9 @@ class House:
             found = RedisKeyStore(self._redis, organization=settings.organization)
             store = BudgetedKeyStore(found, StateCalls("keys"))
             shared = RedisLimiter(self._redis, organization=settings.organization)
-            limiter = FallbackLimiter(shared, StateCalls("limits"), share=settings.local_limit_share)
+            limiter = FallbackLimiter(
+                shared, StateCalls("limits"), share=settings.local_limit_share, on_alone=metrics.decided_alone
+            )
             records = BudgetedRecords(
                 RedisRecords(self._redis, organization=settings.organization), StateCalls("records")
             )

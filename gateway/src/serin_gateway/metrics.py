@@ -87,9 +87,20 @@ class GatewayMetrics:
             registry=into,
         )
 
+        self.alone = Counter(
+            "serin_gateway_limits_alone",
+            "Requests whose limits this gateway decided about by its own share of them, as the state Redis was away.",
+            ["outcome"],
+            registry=into,
+        )
+
         # Children by label, looked up once: labels come from closed sets.
         self._running = {door: self.running.labels(door) for door in ("rest", "grpc")}
         self._verbs = {verb: self.verbs.labels(verb) for verb in VERBS}
+
+    def decided_alone(self, admitted: bool) -> None:
+        """Limits were decided about without what all gateways agree on."""
+        self.alone.labels("admitted" if admitted else "refused").inc()
 
     def opened(self, receipt: Receipt) -> None:
         """A request has arrived."""

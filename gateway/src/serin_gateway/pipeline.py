@@ -14,16 +14,18 @@ from hashlib import blake2b
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.ask import Ask, Conversation, Input, Sampling, TokenPrompt, refuse
+from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, refuse
 from serin_gateway.attempt_receipt import AttemptReceipt
-from serin_gateway.catalog import ServedModel, Worker
+from serin_gateway.catalog import Policy, ServedModel, Worker
 from serin_gateway.collaborators import Arrival, Collaborators
-from serin_gateway.events import Completed, Started
+from serin_gateway.conversation import Conversation
+from serin_gateway.events import Completed, Started, Usage
 from serin_gateway.failures import Failures, cause_of, lane_lost, may_try_another_lane
 from serin_gateway.generation import Generation
 from serin_gateway.keys.authenticator import ANONYMOUS, Caller
 from serin_gateway.keys.records import Role
-from serin_gateway.limits.limiter import Lease, Standing
+from serin_gateway.limits.leases import RateLimited
+from serin_gateway.limits.limiter import Lease, Limits, Standing
 from serin_gateway.observing.shadow import Answered
 from serin_gateway.outbox import Outbox
 from serin_gateway.recall import AnswerKey, Recalled
@@ -53,8 +55,14 @@ class Request:
         self._tasks: list[asyncio.Task[None]] = []
         self._num_unanswered = 0
         self._lease: Lease | None = None
+        self._counted: Counted | None = None
         self._settling: asyncio.Task[None] | None = None
         house.journal.opened(self.receipt)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Most bytes that what is asked may have, by the policy in force now."""
+        return self._policy().max_body_bytes
 
     async def authenticate(self, needed: Role = Role.APP) -> Caller:
         """Verb 1: from a key to a tenant, a role and limits.
@@ -63,7 +71,7 @@ class Request:
             MeshError: KEY_MISSING, KEY_INVALID, ROLE_INSUFFICIENT or AUTH_UNAVAILABLE.
         """
         with self.receipt.timed("authenticate"):
-            if self.arrival.key is not None or not self._allows_anonymous():
+            if self.arrival.key is not None or not self._policy().allow_anonymous:
                 self.caller = await self.house.authenticator.identify(self.arrival.key)
         self.receipt.tenant, self.receipt.key_id = self.caller.tenant, self.caller.key_id
         if not self.caller.role.covers(needed):
@@ -96,6 +104,9 @@ class Request:
     async def admit(self, ask: Ask, *, with_answer: bool = True) -> None:
         """Verb 2: reserve the most that the request can use; later verbs only release.
 
+        The bytes of its prompts bound their tokens. Where that bound is more than the limit can ever allow, nothing is
+        reserved yet but the request itself: each prompt is covered as soon as its tokens are counted.
+
         Raises:
             MeshError: MODEL_NOT_FOUND, ROLE_INSUFFICIENT (to choose a lane) or RATE_LIMITED.
         """
@@ -105,12 +116,30 @@ class Request:
             self.receipt.model = model.name
             if self.arrival.pinned_lane and not self.caller.role.covers(Role.OPERATOR):
                 raise _role_insufficient(self.caller, Role.OPERATOR, "choosing a lane (serin-lane)")
-            self._lease, self.standing = await self.house.leases.take(
-                self.caller.key_id,
-                self.caller.limits or catalog.policy.default_limits,
-                ask.prompt_token_bound() + ask.choice_count * _max_tokens(ask.sampling, model) if with_answer else 0,
-                self._count_tokens,
-            )
+            limits = self.caller.limits or catalog.policy.default_limits
+            most = ask.prompt_token_bound() + ask.choice_count * _max_tokens(ask.sampling, model) if with_answer else 0
+            try:
+                self._lease, self.standing = await self._take(limits, most)
+            except RateLimited as refusal:
+                if not refusal.never_fits:
+                    raise
+                self._lease, self.standing = await self._take(limits, 0)
+                self._counted = Counted()
+
+    async def cover(self, index: int, most_tokens: int) -> None:
+        """Reserve what one prompt and its answers can use, where its bytes were too loose a bound.
+
+        Raises:
+            MeshError: RATE_LIMITED.
+        """
+        counted, lease = self._counted, self._lease
+        if counted is None or lease is None:
+            return
+        async with counted.lock:
+            counted.by_prompt[index] = most_tokens
+            total = sum(counted.by_prompt.values())
+            if total > lease.reserved_tokens:
+                self.standing = await self.house.leases.grow(lease, total)
 
     async def guard(self, ask: Ask) -> Ask:
         """Verb 3: input filters; each lets the ask pass, changes it or refuses it."""
@@ -150,7 +179,7 @@ class Request:
     async def _answer(self, ask: Ask, index: int) -> None:
         """Answer one of the prompts: attempts, until one succeeds or may not be repeated."""
         lanes_tried: set[str] = set()
-        failures = Failures()
+        failures = Failures(is_silent=self.house.placement.is_silent)
         try:
             async with asyncio.timeout(self.deadline - time.monotonic()):
                 while True:
@@ -178,22 +207,34 @@ class Request:
                 self.outbox.put(Completed(self.receipt.usage))
 
     def _account(self) -> None:
-        usage = self.receipt.usage
-        begun = [attempt for attempt in self._attempts if attempt.has_begun]
-        usage.prompt_tokens = sum(len(attempt.prompt) for attempt in begun)
-        usage.cached_tokens = sum(attempt.num_cached_tokens for attempt in begun)
-        usage.completion_tokens = sum(attempt.num_tokens for attempt in begun)
+        self.receipt.usage = self._used()
         self.receipt.num_attempts = len(self._attempts)
 
-    def _count_tokens(self) -> int:
-        self._account()
-        return self.receipt.usage.total_tokens
+    def _used(self) -> Usage:
+        """What has been used so far."""
+        begun = [attempt for attempt in self._attempts if attempt.has_begun]
+        return Usage(
+            prompt_tokens=sum(len(attempt.prompt) for attempt in begun),
+            cached_tokens=sum(attempt.num_cached_tokens for attempt in begun),
+            completion_tokens=sum(attempt.num_tokens for attempt in begun),
+        )
 
-    def _allows_anonymous(self) -> bool:
+    async def _take(self, limits: Limits, most_tokens: int) -> tuple[Lease | None, Standing | None]:
+        return await self.house.leases.take(self.caller.key_id, limits, most_tokens, lambda: self._used().total_tokens)
+
+    def _policy(self) -> Policy:
         try:
-            return self.house.catalog.current().policy.allow_anonymous
-        except MeshError:
-            return False
+            return self.house.catalog.current().policy
+        except MeshError:  # nothing is published yet
+            return Policy()
+
+
+class Counted:
+    """Tokens of a request's prompts and answers at most, prompt by prompt, as they become known."""
+
+    def __init__(self) -> None:
+        self.by_prompt: dict[int, int] = {}
+        self.lock = asyncio.Lock()
 
 
 class Attempt:
@@ -213,6 +254,7 @@ class Attempt:
         self.ask = ask
         self.prompt: Sequence[int] = ()
         self.account = AttemptReceipt()
+        self._index = index
         self._input: Input = ask.inputs[index]
         self._first_choice_index = index * ask.sampling.choice_count
         self._sampling = ask.sampling
@@ -232,6 +274,7 @@ class Attempt:
         """
         scope = self.route(avoid)
         await self.tokenize(scope)
+        await self.request.cover(self._index, self.most_tokens)
         await self.recall(scope)
         generation = self._generation = self._begin_output(scope, await self._echo(scope))
         try:
@@ -266,22 +309,18 @@ class Attempt:
             MeshError: PROMPT_TOO_LONG with both numbers, TEMPLATE_REJECTED, …
         """
         with self.receipt.timed("tokenize"):
-            if isinstance(self._input, TokenPrompt):
-                self.prompt = self._input.token_ids
-            elif isinstance(self._input, Conversation):
-                self.prompt = await self.house.tokenizer.render(scope, self._input)
-            else:
-                self.prompt = await self.house.tokenizer.encode(scope, self._input)
+            try:
+                self.prompt = await self._ids(scope)
+            except MeshError as error:
+                if error.reason is not Reason.PROMPT_TOO_LONG:
+                    raise
+                least = "at least " if error.metadata.get("at_least") else ""
+                raise self._too_long(scope, least + error.metadata.get("token_count", "more")) from error
         if not self.prompt:
             raise refuse("prompt", "no tokens; accepted: at least one")
         room = scope.lane.context_length - len(self.prompt)
         if room < 1:
-            raise MeshError(
-                Reason.PROMPT_TOO_LONG,
-                f"the prompt has {len(self.prompt)} tokens; the model's context is {scope.lane.context_length} tokens, "
-                "prompt and answer together",
-                parameter="messages" if isinstance(self._input, Conversation) else "prompt",
-            )
+            raise self._too_long(scope, str(len(self.prompt)))
         longest = min(room, _max_tokens(self.ask.sampling, self._model))
         seed = self.ask.sampling.seed if self.ask.sampling.seed is not None else secrets.randbits(63)
         self._sampling = replace(self.ask.sampling, max_tokens=longest, seed=seed)
@@ -392,6 +431,11 @@ class Attempt:
         return self._generation is not None and self._generation.has_begun
 
     @property
+    def most_tokens(self) -> int:
+        """Tokens of the prompt and of its answers at most; known once the prompt is tokenized."""
+        return len(self.prompt) + self._sampling.choice_count * (self._sampling.max_tokens or 0)
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of the answer that count."""
         return self._generation.num_tokens if self._generation else 0
@@ -416,6 +460,7 @@ class Attempt:
 
     def _learn_from(self, generation: Generation, worker: Worker) -> None:
         self.receipt.worker = worker.instance
+        self.account.worker, self.account.cluster = worker.instance, worker.cluster
         if generation.now is not None:
             self.house.placement.learn(worker, generation.now.numerics_class)
 
@@ -442,6 +487,21 @@ class Attempt:
         lost, self._interruption = self._interruption, None
         if lost is not None and lost.mid_stream:
             lost.pause_s = time.monotonic() - self._last_token_at
+
+    async def _ids(self, scope: CallScope) -> Sequence[int]:
+        if isinstance(self._input, TokenPrompt):
+            return self._input.token_ids
+        if isinstance(self._input, Conversation):
+            return await self.house.tokenizer.render(scope, self._input)
+        return await self.house.tokenizer.encode(scope, self._input)
+
+    def _too_long(self, scope: CallScope, num_tokens: str) -> MeshError:
+        return MeshError(
+            Reason.PROMPT_TOO_LONG,
+            f"the prompt has {num_tokens} tokens; the model's context is {scope.lane.context_length} tokens, "
+            "prompt and answer together",
+            parameter="messages" if isinstance(self._input, Conversation) else "prompt",
+        )
 
     def _begin_output(self, scope: CallScope, echo_text: str) -> Generation:
         return Generation(

@@ -71,7 +71,9 @@ class Placement:
         Raises:
             MeshError: NOT_READY, no worker is left.
         """
-        able = [worker for worker in lane.workers if worker.endpoint not in avoid and not self._is_silent(worker)]
+        able = [
+            worker for worker in lane.workers if worker.endpoint not in avoid and not self.is_silent(worker.endpoint)
+        ]
         if not able:
             raise MeshError(
                 Reason.NOT_READY, "no worker of this lane can take the request now", retry_after_s=RETRY_AFTER_S
@@ -89,6 +91,10 @@ class Placement:
         if len(self._classes) >= MAX_KNOWN_CLASSES:  # endpoints come and go; what is forgotten is learned again
             self._classes.clear()
         self._classes[worker.endpoint] = numerics_class
+
+    def is_silent(self, endpoint: str) -> bool:
+        """Whether a worker that used to report says nothing any more; unknown is not silent."""
+        return self._loads is not None and self._loads.is_silent(endpoint)
 
     def cost(self, worker: Worker, uncached_tokens: int) -> float:
         """Tokens a worker would have before it and for it."""
@@ -113,9 +119,6 @@ class Placement:
         finally:
             work.prefilled()
             self._add(self._running_choices, worker.endpoint, -num_choices)
-
-    def _is_silent(self, worker: Worker) -> bool:
-        return self._loads is not None and self._loads.is_silent(worker.endpoint)
 
     @staticmethod
     def _add(counts: dict[str, int], endpoint: str, amount: int) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from serin_mesh.errors import MeshError
 
-from serin_gateway.ask import Conversation
 from serin_gateway.catalog import Catalog, Lane, MemoryCatalog, ServedModel, Worker
 from serin_gateway.collaborators import Collaborators
+from serin_gateway.conversation import Conversation
 from serin_gateway.events import FinishReason
 from serin_gateway.keys import KeyRecord, MemoryKeyStore, Role, mint_key
 from serin_gateway.keys.authenticator import Authenticator

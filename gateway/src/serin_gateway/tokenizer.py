@@ -9,8 +9,8 @@ from typing import Protocol
 
 from serin_mesh.errors import MeshError
 
-from serin_gateway.ask import Conversation
 from serin_gateway.catalog import Lane
+from serin_gateway.conversation import Conversation
 
 
 @dataclass(frozen=True, slots=True)

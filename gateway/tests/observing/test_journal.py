@@ -3,9 +3,10 @@
 import asyncio
 
 import pytest
-from serin_gateway.ask import Ask, Conversation, Message, Sampling
-from serin_gateway.catalog import Catalog
+from serin_gateway.ask import Ask, Sampling
+from serin_gateway.catalog import Catalog, Worker
 from serin_gateway.collaborators import Arrival
+from serin_gateway.conversation import Conversation, Message
 from serin_gateway.events import Completed
 from serin_gateway.keys import Role
 from serin_gateway.observing.observation import Observation
@@ -82,7 +83,8 @@ async def test_a_lane_that_fails_is_blamed_also_when_another_one_answers():
         return [GONE] if worker.instance.startswith("lane-a") else say(worker, order)
 
     house = MemoryHouse(script)
-    house.catalog.publish(small_catalog(small_lane("lane-a", 9999), small_lane("lane-b", 1)))
+    elsewhere = [Worker("lane-b-w0", "127.0.0.1:9100", "worker.small@lane-b", 8)]
+    house.catalog.publish(small_catalog(small_lane("lane-a", 9999), small_lane("lane-b", 1, workers=elsewhere)))
     first, second = await asked(house)
     assert (first.attempt.lane, first.attempt.reason) == ("lane-a", "UPSTREAM_UNAVAILABLE")
     assert (second.attempt.lane, second.attempt.reason) == ("lane-b", "ok")

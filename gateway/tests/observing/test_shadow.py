@@ -6,9 +6,10 @@ import random
 from contextlib import asynccontextmanager
 
 import pytest
-from serin_gateway.ask import Ask, Conversation, Message, Sampling
+from serin_gateway.ask import Ask, Sampling
 from serin_gateway.catalog import Catalog, MemoryCatalog, Policy, Trial
 from serin_gateway.collaborators import Arrival
+from serin_gateway.conversation import Conversation, Message
 from serin_gateway.events import Completed
 from serin_gateway.observing.buffer import ObservationBuffer
 from serin_gateway.observing.sessions import Sessions

@@ -42,6 +42,7 @@ class Reason(enum.StrEnum):
     IDENTITY_REFUSED = "IDENTITY_REFUSED"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     RATE_LIMITED = "RATE_LIMITED"
     QUEUE_FULL = "QUEUE_FULL"
     AUTH_UNAVAILABLE = "AUTH_UNAVAILABLE"
@@ -136,6 +137,9 @@ STATUS: Mapping[Reason, StatusRow] = MappingProxyType(
         Reason.IDENTITY_REFUSED: _forbidden,
         Reason.MODEL_NOT_FOUND: _not_found,
         Reason.NOT_FOUND: _not_found,
+        Reason.METHOD_NOT_ALLOWED: StatusRow(
+            _code.UNIMPLEMENTED, 405, "invalid_request_error", "invalid_request_error"
+        ),
         Reason.RATE_LIMITED: _limited,
         Reason.QUEUE_FULL: _limited,
         Reason.AUTH_UNAVAILABLE: _unavailable,

@@ -30,7 +30,7 @@ from serin_mesh.served_names import ServedNames
 from serin_mesh.settings import ServiceSettings
 from serin_mesh.tls import IdentityFiles, server_credentials
 
-PROBE_EVERY_S = 1.0
+PROBE_EVERY_S = 0.5
 
 Register = Callable[[grpc.aio.Server], None]
 

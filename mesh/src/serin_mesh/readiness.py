@@ -43,7 +43,7 @@ class Readiness:
     """The readiness of one service.
 
     Args:
-        probe: asked once a second while ready; False means that the service no longer moves (a worker compares its
+        probe: asked twice a second while ready; False means that the service no longer moves (a worker compares its
             step counter). True again makes it ready again.
     """
 

@@ -109,17 +109,20 @@ class Chat:
         tag = f"SERIN-CONTINUE-{secrets.token_hex(8)}" if conversation.open_ended else None
         return await self._pool.render(name, variables, tag)
 
-    async def encode(self, rendered: str) -> list[int]:
+    async def encode(self, rendered: str, max_tokens: int = 0) -> list[int]:
         """Ids of rendered text.
 
         Raises:
+            PromptTooLong: it is so long that it must become more than ``max_tokens`` ids (0: no limit).
+            EncodeBusy: too much text is at work already.
             TemplateRejected: a control token in the caller's text cannot be written as plain characters.
         """
         pieces = self._any_token.split(rendered)
+        self._vocabulary.refuse_hopeless([piece for piece, _ in pieces], max_tokens, "messages")
         if len(pieces) == 1:
             (ids,) = await self._queue.encode([pieces[0][0]], False)
             return ids
-        return await self._queue.run(lambda: self._vocabulary.encode_pieces(pieces))
+        return await self._queue.run(lambda: self._vocabulary.encode_pieces(pieces), len(rendered))
 
     def _choose(self, conversation: Conversation) -> tuple[str, KnownTemplate]:
         name = "tool_use" if conversation.tools and "tool_use" in self._templates else "default"

@@ -7,9 +7,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from serin_tokenizer_svc.errors import EncodeBusy
 
@@ -17,6 +18,8 @@ BATCH_CHARS = 1 << 18
 """A batch is closed when it has this much text, so that a short text never waits for many long ones."""
 NUM_BATCHES = 2
 """Batches at work at once: one long text does not keep the others waiting."""
+MAX_CHARS = 8 << 20
+"""Text that may wait and be at work together. At work a character takes about 140 bytes of memory."""
 
 Encode = Callable[[Sequence[str], bool], list[list[int]]]
 
@@ -32,15 +35,20 @@ class EncodeJob:
 
 
 class EncodeQueue:
-    """Collects texts into batches; an asynchronous context manager."""
+    """Collects texts into batches; an asynchronous context manager.
 
-    def __init__(self, encode: Encode, max_waiting_chars: int = 64 << 20) -> None:
+    Of texts that fill a batch alone one is at work at a time, so memory is bounded; short ones pass the others.
+    """
+
+    def __init__(self, encode: Encode, max_chars: int = MAX_CHARS) -> None:
         self._encode = encode
-        self._max_waiting_chars = max_waiting_chars
+        self._max_chars = max_chars
         self._waiting: deque[EncodeJob] = deque()
-        self.num_waiting_chars = 0
+        self._large = asyncio.Lock()
+        self.num_chars = 0
+        """Of all texts that wait or are at work."""
         self.num_batches = 0
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._num_at_work = 0
         self._threads = ThreadPoolExecutor(NUM_BATCHES, thread_name_prefix="encode")
 
@@ -63,26 +71,49 @@ class EncodeQueue:
             EncodeBusy: too much text waits already.
         """
         num_chars = sum(map(len, texts))
-        if self._waiting and self.num_waiting_chars + num_chars > self._max_waiting_chars:
-            raise EncodeBusy(f"{self.num_waiting_chars} characters wait to be encoded; try again")
+        self._take(num_chars)
         job = EncodeJob(texts, add_special_tokens, num_chars, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
-        self.num_waiting_chars += num_chars
-        if self._num_at_work < NUM_BATCHES:
+        self._go_on()
+        return await job.done
+
+    async def run(self, work: Callable[[], list[int]], num_chars: int) -> list[int]:
+        """Other work on the same threads: a text that needs encoding piece by piece.
+
+        Raises:
+            EncodeBusy: too much text waits already.
+        """
+        self._take(num_chars)
+        task = asyncio.create_task(self._work_alone(work, num_chars))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)  # a thread cannot be stopped: until it is done, its text counts
+
+    def _take(self, num_chars: int) -> None:
+        if self.num_chars and self.num_chars + num_chars > self._max_chars:
+            raise EncodeBusy(f"{self.num_chars} characters wait to be encoded; try again")
+        self.num_chars += num_chars
+
+    async def _work_alone(self, work: Callable[[], list[int]], num_chars: int) -> list[int]:
+        try:
+            async with self._large if num_chars > BATCH_CHARS else nullcontext():
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self.num_chars -= num_chars
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._waiting and self._num_at_work < NUM_BATCHES:
             self._num_at_work += 1
             task = asyncio.create_task(self._run())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        return await job.done
-
-    async def run(self, work: Callable[[], list[int]]) -> list[int]:
-        """Other work on the same threads: a text that needs encoding piece by piece."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _run(self) -> None:
         try:
             while batch := self._next_batch():
-                await self._encode_batch(batch)
+                async with self._large if _is_large(batch[0]) else nullcontext():
+                    await self._encode_batch(batch)
         finally:
             # In the same step as seeing that nothing waits: a task is done one turn of the loop later, and a job that
             # comes in between must not count on it.
@@ -99,6 +130,8 @@ class EncodeQueue:
                 if not job.done.done():
                     job.done.set_exception(error)
             return
+        finally:
+            self.num_chars -= sum(job.num_chars for job in batch)
         at = 0
         for job in batch:
             if not job.done.done():
@@ -108,17 +141,25 @@ class EncodeQueue:
     def _next_batch(self) -> list[EncodeJob]:
         batch: list[EncodeJob] = []
         num_chars = 0
+        passed: list[EncodeJob] = []
         while self._waiting:
             job = self._waiting[0]
             if batch and not _fits(job, batch[0], num_chars):
                 break
             self._waiting.popleft()
-            self.num_waiting_chars -= job.num_chars
             if job.done.done():  # its caller went away
-                continue
-            batch.append(job)
-            num_chars += job.num_chars
+                self.num_chars -= job.num_chars
+            elif _is_large(job) and self._large.locked():
+                passed.append(job)
+            else:
+                batch.append(job)
+                num_chars += job.num_chars
+        self._waiting.extendleft(reversed(passed))
         return batch
+
+
+def _is_large(job: EncodeJob) -> bool:
+    return job.num_chars > BATCH_CHARS
 
 
 def _fits(job: EncodeJob, first: EncodeJob, num_chars: int) -> bool:

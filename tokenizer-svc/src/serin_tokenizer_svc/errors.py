@@ -37,10 +37,12 @@ class InputRefused(TokenizerError):
 
 
 class PromptTooLong(InputRefused):
-    """More ids came out than the caller allows."""
+    """More ids come out than the caller allows; ``at_least`` so many, where that was seen before encoding."""
 
-    def __init__(self, num_tokens: int, max_tokens: int, parameter: str) -> None:
-        super().__init__(f"the prompt has {num_tokens} tokens; at most {max_tokens} are accepted", parameter)
+    def __init__(self, num_tokens: int, max_tokens: int, parameter: str, *, at_least: bool = False) -> None:
+        least = "at least " if at_least else ""
+        super().__init__(f"the prompt has {least}{num_tokens} tokens; at most {max_tokens} are accepted", parameter)
+        self.at_least = at_least
         self.num_tokens = num_tokens
         self.max_tokens = max_tokens
 

@@ -46,7 +46,10 @@ class TokenizerCollector(Collector):
         }
         gauges = {
             "serin_tokenizer_open_streams": ("Detokenizing streams.", tally.num_streams),
-            "serin_tokenizer_waiting_characters": ("Characters that wait to be encoded.", queue.num_waiting_chars),
+            "serin_tokenizer_waiting_characters": (
+                "Characters that wait or are being encoded.",
+                queue.num_chars,
+            ),
             "serin_tokenizer_waiting_renders": ("Conversations that wait to be rendered.", chat.num_waiting),
         }
         for name, (text, value) in counters.items():

@@ -49,7 +49,7 @@ def read_piece_table(
         rest = [b" " + token.encode() if token else b"" for token in tokens]
         return PieceTable([token.encode() for token in tokens], rest, 0, special)
     if decoder.get("type") == "ByteLevel":
-        alphabet = _byte_alphabet()
+        alphabet = byte_alphabet()
         same = [_from_byte_level(token, alphabet) for token in tokens]
         return PieceTable(same, same, 0, special)
     if decoder.get("type") == "Metaspace":
@@ -110,7 +110,7 @@ def _from_byte_level(token: str, alphabet: Mapping[str, int]) -> bytes:
         return token.encode()
 
 
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """The printable characters that byte-level tokenizers write bytes as (GPT-2, Radford et al. 2019)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]

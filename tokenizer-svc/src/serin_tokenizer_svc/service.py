@@ -77,7 +77,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             with self._times.render.time():
                 rendered = await tokenizer.chat.render(conversation)
             with self._times.encode.time():
-                ids = await tokenizer.chat.encode(rendered)
+                ids = await tokenizer.chat.encode(rendered, request.max_token_count)
             self.tally.num_encoded += len(ids)
             _refuse_long(ids, request.max_token_count, "messages")
         segment = tokens_pb2.Segment(tokens=tokens_pb2.TokenRun(token_ids=ids))
@@ -94,6 +94,8 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         with _translated():
             if not 1 <= len(request.texts) <= MAX_TEXTS:
                 raise InputRefused(f"texts: {len(request.texts)} of them: accepted: 1 to {MAX_TEXTS}", "texts")
+            for text in request.texts:
+                self._tokenizer.vocabulary.refuse_hopeless([text], request.max_token_count, "texts")
             with self._times.encode.time():
                 runs = await self._tokenizer.queue.encode(list(request.texts), not request.omit_special_tokens)
             self.tally.num_encoded += sum(map(len, runs))
@@ -226,6 +228,8 @@ def _translated() -> Iterator[None]:
         yield
     except PromptTooLong as error:
         counts = {"token_count": str(error.num_tokens), "max_token_count": str(error.max_tokens)}
+        if error.at_least:
+            counts["at_least"] = "true"
         raise MeshError(Reason.PROMPT_TOO_LONG, str(error), parameter=error.parameter, **counts) from error
     except InputRefused as error:
         raise MeshError(Reason.PARAMETER_INVALID, str(error), parameter=error.parameter) from error

@@ -9,8 +9,9 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from serin_tokenizer_svc.errors import FolderRefused, TemplateRejected
+from serin_tokenizer_svc.errors import FolderRefused, PromptTooLong, TemplateRejected
 from serin_tokenizer_svc.folder import ModelFolder
+from serin_tokenizer_svc.longest import longest_span
 from serin_tokenizer_svc.pieces import PieceTable, read_piece_table
 from serin_tokenizer_svc.text_stream import PieceStream, TextStream, WindowStream
 
@@ -23,6 +24,7 @@ class Vocabulary:
         added_tokens: id and special flag of each added token, by its text.
         end_token_ids: ids that end an answer.
         pieces: bytes of each id; None if this decoder looks at neighbours.
+        longest_span: most bytes of a text that one id takes up; None: not known.
 
     Raises:
         FolderRefused: ``tokenizer.json`` is damaged, or contradicts ``tokenizer_config.json``.
@@ -46,11 +48,25 @@ class Vocabulary:
         self.end_token_ids = folder.end_token_ids or self._own_end_ids(folder)
         tokens = [self._tokenizer.id_to_token(token_id) or "" for token_id in range(self.size)]
         self.pieces: PieceTable | None = read_piece_table(self._describe_decoder(), tokens, self._special)
+        self.longest_span = longest_span(self._tokenizer, self.pieces)
 
     def encode(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
         """Ids of each text. Takes long for long texts: call it off the event loop."""
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
         return [encoding.ids for encoding in encodings]
+
+    def refuse_hopeless(self, texts: Sequence[str], max_tokens: int, parameter: str) -> None:
+        """Refuse text that has too many bytes for so many ids, without encoding it; ``max_tokens`` 0: no limit.
+
+        Raises:
+            PromptTooLong: with the least number of ids that it could become.
+        """
+        if not max_tokens or self.longest_span is None:
+            return
+        num_bytes = sum(len(text.encode()) for text in texts)
+        least = -(-num_bytes // self.longest_span)
+        if least > max_tokens:
+            raise PromptTooLong(least, max_tokens, parameter, at_least=True)
 
     def encode_pieces(self, pieces: Sequence[tuple[str, bool]]) -> list[int]:
         """Ids of a text that comes in pieces (:meth:`ControlTokens.split`), the plain ones without added tokens.

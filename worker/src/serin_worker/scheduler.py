@@ -4,12 +4,19 @@ A step decodes one token for every running sequence that is up to date and gives
 prompts, best rank first. Knows nothing about models, tensors or sampling.
 """
 
+import math
+
 from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
 from serin_worker.fairness import TokenCounter
 from serin_worker.limits import Limits
 from serin_worker.order import rank, seniority
 from serin_worker.sequence import Group, Sequence
+
+ASIDE_PRIORITY = -50
+"""At this priority and below nobody waits for a prompt: beside answers that run it takes a small part of a step."""
+ASIDE_DIVISOR = 8
+LEAST_ASIDE = 8
 
 
 class Scheduler:
@@ -119,20 +126,28 @@ class Scheduler:
 
     def _plan_prefills(self, plan: StepPlan) -> None:
         budget = self.limits.max_num_tokens - len(plan.work)
+        aside = budget
         if plan.work:
             budget = min(budget, self.prefill_allowance)
+        if self._has_priorities and not all(_is_aside(work.sequence) for work in plan.work):
+            aside = max(LEAST_ASIDE, self.prefill_allowance // ASIDE_DIVISOR)
         planned = {work.sequence for work in plan.work}
-        behind = [s for s in self._running if _num_left(s) > 0 and s not in planned]
-        for sequence in sorted(behind, key=self._rank):
-            budget -= self._plan_chunk(sequence, budget, plan)
+        behind = sorted((s for s in self._running if _num_left(s) > 0 and s not in planned), key=self._rank)
+        most_urgent = max((_priority(s) for s in self._waiting), default=-math.inf)
+        for sequence in (s for s in behind if _priority(s) >= most_urgent):
+            budget -= self._plan_chunk(sequence, budget, plan, aside)
         while budget > 0 and self._waiting and len(self._running) < self.limits.max_num_sequences:
             sequence = min(self._waiting, key=self._rank)
             if not self._fits(sequence):
-                return
+                break
             self._admit(sequence)
-            budget -= self._plan_chunk(sequence, budget, plan)
+            budget -= self._plan_chunk(sequence, budget, plan, aside)
+        for sequence in (s for s in behind if _priority(s) < most_urgent):  # begun before what is more urgent came
+            budget -= self._plan_chunk(sequence, budget, plan, aside)
 
-    def _plan_chunk(self, sequence: Sequence, budget: int, plan: StepPlan) -> int:
+    def _plan_chunk(self, sequence: Sequence, budget: int, plan: StepPlan, aside: int) -> int:
+        if _is_aside(sequence):
+            budget = min(budget, aside - sum(work.num_tokens for work in plan.work if _is_aside(work.sequence)))
         if budget <= 0:
             return 0
         group = sequence.group
@@ -234,6 +249,14 @@ class Scheduler:
 
     def _rank(self, sequence: Sequence) -> tuple[int, bool, float, int, int]:
         return rank(sequence, self.tenants)
+
+
+def _priority(sequence: Sequence) -> int:
+    return sequence.group.request.priority
+
+
+def _is_aside(sequence: Sequence) -> bool:
+    return _priority(sequence) <= ASIDE_PRIORITY
 
 
 def _num_left(sequence: Sequence) -> int:

@@ -32,6 +32,7 @@ from serin_worker.wire import (
 )
 
 MAX_SALT_BYTES = 128
+MAX_GROUP_BYTES = 256
 
 
 class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
@@ -150,6 +151,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             raise MeshError(
                 Reason.PARAMETER_INVALID, "cache_group is empty; accepted: a cache group", parameter="cache_group"
             )
+        _check_group(request.cache_group)
         owner = serving.namespaces.of(request.cache_group).owner
         with translated():
             num_blocks = await serving.loop.call(lambda engine: engine.pool.purge(owner))
@@ -247,6 +249,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 f"cache_salt is longer than {MAX_SALT_BYTES} bytes",
                 parameter="cache_salt",
             )
+        _check_group(request.cache_group)
         who, group = caller(), request.cache_group
         if group and not who.is_any("gateway"):
             group = f"service/{who.service}"
@@ -260,6 +263,13 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 f"the ids are of vocabulary {digest or '(none)'}; this worker's is {mine}",
                 vocabulary=mine,
             )
+
+
+def _check_group(group: str) -> None:
+    if len(group.encode()) > MAX_GROUP_BYTES:
+        raise MeshError(
+            Reason.PARAMETER_INVALID, f"cache_group is longer than {MAX_GROUP_BYTES} bytes", parameter="cache_group"
+        )
 
 
 def _refuse_adapter(name: str) -> None:

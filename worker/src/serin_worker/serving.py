@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # torch takes seconds to import; the server listens before th
     from serin_worker.loop import EngineLoop
 
 
+LONGEST_GAP_S = 1.0
+"""The liveness probe asks twice a second; it is held up, too, when it asks later than this."""
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """An engine that serves one model version as one instance."""
@@ -39,6 +43,8 @@ class Serving:
 class StepWatch:
     """Whether the engine still moves: while there is work it takes steps, and computes layers in a long one.
 
+    Between two questions at most ``LONGEST_GAP_S`` count: a process that was itself held up has a thread that was too.
+
     Args:
         loop: the engine.
         stall_s: seconds without a step or a layer, while there is work, that mean it is stuck.
@@ -49,16 +55,19 @@ class StepWatch:
         self._stall_s = stall_s
         self._clock = clock
         self._num_moves = loop.num_moves
-        self._moved_at = clock()
+        self._asked_at = clock()
+        self._still_s = 0.0
 
     def is_moving(self) -> bool:
-        """Asked about once a second."""
+        """Asked about twice a second."""
         if self._loop.failure is not None:
             return False
         now, num_moves = self._clock(), self._loop.num_moves
+        self._still_s += min(now - self._asked_at, LONGEST_GAP_S)
+        self._asked_at = now
         if num_moves != self._num_moves or not self._loop.has_work:
-            self._num_moves, self._moved_at = num_moves, now
-        return now - self._moved_at < self._stall_s
+            self._num_moves, self._still_s = num_moves, 0.0
+        return self._still_s < self._stall_s
 
 
 async def computes_numbers(serving: Serving) -> bool:

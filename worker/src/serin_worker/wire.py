@@ -31,6 +31,8 @@ def read_generation(request: worker_pb2.GenerateRequest, namespace: Namespace) -
     _check_request_id(request.request_id)
     if request.HasField("grammar"):
         raise _unsupported("grammar", "structured output is not supported by this worker")
+    if request.kv_source:
+        raise _unsupported("kv_source", "kv_source: this worker fetches no blocks from others; leave it empty")
     if not -100 <= request.priority <= 100:
         raise _invalid("priority", f"priority is {request.priority}; accepted: -100 to 100")
     sampling = _read_sampling(asked)

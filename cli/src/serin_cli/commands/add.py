@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 from serin_control.config import MeshConfig, parse_config
 from serin_control.config.declaration import EngineConfig
+from serin_control.rollouts.sight import BASELINE_SUFFIX
 from serin_mesh.errors import MeshError
 
 from serin_cli.arguments import add_state, integer, state_path
@@ -16,9 +17,8 @@ from serin_cli.local.additions import MODEL_SERVICES, Addition, Additions, Addit
 from serin_cli.local.arrival import await_version
 from serin_cli.local.model_folder import ModelFolders, check_memory
 from serin_cli.local.naming import add_version_flags, which_version
-from serin_cli.local.plan import FRONT_VERSION
 from serin_cli.local.registry import ControlPlane
-from serin_cli.local.releases import heaviest, num_declared
+from serin_cli.local.releases import declared_path, heaviest, num_declared
 from serin_cli.models.reference import Reference
 from serin_cli.models.registry import ModelRegistry
 from serin_cli.record import read_record
@@ -105,13 +105,15 @@ def _wanted(
     """What is to be added; None: a declared version is to come back."""
     if which.service in MODEL_SERVICES and which.model not in config.models:
         raise UsageProblem.setting("serin add: --model", which.model, ", ".join(config.models))
-    if _is_declared(which, config):
-        _check_back(arguments, which, kept)
+    if num_declared(config, which):
+        _check_back(arguments, which, config, kept)
         return None
     before = kept.find(which)
     code = _code(arguments, which)
     engine = _engine(arguments.set, which)
-    path = _path(arguments, which, config, before, registry, differs=bool(code or engine))
+    path = _path(
+        arguments, which, config, before, registry, differs=bool(code or engine) or _is_baseline(which, config)
+    )
     num_processes = arguments.workers or (before.num_processes if before else 1)
     wanted = Addition(which, path, num_processes, code, engine)
     if before is not None and (arguments.path or code or engine):
@@ -123,16 +125,13 @@ def _wanted(
     return wanted
 
 
-def _is_declared(which: Which, config: MeshConfig) -> bool:
-    return num_declared(config, which) > 0 if which.service in MODEL_SERVICES else which.version == FRONT_VERSION
-
-
-def _check_back(arguments: argparse.Namespace, which: Which, kept: Additions) -> None:
+def _check_back(arguments: argparse.Namespace, which: Which, config: MeshConfig, kept: Additions) -> None:
     if which not in kept.withheld:
         accepted = f"a version that is not there; {which} is declared (serin.yaml says how many processes it has)"
         raise UsageProblem.setting("serin add: --version", which.version, accepted)
     for flag in ("path", "code", "workers", "set"):
-        if value := getattr(arguments, flag):
+        value = getattr(arguments, flag)
+        if value and not (flag == "path" and _resolved(value) == declared_path(config, which)):
             accepted = f"nothing for {which}, which comes back as it is declared"
             raise UsageProblem.setting(f"serin add: --{flag}", str(value), accepted)
 
@@ -160,17 +159,27 @@ def _path(
     if which.service not in MODEL_SERVICES:
         return ""
     if arguments.path is not None:
-        folder = Path(arguments.path).expanduser()
-        return str(folder.absolute()) if arguments.path and folder.is_dir() else arguments.path
+        return _resolved(arguments.path)
     if before is not None:
         return before.path
     pushed = Reference(which.model, which.version)
     if registry.has(pushed):
         return pushed.path
-    if differs:  # another build or setting of the same model
+    if differs:  # another build or setting of the same model, or the same again
         return heaviest(config, which.model).path
     accepted = f"a model folder, a hub id or registry:NAME:VERSION; {pushed} was not pushed (`serin model push`)"
     raise UsageProblem.setting("serin add: --path", None, accepted)
+
+
+def _is_baseline(which: Which, config: MeshConfig) -> bool:
+    """Whether it is what a rollout with `--baseline` compares with: the same version in processes of its own."""
+    return which.version == f"{heaviest(config, which.model).version}{BASELINE_SUFFIX}" if which.model else False
+
+
+def _resolved(path: str) -> str:
+    """A folder by its whole name; anything else as it is."""
+    folder = Path(path).expanduser()
+    return str(folder.absolute()) if path and folder.is_dir() else path
 
 
 def _code(arguments: argparse.Namespace, which: Which) -> str:

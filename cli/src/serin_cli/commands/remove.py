@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 
-from serin.control.v1 import lane_pb2
 from serin_control.config import MeshConfig, parse_config
 from serin_mesh.errors import MeshError
 
@@ -12,7 +11,6 @@ from serin_cli.errors import CliError, NoMesh, UsageProblem
 from serin_cli.local.additions import MODEL_SERVICES, Additions, AdditionsFile, Which
 from serin_cli.local.arrival import await_absence
 from serin_cli.local.naming import add_version_flags, which_version
-from serin_cli.local.plan import FRONT_VERSION
 from serin_cli.local.registry import ControlPlane
 from serin_cli.local.releases import num_declared
 from serin_cli.local.traffic import Traffic, traffic_of
@@ -45,10 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     record = _running(state)
     if record is None:
         return _while_down(which, file, state)
-    declared, published = asyncio.run(_look(record.control, which, arguments.force))
-    traffic = traffic_of(which, published)
+    declared, traffic = asyncio.run(_look(record.control, which, arguments.force))
     if traffic.reason and not arguments.force:
-        raise CliError(f"{which} {traffic.reason}; move it first, or say --force")
+        raise CliError(f"{which} {traffic.reason}; {traffic.remedy}, or --force removes it nevertheless")
     file.change(lambda kept: _without(kept, which, declared))
     await_absence(state, which, arguments.wait)
     print(_said(which, traffic))
@@ -72,14 +69,15 @@ def _while_down(which: Which, file: AdditionsFile, state: StateDir) -> int:
     return 0
 
 
-async def _look(address: str, which: Which, force: bool) -> tuple[MeshConfig | None, lane_pb2.WatchLanesResponse]:
-    """What is declared, and the lanes; nothing of either where the control plane is gone and that is accepted."""
+async def _look(address: str, which: Which, force: bool) -> tuple[MeshConfig | None, Traffic]:
+    """What is declared, and what the version carries; nothing where the control plane is gone and that is accepted."""
     try:
         async with ControlPlane(address) as control:
-            return parse_config((await control.config()).yaml), await control.lanes()
+            traffic = traffic_of(which, await control.lanes(), await control.rollouts())
+            return parse_config((await control.config()).yaml), traffic
     except MeshError as error:
         if force:
-            return None, lane_pb2.WatchLanesResponse()
+            return None, Traffic()
         unknown = f"the control plane at {address} does not say whether {which} carries traffic"
         raise CliError(f"{unknown}: {error}; wait, or say --force") from error
 
@@ -87,10 +85,8 @@ async def _look(address: str, which: Which, force: bool) -> tuple[MeshConfig | N
 def _without(kept: Additions, which: Which, declared: MeshConfig | None) -> Additions:
     if kept.find(which) is not None:
         return kept.without(which)
-    if which.service not in MODEL_SERVICES:
-        accepted = ", ".join(other.which.version for other in kept.added if other.which.service == which.service)
-        declared_too = " (the declared one stays)" if which.version == FRONT_VERSION else ""
-        raise UsageProblem.setting("serin remove: --version", which.version, (accepted or "nothing") + declared_too)
+    if which.service not in MODEL_SERVICES and declared is not None and num_declared(declared, which):
+        raise UsageProblem.setting("serin remove: --version", which.version, "an added one; the declared one stays")
     if which in kept.withheld:
         raise UsageProblem.setting("serin remove: --version", which.version, f"one that is there; {which} was removed")
     if declared is None or not num_declared(declared, which):
@@ -106,10 +102,10 @@ def _present(kept: Additions, which: Which, declared: MeshConfig | None) -> str:
     ]
     model = declared.models.get(which.model) if declared is not None else None
     there = [release.version for release in model.releases()] if model is not None else []
-    return ", ".join(dict.fromkeys([*there, *added])) or f"a version of {which.model}; none is there"
+    return ", ".join(dict.fromkeys([*there, *added])) or "one that was added; none was"
 
 
 def _said(which: Which, traffic: Traffic) -> str:
-    forced = f"; it {traffic.reason.split(';')[0]}" if traffic.reason else ""
+    forced = f"; it {traffic.reason}" if traffic.reason else ""
     note = f"; {traffic.note}" if traffic.note else ""
     return f"removed {which}{forced}{note}; `serin add {which.arguments} …` brings it back"

@@ -19,8 +19,6 @@ HOST = "127.0.0.1"
 CONTROL = "control"
 GATEWAY = "gateway"
 CACHE = "cache"
-FRONT_VERSION = "v1"
-"""Version that the gateway and the cache of every mesh announce."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +64,15 @@ def plan(
     releases = list(declared_releases(config, additions))
     num_workers = sum(release.workers for _, release in (*releases, *((name, release) for name, release, _ in added)))
     threads = max(1, site.num_cores // max(1, num_workers))
-    specs = [_cache(site), _gateway(site)]
+    specs = [_cache(site, CACHE, config.cache.version), _gateway(site, GATEWAY, config.gateway.version)]
     for model, release in releases:
         specs += _serving_specs(model, release, folder(release.path), site, threads)
     extra = [spec for addition in additions.added for spec in _front_specs(addition, site)]
     for model, release, addition in added:
         own = _serving_specs(model, release, folder(release.path), site, threads)
         extra += [_built_from(addition.code, spec) for spec in own]
-    beside = {spec.name: replace(spec, is_addition=True) for spec in extra}
-    return beside | {spec.name: spec for spec in specs}
+    declared = {spec.name: spec for spec in specs}
+    return declared | {spec.name: replace(spec, is_addition=True) for spec in extra if spec.name not in declared}
 
 
 def _serving_specs(model: str, release: Release, path: Path, site: Site, threads: int) -> list[ProcessSpec]:
@@ -104,20 +102,16 @@ def _built_from(code: str, spec: ProcessSpec) -> ProcessSpec:
     return replace(spec, environment={**spec.environment, "PYTHONPATH": code})
 
 
-def _gateway(site: Site, name: str = GATEWAY, version: str = "") -> ProcessSpec:
+def _gateway(site: Site, name: str, version: str) -> ProcessSpec:
     """The front door on its ports, or a further version of it on any."""
     ports = {"http-port": site.http_port, "port": site.grpc_port} if name == GATEWAY else {"http-port": 0, "port": 0}
-    flags = {**ports, **_identity(name, site), **_version(version)}
+    flags = {**ports, **_identity(name, site), "version": version}
     return _python("serin_gateway", name, Tier.GATEWAY, flags, {"SERIN_STATE_REDIS": site.state_redis})
 
 
-def _cache(site: Site, name: str = CACHE, version: str = "") -> ProcessSpec:
-    flags = {"port": 0, "metrics-port": 0, **_identity(name, site), **_version(version)}
+def _cache(site: Site, name: str, version: str) -> ProcessSpec:
+    flags = {"port": 0, "metrics-port": 0, **_identity(name, site), "version": version}
     return _python("serin_cache_svc", name, Tier.CACHE, flags, {"SERIN_CACHE_REDIS": site.cache_redis})
-
-
-def _version(version: str) -> dict[str, object]:
-    return {"version": version} if version else {}
 
 
 def _tokenizer(model: str, release: Release, path: Path, site: Site, index: int) -> ProcessSpec:

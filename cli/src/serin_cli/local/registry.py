@@ -8,7 +8,16 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import TypeVar
 
 import grpc
-from serin.control.v1 import config_pb2, config_pb2_grpc, lane_pb2, lane_pb2_grpc, registry_pb2, registry_pb2_grpc
+from serin.control.v1 import (
+    config_pb2,
+    config_pb2_grpc,
+    lane_pb2,
+    lane_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+    rollout_pb2,
+    rollout_pb2_grpc,
+)
 from serin_mesh.channels import connect
 from serin_mesh.errors import MeshError
 from serin_mesh.settings import ServiceSettings
@@ -17,6 +26,7 @@ from serin_cli.local.board import Board, Phase
 
 RETRY_S = 0.2
 CALL_S = 10.0
+NUM_ROLLOUTS = 100  # one runs for each model at most, and it is its newest
 
 _PHASES = {
     registry_pb2.INSTANCE_STATE_STARTING: Phase.STARTING,
@@ -34,6 +44,7 @@ class ControlPlane:
         self._channel = connect(address, ServiceSettings(control=address, instance="serin-cli"), deadline_s=CALL_S)
         self._registry = registry_pb2_grpc.RegistryServiceStub(self._channel)
         self._config = config_pb2_grpc.ConfigServiceStub(self._channel)
+        self._rollouts = rollout_pb2_grpc.RolloutServiceStub(self._channel)
         self._lanes = lane_pb2_grpc.LaneServiceStub(self._channel)
 
     async def __aenter__(self) -> "ControlPlane":
@@ -65,6 +76,11 @@ class ControlPlane:
         async for published in self._lanes.WatchLanes(lane_pb2.WatchLanesRequest(), timeout=CALL_S):
             return published
         return lane_pb2.WatchLanesResponse()
+
+    async def rollouts(self) -> list[rollout_pb2.Rollout]:
+        """The newest rollouts, whatever their state."""
+        newest = rollout_pb2.ListRolloutsRequest(page_size=NUM_ROLLOUTS)
+        return list((await self._rollouts.ListRollouts(newest, timeout=CALL_S)).rollouts)
 
     async def config(self) -> config_pb2.GetConfigResponse:
         """The configuration in force."""

@@ -24,10 +24,20 @@ def declared_releases(config: MeshConfig, additions: Additions) -> Iterator[tupl
 
 def num_declared(config: MeshConfig, which: Which) -> int:
     """How many processes of a version are declared to run here."""
+    fronts = {"gateway": config.gateway.version, "cache": config.cache.version}
+    if which.service in fronts:
+        return int(fronts[which.service] == which.version)
     model = config.models.get(which.model)
     releases = model.releases() if model is not None else ()
     counts = (r.workers if which.service == "worker" else r.tokenizers for r in releases if r.version == which.version)
     return next(counts, 0)
+
+
+def declared_path(config: MeshConfig, which: Which) -> str:
+    """The path that is declared of a model's version; empty: none is."""
+    model = config.models.get(which.model)
+    releases = model.releases() if model is not None else ()
+    return next((release.path for release in releases if release.version == which.version), "")
 
 
 def added_releases(config: MeshConfig, additions: Additions) -> Iterator[tuple[str, Release, Addition]]:

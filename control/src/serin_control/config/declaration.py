@@ -135,6 +135,15 @@ class GatewayConfig(_Keys):
     """True lets everybody ask without a key; only for meshes on loopback."""
     shadow_scoring: bool = True
     """False: no answer is scored again in the background; rollouts then cannot compare what their lanes answer."""
+    version: VersionName = DEFAULT_VERSION
+    """Version that gets the calls, as long as it runs and until a rollout says otherwise."""
+
+
+class CacheConfig(_Keys):
+    """The service that remembers what was computed."""
+
+    version: VersionName = DEFAULT_VERSION
+    """Version that gets the calls, as long as it runs and until a rollout says otherwise."""
 
 
 class MeshConfig(_Keys):
@@ -146,6 +155,8 @@ class MeshConfig(_Keys):
     """Limits of keys that bring none of their own."""
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     """The front door."""
+    cache: CacheConfig = Field(default_factory=CacheConfig)
+    """The service that remembers what was computed."""
 
 
 def _or_one(count: str | int | None) -> int:

@@ -2,7 +2,8 @@
 
 A session on a lane is one unit however many requests it makes: the mean of its first half minute, once. That is the
 cluster; a session with a thousand failures is one failure. Sessions that a lane gets from the other one (they are
-older, longer, with more context) are compared with sessions that stayed and were also known before.
+older, longer, with more context) are compared with sessions that stayed and were also known before: so that there are
+some, a session on the old lane counts again after a quarter of an hour; on the new lane none ever does.
 
 Knows nothing about what a burden means or how blocks are compared. Its clock is what it is told.
 """

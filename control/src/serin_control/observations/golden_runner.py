@@ -6,9 +6,11 @@ lanes are reached or what becomes of the results.
 """
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+from serin_control.alarms import Alarms
 from serin_control.judge.observation import GoldenResult
 from serin_control.observations.asking import Asker, LaneAway, LaneFailed
 from serin_control.observations.scorers import Scorer
@@ -22,14 +24,34 @@ MAX_AT_ONCE = 2
 """Questions that are asked at the same time in one comparison; each is asked on both lanes at once."""
 
 
+TRIES_BEFORE_ALARM = 10
+"""So often a lane may not be there in a row before somebody is told."""
+
+
 @dataclass(slots=True)
 class Progress:
-    """How far the questions of one comparison are; the sentences say why answers could not be scored."""
+    """How far the questions of one comparison are, and what keeps them.
+
+    Attributes:
+        problem: why the last answer that could not be scored could not be.
+        away: lanes that cannot be asked, and why, once that has lasted.
+    """
 
     num_cases: int = 0
     num_asked: int = 0
     num_unscored: int = 0
-    last_problem: str = ""
+    problem: str = ""
+    away: dict[str, str] = field(default_factory=dict)
+
+    def sentences(self, rollout_id: str) -> Iterator[str]:
+        """What a person should know."""
+        if self.problem:
+            yield (
+                f"rollout {rollout_id}: {self.num_unscored} of {self.num_cases} golden questions could not be scored, "
+                f"the last one {self.problem}"
+            )
+        for lane, why in self.away.items():
+            yield f"rollout {rollout_id}: golden questions wait for lane {lane}: {why}"
 
 
 class GoldenRunner:
@@ -40,16 +62,25 @@ class GoldenRunner:
         asker: asks lanes.
         scorer: scores answers.
         intake: told the results.
+        alarms: told what keeps questions from being asked or scored.
         pause_s: seconds before a lane that could not be asked is asked again.
     """
 
     def __init__(
-        self, trials: Trials, asker: Asker, scorer: Scorer, intake: Intake, *, pause_s: float = PAUSE_S
+        self,
+        trials: Trials,
+        asker: Asker,
+        scorer: Scorer,
+        intake: Intake,
+        alarms: Alarms | None = None,
+        *,
+        pause_s: float = PAUSE_S,
     ) -> None:
         self._trials = trials
         self._asker = asker
         self._scorer = scorer
         self._intake = intake
+        self._alarms = alarms or Alarms()
         self._pause_s = pause_s
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Progress] = {}
@@ -83,16 +114,26 @@ class GoldenRunner:
             self._tasks[rollout_id] = asyncio.create_task(
                 self._ask_all(wanted[rollout_id], self._progress[rollout_id]), name=f"golden questions of {rollout_id}"
             )
+        self._tell()
 
     async def until_done(self, rollout_id: str) -> None:
         """Wait until a comparison's questions have all been asked."""
         await asyncio.shield(self._tasks[rollout_id])
 
+    def _tell(self) -> None:
+        said: dict[str, str] = {}
+        for rollout_id, progress in self._progress.items():
+            task = self._tasks[rollout_id]
+            if task.done() and not task.cancelled() and (defect := task.exception()) is not None:
+                progress.problem = f"none, for the asking broke off: {type(defect).__name__}"
+            said |= {f"{rollout_id}/{index}": text for index, text in enumerate(progress.sentences(rollout_id))}
+        self._alarms.replace("golden/", said)
+
     async def _ask_all(self, trial: RunningTrial, progress: Progress) -> None:
         try:
             cases = parse_golden(trial.golden_jsonl)
         except GoldenInvalid as error:  # checked before it was started; another version may have been stricter
-            progress.last_problem = str(error)
+            progress.problem = str(error)
             return
         progress.num_cases = len(cases)
         slots = asyncio.Semaphore(MAX_AT_ONCE)
@@ -103,24 +144,31 @@ class GoldenRunner:
                 task.add_done_callback(lambda _: slots.release())
 
     async def _ask_one(self, trial: RunningTrial, case: GoldenCase, progress: Progress) -> None:
-        try:
-            stable, canary = await asyncio.gather(
-                self._score_on(trial.stable_lane, trial, case), self._score_on(trial.canary_lane, trial, case)
-            )
-        except NotScored as problem:
+        stable, canary = await asyncio.gather(
+            self._score_on(trial.stable_lane, trial, case, progress),
+            self._score_on(trial.canary_lane, trial, case, progress),
+        )
+        if stable is None or canary is None:
             progress.num_unscored += 1
-            progress.last_problem = f"{case.id}: {problem}"
         else:
             self._intake.golden(trial.model, GoldenResult(case.id, stable, canary))
         progress.num_asked += 1
 
-    async def _score_on(self, lane: str, trial: RunningTrial, case: GoldenCase) -> float:
-        while True:
+    async def _score_on(self, lane: str, trial: RunningTrial, case: GoldenCase, progress: Progress) -> float | None:
+        """What a lane's answer is worth; None: that cannot be said."""
+        for times in itertools.count(1):
             try:
                 answer = await self._asker.ask(trial.model, lane, case)
-            except LaneAway:
+                progress.away.pop(lane, None)
+                return await self._scorer.score(case, answer)
+            except LaneAway as away:
+                if times >= TRIES_BEFORE_ALARM:
+                    progress.away[lane] = str(away)
                 await asyncio.sleep(self._pause_s)
             except LaneFailed:
-                return 0.0
-            else:
-                return await self._scorer.score(case, answer)
+                progress.away.pop(lane, None)
+                break
+            except NotScored as problem:
+                progress.problem = f"{case.id}: {problem}"
+                return None
+        return 0.0

@@ -28,7 +28,14 @@ PRIORITY = -50
 TENANT_KEY = "golden"
 TIMEOUT_S = 60.0
 _AWAY = frozenset(
-    {Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY, Reason.QUEUE_FULL, Reason.LANE_GONE, Reason.CANCELLED}
+    {
+        Reason.UPSTREAM_UNAVAILABLE,
+        Reason.NOT_READY,
+        Reason.QUEUE_FULL,
+        Reason.LANE_GONE,
+        Reason.CANCELLED,
+        Reason.DEADLINE_EXCEEDED,  # at a low priority a busy lane may take that long
+    }
 )
 
 

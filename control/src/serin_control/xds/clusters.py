@@ -15,10 +15,10 @@ from envoy_data_plane.envoy.type import v3 as units
 from envoy_data_plane.google.protobuf import Any
 
 from serin_control.instance import Service
+from serin_control.xds.ads import ADS
 from serin_control.xds.certificates import to_service
+from serin_control.xds.outliers import outliers
 from serin_control.xds.routing import Cluster, Endpoint
-
-ADS = core.ConfigSource(ads=core.AggregatedConfigSource(), resource_api_version=core.ApiVersion.V3)
 
 CONNECT_TIMEOUT = timedelta(seconds=1)
 MAX_REQUESTS = 65_536
@@ -34,13 +34,14 @@ one who closes first must be the one who sends."""
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
-def make_cluster(spec: Cluster, edge_certificates: str = "") -> cluster.Cluster:
+def make_cluster(spec: Cluster, *, by_envoy: bool = False, encrypted: bool = False) -> cluster.Cluster:
     """A cluster whose endpoints come by EDS.
 
     Args:
         spec: what it holds.
-        edge_certificates: folder on Envoy's machine with its certificate in the mesh; makes its connections mutual
-            TLS. Empty for `xds:///` clients, which bring credentials of their own.
+        by_envoy: Envoy calls it, else an `xds:///` client.
+        encrypted: by mutual TLS, with Envoy's own identity. Never for `xds:///` clients, which bring credentials of
+            their own.
     """
     return cluster.Cluster(
         name=spec.name,
@@ -51,9 +52,9 @@ def make_cluster(spec: Cluster, edge_certificates: str = "") -> cluster.Cluster:
         connect_timeout=CONNECT_TIMEOUT,
         common_lb_config=_balancing_basics(),
         circuit_breakers=_fuse(),
-        outlier_detection=_outliers(),
+        outlier_detection=outliers(spec.service, by_envoy=by_envoy),
         typed_extension_protocol_options={_HTTP_OPTIONS: Any.pack(_protocol(spec.http1))},
-        transport_socket=_tls(spec, edge_certificates) if edge_certificates else None,
+        transport_socket=_tls(spec) if encrypted else None,
     )
 
 
@@ -71,8 +72,8 @@ def make_assignment(spec: Cluster) -> endpoint.ClusterLoadAssignment:
     )
 
 
-def _tls(spec: Cluster, certificates: str) -> core.TransportSocket:
-    return to_service(spec.service, certificates, "http/1.1" if spec.http1 else "h2")
+def _tls(spec: Cluster) -> core.TransportSocket:
+    return to_service(spec.service, "http/1.1" if spec.http1 else "h2")
 
 
 def _lb_endpoint(at: Endpoint) -> endpoint.LbEndpoint:
@@ -136,31 +137,6 @@ def _fuse() -> cluster.CircuitBreakers:
         ),
     )
     return cluster.CircuitBreakers(thresholds=[threshold])
-
-
-def _outliers() -> cluster.OutlierDetection:
-    """An endpoint that fails nearly everything is left out for a moment, also when it is the only one of its version.
-
-    grpcio counts every status but OK as a failure, a caller's own cancel and bad arguments included: so the bar is
-    high, it takes 20 calls in an interval, at most half of a cluster is left out, and only for seconds.
-    """
-    return cluster.OutlierDetection(
-        interval=timedelta(seconds=2),
-        base_ejection_time=timedelta(seconds=2),
-        max_ejection_time=timedelta(seconds=10),
-        max_ejection_percent=50,
-        always_eject_one_host=True,
-        consecutive_5xx=20,
-        enforcing_consecutive_5xx=100,
-        consecutive_gateway_failure=5,
-        enforcing_consecutive_gateway_failure=100,
-        enforcing_success_rate=0,
-        success_rate_minimum_hosts=1,
-        failure_percentage_threshold=95,
-        enforcing_failure_percentage=100,
-        failure_percentage_minimum_hosts=1,
-        failure_percentage_request_volume=20,
-    )
 
 
 def _protocol(http1: bool) -> upstream.HttpProtocolOptions:

@@ -16,8 +16,8 @@ from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any
 
 from serin_control.xds.access_log import json_format, json_lines
+from serin_control.xds.ads import ADS
 from serin_control.xds.certificates import from_callers
-from serin_control.xds.clusters import ADS
 from serin_control.xds.edge import EDGE, MESH, EdgeSettings
 from serin_control.xds.listeners import router_filter
 from serin_control.xds.routes import STREAM_IDLE_TIMEOUT
@@ -33,7 +33,7 @@ _RETRY_AFTER_S = "1"
 
 def make_edge_listeners(settings: EdgeSettings) -> list[listener.Listener]:
     """The listeners of an edge: to the world, and, where asked for, to the mesh."""
-    tls = from_callers(settings.public_certificate, settings.public_key) if settings.public_certificate else None
+    tls = from_callers() if settings.public_certificate else None
     world = _listener(EDGE, settings.host, settings.port, tls, replies=_openai_replies())
     if settings.mesh_port is None:
         return [world]

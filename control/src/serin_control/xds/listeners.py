@@ -12,7 +12,7 @@ from envoy_data_plane.envoy.extensions.http.stateful_session.cookie import v3 as
 from envoy_data_plane.envoy.type.http import v3 as http
 from envoy_data_plane.google.protobuf import Any
 
-from serin_control.xds.clusters import ADS
+from serin_control.xds.ads import ADS
 
 PICK_COOKIE = "serin-pick"
 """Cookie that names one endpoint of the routed cluster, base64 of ``ip:port;cluster``; gone: the normal pick."""

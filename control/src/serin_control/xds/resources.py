@@ -10,6 +10,7 @@ from functools import partial
 
 from betterproto2 import Message
 
+from serin_control.xds.certificates import make_secrets
 from serin_control.xds.clusters import make_assignment, make_cluster
 from serin_control.xds.edge import EDGE, MESH, EdgeSettings, make_edge_routes, make_mesh_routes
 from serin_control.xds.edge_listeners import make_edge_listeners
@@ -21,6 +22,7 @@ from serin_control.xds.routing import GATEWAY, GATEWAY_REST, Routing
 class Kind(enum.Enum):
     """Kinds of resources in the order they are pushed: what a route names is there before the route."""
 
+    SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - files are named, none is sent
     CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
     ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
     LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
@@ -66,6 +68,8 @@ def _for_mesh(routing: Routing) -> Iterator[Blueprint]:
 
 def _for_edge(routing: Routing, edge: EdgeSettings) -> Iterator[Blueprint]:
     at = partial(Blueprint, Audience.EDGE)
+    for secret in make_secrets(edge):
+        yield at(Kind.SECRET, secret.name, edge, lambda secret=secret: secret)  # type: ignore[misc]
     for message in make_edge_listeners(edge):
         yield at(Kind.LISTENER, message.name, edge, lambda message=message: message)  # type: ignore[misc]
     gateways = tuple(routing.targets[name] for name in (GATEWAY, GATEWAY_REST))
@@ -78,6 +82,11 @@ def _for_edge(routing: Routing, edge: EdgeSettings) -> Iterator[Blueprint]:
     for cluster in routing.clusters.values():
         if cluster.name not in reachable and not cluster.name.startswith(GATEWAY):
             continue
-        spec = (cluster.service, cluster.http1, edge.mesh_certificates)
-        yield at(Kind.CLUSTER, cluster.name, spec, partial(make_cluster, cluster, edge.mesh_certificates))
+        spec = (cluster.service, cluster.http1)
+        yield at(
+            Kind.CLUSTER,
+            cluster.name,
+            spec,
+            partial(make_cluster, cluster, by_envoy=True, encrypted=bool(edge.mesh_certificates)),
+        )
         yield at(Kind.ASSIGNMENT, cluster.name, cluster, partial(make_assignment, cluster))

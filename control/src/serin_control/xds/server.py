@@ -7,6 +7,7 @@ until the client takes a later version or goes away. Knows nothing about what re
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 
 import grpc
 from envoy_data_plane.envoy.service.discovery import v3 as discovery
@@ -20,6 +21,8 @@ from serin_control.xds.stream import ClientStream, Push
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 INBOX_REQUESTS = 64
 LOOK_AGAIN_S = 0.5
+REMEMBERED_BYTES = 2_048
+"""Longest request that is kept beside what it means."""
 
 Context = grpc.aio.ServicerContext[discovery.DiscoveryRequest, bytes]
 
@@ -30,9 +33,8 @@ class AdsServer:
     def __init__(
         self, snapshots: Latest[Snapshot], alarms: Alarms, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.num_streams = 0
-        self._refusing: set[str] = set()
         self._sessions: set[_Session] = set()
+        self._refusing: set[str] = set()
         self._snapshots = snapshots
         self._alarms = alarms
         self._clock = clock
@@ -41,14 +43,13 @@ class AdsServer:
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve on this server."""
         method: grpc.RpcMethodHandler[discovery.DiscoveryRequest, bytes] = grpc.stream_stream_rpc_method_handler(
-            self.stream, request_deserializer=discovery.DiscoveryRequest.parse, response_serializer=None
+            self.stream, request_deserializer=_parse, response_serializer=None
         )
         handlers = {"StreamAggregatedResources": method}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def stream(self, requests: AsyncIterator[discovery.DiscoveryRequest], context: Context) -> None:
         """Serve one client until it goes."""
-        self.num_streams += 1
         self._num_opened += 1
         session = _Session(self, f"nack/{self._num_opened}/", ClientStream(), context)
         self._sessions.add(session)
@@ -56,9 +57,13 @@ class AdsServer:
             await session.run(requests)
         finally:
             self._sessions.discard(session)
-            self.num_streams -= 1
             self._alarms.replace(session.alarm_prefix, {})
             self._refusing -= {key for key in self._refusing if key.startswith(session.alarm_prefix)}
+
+    @property
+    def num_streams(self) -> int:
+        """Clients that are connected."""
+        return len(self._sessions)
 
     @property
     def num_refusing(self) -> int:
@@ -66,7 +71,7 @@ class AdsServer:
         return len(self._refusing)
 
     def has_edge(self) -> bool:
-        """Whether an Envoy is a client."""
+        """Whether an Envoy is connected, which can split callers of gateways."""
         return any(session.client.audience is Audience.EDGE for session in self._sessions)
 
     @property
@@ -161,6 +166,22 @@ class _Session:
             self._server.note(self, kind, refusal)
 
 
+def _parse(wire: bytes) -> discovery.DiscoveryRequest:
+    """A request, not to be changed. Clients in one state acknowledge a push word for word alike."""
+    return _parse_once(wire) if len(wire) <= REMEMBERED_BYTES else discovery.DiscoveryRequest.parse(wire)
+
+
+@lru_cache(maxsize=512)
+def _parse_once(wire: bytes) -> discovery.DiscoveryRequest:
+    return discovery.DiscoveryRequest.parse(wire)
+
+
 def _encode(push: Push) -> bytes:
-    head = discovery.DiscoveryResponse(version_info=push.version, type_url=push.kind.value, nonce=push.nonce)
-    return b"".join((bytes(head), *push.fields))
+    """A response: its fields, joined. The nonce (field 5) is this client's own, all else the same for everybody."""
+    nonce = push.nonce.encode()
+    return b"".join((_head(push.kind, push.version), b"\x2a", bytes([len(nonce)]), nonce, *push.fields))
+
+
+@lru_cache(maxsize=64)
+def _head(kind: Kind, version: str) -> bytes:
+    return bytes(discovery.DiscoveryResponse(version_info=version, type_url=kind.value))

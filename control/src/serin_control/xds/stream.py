@@ -1,9 +1,9 @@
 """One client of the control plane: what it is owed next.
 
-Changes are pushed in the order clusters, endpoints, listeners, routes, each kind only when the client has taken the
-one before (make before break). A cluster is taken away only when the client has taken the routes without it: while it
-refuses them, its old ones lead somewhere. What a client newly asks for is answered at once. Pure: no gRPC, no tasks;
-time comes as a number.
+Changes are pushed in the order secrets, clusters, endpoints, listeners, routes, each kind only when the client has
+taken the one before (make before break). A cluster is taken away only when the client has taken the routes without
+it: while it refuses them, its old ones lead somewhere. What a client newly asks for is answered at once. Pure: no
+gRPC, no tasks; time comes as a number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -86,7 +86,9 @@ class ClientStream:
         return Push(subscription.kind, version_of(selection), nonce, fields)
 
     def _blocks(self, subscription: Subscription, now: float) -> bool:
-        """Whether kinds after this one must wait."""
+        """Whether kinds after this one must wait; for certificates nobody does, who needs them waits itself."""
+        if subscription.kind is Kind.SECRET:
+            return False
         if subscription.refused or self._waits_for(subscription, now):
             return True
         if subscription.kind is not Kind.CLUSTER or self._outwaited(subscription, now):

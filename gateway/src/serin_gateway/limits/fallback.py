@@ -6,6 +6,7 @@ then grants a share of each limit. Knows nothing about Redis itself.
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from redis.exceptions import RedisError
@@ -37,12 +38,16 @@ class FallbackLimiter:
         shared: what all gateways agree on.
         calls: gives calls of ``shared`` their budget.
         share: part of each limit that this gateway grants by itself while ``shared`` is away.
+        on_alone: told of each request that this gateway decided about by itself, and whether it was admitted.
     """
 
-    def __init__(self, shared: Limiter, calls: Calls, *, share: float = 0.5) -> None:
+    def __init__(
+        self, shared: Limiter, calls: Calls, *, share: float = 0.5, on_alone: Callable[[bool], None] = lambda _: None
+    ) -> None:
         self._shared = shared
         self._calls = calls
         self._share = share
+        self._on_alone = on_alone
         self._local = MemoryLimiter()
 
     async def reserve(self, lease: Lease) -> Admission:
@@ -50,10 +55,19 @@ class FallbackLimiter:
         try:
             admission = await self._calls.call(lambda: self._shared.reserve(lease))
         except Unavailable:
-            own = Lease(lease.lease_id, lease.subject, lease.limits.share(self._share), lease.reserved_tokens)
-            return self._local.reserve_now(own)
+            return self._alone(self._local.reserve_now(self._own(lease)))
         if admission.refused_by is None:
             self._local.reserve_now(lease, enforce=False)
+        return admission
+
+    async def grow(self, lease: Lease) -> Admission:
+        """Reserve more tokens for a lease, or refuse."""
+        try:
+            admission = await self._calls.call(lambda: self._shared.grow(lease))
+        except Unavailable:
+            return self._alone(self._local.grow_now(self._own(lease)))
+        if admission.refused_by is None:
+            self._local.grow_now(lease, enforce=False)
         return admission
 
     async def renew(self, lease: Lease) -> None:
@@ -67,3 +81,10 @@ class FallbackLimiter:
         self._local.settle_now(lease)
         with suppress(Unavailable):
             await self._calls.call(lambda: self._shared.settle(lease))
+
+    def _own(self, lease: Lease) -> Lease:
+        return replace(lease, limits=lease.limits.share(self._share))
+
+    def _alone(self, admission: Admission) -> Admission:
+        self._on_alone(admission.refused_by is None)
+        return replace(admission, standing=replace(admission.standing, is_local_share=True))

@@ -43,13 +43,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a subject stands against its limits; the resets are seconds until its window is empty."""
+    """Where a subject stands against its limits; the resets are seconds until its window is empty.
+
+    ``is_local_share``: the limits are this gateway's own share of the subject's, as no shared count could be asked.
+    """
 
     limits: Limits
     remaining_requests: int = 0
     reset_requests_s: float = 0.0
     remaining_tokens: int = 0
     reset_tokens_s: float = 0.0
+    is_local_share: bool = False
 
 
 @dataclass(slots=True)
@@ -73,10 +77,13 @@ class Admission:
 
 
 class Limiter(Protocol):
-    """Counts what subjects (keys) use. Each lease is reserved once, renewed any number of times, settled once."""
+    """Counts what subjects (keys) use. Each lease is reserved and settled once, grown and renewed in between."""
 
     async def reserve(self, lease: Lease) -> Admission:
         """Count one request and reserve its tokens, or refuse and count nothing."""
+
+    async def grow(self, lease: Lease) -> Admission:
+        """Reserve ``reserved_tokens`` for a lease that holds fewer, all of them or none; no request is counted."""
 
     async def renew(self, lease: Lease) -> None:
         """Keep a lease alive and count its usage since the last call; the rest of it stays reserved."""

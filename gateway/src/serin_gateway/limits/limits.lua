@@ -3,7 +3,7 @@
 -- KEYS  1 window: hash, "r<bucket>" requests and "t<bucket>" tokens used in a bucket of 1 s
 --       2 expiry: sorted set, lease -> millisecond at which it ends
 --       3 reserved: hash, lease -> "tokens still reserved:tokens counted so far"
--- ARGV  1 "reserve" | "renew" | "settle"   2 lease   3 tokens still to be reserved   4 tokens used so far
+-- ARGV  1 "reserve" | "grow" | "renew" | "settle"   2 lease   3 tokens still to be reserved   4 tokens used so far
 --       5 tokens that the gateway knows to be counted, for a lease that is not known here (any more)
 --       6 requests a minute   7 tokens a minute   8 requests at once (0: no limit)
 -- Returns {refused by ("" if not), retry after ms, remaining requests, reset ms, remaining tokens, reset ms}.
@@ -75,7 +75,12 @@ local function reset(kind)
 end
 
 local refused, retry_ms = "", 0
-if op == "reserve" then
+local before, posted = (redis.call("HGET", KEYS[3], lease) or ""):match("^(%d+):(%d+)$")
+before = tonumber(before or 0)
+if op == "grow" then
+  local over = sums.t + outstanding - before + reserve - max_tokens
+  if max_tokens > 0 and over > 0 then refused, retry_ms = "tokens", wait_for("t", over) end
+elseif op == "reserve" then
   if max_requests > 0 and sums.r + 1 > max_requests then
     refused, retry_ms = "requests", wait_for("r", sums.r + 1 - max_requests)
   elseif max_tokens > 0 and sums.t + outstanding + reserve > max_tokens then
@@ -87,9 +92,11 @@ if op == "reserve" then
   end
 end
 if refused == "" then
-  local before, posted = (redis.call("HGET", KEYS[3], lease) or ""):match("^(%d+):(%d+)$")
-  count("t", used - tonumber(posted or ARGV[5]))
-  outstanding = outstanding - tonumber(before or 0)
+  local fresh = used - tonumber(posted or ARGV[5])
+  count("t", fresh)
+  outstanding = outstanding - before
+  -- A renewal that was overtaken by a growth must not take it back.
+  if op == "renew" then reserve = math.max(reserve, before - math.max(0, fresh)) end
   if op == "settle" then
     redis.call("ZREM", KEYS[2], lease)
     redis.call("HDEL", KEYS[3], lease)

@@ -36,6 +36,18 @@ class MemoryLimiter:
             subject.leases[lease.lease_id] = _Reservation(lease.reserved_tokens, now + LEASE_S)
         return Admission(subject.standing(lease, now), refused_by, retry_after_s)
 
+    async def grow(self, lease: Lease) -> Admission:
+        """Reserve more tokens for a lease, all of them or none."""
+        return self.grow_now(lease)
+
+    def grow_now(self, lease: Lease, *, enforce: bool = True) -> Admission:
+        """The same without waiting; ``enforce=False`` never refuses."""
+        subject, now = self._subject(lease), self._clock()
+        refused_by, retry_after_s = subject.refusal_to_grow(lease, now) if enforce else (None, 0.0)
+        if refused_by is None:
+            self.renew_now(lease)
+        return Admission(subject.standing(lease, now), refused_by, retry_after_s)
+
     async def renew(self, lease: Lease) -> None:
         """Keep a lease alive and count its usage."""
         self.renew_now(lease)
@@ -127,14 +139,20 @@ class _Subject:
     def refusal(self, lease: Lease, now: float) -> tuple[LimitName | None, float]:
         limits = lease.limits
         requests = self.window.total(0) + 1
-        tokens = self.window.total(1) + self._outstanding() + lease.reserved_tokens
         if limits.requests_per_minute and requests > limits.requests_per_minute:
             return "requests", self.window.wait_for(0, requests - limits.requests_per_minute, now)
-        if limits.tokens_per_minute and tokens > limits.tokens_per_minute:
-            return "tokens", self.window.wait_for(1, tokens - limits.tokens_per_minute, now)
+        refused_by, retry_after_s = self.refusal_to_grow(lease, now)
+        if refused_by is not None:
+            return refused_by, retry_after_s
         if limits.concurrent_requests and len(self.leases) + 1 > limits.concurrent_requests:
             return "concurrency", 1.0
         return None, 0.0
+
+    def refusal_to_grow(self, lease: Lease, now: float) -> tuple[LimitName | None, float]:
+        limit, held = lease.limits.tokens_per_minute, self.leases.get(lease.lease_id)
+        tokens = self.window.total(1) + self._outstanding() + lease.reserved_tokens - lease.used_tokens
+        over = tokens - (held.outstanding if held else 0) - limit
+        return ("tokens", self.window.wait_for(1, over, now)) if limit and over > 0 else (None, 0.0)
 
     def standing(self, lease: Lease, now: float) -> Standing:
         limits = lease.limits

@@ -26,9 +26,11 @@ class RedisLimiter:
 
     async def reserve(self, lease: Lease) -> Admission:
         """Count one request and reserve its tokens, or refuse and count nothing."""
-        refused_by, retry_ms, requests, reset_requests_ms, tokens, reset_tokens_ms = await self._run("reserve", lease)
-        standing = Standing(lease.limits, requests, reset_requests_ms / 1000, tokens, reset_tokens_ms / 1000)
-        return Admission(standing, refused_by.decode() or None, retry_ms / 1000)
+        return await self._admit("reserve", lease)
+
+    async def grow(self, lease: Lease) -> Admission:
+        """Reserve more tokens for a lease, all of them or none."""
+        return await self._admit("grow", lease)
 
     async def renew(self, lease: Lease) -> None:
         """Keep a lease alive and count its usage."""
@@ -41,6 +43,11 @@ class RedisLimiter:
             await self._run("settle", lease)
         finally:
             self._posted.pop(lease.lease_id, None)
+
+    async def _admit(self, verb: str, lease: Lease) -> Admission:
+        refused_by, retry_ms, requests, reset_requests_ms, tokens, reset_tokens_ms = await self._run(verb, lease)
+        standing = Standing(lease.limits, requests, reset_requests_ms / 1000, tokens, reset_tokens_ms / 1000)
+        return Admission(standing, refused_by.decode() or None, retry_ms / 1000)
 
     async def _run(self, verb: str, lease: Lease) -> list[Any]:
         rest = max(0, lease.reserved_tokens - lease.used_tokens)

@@ -92,3 +92,6 @@ class RecordKeeper:
             except RecordsDown:
                 self.num_dropped += len(some)
                 return  # the others wait for the next time
+            except asyncio.CancelledError:
+                self._waiting.update(some)  # the last write, at the end, has them again
+                raise

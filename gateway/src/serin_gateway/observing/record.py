@@ -31,6 +31,15 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LostRecord:
+    """A worker that let go of it before the answer was complete; a pause of 0: the answer had not begun, or ended."""
+
+    worker: str
+    cause: str
+    pause_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRecord:
     """One request.
 
@@ -56,6 +65,7 @@ class RequestRecord:
     duration_s: float = 0.0
     verbs: Mapping[str, float] = field(default_factory=dict)
     attempts: Sequence[AttemptRecord] = ()
+    lost_workers: Sequence[LostRecord] = ()
 
     @classmethod
     def of(cls, receipt: Receipt, session: int, at: float) -> "RequestRecord":
@@ -90,6 +100,9 @@ class RequestRecord:
                 )
                 for one in receipt.attempts
             ),
+            lost_workers=tuple(
+                LostRecord(one.worker, one.cause, round(one.pause_s or 0.0, 6)) for one in receipt.lost_workers
+            ),
         )
 
     def to_json(self) -> str:
@@ -106,7 +119,8 @@ class RequestRecord:
         try:
             stored: Mapping[str, Any] = orjson.loads(text)
             known = _known(cls, stored)
-            known["attempts"] = tuple(AttemptRecord(**_known(AttemptRecord, one)) for one in known.get("attempts", ()))
+            for name, kind in (("attempts", AttemptRecord), ("lost_workers", LostRecord)):
+                known[name] = tuple(kind(**_known(kind, one)) for one in known.get(name, ()))
             return cls(**known)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a request's record: {error}") from error

@@ -155,10 +155,10 @@ class ShadowScorer:
         return "scored"
 
     async def _score_on(self, answered: Answered, lane: Lane, avoid: Sequence[str]) -> tuple[Sequence[TokenScore], str]:
-        """The scores of one lane and the instance that made them; a calibration asks two different ones if it can."""
+        """The scores of one lane and the endpoint that made them; a calibration asks two different ones if it can."""
         worker = self._placement.choose(lane, len(answered.prompt) + len(answered.answer), {}, avoid)
         scope = CallScope(f"shadow-{secrets.token_hex(8)}", answered.model, lane, TENANT_KEY, TIMEOUT_S)
-        return await self._scorers.score(scope, worker, answered.prompt, answered.answer), worker.instance
+        return await self._scorers.score(scope, worker, answered.prompt, answered.answer), worker.endpoint
 
     def _is_busy(self, lane: Lane) -> bool:
         """Whether even the least busy worker of a lane has too much to do."""

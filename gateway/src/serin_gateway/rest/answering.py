@@ -6,10 +6,8 @@ Knows nothing about how an API writes an event; that is its shape's.
 from collections.abc import Sequence
 
 from serin_mesh.call import LANE_KEY
-from serin_mesh.errors import MeshError
 
 from serin_gateway.ask import Ask
-from serin_gateway.catalog import Policy
 from serin_gateway.events import Completed, Event
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client
@@ -21,11 +19,7 @@ DONE = b"data: [DONE]\n\n"
 
 async def read_body(client: Client, request: Request) -> bytes:
     """The body, within what the mesh's policy allows."""
-    try:
-        policy = request.house.catalog.current().policy
-    except MeshError:
-        policy = Policy()
-    return await client.read_body(policy.max_body_bytes)
+    return await client.read_body(request.max_body_bytes)
 
 
 async def answer(

@@ -5,7 +5,8 @@ from typing import TypeVar
 
 from serin_mesh.errors import Reason
 
-from serin_gateway.ask import Ask, Conversation, Input, Message, Sampling, TokenPrompt, ToolCall, check, refuse
+from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, check, refuse
+from serin_gateway.conversation import Conversation, Message, ToolCall
 from serin_gateway.rest.schemas import ChatBody, CompletionBody, MessageBody, SamplingBody
 
 COMPLETION_DEFAULT_MAX_TOKENS = 16
@@ -29,7 +30,7 @@ def chat_ask(body: ChatBody) -> Ask:
         raise refuse("max_tokens", "differs from max_completion_tokens, which means the same; send one of them")
     longest = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    conversation = Conversation([_message(message, at) for at, message in enumerate(body.messages)])
+    conversation = Conversation([_message(message) for message in body.messages])
     names = _NAMES | ({"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {})
     return _ask(body, [conversation], longest, top_logprobs, names)
 
@@ -89,7 +90,7 @@ def _ask(
         echo=echo,
         want_token_ids=bool(body.return_token_ids),
     )
-    return check(ask, lambda name: names.get(name, name))
+    return check(ask, lambda name: names.get(name) or name.replace("].arguments", "].function.arguments"))
 
 
 def _or(value: T | None, default: T) -> T:
@@ -121,14 +122,8 @@ def _token_prompt(ids: Sequence[object]) -> TokenPrompt:
     return TokenPrompt(token_ids)
 
 
-def _message(body: MessageBody, at: int) -> Message:
+def _message(body: MessageBody) -> Message:
     calls = [ToolCall(call.id, call.function.name, call.function.arguments) for call in body.tool_calls or ()]
-    if body.content is None and not (body.role == "assistant" and calls):
-        raise refuse(f"messages[{at}].content", "is missing; only an assistant's turn that calls tools has none")
-    if calls and body.role != "assistant":
-        raise refuse(f"messages[{at}].tool_calls", "only an assistant's turn can have them")
-    if body.role == "tool" and not body.tool_call_id:
-        raise refuse(f"messages[{at}].tool_call_id", "is missing; a tool's turn names the call it answers")
     if body.content is None:
         texts: Sequence[str] = ()
     elif isinstance(body.content, str):

@@ -6,13 +6,12 @@ of the URL that could disagree; only endpoints marked open need no key. Knows no
 
 import base64
 import binascii
-import re
 from contextlib import suppress
 
 from serin_mesh.call import LANE_KEY, new_request_id
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.collaborators import Arrival, Collaborators
+from serin_gateway.collaborators import Arrival, Collaborators, is_request_id
 from serin_gateway.journal import report_defect
 from serin_gateway.keys.records import Role
 from serin_gateway.limits.leases import RateLimited
@@ -26,7 +25,6 @@ from serin_gateway.rest.tracing import request_span
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768
 MAX_SESSION_BYTES = 256
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 class Door:
@@ -111,19 +109,17 @@ async def _refuse(client: Client, request: Request, error: MeshError) -> None:
     if error.status.http == 401:
         scheme = b'Basic realm="Serin: any name, an API key as password"' if client.is_browser else b"Bearer"
         client.headers.append((b"www-authenticate", scheme))
-    status = error.status.http
     if isinstance(error, MethodNotAllowed):
         client.headers.append((b"allow", ", ".join(error.allowed).encode()))
-        status = 405
     with suppress(ClientGone):
-        await client.respond(status, error_body(error))
+        await client.respond(error.status.http, error_body(error))
 
 
 def _request_id(headers: Headers) -> str:
     for name, value in headers:
         if name == b"x-request-id":
             text = value.decode("latin-1")
-            return text if _SANE_REQUEST_ID.fullmatch(text) else new_request_id()
+            return text if is_request_id(text) else new_request_id()
     return new_request_id()
 
 

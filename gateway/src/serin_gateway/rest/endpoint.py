@@ -47,7 +47,9 @@ class MethodNotAllowed(MeshError):
     """The path exists, with other methods."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
-        super().__init__(Reason.NOT_FOUND, f"this path does not take that method; it takes {', '.join(allowed)}")
+        super().__init__(
+            Reason.METHOD_NOT_ALLOWED, f"this path does not take that method; it takes {', '.join(allowed)}"
+        )
         self.allowed = allowed
 
 

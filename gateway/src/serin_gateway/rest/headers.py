@@ -5,7 +5,10 @@ from serin_gateway.rest.client import Headers
 
 
 def limit_headers(standing: Standing) -> Headers:
-    """``x-ratelimit-{limit,remaining,reset}-{requests,tokens}`` for the limits that are set."""
+    """``x-ratelimit-{limit,remaining,reset}-{requests,tokens}`` for the limits that are set.
+
+    They are the limits that were applied: where these are a gateway's own share, ``x-ratelimit-scope`` says so.
+    """
     limits = standing.limits
     headers: Headers = []
     for what, limit, remaining, reset_s in (
@@ -18,4 +21,6 @@ def limit_headers(standing: Standing) -> Headers:
                 (b"x-ratelimit-remaining-" + what, str(remaining).encode()),
                 (b"x-ratelimit-reset-" + what, f"{reset_s:.3f}s".encode()),
             ]
+    if standing.is_local_share:
+        headers.append((b"x-ratelimit-scope", b"local-share"))
     return headers

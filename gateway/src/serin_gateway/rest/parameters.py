@@ -168,6 +168,10 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
         return refuse(
             name, f"content of type {value!r} is not supported; accepted: 'text'", Reason.PARAMETER_UNSUPPORTED
         )
+    if problem["type"] == "too_short":
+        return refuse(name, "is empty; accepted: at least one")
+    if name == "seed" and isinstance(value, int | float) and abs(value) >= 2**63:
+        return refuse(name, f"{value:.4g} is not accepted; accepted: an integer of 64 bits")
     if problem["type"] in ("none_required",):
         return _unsupported(name, "")
     if problem["type"] == "literal_error":

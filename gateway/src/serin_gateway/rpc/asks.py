@@ -4,11 +4,10 @@ from serin.generation.v1 import chat_pb2
 from serin.inference.v1 import inference_pb2
 from serin_mesh.errors import Reason
 
-from serin_gateway.ask import MAX_SESSION_BYTES, Ask, Conversation, Input, Message, TokenPrompt, ToolCall, check, refuse
+from serin_gateway.ask import MAX_SESSION_BYTES, Ask, Input, TokenPrompt, check, refuse
+from serin_gateway.conversation import Conversation, Message, ToolCall
 from serin_gateway.events import ChoiceEnded, Completed, Event, TextChunk, TextLogprob, Usage
 from serin_gateway.upstream.wire import from_sampling, to_finish
-
-ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
@@ -30,7 +29,7 @@ def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
         allow_cached_answer=request.allow_cached_answer,
         want_token_ids=True,
     )
-    return check(ask)
+    return check(ask, _named)
 
 
 def count_ask(request: inference_pb2.CountTokensRequest) -> Ask:
@@ -39,7 +38,7 @@ def count_ask(request: inference_pb2.CountTokensRequest) -> Ask:
     Raises:
         MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the field's name.
     """
-    return check(Ask(model=request.model, inputs=[_input(request)]))
+    return check(Ask(model=request.model, inputs=[_input(request)]), _named)
 
 
 def event_messages(event: Event) -> inference_pb2.GenerateResponse | None:
@@ -74,26 +73,29 @@ def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensReq
     if kind is None:
         raise refuse("input", "is missing; accepted: chat, prompt or token_prompt")
     if request.chat.tools:
-        raise refuse("chat.tools", "not supported", Reason.PARAMETER_UNSUPPORTED)
-    if not request.chat.messages:
-        raise refuse("chat.messages", "is empty; accepted: at least one turn")
+        raise refuse("tools", "not supported", Reason.PARAMETER_UNSUPPORTED)
     return Conversation([_message(message, at) for at, message in enumerate(request.chat.messages)])
 
 
 def _message(message: chat_pb2.ChatMessage, at: int) -> Message:
-    if message.role not in ROLES:
-        raise refuse(
-            f"chat.messages[{at}].role", f"{message.role[:32]!r} is not accepted; accepted: {', '.join(ROLES)}"
-        )
-    if not message.content and not message.tool_calls:
-        raise refuse(f"chat.messages[{at}].content", "is empty")
     return Message(
         message.role,
-        [part.text for part in message.content],
+        [_text(part, f"messages[{at}].content[{n}]") for n, part in enumerate(message.content)],
         message.name if message.HasField("name") else None,
         [ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls],
         message.tool_call_id if message.HasField("tool_call_id") else None,
     )
+
+
+def _text(part: chat_pb2.ContentPart, where: str) -> str:
+    """A part's text; a part that is of no kind we know (a newer caller's) is not taken for an empty one."""
+    if part.WhichOneof("part") != "text":
+        raise refuse(where, "holds nothing that is known here; accepted: text")
+    return part.text
+
+
+def _named(name: str) -> str:
+    return name.replace("].arguments", "].arguments_json")
 
 
 def _usage(usage: Usage) -> inference_pb2.Usage:

@@ -6,18 +6,22 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+import structlog
+from google.protobuf.message import Message
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
-from serin_mesh.call import LANE_KEY, new_request_id, request_id
+from serin_mesh.call import LANE_KEY, REQUEST_KEY, new_request_id, request_id, served_call
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import refuse
-from serin_gateway.collaborators import Arrival, Collaborators
+from serin_gateway.collaborators import Arrival, Collaborators, is_request_id
 from serin_gateway.events import Completed
 from serin_gateway.pipeline import Request
 from serin_gateway.rpc.asks import count_ask, event_messages, generate_ask
 
 DEFAULT_TIMEOUT_S = 600.0
 SESSION_KEY = "x-session-id"
+CLIENT_REQUEST_KEY = "x-request-id"
+"""What clients outside of the mesh call a request by, as over REST."""
 
 
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
@@ -36,6 +40,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Stream an answer."""
         async with self._request(context, "generate") as work:
             await work.authenticate()
+            _check_size(work, request)
             outbox = await work.begin(generate_ask(request))
             events = await outbox.take()
             receipt = work.receipt
@@ -62,6 +67,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Count the tokens of a prompt."""
         async with self._request(context, "count_tokens") as work:
             await work.authenticate()
+            _check_size(work, request)
             return inference_pb2.CountTokensResponse(token_count=await work.count(count_ask(request)))
 
     async def ListModels(  # noqa: N802
@@ -120,15 +126,38 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             await work.settle(ended_by)
 
 
+def _check_size(work: Request, request: Message) -> None:
+    """What the mesh's policy allows the body of a request holds for a message too."""
+    num_bytes, most = request.ByteSize(), work.max_body_bytes
+    if num_bytes > most:
+        raise MeshError(
+            Reason.BODY_TOO_LARGE,
+            f"the request has {num_bytes} bytes; accepted: at most {most}",
+            byte_count=str(num_bytes),
+            max_byte_count=str(most),
+        )
+
+
 def _arrival(context: "grpc.aio.ServicerContext[Any, Any]") -> Arrival:
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     scheme, _, key = metadata.get("authorization", "").partition(" ")
     left_s = context.time_remaining()
     return Arrival(
         "grpc",
-        request_id() or new_request_id(),
+        _request_id(metadata),
         key=key.strip() if scheme.lower() == "bearer" else metadata.get("x-api-key"),
         session_id=metadata.get(SESSION_KEY, "")[:256],
         pinned_lane=metadata.get(LANE_KEY, ""),
         timeout_s=DEFAULT_TIMEOUT_S if left_s is None else left_s,
     )
+
+
+def _request_id(metadata: dict[str, str]) -> str:
+    """The mesh's own identifier of the request, else the client's; from here on everything goes by it."""
+    given, served = metadata.get(CLIENT_REQUEST_KEY, ""), served_call()
+    if REQUEST_KEY not in metadata and is_request_id(given):
+        if served is not None:
+            served.request_id = given
+        structlog.contextvars.bind_contextvars(request_id=given)
+        return given
+    return request_id() or new_request_id()

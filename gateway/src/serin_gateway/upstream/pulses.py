@@ -12,7 +12,7 @@ import structlog
 
 TICK_S = 0.5
 SILENT_TICKS = 5
-"""Ticks without a report that mean silence: 2.5 s, five times as long as a report takes."""
+"""Ticks without a word that mean silence: 2.5 s, five times as long as a report takes."""
 
 OnSilence = Callable[[], None]
 
@@ -31,6 +31,11 @@ class Pulses:
         if self.is_silent(endpoint):
             log.info("worker.heard_again", endpoint=endpoint)
         self._num_silent_ticks[endpoint] = 0
+
+    def moved(self, endpoint: str) -> None:
+        """Something else came from it: as good as a report, where there are reports."""
+        if endpoint in self._num_silent_ticks:
+            self.heard(endpoint)
 
     def unheard(self, endpoint: str) -> None:
         """Its reports have ended: whether it lives is not known from now on, unless it was silent already."""

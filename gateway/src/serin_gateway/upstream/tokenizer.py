@@ -8,7 +8,7 @@ from serin.generation.v1 import tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.ask import Conversation
+from serin_gateway.conversation import Conversation
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.upstream.targets import Channels, call_metadata
 from serin_gateway.upstream.wire import from_segments, to_message
@@ -31,18 +31,22 @@ class GrpcTokenizer:
 
     async def render(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
         """The prompt of a conversation."""
-        request = tokenizer_pb2.RenderRequest(messages=[to_message(message) for message in conversation.messages])
+        request = tokenizer_pb2.RenderRequest(
+            messages=[to_message(message) for message in conversation.messages], max_token_count=_max_prompt(scope)
+        )
         response = await _persistently(
-            lambda: self._stub(scope).Render(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+            scope,
+            lambda: self._stub(scope).Render(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
         )
         _check_vocabulary(scope, response.vocabulary_digest)
         return from_segments(response.segments)
 
     async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
         """The ids of a text."""
-        request = tokenizer_pb2.EncodeRequest(texts=[text])
+        request = tokenizer_pb2.EncodeRequest(texts=[text], max_token_count=_max_prompt(scope))
         response = await _persistently(
-            lambda: self._stub(scope).Encode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+            scope,
+            lambda: self._stub(scope).Encode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
         )
         _check_vocabulary(scope, response.vocabulary_digest)
         return list(response.runs[0].token_ids)
@@ -73,23 +77,36 @@ class GrpcTokenizer:
             keep_special_tokens=keep_special_tokens,
         )
         return await _persistently(
-            lambda: self._stub(scope).Decode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope))
+            scope,
+            lambda: self._stub(scope).Decode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
         )
 
     def _stub(self, scope: CallScope) -> "tokenizer_pb2_grpc.TokenizerServiceAsyncStub":
         return self._channels.stub(tokenizer_pb2_grpc.TokenizerServiceStub, "tokenizer", scope.model)
 
 
-async def _persistently(call: Callable[[], Awaitable[T]]) -> T:
-    """A call that changes nothing, made again on another replica when the first one is going away."""
-    for pause_s in PAUSES_S:
+async def _persistently(scope: CallScope, call: Callable[[], Awaitable[T]]) -> T:
+    """A call that changes nothing, made again on another replica when the first one is going away.
+
+    Raises:
+        MeshError: what the last call failed with; UPSTREAM_UNAVAILABLE, it had no answer in its own time.
+    """
+    for pause_s in (*PAUSES_S, None):
         try:
             return await call()
         except MeshError as error:
-            if error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY):
+            if error.reason is Reason.DEADLINE_EXCEEDED and scope.timeout_s > TIMEOUT_S:
+                late = f"tokenizer.{scope.model} did not answer within {TIMEOUT_S:g} s"
+                raise MeshError(Reason.UPSTREAM_UNAVAILABLE, late, service="tokenizer") from error
+            if pause_s is None or error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY):
                 raise
             await asyncio.sleep(pause_s)
-    return await call()
+    raise AssertionError("the last call returns or raises")
+
+
+def _max_prompt(scope: CallScope) -> int:
+    """Ids that leave room for one more in the lane's context."""
+    return max(1, scope.lane.context_length - 1)
 
 
 def _timeout_s(scope: CallScope) -> float:

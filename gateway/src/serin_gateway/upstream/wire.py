@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from serin.generation.v1 import chat_pb2, sampling_pb2, tokens_pb2
 
-from serin_gateway.ask import Message, Sampling
+from serin_gateway.ask import Sampling
+from serin_gateway.conversation import Message
 from serin_gateway.events import FinishReason
 from serin_gateway.worker import TokenLogprob
 

@@ -79,6 +79,10 @@ class Watched:
             self._pulses.listen(endpoint, self._on_silence)
             self._endpoint = endpoint
 
+    def moved(self) -> None:
+        """Something came from it."""
+        self._pulses.moved(self._endpoint)
+
     def end(self) -> None:
         """Listen no more."""
         if self._on_silence is not None:
@@ -103,6 +107,7 @@ class GrpcWork:
                 event = _event(response)
                 if isinstance(event, WorkStarted):
                     self._watched.begun_by(event.worker)
+                self._watched.moved()
                 if event is not None:
                     yield event
                 if isinstance(event, WorkDone):
@@ -130,6 +135,7 @@ class GrpcWork:
     def abort(self) -> None:
         """Have the work stopped at once."""
         self._is_aborted = True
+        self._watched.end()
         self._call.cancel()
 
     def _fallen_silent(self) -> None:

@@ -74,7 +74,7 @@ class GenerateRequest(_message.Message):
     session_id: _builtins.str
     """Identifier of the session, at most 256 bytes; requests of a session stay on one lane."""
     allow_cached_answer: _builtins.bool
-    """True to allow a stored answer; deterministic requests only."""
+    """True to allow a stored answer; refused unless `sampling.temperature` is 0."""
     cache_salt: _builtins.str
     """Narrows what cached work may be shared; at most 128 bytes."""
     priority: _builtins.int

@@ -28,6 +28,12 @@ if _version_not_supported:
 class InferenceServiceStub:
     """What applications call. A key goes in the metadata `authorization: Bearer <key>`.
 
+    A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
+    absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
+    in `started`, in logs and traces.
+
+    A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
+
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
     RESOURCE_EXHAUSTED (RATE_LIMITED), NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (PARAMETER_INVALID,
     PARAMETER_UNSUPPORTED, PROMPT_TOO_LONG) or UNAVAILABLE (NOT_READY, AUTH_UNAVAILABLE).
@@ -68,6 +74,12 @@ class InferenceServiceStub:
 
 class InferenceServiceServicer:
     """What applications call. A key goes in the metadata `authorization: Bearer <key>`.
+
+    A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
+    absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
+    in `started`, in logs and traces.
+
+    A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
     RESOURCE_EXHAUSTED (RATE_LIMITED), NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (PARAMETER_INVALID,
@@ -153,6 +165,12 @@ def add_InferenceServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class InferenceService:
     """What applications call. A key goes in the metadata `authorization: Bearer <key>`.
+
+    A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
+    absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
+    in `started`, in logs and traces.
+
+    A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
     RESOURCE_EXHAUSTED (RATE_LIMITED), NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (PARAMETER_INVALID,

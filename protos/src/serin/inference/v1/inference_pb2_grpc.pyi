@@ -29,6 +29,12 @@ GRPC_VERSION: str
 class InferenceServiceStub:
     """What applications call. A key goes in the metadata `authorization: Bearer <key>`.
 
+    A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
+    absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
+    in `started`, in logs and traces.
+
+    A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
+
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
     RESOURCE_EXHAUSTED (RATE_LIMITED), NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (PARAMETER_INVALID,
     PARAMETER_UNSUPPORTED, PROMPT_TOO_LONG) or UNAVAILABLE (NOT_READY, AUTH_UNAVAILABLE).
@@ -61,6 +67,12 @@ class InferenceServiceStub:
 class InferenceServiceAsyncStub(InferenceServiceStub):
     """What applications call. A key goes in the metadata `authorization: Bearer <key>`.
 
+    A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
+    absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
+    in `started`, in logs and traces.
+
+    A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
+
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
     RESOURCE_EXHAUSTED (RATE_LIMITED), NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (PARAMETER_INVALID,
     PARAMETER_UNSUPPORTED, PROMPT_TOO_LONG) or UNAVAILABLE (NOT_READY, AUTH_UNAVAILABLE).
@@ -88,6 +100,12 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """What applications call. A key goes in the metadata `authorization: Bearer <key>`.
+
+    A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
+    absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
+    in `started`, in logs and traces.
+
+    A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
     RESOURCE_EXHAUSTED (RATE_LIMITED), NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (PARAMETER_INVALID,

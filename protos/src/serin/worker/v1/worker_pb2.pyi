@@ -47,7 +47,9 @@ class GenerateRequest(_message.Message):
     adapter: _builtins.str
     """Name of a loaded adapter; empty: the model itself."""
     cache_group: _builtins.str
-    """Cache group whose blocks may be reused; only the gateway may name one. Empty: no reuse across requests."""
+    """Cache group whose blocks may be reused, at most 256 bytes; only the gateway may name one. Empty: no reuse across
+    requests.
+    """
     cache_salt: _builtins.str
     """Narrows the cache group; at most 128 bytes."""
     tenant_key: _builtins.str
@@ -55,9 +57,13 @@ class GenerateRequest(_message.Message):
     tenant_weight: _builtins.float
     """Share of the tenant, above 0. Default 1."""
     priority: _builtins.int
-    """Priority, higher first, -100 to 100. Default 0."""
+    """Priority, higher first, -100 to 100. Default 0. At -50 and below nobody waits for the prompt: beside answers that
+    run it takes a small part of a step.
+    """
     kv_source: _builtins.str
-    """Endpoint that holds blocks of this prompt, `host:port` of a BlockService; empty: none."""
+    """Endpoint that holds blocks of this prompt, `host:port` of a BlockService; empty: none. A worker that cannot fetch
+    blocks refuses any other value with INVALID_ARGUMENT (PARAMETER_UNSUPPORTED).
+    """
     kv_digest: _builtins.str
     """KV digest that a resumed attempt must meet; another is refused (KV_MISMATCH). Empty: any."""
     @_builtins.property
