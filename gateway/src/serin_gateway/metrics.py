@@ -63,6 +63,8 @@ class GatewayMetrics:
         self.keys_stale = Gauge(
             "serin_gateway_keys_stale_seconds",
             "Time since the key store was first asked in vain; 0: it answers.",
+            registry=into,
+        )
         self.text_pauses = Histogram(
             "serin_gateway_detokenize_pause_seconds",
             "For how long an answer's text had lost its tokenizer before it went on.",
@@ -91,7 +93,6 @@ class GatewayMetrics:
             buckets=PER_TOKEN_BUCKETS,
             registry=into,
         )
-
         self.alone = Counter(
             "serin_gateway_limits_alone",
             "Requests whose limits this gateway decided about by its own share of them, as the state Redis was away.",
