@@ -13,8 +13,6 @@ from serin_control.config.reading import read_text
 from serin_control.declared import InitialFile
 from serin_control.errors import StoreUnsafe
 from serin_control.gauges import add_gauges
-from serin_control.rollout_gauges import add_rollout_gauges
-from serin_control.rollouts.figures import NewestRollouts
 from serin_control.settings import ControlSettings
 
 PROGRAM = "serin-control"
@@ -49,7 +47,6 @@ async def _run(settings: ControlSettings) -> None:
         )
         await control.start()
         add_gauges(control, metrics.registry())
-        add_rollout_gauges(NewestRollouts(control.rollouts), metrics.registry())
         readiness = Readiness()
 
         async def live() -> None:

@@ -110,6 +110,8 @@ def test_a_service_that_all_models_share_is_split_by_version():
     aborted = after(replace(running, state=State.ABORTED, was_able=True), Standing("@gateway", ()), (), 5.0)
     left = Steering({}, {"@gateway": aborted})(TrafficPlan({"small": PLAN}))
     assert left.service_shares == {Service.GATEWAY: {"v1": 10_000, "v2": 1}}
+    anew = TrafficPlan({"small": PLAN}, service_shares={Service.GATEWAY: {"v3": 1}})
+    assert Steering({}, {"@gateway": aborted})(anew).service_shares == {Service.GATEWAY: {"v3": 1}}
 
 
 def test_promotions_count_until_somebody_changes_the_shares():

@@ -146,7 +146,8 @@ class Desk:
             if service is None:
                 now = effective(steered(plan, standing, None).shares)
             else:
-                now = service_shares(service, standing.shares or (), instances)
+                still = standing.declared == engine.declared(scope)
+                now = service_shares(service, (standing.shares if still else None) or standing.declared, instances)
             back = target(model, to_version, standing, now, instances, self._path_of)
             if back != now:
                 moved = replace(standing, declared=engine.declared(scope)).moved_to(back, now, engine.wall_clock())

@@ -25,13 +25,13 @@ from serin_control.rollouts.machine import Circumstances, Move
 from serin_control.rollouts.rollout import Hold, Rollout, State
 from serin_control.rollouts.settling import after
 from serin_control.rollouts.sight import Sight, look
+from serin_control.rollouts.spec import scope_of
 from serin_control.rollouts.standing import Standing, effective, named
-from serin_control.rollouts.steering import Steering, still_declared
+from serin_control.rollouts.steering import SHARED_SERVICES, Steering, declared_shares, still_declared
 from serin_control.rollouts.store import Book, Change, RolloutStore
 
 TICK_S = 0.25
 KEEP_EVERY_S = 3.0
-NUM_NEWEST = 200
 
 _KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
 
@@ -56,7 +56,7 @@ class Mesh:
 class Engine:
     """Moves rollouts of one control plane. Call :meth:`start`, then keep :meth:`run` running.
 
-    ``book`` is what decides traffic, ``newest`` the newest rollout of each model, running or ended.
+    ``book`` is what decides traffic.
 
     Args:
         store: what survives.
@@ -88,7 +88,6 @@ class Engine:
         self.looks: Latest[int] = Latest()
         self.wall_clock = wall_clock
         self.book = Book()
-        self.newest: dict[str, Rollout] = {}
         self._is_known = False
         self._alarms = alarms
         self._clock = clock
@@ -159,11 +158,14 @@ class Engine:
         scope = rollout.spec.scope
         standing = after(rollout, self._standing(scope), self.declared(scope), now)
         await self.write(Change(acts, rollout, standing))
-        self.newest[rollout.model] = rollout
 
     def declared(self, model: str) -> tuple[Share, ...]:
-        """Shares with traffic that the configuration declares of a model."""
-        plan = self.mesh.declared().models.get(model)
+        """Shares with traffic that the configuration declares of a model, or of a service that all models share."""
+        declared = self.mesh.declared()
+        for service in SHARED_SERVICES:
+            if model == scope_of(service):
+                return declared_shares(declared, service)
+        plan = declared.models.get(model)
         return effective(plan.shares) if plan else ()
 
     async def _look(self) -> None:
@@ -192,8 +194,6 @@ class Engine:
         found = await self.store.read(self.book.revision if self._is_known else -1)
         if found is not None:
             self.book = found
-            page, _ = await self.store.rollouts("", NUM_NEWEST, "")
-            self.newest = {one.model: one for one in reversed(page)}
             for name in found.unreadable:
                 self._alarms.raise_(f"rollouts/unreadable/{name}", f"stored record {name} cannot be read: left out")
         self._is_known = True
@@ -256,7 +256,6 @@ class Engine:
     def _apply(self) -> None:
         """Let judges and traffic be what the book says."""
         self.bench.dismiss([model for model in self.bench.models if model not in self.book.rollouts])
-        self.newest |= self.book.rollouts
         steering = Steering(self.book.rollouts, self.book.standings)
         wanted = steering.course()
         if self._is_known and wanted != self._steered:

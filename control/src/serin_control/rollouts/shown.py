@@ -53,6 +53,14 @@ def _figures(rollout: Rollout) -> RolloutFigures:
         weight_ratio=rollout.weight / WEIGHT_SUM,
         num_exposed_requests=rollout.num_requests,
         num_exposed_sessions=rollout.num_sessions,
-        is_starved=rollout.state is State.PAUSED and rollout.hold is Hold.SAMPLES,
+        is_starved=_is_starved(rollout),
         verdicts={verdict.metric: verdict.verdict for verdict in rollout.verdicts},
     )
+
+
+def _is_starved(rollout: Rollout) -> bool:
+    """Whether it paused for want of samples, or will: half the step's time is over and few came."""
+    if rollout.state is State.PAUSED:
+        return rollout.hold is Hold.SAMPLES
+    late = rollout.state is State.RUNNING and rollout.spent_s * 2 > rollout.current.max_s
+    return late and rollout.num_step_requests < rollout.current.min_samples

@@ -131,7 +131,9 @@ class Starting:
         standing = self._engine.book.standings.get(spec.scope)
         if spec.service in LANE_SERVICES:
             return effective(steered(plan, standing, None).shares)
-        return service_shares(spec.service, (standing.shares or ()) if standing else (), instances)
+        declared = self._engine.declared(spec.scope)
+        left = standing.shares if standing is not None and standing.declared == declared else None
+        return service_shares(spec.service, left or declared, instances)
 
 
 def _other(service: Service) -> Service:

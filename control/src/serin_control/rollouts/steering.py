@@ -33,15 +33,16 @@ class Steering:
         models = {
             name: steered(model, self.standings.get(name), of_lanes.get(name)) for name, model in plan.models.items()
         }
-        return replace(plan, models=models, service_shares={**plan.service_shares, **self._service_shares()})
+        return replace(plan, models=models, service_shares={**plan.service_shares, **self._service_shares(plan)})
 
-    def _service_shares(self) -> Mapping[Service, Mapping[str, int]]:
+    def _service_shares(self, plan: TrafficPlan) -> Mapping[Service, Mapping[str, int]]:
         """How versions of a service that all models share do so, where a rollout says it or has said it."""
         moving = {one.spec.scope: split(one) for one in self.rollouts.values() if not one.ended}
         found: dict[Service, Mapping[str, int]] = {}
         for service in SHARED_SERVICES:
             standing = self.standings.get(scope_of(service))
-            shares = moving.get(scope_of(service)) or (standing.shares if standing else None)
+            still = standing is not None and standing.declared == declared_shares(plan, service)
+            shares = moving.get(scope_of(service)) or (standing.shares if standing and still else None)
             if shares:
                 kept = [(one.versions, 1) for one in standing.kept] if standing else []
                 parts = share_out([share.weight for share in shares])
@@ -64,6 +65,12 @@ class Steering:
             },
             dict(self.standings),
         )
+
+
+def declared_shares(plan: TrafficPlan, service: Service) -> tuple[Share, ...]:
+    """Shares that the configuration gives versions of a service that all models share; empty: it says nothing."""
+    named = plan.service_shares.get(service, {})
+    return tuple(Share(((service, version),), weight) for version, weight in named.items() if weight)
 
 
 def steered(plan: ModelPlan, standing: Standing | None, rollout: Rollout | None) -> ModelPlan:
