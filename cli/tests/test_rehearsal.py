@@ -88,6 +88,7 @@ def test_what_carries_traffic_stays(running):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_what_carries_traffic_goes_by_force(running):
     """The declared worker has all sessions: it goes only by force, and comes back as it was declared."""
     assert serin(running, "remove", *version("v1"), "--force").returncode == 0
@@ -155,6 +156,7 @@ def test_a_wrong_version_is_one_line(running, arguments, line):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_changed_file_of_a_pushed_version_is_refused(running):
     """Neither `add` nor `up` serves a version whose file was changed in the registry; the file is named."""
     file = running.models / "folders" / "small" / "v2" / "config.json"
@@ -195,6 +197,7 @@ def test_the_registry_is_shown(running):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_whole_release_and_the_way_back(running):
     """A worker is added, moved to, and the old one removed; what `serin rollback` then prints brings it back."""
     assert serin(running, "add", *version("v2")).returncode == 0
@@ -221,6 +224,7 @@ def test_a_whole_release_and_the_way_back(running):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_additions_outlive_the_mesh(running):
     """They come back with the next `serin up`, also with its file, and also after SIGKILL."""
     assert serin(running, "add", *version("v1-two-threads"), "--set", "threads=2").returncode == 0

@@ -68,9 +68,10 @@ class LocalMesh:
         """
         config = parse_config(self._wish.config)
         self._find_edge()
-        if self._decides():
-            # To refuse early; else what is remembered may be something else.
-            await self._reconciler.prepare(config, self._additions.read())
+        additions = self._additions.read()  # what is wrong is said before anything is started
+        await self._reconciler.find_added(additions.added)
+        if self._decides():  # else what is remembered may be something else
+            await self._reconciler.prepare(config, additions)
         await self._start_stores()
         control = await self._start_control()
         self._start_edge()

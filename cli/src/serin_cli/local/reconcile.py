@@ -10,7 +10,7 @@ from dataclasses import replace
 from serin_control.config import MeshConfig, Release
 
 from serin_cli.errors import CliError, StartRefused
-from serin_cli.local.additions import Additions, AdditionsFile
+from serin_cli.local.additions import Addition, Additions, AdditionsFile
 from serin_cli.local.board import Board, Phase
 from serin_cli.local.changeover import Changeover
 from serin_cli.local.fleet import Fleet
@@ -82,12 +82,7 @@ class Reconciler:
         self._newest = config
         additions = self._file.read()
         await self.prepare(config, additions)
-        for _, release, addition in added_releases(config, additions):
-            try:
-                await self._fetch(release)
-            except CliError as error:
-                remedy = f"`serin remove {addition.which.arguments}` takes it away"
-                raise StartRefused(f"{addition.which}, which was added here: {error}; {remedy}") from error
+        await self.find_added(addition for _, _, addition in added_releases(config, additions))
         self._additions = additions
         specs = self._plan(config, additions)
         for spec in specs.values():
@@ -95,6 +90,20 @@ class Reconciler:
         needed = [name for name, spec in specs.items() if not spec.is_addition]
         await self._board.until(lambda: self._fleet.can_come_up() and self._in(needed, Phase.READY))
         await self._board.until(lambda: self._in(specs, Phase.READY, Phase.CRASHED))
+
+    async def find_added(self, additions: Iterable[Addition]) -> None:
+        """Find the models of added versions.
+
+        Raises:
+            StartRefused: one is not to be had; says how to start without it.
+        """
+        for addition in additions:
+            try:
+                if addition.path:
+                    await asyncio.to_thread(self._folders.fetch, addition.path)
+            except CliError as error:
+                remedy = f"`serin remove {addition.which.arguments}` takes it away"
+                raise StartRefused(f"{addition.which}, which was added here: {error}; {remedy}") from error
 
     def declare(self, config: MeshConfig) -> None:
         """Have another configuration carried out by :meth:`run`."""
