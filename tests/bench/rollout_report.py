@@ -13,6 +13,7 @@ from serin_control.judge.forecast import Usual, forecast
 from serin_control.judge.settings import JudgeSettings
 
 OURS = "serin"
+WHOLE_RUN = 1000
 PLOTS = (
     (
         "exposed.svg",
@@ -32,6 +33,10 @@ HEAD = """# Simulated rollouts: what was measured
 
 Written by `make bench-rollout`; the method is in [judge.md](judge.md). Seeds from {seed:,} on: nothing
 was tuned with them.
+
+"""
+SHORT = """**This run was stopped before it had 1,000 rollouts of each case**; the tables say how many there were.
+`make bench-rollout` simulates the rest.
 
 """
 READING = """
@@ -59,7 +64,10 @@ def write(folder: Path, results: Results, first_seed: int) -> None:
     """Write results.md and the plots; print the tables."""
     verdicts, costs, thresholds = _verdicts(results), _costs(results), _thresholds(results)
     print("\n\n".join((verdicts, costs, thresholds)))
-    parts = (HEAD.format(seed=first_seed), verdicts, "\n\n", costs, "\n\n", _stated(results), READING, thresholds, "\n")
+    ours = {case: len(by_judge[OURS]) for case, by_judge in results.items() if OURS in by_judge}
+    whole = all(number >= WHOLE_RUN * CASES[case].num_runs for case, number in ours.items())
+    head = HEAD.format(seed=first_seed) + ("" if whole else SHORT)
+    parts = (head, verdicts, "\n\n", costs, "\n\n", _stated(results), READING, thresholds, "\n")
     text = "".join(parts)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.md").write_text(text, encoding="utf-8")
