@@ -106,7 +106,7 @@ bench-mesh: $(READY) ## what the mesh costs on top of the engine (MODEL=DIR)
 	$(BIN)/python tests/bench/mesh.py --model $(BENCH_MODEL)
 
 .PHONY: bench-rollout
-bench-rollout: $(READY) ## thousands of simulated rollouts: is the judge right (RUNS=1000; half an hour on two idle cores)
+bench-rollout: $(READY) ## thousands of simulated rollouts: is the judge right (RUNS=1000; an hour on two idle cores)
 	$(BIN)/python tests/bench/rollout.py --runs $(or $(RUNS),1000) --docs docs/rollouts
 
 .PHONY: bench-control
