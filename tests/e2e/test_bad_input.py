@@ -98,7 +98,6 @@ MISTAKES = {
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
         {"chat": inference_pb2.Chat(tools=[chat_pb2.ToolDefinition(name="f")])},
         param="tools",
-        rpc_param="chat.tools",
     ),
     "response_format": Bad(
         Reason.PARAMETER_UNSUPPORTED, {"response_format": {"type": "json_object"}}, param="response_format"

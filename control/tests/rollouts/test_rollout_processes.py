@@ -6,13 +6,13 @@ import time
 from contextlib import AsyncExitStack
 
 import pytest
+from control_process import PATIENCE_S, Process, control_process
 from control_running import echo
 from serin.control.v1 import lane_pb2, lane_pb2_grpc, registry_pb2, rollout_pb2, rollout_pb2_grpc
 from serin_control.instance import Service
 from serin_mesh.channels import connect
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.settings import ServiceSettings
-from test_process import PATIENCE_S, Process, control_process
 
 CONFIG = "models: {small: {versions: {v1: {path: /m/v1, weight: 1}, v2: {path: /m/v2, weight: 0}}}}\n"
 AGAIN_S = 0.1

@@ -69,8 +69,8 @@ async def nothing_left(crowd: RunningMesh, endpoints: dict[str, str]) -> None:
 
 
 async def test_a_short_history(crowd, workers: Workers, rng: random.Random, tmp_path: Path):
-    """Six harms and a dozen departures: every answer is right, whole or honestly ended; no block is leaked."""
-    await check(crowd, workers, rng, num_harms=6, num_left=14, to=tmp_path)
+    """Three harms and some departures: every answer is right, whole or honestly ended; no block is leaked."""
+    await check(crowd, workers, rng, num_harms=3, num_left=6, to=tmp_path)
 
 
 @pytest.mark.long
