@@ -3,6 +3,7 @@
 The only module that knows Redis. It neither retries nor waits: whoever calls has a budget.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ from serin_cache_svc.errors import StoreDown
 MAX_CONNECTIONS = 32
 SCAN_COUNT = 1000
 CALL_TIMEOUT_S = 5.0
-"""Longest wait of a purge's single command; the others have the breaker's budget."""
+"""Longest wait of one step of a purge; the other calls have the breaker's budget."""
 
 
 class RedisAnswerStore:
@@ -31,7 +32,9 @@ class RedisAnswerStore:
             url,
             max_connections=MAX_CONNECTIONS,
             timeout=CALL_TIMEOUT_S,
-            socket_timeout=CALL_TIMEOUT_S,
+            # None: with a time-out the client sends by `asyncio.wait_for`, which before Python 3.12 can lose the cancel
+            # by which a budget ends a call. Every call here has a budget, the breaker's or a purge's own.
+            socket_timeout=None,
             socket_connect_timeout=CALL_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
         )
@@ -54,9 +57,10 @@ class RedisAnswerStore:
         with _down():
             cursor = 0
             while True:
-                cursor, keys = await self._redis.scan(cursor, match=_key(group_tag, "*"), count=SCAN_COUNT)
-                if keys:
-                    num_deleted += await self._redis.unlink(*keys)
+                async with asyncio.timeout(CALL_TIMEOUT_S):
+                    cursor, keys = await self._redis.scan(cursor, match=_key(group_tag, "*"), count=SCAN_COUNT)
+                    if keys:
+                        num_deleted += await self._redis.unlink(*keys)
                 if cursor == 0:
                     return num_deleted
 
