@@ -47,13 +47,7 @@ class RedisStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),  # one pooled connection may be stale after Redis restarted
-        )
+        self._redis = opened(url)
         self._written: dict[str, dict[str, str]] = {}
 
     async def check(self) -> None:
@@ -118,6 +112,17 @@ class RedisStore:
                         transaction.hdel(PREFIX + key, *gone)
                 await transaction.execute()
         self._written = wanted
+
+
+def opened(url: str) -> Redis:
+    """A client of state Redis; nothing is connected before the first command."""
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),  # one pooled connection may be stale after Redis restarted
+    )
 
 
 def _readable(records: Mapping[str, str], read: Callable[[str], T]) -> tuple[dict[str, T], list[str]]:

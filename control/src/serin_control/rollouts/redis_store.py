@@ -20,12 +20,9 @@ from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from serin_control.errors import NotLeading, RolloutConflict
-from serin_control.redis_store import PREFIX, TIMEOUT_S, awaited, translated
+from serin_control.redis_store import PREFIX, awaited, opened, translated
 from serin_control.rollouts.act import Act
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.standing import Standing
@@ -95,13 +92,7 @@ class RedisRollouts:
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),
-        )
+        self._redis = opened(url)
 
     async def close(self) -> None:
         """Close all connections."""
