@@ -1,4 +1,4 @@
-"""Rollouts in state Redis (or Valkey): one of the two modules of control that know of it.
+"""Rollouts in state Redis (or Valkey): with :mod:`serin_control.redis_store`, which opens it, all of control that knows of it.
 
 Keys, all with the hash tag of :mod:`serin_control.redis_store`, after ``serin:{control}:rollout:``
 
