@@ -1,4 +1,4 @@
-"""Rollouts in state Redis (or Valkey): with :mod:`serin_control.redis_store`, which opens it, all of control that knows of it.
+"""Rollouts in state Redis (or Valkey): the other module of control that knows of it; :mod:`serin_control.redis_store` opens it.
 
 Keys, all with the hash tag of :mod:`serin_control.redis_store`, after ``serin:{control}:rollout:``
 
