@@ -1,4 +1,4 @@
-"""Rollouts in state Redis (or Valkey): the other module of control that knows of it; :mod:`serin_control.redis_store` opens it.
+"""Rollouts in state Redis (or Valkey), which :mod:`serin_control.redis_store` opens.
 
 Keys, all with the hash tag of :mod:`serin_control.redis_store`, after ``serin:{control}:rollout:``
 
