@@ -18,7 +18,7 @@ ANSWERED = RequestRecord(
         AttemptRecord("cd" * 16, "w9", "worker.small@v2", "UPSTREAM_UNAVAILABLE", num_placements=1),
         AttemptRecord("ab" * 16, "w1", "worker.small@v1", "ok", 0.08, 0.0125, 12, 8, 90, 3),
     ),
-    lost_workers=(LostRecord("w7", "killed", 0.12), LostRecord("w8", "draining")),
+    lost_workers=(LostRecord("w7", "killed", 0.12, "Socket closed"), LostRecord("w8", "draining")),
 )
 
 
@@ -35,7 +35,7 @@ def test_an_answered_request():
         "            12 prompt tokens (8 reused), 90 made",
         "            first token 80.0 ms after it was placed, then 12.5 ms a token",
         "            by 3 workers, one after the other",
-        "  lost      worker w7: killed; it went on after 120.0 ms",
+        "  lost      worker w7: killed (Socket closed); it went on after 120.0 ms",
         "  lost      worker w8: draining",
         "  time      authenticate 500 us, admit 2.0 ms, generate 1.20 s",
     ]

@@ -15,7 +15,7 @@ WORKERS = [Worker(f"w{n}", f"127.0.0.1:{9000 + n}", "c") for n in range(9)]
         (MeshError(Reason.UPSTREAM_UNAVAILABLE, "UNAVAILABLE: Socket closed"), Cause.KILLED),
         (MeshError(Reason.UPSTREAM_UNAVAILABLE, "silence", cause="silent"), Cause.SILENT),
         (MeshError(Reason.UPSTREAM_UNAVAILABLE, "odd", cause="no cause of ours"), Cause.KILLED),
-        (MeshError(Reason.UPSTREAM_UNAVAILABLE, "failed to connect to all addresses"), Cause.UNREACHABLE),
+        (MeshError(Reason.UPSTREAM_UNAVAILABLE, "Socket closed", cause="unreachable"), Cause.UNREACHABLE),
         (MeshError(Reason.NOT_READY, "no step", cause="stalled"), Cause.STALLED),
         (MeshError(Reason.NOT_READY, "going", cause="draining"), Cause.DRAINING),
         (MeshError(Reason.NOT_READY, "loading"), Cause.REFUSED),

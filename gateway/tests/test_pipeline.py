@@ -32,7 +32,7 @@ from serin_mesh.errors import MeshError, Reason
 
 HI = Conversation([Message("user", ["hi"])])
 GONE = MeshError(Reason.UPSTREAM_UNAVAILABLE, "UNAVAILABLE: Socket closed")
-UNREACHED = MeshError(Reason.UPSTREAM_UNAVAILABLE, "UNAVAILABLE: failed to connect to all addresses")
+UNREACHED = MeshError(Reason.UPSTREAM_UNAVAILABLE, "no connection", cause="unreachable")
 
 
 def ask(*inputs, **fields) -> Ask:

@@ -32,7 +32,7 @@ FAULTS = {
     Cause.SILENT: MeshError(Reason.UPSTREAM_UNAVAILABLE, "nothing said", cause="silent"),
     Cause.STALLED: MeshError(Reason.NOT_READY, "no step", cause="stalled"),
     Cause.DRAINING: MeshError(Reason.NOT_READY, "going", cause="draining"),
-    Cause.UNREACHABLE: MeshError(Reason.UPSTREAM_UNAVAILABLE, "UNAVAILABLE: failed to connect to all addresses"),
+    Cause.UNREACHABLE: MeshError(Reason.UPSTREAM_UNAVAILABLE, "no connection", cause="unreachable"),
     Cause.REFUSED: MeshError(Reason.QUEUE_FULL, "full"),
     Cause.GIVEN_UP: MeshError(Reason.CANCELLED, "CANCELLED"),
 }

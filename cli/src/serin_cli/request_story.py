@@ -25,8 +25,9 @@ def story(record: RequestRecord) -> Iterator[str]:
     for number, attempt in enumerate(record.attempts, start=1):
         yield from _attempt(number, attempt)
     for lost in record.lost_workers:
+        said = f" ({lost.message})" if lost.message else ""
         pause = f"; it went on after {_duration(lost.pause_s)}" if lost.pause_s else ""
-        yield f"  lost      worker {lost.worker}: {lost.cause}{pause}"
+        yield f"  lost      worker {lost.worker}: {lost.cause}{said}{pause}"
     spent = [(verb, record.verbs[verb]) for verb in VERBS if verb in record.verbs]
     if spent:
         yield f"  time      {', '.join(f'{verb} {_duration(seconds)}' for verb, seconds in spent)}"

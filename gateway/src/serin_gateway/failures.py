@@ -33,7 +33,7 @@ class Cause(enum.StrEnum):
     DRAINING = "draining"
     """It goes away, and the answer would have taken longer than it stays."""
     UNREACHABLE = "unreachable"
-    """The call never arrived there."""
+    """The call never arrived there, so it cannot have died of it."""
     REFUSED = "refused"
     """Its queue is full, it is not ready, or it is no longer what the lane says."""
     GIVEN_UP = "given_up"
@@ -48,8 +48,6 @@ DEATHS = frozenset({Cause.KILLED, Cause.SILENT, Cause.STALLED})
 _ONLY_BEFORE_OUTPUT = frozenset({Reason.LANE_GONE, Reason.VOCABULARY_MISMATCH, Reason.KV_MISMATCH})
 """The lane is not what it was: with nothing said yet another lane is better, afterwards another worker of this one."""
 _OTHER_LANE = _ONLY_BEFORE_OUTPUT | {Reason.LANE_LOST, Reason.NOT_READY, Reason.UPSTREAM_UNAVAILABLE}
-_NEVER_REACHED = ("failed to connect", "Connection refused", "No route to host", "name resolution")
-"""In a transport's message: the call never reached a worker, so it cannot have died of it."""
 
 
 def may_try_another_lane(error: MeshError) -> bool:
@@ -64,7 +62,7 @@ def cause_of(error: MeshError) -> Cause | None:
         case Reason.UPSTREAM_UNAVAILABLE | Reason.NOT_READY if named in _NAMES:
             return Cause(str(named))
         case Reason.UPSTREAM_UNAVAILABLE:
-            return Cause.UNREACHABLE if any(part in error.message for part in _NEVER_REACHED) else Cause.KILLED
+            return Cause.KILLED
         case Reason.CANCELLED:
             return Cause.GIVEN_UP
         case Reason.NOT_READY | Reason.QUEUE_FULL | Reason.LANE_GONE | Reason.VOCABULARY_MISMATCH | Reason.KV_MISMATCH:

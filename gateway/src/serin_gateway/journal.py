@@ -5,7 +5,7 @@ import traceback
 from serin_mesh import logs
 
 from serin_gateway.metrics import GatewayMetrics
-from serin_gateway.receipt import Receipt
+from serin_gateway.receipt import MAX_MESSAGE, Receipt
 
 MAX_FRAMES = 12
 
@@ -42,7 +42,12 @@ class LogJournal:
             attempts=receipt.num_attempts,
             resumes=receipt.num_resumes,
             lost_workers=[
-                {"worker": lost.worker, "cause": lost.cause, "pause_s": _rounded(lost.pause_s)}
+                {
+                    "worker": lost.worker,
+                    "cause": lost.cause,
+                    "message": lost.message[:MAX_MESSAGE],
+                    "pause_s": _rounded(lost.pause_s),
+                }
                 for lost in receipt.lost_workers
             ],
             cached_answer=receipt.cached_answer,

@@ -474,7 +474,7 @@ class Attempt:
         """
         cause = cause_of(error)
         if cause is not None:
-            self._interruption = LostWorker(worker.instance, cause.value, mid_stream=self.has_begun)
+            self._interruption = LostWorker(worker.instance, cause.value, error.message, mid_stream=self.has_begun)
             self.receipt.lost_workers.append(self._interruption)
         self._failures.add(worker, error, has_begun=self.has_begun)
 

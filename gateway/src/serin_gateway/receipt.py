@@ -17,6 +17,9 @@ from serin_gateway.events import Usage
 
 Door = Literal["rest", "grpc"]
 
+MAX_MESSAGE = 400
+"""Characters of an error's sentence that are kept."""
+
 
 @dataclass(slots=True)
 class LostWorker:
@@ -24,12 +27,14 @@ class LostWorker:
 
     Attributes:
         cause: why, from a closed set.
+        message: what it, or the transport, said.
         mid_stream: whether the caller had seen something of the answer.
         pause_s: from the last token before to the first after; absent: the answer did not go on, or had not begun.
     """
 
     worker: str
     cause: str
+    message: str
     mid_stream: bool
     pause_s: float | None = None
 

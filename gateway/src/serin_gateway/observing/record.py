@@ -9,9 +9,7 @@ from typing import Any
 
 import orjson
 
-from serin_gateway.receipt import Receipt
-
-MAX_MESSAGE = 400
+from serin_gateway.receipt import MAX_MESSAGE, Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +35,7 @@ class LostRecord:
     worker: str
     cause: str
     pause_s: float = 0.0
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,8 @@ class RequestRecord:
                 for one in receipt.attempts
             ),
             lost_workers=tuple(
-                LostRecord(one.worker, one.cause, round(one.pause_s or 0.0, 6)) for one in receipt.lost_workers
+                LostRecord(one.worker, one.cause, round(one.pause_s or 0.0, 6), one.message[:MAX_MESSAGE])
+                for one in receipt.lost_workers
             ),
         )
 

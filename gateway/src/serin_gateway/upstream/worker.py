@@ -121,9 +121,13 @@ class GrpcWork:
             if self._is_silent:
                 raise _silent() from None
             raise
-        except MeshError:
+        except MeshError as error:
             if self._is_aborted:
                 return
+            if error.reason is Reason.UPSTREAM_UNAVAILABLE and not await self._call.initial_metadata():
+                # A worker names its lane before it looks at the work: this call never came that far, whatever the
+                # transport says of it (no connection, one that broke, a route that changed under it).
+                raise MeshError(error.reason, error.message, cause=Cause.UNREACHABLE.value) from error
             raise
         finally:
             self._watched.end()
