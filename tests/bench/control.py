@@ -19,20 +19,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from control_callers import Callers
+from control_process import ControlProcess, declaration
 from control_streams import RawStreams
 from harness.eventually import eventually
 from harness.leash import leashed
-from harness.ports import free_port
 from harness.valkey import KEEPS, Valkey
 from report import keep, show
-from serin.control.v1 import config_pb2, config_pb2_grpc, lane_pb2, lane_pb2_grpc
-from serin_mesh.channels import connect
+from serin.control.v1 import config_pb2, config_pb2_grpc, lane_pb2, rollout_pb2, rollout_pb2_grpc
 from serin_mesh.errors import MeshError
-from serin_mesh.settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_OUT = ROOT / "build" / "bench" / "control.json"
 GOAL_S = 1.0
+FAILOVERS = 5
+FAILOVER_GOAL_S = 5.0
 SETTLE_S = 0.5
 """Between changes: what callers still had under way is over."""
 
@@ -55,50 +55,6 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if results["met"] else 1
 
 
-class ControlProcess:
-    """A control plane by its own command, on a port that stays."""
-
-    def __init__(self, folder: Path, redis: str) -> None:
-        self.address = f"127.0.0.1:{free_port()}"
-        self._folder = folder
-        config = folder / "serin.yaml"
-        config.write_text(declaration(1))
-        port = self.address.rpartition(":")[2]
-        flags = [f"--port={port}", f"--config-file={config}", f"--state-redis={redis}", "--instance=control"]
-        self._command = leashed([sys.executable, "-m", "serin_control", *flags, "--log-format=json"])
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        """Start it and wait until it answers."""
-        with (self._folder / "control.log").open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(*self._command, stdout=log, stderr=log)
-        await eventually(self.lanes, lambda lanes: lanes is not None, "the control plane", timeout_s=60)
-
-    async def kill(self) -> None:
-        """End it at once."""
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
-
-    async def lanes(self) -> lane_pb2.WatchLanesResponse | None:
-        """What it publishes to gateways; None: it does not answer."""
-        async with _channel(self.address) as channel:
-            try:
-                async for lanes in lane_pb2_grpc.LaneServiceStub(channel).WatchLanes(lane_pb2.WatchLanesRequest()):
-                    return lanes
-            except MeshError:
-                pass
-        return None
-
-
-def declaration(heavy: int) -> str:
-    """Two versions; ``heavy`` has all but the least weight."""
-    weights = {version: 9_999 if version == heavy else 1 for version in (1, 2)}
-    versions = ", ".join(f"v{version}: {{path: x{version}, weight: {weight}}}" for version, weight in weights.items())
-    return f"models: {{small: {{versions: {{{versions}}}}}}}\n"
-
-
 async def _measure(arguments: argparse.Namespace, folder: Path) -> dict:
     valkey = Valkey(folder / "valkey", KEEPS)
     await asyncio.to_thread(valkey.start)
@@ -114,13 +70,17 @@ async def _measure(arguments: argparse.Namespace, folder: Path) -> dict:
             await eventually(callers.seen, lambda names: names == {"w1"}, "callers at the first version", timeout_s=60)
             await streams.settled()
             spread = await _spread(arguments.rounds, control, streams, callers)
+            rolled_back = await _rollbacks(arguments.rounds, control, callers)
             restart = await _restart(control, callers)
             after = await _spread(2, control, streams, callers)
+            failovers = await _failovers(FAILOVERS, control, ControlProcess(folder, valkey.url, "second"))
     finally:
         await control.kill()
         await asyncio.to_thread(valkey.stop)
+    spread["to a caller's first answer after a rollback"] = rolled_back
     p99 = {name: percentile(seconds, 99) for name, seconds in spread.items()}
     met = all(seconds <= GOAL_S for seconds in p99.values()) and restart["failed"] == 0
+    met = met and max(failovers) <= FAILOVER_GOAL_S
     return {
         "streams": arguments.streams,
         "callers": arguments.callers,
@@ -128,6 +88,7 @@ async def _measure(arguments: argparse.Namespace, folder: Path) -> dict:
         "seconds": {name: _summary(seconds) for name, seconds in spread.items()},
         "seconds_after_restart": {name: _summary(seconds) for name, seconds in after.items()},
         "restart": restart,
+        "failover_s": failovers,
         "goal_s": GOAL_S,
         "met": met,
     }
@@ -138,7 +99,7 @@ async def _spread(
 ) -> dict[str, list[float]]:
     """Seconds from the moment that a change is asked for, of each stream and each caller in each round."""
     found: dict[str, list[float]] = {"to a raw ADS stream": [], "to a caller's first changed pick": []}
-    async with _channel(control.address) as channel:
+    async with control.channel() as channel:
         configure = config_pb2_grpc.ConfigServiceStub(channel)
         for number in range(rounds):
             heavy = 1 if number % 2 else 2
@@ -149,6 +110,52 @@ async def _spread(
             found["to a caller's first changed pick"] += [at - begun for at in await picked]
             await asyncio.sleep(SETTLE_S)
     return found
+
+
+async def _rollbacks(rounds: int, control: ControlProcess, callers: Callers) -> list[float]:
+    """Seconds from a rollback asked for to each caller's first answer by the other version, in each round."""
+    found: list[float] = []
+    async with control.channel() as channel:
+        rollouts = rollout_pb2_grpc.RolloutServiceStub(channel)
+        for number in range(rounds):
+            to = 1 if number % 2 else 2
+            answered = callers.first_answers(f"w{to}")
+            begun = time.monotonic()
+            request = rollout_pb2.RollbackRequest(model="small", to_version=f"v{to}", actor="bench")
+            await rollouts.Rollback(request, timeout=10)
+            found += [at - begun for at in await answered]
+            await asyncio.sleep(SETTLE_S)
+    return found
+
+
+async def _failovers(rounds: int, leading: ControlProcess, other: ControlProcess) -> list[float]:
+    """Seconds from the death of the control plane that leads until the other one carries out an act."""
+    found: list[float] = []
+    await other.start()
+    try:
+        for number in range(rounds):
+            await asyncio.sleep(SETTLE_S)
+            begun = time.monotonic()
+            await leading.kill()
+            await eventually(lambda o=other, n=number: _froze(o, n % 2 == 0), bool, f"{other.name} leads")
+            found.append(time.monotonic() - begun)
+            await leading.start()
+            leading, other = other, leading
+    finally:
+        await leading.kill()
+        await other.kill()
+    return found
+
+
+async def _froze(control: ControlProcess, frozen: bool) -> bool:
+    """Whether it carries out an act: only the one that leads does."""
+    async with control.channel() as channel:
+        try:
+            request = rollout_pb2.FreezeRequest(frozen=frozen, actor="bench")
+            await rollout_pb2_grpc.RolloutServiceStub(channel).Freeze(request, timeout=2)
+        except MeshError:
+            return False
+    return True
 
 
 async def _restart(control: ControlProcess, callers: Callers) -> dict:
@@ -176,6 +183,10 @@ def percentile(values: list[float], percent: float) -> float:
     """The nearest-rank percentile."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, round(percent / 100 * len(ordered) + 0.5) - 1))]
+
+
+def _seconds(values: list[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in sorted(values)) + " s"
 
 
 def _summary(seconds: list[float]) -> dict[str, float]:
@@ -207,6 +218,8 @@ def _print(arguments: argparse.Namespace, results: dict) -> None:
             f"goal: p99 within {GOAL_S * 1000:,.0f} ms",
             f"SIGKILL of the control plane, {restart['away_s']:.1f} s until it answers again: "
             f"{restart['calls']} calls, {restart['failed']} failed, the longest took {restart['longest_call_s']:.3f} s",
+            f"SIGKILL of the one that leads, until the other one acts: {_seconds(results['failover_s'])} "
+            f"(goal: {FAILOVER_GOAL_S:.0f} s)",
             "goals met" if results["met"] else "GOALS NOT MET",
         ],
     )
@@ -222,10 +235,6 @@ async def _services(control: str, folder: Path):
     finally:
         process.terminate()
         await process.wait()
-
-
-def _channel(address: str):
-    return connect(address, ServiceSettings(control=address, instance="bench"), echo_lane=False, deadline_s=10)
 
 
 def _is_whole(lanes: lane_pb2.WatchLanesResponse | None) -> bool:

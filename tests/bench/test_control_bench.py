@@ -20,6 +20,8 @@ def test_a_small_run_of_the_bench(tmp_path: Path):
     assert {name: numbers["samples"] for name, numbers in results["seconds"].items()} == {
         "to a raw ADS stream": 20,
         "to a caller's first changed pick": 4,
+        "to a caller's first answer after a rollback": 4,
     }
+    assert len(results["failover_s"]) == 5
     assert results["restart"]["failed"] == 0
     assert results["restart"]["calls"] > 100

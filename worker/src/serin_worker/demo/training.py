@@ -1,14 +1,17 @@
 """Training: one optimizer step after another, each a pure function of the seed.
 
 Matrices are moved by Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"), everything
-else by AdamW. Matrix products run in bfloat16, weights stay in float32. Knows nothing about files or the screen.
+else by AdamW. Matrix products run in bfloat16 where the processor has it, weights stay in float32. Knows nothing about files or the screen.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
+from torch.overrides import TorchFunctionMode
 from transformers import Qwen3ForCausalLM
 
 from serin_worker.demo.batches import Batch, training_batches
@@ -83,9 +86,19 @@ class Training:
         for optimizer, full_rate in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * full_rate
-            optimizer.step()
+            with contextlib.nullcontext() if self._has_bfloat16 else _WithoutBfloat16():
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
+
+
+class _WithoutBfloat16(TorchFunctionMode):
+    """Muon orthogonalizes in bfloat16 and cannot be told otherwise: emulated, that is nine tenths of a step."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.Tensor.bfloat16:
+            return args[0].to(torch.float32, copy=True)
+        return function(*args, **(kwargs or {}))
 
 
 def _optimizers(model: Qwen3ForCausalLM, recipe: Recipe) -> list[tuple[torch.optim.Optimizer, float]]:
