@@ -9,6 +9,7 @@ import grpc
 import httpx
 import pytest
 from openai import AsyncOpenAI
+from xdist.scheduler import LoadFileScheduling
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -19,6 +20,21 @@ from harness.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_MODEL = ROOT / "deploy" / "models" / "small" / "v2"
+
+
+class ByMesh(LoadFileScheduling):
+    """Test processes take whole files; those that harm one mesh go to the same one, which then starts it once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        if file.startswith("tests/faults/"):
+            return "crowd" if "history" in file or "streams_survive" in file else "mesh"
+        return file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
+    """Who runs what."""
+    return ByMesh(config, log)
 
 
 def declaration(tiny: Path, *, tokenizers: int = 1, workers: int = 1) -> str:

@@ -16,6 +16,7 @@ from serin_gateway.keys import Role
 from serin_gateway.limits.leases import RateLimited
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.pipeline import Request
+from serin_gateway.placement import Placement
 from serin_gateway.recall import Recalled, StoredChoice
 from serin_gateway.testing import (
     END_ID,
@@ -192,6 +193,52 @@ async def test_workers_that_cannot_be_reached_are_not_killed_by_it():
     assert text(await answer(await make(house), ask())) == "hello there"
     house = house_of(dying_after(0, UNREACHED, times=9), num_workers=3)
     assert await refused(await make(house), ask()) in (Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY)
+
+
+async def test_the_caller_hears_why_the_last_lane_let_go():
+    """Not that no lane is left, and nothing that a transport says: it names machines."""
+    house = house_of(dying_after(0, UNREACHED, times=99), num_workers=1)
+    with pytest.raises(MeshError) as failure:
+        await answer(await make(house), ask())
+    assert failure.value.message == "the model's last worker cannot be reached; try again"
+
+
+class Reports:
+    """Loads of workers, some of which say nothing."""
+
+    def __init__(self, *silent: str) -> None:
+        self._silent = silent
+
+    def num_sequences(self, endpoint: str) -> int:
+        """Unknown."""
+        return 0
+
+    def is_silent(self, endpoint: str) -> bool:
+        """Whether it says nothing."""
+        return endpoint in self._silent
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_lanes", [1, 2])
+@pytest.mark.parametrize("begun", [False, True])
+async def test_where_work_could_move(num_workers: int, num_lanes: int, begun: bool):
+    """To another worker of its lane; with nothing said yet to another lane too; else nowhere."""
+    reports = Reports()
+    house = MemoryHouse(placement=Placement(loads=reports))
+    lanes = [small_lane("lane-a", 100, num_workers), small_lane("lane-b", 1)][:num_lanes]
+    house.catalog.publish(small_catalog(*lanes))
+    request = await make(house)
+    if not begun:
+        house.workers.hold.clear()
+    answering = asyncio.create_task(answer(request, ask()))
+    await house.workers.until_running(1)
+    ((worker, _),) = house.workers.orders
+    if begun:
+        await answering
+    reports._silent = (worker.endpoint,)
+    assert house.workers.may_move() == (num_workers == 2 or (num_lanes == 2 and not begun))
+    house.workers.hold.set()
+    await answering
 
 
 async def test_a_full_queue_is_tried_elsewhere_and_then_reported():

@@ -9,7 +9,7 @@ from whole_path import whole_path
 HERE = "127.0.0.1:9000"
 
 
-def test_silence_is_told_once_and_ends_with_a_report():
+def test_silence_is_told_with_every_tick_and_ends_with_a_report():
     """After so many ticks without a report, not one earlier; whoever stopped listening is not told."""
     pulses, told = Pulses(), []
     pulses.heard(HERE)
@@ -22,7 +22,8 @@ def test_silence_is_told_once_and_ends_with_a_report():
     assert (pulses.is_silent(HERE), told) == (False, [])
     for _ in range(3):
         pulses.tick()
-    assert (pulses.is_silent(HERE), told) == (True, ["kept"])
+    assert (pulses.is_silent(HERE), told) == (True, ["kept"] * 3)
+    assert not pulses.is_lost(HERE)
     pulses.heard(HERE)
     assert not pulses.is_silent(HERE)
 

@@ -1,4 +1,4 @@
-"""A mesh of its own for each file of faults: what is harmed here, nobody else uses."""
+"""Two meshes for the files of faults: what is harmed here, nobody else uses, and every test leaves it well again."""
 
 import random
 from collections.abc import AsyncIterator, Iterator
@@ -27,7 +27,7 @@ models:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """A mesh whose workers may be harmed, all but one at a time; its drains are short."""
     running = RunningMesh(tmp_path_factory.mktemp("crowd") / "state", crowd_of(), environment=environment())
@@ -42,7 +42,7 @@ def workers(crowd: RunningMesh) -> Workers:
     return Workers(crowd, SMALL, NUM_WORKERS)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Valkey]]:
     """The state and the cache store of `mesh`, which a test may kill and stop."""
     folder = tmp_path_factory.mktemp("stores")
@@ -54,7 +54,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Valke
         store.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def mesh(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, stores: dict[str, Valkey]
 ) -> Iterator[RunningMesh]:

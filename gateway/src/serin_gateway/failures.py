@@ -5,7 +5,7 @@ Knows nothing about how work is placed or resumed.
 
 import enum
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from serin_mesh.errors import MeshError, Reason
 
@@ -47,6 +47,7 @@ DEATHS = frozenset({Cause.KILLED, Cause.SILENT, Cause.STALLED})
 
 _ONLY_BEFORE_OUTPUT = frozenset({Reason.LANE_GONE, Reason.VOCABULARY_MISMATCH, Reason.KV_MISMATCH})
 """The lane is not what it was: with nothing said yet another lane is better, afterwards another worker of this one."""
+_LOST_HOW: Mapping[Cause | None, str] = {Cause.SILENT: "answers no more", Cause.UNREACHABLE: "cannot be reached"}
 _OTHER_LANE = _ONLY_BEFORE_OUTPUT | {Reason.LANE_LOST, Reason.NOT_READY, Reason.UPSTREAM_UNAVAILABLE}
 
 
@@ -137,7 +138,10 @@ def lane_lost() -> MeshError:
 
 
 def _for_callers(error: MeshError) -> MeshError:
-    """A worker's cancel is not the caller's: to callers it is a worker that is not ready."""
+    """As callers are told: a worker's cancel is not theirs, and what a transport says names machines of ours."""
     if error.reason is Reason.CANCELLED:
-        return MeshError(Reason.NOT_READY, error.message, retry_after_s=RETRY_AFTER_S)
+        return MeshError(Reason.NOT_READY, "the worker let go of the request; try again", retry_after_s=RETRY_AFTER_S)
+    if error.reason is Reason.UPSTREAM_UNAVAILABLE:
+        what = _LOST_HOW.get(cause_of(error), "was lost")
+        return MeshError(error.reason, f"the model's last worker {what}; try again", retry_after_s=RETRY_AFTER_S)
     return error

@@ -179,6 +179,7 @@ class Request:
     async def _answer(self, ask: Ask, index: int) -> None:
         """Answer one of the prompts: attempts, until one succeeds or may not be repeated."""
         lanes_tried: set[str] = set()
+        refusal: MeshError | None = None
         failures = Failures(is_silent=self.house.placement.is_silent)
         try:
             async with asyncio.timeout(self.deadline - time.monotonic()):
@@ -190,6 +191,9 @@ class Request:
                             await attempt.run(lanes_tried)
                         break
                     except MeshError as error:
+                        if refusal is not None and not attempt.lane_id:
+                            raise refusal from error  # no lane is left: why the last one let go is what helps
+                        refusal = error
                         is_stuck = attempt.lane_id in {"", *lanes_tried}
                         lanes_tried.add(attempt.lane_id)
                         is_last = is_stuck or len(lanes_tried) >= MAX_LANES_TRIED
@@ -343,16 +347,7 @@ class Attempt:
             give_up_at = time.monotonic() + (RESUME_PATIENCE_S if self.has_begun else 0.0)
             while True:
                 try:
-                    model = self.house.catalog.current().find(self._model.name)
-                    find = model.begun_lane if self.has_begun else model.pinned_lane
-                    lane = find(scope.lane.lane)
-                    return self.house.placement.choose(
-                        lane,
-                        len(self.prompt),
-                        self._recalled.cached_tokens,
-                        self._failures.avoided,
-                        numerics_class=self._numerics_class,
-                    )
+                    return self._choose(scope)
                 except MeshError as error:
                     left_s = give_up_at - time.monotonic()
                     if left_s <= 0:
@@ -381,7 +376,8 @@ class Attempt:
             self.house.placement.running(worker, uncached, len(generation.choices)) as placed,
         ):
             try:
-                await generation.follow(self.house.workers.generate(scope, worker, order), placed)
+                work = self.house.workers.generate(scope, worker, order, lambda: self._may_move(scope))
+                await generation.follow(work, placed)
                 self._went_on()
             except MeshError as error:
                 generation.check()  # where its text cannot go on, no other worker helps
@@ -454,6 +450,28 @@ class Attempt:
     def _numerics_class(self) -> str:
         started = self._generation.started if self._generation else None
         return started.numerics_class if started else ""
+
+    def _choose(self, scope: CallScope) -> Worker:
+        model = self.house.catalog.current().find(self._model.name)
+        find = model.begun_lane if self.has_begun else model.pinned_lane
+        return self.house.placement.choose(
+            find(scope.lane.lane),
+            len(self.prompt),
+            self._recalled.cached_tokens,
+            self._failures.avoided,
+            numerics_class=self._numerics_class,
+        )
+
+    def _may_move(self, scope: CallScope) -> bool:
+        """Whether another worker could go on with the prompt now: one of its lane or, with nothing said, of any."""
+        try:
+            self._choose(scope)
+        except MeshError:
+            if self.has_begun or self.request.arrival.pinned_lane:
+                return False
+            model = self.house.catalog.current().find(self._model.name)
+            return any(lane.is_ready and lane.weight and lane.lane != scope.lane.lane for lane in model.lanes)
+        return True
 
     def _actual(self, chosen: Worker, generation: Generation, scope: CallScope) -> Worker:
         """Who worked: a call whose worker was gone before it began may have been taken by another of the lane."""

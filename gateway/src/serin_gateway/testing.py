@@ -154,6 +154,8 @@ class ScriptedWorkers:
     def __init__(self, script: Script) -> None:
         self._script = script
         self.orders: list[tuple[Worker, WorkOrder]] = []
+        self.may_move: Callable[[], bool] = lambda: True
+        """Whether the work of the last order could go on elsewhere."""
         self.num_running = 0
         self.hold = asyncio.Event()
         """Clear it, and work pauses before its next event."""
@@ -171,9 +173,10 @@ class ScriptedWorkers:
         self.num_running += change
         self._changed.set()
 
-    def generate(self, scope: CallScope, worker: Worker, order: WorkOrder) -> Work:
+    def generate(self, scope: CallScope, worker: Worker, order: WorkOrder, may_move: Callable[[], bool]) -> Work:
         """Begin work."""
         self.orders.append((worker, order))
+        self.may_move = may_move
         return _ScriptedWork(self, self._script(worker, order))
 
 

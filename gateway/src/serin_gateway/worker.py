@@ -3,7 +3,7 @@
 Knows nothing about gRPC or text; `upstream/` carries it out over the mesh, `testing` in memory.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -106,5 +106,8 @@ class Work(Protocol):
 class Workers(Protocol):
     """Calls workers."""
 
-    def generate(self, scope: CallScope, worker: Worker, order: WorkOrder) -> Work:
-        """Begin work; whoever begins it aborts it in the end."""
+    def generate(self, scope: CallScope, worker: Worker, order: WorkOrder, may_move: Callable[[], bool]) -> Work:
+        """Begin work; whoever begins it aborts it in the end.
+
+        ``may_move`` says, when the worker has fallen silent, whether the work could go on elsewhere now.
+        """

@@ -13,6 +13,8 @@ import structlog
 TICK_S = 0.5
 SILENT_TICKS = 5
 """Ticks without a word that mean silence: 2.5 s, five times as long as a report takes."""
+LOST_TICKS = 30
+"""Ticks after which nothing more is hoped for: 15 s."""
 
 OnSilence = Callable[[], None]
 
@@ -50,12 +52,16 @@ class Pulses:
         """Whether it used to report and stopped."""
         return self._num_silent_ticks.get(endpoint, 0) >= SILENT_TICKS
 
+    def is_lost(self, endpoint: str) -> bool:
+        """Whether it has been silent for so long that it will hardly go on."""
+        return self._num_silent_ticks.get(endpoint, 0) >= LOST_TICKS
+
     def is_awaited(self, endpoint: str) -> bool:
         """Whether anybody would be told of its silence."""
         return endpoint in self._listeners
 
     def listen(self, endpoint: str, on_silence: OnSilence) -> None:
-        """Call back once it falls silent, until :meth:`forget`."""
+        """Call back when it falls silent, and with every tick that it stays so, until :meth:`forget`."""
         self._listeners.setdefault(endpoint, set()).add(on_silence)
 
     def forget(self, endpoint: str, on_silence: OnSilence) -> None:
@@ -75,8 +81,9 @@ class Pulses:
         """Let one tick pass."""
         for endpoint in self._num_silent_ticks:
             self._num_silent_ticks[endpoint] += 1
+            listeners = self._listeners.get(endpoint, set())
             if self._num_silent_ticks[endpoint] == SILENT_TICKS:
-                listeners = self._listeners.get(endpoint, set())
                 log.warning("worker.silent", endpoint=endpoint, num_streams=len(listeners))
+            if self.is_silent(endpoint):
                 for on_silence in tuple(listeners):
                     on_silence()

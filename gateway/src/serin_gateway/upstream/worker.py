@@ -25,7 +25,7 @@ class GrpcWorkers:
         self._channels = channels
         self._pulses = pulses
 
-    def generate(self, scope: CallScope, worker: Worker, order: WorkOrder) -> "GrpcWork":
+    def generate(self, scope: CallScope, worker: Worker, order: WorkOrder, may_move: Callable[[], bool]) -> "GrpcWork":
         """Begin work."""
         request = worker_pb2.GenerateRequest(
             request_id=f"{scope.request_id[:100]}-{secrets.token_hex(6)}",
@@ -48,7 +48,7 @@ class GrpcWorkers:
         stub = self._channels.stub(worker_pb2_grpc.WorkerServiceStub, "worker", scope.model)
         call = stub.Generate(request, timeout=max(0.001, scope.timeout_s), metadata=pinned_metadata(scope, worker))
         endpoints = {other.instance: other.endpoint for other in scope.lane.workers}
-        return GrpcWork(call, Watched(self._pulses, worker.endpoint, endpoints))
+        return GrpcWork(call, Watched(self._pulses, worker.endpoint, endpoints), may_move)
 
 
 class Watched:
@@ -83,6 +83,11 @@ class Watched:
         """Something came from it."""
         self._pulses.moved(self._endpoint)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing more is hoped for."""
+        return self._pulses.is_lost(self._endpoint)
+
     def end(self) -> None:
         """Listen no more."""
         if self._on_silence is not None:
@@ -93,9 +98,10 @@ class Watched:
 class GrpcWork:
     """One running `Generate` call."""
 
-    def __init__(self, call: Any, watched: Watched) -> None:
+    def __init__(self, call: Any, watched: Watched, may_move: Callable[[], bool]) -> None:
         self._call = call
         self._watched = watched
+        self._may_move = may_move
         self._is_aborted = False
         self._is_silent = False
 
@@ -143,8 +149,10 @@ class GrpcWork:
         self._call.cancel()
 
     def _fallen_silent(self) -> None:
-        self._is_silent = True
-        self._call.cancel()
+        # With nobody to go on elsewhere, a worker that stands still for a moment is better than none.
+        if self._may_move() or self._watched.is_lost:
+            self._is_silent = True
+            self._call.cancel()
 
 
 def _event(response: worker_pb2.GenerateResponse) -> WorkEvent | None:
