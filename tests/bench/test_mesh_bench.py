@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("mesh.py")
 
 
+@pytest.mark.long
 def test_the_benchmark_reports_every_figure(tiny_model: Path, tmp_path: Path):
     """A small run over the tiny model: each door's rate, what limits it, each process's costs, the first token."""
     out = tmp_path / "mesh.json"

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import itertools
 
 import grpc
 import pytest
 import tokenizer_folders as folders
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from serin.generation.v1 import chat_pb2, tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2 as pb
@@ -455,27 +456,41 @@ async def test_a_caller_that_leaves_leaves_nothing(model_folders):
                 await asyncio.sleep(0.001)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_any_frames_over_the_wire_equal_decode(data, model_folders, vocabularies):
-    """Random ids in random frames of several sequences: the text is that of one decode."""
+def test_any_frames_over_the_wire_equal_decode(model_folders, vocabularies):
+    """Random ids in random frames of several sequences on one stream: the text is that of one decode."""
     vocabulary = vocabularies["byte_level"]
-    ids = data.draw(st.lists(st.lists(st.integers(0, vocabulary.size - 1), max_size=12), min_size=1, max_size=4))
-    order = data.draw(st.permutations([(at, token_at) for at, its in enumerate(ids) for token_at in range(len(its))]))
-    turns = sorted(order, key=lambda pair: (order.index(pair) % 3, pair[1]))
+    numbers = itertools.count()
 
-    async def run():
-        async with calling(model_folders["byte_level"]) as (caller, _):
-            for at in range(len(ids)):
-                await caller.open(str(at))
-            sent = [0] * len(ids)
-            for at, _ in turns:
-                await caller.append(str(at), ids[at][sent[at] : sent[at] + 1])
-                sent[at] += 1
-            for at in range(len(ids)):
-                await caller.close(str(at))
-            await caller.hear_out(*map(str, range(len(ids))))
-            for at, its in enumerate(ids):
-                assert caller.text(str(at)) == vocabulary.decode(its, False)[0]
+    async def frames(caller, ids, turns):
+        names = [str(next(numbers)) for _ in ids]
+        for name in names:
+            await caller.open(name)
+        sent = [0] * len(ids)
+        for at, _ in turns:
+            await caller.append(names[at], ids[at][sent[at] : sent[at] + 1])
+            sent[at] += 1
+        for name in names:
+            await caller.close(name)
+        await caller.hear_out(*names)
+        for name, its in zip(names, ids, strict=True):
+            assert caller.text(name) == vocabulary.decode(its, False)[0]
 
-    asyncio.run(run())
+    with asyncio.Runner() as runner:
+        calls = calling(model_folders["byte_level"])
+        caller, _ = runner.run(calls.__aenter__())
+
+        @settings(max_examples=30, deadline=None)
+        @given(data=st.data())
+        def hold(data):
+            ids = data.draw(
+                st.lists(st.lists(st.integers(0, vocabulary.size - 1), max_size=12), min_size=1, max_size=4)
+            )
+            order = data.draw(
+                st.permutations([(at, token_at) for at, its in enumerate(ids) for token_at in range(len(its))])
+            )
+            runner.run(frames(caller, ids, sorted(order, key=lambda pair: (order.index(pair) % 3, pair[1]))))
+
+        try:
+            hold()
+        finally:
+            runner.run(calls.__aexit__(None, None, None))
