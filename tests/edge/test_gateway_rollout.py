@@ -1,0 +1,86 @@
+"""A rollout of the gateway, whose calls the edge splits: half of them, all of them, and back."""
+
+import json
+import secrets
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+from harness.asking import TINY, greedy
+from harness.eventually import eventually
+from harness.running_mesh import RunningMesh
+from harness.tiny_model import write_tiny_model
+
+pytestmark = pytest.mark.long
+
+DECLARATION = """\
+gateway: {{version: v1}}
+models:
+  {name}: {{path: {path}, precision: float32, context_length: 512, kv_blocks: 128}}
+"""
+NUM_ASKED = 30
+
+
+@pytest.fixture(scope="module")
+def edged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
+    """A mesh with an edge, whose gateway may be replaced."""
+    folder = tmp_path_factory.mktemp("gateways")
+    text = DECLARATION.format(name=TINY, path=write_tiny_model(folder / TINY))
+    mesh = RunningMesh(folder / "state", text, ("--edge", "--edge-port", "0", "--edge-mesh-port", "0"))
+    mesh.start()
+    yield mesh
+    mesh.stop()
+
+
+@pytest.fixture
+async def http(edged: RunningMesh) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the edge."""
+    trust = ssl.create_default_context(cafile=edged.record["edge_trust"])
+    headers = {"authorization": f"Bearer {edged.key}"}
+    async with httpx.AsyncClient(base_url=edged.record["edge"], verify=trust, headers=headers, timeout=60) as client:
+        yield client
+
+
+async def served(edged: RunningMesh, http: httpx.AsyncClient) -> Counter[str]:
+    """Ask, each time in a session of its own; how many of the requests each gateway served. None may fail."""
+    ids = [secrets.token_hex(8) for _ in range(NUM_ASKED)]
+    for one in ids:
+        headers = {"x-request-id": one, "x-session-id": one}
+        answer = await http.post("/v1/chat/completions", json=greedy("Hi.", max_tokens=2), headers=headers)
+        assert answer.status_code == 200, answer.text
+
+    async def look() -> Counter[str]:
+        found: Counter[str] = Counter()
+        for log in (edged.state / "logs").glob("gateway*.log"):
+            for text in log.read_text(encoding="utf-8").splitlines():
+                line = json.loads(text) if text.startswith("{") else {}
+                if line.get("event") == "request.finished" and line["request_id"] in ids:
+                    found[log.stem] += 1
+        return found
+
+    return await eventually(look, lambda found: found.total() == NUM_ASKED, "the gateways' lines")
+
+
+async def share_out(edged: RunningMesh, http: httpx.AsyncClient, *gateways: str) -> Counter[str]:
+    """Wait until exactly these gateways serve; how many of some requests each one served."""
+    return await eventually(
+        lambda: served(edged, http), lambda found: set(found) == set(gateways), f"only {gateways}", timeout_s=60
+    )
+
+
+async def test_a_gateway_is_rolled_out_and_back(edged: RunningMesh, http: httpx.AsyncClient):
+    """Nothing before the start, about half in the step, everything after the promotion, nothing after a rollback."""
+    edged.serin("add", "gateway", "--version", "v2")
+    assert set(await served(edged, http)) == {"gateway"}
+    flags = ("--model", TINY, "--service", "gateway", "--to", "v2", "--intent", "same", "--steps", "50%")
+    rollout = edged.serin("rollout", "start", *flags, "--manual", "--accept-weak").split()[-1]
+
+    found = await share_out(edged, http, "gateway", "gateway.v2.0")
+    assert 3 < found["gateway.v2.0"] < NUM_ASKED - 3
+    edged.serin("rollout", "promote", rollout)
+    await share_out(edged, http, "gateway.v2.0")
+    assert json.loads(edged.serin("rollout", "get", rollout, "--json"))["state"] == "promoted"
+    edged.serin("rollback", "--model", TINY, "--service", "gateway")
+    await share_out(edged, http, "gateway")
