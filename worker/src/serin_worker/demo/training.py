@@ -1,7 +1,8 @@
 """Training: one optimizer step after another, each a pure function of the seed.
 
 Matrices are moved by Muon (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"), everything
-else by AdamW. Matrix products run in bfloat16 where the processor has it, weights stay in float32. Knows nothing about files or the screen.
+else by AdamW. Matrix products run in bfloat16 where the processor has it, weights stay in float32. Knows nothing about
+files or the screen.
 """
 
 import contextlib
