@@ -31,7 +31,7 @@ class Cache:
 
 
 def observed(seed: int, stable: Cache, canary: Cache) -> Iterator[Observation]:
-    """Traffic of two lanes that differ in their cache alone; what is not reused has to be computed, and takes longer."""
+    """Traffic of two lanes that differ in their cache alone; what is not reused has to be computed."""
     rng = random.Random(seed)
     for one in sessions(seed, Lane(), Lane(), weight=0.3):
         cache = canary if one.lane == "canary" else stable
