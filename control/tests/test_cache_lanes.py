@@ -7,6 +7,7 @@ from serin_control.lanes import form_lanes, with_shared, with_version
 from serin_control.plan import ModelPlan, Share, TrafficPlan, declared_plan
 from serin_control.services.messages import lanes_message
 from serin_control.topology import draw
+from serin_control.xds.routes import target_routes
 from serin_control.xds.routing import inconsistencies, route
 
 PLAIN = ((Service.TOKENIZER, "v1"), (Service.WORKER, "v1"))
@@ -49,6 +50,9 @@ def test_recalls_of_a_lane_go_to_its_own_cache():
     assert target.pinned == ((own.id, "cache@v2"),)
     assert target.split == (("cache@v1", 10_000),)
     assert list(inconsistencies(routing)) == []
+    ours, rest = target_routes(target)
+    assert ours.match.headers[0].string_match.exact == own.id
+    assert (ours.route.cluster, rest.route.cluster) == ("cache@v2", "cache@v1")
 
 
 def test_while_it_takes_no_calls_its_lane_shares_the_others():

@@ -125,6 +125,15 @@ async def test_a_cache_that_was_promoted_stays_when_a_worker_moves(stage):
     assert weights(stage)[("v2", "v2")] >= 9_998
 
 
+async def test_what_is_not_shared_is_said_at_the_start(stage):
+    """To whoever starts it, and in the history."""
+    stage.running = [*stage.running[:-1], cache("v2", 2, (2,))]
+    begun = await started(stage)
+    assert begun.reason.startswith("started; v1 does not read format 2")
+    found, _ = await stage.desk.history(begun.id, 10, "")
+    assert "100 %; v1 does not read format 2" in found[-1].reason
+
+
 def test_a_rollout_needs_a_version_that_runs_and_is_another():
     """The declared version is what lanes without a cache of their own have already."""
     running = [*pair("v1"), cache("v1"), cache("v2")]

@@ -22,7 +22,7 @@ from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.sight import service_shares
 from serin_control.rollouts.spec import Spec, Step, scope_of
 from serin_control.rollouts.standing import Standing, effective, named
-from serin_control.rollouts.starting import Starting
+from serin_control.rollouts.starting import STARTED, Starting
 from serin_control.rollouts.steering import steered
 from serin_control.rollouts.store import Change
 
@@ -266,4 +266,5 @@ def _asked(rollout: Rollout) -> str:
     spec = rollout.spec
     services = "+".join(map(str, spec.moved))
     steps = ", ".join(step.percent for step in spec.steps)
-    return f"{spec.model}: {services} {rollout.from_version} -> {spec.to_version}, intent {spec.intent}, {steps}"
+    asked = f"{spec.model}: {services} {rollout.from_version} -> {spec.to_version}, intent {spec.intent}, {steps}"
+    return asked + rollout.reason.removeprefix(STARTED)

@@ -20,6 +20,9 @@ from serin_control.rollouts.spec import Intent, Spec, Step, check_spec
 from serin_control.rollouts.standing import effective
 from serin_control.rollouts.steering import steered
 
+STARTED = "started"
+"""The first reason of every rollout; what a person should know follows it."""
+
 
 class Starting:
     """Makes rollouts that may begin.
@@ -65,7 +68,7 @@ class Starting:
             started_by=actor.shown,
             capacity=self._capacity(spec, arms.stable, instances),
             changed_at=engine.wall_clock(),
-            reason="; ".join(filter(None, ("started", foreign_formats(spec, before[spec.service], instances)))),
+            reason="; ".join(filter(None, (STARTED, foreign_formats(spec, before[spec.service], instances)))),
         )
 
     def forecast(self, spec: Spec, sessions_per_s: float) -> tuple[list[tuple[Step, Forecast]], float]:
