@@ -136,7 +136,12 @@ def _distributions(usual: Usual, subject: Subject) -> dict[str, dict[float, floa
         "finish_reasons": usual.cut_off_share,
     }
     if subject == "cache":
-        shares |= {"cache_hit_rate": 1.0 - usual.reused_share, "recall_errors": usual.recall_error_share}
+        shares = {
+            "errors": usual.error_share,
+            "recall_errors": usual.recall_error_share,
+            "cache_hit_rate": 1.0 - usual.reused_share,
+        }
+        spreads = {"first_token": usual.first_token_spread}
     by_metric = {name: {0.0: 1.0 - share, 1.0: share} for name, share in shares.items()}
     for name, spread in spreads.items():
         width = spread / METRICS[name].span
