@@ -23,9 +23,10 @@ RECALLED = Observation(
 
 @dataclass(frozen=True)
 class Cache:
-    """How a cache behaves: shares of prompts that are reused and of recalls that fail, and how long a recall takes."""
+    """How a cache behaves: shares of prompts that are reused, of answers found, of recalls that fail; their time."""
 
     hit_share: float = 0.6
+    answer_share: float = 0.3
     failed_share: float = 0.0
     recall_s: float = 0.002
 
@@ -36,17 +37,26 @@ def observed(seed: int, stable: Cache, canary: Cache) -> Iterator[Observation]:
     for one in sessions(seed, Lane(), Lane(), weight=0.3):
         cache = canary if one.lane == "canary" else stable
         failed = rng.random() < cache.failed_share
-        hit = not failed and rng.random() < cache.hit_share
-        reused = int(one.num_uncached_tokens * 0.9) if hit else 0
+        answered = not failed and rng.random() < cache.answer_share
+        hit = answered or (not failed and rng.random() < cache.hit_share)
+        reused = one.num_uncached_tokens if answered else int(one.num_uncached_tokens * 0.9) if hit else 0
         yield replace(
             one,
             num_uncached_tokens=one.num_uncached_tokens - reused,
             num_cached_tokens=reused,
-            first_token_s=one.first_token_s * (0.3 if hit else 1.0),
-            recall=Recall.FAILED if failed else Recall.PREFIX if hit else Recall.MISSED,
+            first_token_s=0.0 if answered else one.first_token_s * (0.3 if hit else 1.0),
+            recall=_outcome(failed, answered, hit),
             recall_s=cache.recall_s,
             worker="",
         )
+
+
+def _outcome(failed: bool, answered: bool, hit: bool) -> Recall:
+    if failed:
+        return Recall.FAILED
+    if answered:
+        return Recall.ANSWER
+    return Recall.PREFIX if hit else Recall.MISSED
 
 
 def judged(stable: Cache, canary: Cache, num_sessions: int = 1500, seed: int = 1, **settings) -> Decision:
@@ -64,7 +74,8 @@ def judged(stable: Cache, canary: Cache, num_sessions: int = 1500, seed: int = 1
 @pytest.mark.parametrize(
     ("canary", "metric"),
     [
-        (Cache(hit_share=0.2), "cache_hit_rate"),
+        (Cache(hit_share=0.1), "cache_hit_rate"),
+        (Cache(answer_share=0.0, hit_share=0.9), "stored_answers"),
         (Cache(failed_share=0.3), "recall_errors"),
         (Cache(recall_s=0.09), "first_token"),
     ],
@@ -78,14 +89,14 @@ def test_a_bad_cache_is_taken_back(canary, metric):
 
 
 def test_an_equal_cache_is_promoted():
-    """On four metrics; nobody has to score answers, which the workers make on both sides."""
+    """On five metrics; nobody has to score answers, which the workers make on both sides."""
     decision = judged(Cache(), Cache(), num_sessions=4000, tolerances={"errors": 0.02, "recall_errors": 0.02})
     assert decision.verdict is Verdict.PROMOTE
     assert decision.quality_judged
     assert {v.metric for v in decision.metrics if not v.note.startswith("shown, not judged")} == {
-        "errors", "first_token", "cache_hit_rate", "recall_errors",
+        "errors", "first_token", "cache_hit_rate", "stored_answers", "recall_errors",
     }  # fmt: skip
-    assert of(decision, "cache_hit_rate").stable_value == pytest.approx(0.54, abs=0.05)
+    assert of(decision, "cache_hit_rate").stable_value == pytest.approx(0.68, abs=0.05)
 
 
 def test_what_is_reused_is_a_share_of_the_prompt():
@@ -94,6 +105,8 @@ def test_what_is_reused_is_a_share_of_the_prompt():
     assert dict(readings.of(RECALLED, is_new=False))["cache_hit_rate"] == pytest.approx(0.2)
     answer = replace(RECALLED, num_uncached_tokens=0, num_cached_tokens=100, recall=Recall.ANSWER, first_token_s=0.0)
     assert dict(readings.of(answer, is_new=False))["cache_hit_rate"] == 0.0
+    assert dict(readings.of(answer, is_new=False))["stored_answers"] == 0.0
+    assert dict(readings.of(RECALLED, is_new=False))["stored_answers"] == 1.0
     assert "cache_hit_rate" not in dict(readings.of(replace(RECALLED, reason="INTERNAL"), is_new=False))
 
 
@@ -126,21 +139,23 @@ def test_the_time_to_the_first_token_has_the_recall_in_it():
 def test_other_rollouts_do_not_look_at_caches():
     """New weights begin with a cold cache: that is no reason to take them back."""
     burdens = dict(Readings(0.0).of(RECALLED, is_new=False))
-    assert not {"cache_hit_rate", "recall_errors"} & burdens.keys()
+    assert not {"cache_hit_rate", "stored_answers", "recall_errors"} & burdens.keys()
     with pytest.raises(JudgeSettingsInvalid, match="cache_hit_rate: accepted where a cache is rolled out only"):
         replace(SETTINGS, tolerances={"cache_hit_rate": 0.1})
 
 
 def test_the_parts_of_the_error_rate_are_no_more_than_the_whole():
-    """Half for errors, the rest for the other three."""
-    judged_metrics = ("errors", "first_token", "cache_hit_rate", "recall_errors")
+    """Half for errors, the rest for the other four."""
+    judged_metrics = ("errors", "first_token", "cache_hit_rate", "stored_answers", "recall_errors")
     assert sum(map(CACHES.abort_error_rate, judged_metrics)) == pytest.approx(CACHES.error_rate)
 
 
 def test_what_a_step_needs_is_foreseen():
     """Of the metrics that are judged of a cache."""
     told = forecast(CACHES, 2.0, 3.0, 0.25)
-    assert set(told.sessions_by_metric) == {"errors", "first_token", "cache_hit_rate", "recall_errors"}
+    assert set(told.sessions_by_metric) == {
+        "errors", "first_token", "cache_hit_rate", "stored_answers", "recall_errors",
+    }  # fmt: skip
     assert (told.texts, set(told.detectable)) == (0, set(told.sessions_by_metric))
     assert 0.0 < told.detectable["cache_hit_rate"] < 0.05
 

@@ -37,6 +37,7 @@ class Usual:
             after load and uncached tokens are accounted for.
         recall_error_share: of recalls.
         reused_share: of sessions whose prompts are reused as a whole, the others not at all: the worst case.
+        stored_answer_share: of sessions that are answered from the store.
     """
 
     error_share: float = 0.002
@@ -46,6 +47,7 @@ class Usual:
     answer_length_spread: float = 0.6
     recall_error_share: float = 0.002
     reused_share: float = 0.5
+    stored_answer_share: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def _distributions(usual: Usual, subject: Subject) -> dict[str, dict[float, floa
             "errors": usual.error_share,
             "recall_errors": usual.recall_error_share,
             "cache_hit_rate": 1.0 - usual.reused_share,
+            "stored_answers": 1.0 - usual.stored_answer_share,
         }
         spreads = {"first_token": usual.first_token_spread}
     by_metric = {name: {0.0: 1.0 - share, 1.0: share} for name, share in shares.items()}

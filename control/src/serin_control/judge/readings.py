@@ -23,8 +23,8 @@ class Readings:
     """Turns observations into burdens. Latencies of a worker's first ``warm_up_s`` are left out.
 
     Where caches are compared (``of_caches``), a recall is part of the time to the first token, a stored answer has all
-    of it, and prompts of one length are compared whatever was reused of them: saving that is what a cache is for. Load
-    is the same on both sides there, the workers are.
+    of it, and prompts of one length are compared whatever was reused of them: saving that is what a cache is for. Both
+    sides have the same workers there, as busy and as warm.
     """
 
     def __init__(self, warm_up_s: float, of_caches: bool = False) -> None:
@@ -42,7 +42,7 @@ class Readings:
             self._answer(observation, is_new, burdens)
         if self._of_caches:
             _recall(observation, burdens)
-        if not observation.num_resumes and not self._is_cold(observation):
+        if not observation.num_resumes and (self._of_caches or not self._is_cold(observation)):
             self._latencies(observation, is_new, burdens)
         return burdens
 
@@ -117,6 +117,7 @@ def of_score(score: ShadowScore) -> list[tuple[str, float]]:
 def _recall(observation: Observation, burdens: list[tuple[str, float]]) -> None:
     if observation.recall not in (Recall.UNKNOWN, Recall.SKIPPED):
         burdens.append(("recall_errors", 1.0 if observation.recall is Recall.FAILED else 0.0))
+        burdens.append(("stored_answers", 0.0 if observation.recall is Recall.ANSWER else 1.0))
     if observation.reason == "ok" and observation.num_prompt_tokens:
         burdens.append(("cache_hit_rate", observation.num_uncached_tokens / observation.num_prompt_tokens))
 
