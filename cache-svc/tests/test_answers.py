@@ -114,14 +114,15 @@ async def test_what_cannot_be_kept_is_not():
     assert not await answers.put(replace(ASKED, cache_group=""), b"x", 0)
 
 
-async def test_a_store_that_is_down_is_a_miss():
-    """Recall misses, put says not stored, purge says so; all is well when it is back."""
+async def test_a_store_that_is_down_is_no_answer():
+    """Recall and purge say so, put says not stored; all is well when it is back."""
     store = MemoryAnswerStore()
     answers = make(store)
     await answers.put(ASKED, b"x", 0)
     store.down = True
     for _ in range(5):
-        assert await answers.recall(ASKED) is None
+        with pytest.raises(StoreDown):
+            await answers.recall(ASKED)
         assert not await answers.put(ASKED, b"y", 0)
     assert not await answers.is_available()
     with pytest.raises(StoreDown):

@@ -8,6 +8,7 @@ from cache_requests import ANSWER, IDS, put, recall
 from serin.cache.v1 import cache_pb2, cache_pb2_grpc
 from serin.control.v1 import registry_pb2
 from serin_cache_svc.assembly import assembled
+from serin_cache_svc.formats import FORMAT, READ
 from serin_cache_svc.lane_workers import worker_changes
 from serin_cache_svc.service import CALLERS
 from serin_cache_svc.store.memory_store import MemoryAnswerStore
@@ -151,8 +152,11 @@ async def test_answers_over_the_wire():
         assert (stats.answer_hit_count, stats.answer_miss_count) == (1, 2)
         assert (stats.prefix_hit_count, stats.prefix_miss_count) == (0, 3)
         assert stats.store_available
+        assert (stats.written_format, list(stats.read_formats)) == (FORMAT, list(READ))
         cache.store.down = True
-        assert not (await cache.stub.Recall(recall(allow_answer=True))).HasField("answer")
+        unknown = await cache.stub.Recall(recall(allow_answer=True))
+        assert (unknown.HasField("answer"), unknown.store_failed) == (False, True)
+        assert not (await cache.stub.Recall(recall())).store_failed
         assert not (await cache.stub.PutAnswer(put())).stored
         assert not (await cache.stub.GetStats(cache_pb2.GetStatsRequest())).store_available
 

@@ -43,6 +43,16 @@ def test_a_lane_that_is_only_kept_may_go_with_a_word():
     assert traffic.note == "its lane had 1 of 10000 of the sessions of small: kept for a rollback"
 
 
+def test_a_cache_carries_the_sessions_of_the_lanes_that_name_it():
+    """Of whichever model; one that only lanes without a cache of their own share is in none of them."""
+    own = lane("v1", "v1", 9_999)
+    own.members.add(service=registry_pb2.SERVICE_KIND_CACHE, version="v2")
+    lanes = published(own, lane("v1", "v1", 1))
+    assert traffic_of(Which("cache", "", "v2"), lanes).reason == "carries 99.99% of the new sessions of small"
+    assert traffic_of(Which("cache", "", "v1"), lanes) == Traffic()
+    assert traffic_of(Which("gateway", "", "v2"), lanes) == Traffic()
+
+
 @pytest.mark.parametrize("state", [rollout_pb2.ROLLOUT_STATE_WAITING, rollout_pb2.ROLLOUT_STATE_PAUSED])
 def test_both_sides_of_a_rollout_stay(state):
     """What is compared is not taken away, also before it has traffic and while it is paused; the rollout is named."""

@@ -6,7 +6,7 @@ import pytest
 from control_builders import ready, registration
 from serin_control.admission import check_registration, check_status, split_endpoint
 from serin_control.errors import RegistrationInvalid
-from serin_control.instance import Capacity, Digests, Service, State, Status
+from serin_control.instance import Capacity, Digests, Formats, Service, State, Status
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,8 @@ from serin_control.instance import Capacity, Digests, Service, State, Status
         ({"endpoint": "[::]:1"}, "endpoint"),
         ({"http_endpoint": "x"}, "http_endpoint"),
         ({"service": Service.CACHE}, "model"),
+        ({"formats": Formats(256, (1,))}, "formats"),
+        ({"formats": Formats(1, tuple(range(300)))}, "formats"),
     ],
 )
 def test_bad_registration_names_its_field(change, field):
@@ -38,6 +40,7 @@ def test_bad_registration_names_its_field(change, field):
 def test_good_registrations_pass():
     """Each service in its own shape."""
     check_registration(registration("a"))
+    check_registration(registration("a", Service.CACHE, formats=Formats(2, (2, 1))))
     check_registration(registration("a", Service.GATEWAY, http_endpoint="[::1]:80"))
 
 

@@ -30,7 +30,7 @@ def shown(*instances) -> CollectorRegistry:
 
 def lane(version: str) -> dict[str, str]:
     """Labels of a lane of one version."""
-    return {"model": "small", "tokenizer": version, "worker": version}
+    return {"model": "small", "tokenizer": version, "worker": version, "cache": ""}
 
 
 def test_a_lane_shows_its_share_and_who_would_answer():

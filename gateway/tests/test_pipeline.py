@@ -17,7 +17,7 @@ from serin_gateway.limits.leases import RateLimited
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.pipeline import Request
 from serin_gateway.placement import Placement
-from serin_gateway.recall import Recalled, StoredChoice
+from serin_gateway.recall import Recalled, RecallOutcome, StoredChoice
 from serin_gateway.testing import (
     END_ID,
     ByteDetokenizer,
@@ -675,7 +675,10 @@ async def test_a_stored_answer_replaces_the_work():
     assert events[-1].usage.cached_tokens == events[-1].usage.prompt_tokens
     assert house.workers.orders == []
     assert house.collaborators.memory.kept == []
-    assert house.journal.receipts[0].cached_answer
+    (receipt,) = house.journal.receipts
+    assert receipt.cached_answer
+    assert [attempt.recall for attempt in receipt.attempts] == [RecallOutcome.ANSWER]
+    assert receipt.attempts[0].recall_s > 0
 
 
 async def test_answers_are_kept_only_when_they_may_be_shared():

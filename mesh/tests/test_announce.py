@@ -27,9 +27,10 @@ async def test_the_life_of_an_instance(echo) -> None:
     twin, alive = ControlTwin(), [True]
     readiness = Readiness(probe=lambda: alive[0])
     readiness.starting("loading weights", 0.5)
+    announcement = Announcement(model="small", written_format=2, read_formats=(2, 1))
     async with running(twin.register, "control") as control:
         options = {"settings": settings_for(control), "readiness": readiness, "metrics_http": True}
-        async with running(echo.register, announce=Announcement(model="small"), **options) as server:
+        async with running(echo.register, announce=announcement, **options) as server:
             said = await twin.state_of("w1", STARTING)
             assert (said.heartbeat.activity, said.heartbeat.progress) == ("loading weights", 0.5)
             assert not said.heartbeat.HasField("digests")
@@ -37,6 +38,7 @@ async def test_the_life_of_an_instance(echo) -> None:
             assert (registration.service, registration.model) == (registry_pb2.SERVICE_KIND_WORKER, "small")
             assert (registration.version, registration.endpoint) == ("v1", server.address)
             assert registration.http_endpoint == server.metrics_address
+            assert (registration.formats.written, list(registration.formats.read)) == (2, [2, 1])
 
             readiness.ready(digests=registry_pb2.Digests(kv="k"), capacity=registry_pb2.Capacity(block_size=16))
             said = await twin.state_of("w1", READY)

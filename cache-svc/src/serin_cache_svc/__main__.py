@@ -16,6 +16,7 @@ from serin_mesh.settings import SettingsError, load_settings, mesh_secret
 
 from serin_cache_svc.answers import AnswerLimits
 from serin_cache_svc.assembly import assembled
+from serin_cache_svc.formats import FORMAT, READ
 from serin_cache_svc.lane_workers import worker_changes
 from serin_cache_svc.metrics import CacheCollector
 from serin_cache_svc.service import CALLERS
@@ -56,7 +57,7 @@ async def _serve(settings: CacheSettings) -> None:
             "cache",
             lambda server: cache_pb2_grpc.add_CacheServiceServicer_to_server(cache.service, server),
             readiness=readiness,
-            announce=Announcement(),
+            announce=Announcement(written_format=FORMAT, read_formats=READ),
             callers=CALLERS,
             startup=startup,
         )

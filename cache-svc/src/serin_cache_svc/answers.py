@@ -1,4 +1,4 @@
-"""Stored answers: exact matches of deterministic requests, within a budget; whatever goes wrong is a miss.
+"""Stored answers: exact matches of deterministic requests, within a budget; what is damaged or unknown is a miss.
 
 Knows nothing about protobuf, Redis or gRPC: an answer is bytes, the store is whatever implements the protocol.
 """
@@ -11,10 +11,9 @@ from typing import Protocol
 from serin_mesh.breaker import BreakerState, CircuitBreaker, Unavailable
 
 from serin_cache_svc.asked import Asked
-from serin_cache_svc.errors import NotDeterministic
+from serin_cache_svc.errors import NotDeterministic, StoreDown
+from serin_cache_svc.formats import Formats, key
 
-FORMAT = b"\x01"
-"""First byte of every stored value; another one is a miss."""
 CHECKSUM_BYTES = 16
 PURGE_TAG = b"serin.cache.group"
 
@@ -58,25 +57,38 @@ class AnswerLimits:
 
 
 class Answers:
-    """Answers of all groups, each in a namespace of its own."""
+    """Answers of all groups, each in a namespace of its own.
 
-    def __init__(self, store: AnswerStore, breaker: CircuitBreaker, secret: bytes, limits: AnswerLimits) -> None:
+    A value is a byte that names its format, a checksum, and the answer.
+    """
+
+    def __init__(
+        self,
+        store: AnswerStore,
+        breaker: CircuitBreaker,
+        secret: bytes,
+        limits: AnswerLimits,
+        formats: Formats | None = None,
+    ) -> None:
         self._store = store
         self._breaker = breaker
         self._secret = secret
         self.limits = limits
+        self.formats = formats or Formats()
 
     async def recall(self, asked: Asked) -> bytes | None:
-        """The answer to an equal request, or None: never stored, forgotten, damaged, or the store is down or slow."""
+        """The answer to an equal request, or None: never stored, forgotten, damaged, or in a format that is not read.
+
+        Raises:
+            StoreDown: the store is down or slow, so nobody can say.
+        """
         if not asked.is_deterministic or not asked.cache_group:
             return None
         digest = asked.digest(self._secret)
-        tag = self.group_tag(asked.cache_group)
         try:
-            value = await self._breaker.call(lambda: self._store.get(tag, digest.hex()))
-        except Unavailable:
-            return None
-        return None if value is None else self._open(digest, value)
+            return await self._breaker.call(lambda: self._find(self.group_tag(asked.cache_group), digest))
+        except Unavailable as error:
+            raise StoreDown(str(error)) from error
 
     async def put(self, asked: Asked, answer: bytes, ttl_s: int) -> bool:
         """Store an answer; False if the store is down or slow, the answer too large, or the request nobody's.
@@ -90,10 +102,10 @@ class Answers:
             return False
         digest = asked.digest(self._secret)
         tag = self.group_tag(asked.cache_group)
-        value = self._seal(digest, answer)
+        at, value = key(self.formats.written, digest), self._seal(digest, answer)
         keep_s = min(ttl_s or self.limits.default_ttl_s, self.limits.max_ttl_s)
         try:
-            await self._breaker.call(lambda: self._store.put(tag, digest.hex(), value, keep_s))
+            await self._breaker.call(lambda: self._store.put(tag, at, value, keep_s))
         except Unavailable:
             return False
         return True
@@ -119,12 +131,20 @@ class Answers:
         mac = hmac.new(self._secret, PURGE_TAG + cache_group.encode(), hashlib.sha256)
         return mac.digest()[:CHECKSUM_BYTES].hex()
 
-    def _seal(self, digest: bytes, answer: bytes) -> bytes:
-        return FORMAT + self._checksum(digest, answer) + answer
+    async def _find(self, tag: str, digest: bytes) -> bytes | None:
+        for number in self.formats.read:
+            value = await self._store.get(tag, key(number, digest))
+            answer = None if value is None else self._open(number, digest, value)
+            if answer is not None:
+                return answer
+        return None
 
-    def _open(self, digest: bytes, value: bytes) -> bytes | None:
+    def _seal(self, digest: bytes, answer: bytes) -> bytes:
+        return bytes([self.formats.written]) + self._checksum(digest, answer) + answer
+
+    def _open(self, number: int, digest: bytes, value: bytes) -> bytes | None:
         checksum, answer = value[1 : 1 + CHECKSUM_BYTES], value[1 + CHECKSUM_BYTES :]
-        if value[:1] != FORMAT or not hmac.compare_digest(checksum, self._checksum(digest, answer)):
+        if value[:1] != bytes([number]) or not hmac.compare_digest(checksum, self._checksum(digest, answer)):
             return None
         return answer
 

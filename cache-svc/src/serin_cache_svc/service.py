@@ -56,8 +56,12 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
         if request.block_size < 1:
             raise MeshError(Reason.PARAMETER_INVALID, "block_size: 0: accepted: 1 or more", parameter="block_size")
         asked = read_key(request.key)
+        store_failed = False
         if request.allow_answer:
-            answer = await self._answer(asked)
+            try:
+                answer = await self._answer(asked)
+            except StoreDown:
+                answer, store_failed = None, True
             self._tally.answer(answer is not None)
             if answer is not None:
                 return cache_pb2.RecallResponse(answer=answer)
@@ -67,7 +71,8 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
             holders=[
                 cache_pb2.PrefixHolder(endpoint=holder.endpoint, cached_token_count=holder.num_tokens)
                 for holder in holders
-            ]
+            ],
+            store_failed=store_failed,
         )
 
     async def PutAnswer(
@@ -137,6 +142,8 @@ class CacheService(cache_pb2_grpc.CacheServiceServicer):
             indexed_block_count=self._index.num_blocks,
             worker_count=self._index.num_workers,
             store_available=await self._answers.is_available(),
+            written_format=self._answers.formats.written,
+            read_formats=self._answers.formats.read,
         )
 
     async def _answer(self, asked: Asked) -> cache_pb2.StoredAnswer | None:

@@ -6,12 +6,13 @@ Knows nothing about leases or other instances: one announcement at a time.
 import re
 
 from serin_control.errors import RegistrationInvalid
-from serin_control.instance import LANE_SERVICES, Registration, Service, State, Status
+from serin_control.instance import LANE_SERVICES, Formats, Registration, Service, State, Status
 
 _INSTANCE = re.compile(r"[a-zA-Z0-9._-]{1,128}\Z")
 _MODEL = re.compile(r"[a-z0-9._-]{1,64}\Z")
 _VERSION = re.compile(r"[a-zA-Z0-9._-]{1,64}\Z")
 _DIGEST = re.compile(r"[0-9a-f]{2,128}\Z")
+MAX_FORMATS = 255
 
 
 def check_registration(registration: Registration) -> None:
@@ -31,6 +32,13 @@ def check_registration(registration: Registration) -> None:
     _check_endpoint("endpoint", registration.endpoint)
     if registration.http_endpoint:
         _check_endpoint("http_endpoint", registration.http_endpoint)
+    _check_formats(registration.formats)
+
+
+def _check_formats(formats: Formats) -> None:
+    numbers = (formats.written, *formats.read)
+    if len(formats.read) > MAX_FORMATS or max(numbers) > MAX_FORMATS:
+        raise RegistrationInvalid(f"formats: {numbers}: must be at most {MAX_FORMATS} numbers of at most {MAX_FORMATS}")
 
 
 def check_status(registration: Registration, status: Status) -> None:

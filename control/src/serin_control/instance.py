@@ -20,6 +20,9 @@ class Service(enum.StrEnum):
 LANE_SERVICES = (Service.TOKENIZER, Service.WORKER)
 """Services that form a lane, in the order of a lane's members. They serve one model; the others serve all."""
 
+MEMBER_SERVICES = (*LANE_SERVICES, Service.CACHE)
+"""Services that a lane may name. One that names no cache shares the declared version of it with all others."""
+
 
 class State(enum.StrEnum):
     """What an instance says it is doing; SUSPECT is said about it, never by it."""
@@ -31,11 +34,19 @@ class State(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Formats:
+    """The format that an instance writes, from 1 (0: it keeps nothing), and those that it reads."""
+
+    written: int = 0
+    read: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """Who an instance is. Nothing of it changes while its lease lasts.
 
     ``endpoint`` and ``http_endpoint`` are ``host:port``; the latter is empty where there is none. ``model`` is empty
-    for services that serve all models.
+    for services that serve all models. ``formats`` is what it keeps in a store that other versions use too.
     """
 
     instance: str
@@ -44,6 +55,7 @@ class Registration:
     version: str
     endpoint: str
     http_endpoint: str = ""
+    formats: Formats = field(default_factory=Formats)
 
     @property
     def target(self) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from serin_control.instance import Service
+from serin_control.instance import MEMBER_SERVICES, Service
 from serin_control.lanes import WEIGHT_SUM, Lane, Versions
 from serin_control.latest import Latest
 from serin_control.topology import ModelLanes, Topology
 
-LABELS = ["model", "tokenizer", "worker"]
+LABELS = ["model", "tokenizer", "worker", "cache"]
+"""The last is empty of lanes that share the declared cache."""
 
 
 class LaneGauges(Collector):
@@ -50,7 +51,7 @@ def _expected(model: ModelLanes) -> dict[Versions, Lane | None]:
 
 def _names(versions: Versions) -> list[str]:
     by_service = dict(versions)
-    return [by_service.get(service, "") for service in (Service.TOKENIZER, Service.WORKER)]
+    return [by_service.get(service, "") for service in MEMBER_SERVICES]
 
 
 def _num_workers(lane: Lane | None) -> int:

@@ -1,7 +1,9 @@
 """Lanes: compatible sets of versions that really run, and the share of new sessions each gets.
 
-A set is compatible when its tokenizer and its worker hold one vocabulary. Knows nothing about leases, clusters in
-xDS or the wire; everything here is a pure function of the plan, the instances and which lanes carried traffic before.
+A set is compatible when its tokenizer and its worker hold one vocabulary. A set may name a version of the cache, which
+then has the lane's recalls while it runs. It never decides whether the lane is there: a cache that is gone costs hits,
+no answers. Knows nothing about leases, clusters in xDS or the wire; everything here is a pure function of the plan, the
+instances and which lanes carried traffic before.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from serin_mesh.identity import lane_digest
 
-from serin_control.instance import Instance, Service
+from serin_control.instance import LANE_SERVICES, Instance, Service
 from serin_control.plan import ModelPlan, Share
 
 WEIGHT_SUM = 10_000
@@ -23,7 +25,10 @@ Versions = tuple[tuple[Service, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One service's version in a lane, with the instances that run it (ready, suspect or draining)."""
+    """One service's version in a lane, with the instances that run it (ready, suspect or draining).
+
+    A cache has no artifact digest: it is its version, so that its lane keeps its name while nothing of it runs.
+    """
 
     service: Service
     version: str
@@ -52,8 +57,8 @@ class Lane:
 
     @property
     def takes_calls(self) -> bool:
-        """Whether a new request would be answered by every member."""
-        return all(member.takes_calls for member in self.members)
+        """Whether a new request would be answered by every member that it needs."""
+        return all(member.takes_calls for member in self.members if member.service in LANE_SERVICES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,9 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
             of theirs runs, also when the plan names them no more or at 0: their sessions must end well. Those that the
             plan retires have had their time.
     """
-    mine = [i for i in instances if i.registration.model == plan.name and i.serves and i.status.digests.artifact]
+    serving = [i for i in instances if i.serves]
+    mine = [i for i in serving if i.registration.model == plan.name and i.status.digests.artifact]
+    mine += [i for i in serving if i.registration.service is Service.CACHE]
     shares = {share.versions: share for share in plan.shares}
     carrying = {lane: versions for lane, versions in carried.items() if versions not in plan.retired}
     for versions in carrying.values():
@@ -82,7 +89,7 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
     lanes, alarms = [], []
     for share in shares.values():
         members = [_member(service, version, mine) for service, version in share.versions]
-        if not all(member.instances for member in members):
+        if not all(member.instances for member in members if member.service in LANE_SERVICES):
             continue
         lane = _lane(plan.name, share, members)
         if lane is None:
@@ -98,6 +105,17 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
     kept = [lane for lane in weighed if lane.weight or lane.versions in planned or lane.takes_calls]
     kept.sort(key=lambda lane: (-lane.weight, lane.versions))
     return Formed(tuple(kept), tuple(alarms))
+
+
+def with_version(versions: Versions, moved: Collection[Service], version: str) -> Versions:
+    """A set of which some services have another version; one that it did not name is named then."""
+    changed = dict(versions) | dict.fromkeys(moved, version)
+    return tuple(changed.items())
+
+
+def with_shared(versions: Versions, shared: Mapping[Service, str]) -> Versions:
+    """A set and the versions of what it shares with other sets: all that its requests meet."""
+    return (*versions, *((service, version) for service, version in shared.items() if service not in dict(versions)))
 
 
 def share_out(weights: Sequence[int], total: int = WEIGHT_SUM) -> list[int]:
@@ -132,12 +150,15 @@ def _member(service: Service, version: str, instances: Sequence[Instance]) -> Me
     alike = tuple(i for i in instances if i.registration.service is service and i.registration.version == version)
     artifact = next((i.status.digests.artifact for i in alike if i.status.digests.artifact), "")
     cluster = alike[0].registration.cluster if alike else ""
+    if service is Service.CACHE:
+        artifact = ""
     return Member(service, version, artifact, cluster, alike)
 
 
 def _lane(model: str, share: Share, members: Sequence[Member]) -> Lane | None:
     """The lane, or None where its members hold different vocabularies."""
-    vocabularies = {instance.status.digests.vocabulary for member in members for instance in member.instances}
+    needed = [member for member in members if member.service in LANE_SERVICES]
+    vocabularies = {instance.status.digests.vocabulary for member in needed for instance in member.instances}
     if len(vocabularies) != 1:
         return None
     workers = next(member.instances for member in members if member.service is Service.WORKER)

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import timestamp_pb2
 from serin.control.v1 import observation_pb2, observation_pb2_grpc
 from serin_control.assembly import CALLERS, Control
-from serin_control.judge.observation import Feedback, Observation, ShadowScore
+from serin_control.judge.observation import Feedback, Observation, Recall, ShadowScore
 from serin_control.rollouts.intake import IntakeLog
 from serin_mesh.channels import connect
 from serin_mesh.errors import MeshError, Reason
@@ -76,6 +76,8 @@ async def test_everything_reaches_the_intake_as_it_was_reported(reported):
         worker="w1",
         schema_valid=True,
         refused=False,
+        recall=observation_pb2.RECALL_OUTCOME_FAILED,
+        recall_seconds=0.125,
     )
     seen = [whole, observed(model="other")]
     await stub.ReportObservations(
@@ -84,7 +86,26 @@ async def test_everything_reaches_the_intake_as_it_was_reported(reported):
     assert log.heard == [
         (
             "small",
-            Observation("req-1", "aa", 2**64 - 1, 10.5, "ok", 0.5, 0.25, 6, 4, 3, 9, {"stop": 1}, 2, "w1", True, False),
+            Observation(
+                "req-1",
+                "aa",
+                2**64 - 1,
+                10.5,
+                "ok",
+                0.5,
+                0.25,
+                6,
+                4,
+                3,
+                9,
+                {"stop": 1},
+                2,
+                "w1",
+                True,
+                False,
+                Recall.FAILED,
+                0.125,
+            ),
         ),
         ("other", Observation("req-1", "aa", 2**64 - 1, 0.0)),
         ("small", ShadowScore(5, "aa", "bb", 7, -1.0, -1.5, 0.5)),
@@ -118,6 +139,7 @@ async def test_a_batch_counts_once(reported):
         (batch(observations=[observed(first_token_seconds=float("nan"))]), "observations.first_token_seconds"),
         (batch(observations=[observed(seconds_per_token=-1)]), "observations.seconds_per_token"),
         (batch(observations=[observed(finish_reasons={"boredom": 1})]), "observations.finish_reasons"),
+        (batch(observations=[observed(recall_seconds=float("nan"))]), "observations.recall_seconds"),
         (batch(shadow_scores=[scored(canary_lane="")]), "shadow_scores.lane"),
         (batch(shadow_scores=[scored(token_count=0)]), "shadow_scores.token_count"),
         (batch(shadow_scores=[scored(stable_logprob=float("-inf"))]), "shadow_scores.stable_logprob"),

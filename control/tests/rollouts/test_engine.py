@@ -216,8 +216,13 @@ async def test_one_rollout_of_a_model_at_a_time(stage):
     [
         ({"model": "big"}, "", "model: 'big': no such model: accepted: small"),
         ({"service": Service.GATEWAY}, "", "service: a gateway rollout is split by Envoy: accepted: with `serin up"),
-        ({"service": Service.CONTROL}, "", "service: control: accepted: one of tokenizer, worker, gateway"),
-        ({"service": Service.CACHE}, "", "service: cache: no observation says which cache answered, so nothing could"),
+        ({"service": Service.CONTROL}, "", "service: control: accepted: one of tokenizer, worker, cache, gateway"),
+        ({"service": Service.CACHE, "baseline": True}, "", "baseline: accepted: with worker and tokenizer only"),
+        (
+            {"service": Service.CACHE, "has_golden": True, "intent": Intent.BETTER},
+            "{}",
+            "golden: not accepted for a cache",
+        ),
         ({"tolerances": {"speed": 1.0}}, "", "tolerances.speed: no such metric: accepted: errors, first_token"),
         ({"tolerances": {"errors": 0.0}}, "", "tolerances.errors: 0: accepted: a number above 0"),
         ({"error_rate": 0.5}, "", "error_rate: 0.5: accepted: above 0, at most 0.2"),

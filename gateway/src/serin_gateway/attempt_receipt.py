@@ -13,6 +13,7 @@ from typing import Protocol
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.events import ChoiceEnded
+from serin_gateway.recall import RecallOutcome
 from serin_gateway.refusals import is_refusal
 
 
@@ -39,6 +40,8 @@ class AttemptReceipt:
         num_placements: workers that it was given to, one after the other.
         longest_answer: tokens of its longest choice.
         refused: whether it refused to help; None: not known.
+        recall: how its recall went; None: there was none.
+        recall_s: seconds that took.
     """
 
     lane: str = ""
@@ -56,6 +59,8 @@ class AttemptReceipt:
     longest_answer: int = 0
     finish_reasons: Mapping[str, int] = field(default_factory=dict)
     refused: bool | None = None
+    recall: RecallOutcome | None = None
+    recall_s: float = 0.0
 
     @property
     def first_token_s(self) -> float:
@@ -75,6 +80,10 @@ class AttemptReceipt:
     def num_resumes(self) -> int:
         """Times it went on on another worker."""
         return max(0, self.num_placements - 1)
+
+    def recalled(self, outcome: RecallOutcome, seconds: float) -> None:
+        """The cache was asked."""
+        self.recall, self.recall_s = outcome, seconds
 
     def placed(self, worker: str, cluster: str, load: int) -> None:
         """It was given to a worker on which so many sequences ran."""

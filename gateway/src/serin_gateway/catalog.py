@@ -30,7 +30,10 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One compatible set of versions that answers for a model."""
+    """One compatible set of versions that answers for a model.
+
+    ``cache_version``: the cache that its recalls go to; empty: the one that all lanes without one of their own share.
+    """
 
     lane: str
     weight: int
@@ -40,6 +43,7 @@ class Lane:
     block_size: int
     workers: Sequence[Worker] = ()
     num_tokenizers: int = 0
+    cache_version: str = ""
 
     @property
     def is_ready(self) -> bool:

@@ -331,11 +331,13 @@ class Attempt:
 
     async def recall(self, scope: CallScope) -> None:
         """Verb 6: a stored answer, if one will do; else who holds the longest prefix."""
+        began_at = time.monotonic()
         with self.receipt.timed("recall"):
             self._recalled = await self.house.memory.recall(
                 scope, self._answer_key(), allow_answer=self._may_share_answer()
             )
             self.receipt.cached_answer = self._recalled.answer is not None
+        self.account.recalled(self._recalled.outcome, time.monotonic() - began_at)
 
     async def place(self, scope: CallScope) -> Worker:
         """Verb 7: the worker with the least to do for this prompt, at random among the nearly best.

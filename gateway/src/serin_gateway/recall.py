@@ -1,8 +1,9 @@
 """The seam to what was computed before: stored answers, and who holds a prompt's prefix.
 
-Any failure behind this seam is a miss. Knows nothing about gRPC.
+Any failure behind this seam is a miss that says so. Knows nothing about gRPC.
 """
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -35,19 +36,45 @@ class StoredChoice:
     stop_string: str | None = None
 
 
+class RecallOutcome(enum.StrEnum):
+    """How a recall went. FAILED: the cache or its store did not answer in time, or was left alone after failures."""
+
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    PREFIX = "prefix"
+    ANSWER = "answer"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """What was found: an answer, or which endpoints hold how many positions of the prompt."""
+    """What was found: an answer, or which endpoints hold how many positions of the prompt.
+
+    ``failed``: the cache or its store did not say all it should; ``skipped``: there is no cache to ask.
+    """
 
     answer: Sequence[StoredChoice] | None = None
     cached_tokens: Mapping[str, int] = field(default_factory=dict)
+    failed: bool = False
+    skipped: bool = False
+
+    @property
+    def outcome(self) -> RecallOutcome:
+        """How it went, in one word; a failure counts as one whatever was found beside it."""
+        if self.failed:
+            return RecallOutcome.FAILED
+        if self.skipped:
+            return RecallOutcome.SKIPPED
+        if self.answer is not None:
+            return RecallOutcome.ANSWER
+        return RecallOutcome.PREFIX if self.cached_tokens else RecallOutcome.MISSED
 
 
 class Memory(Protocol):
     """Remembers answers and prefixes."""
 
     async def recall(self, scope: CallScope, key: AnswerKey, *, allow_answer: bool) -> Recalled:
-        """Look; nothing found, slow or down: an empty :class:`Recalled`."""
+        """Look; slow or down: a :class:`Recalled` that has failed, with what is known all the same."""
 
     async def keep(self, scope: CallScope, key: AnswerKey, answer: Sequence[StoredChoice]) -> None:
         """Store an answer if that can be done now; otherwise nothing happens."""
@@ -58,7 +85,7 @@ class NoMemory:
 
     async def recall(self, scope: CallScope, key: AnswerKey, *, allow_answer: bool) -> Recalled:
         """Nothing."""
-        return Recalled()
+        return Recalled(skipped=True)
 
     async def keep(self, scope: CallScope, key: AnswerKey, answer: Sequence[StoredChoice]) -> None:
         """Nothing happens."""

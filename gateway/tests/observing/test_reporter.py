@@ -8,6 +8,7 @@ from serin.control.v1 import observation_pb2, observation_pb2_grpc
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.observing.buffer import ObservationBuffer
 from serin_gateway.observing.observation import Feedback, Observation, ShadowScore
+from serin_gateway.recall import RecallOutcome
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.upstream import observations
 from serin_gateway.upstream.observations import ObservationReporter
@@ -87,6 +88,8 @@ async def test_everything_that_was_observed_arrives_as_it_was():
             longest_answer=5,
             finish_reasons={"stop": 1, "length": 1},
             refused=False,
+            recall=RecallOutcome.PREFIX,
+            recall_s=0.25,
         )
     )
     buffer.observe(observation(2))
@@ -104,7 +107,9 @@ async def test_everything_that_was_observed_arrives_as_it_was():
     assert (first.worker, first.worker_load, first.resume_count) == ("w1", 3, 1)
     assert dict(first.finish_reasons) == {"stop": 1, "length": 1}
     assert (first.HasField("refused"), first.refused, first.HasField("schema_valid")) == (True, False, False)
+    assert (first.recall, first.recall_seconds) == (observation_pb2.RECALL_OUTCOME_PREFIX, 0.25)
     assert not second.HasField("refused")
+    assert second.recall == observation_pb2.RECALL_OUTCOME_UNSPECIFIED
     (score,), (feedback,) = batch.shadow_scores, batch.feedback
     assert (score.stable_lane, score.canary_lane, score.token_count, score.agreement) == ("aa", "bb", 7, 0.5)
     assert (feedback.request_id, feedback.score, feedback.given_at.seconds) == ("req-1", 0.5, 3)

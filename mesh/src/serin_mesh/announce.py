@@ -47,10 +47,14 @@ class Announcement:
     Args:
         model: the model it serves; empty for services that serve all models.
         http_endpoint: ``host:port`` of its REST port; empty: the metrics port is announced.
+        written_format: format in which it keeps things for others to read, from 1; 0: it keeps nothing.
+        read_formats: formats that it reads.
     """
 
     model: str = ""
     http_endpoint: str = ""
+    written_format: int = 0
+    read_formats: tuple[int, ...] = ()
 
 
 class Announcer:

@@ -153,6 +153,9 @@ class ServiceHost:
             version=self.settings.version,
             endpoint=await advertised_endpoint(self.settings.dial_host, self.port),
             http_endpoint=announce.http_endpoint or self.metrics_address,
+            formats=registry_pb2.Formats(written=announce.written_format, read=announce.read_formats)
+            if announce.written_format
+            else None,
         )
 
     def _own_lanes(self) -> Mapping[str, int]:

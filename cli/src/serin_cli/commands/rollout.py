@@ -132,7 +132,7 @@ async def _start(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     request = asked.message(arguments.actor)
     request.manual = arguments.manual or (asked.manual and not arguments.auto)
     answer = await control.call("StartRollout", request)
-    print(f"started; `serin rollout watch {answer.rollout_id}` shows it", file=sys.stderr)
+    print(f"{answer.reason or 'started'}; `serin rollout watch {answer.rollout_id}` shows it", file=sys.stderr)
     print(answer.rollout_id)
     return 0
 

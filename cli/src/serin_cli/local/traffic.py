@@ -49,9 +49,11 @@ def traffic_of(
         if rollout.state in _UNDER_WAY and _is_side(which, rollout):
             name = rollout.rollout_id
             return Traffic(f"is one side of rollout {name}", f"`serin rollout abort {name}` ends it")
-    model = next((model for model in published.models if model.name == which.model), None)
-    if model is None:
-        return Traffic()
+    found = [_of_model(which, model) for model in published.models if which.model in ("", model.name)]
+    return next((one for one in found if one.reason), None) or next((one for one in found if one.note), Traffic())
+
+
+def _of_model(which: Which, model: lane_pb2.Model) -> Traffic:
     lanes = [lane for lane in model.lanes if _is_member(which, lane)]
     weight = sum(lane.weight for lane in lanes)
     if weight > LEAST * len(lanes):

@@ -187,7 +187,7 @@ def _together(
     if waiting:
         return Verdict.WAIT, sentences.missing(waiting, known.bets, settings.error_rate)
     if not quality_judged:
-        return Verdict.WAIT, sentences.no_quality(settings.intent)
+        return Verdict.WAIT, sentences.no_quality(settings.intent, settings.subject)
     return Verdict.PROMOTE, "nothing is worse than tolerated: " + "; ".join(
         sentences.comparison(verdict, known.bets) for verdict in needed
     )

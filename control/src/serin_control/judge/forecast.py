@@ -15,7 +15,7 @@ import numpy as np
 from serin_control.judge.bets import EFFECTS_DOWN, winnings
 from serin_control.judge.blocks import OLD_PER_NEW
 from serin_control.judge.metrics import METRICS
-from serin_control.judge.settings import MAX_BURDEN, JudgeSettings
+from serin_control.judge.settings import MAX_BURDEN, JudgeSettings, Subject
 
 NINETEEN_OF_TWENTY = 1.645
 MAX_SESSIONS = 10_000_000
@@ -35,6 +35,9 @@ class Usual:
         error_share, cut_off_share: of requests.
         first_token_spread, per_token_spread, answer_length_spread: standard deviations of the logarithm, of sessions,
             after load and uncached tokens are accounted for.
+        recall_error_share: of recalls.
+        reused_share: of sessions whose prompts are reused as a whole, the others not at all: the worst case.
+        stored_answer_share: of sessions that are answered from the store.
     """
 
     error_share: float = 0.002
@@ -42,6 +45,9 @@ class Usual:
     first_token_spread: float = 0.5
     per_token_spread: float = 0.2
     answer_length_spread: float = 0.6
+    recall_error_share: float = 0.002
+    reused_share: float = 0.5
+    stored_answer_share: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def forecast(
     old_per_new = min(float(OLD_PER_NEW), (1.0 - weight) / weight)
     if old_per_new <= 0:
         return Forecast(0, 0, 0.0, {}, {})
-    by_metric = _distributions(usual or Usual())
+    by_metric = _distributions(usual or Usual(), settings.subject)
     needed = {
         name: _sessions(units, old_per_new, METRICS[name].to_burden(settings.tolerance(name)), settings.error_rate)
         for name, units in by_metric.items()
@@ -120,7 +126,7 @@ def sessions_to_clear(share: float, old_per_new: float, tolerance: float, error_
     return _sessions({0.0: 1.0 - share, 1.0: share}, min(old_per_new, float(OLD_PER_NEW)), tolerance, error_rate)
 
 
-def _distributions(usual: Usual) -> dict[str, dict[float, float]]:
+def _distributions(usual: Usual, subject: Subject) -> dict[str, dict[float, float]]:
     """Burdens of a session and their likelihoods, by metric."""
     spreads = {
         "first_token": usual.first_token_spread,
@@ -131,6 +137,14 @@ def _distributions(usual: Usual) -> dict[str, dict[float, float]]:
         "errors": usual.error_share,
         "finish_reasons": usual.cut_off_share,
     }
+    if subject == "cache":
+        shares = {
+            "errors": usual.error_share,
+            "recall_errors": usual.recall_error_share,
+            "cache_hit_rate": 1.0 - usual.reused_share,
+            "stored_answers": 1.0 - usual.stored_answer_share,
+        }
+        spreads = {"first_token": usual.first_token_spread}
     by_metric = {name: {0.0: 1.0 - share, 1.0: share} for name, share in shares.items()}
     for name, spread in spreads.items():
         width = spread / METRICS[name].span

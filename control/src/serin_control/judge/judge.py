@@ -30,7 +30,7 @@ class Judge:
 
     def __init__(self, settings: JudgeSettings) -> None:
         self._settings = settings
-        self._readings = Readings(settings.warm_up_s)
+        self._readings = Readings(settings.warm_up_s, settings.subject == "cache")
         self._traffic = Blocks(settings.session_s, settings.block_s)
         self._shadow = Blocks(0.0, settings.block_s)
         self._opinions = Blocks(0.0, settings.block_s)
@@ -141,7 +141,7 @@ class Judge:
         """What :meth:`dump` gave, for the same settings."""
         judge = cls(settings)
         judge._now, judge._looked_at = dumped["now"]
-        judge._readings = Readings.load(settings.warm_up_s, dumped["readings"])
+        judge._readings = Readings.load(settings.warm_up_s, dumped["readings"], settings.subject == "cache")
         judge._traffic = Blocks.load(settings.session_s, settings.block_s, dumped["traffic"])
         judge._shadow = Blocks.load(0.0, settings.block_s, dumped["shadow"])
         judge._opinions = Blocks.load(0.0, settings.block_s, dumped["opinions"])

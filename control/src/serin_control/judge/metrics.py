@@ -2,6 +2,13 @@
 
 Inside the judge every metric is a *burden*: a number from 0 to 1 of which less is better, so that one test fits all.
 This table says how a burden's differences read in a metric's own unit. Knows nothing about tests or lanes.
+
+Three metrics are of caches only. `cache_hit_rate` is the share of a prompt's tokens that nobody had to compute: what
+its worker reused, all of them where a stored answer was found. It is what callers gain, so an index that promises
+blocks that are not there does not raise it. Prompts that come again are reused nearly whole by workers alone, so it
+would hardly notice that stored answers are lost: `stored_answers` are the requests that one answered, of all that
+asked. `recall_errors` are recalls that the cache or its store did not answer in time: they fail no request, so `errors`
+cannot see them.
 """
 
 import math
@@ -61,6 +68,12 @@ _ALL = (
     Metric("schema_valid", "answers that obey their schema", "share", 0.03, worse=-1, rare=True),
     Metric("refusals", "refusals", "share", 0.03, rare=True),
     Metric("feedback", "feedback", "share", 0.05, worse=-1, rare=True),
+    Metric("cache_hit_rate", "tokens of prompts reused", "share", 0.05, worse=-1),
+    Metric("stored_answers", "requests answered from the store", "share", 0.05, worse=-1),
+    Metric("recall_errors", "recalls that failed", "share", 0.005),
 )
+
+CACHE_ONLY = frozenset({"cache_hit_rate", "stored_answers", "recall_errors"})
+"""Metrics that are looked at where caches are compared."""
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})

@@ -3,8 +3,20 @@
 Values only. Knows nothing about where they come from, and holds no text, no ids and no name of a caller.
 """
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+
+class Recall(enum.StrEnum):
+    """How the recall of an attempt went; UNKNOWN: it did not come to it, or nobody said."""
+
+    UNKNOWN = ""
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    PREFIX = "prefix"
+    ANSWER = "answer"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +33,8 @@ class Observation:
         finish_reasons: how many of its answers ended by which reason.
         schema_valid: whether the answer obeyed its schema; None: none was asked for.
         refused: whether the answer refused to help; None: not known.
+        recall: how its recall went.
+        recall_s: seconds that took, before it was placed.
     """
 
     request_id: str
@@ -39,6 +53,13 @@ class Observation:
     worker: str = ""
     schema_valid: bool | None = None
     refused: bool | None = None
+    recall: Recall = Recall.UNKNOWN
+    recall_s: float = 0.0
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of the prompt, computed or reused."""
+        return self.num_uncached_tokens + self.num_cached_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from serin_control.judge.metrics import METRICS
-from serin_control.judge.observation import Observation, ShadowScore
+from serin_control.judge.observation import Observation, Recall, ShadowScore
 from serin_control.judge.strata import Strata, bucket
 
 # What the caller did; no version is to blame.
@@ -20,10 +20,16 @@ _SPANS = {name: metric.span for name, metric in METRICS.items()}
 
 
 class Readings:
-    """Turns observations into burdens. Latencies of a worker's first ``warm_up_s`` are left out."""
+    """Turns observations into burdens. Latencies of a worker's first ``warm_up_s`` are left out.
 
-    def __init__(self, warm_up_s: float) -> None:
+    Where caches are compared (``of_caches``), a recall is part of the time to the first token, a stored answer has all
+    of it, and prompts of one length are compared whatever was reused of them: saving that is what a cache is for. Both
+    sides have the same workers there, as busy and as warm.
+    """
+
+    def __init__(self, warm_up_s: float, of_caches: bool = False) -> None:
         self._warm_up_s = warm_up_s
+        self._of_caches = of_caches
         self._first_token = Strata()
         self._per_token = Strata()
         self._answer_length = Strata()
@@ -34,7 +40,9 @@ class Readings:
         burdens = [("errors", 0.0 if observation.reason in NOBODYS_FAULT else 1.0)]
         if observation.reason == "ok":
             self._answer(observation, is_new, burdens)
-        if not observation.num_resumes and not self._is_cold(observation):
+        if self._of_caches:
+            _recall(observation, burdens)
+        if not observation.num_resumes and (self._of_caches or not self._is_cold(observation)):
             self._latencies(observation, is_new, burdens)
         return burdens
 
@@ -48,9 +56,9 @@ class Readings:
         }
 
     @classmethod
-    def load(cls, warm_up_s: float, dumped: dict[str, Any]) -> "Readings":
+    def load(cls, warm_up_s: float, dumped: dict[str, Any], of_caches: bool = False) -> "Readings":
         """What :meth:`dump` gave."""
-        readings = cls(warm_up_s)
+        readings = cls(warm_up_s, of_caches)
         readings._first_token = Strata.load(dumped["first_token"])
         readings._per_token = Strata.load(dumped["per_token"])
         readings._answer_length = Strata.load(dumped["answer_length"])
@@ -71,13 +79,21 @@ class Readings:
 
     def _latencies(self, observation: Observation, is_new: bool, burdens: list[tuple[str, float]]) -> None:
         load = bucket(observation.worker_load, 4)
-        if 0 < observation.first_token_s < LONGEST_S:
-            stratum = load * MAX_BUCKETS + bucket(observation.num_uncached_tokens, 2)
-            ratio = self._first_token.compare(stratum, observation.first_token_s, teach=not is_new)
+        stratum, first_token_s = self._first_token_of(observation, load)
+        if 0 < first_token_s < LONGEST_S:
+            ratio = self._first_token.compare(stratum, first_token_s, teach=not is_new)
             _append_ratio(burdens, "first_token", ratio)
         if 0 < observation.seconds_per_token < LONGEST_S:
             ratio = self._per_token.compare(load, observation.seconds_per_token, teach=not is_new)
             _append_ratio(burdens, "per_token", ratio)
+
+    def _first_token_of(self, observation: Observation, load: int) -> tuple[int, float]:
+        """What it is compared with, and the time to its first token; 0: there was none."""
+        if not self._of_caches:
+            return load * MAX_BUCKETS + bucket(observation.num_uncached_tokens, 2), observation.first_token_s
+        is_known = observation.first_token_s > 0 or observation.recall is Recall.ANSWER
+        seconds = observation.recall_s + observation.first_token_s if is_known else 0.0
+        return bucket(observation.num_prompt_tokens, 2), seconds
 
     def _is_cold(self, observation: Observation) -> bool:
         if not observation.worker:
@@ -96,6 +112,14 @@ def of_score(score: ShadowScore) -> list[tuple[str, float]]:
     if not math.isfinite(change) or not 0 <= score.agreement <= 1:
         return []
     return [("answers", min(change, 1.0)), ("agreement", 1.0 - score.agreement)]
+
+
+def _recall(observation: Observation, burdens: list[tuple[str, float]]) -> None:
+    if observation.recall not in (Recall.UNKNOWN, Recall.SKIPPED):
+        burdens.append(("recall_errors", 1.0 if observation.recall is Recall.FAILED else 0.0))
+        burdens.append(("stored_answers", 0.0 if observation.recall is Recall.ANSWER else 1.0))
+    if observation.reason == "ok" and observation.num_prompt_tokens:
+        burdens.append(("cache_hit_rate", observation.num_uncached_tokens / observation.num_prompt_tokens))
 
 
 def _append_ratio(burdens: list[tuple[str, float]], metric: str, ratio: float | None) -> None:

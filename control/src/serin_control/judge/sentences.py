@@ -46,8 +46,10 @@ def missing(waiting: Sequence[MetricVerdict], bets: Mapping[str, Bets], error_ra
     return "; ".join(parts)
 
 
-def no_quality(intent: str) -> str:
+def no_quality(intent: str, subject: str) -> str:
     """Why nothing promotes by itself."""
+    if subject == "cache":
+        return "quality: not judged (of no request it is known what was reused); a person can promote"
     how = (
         "no answer was scored on both versions"
         if intent == "same"

@@ -6,18 +6,21 @@ from types import MappingProxyType
 from typing import Literal
 
 from serin_control.errors import ControlError
-from serin_control.judge.metrics import METRICS
+from serin_control.judge.metrics import CACHE_ONLY, METRICS
 
+Subject = Literal["lane", "cache"]
 Intent = Literal["same", "better", "experiment"]
 INTENTS: tuple[Intent, ...] = ("same", "better", "experiment")
 MAX_ERROR_RATE = 0.2
 MAX_BURDEN = 0.9
 
 _SHOWN_ONLY: Mapping[Intent, frozenset[str]] = {
-    "same": frozenset(),
-    "better": frozenset({"answers", "agreement"}),
+    "same": CACHE_ONLY,
+    "better": CACHE_ONLY | {"answers", "agreement"},
     "experiment": frozenset(METRICS) - {"errors"},
 }
+# Both arms have the same workers: what these answer and how fast they go on says nothing about a cache.
+_OF_CACHES = frozenset({"errors", "first_token"}) | CACHE_ONLY
 _QUALITY: Mapping[Intent, tuple[str, ...]] = {
     "same": ("answers", "golden"),
     "better": ("golden", "feedback", "schema_valid"),
@@ -50,6 +53,7 @@ class JudgeSettings:
         warm_up_s: what is left out after the start, and of latencies after a worker is first seen.
         session_s: how long a session is watched, from its first request on a lane.
         block_s: sessions are compared with those that began within about this time of them.
+        subject: what differs between the lanes: a member that makes answers, or only the cache that is asked before.
 
     Raises:
         UnknownMetric: a tolerance for a metric that nobody measures.
@@ -65,11 +69,14 @@ class JudgeSettings:
     started_at: float = 0.0
     session_s: float = 30.0
     block_s: float = 30.0
+    subject: Subject = "lane"
 
     def __post_init__(self) -> None:
         for name, tolerance in self.tolerances.items():
             if name not in METRICS:
                 raise UnknownMetric(name)
+            if name in CACHE_ONLY and self.subject != "cache":
+                raise JudgeSettingsInvalid(f"tolerance of {name}: accepted where a cache is rolled out only")
             if not 0 < METRICS[name].to_burden(tolerance) < MAX_BURDEN or not tolerance > 0:
                 raise JudgeSettingsInvalid(f"tolerance of {name}: {tolerance} is not above 0 and within its range")
         if self.intent not in INTENTS:
@@ -90,15 +97,19 @@ class JudgeSettings:
 
     def is_judged(self, name: str) -> bool:
         """Whether the metric can abort, and is needed to promote; otherwise it is only shown."""
+        if self.subject == "cache" and self.intent != "experiment":
+            return name in _OF_CACHES
         return name not in _SHOWN_ONLY[self.intent]
 
     def is_two_sided(self, name: str) -> bool:
         """Whether a change in either direction counts as worse."""
-        return METRICS[name].both and self.intent == "same"
+        return METRICS[name].both and self.intent == "same" and self.is_judged(name)
 
     @property
     def quality_metrics(self) -> tuple[str, ...]:
         """Metrics of which one must be known before anything promotes by itself."""
+        if self.subject == "cache" and self.intent != "experiment":
+            return ("cache_hit_rate",)
         return _QUALITY[self.intent]
 
     def abort_error_rate(self, name: str) -> float:

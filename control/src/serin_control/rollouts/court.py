@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from serin_control.errors import RolloutInvalid
+from serin_control.instance import Service
 from serin_control.judge.metrics import METRICS
 from serin_control.judge.settings import JudgeSettings, JudgeSettingsInvalid
 from serin_control.lanes import WEIGHT_SUM
@@ -72,4 +73,5 @@ def _settings(spec: Spec, lanes: tuple[str, str], started_at: float) -> JudgeSet
         tolerances=spec.tolerances,
         error_rate=spec.error_rate,
         started_at=started_at,
+        subject="cache" if spec.service is Service.CACHE else "lane",
     )

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 from serin_control.errors import RolloutConflict, RolloutInvalid, RolloutNotFound, RolloutsFrozen
-from serin_control.instance import LANE_SERVICES, Service
-from serin_control.lanes import WEIGHT_SUM
+from serin_control.instance import MEMBER_SERVICES, Service
+from serin_control.lanes import WEIGHT_SUM, with_shared
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts import machine
 from serin_control.rollouts.act import Act, Actor
@@ -22,7 +22,7 @@ from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.sight import service_shares
 from serin_control.rollouts.spec import Spec, Step, scope_of
 from serin_control.rollouts.standing import Standing, effective, named
-from serin_control.rollouts.starting import Starting
+from serin_control.rollouts.starting import STARTED, Starting
 from serin_control.rollouts.steering import steered
 from serin_control.rollouts.store import Change
 
@@ -148,7 +148,7 @@ class Desk:
             else:
                 still = standing.declared == engine.declared(scope)
                 now = service_shares(service, (standing.shares if still else None) or standing.declared, instances)
-            back = target(model, to_version, standing, now, instances, self._path_of)
+            back = target(model, to_version, standing, now, instances, self._path_of, engine.shared)
             if back != now:
                 moved = replace(standing, declared=engine.declared(scope)).moved_to(back, now, engine.wall_clock())
                 what = f"{scope}: {named(now[0].versions)} -> {named(back[0].versions)}: {why or NO_REASON}"
@@ -251,11 +251,13 @@ class Desk:
 
     def _returned(self, model: str, old: tuple[Share, ...], new: tuple[Share, ...]) -> Returned:
         """Where the traffic is now: the version that differs from before, else the worker's."""
-        before = dict(old[0].versions)
+        before = dict(with_shared(old[0].versions, self._engine.shared))
         versions = new[0].versions
-        changed = [version for service, version in versions if before.get(service) != version]
-        of_lanes = all(service in LANE_SERVICES for service, _ in versions)
+        of_lanes = all(service in MEMBER_SERVICES for service, _ in versions)
         lane = lane_of(model, versions, self._engine.mesh.instances()) if of_lanes else None
+        if of_lanes and Service.CACHE in dict(old[0].versions):
+            versions = with_shared(versions, self._engine.shared)
+        changed = [version for service, version in versions if before.get(service) != version]
         return Returned((changed or [version for _, version in versions])[-1], lane.id if lane else "")
 
 
@@ -264,4 +266,5 @@ def _asked(rollout: Rollout) -> str:
     spec = rollout.spec
     services = "+".join(map(str, spec.moved))
     steps = ", ".join(step.percent for step in spec.steps)
-    return f"{spec.model}: {services} {rollout.from_version} -> {spec.to_version}, intent {spec.intent}, {steps}"
+    asked = f"{spec.model}: {services} {rollout.from_version} -> {spec.to_version}, intent {spec.intent}, {steps}"
+    return asked + rollout.reason.removeprefix(STARTED)

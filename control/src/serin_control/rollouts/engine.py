@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from serin_control.alarms import Alarms
 from serin_control.errors import NotLeading, RolloutConflict, StoreDown
-from serin_control.instance import Instance
+from serin_control.instance import Instance, Service
 from serin_control.latest import Latest
 from serin_control.plan import Share, TrafficPlan
 from serin_control.rollouts import machine
@@ -158,6 +158,12 @@ class Engine:
         scope = rollout.spec.scope
         standing = after(rollout, self._standing(scope), self.declared(scope), now)
         await self.write(Change(acts, rollout, standing))
+
+    @property
+    def shared(self) -> Mapping[Service, str]:
+        """The version that lanes share of what only some of them name: the one that is declared."""
+        shares = self.mesh.declared().service_shares.get(Service.CACHE, {})
+        return {Service.CACHE: max(shares, key=lambda version: shares[version])} if shares else {}
 
     def declared(self, model: str) -> tuple[Share, ...]:
         """Shares with traffic that the configuration declares of a model, or of a service that all models share."""

@@ -1,10 +1,10 @@
 """Where a model's traffic goes back to, and whether anything is there to take it. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from serin_control.errors import RolloutInvalid, VersionGone
-from serin_control.instance import LANE_SERVICES, Instance, Service
-from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes
+from serin_control.instance import LANE_SERVICES, MEMBER_SERVICES, Instance, Service
+from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes, with_shared, with_version
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.standing import Standing
 
@@ -19,10 +19,12 @@ def target(
     now: tuple[Share, ...],
     instances: Sequence[Instance],
     path_of: PathOf,
+    shared: Mapping[Service, str] | None = None,
 ) -> tuple[Share, ...]:
     """Shares to go back to; those of ``now`` where the traffic is there already.
 
-    ``to_version`` is a version of any service that distinguishes them; empty: what was before.
+    ``to_version`` is a version of any service that distinguishes them; empty: what was before. ``shared`` are the
+    versions of what lanes share unless they name one of their own.
 
     Raises:
         RolloutInvalid: there is nothing to go back to.
@@ -32,7 +34,7 @@ def target(
         if not standing.previous:
             raise RolloutInvalid(f"model: {model} has not moved: there is nothing to go back to")
         return _living(model, standing.previous, instances, path_of)
-    known = list(_known(to_version, standing, now[0].versions))
+    known = list(_known(to_version, standing, now[0].versions, shared or {}))
     if not known and len(now) == 1 and any(version == to_version for _, version in now[0].versions):
         return now
     candidates = [*known, *_thinkable(to_version, now[0].versions)]
@@ -48,21 +50,24 @@ def lane_of(model: str, versions: Versions, instances: Iterable[Instance]) -> La
     return lanes[0] if lanes and lanes[0].takes_calls else None
 
 
-def _known(to_version: str, standing: Standing, now: Versions) -> Iterator[tuple[Share, ...]]:
+def _known(
+    to_version: str, standing: Standing, now: Versions, shared: Mapping[Service, str]
+) -> Iterator[tuple[Share, ...]]:
     """Sets of the past that a version may mean: what was before, then what is kept."""
     past = [standing.previous] if standing.previous else []
     past += [(Share(kept.versions, WEIGHT_SUM),) for kept in reversed(standing.kept) if kept.good]
     for shares in past:
-        if any(pair not in now and pair[1] == to_version for pair in shares[0].versions):
+        before = with_shared(shares[0].versions, shared if set(dict(now)) & set(shared) else {})
+        if any(pair not in now and pair[1] == to_version for pair in before):
             yield shares
 
 
 def _thinkable(to_version: str, now: Versions) -> Iterator[tuple[Share, ...]]:
-    """Sets that differ from now by a version: all of it, or one service."""
-    yield (Share(tuple((service, to_version) for service, _ in now), WEIGHT_SUM),)
-    for moved, _ in reversed(now):
-        versions = tuple((service, to_version if service is moved else version) for service, version in now)
-        yield (Share(versions, WEIGHT_SUM),)
+    """Sets that differ from now by a version: all of it, or one service. A cache goes back to what is known only."""
+    services = [service for service, _ in now if service is not Service.CACHE]
+    yield (Share(with_version(now, services, to_version), WEIGHT_SUM),)
+    for moved in reversed(services):
+        yield (Share(with_version(now, (moved,), to_version), WEIGHT_SUM),)
 
 
 def _living(model: str, shares: tuple[Share, ...], instances: Sequence[Instance], path_of: PathOf) -> tuple[Share, ...]:
@@ -85,7 +90,7 @@ def _bringing_back(model: str, service: Service, version: str, path_of: PathOf) 
 
 def _is_alive(model: str, versions: Versions, instances: Sequence[Instance]) -> bool:
     """Whether a new call would be answered."""
-    if all(service in LANE_SERVICES for service, _ in versions):
+    if all(service in MEMBER_SERVICES for service, _ in versions):
         return lane_of(model, versions, instances) is not None
     return not _gone((Share(versions, 1),), instances)
 

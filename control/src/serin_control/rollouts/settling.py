@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from serin_control.instance import LANE_SERVICES
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.plan import Share
 from serin_control.rollouts.rollout import Rollout, State
@@ -18,7 +17,7 @@ def after(rollout: Rollout, standing: Standing, declared: tuple[Share, ...], now
     if rollout.state is State.ABORTED:
         if rollout.was_able:
             standing = standing.taken_back(rollout.arms.canary, now)
-        if rollout.spec.service not in LANE_SERVICES:  # nothing else says who has its calls
+        if not rollout.spec.moves_lanes:  # nothing else says who has its calls
             standing = replace(standing, shares=rollout.arms.stable)
         return _without_baseline(rollout, standing, now)
     return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from serin_control.errors import RolloutInvalid
 from serin_control.instance import LANE_SERVICES, Instance, Service, State
-from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes
+from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes, with_shared, with_version
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.rollout import Arms, Strength
 from serin_control.rollouts.spec import Spec
@@ -54,20 +54,21 @@ class Sight:
 
 def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
     """Look at the arms."""
-    if spec.service not in LANE_SERVICES:
+    if not spec.moves_lanes:
         return _look_at_service(spec, arms, instances)
     canary, wrong = _lane(spec.model, arms.canary, instances)
     stable, _ = _lane(spec.model, arms.compared, instances)
     moved = [(service, version) for service, version in arms.canary if service in spec.moved]
     theirs = [i for service, version in moved for i in _of(spec.model, service, version, instances)]
     starting = next((i for i in theirs if i.status.state is State.STARTING), None)
+    strengths = {service: strength(spec.model, service, version, instances) for service, version in moved}
     return Sight(
         stable_lane=stable.id if stable else "",
         canary_lane=canary.id if canary else "",
-        able=canary is not None and canary.takes_calls,
+        able=canary is not None and canary.takes_calls and all(one.num_instances for one in strengths.values()),
         activity=_activity(starting) if starting else "",
         starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
-        canary={service: strength(spec.model, service, version, instances) for service, version in moved},
+        canary=strengths,
         wrong=wrong,
         same_vocabulary=canary.vocabulary == stable.vocabulary if canary and stable else None,
     )
@@ -109,8 +110,12 @@ def strength(model: str, service: Service, version: str, instances: Iterable[Ins
     return Strength(len(able), sum(i.status.capacity.num_sequences or 1 for i in able))
 
 
-def arms_for(spec: Spec, shares: Sequence[Share], instances: Sequence[Instance]) -> Arms:
+def arms_for(
+    spec: Spec, shares: Sequence[Share], instances: Sequence[Instance], shared: Mapping[Service, str] | None = None
+) -> Arms:
     """The arms of a rollout of a model whose traffic is shared out like this.
+
+    ``shared`` are the versions of what lanes share unless they name one of their own.
 
     Raises:
         RolloutInvalid: there is nothing to move, or nothing to move to; with what would do.
@@ -118,17 +123,15 @@ def arms_for(spec: Spec, shares: Sequence[Share], instances: Sequence[Instance])
     stable = tuple(sorted((share for share in shares if share.weight), key=lambda share: -share.weight))
     if not stable:
         raise RolloutInvalid(f"model: {spec.model!r} has no traffic to move: accepted: a model with a version")
-    before = dict(stable[0].versions)
-    canary: Versions = tuple(
-        (service, spec.to_version if service in spec.moved else version) for service, version in stable[0].versions
-    )
-    if len(stable) > 1 and spec.service not in LANE_SERVICES:
+    before = dict(with_shared(stable[0].versions, shared or {}))
+    canary = with_version(stable[0].versions, spec.moved, spec.to_version)
+    if len(stable) > 1 and not spec.moves_lanes:
         stable = tuple(share for share in stable if share.versions != canary) or stable
-    if canary == stable[0].versions:
+    if all(before.get(service) == spec.to_version for service in spec.moved):
         raise RolloutInvalid(f"to_version: {spec.to_version!r}: {spec.model} runs it already: accepted: another")
     for service in spec.moved:
         _check_announced(spec.model, service, spec.to_version, instances)
-    if any(share.versions == canary for share in stable) and spec.service in LANE_SERVICES:
+    if any(share.versions == canary for share in stable) and spec.moves_lanes:
         raise RolloutInvalid(
             f"to_version: {spec.to_version!r} has a share of the traffic by serin.yaml already: accepted: a version "
             "of weight 0 there"

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from serin_control.errors import RolloutInvalid
-from serin_control.instance import LANE_SERVICES, Service
+from serin_control.instance import LANE_SERVICES, MEMBER_SERVICES, Service
 from serin_control.lanes import WEIGHT_SUM
 
 DEFAULT_WEIGHTS = (100, 500, 2_500, 5_000, WEIGHT_SUM)
@@ -17,7 +17,7 @@ DEFAULT_MAX_S = 86_400.0
 LONGEST_STEP_S = 30 * 86_400.0
 MAX_STEPS = 20
 MAX_ERROR_RATE = 0.2
-ROLLABLE = (*LANE_SERVICES, Service.GATEWAY)
+ROLLABLE = (*MEMBER_SERVICES, Service.GATEWAY)
 
 
 class Intent(enum.StrEnum):
@@ -96,7 +96,12 @@ class Spec:
     @property
     def scope(self) -> str:
         """What its traffic belongs to: a model, or ``@gateway`` of a service that all models share."""
-        return self.model if self.service in LANE_SERVICES else scope_of(self.service)
+        return self.model if self.moves_lanes else scope_of(self.service)
+
+    @property
+    def moves_lanes(self) -> bool:
+        """Whether it moves sessions from lane to lane; else it splits the calls of a service that all lanes share."""
+        return self.service in MEMBER_SERVICES
 
     @property
     def is_experiment(self) -> bool:
@@ -115,11 +120,6 @@ def check_spec(spec: Spec, metrics: Collection[str]) -> None:
     Raises:
         RolloutInvalid: naming the key, its value and what is accepted.
     """
-    if spec.service is Service.CACHE:
-        raise RolloutInvalid(
-            "service: cache: no observation says which cache answered, so nothing could be judged: accepted: one of "
-            f"{', '.join(ROLLABLE)}"
-        )
     if spec.service not in ROLLABLE:
         raise RolloutInvalid(f"service: {spec.service}: accepted: one of {', '.join(ROLLABLE)}")
     for service in spec.also:
@@ -136,6 +136,8 @@ def check_spec(spec: Spec, metrics: Collection[str]) -> None:
         raise RolloutInvalid(f"error_rate: {spec.error_rate:g}: accepted: above 0, at most {MAX_ERROR_RATE:g}")
     if spec.has_golden and spec.intent is Intent.SAME:
         raise RolloutInvalid("golden: accepted: with intent better only; `same` compares the answers themselves")
+    if spec.has_golden and spec.service is Service.CACHE:
+        raise RolloutInvalid("golden: not accepted for a cache: its questions are asked in no cache")
     if spec.baseline and spec.service not in LANE_SERVICES:
         raise RolloutInvalid(f"baseline: accepted: with worker and tokenizer only, not with {spec.service}")
 

@@ -6,18 +6,22 @@ Reads what runs and what was observed; changes nothing.
 from collections.abc import Callable, Sequence
 
 from serin_control.errors import RolloutInvalid
-from serin_control.instance import LANE_SERVICES, Instance, Service
-from serin_control.lanes import WEIGHT_SUM
+from serin_control.instance import Instance, Service
+from serin_control.lanes import WEIGHT_SUM, with_shared
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.act import Actor
 from serin_control.rollouts.arbiter import Forecast
 from serin_control.rollouts.engine import Engine
+from serin_control.rollouts.formats import foreign_formats
 from serin_control.rollouts.golden_set import GoldenInvalid, parse_golden
 from serin_control.rollouts.rollout import Rollout, Strength
 from serin_control.rollouts.sight import Sight, arms_for, look, service_shares, strength
 from serin_control.rollouts.spec import Intent, Spec, Step, check_spec
 from serin_control.rollouts.standing import effective
 from serin_control.rollouts.steering import steered
+
+STARTED = "started"
+"""The first reason of every rollout; what a person should know follows it."""
 
 
 class Starting:
@@ -50,10 +54,11 @@ class Starting:
                 raise RolloutInvalid(str(error.problems[0])) from error
         instances = engine.mesh.instances()
         shares = self._shares(spec, plan, instances)
-        arms = arms_for(spec, shares, instances)
+        shared = engine.shared
+        arms = arms_for(spec, shares, instances, shared)
         self._check_sight(spec, look(spec, arms, instances))
         self._check_weak(spec)
-        before = dict(arms.stable[0].versions)
+        before = dict(with_shared(arms.stable[0].versions, shared))
         return Rollout(
             id=f"{spec.model}-{await engine.store.next_number()}",
             spec=spec,
@@ -63,7 +68,7 @@ class Starting:
             started_by=actor.shown,
             capacity=self._capacity(spec, arms.stable, instances),
             changed_at=engine.wall_clock(),
-            reason="started",
+            reason="; ".join(filter(None, (STARTED, foreign_formats(spec, before[spec.service], instances)))),
         )
 
     def forecast(self, spec: Spec, sessions_per_s: float) -> tuple[list[tuple[Step, Forecast]], float]:
@@ -119,17 +124,16 @@ class Starting:
         """What the old versions bear together, by service that moves."""
         found: dict[Service, Strength] = {}
         for service in spec.moved:
-            each = [
-                strength(spec.model, service, version, instances)
-                for version in {dict(share.versions)[service] for share in stable}
-            ]
+            sets = [dict(with_shared(share.versions, self._engine.shared)) for share in stable]
+            versions = {one[service] for one in sets if service in one}
+            each = [strength(spec.model, service, version, instances) for version in versions]
             found[service] = Strength(sum(one.num_instances for one in each), sum(one.units for one in each))
         return found
 
     def _shares(self, spec: Spec, plan: ModelPlan, instances: Sequence[Instance]) -> tuple[Share, ...]:
         """Who shares the traffic that would move, now."""
         standing = self._engine.book.standings.get(spec.scope)
-        if spec.service in LANE_SERVICES:
+        if spec.moves_lanes:
             return effective(steered(plan, standing, None).shares)
         declared = self._engine.declared(spec.scope)
         left = standing.shares if standing is not None and standing.declared == declared else None

@@ -6,7 +6,7 @@ Pure: the declared plan, what stands and what runs in, a plan out.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from serin_control.instance import LANE_SERVICES, Service
+from serin_control.instance import Service
 from serin_control.lanes import WEIGHT_SUM, Versions, share_out
 from serin_control.plan import ModelPlan, Share, TrafficPlan, Trial
 from serin_control.rollouts.rollout import Hold, Rollout
@@ -29,7 +29,7 @@ class Steering:
 
     def __call__(self, plan: TrafficPlan) -> TrafficPlan:
         """The plan with the traffic of every model as rollouts want it."""
-        of_lanes = {one.model: one for one in self.rollouts.values() if one.spec.service in LANE_SERVICES}
+        of_lanes = {one.model: one for one in self.rollouts.values() if one.spec.moves_lanes}
         models = {
             name: steered(model, self.standings.get(name), of_lanes.get(name)) for name, model in plan.models.items()
         }
@@ -127,6 +127,6 @@ def _trial(rollout: Rollout | None) -> Trial | None:
         return None
     if not rollout.weight or not rollout.stable_lane or not rollout.canary_lane:
         return None
-    return Trial(
-        rollout.id, rollout.stable_lane, rollout.canary_lane, SHADOW_RATES[rollout.spec.intent], CALIBRATION_RATE
-    )
+    asked = rollout.spec
+    rate = 0.0 if asked.service is Service.CACHE else SHADOW_RATES[asked.intent]  # both lanes have the same workers
+    return Trial(rollout.id, rollout.stable_lane, rollout.canary_lane, rate, CALIBRATION_RATE)

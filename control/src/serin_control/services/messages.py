@@ -6,7 +6,7 @@ from google.protobuf import timestamp_pb2
 from serin.control.v1 import config_pb2, lane_pb2, registry_pb2
 
 from serin_control.errors import RegistrationInvalid
-from serin_control.instance import Capacity, Digests, Instance, Registration, Service, State, Status
+from serin_control.instance import Capacity, Digests, Formats, Instance, Registration, Service, State, Status
 from serin_control.lanes import Lane, Member
 from serin_control.plan import Policy
 from serin_control.plane import Standing
@@ -39,7 +39,13 @@ def registration_from(message: registry_pb2.Registration) -> Registration:
     if service is None:
         raise RegistrationInvalid(f"service: {message.service}: must be one of {', '.join(KINDS)}")
     return Registration(
-        message.instance, service, message.model, message.version, message.endpoint, message.http_endpoint
+        message.instance,
+        service,
+        message.model,
+        message.version,
+        message.endpoint,
+        message.http_endpoint,
+        Formats(message.formats.written, tuple(message.formats.read)),
     )
 
 
@@ -97,6 +103,9 @@ def instance_message(instance: Instance) -> registry_pb2.Instance:
             version=who.version,
             endpoint=who.endpoint,
             http_endpoint=who.http_endpoint,
+            formats=registry_pb2.Formats(written=who.formats.written, read=who.formats.read)
+            if who.formats.written
+            else None,
         ),
         heartbeat=beat,
         registered_at=registered_at,

@@ -6,13 +6,20 @@ import re
 from serin.control.v1 import observation_pb2
 from serin_mesh.errors import MeshError, Reason
 
-from serin_control.judge.observation import Feedback, Observation, ShadowScore
+from serin_control.judge.observation import Feedback, Observation, Recall, ShadowScore
 
 MAX_OBSERVATIONS = 4096
 MAX_SCORES = 1024
 MAX_FEEDBACK = 1024
 MAX_SECONDS = 86_400.0
 MAX_TOKENS = 2**31
+_RECALLS = {
+    observation_pb2.RECALL_OUTCOME_SKIPPED: Recall.SKIPPED,
+    observation_pb2.RECALL_OUTCOME_MISSED: Recall.MISSED,
+    observation_pb2.RECALL_OUTCOME_PREFIX: Recall.PREFIX,
+    observation_pb2.RECALL_OUTCOME_ANSWER: Recall.ANSWER,
+    observation_pb2.RECALL_OUTCOME_FAILED: Recall.FAILED,
+}
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
 
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,128}\Z")
@@ -48,6 +55,7 @@ def observation_from(message: observation_pb2.Observation) -> Observation:
     for name, seconds in (
         ("first_token_seconds", message.first_token_seconds),
         ("seconds_per_token", message.seconds_per_token),
+        ("recall_seconds", message.recall_seconds),
     ):
         _check(f"observations.{name}", 0 <= seconds <= MAX_SECONDS, seconds, f"0 to {MAX_SECONDS:.0f}")
     unknown = message.finish_reasons.keys() - FINISH_REASONS
@@ -69,6 +77,8 @@ def observation_from(message: observation_pb2.Observation) -> Observation:
         worker=message.worker,
         schema_valid=message.schema_valid if message.HasField("schema_valid") else None,
         refused=message.refused if message.HasField("refused") else None,
+        recall=_RECALLS.get(message.recall, Recall.UNKNOWN),
+        recall_s=message.recall_seconds,
     )
 
 

@@ -112,7 +112,7 @@ def rollback_service_from(kind: int) -> Service | None:
         return None
     service = _service("service", kind)
     if service is not Service.GATEWAY:
-        raise RolloutInvalid(f"service: {service}: accepted: gateway, or none for the model's tokenizer and worker")
+        raise RolloutInvalid(f"service: {service}: accepted: gateway, or none for the model's lanes")
     return service
 
 

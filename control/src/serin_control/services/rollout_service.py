@@ -37,7 +37,7 @@ class RolloutService(rollout_pb2_grpc.RolloutServiceServicer):
         with as_mesh_errors():
             spec = spec_from(request)
             rollout = await self._desk.start(spec, request.golden_jsonl, _actor(request.actor))
-        return rollout_pb2.StartRolloutResponse(rollout_id=rollout.id)
+        return rollout_pb2.StartRolloutResponse(rollout_id=rollout.id, reason=rollout.reason)
 
     async def GetRollout(  # noqa: N802 - as above
         self, request: rollout_pb2.GetRolloutRequest, context: Any

@@ -44,7 +44,8 @@ class Target:
     Attributes:
         name: the target.
         service: what answers it.
-        pinned: (lane, cluster): calls that name a lane go to its cluster; calls that name another are refused.
+        pinned: (lane, cluster): calls that name a lane go to its cluster; calls that name another are refused, but by
+            a cache: most lanes have none of their own.
         by_vocabulary: (vocabulary, split): calls that carry ids and name no lane.
         split: everything else. Empty: nothing answers, calls are refused.
     """
@@ -78,14 +79,16 @@ def route(topology: Topology) -> Routing:
         for service in LANE_SERVICES:
             target = _model_target(service, model)
             targets[target.name] = target
-        for member in (member for lane in model.lanes for member in lane.members):
+        for member in (member for lane in model.lanes for member in lane.members if member.service in LANE_SERVICES):
             clusters[member.cluster] = Cluster(member.cluster, member.service, _endpoints(member.instances))
+    own_caches = tuple(_own_caches(topology.models))
     for service, name, instances in (
         (Service.CACHE, str(Service.CACHE), topology.caches),
         (Service.GATEWAY, GATEWAY, topology.gateways),
     ):
         alike = dict(_by_cluster(instances))
-        targets[name] = Target(name, service, split=_shared(alike, topology.service_shares.get(service)))
+        pinned = own_caches if service is Service.CACHE else ()
+        targets[name] = Target(name, service, pinned, split=_shared(alike, topology.service_shares.get(service)))
         clusters |= {cluster: Cluster(cluster, service, _endpoints(group)) for cluster, group in alike.items()}
     rest = [_at_http(instance) for instance in topology.gateways if instance.registration.http_endpoint]
     alike = {cluster.replace(GATEWAY, GATEWAY_REST, 1): group for cluster, group in _by_cluster(rest)}
@@ -145,6 +148,16 @@ def _model_target(service: Service, model: ModelLanes) -> Target:
         ),
         split=_split(service, model.lanes),
     )
+
+
+def _own_caches(models: Iterable[ModelLanes]) -> Iterator[tuple[str, str]]:
+    """Lanes with a cache of their own and its cluster. While it takes no calls they share the others' cache."""
+    for lane in (lane for model in models for lane in model.lanes):
+        yield from (
+            (lane.id, member.cluster)
+            for member in lane.members
+            if member.service is Service.CACHE and member.takes_calls
+        )
 
 
 def _split(service: Service, lanes: Iterable[Lane]) -> Split:

@@ -16,34 +16,38 @@ from serin_gateway.upstream.wire import from_finish, from_logprob, to_finish, to
 
 BUDGET_S = 0.1
 """cache-svc has 50 ms for its store; the rest is the way there and back."""
+MAX_VERSIONS = 16
 
 
 class GrpcMemory:
-    """Asks cache-svc, within a budget."""
+    """Asks cache-svc, within a budget.
+
+    Each version of it has a breaker of its own: one that fails costs only the lanes that it belongs to.
+    """
 
     def __init__(self, channels: Channels, catalog: CatalogSource) -> None:
         self._channels = channels
         self._catalog = catalog
-        self._breaker = CircuitBreaker("cache", failures=(MeshError, OSError), budget_s=BUDGET_S)
+        self._breakers: dict[str, CircuitBreaker] = {}
 
     async def recall(self, scope: CallScope, key: AnswerKey, *, allow_answer: bool) -> Recalled:
         """Look; a miss when anything is wrong."""
         if not self._catalog.current().has_caches:
-            return Recalled()
+            return Recalled(skipped=True)
         request = cache_pb2.RecallRequest(
             key=_key(scope, key), allow_answer=allow_answer, model=scope.model, block_size=scope.lane.block_size
         )
         try:
-            response = await self._breaker.call(
+            response = await self._breaker(scope).call(
                 lambda: self._stub().Recall(request, timeout=BUDGET_S, metadata=call_metadata(scope))
             )
         except Unavailable:
-            return Recalled()
+            return Recalled(failed=True)
         cached = {holder.endpoint: holder.cached_token_count for holder in response.holders}
         answer = [_from_choice(choice) for choice in response.answer.choices] if response.HasField("answer") else None
         if answer is not None and len(answer) != key.sampling.choice_count:
             answer = None  # not what was asked; a miss
-        return Recalled(answer, cached)
+        return Recalled(answer, cached, failed=response.store_failed)
 
     async def keep(self, scope: CallScope, key: AnswerKey, answer: Sequence[StoredChoice]) -> None:
         """Offer an answer."""
@@ -52,9 +56,19 @@ class GrpcMemory:
         stored = cache_pb2.StoredAnswer(choices=[_to_choice(choice) for choice in answer], created_at=time.time())
         request = cache_pb2.PutAnswerRequest(key=_key(scope, key), answer=stored)
         with suppress(Unavailable):  # not stored: the next one computes it again
-            await self._breaker.call(
+            await self._breaker(scope).call(
                 lambda: self._stub().PutAnswer(request, timeout=BUDGET_S, metadata=call_metadata(scope))
             )
+
+    def _breaker(self, scope: CallScope) -> CircuitBreaker:
+        version = scope.lane.cache_version
+        breaker = self._breakers.get(version)
+        if breaker is None:
+            if len(self._breakers) >= MAX_VERSIONS:  # versions come and go: the oldest is not asked any more
+                self._breakers.pop(next(iter(self._breakers)))
+            breaker = CircuitBreaker(f"cache {version}".rstrip(), failures=(MeshError, OSError), budget_s=BUDGET_S)
+            self._breakers[version] = breaker
+        return breaker
 
     def _stub(self) -> "cache_pb2_grpc.CacheServiceAsyncStub":
         return self._channels.stub(cache_pb2_grpc.CacheServiceStub, "cache")

@@ -69,6 +69,7 @@ def _lane(lane: lane_pb2.Lane) -> Lane:
     members = {member.service: member for member in lane.members}
     worker = members.get(registry_pb2.SERVICE_KIND_WORKER, lane_pb2.LaneMember())
     tokenizer = members.get(registry_pb2.SERVICE_KIND_TOKENIZER, lane_pb2.LaneMember())
+    cache = members.get(registry_pb2.SERVICE_KIND_CACHE, lane_pb2.LaneMember())
     return Lane(
         lane=lane.lane,
         weight=lane.weight,
@@ -81,6 +82,7 @@ def _lane(lane: lane_pb2.Lane) -> Lane:
             for one in _usable(worker.endpoints)
         ],
         num_tokenizers=len(_usable(tokenizer.endpoints)),
+        cache_version=cache.version,
     )
 
 

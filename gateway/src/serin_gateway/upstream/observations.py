@@ -18,6 +18,7 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.observing.buffer import ObservationBuffer
 from serin_gateway.observing.observation import Batch, Feedback, Observation, ShadowScore
+from serin_gateway.recall import RecallOutcome
 
 EVERY_S = 1.0
 DEADLINE_S = 2.0
@@ -27,6 +28,14 @@ AT_ONCE = 128
 """Observations translated in one go; between two goes others get their turn."""
 
 Message = observation_pb2.ReportObservationsRequest
+_RECALLS = {
+    None: observation_pb2.RECALL_OUTCOME_UNSPECIFIED,
+    RecallOutcome.SKIPPED: observation_pb2.RECALL_OUTCOME_SKIPPED,
+    RecallOutcome.MISSED: observation_pb2.RECALL_OUTCOME_MISSED,
+    RecallOutcome.PREFIX: observation_pb2.RECALL_OUTCOME_PREFIX,
+    RecallOutcome.ANSWER: observation_pb2.RECALL_OUTCOME_ANSWER,
+    RecallOutcome.FAILED: observation_pb2.RECALL_OUTCOME_FAILED,
+}
 
 log = structlog.get_logger()
 
@@ -168,6 +177,8 @@ def _observation(observed: Observation) -> observation_pb2.Observation:
         resume_count=attempt.num_resumes,
         worker=attempt.worker,
         refused=attempt.refused,
+        recall=_RECALLS[attempt.recall],
+        recall_seconds=attempt.recall_s,
     )
     _set_time(message.finished_at, observed.finished_at)
     return message

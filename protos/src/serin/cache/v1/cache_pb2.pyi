@@ -122,6 +122,9 @@ class RecallResponse(_message.Message):
 
     ANSWER_FIELD_NUMBER: _builtins.int
     HOLDERS_FIELD_NUMBER: _builtins.int
+    STORE_FAILED_FIELD_NUMBER: _builtins.int
+    store_failed: _builtins.bool
+    """True when the answer store did not say within its budget whether there is an answer; holders are known all the same."""
     @_builtins.property
     def answer(self) -> Global___StoredAnswer:
         """The stored answer, if there is one."""
@@ -135,10 +138,11 @@ class RecallResponse(_message.Message):
         *,
         answer: Global___StoredAnswer | None = ...,
         holders: _abc.Iterable[Global___PrefixHolder] | None = ...,
+        store_failed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "holders", b"holders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "holders", b"holders", "store_failed", b"store_failed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -391,6 +395,8 @@ class GetStatsResponse(_message.Message):
     INDEXED_BLOCK_COUNT_FIELD_NUMBER: _builtins.int
     WORKER_COUNT_FIELD_NUMBER: _builtins.int
     STORE_AVAILABLE_FIELD_NUMBER: _builtins.int
+    WRITTEN_FORMAT_FIELD_NUMBER: _builtins.int
+    READ_FORMATS_FIELD_NUMBER: _builtins.int
     answer_hit_count: _builtins.int
     """Recalls that found an answer."""
     answer_miss_count: _builtins.int
@@ -405,6 +411,12 @@ class GetStatsResponse(_message.Message):
     """Workers watched."""
     store_available: _builtins.bool
     """True when the answer store answers within its budget."""
+    written_format: _builtins.int
+    """Format in which it writes stored answers, from 1."""
+    @_builtins.property
+    def read_formats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Formats of stored answers that it reads."""
+
     def __init__(
         self,
         *,
@@ -415,10 +427,12 @@ class GetStatsResponse(_message.Message):
         indexed_block_count: _builtins.int = ...,
         worker_count: _builtins.int = ...,
         store_available: _builtins.bool = ...,
+        written_format: _builtins.int = ...,
+        read_formats: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_hit_count", b"answer_hit_count", "answer_miss_count", b"answer_miss_count", "indexed_block_count", b"indexed_block_count", "prefix_hit_count", b"prefix_hit_count", "prefix_miss_count", b"prefix_miss_count", "store_available", b"store_available", "worker_count", b"worker_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_hit_count", b"answer_hit_count", "answer_miss_count", b"answer_miss_count", "indexed_block_count", b"indexed_block_count", "prefix_hit_count", b"prefix_hit_count", "prefix_miss_count", b"prefix_miss_count", "read_formats", b"read_formats", "store_available", b"store_available", "worker_count", b"worker_count", "written_format", b"written_format"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -186,7 +186,9 @@ class Lane(_message.Message):
     """Tokens in a KV block of its workers."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___LaneMember]:
-        """Its members, one for each service, ordered by service."""
+        """Its members, one for each service, tokenizer and worker first. A cache is a member where the lane has a version of
+        its own; the other lanes share the declared one.
+        """
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RecallOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RecallOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecallOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECALL_OUTCOME_UNSPECIFIED: _RecallOutcome.ValueType  # 0
+    """Not known: the attempt ended before it, or the gateway does not report it."""
+    RECALL_OUTCOME_SKIPPED: _RecallOutcome.ValueType  # 1
+    """There is no cache to ask."""
+    RECALL_OUTCOME_MISSED: _RecallOutcome.ValueType  # 2
+    """Nothing was found."""
+    RECALL_OUTCOME_PREFIX: _RecallOutcome.ValueType  # 3
+    """Workers that hold a prefix of the prompt were found."""
+    RECALL_OUTCOME_ANSWER: _RecallOutcome.ValueType  # 4
+    """A stored answer was found."""
+    RECALL_OUTCOME_FAILED: _RecallOutcome.ValueType  # 5
+    """The cache or its store failed, was too slow, or was not tried because it had just failed."""
+
+class RecallOutcome(_RecallOutcome, metaclass=_RecallOutcomeEnumTypeWrapper):
+    """How the recall of an attempt went."""
+
+RECALL_OUTCOME_UNSPECIFIED: RecallOutcome.ValueType  # 0
+"""Not known: the attempt ended before it, or the gateway does not report it."""
+RECALL_OUTCOME_SKIPPED: RecallOutcome.ValueType  # 1
+"""There is no cache to ask."""
+RECALL_OUTCOME_MISSED: RecallOutcome.ValueType  # 2
+"""Nothing was found."""
+RECALL_OUTCOME_PREFIX: RecallOutcome.ValueType  # 3
+"""Workers that hold a prefix of the prompt were found."""
+RECALL_OUTCOME_ANSWER: RecallOutcome.ValueType  # 4
+"""A stored answer was found."""
+RECALL_OUTCOME_FAILED: RecallOutcome.ValueType  # 5
+"""The cache or its store failed, was too slow, or was not tried because it had just failed."""
+Global___RecallOutcome: _TypeAlias = RecallOutcome  # noqa: Y015
 
 @_typing.final
 class ReportObservationsRequest(_message.Message):
@@ -131,6 +168,8 @@ class Observation(_message.Message):
     WORKER_FIELD_NUMBER: _builtins.int
     SCHEMA_VALID_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    RECALL_FIELD_NUMBER: _builtins.int
+    RECALL_SECONDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifier of the request."""
     model: _builtins.str
@@ -161,6 +200,10 @@ class Observation(_message.Message):
     """Whether its answer obeyed the schema that was asked for; absent: none was."""
     refused: _builtins.bool
     """Whether its answer was a refusal to help; absent: not known."""
+    recall: Global___RecallOutcome.ValueType
+    """How its recall went."""
+    recall_seconds: _builtins.float
+    """Seconds that its recall took, which `first_token_seconds` leaves out; 0: there was none."""
     @_builtins.property
     def finished_at(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
@@ -189,10 +232,12 @@ class Observation(_message.Message):
         worker: _builtins.str = ...,
         schema_valid: _builtins.bool | None = ...,
         refused: _builtins.bool | None = ...,
+        recall: Global___RecallOutcome.ValueType = ...,
+        recall_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_schema_valid", b"_schema_valid", "finished_at", b"finished_at", "refused", b"refused", "schema_valid", b"schema_valid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_schema_valid", b"_schema_valid", "answer_token_count", b"answer_token_count", "cached_token_count", b"cached_token_count", "finish_reasons", b"finish_reasons", "finished_at", b"finished_at", "first_token_seconds", b"first_token_seconds", "lane", b"lane", "model", b"model", "reason", b"reason", "refused", b"refused", "request_id", b"request_id", "resume_count", b"resume_count", "schema_valid", b"schema_valid", "seconds_per_token", b"seconds_per_token", "session", b"session", "uncached_token_count", b"uncached_token_count", "worker", b"worker", "worker_load", b"worker_load"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_schema_valid", b"_schema_valid", "answer_token_count", b"answer_token_count", "cached_token_count", b"cached_token_count", "finish_reasons", b"finish_reasons", "finished_at", b"finished_at", "first_token_seconds", b"first_token_seconds", "lane", b"lane", "model", b"model", "reason", b"reason", "recall", b"recall", "recall_seconds", b"recall_seconds", "refused", b"refused", "request_id", b"request_id", "resume_count", b"resume_count", "schema_valid", b"schema_valid", "seconds_per_token", b"seconds_per_token", "session", b"session", "uncached_token_count", b"uncached_token_count", "worker", b"worker", "worker_load", b"worker_load"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__refused: _TypeAlias = _typing.Literal["refused"]  # noqa: Y015
     _WhichOneofArgType__refused: _TypeAlias = _typing.Literal["_refused", b"_refused"]  # noqa: Y015

@@ -138,6 +138,7 @@ class Registration(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     ENDPOINT_FIELD_NUMBER: _builtins.int
     HTTP_ENDPOINT_FIELD_NUMBER: _builtins.int
+    FORMATS_FIELD_NUMBER: _builtins.int
     instance: _builtins.str
     """Name of the instance, unique in the mesh, 1 to 128 of [a-zA-Z0-9._-]."""
     service: Global___ServiceKind.ValueType
@@ -150,6 +151,10 @@ class Registration(_message.Message):
     """Endpoint that others reach it by, `host:port`."""
     http_endpoint: _builtins.str
     """HTTP endpoint (gateways: REST; others: metrics), `host:port`; empty: none."""
+    @_builtins.property
+    def formats(self) -> Global___Formats:
+        """What it keeps for others to read; absent: nothing."""
+
     def __init__(
         self,
         *,
@@ -159,14 +164,43 @@ class Registration(_message.Message):
         version: _builtins.str = ...,
         endpoint: _builtins.str = ...,
         http_endpoint: _builtins.str = ...,
+        formats: Global___Formats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["formats", b"formats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "http_endpoint", b"http_endpoint", "instance", b"instance", "model", b"model", "service", b"service", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "formats", b"formats", "http_endpoint", b"http_endpoint", "instance", b"instance", "model", b"model", "service", b"service", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Registration: _TypeAlias = Registration  # noqa: Y015
+
+@_typing.final
+class Formats(_message.Message):
+    """Formats of what an instance keeps in a store that it shares with other versions. Each has keys of its own there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITTEN_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    written: _builtins.int
+    """Format that it writes, from 1."""
+    @_builtins.property
+    def read(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Formats that it reads."""
+
+    def __init__(
+        self,
+        *,
+        written: _builtins.int = ...,
+        read: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["read", b"read", "written", b"written"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Formats: _TypeAlias = Formats  # noqa: Y015
 
 @_typing.final
 class Digests(_message.Message):
