@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench_control_plane import ControlProcess, declaration
 from control_callers import Callers
-from control_process import ControlProcess, declaration
 from control_streams import RawStreams
 from harness.eventually import eventually
 from harness.leash import leashed

@@ -47,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = arguments.out / "results.json"
     kept: Results = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     began = time.monotonic()
-    with multiprocessing.Pool(arguments.processes) as pool:
+    # Spawned, not forked: a fork of a process that has threads, of gRPC for one, may never run.
+    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
         for name, judge, seeds in _rounds(arguments, kept):
             if time.monotonic() - began > arguments.minutes * 60:
                 break

@@ -35,6 +35,7 @@ GREEDY = {"temperature": 0}
 SEEDED = {"temperature": 0.9, "top_p": 0.95, "seed": 17}
 RICH = {**SEEDED, "n": 2, "logprobs": True, "top_logprobs": 2, "frequency_penalty": 0.3, "repetition_penalty": 1.1}
 KILLED, SILENT, DRAINING = "killed", "silent", "draining"
+MAX_ROUNDS = 3
 
 
 @pytest.fixture(autouse=True)
@@ -137,17 +138,24 @@ async def test_answers_survive_a_killed_worker(crowd, workers: Workers, endpoint
         bodies[0]["stop"] = with_stop(undisturbed[0])
         undisturbed[:1] = await ask_undisturbed(crowd, bodies[:1])
         assert (undisturbed[0].choices[0].finish_reason, undisturbed[0].is_done) == ("stop", True)
-    begun = asyncio.Event()
-    asking = asyncio.create_task(ask_all(crowd, bodies, "killed", begun.set))
-    await begun.wait()
-    workers.harm(await busiest(workers, endpoints), signal.SIGKILL)
-    disturbed, ids = await asking
-    assert [one.error for one in disturbed] == [None] * len(bodies)
-    assert [one.answer for one in disturbed] == [one.answer for one in undisturbed]
-    assert [counted(one) for one in disturbed] == [counted(one) for one in undisturbed]
-    assert all(one.is_done for one in disturbed)
-    lost = await losses(log, ids, "SIGKILL")
-    assert KILLED in caused(lost)
+    lost: list[dict[str, Any]] = []
+    for attempt in range(MAX_ROUNDS):
+        begun = asyncio.Event()
+        asking = asyncio.create_task(ask_all(crowd, bodies, f"killed-{attempt}", begun.set))
+        await begun.wait()
+        victim = await busiest(workers, endpoints)
+        pid = workers.harm(victim, signal.SIGKILL)
+        disturbed, ids = await asking
+        assert [one.error for one in disturbed] == [None] * len(bodies)
+        assert [one.answer for one in disturbed] == [one.answer for one in undisturbed]
+        assert [counted(one) for one in disturbed] == [counted(one) for one in undisturbed]
+        assert all(one.is_done for one in disturbed)
+        lost = await losses(log, ids, "SIGKILL")
+        if KILLED in caused(lost):
+            return
+        await workers.restarted(victim, pid)
+        endpoints = await workers.ready()  # its answers had just ended when it died: once more
+    pytest.fail(f"no worker died in the middle of an answer: {lost}")
 
 
 async def test_answers_survive_a_stopped_worker(crowd, workers: Workers, endpoints, log):

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 
 import grpc
+import httpx
 from serin.control.v1 import registry_pb2
 
 from harness.eventually import eventually
@@ -81,5 +82,5 @@ class Workers:
     async def _num_running(self, name: str, endpoint: str) -> float:
         try:
             return (await read_metrics(endpoint)).get("vllm:num_requests_running", 0.0)
-        except OSError:  # it has just been harmed
+        except (OSError, httpx.TransportError):  # it has just been harmed
             return 0.0

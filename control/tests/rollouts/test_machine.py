@@ -70,7 +70,7 @@ def test_a_step_waits_for_capacity_then_pauses():
     late = advance(waits, sight(1), decision(GOOD, 10), Circumstances(2200.0, 100.0))
     assert (late.what, late.rollout.state, late.rollout.weight) == ("pause", State.PAUSED, 100)
     assert late.rollout.reason == "paused: capacity 1 of 2 workers after 100 s"
-    again = machine.resume(late.rollout, 2300.0).rollout
+    again = machine.resume(late.rollout, "ops: go on", 2300.0).rollout
     assert advance(again, sight(2), decision(GOOD, 10), NOW).rollout.weight == 5_000
 
 
@@ -93,7 +93,19 @@ def test_a_canary_that_disappears_pauses_with_everything_on_stable():
     assert gone.rollout.reason == "paused: v2 takes no calls any more: all traffic is on v1"
     back = advance(gone.rollout, sight(), decision(GOOD, 3), NOW).rollout
     assert (back.state, back.weight) == (State.PAUSED, 0)
-    assert advance(machine.resume(back, 1.0).rollout, sight(), decision(GOOD, 3), NOW).rollout.weight == 100
+    assert advance(machine.resume(back, "ops", 1.0).rollout, sight(), decision(GOOD, 3), NOW).rollout.weight == 100
+
+
+def test_a_canary_that_disappears_while_somebody_has_paused_gets_nothing_when_it_is_back():
+    """Who paused it knew a canary that lived; the history says why it goes on, in the words of whoever resumes."""
+    held = machine.pause(begun(), "ops: hold", 1.0).rollout
+    gone = advance(held, sight(0), decision(GOOD, 3), NOW)
+    assert (gone.what, gone.rollout.hold, gone.rollout.weight) == ("pause", Hold.CANARY, 0)
+    back = advance(gone.rollout, sight(), decision(GOOD, 3), NOW)
+    assert (back.what, back.rollout.weight) == ("", 0)
+    resumed = machine.resume(back.rollout, "ops: it is mended", 2.0)
+    assert (resumed.what, resumed.reason) == ("resume", "ops: it is mended")
+    assert advance(resumed.rollout, sight(), decision(GOOD, 3), NOW).rollout.weight == 100
 
 
 @pytest.mark.parametrize(
@@ -199,11 +211,11 @@ def test_acts_on_an_ended_rollout_have_no_effect_and_say_so():
         machine.take_back(ended, "again", 2001.0),
         machine.promote(ended, sight(), "", 2001.0),
         machine.pause(ended, "", 2001.0),
-        machine.resume(ended, 2001.0),
+        machine.resume(ended, "ops", 2001.0),
     ):
         assert (move.effective, move.what, move.rollout) == (False, "", ended)
         assert move.reason.startswith("it has ended: Aborted at 1 %: ann: no.")
-    assert not machine.resume(begun(), 1.0).effective
+    assert not machine.resume(begun(), "ops", 1.0).effective
     assert not machine.pause(machine.pause(begun(), "", 1.0).rollout, "", 2.0).effective
     assert not machine.promote(begun(), sight(0), "", 1.0).effective
 
@@ -252,8 +264,8 @@ def test_whatever_happens_traffic_is_right(happened, manual, on_scarce):
         elif act == "promote":
             move = machine.promote(before, seen, "by hand", 5.0)
         else:
-            by_hand = {"pause": machine.pause, "abort": machine.take_back}
-            move = by_hand[act](before, "why", 5.0) if act in by_hand else machine.resume(before, 5.0)
+            by_hand = {"pause": machine.pause, "abort": machine.take_back, "resume": machine.resume}
+            move = by_hand[act](before, "why", 5.0)
         now = move.rollout
         if before.ended:
             assert now == before

@@ -223,7 +223,7 @@ class Desk:
             case Action.PAUSE:
                 return machine.pause(rollout, said, now)
             case Action.RESUME:
-                return machine.resume(rollout, now)
+                return machine.resume(rollout, said, now)
             case Action.PROMOTE:
                 return machine.promote(rollout, self._engine.sight(rollout), f"by {said}", now)
             case Action.ABORT:

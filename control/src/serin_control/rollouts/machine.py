@@ -70,7 +70,8 @@ def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: C
     fault = _fault(rollout, sight, decision, around)
     if fault:
         return take_back(rollout, fault, around.now)
-    if rollout.was_able and not sight.able and rollout.state is not State.PAUSED:
+    # Whoever paused it did so while its canary lived: back from a crash it gets nothing before somebody resumes it.
+    if rollout.was_able and not sight.able and (rollout.weight or rollout.state is not State.PAUSED):
         why = f"{rollout.spec.to_version} takes no calls any more"
         return _paused(
             replace(rollout, weight=0), Hold.CANARY, f"{why}: all traffic is on {rollout.from_version}", around
@@ -92,7 +93,7 @@ def pause(rollout: Rollout, why: str, now: float) -> Move:
     return _paused(rollout, Hold.PERSON, why, Circumstances(now))
 
 
-def resume(rollout: Rollout, now: float) -> Move:
+def resume(rollout: Rollout, why: str, now: float) -> Move:
     """Go on; the step's time begins again."""
     if rollout.ended:
         return _without_effect(rollout)
@@ -101,7 +102,7 @@ def resume(rollout: Rollout, now: float) -> Move:
     moving = replace(
         rollout, state=State.RUNNING, hold=Hold.NOTHING, spent_s=0.0, changed_at=now, reason="resumed", next=""
     )
-    return Move(moving, "resume", rollout.reason)
+    return Move(moving, "resume", why)
 
 
 def promote(rollout: Rollout, sight: Sight, why: str, now: float) -> Move:
