@@ -24,6 +24,7 @@ from serin_gateway.testing import (
     ByteSequence,
     ByteTokenizer,
     MemoryHouse,
+    MemoryLoads,
     saying,
     small_catalog,
     small_lane,
@@ -203,28 +204,13 @@ async def test_the_caller_hears_why_the_last_lane_let_go():
     assert failure.value.message == "the model's last worker cannot be reached; try again"
 
 
-class Reports:
-    """Loads of workers, some of which say nothing."""
-
-    def __init__(self, *silent: str) -> None:
-        self._silent = silent
-
-    def num_sequences(self, endpoint: str) -> int:
-        """Unknown."""
-        return 0
-
-    def is_silent(self, endpoint: str) -> bool:
-        """Whether it says nothing."""
-        return endpoint in self._silent
-
-
 @pytest.mark.parametrize("num_workers", [1, 2])
 @pytest.mark.parametrize("num_lanes", [1, 2])
 @pytest.mark.parametrize("begun", [False, True])
 async def test_where_work_could_move(num_workers: int, num_lanes: int, begun: bool):
     """To another worker of its lane; with nothing said yet to another lane too; else nowhere."""
-    reports = Reports()
-    house = MemoryHouse(placement=Placement(loads=reports))
+    loads = MemoryLoads()
+    house = MemoryHouse(placement=Placement(loads=loads))
     lanes = [small_lane("lane-a", 100, num_workers), small_lane("lane-b", 1)][:num_lanes]
     house.catalog.publish(small_catalog(*lanes))
     request = await make(house)
@@ -235,8 +221,10 @@ async def test_where_work_could_move(num_workers: int, num_lanes: int, begun: bo
     ((worker, _),) = house.workers.orders
     if begun:
         await answering
-    reports._silent = (worker.endpoint,)
+    loads.silent = {worker.endpoint}
     assert house.workers.may_move() == (num_workers == 2 or (num_lanes == 2 and not begun))
+    house.catalog.publish(Catalog())  # the model is gone: nowhere, and no error for whoever watches all workers
+    assert not house.workers.may_move()
     house.workers.hold.set()
     await answering
 

@@ -18,7 +18,7 @@ from serin_gateway.events import ChoiceEnded, Completed, Started, TextChunk
 from serin_gateway.failures import DEATHS, MAX_DEATHS, Cause
 from serin_gateway.pipeline import Request
 from serin_gateway.placement import Placement
-from serin_gateway.testing import END_ID, MemoryHouse, saying, small_catalog, small_lane
+from serin_gateway.testing import END_ID, MemoryHouse, MemoryLoads, saying, small_catalog, small_lane
 from serin_gateway.worker import TokensMade, WorkOrder, WorkStarted
 from serin_mesh.errors import MeshError, Reason
 
@@ -39,27 +39,12 @@ FAULTS = {
 BEFORE_ANYTHING = {Cause.UNREACHABLE, Cause.REFUSED}
 
 
-class Reports:
-    """Loads of workers of which some have fallen silent, for a while."""
-
-    def __init__(self) -> None:
-        self.silent: set[str] = set()
-
-    def num_sequences(self, endpoint: str) -> int:
-        """Unknown."""
-        return 0
-
-    def is_silent(self, endpoint: str) -> bool:
-        """Whether it says nothing now."""
-        return endpoint in self.silent
-
-
 class Chaos:
     """Workers that say what is right and let go of it at random; keeps what befell each request."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
-        self.reports = Reports()
+        self.reports = MemoryLoads()
         self.befell: dict[int, list[Cause]] = {}
         self.said: dict[int, list[dict[int, list[int]]]] = {}
 

@@ -5,7 +5,7 @@ import traceback
 from serin_mesh import logs
 
 from serin_gateway.metrics import GatewayMetrics
-from serin_gateway.receipt import MAX_MESSAGE, Receipt
+from serin_gateway.receipt import Receipt
 
 MAX_FRAMES = 12
 
@@ -45,7 +45,7 @@ class LogJournal:
                 {
                     "worker": lost.worker,
                     "cause": lost.cause,
-                    "message": lost.message[:MAX_MESSAGE],
+                    "message": lost.message,
                     "pause_s": _rounded(lost.pause_s),
                 }
                 for lost in receipt.lost_workers

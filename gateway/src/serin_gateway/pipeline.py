@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -29,7 +30,7 @@ from serin_gateway.limits.limiter import Lease, Limits, Standing
 from serin_gateway.observing.shadow import Answered
 from serin_gateway.outbox import Outbox
 from serin_gateway.recall import AnswerKey, Recalled
-from serin_gateway.receipt import LostWorker, Receipt
+from serin_gateway.receipt import MAX_MESSAGE, LostWorker, Receipt
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.worker import WorkOrder
 
@@ -466,14 +467,15 @@ class Attempt:
 
     def _may_move(self, scope: CallScope) -> bool:
         """Whether another worker could go on with the prompt now: one of its lane or, with nothing said, of any."""
-        try:
+        with suppress(MeshError):
             self._choose(scope)
-        except MeshError:
-            if self.has_begun or self.request.arrival.pinned_lane:
-                return False
-            model = self.house.catalog.current().find(self._model.name)
-            return any(lane.is_ready and lane.weight and lane.lane != scope.lane.lane for lane in model.lanes)
-        return True
+            return True
+        if self.has_begun or self.request.arrival.pinned_lane:
+            return False
+        with suppress(MeshError):
+            self.house.catalog.current().find(self._model.name).choose_lane(self.receipt.session_key, {scope.lane.lane})
+            return True
+        return False
 
     def _actual(self, chosen: Worker, generation: Generation, scope: CallScope) -> Worker:
         """Who worked: a call whose worker was gone before it began may have been taken by another of the lane."""
@@ -494,7 +496,7 @@ class Attempt:
         """
         cause = cause_of(error)
         if cause is not None:
-            self._interruption = LostWorker(worker.instance, cause.value, error.message, mid_stream=self.has_begun)
+            self._interruption = LostWorker(worker.instance, cause.value, error.message[:MAX_MESSAGE], self.has_begun)
             self.receipt.lost_workers.append(self._interruption)
         self._failures.add(worker, error, has_begun=self.has_begun)
 

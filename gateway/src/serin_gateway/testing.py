@@ -293,6 +293,21 @@ def small_lane(lane: str = "lane-a", weight: int = 100, num_workers: int = 1, **
     return Lane(lane, weight, **(defaults | fields))
 
 
+class MemoryLoads:
+    """Loads of workers of which some have fallen silent, for a while."""
+
+    def __init__(self) -> None:
+        self.silent: set[str] = set()
+
+    def num_sequences(self, endpoint: str) -> int:
+        """Unknown."""
+        return 0
+
+    def is_silent(self, endpoint: str) -> bool:
+        """Whether it says nothing now."""
+        return endpoint in self.silent
+
+
 class MemoryHouse:
     """Everything a pipeline works with, in memory; each part may be replaced.
 

@@ -100,7 +100,7 @@ class RequestRecord:
                 for one in receipt.attempts
             ),
             lost_workers=tuple(
-                LostRecord(one.worker, one.cause, round(one.pause_s or 0.0, 6), one.message[:MAX_MESSAGE])
+                LostRecord(one.worker, one.cause, round(one.pause_s or 0.0, 6), one.message)
                 for one in receipt.lost_workers
             ),
         )
