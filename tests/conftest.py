@@ -14,6 +14,7 @@ from xdist.scheduler import LoadFileScheduling
 sys.path.insert(0, str(Path(__file__).parent))
 
 from harness.asking import TINY
+from harness.clients import plain_http, plain_openai
 from harness.running_mesh import RunningMesh
 from harness.shared import shared
 from harness.tiny_model import write_tiny_model
@@ -99,7 +100,7 @@ def mesh(run_folder: Path) -> Iterator[RunningMesh]:
 @pytest.fixture
 async def client(mesh: RunningMesh) -> AsyncIterator[AsyncOpenAI]:
     """The official SDK with the mesh's own key; it does not retry, so that tests see every failure."""
-    async with AsyncOpenAI(base_url=f"{mesh.rest}/v1", api_key=mesh.key, max_retries=0, timeout=60) as openai:
+    async with plain_openai(f"{mesh.rest}/v1", mesh.key) as openai:
         yield openai
 
 
@@ -107,7 +108,7 @@ async def client(mesh: RunningMesh) -> AsyncIterator[AsyncOpenAI]:
 async def http(mesh: RunningMesh) -> AsyncIterator[httpx.AsyncClient]:
     """A plain HTTP client with the mesh's own key."""
     headers = {"authorization": f"Bearer {mesh.key}"}
-    async with httpx.AsyncClient(base_url=mesh.rest, headers=headers, timeout=60) as plain:
+    async with plain_http(base_url=mesh.rest, headers=headers, timeout=60) as plain:
         yield plain
 
 

@@ -1,6 +1,7 @@
 """A gateway in memory behind a real HTTP server, and the official SDK in front of it."""
 
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,9 @@ from serin_gateway.testing import MemoryHouse, Script
 from serin_mesh.readiness import Readiness
 from valkey_process import Valkey
 
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts nobody. Reading the list of authorities, as clients do otherwise, takes longer than most tests."""
+
 
 class Front:
     """A running REST door on a house in memory."""
@@ -29,8 +33,10 @@ class Front:
         self.key = key
         self.readiness = readiness
         self.url = f"http://127.0.0.1:{server.port}"
-        self.openai = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
-        self.http = httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {key}"}, timeout=20)
+        headers = {"authorization": f"Bearer {key}"}
+        self.http = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20, verify=NO_TLS)
+        sdk = httpx.AsyncClient(verify=NO_TLS, timeout=60)
+        self.openai = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, http_client=sdk)
 
     async def chat(self, **body):
         """POST a chat completion; `model` and `messages` have defaults."""

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import serin_cache_svc
 from harness.asking import greedy
+from harness.clients import plain_openai
 from harness.eventually import eventually
 from harness.instances import ready_registrations
 from harness.running_mesh import RunningMesh
-from openai import AsyncOpenAI
 from serin.cache.v1 import cache_pb2, cache_pb2_grpc
 from serin.control.v1 import registry_pb2, rollout_pb2, rollout_pb2_grpc
 from serin_mesh.channels import connect
@@ -60,7 +60,7 @@ async def recalls(mesh: RunningMesh) -> dict[str, tuple[int, int]]:
 
 async def ask(mesh: RunningMesh, prefix: str, count: int = NUM_SESSIONS) -> list[str]:
     """Ask a question in so many sessions; the lane of each answer."""
-    async with AsyncOpenAI(base_url=f"{mesh.rest}/v1", api_key=mesh.key, max_retries=0, timeout=60) as client:
+    async with plain_openai(f"{mesh.rest}/v1", mesh.key) as client:
         answers = [
             await client.chat.completions.create(
                 **greedy(f"What is {n} + {n}?", model="small", max_tokens=4),

@@ -4,9 +4,9 @@ import asyncio
 import json
 
 import grpc
-import httpx
 import pytest
 from harness.asking import TINY, greedy
+from harness.clients import plain_http
 from harness.eventually import eventually
 from harness.keys import mint
 from harness.running_mesh import MeshFailed, RunningMesh
@@ -46,7 +46,7 @@ async def test_a_request_is_explained(mesh: RunningMesh, client: AsyncOpenAI):
 async def test_a_refusal_is_explained(mesh: RunningMesh):
     """Reason and sentence, as the caller was told."""
     key, _ = await mint(mesh, limits=Limits(requests_per_minute=1))
-    async with httpx.AsyncClient(base_url=mesh.rest, headers={"authorization": f"Bearer {key}"}) as http:
+    async with plain_http(base_url=mesh.rest, headers={"authorization": f"Bearer {key}"}) as http:
         answers = [await http.post("/v1/chat/completions", json=greedy("Hi", max_tokens=1)) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 429]
     said = await explained(mesh, answers[1].headers["x-request-id"])

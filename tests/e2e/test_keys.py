@@ -6,6 +6,7 @@ import grpc
 import httpx
 import pytest
 from harness.asking import TINY, greedy
+from harness.clients import plain_http
 from harness.eventually import eventually
 from harness.keys import mint, revoke
 from harness.running_mesh import RunningMesh
@@ -22,7 +23,7 @@ async def post(mesh: RunningMesh, key: str | None, body=None, **headers: str) ->
     """Ask with a key."""
     if key is not None:
         headers["authorization"] = f"Bearer {key}"
-    async with httpx.AsyncClient(base_url=mesh.rest, timeout=30) as client:
+    async with plain_http(base_url=mesh.rest, timeout=30) as client:
         return await client.post(CHAT, json=body or greedy("Hi", max_tokens=2), headers=headers)
 
 
@@ -110,7 +111,7 @@ async def test_requests_at_the_same_time(mesh: RunningMesh):
     key, _ = await mint(mesh, limits=Limits(concurrent_requests=1))
     headers = {"authorization": f"Bearer {key}"}
     body = greedy("Go on", max_tokens=2000, stream=True)
-    async with httpx.AsyncClient(base_url=mesh.rest, timeout=60, headers=headers) as client:
+    async with plain_http(base_url=mesh.rest, timeout=60, headers=headers) as client:
         async with client.stream("POST", CHAT, json=body) as running:
             await anext(running.aiter_lines())
             refused = await post(mesh, key)
@@ -131,7 +132,7 @@ async def test_keys_made_by_the_command_line_work(mesh: RunningMesh):
 
 async def test_every_route_needs_a_key(mesh: RunningMesh):
     """Only `/live` and `/ready` answer strangers; every other path that answers at all asks for a key."""
-    async with httpx.AsyncClient(base_url=mesh.rest, timeout=30) as stranger:
+    async with plain_http(base_url=mesh.rest, timeout=30) as stranger:
         described = await stranger.get(
             "/openapi.json", headers={"authorization": f"Bearer {(await mint(mesh, role=Role.ADMIN))[0]}"}
         )

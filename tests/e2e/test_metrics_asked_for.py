@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
+from harness.clients import plain_http
 from harness.instances import await_instances
 from harness.metrics import metric_names
 from harness.promql import metrics_asked
@@ -54,7 +54,7 @@ async def of_services(mesh: RunningMesh) -> set[str]:
         return {instance.registration.service for instance in instances} >= SERVICES
 
     names: set[str] = set()
-    async with httpx.AsyncClient(timeout=30, headers={"authorization": f"Bearer {key}"}) as client:
+    async with plain_http(timeout=30, headers={"authorization": f"Bearer {key}"}) as client:
         for instance in await await_instances(mesh, all_there):
             response = await client.get(f"http://{instance.registration.http_endpoint}/metrics")
             response.raise_for_status()

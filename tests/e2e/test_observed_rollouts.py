@@ -1,16 +1,16 @@
 """What is observed of two versions reaches the judge of a rollout: exposure, golden questions, shadow scores."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from harness.asking import greedy
+from harness.clients import plain_http, plain_openai
 from harness.eventually import eventually
 from harness.keys import mint
 from harness.running_mesh import RunningMesh
-from openai import AsyncOpenAI
 from serin.control.v1 import registry_pb2, rollout_pb2, rollout_pb2_grpc
 from serin_gateway.keys import Role
 from serin_mesh.channels import connect
@@ -83,7 +83,7 @@ async def when(rollouts, rollout_id: str, holds: Callable[[rollout_pb2.Rollout],
 
 async def ask(mesh: RunningMesh, key: str, count: int, prefix: str) -> list:
     """Ask so many questions, each in a session of its own."""
-    async with AsyncOpenAI(base_url=f"{mesh.rest}/v1", api_key=key, max_retries=0, timeout=60) as client:
+    async with plain_openai(f"{mesh.rest}/v1", key) as client:
         return [
             await client.chat.completions.create(
                 **greedy(f"What is {n} + {n}?", model="small", max_tokens=8),
@@ -95,7 +95,7 @@ async def ask(mesh: RunningMesh, key: str, count: int, prefix: str) -> list:
 
 async def num_shadowed(mesh: RunningMesh, viewer: str) -> int:
     """Answers that were scored on two lanes so far."""
-    async with httpx.AsyncClient(headers={"authorization": f"Bearer {viewer}"}, timeout=10) as http:
+    async with plain_http(headers={"authorization": f"Bearer {viewer}"}, timeout=10) as http:
         text = (await http.get(f"{mesh.rest}/metrics")).text
     name = 'serin_gateway_shadow_scores_total{outcome="scored"}'
     line = next(line for line in text.splitlines() if line.startswith(name))
@@ -131,7 +131,7 @@ async def test_a_better_version_is_seen_in_golden_questions_traffic_and_feedback
     assert 0 < len(on_canary) < 24
     seen = await when(rollouts, rollout_id, lambda r: r.exposed_request_count >= len(on_canary))
     assert (seen.exposed_request_count, seen.exposed_session_count) == (len(on_canary), len(on_canary))
-    async with httpx.AsyncClient(headers={"authorization": f"Bearer {mesh.key}"}, timeout=10) as http:
+    async with plain_http(headers={"authorization": f"Bearer {mesh.key}"}, timeout=10) as http:
         for answer in answers:
             given = await http.post(f"{mesh.rest}/v1/feedback", json={"request_id": answer.id, "score": "up"})
             assert given.json()["counted"]
@@ -150,3 +150,46 @@ async def test_answers_that_must_not_change_are_scored_on_both_lanes(mesh: Runni
         return await num_shadowed(mesh, viewer)
 
     await eventually(asked_more, lambda count: count > before, "shadow scores", timeout_s=60)
+
+
+async def test_an_abort_cuts_no_running_answer(mesh: RunningMesh, rollouts):
+    """Streams on both versions run on to their own end where they are; whoever comes after it is on the old one."""
+    rollout_id = await start(rollouts, rollout_pb2.ROLLOUT_INTENT_BETTER)
+    split = await when(rollouts, rollout_id, lambda r: r.weight_percent == 50 and r.canary_lane)
+    under_way = asyncio.Semaphore(0)
+
+    async def streamed(session: str) -> tuple[set[str | None], str, str | None]:
+        """The lanes an answer came from, its text and how it ended."""
+        lanes, text, reason, heard = set(), "", None, False
+        ask = greedy("Count.", model="small", max_tokens=400, extra_body={"ignore_eos": True})
+        async with plain_openai(f"{mesh.rest}/v1", mesh.key, 120) as client:
+            async for chunk in await client.chat.completions.create(
+                **ask, stream=True, extra_headers={"x-session-id": session}
+            ):
+                lanes.add(chunk.system_fingerprint)
+                text += chunk.choices[0].delta.content or ""
+                reason = chunk.choices[0].finish_reason or reason
+                if text and not heard:
+                    heard = True
+                    under_way.release()
+        return lanes, text, reason
+
+    async with asyncio.timeout(180), asyncio.TaskGroup() as group:
+        streams = [group.create_task(streamed(f"abort-{n}")) for n in range(12)]
+        for _ in streams:
+            await under_way.acquire()
+        assert not any(stream.done() for stream in streams)
+        act = rollout_pb2.ActOnRolloutRequest(
+            rollout_id=rollout_id, action=rollout_pb2.ROLLOUT_ACTION_ABORT, actor="test"
+        )
+        assert (await rollouts.ActOnRollout(act)).effective
+    answers = [stream.result() for stream in streams]
+    assert {frozenset(lanes) for lanes, _, _ in answers} == {
+        frozenset({split.stable_lane}),
+        frozenset({split.canary_lane}),
+    }
+    assert {reason for _, _, reason in answers} == {"length"}
+    for lane in (split.stable_lane, split.canary_lane):
+        assert len({text for lanes, text, _ in answers if lane in lanes}) == 1
+    after = await ask(mesh, mesh.key, 12, "after")
+    assert {answer.system_fingerprint for answer in after} == {split.stable_lane}

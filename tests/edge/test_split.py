@@ -15,6 +15,7 @@ import grpc
 import httpx
 import pytest
 from harness.asking import greedy
+from harness.clients import plain_http
 from harness.running_mesh import RunningMesh
 from harness.two_vocabularies import PAIR
 from serin.control.v1 import lane_pb2, lane_pb2_grpc
@@ -88,7 +89,7 @@ async def test_unknown_lanes_are_refused_everywhere(edged: RunningMesh, plain):
 async def by_gateway(mesh: RunningMesh, number: int) -> Counts:
     """Requests without a session, each a session of its own."""
     headers = {"authorization": f"Bearer {mesh.key}"}
-    async with httpx.AsyncClient(base_url=mesh.rest, headers=headers, timeout=60) as client:
+    async with plain_http(base_url=mesh.rest, headers=headers, timeout=60) as client:
 
         async def ask(index: int) -> str:
             body = greedy(f"quiz {index}", model=PAIR, max_tokens=1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness.asking import TINY
+from harness.clients import plain_openai
 from harness.crowd import NUM_WORKERS, SMALL, crowd_of, environment
 from harness.running_mesh import RunningMesh
 from harness.valkey import FORGETS, KEEPS, Valkey
@@ -73,7 +74,7 @@ def mesh(
 @pytest.fixture
 async def client(mesh: RunningMesh) -> AsyncIterator[AsyncOpenAI]:
     """The official SDK, without its retries: every failure is seen."""
-    async with AsyncOpenAI(base_url=f"{mesh.rest}/v1", api_key=mesh.key, max_retries=0, timeout=60) as openai:
+    async with plain_openai(f"{mesh.rest}/v1", mesh.key) as openai:
         yield openai
 
 

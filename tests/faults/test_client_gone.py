@@ -8,6 +8,7 @@ import grpc
 import httpx
 import pytest
 from harness.asking import TINY, greedy
+from harness.clients import plain_http
 from harness.instances import await_instances
 from harness.metrics import await_metrics
 from harness.running_mesh import RunningMesh
@@ -35,7 +36,7 @@ async def worker_metrics(mesh: RunningMesh) -> str:
 async def leave_http(mesh: RunningMesh, num_events: int, text: str) -> None:
     """Ask over HTTP/1.1 and close the connection after some events."""
     async with (
-        httpx.AsyncClient(base_url=mesh.rest, headers={"authorization": f"Bearer {mesh.key}"}, timeout=60) as client,
+        plain_http(base_url=mesh.rest, headers={"authorization": f"Bearer {mesh.key}"}, timeout=60) as client,
         client.stream(
             "POST", "/v1/chat/completions", json=greedy(text, max_tokens=LONG, stream=True, n=1 + num_events % 3)
         ) as response,
@@ -48,7 +49,7 @@ async def leave_http(mesh: RunningMesh, num_events: int, text: str) -> None:
 
 async def leave_without_reading(mesh: RunningMesh, text: str) -> None:
     """Ask for an answer in one piece and close the connection while it is being made."""
-    async with httpx.AsyncClient(base_url=mesh.rest, headers={"authorization": f"Bearer {mesh.key}"}) as client:
+    async with plain_http(base_url=mesh.rest, headers={"authorization": f"Bearer {mesh.key}"}) as client:
         with pytest.raises(httpx.TimeoutException):
             await client.post("/v1/chat/completions", json=greedy(text, max_tokens=LONG), timeout=0.2)
 

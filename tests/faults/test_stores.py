@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 from harness.asking import greedy
+from harness.clients import plain_http
 from harness.eventually import eventually
 from harness.keys import mint
 from harness.running_mesh import RunningMesh
@@ -40,7 +41,7 @@ async def known_to_be_back(mesh: RunningMesh) -> httpx.Response:
 
 async def post(mesh: RunningMesh, key: str) -> httpx.Response:
     """Ask the usual question with a key."""
-    async with httpx.AsyncClient(base_url=mesh.rest, timeout=30) as client:
+    async with plain_http(base_url=mesh.rest, timeout=30) as client:
         return await client.post(CHAT, json=BODY, headers={"authorization": f"Bearer {key}"})
 
 
@@ -109,7 +110,7 @@ async def test_no_request_waits_for_a_store_that_hangs(mesh: RunningMesh, stores
 
 async def slow_verbs(mesh: RunningMesh, key: str) -> dict[str, float]:
     """How often each verb that asks a store has taken more than a second."""
-    async with httpx.AsyncClient(base_url=mesh.rest, timeout=30) as client:
+    async with plain_http(base_url=mesh.rest, timeout=30) as client:
         page = (await client.get("/metrics", headers={"authorization": f"Bearer {key}"})).raise_for_status().text
     count: dict[str, float] = {}
     for family in text_string_to_metric_families(page):

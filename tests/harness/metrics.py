@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Iterable
 
-import httpx
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from harness.clients import plain_http
 from harness.eventually import eventually
 
 
 async def read_metrics(http_endpoint: str, headers: dict[str, str] | None = None) -> dict[str, float]:
     """Sum of the samples of each name (labels added up) at ``host:port``."""
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with plain_http(timeout=10) as client:
         response = await client.get(f"http://{http_endpoint}/metrics", headers=headers)
         response.raise_for_status()
     totals: dict[str, float] = {}

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
+from harness.clients import plain_http
 from harness.running_mesh import RunningMesh
 from harness.server_sent_events import read_events
 
@@ -80,7 +79,7 @@ async def stream_chat(
     headers = {"authorization": f"Bearer {mesh.key}", "x-request-id": request_id}
     body = {**body, "stream": True, "stream_options": {"include_usage": True}}
     async with (
-        httpx.AsyncClient(base_url=mesh.rest, headers=headers, timeout=TIMEOUT_S) as client,
+        plain_http(base_url=mesh.rest, headers=headers, timeout=TIMEOUT_S) as client,
         client.stream("POST", "/v1/chat/completions", json=body) as response,
     ):
         if response.status_code != 200:

@@ -56,6 +56,35 @@ def test_flags_come_before_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("refusal", "line"),
+    [
+        ("to_version: nobody announces worker v2 of small: accepted: v1", 3),
+        ("steps: step 2: 25 % after 1 %: accepted: each above the one before", 8),
+        ("steps: none: accepted: at least one", 6),
+        ("tolerances.errors: 0.01: accepted: at least 0.02", 9),
+        ("error_rate: 0.02: accepted: above 0, at most 0.01", 10),
+        ("rate: no traffic was observed yet: accepted: --rate 2/s", 0),
+        ("small-1 of small is running at 1 %: one rollout of a model at a time", 0),
+    ],
+)
+def test_what_is_refused_later_is_placed_too(tmp_path, refusal, line):
+    """The control plane knows no file: its refusal is put behind the line that it is about, if there is one."""
+    file = tmp_path / "plan.yaml"
+    file.write_text(GOOD)
+    assert read_plan(file).placed(refusal) == (f"{file}:{line}: {refusal}" if line else refusal)
+
+
+def test_what_a_flag_says_is_not_blamed_on_the_file(tmp_path):
+    """Only what the file still says has a line in it."""
+    file = tmp_path / "plan.yaml"
+    file.write_text(GOOD)
+    asked = Asked(to="v3", steps=[AskedStep(5.0)]).over(read_plan(file))
+    for refusal in ("to_version: 'v3': no", "steps: step 1: no"):
+        assert asked.placed(refusal) == refusal
+    assert asked.placed("model: 'small': no") == f"{file}:1: model: 'small': no"
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "{file}: empty; accepted: the keys model, service"),

@@ -148,7 +148,7 @@ async def test_an_abort_is_explained_in_plain_words(mesh):
     )
     assert lines[-1].startswith("Next: running answers of v2 end where they are; mend it")
     code, out, err = await mesh.serin("rollout", "abort", "small-1")
-    assert (code, out, err[:41]) == (1, "", "small-1: no effect: it has ended: Aborted")
+    assert (code, out[:41], err) == (0, "small-1: no effect: it has ended: Aborted", "")
     assert (await mesh.serin("rollout", "promote", "small-1"))[0] == 1
     assert (await mesh.serin("rollout", "watch", "small-1"))[0] == 1
 
@@ -157,7 +157,9 @@ async def test_people_pause_resume_and_freeze(mesh):
     """Each says what holds now."""
     await mesh.serin(*START, "--manual")
     code, out, _ = await mesh.serin("rollout", "pause", "small-1", "--reason", "lunch", "--actor", "ann")
-    assert (code, out) == (0, "small-1 is paused: paused: ann: lunch\n")
+    assert (code, out) == (0, "small-1 is paused: ann: lunch\n")
+    code, out, _ = await mesh.serin("rollout", "pause", "small-1")
+    assert (code, out) == (0, "small-1: no effect: it is paused already: ann: lunch\n")
     assert (await mesh.serin("rollout", "resume", "small-1"))[0] == 0
     assert (await mesh.serin("freeze", "--reason", "xmas"))[1] == "rollouts are frozen\n"
     code, _, err = await mesh.serin("rollout", "promote", "small-1")
@@ -176,6 +178,9 @@ async def test_an_experiment_splits_and_is_stopped(mesh):
     assert (json.loads(out)["intent"], json.loads(out)["weight"]) == ("experiment", 30.0)
     code, out, _ = await mesh.serin("experiment", "stop", "small-1", "--actor", "ann")
     assert (code, out[:37]) == (0, "Stopped at 30 %: by ann: stopped. Nob")
+    assert "`serin experiment get small-1` shows" in (await mesh.serin("rollout", "explain", "small-1"))[1]
+    code, out, _ = await mesh.serin("experiment", "stop", "small-1")
+    assert (code, out[:33]) == (0, "small-1: no effect: it has ended:")
     await mesh.serin(*START)
     assert (await mesh.serin("experiment", "get", "small-2"))[0] == 1
 
@@ -204,6 +209,41 @@ async def test_what_cannot_be_meant_is_one_line_with_exit_code_2(mesh, arguments
     assert (code, out) == (2, "")
     assert err.startswith(said)
     assert err.count("\n") == 1
+
+
+async def test_what_is_refused_of_a_plan_file_has_its_line(mesh, tmp_path):
+    """Also what only the control plane can know."""
+    file = tmp_path / "plan.yaml"
+    file.write_text("model: small\nservice: worker\nintent: same\nto: v9\nsteps:\n  - 5%\n  - 1%\n")
+    code, _, err = await mesh.serin("rollout", "start", "--plan", str(file))
+    assert (code, err) == (2, f"{file}:7: steps: step 2: 1 % after 5 %: accepted: each above the one before\n")
+    code, _, err = await mesh.serin("rollout", "start", "--plan", str(file), "--steps", "1%")
+    assert (code, err[: len(str(file)) + 14]) == (2, f"{file}:4: to_version:"[: len(str(file)) + 14])
+
+
+async def test_a_plan_says_what_is_missing(mesh):
+    """A version that nobody announces yet, and what would judge the answers; an intent need not be said."""
+    asked = ["rollout", "plan", "--model", "small", "--service", "worker", "--rate", "2/s"]
+    code, out, _ = await mesh.serin(*asked, "--to", "v2")
+    assert (code, "note:" in out) == (0, False)
+    code, out, _ = await mesh.serin(*asked, "--to", "v9", "--intent", "better", "--json")
+    note = json.loads(out)["note"]
+    assert (code, note[:70]) == (0, "it could not start now: to_version: nobody announces worker v9 of smal")
+    assert "without a golden set" in note
+    code, _, err = await mesh.serin(*asked[:3], "nope", *asked[4:], "--to", "v2")
+    assert (code, err) == (2, "model: 'nope': no such model: accepted: small\n")
+    code, _, err = await mesh.serin(*START[:-1], "better")
+    assert (code, "without a golden set answers are judged by callers' feedback" in err) == (0, True)
+
+
+async def test_what_is_not_known_is_null(mesh):
+    """Nobody was seen on the new version: no difference, no interval."""
+    await mesh.serin(*START)
+    await mesh.until("small-1", lambda one: one.weight == 100 and one.canary_lane)
+    mesh.judge(Verdict.WAIT, 0)
+    await mesh.until("small-1", lambda one: one.verdicts)
+    (found,) = json.loads((await mesh.serin("rollout", "get", "small-1", "--json"))[1])["verdicts"]
+    assert (found["samples"], found["difference"], found["low"], found["high"]) == (0, None, None, None)
 
 
 async def test_a_broken_golden_set_is_named_before_anything_starts(mesh, tmp_path):

@@ -133,6 +133,9 @@ async def test_what_runs_no_more_is_named_with_the_command_that_brings_it_back(c
         "small --version v1 --path /models/small/v1` brings it back, then `serin rollback --model small --to v1`"
     )
     assert stage.weights() == {"v2": 10_000}
+    stage.running += pair("v1", model="other")
+    with pytest.raises(VersionGone, match="nothing of worker v1 of small takes calls"):
+        await stage.desk.rollback("small", "", ANN, "")
     with pytest.raises(VersionGone, match="worker v7 of small"):
         await stage.desk.rollback("small", "v7", ANN, "")
 
@@ -260,8 +263,10 @@ async def test_a_tolerance_that_traffic_cannot_show_is_refused(stage):
 async def test_a_plan_says_what_each_step_needs(stage):
     """At a rate that is given, or as observed; without either it says so."""
     await stage.look()
-    steps, rate = stage.desk.forecast(spec(), 2.0)
-    assert ([step.weight for step, _ in steps], rate, steps[0][1].samples) == ([100, 2_500], 2.0, 400)
+    found = stage.desk.forecast(spec(), 2.0)
+    assert [(step.weight, told.samples) for step, told in found.steps] == [(100, 400), (2_500, 400)]
+    assert (found.sessions_per_s, found.note) == (2.0, "")
+    assert "nobody announces worker v9" in stage.desk.forecast(spec(to_version="v9"), 2.0).note
     with pytest.raises(RolloutInvalid, match="rate: no traffic was observed yet"):
         stage.desk.forecast(spec(), 0.0)
 

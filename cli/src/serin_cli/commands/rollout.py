@@ -5,15 +5,18 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 
 from rich.live import Live
 from rich.table import Table
 from serin.control.v1 import rollout_pb2
 
 from serin_cli.arguments import integer, model_name
-from serin_cli.errors import CliError
+from serin_cli.errors import CliError, UsageProblem
 from serin_cli.local.display import wide_console
 from serin_cli.rollouts import shown
+from serin_cli.rollouts.asked import SAME, Asked
 from serin_cli.rollouts.client import ControlPlanes
 from serin_cli.rollouts.durations import rate_flag
 from serin_cli.rollouts.flags import add_asked, asked_from
@@ -29,11 +32,12 @@ answers, and promotes or takes back by itself; answers that run are never lost t
   serin rollout watch small-1
 """
 _ACTIONS = {
-    "pause": (rollout_pb2.ROLLOUT_ACTION_PAUSE, "stay at this step"),
-    "resume": (rollout_pb2.ROLLOUT_ACTION_RESUME, "go on; the step's time begins again"),
-    "promote": (rollout_pb2.ROLLOUT_ACTION_PROMOTE, "give the new version everything now"),
-    "abort": (rollout_pb2.ROLLOUT_ACTION_ABORT, "give the old version everything back now"),
+    "pause": (rollout_pb2.ROLLOUT_ACTION_PAUSE, ("paused",), "stay at this step"),
+    "resume": (rollout_pb2.ROLLOUT_ACTION_RESUME, ("running", "waiting"), "go on; the step's time begins again"),
+    "promote": (rollout_pb2.ROLLOUT_ACTION_PROMOTE, ("promoted",), "give the new version everything now"),
+    "abort": (rollout_pb2.ROLLOUT_ACTION_ABORT, ("aborted",), "give the old version everything back now"),
 }
+"""What people do, the states that it leads to, and what it is for."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         if name == "get":
             action.add_argument("--json", action="store_true", help="print JSON")
         add_reached(action)
-    for name, (_, summary) in _ACTIONS.items():
+    for name, (*_, summary) in _ACTIONS.items():
         action = actions.add_parser(name, help=summary)
         action.add_argument("id", metavar="ID")
         add_acting(action)
@@ -98,9 +102,11 @@ async def _reach(arguments: argparse.Namespace) -> int:
 
 
 async def _plan(arguments: argparse.Namespace, control: ControlPlanes) -> int:
-    request = rollout_pb2.PlanRolloutRequest(start=asked_from(arguments).message(""))
-    request.sessions_per_second = arguments.rate or 0.0
-    answer = await control.call("PlanRollout", request)
+    asked = asked_from(arguments)
+    if not asked.intent:
+        asked = replace(asked, intent=SAME)
+    request = rollout_pb2.PlanRolloutRequest(start=asked.message(""), sessions_per_second=arguments.rate or 0.0)
+    answer = await _call(control, "PlanRollout", request, asked)
     if arguments.json:
         steps = [
             {
@@ -111,7 +117,8 @@ async def _plan(arguments: argparse.Namespace, control: ControlPlanes) -> int:
             }
             for one in answer.steps
         ]
-        print(json.dumps({"sessions_per_second": answer.sessions_per_second, "steps": steps}, indent=2))
+        found = {"sessions_per_second": answer.sessions_per_second, "steps": steps, "note": answer.note}
+        print(json.dumps(found, indent=2))
         return 0
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("step", "canary requests", "hours", "in its time it can see"):
@@ -124,6 +131,8 @@ async def _plan(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     console = wide_console()
     console.print(f"at {answer.sessions_per_second:.3g} new sessions/s, if the new version is as good as the old:")
     console.print(table)
+    if answer.note:
+        console.print(f"note: {answer.note}", markup=False)
     return 0
 
 
@@ -131,7 +140,7 @@ async def _start(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     asked = asked_from(arguments)
     request = asked.message(arguments.actor)
     request.manual = arguments.manual or (asked.manual and not arguments.auto)
-    answer = await control.call("StartRollout", request)
+    answer = await _call(control, "StartRollout", request, asked)
     print(f"{answer.reason or 'started'}; `serin rollout watch {answer.rollout_id}` shows it", file=sys.stderr)
     print(answer.rollout_id)
     return 0
@@ -168,16 +177,20 @@ async def _explain(arguments: argparse.Namespace, control: ControlPlanes) -> int
 
 
 async def _act(arguments: argparse.Namespace, control: ControlPlanes) -> int:
+    action, wanted, _ = _ACTIONS[arguments.action]
     request = rollout_pb2.ActOnRolloutRequest(
         rollout_id=arguments.id,
-        action=_ACTIONS[arguments.action][0],
+        action=action,
         reason=arguments.reason,
         actor=arguments.actor,
     )
     answer = await control.call("ActOnRollout", request)
-    if not answer.effective:
+    if answer.effective:
+        print(f"{arguments.id} is {shown.standing(answer.rollout)}")
+    elif shown.state_of(answer.rollout) in wanted:
+        print(f"{arguments.id}: no effect: {answer.rollout.reason}")
+    else:
         raise CliError(f"{arguments.id}: no effect: {answer.rollout.reason}")
-    print(f"{arguments.id} is {shown.state_of(answer.rollout)}: {answer.rollout.reason}")
     return 0
 
 
@@ -221,6 +234,14 @@ async def _history(arguments: argparse.Namespace, control: ControlPlanes) -> int
         table.add_row(shown.when(act.at), act.rollout_id or "-", act.what, who, act.reason)
     wide_console().print(table if acts else "nothing was done yet")
     return 0
+
+
+async def _call(control: ControlPlanes, method: str, request: Any, asked: Asked) -> Any:
+    """Ask for a rollout; what is refused of a plan file is named with its line."""
+    try:
+        return await control.call(method, request)
+    except UsageProblem as problem:
+        raise UsageProblem(asked.placed(str(problem))) from problem
 
 
 async def _one(rollout_id: str, control: ControlPlanes) -> rollout_pb2.Rollout:

@@ -1,8 +1,10 @@
 """What a person asks of a rollout, from flags and a plan file, as the control plane takes it.
 
-Knows nothing about files' lines or running meshes.
+Knows nothing about YAML or running meshes.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -28,7 +30,11 @@ POLICIES = {
     "ask": rollout_pb2.SCARCE_POLICY_ASK,
     "abort": rollout_pb2.SCARCE_POLICY_ABORT,
 }
-EXPERIMENT = "experiment"
+SAME, EXPERIMENT = "same", "experiment"
+_BLAMED = re.compile(r"(?P<key>[a-z_]+)(?:\.(?P<inner>[a-z_]+)|: step (?P<step>[0-9]+))?:")
+_NAMES = {"to_version": "to"}
+"""What the control plane calls what people name otherwise."""
+
 DEFAULT_SHARES = tuple(weight * 100 / WEIGHT_SUM for weight in DEFAULT_WEIGHTS)
 
 
@@ -43,7 +49,12 @@ class AskedStep:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked; what is empty was not said."""
+    """What is asked; what is empty was not said.
+
+    Attributes:
+        places: where a file says it, as ``file:line``, by name of the field, of a step (``steps.0``) or of a tolerance
+            (``tolerances.errors``).
+    """
 
     model: str = ""
     service: str = ""
@@ -58,11 +69,27 @@ class Asked:
     manual: bool = False
     golden: Path | None = None
     accept_weak: bool = False
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def over(self, other: "Asked") -> "Asked":
         """What this says, and where it says nothing what the other does."""
         said = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name)}
-        return replace(other, **said)
+        places = {name: place for name, place in other.places.items() if name.partition(".")[0] not in said}
+        return replace(other, **{**said, "places": {**places, **self.places}})
+
+    def placed(self, refusal: str) -> str:
+        """What the control plane said of it, behind the place where a file says so: ``plan.yaml:6: steps: step 2: …``.
+
+        Args:
+            refusal: begins with the key, as all of the control plane's do.
+        """
+        blamed = _BLAMED.match(refusal)
+        if blamed is None:
+            return refusal
+        key = _NAMES.get(blamed["key"], blamed["key"])
+        inner = blamed["inner"] or (str(int(blamed["step"]) - 1) if blamed["step"] else "")
+        place = self.places.get(f"{key}.{inner}") or self.places.get(key)
+        return f"{place}: {refusal}" if place else refusal
 
     def with_limits(self, min_samples: int, max_s: float) -> "Asked":
         """The same with these limits in every step that names none of its own; 0: none are named."""

@@ -15,6 +15,7 @@ from serin_control.rollouts.act import Act
 from serin_control.rollouts.redis_store import RedisRollouts
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.settling import after
+from serin_control.rollouts.spec import percent
 from serin_control.rollouts.standing import Standing
 from serin_control.rollouts.store import Book, Change, Leader
 
@@ -49,22 +50,23 @@ async def abort_offline(arguments: argparse.Namespace) -> int:
             raise CliError(
                 f"control plane {leader.name} leads: nothing was written; leave out --offline; if it just died wait 3 s"
             )
-        rollout = await _write(store, leader, arguments)
+        had, rollout = await _write(store, leader, arguments)
     except StoreDown as error:
         raise CliError(f"{error}; --offline needs state Redis alive") from error
     except (NotLeading, ControlError) as error:
         raise CliError(f"nothing was written: {error}") from error
     finally:
         await _leave(store, me)
-    print(rollout.reason)
+    print(f"{rollout.id} is {rollout.state}, for the next control plane to read")
     print(
-        "written for the next control plane: traffic follows when one starts; until then gateways go on as they were "
-        "told last"
+        f"no traffic has moved yet: gateways go on as they were told last, with {percent(had)} of new sessions on "
+        f"{rollout.spec.to_version}, until a control plane starts; all of it goes to {rollout.from_version} then"
     )
     return 0
 
 
-async def _write(store: RedisRollouts, leader: Leader, arguments: argparse.Namespace) -> Rollout:
+async def _write(store: RedisRollouts, leader: Leader, arguments: argparse.Namespace) -> tuple[int, Rollout]:
+    """Abort the rollout; its weight before, of 10,000, and what became of it."""
     book = await store.read(-1) or Book()
     running = next((one for one in book.rollouts.values() if one.id == arguments.id), None)
     if running is None:
@@ -79,7 +81,7 @@ async def _write(store: RedisRollouts, leader: Leader, arguments: argparse.Names
     settled = after(move.rollout, standing, standing.declared, now)
     act = Act(now, running.id, arguments.actor, move.what, f"offline: {move.reason}", "offline")
     await store.write(leader, book, Change((act,), move.rollout, settled))
-    return move.rollout
+    return running.weight, move.rollout
 
 
 async def _leave(store: RedisRollouts, me: Leader) -> None:

@@ -30,6 +30,7 @@ _KEYS = (
     *("model", "service", "to", "also", "intent", "steps", "tolerances", "errorRate", "onScarce"),
     *("baseline", "manual", "golden", "acceptWeak"),
 )
+_FIELDS = {"errorRate": "error_rate", "onScarce": "on_scarce", "acceptWeak": "accept_weak"}
 _STEP_KEYS = ("weight", "minSamples", "maxDuration")
 
 
@@ -72,7 +73,21 @@ class _Reader:
             manual=self._flag(values, "manual"),
             golden=folder / golden if golden else None,
             accept_weak=self._flag(values, "acceptWeak"),
+            places=dict(self._places(values)),
         )
+
+    def _places(self, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Where each thing is said, by the name that :class:`Asked` has for it."""
+        for key, value in values.items():
+            name = _FIELDS.get(key, key)
+            yield name, self._place((key,))
+            if isinstance(value, list):
+                yield from ((f"{name}.{index}", self._place((key, index))) for index in range(len(value)))
+            elif isinstance(value, dict):
+                yield from ((f"{name}.{inner}", self._place((key, inner))) for inner in value)
+
+    def _place(self, at: KeyPath) -> str:
+        return f"{self._source}:{self._lines.at(at)}"
 
     def _step(self, index: int, step: object) -> AskedStep:
         at: KeyPath = ("steps", index)

@@ -155,10 +155,17 @@ def arms(rollout: rollout_pb2.Rollout) -> Table:
     return table
 
 
+def standing(rollout: rollout_pb2.Rollout) -> str:
+    """Its state and why, the state said once: ``paused: ann: lunch``."""
+    state = state_of(rollout)
+    return f"{state}: {rollout.reason.removeprefix(f'{state}: ')}"
+
+
 def plain_line(rollout: rollout_pb2.Rollout) -> str:
     """A rollout as one line, for logs and pipes."""
     seen = f"{rollout.exposed_session_count} sessions, {rollout.exposed_request_count} requests"
-    return f"{rollout.rollout_id} {state_of(rollout)} {rollout.weight_percent:.4g} % ({seen}): {rollout.reason}"
+    state, _, why = standing(rollout).partition(": ")
+    return f"{rollout.rollout_id} {state} {rollout.weight_percent:.4g} % ({seen}): {why}"
 
 
 def explanation(rollout: rollout_pb2.Rollout) -> Iterable[str]:
@@ -196,22 +203,28 @@ def interval(verdict: rollout_pb2.MetricVerdict) -> str:
         verdict.unit, (1.0, f" {verdict.unit}")
     )
     low, high = (
-        f"{end * scale:+.3g}" if abs(end) < _WIDEST else ("-inf" if end < 0 else "+inf")
+        f"{end * scale:+.3g}" if _is_known(end) else ("-inf" if end < 0 else "+inf")
         for end in (verdict.low, verdict.high)
     )
     return f"{verdict.difference * scale:+.3g} ({low}..{high}){unit}"
 
 
+def _is_known(end: float) -> bool:
+    """Whether an interval ends there; else it is open."""
+    return abs(end) < _WIDEST
+
+
 def _verdict_document(one: rollout_pb2.MetricVerdict) -> dict[str, Any]:
+    """A verdict as `--json` prints it; null: not known."""
     return {
         "metric": one.metric,
         "verdict": _VERDICTS.get(one.verdict, "wait"),
-        "difference": one.difference,
-        "low": one.low,
-        "high": one.high,
+        "difference": one.difference if one.sample_count else None,
+        "low": one.low if one.sample_count and _is_known(one.low) else None,
+        "high": one.high if one.sample_count and _is_known(one.high) else None,
         "samples": one.sample_count,
-        "stable": one.stable_value,
-        "canary": one.canary_value,
+        "stable": one.stable_value if one.sample_count else None,
+        "canary": one.canary_value if one.sample_count else None,
         "tolerance": one.tolerance,
         "unit": one.unit,
         "note": one.note,

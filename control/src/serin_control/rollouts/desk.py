@@ -14,15 +14,14 @@ from serin_control.lanes import WEIGHT_SUM, with_shared
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts import machine
 from serin_control.rollouts.act import Act, Actor
-from serin_control.rollouts.arbiter import Forecast
 from serin_control.rollouts.engine import Engine
 from serin_control.rollouts.going_back import PathOf, lane_of, target
 from serin_control.rollouts.machine import Move
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.sight import service_shares
-from serin_control.rollouts.spec import Spec, Step, scope_of
+from serin_control.rollouts.spec import Spec, scope_of
 from serin_control.rollouts.standing import Standing, effective, named
-from serin_control.rollouts.starting import STARTED, Starting
+from serin_control.rollouts.starting import STARTED, Prospect, Starting
 from serin_control.rollouts.steering import steered
 from serin_control.rollouts.store import Change
 
@@ -173,13 +172,13 @@ class Desk:
         engine.hurry()
         return True
 
-    def forecast(self, spec: Spec, sessions_per_s: float) -> tuple[list[tuple[Step, Forecast]], float]:
-        """What each step of a rollout would need, and the rate that was reckoned with; 0: as observed.
+    def forecast(self, spec: Spec, sessions_per_s: float) -> Prospect:
+        """What a rollout would need at a rate of new sessions; 0: as observed. Its version need not run yet.
 
         Raises:
             RolloutInvalid: it cannot be meant, or no rate is given and nothing was observed.
         """
-        return self._starting.forecast(spec, sessions_per_s)
+        return self._starting.forecast(spec, sessions_per_s, self._plan(spec.model))
 
     async def get(self, rollout_id: str) -> Rollout:
         """A rollout as it is now.

@@ -41,7 +41,7 @@ def target(
     for shares in candidates:
         if _is_alive(model, shares[0].versions, instances):
             return shares
-    return _living(model, min(candidates, key=lambda s: len(_gone(s, instances))), instances, path_of)
+    return _living(model, min(candidates, key=lambda s: len(_gone(model, s, instances))), instances, path_of)
 
 
 def lane_of(model: str, versions: Versions, instances: Iterable[Instance]) -> Lane | None:
@@ -73,7 +73,7 @@ def _thinkable(to_version: str, now: Versions) -> Iterator[tuple[Share, ...]]:
 def _living(model: str, shares: tuple[Share, ...], instances: Sequence[Instance], path_of: PathOf) -> tuple[Share, ...]:
     if _is_alive(model, shares[0].versions, instances):
         return shares
-    gone = _gone(shares, instances) or list(shares[0].versions)
+    gone = _gone(model, shares, instances) or list(shares[0].versions)
     commands = " and ".join(_bringing_back(model, service, version, path_of) for service, version in gone)
     names = ", ".join(f"{service} {version}" for service, version in gone)
     raise VersionGone(
@@ -92,10 +92,11 @@ def _is_alive(model: str, versions: Versions, instances: Sequence[Instance]) -> 
     """Whether a new call would be answered."""
     if all(service in MEMBER_SERVICES for service, _ in versions):
         return lane_of(model, versions, instances) is not None
-    return not _gone((Share(versions, 1),), instances)
+    return not _gone(model, (Share(versions, 1),), instances)
 
 
-def _gone(shares: tuple[Share, ...], instances: Iterable[Instance]) -> list[tuple[Service, str]]:
-    """Members that take no calls."""
-    running = {(i.registration.service, i.registration.version) for i in instances if i.takes_calls}
+def _gone(model: str, shares: tuple[Share, ...], instances: Iterable[Instance]) -> list[tuple[Service, str]]:
+    """Members that take no calls; another model's workers and tokenizers are none of them."""
+    mine = [i.registration for i in instances if i.takes_calls and i.registration.model in (model, "")]
+    running = {(registration.service, registration.version) for registration in mine}
     return [pair for pair in shares[0].versions if pair not in running]

@@ -89,7 +89,7 @@ def pause(rollout: Rollout, why: str, now: float) -> Move:
     if rollout.ended:
         return _without_effect(rollout)
     if rollout.state is State.PAUSED:
-        return Move(rollout, reason=f"it is paused already: {rollout.reason}", effective=False)
+        return Move(rollout, reason=f"it is paused already: {rollout.reason.removeprefix('paused: ')}", effective=False)
     return _paused(rollout, Hold.PERSON, why, Circumstances(now))
 
 

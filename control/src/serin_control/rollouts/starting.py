@@ -4,9 +4,10 @@ Reads what runs and what was observed; changes nothing.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from serin_control.errors import RolloutInvalid
-from serin_control.instance import Instance, Service
+from serin_control.instance import LANE_SERVICES, Instance, Service
 from serin_control.lanes import WEIGHT_SUM, with_shared
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.act import Actor
@@ -22,6 +23,26 @@ from serin_control.rollouts.steering import steered
 
 STARTED = "started"
 """The first reason of every rollout; what a person should know follows it."""
+
+NO_GOLDEN = (
+    "without a golden set answers are judged by callers' feedback and by the schemas they ask for; if neither comes, "
+    "it stays at its first step until a person promotes"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a rollout would need.
+
+    Attributes:
+        steps: what each step would, but for the last, which needs nothing.
+        sessions_per_s: the rate that was reckoned with.
+        note: what a person should know; empty: nothing.
+    """
+
+    steps: tuple[tuple[Step, Forecast], ...]
+    sessions_per_s: float
+    note: str = ""
 
 
 class Starting:
@@ -68,16 +89,19 @@ class Starting:
             started_by=actor.shown,
             capacity=self._capacity(spec, arms.stable, instances),
             changed_at=engine.wall_clock(),
-            reason="; ".join(filter(None, (STARTED, foreign_formats(spec, before[spec.service], instances)))),
+            reason="; ".join(
+                filter(None, (STARTED, foreign_formats(spec, before[spec.service], instances), _unjudged(spec)))
+            ),
         )
 
-    def forecast(self, spec: Spec, sessions_per_s: float) -> tuple[list[tuple[Step, Forecast]], float]:
-        """What each step of a rollout would need, and the rate that was reckoned with; 0: as observed.
+    def forecast(self, spec: Spec, sessions_per_s: float, plan: ModelPlan) -> Prospect:
+        """What a rollout would need at a rate of new sessions; 0: as observed. Its version need not run yet.
 
         Raises:
             RolloutInvalid: it cannot be meant, or no rate is given and nothing was observed.
         """
         check_spec(spec, self._engine.court.metrics)
+        self._engine.court.check(spec)
         rate = self._engine.bench.meter.rate(spec.model)
         reckoned = sessions_per_s or rate.sessions_per_s
         if not reckoned:
@@ -87,7 +111,16 @@ class Starting:
             told = self._forecast(spec, step, reckoned) if step.weight < WEIGHT_SUM else None
             if told is not None:
                 found.append((step, told))
-        return found, reckoned
+        return Prospect(tuple(found), reckoned, "; ".join(filter(None, (self._unready(spec, plan), _unjudged(spec)))))
+
+    def _unready(self, spec: Spec, plan: ModelPlan) -> str:
+        """Why it could not start now; empty: it could."""
+        instances = self._engine.mesh.instances()
+        try:
+            arms_for(spec, self._shares(spec, plan, instances), instances, self._engine.shared)
+        except RolloutInvalid as error:
+            return f"it could not start now: {error}"
+        return ""
 
     def _check_sight(self, spec: Spec, seen: Sight) -> None:
         if seen.wrong:
@@ -138,6 +171,12 @@ class Starting:
         declared = self._engine.declared(spec.scope)
         left = standing.shares if standing is not None and standing.declared == declared else None
         return service_shares(spec.service, left or declared, instances)
+
+
+def _unjudged(spec: Spec) -> str:
+    """What is missing for its answers to be judged; empty: nothing."""
+    asks = spec.intent is Intent.BETTER and spec.service in LANE_SERVICES
+    return NO_GOLDEN if asks and not spec.has_golden else ""
 
 
 def _other(service: Service) -> Service:

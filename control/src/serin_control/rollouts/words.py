@@ -51,6 +51,11 @@ def way_back(rollout: Rollout) -> str:
 
 def another_try(rollout: Rollout) -> str:
     """What can be done after an abort."""
+    if rollout.spec.is_experiment:
+        return (
+            f"running answers of {rollout.spec.to_version} end where they are; `serin experiment get {rollout.id}` "
+            "shows the outcome"
+        )
     return (
         f"running answers of {rollout.spec.to_version} end where they are; mend it, give it a version of its own, "
         "and start a rollout of that"

@@ -82,9 +82,11 @@ class RolloutService(rollout_pb2_grpc.RolloutServiceServicer):
     ) -> rollout_pb2.PlanRolloutResponse:
         """What it would need."""
         with as_mesh_errors():
-            steps, rate = self._desk.forecast(spec_from(request.start), request.sessions_per_second)
+            found = self._desk.forecast(spec_from(request.start), request.sessions_per_second)
         return rollout_pb2.PlanRolloutResponse(
-            steps=[forecast_message(step, forecast) for step, forecast in steps], sessions_per_second=rate
+            steps=[forecast_message(step, forecast) for step, forecast in found.steps],
+            sessions_per_second=found.sessions_per_s,
+            note=found.note,
         )
 
     async def Rollback(  # noqa: N802 - as above

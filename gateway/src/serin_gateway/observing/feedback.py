@@ -28,7 +28,7 @@ class FeedbackDesk:
         self._buffer = buffer
 
     async def give(self, tenant: str, request_id: str, score: float) -> bool:
-        """Take what a tenant thinks of the answer to one of its own requests, from 0 to 1.
+        """Take what a tenant thinks of the answer to one of its requests, by whichever of its keys, from 0 to 1.
 
         Returns:
             Whether it counts: the first on a request does, later ones change nothing.

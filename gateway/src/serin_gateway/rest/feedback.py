@@ -12,7 +12,7 @@ _WORDS = {"up": 1.0, "down": 0.0}
 
 
 async def give_feedback(client: Client, request: Request) -> None:
-    """Take feedback on one of the caller's own requests."""
+    """Take feedback on a request of the caller's tenant: who shows an answer may hold another key than who asked."""
     body = parse_exact(FeedbackBody, await read_body(client, request))
     score = _WORDS[body.score] if isinstance(body.score, str) else float(body.score)
     counted = await request.house.feedback.give(request.caller.tenant, body.request_id, score)

@@ -577,8 +577,11 @@ class PlanRolloutResponse(_message.Message):
 
     STEPS_FIELD_NUMBER: _builtins.int
     SESSIONS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     sessions_per_second: _builtins.float
     """Rate that was reckoned with, new sessions a second."""
+    note: _builtins.str
+    """What a person should know: that its version does not run yet, for one. Empty: nothing."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepForecast]:
         """Its steps in order."""
@@ -588,10 +591,11 @@ class PlanRolloutResponse(_message.Message):
         *,
         steps: _abc.Iterable[Global___StepForecast] | None = ...,
         sessions_per_second: _builtins.float = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sessions_per_second", b"sessions_per_second", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "sessions_per_second", b"sessions_per_second", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
