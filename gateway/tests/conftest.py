@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from openai import AsyncOpenAI
-from serin_gateway.rest.api import openai_endpoints
+from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.server import RestServer
 from serin_gateway.testing import MemoryHouse, Script
@@ -49,7 +49,7 @@ async def open_front(house: MemoryHouse, **options) -> AsyncIterator[Front]:
     """Serve a house on a free port."""
     readiness = Readiness()
     readiness.ready()
-    door = Door(house.collaborators, openai_endpoints(readiness), **options)
+    door = Door(house.collaborators, rest_endpoints(readiness), **options)
     async with RestServer(door, "127.0.0.1", 0, drain_grace_s=5) as server:
         front = Front(house, server, await house.key(), readiness)
         try:

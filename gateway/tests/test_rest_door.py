@@ -9,7 +9,7 @@ from serin_gateway.catalog import Catalog, Policy, ServedModel
 from serin_gateway.events import FinishReason
 from serin_gateway.keys import Role
 from serin_gateway.limits.limiter import Limits
-from serin_gateway.rest.api import openai_endpoints
+from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.testing import saying, small_lane
 from serin_gateway.worker import ChoiceMade, TokensMade, WorkStarted
 from serin_mesh.errors import MeshError, Reason
@@ -38,7 +38,7 @@ def error(response: httpx.Response) -> dict:
 
 async def test_every_endpoint_but_two_needs_a_key(front):
     """Found on the application itself: a new endpoint that needs none fails here."""
-    endpoints = openai_endpoints(Readiness()).all
+    endpoints = rest_endpoints(Readiness()).all
     assert {endpoint.path for endpoint in endpoints if endpoint.is_open} == OPEN
     async with httpx.AsyncClient(base_url=front.url) as stranger:
         for endpoint in endpoints:
@@ -320,7 +320,7 @@ async def test_the_document_describes_every_endpoint(front):
     """OpenAPI 3.1 with a schema for each body; the page names every path."""
     document = (await front.http.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
-    paths = {(endpoint.path, endpoint.method.lower()) for endpoint in openai_endpoints(Readiness()).all}
+    paths = {(endpoint.path, endpoint.method.lower()) for endpoint in rest_endpoints(Readiness()).all}
     assert {(path, method) for path, item in document["paths"].items() for method in item} == paths
     body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["$ref"].rpartition("/")[2] in document["components"]["schemas"]

@@ -6,7 +6,7 @@ import ssl
 import httpx
 import pytest
 from serin_gateway.rest import server as module
-from serin_gateway.rest.api import openai_endpoints
+from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.server import RestServer
 from serin_gateway.testing import MemoryHouse
@@ -31,7 +31,7 @@ async def test_https_follows_its_certificate(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOOK_AT_CERTIFICATES_EVERY_S", 0.01)
     authority = Authority.create()
     authority.issue("gateway", tmp_path)
-    door = Door(MemoryHouse().collaborators, openai_endpoints(Readiness()))
+    door = Door(MemoryHouse().collaborators, rest_endpoints(Readiness()))
     async with RestServer(door, "127.0.0.1", 0, tls_dir=tmp_path, drain_grace_s=1) as server:
         trusting = ssl.create_default_context(cadata=authority.pem.decode())
         trusting.check_hostname = False

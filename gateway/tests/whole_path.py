@@ -20,7 +20,7 @@ from serin_gateway.catalog import Catalog, MemoryCatalog, ServedModel, Worker
 from serin_gateway.house import House
 from serin_gateway.keys import MemoryKeyStore, Role, key_secret, mint_key
 from serin_gateway.metrics import GatewayMetrics
-from serin_gateway.rest.api import openai_endpoints
+from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.server import RestServer
 from serin_gateway.rpc.service import InferenceService
@@ -230,7 +230,7 @@ async def whole_path(
         )
         readiness = Readiness()
         readiness.ready()
-        door = Door(path.house.collaborators, openai_endpoints(readiness), timeout_s=30)
+        door = Door(path.house.collaborators, rest_endpoints(readiness), timeout_s=30)
         rest = await stack.enter_async_context(RestServer(door, "127.0.0.1", 0, drain_grace_s=2))
         path.url = f"http://127.0.0.1:{rest.port}"
         inference = InferenceService(path.house.collaborators)

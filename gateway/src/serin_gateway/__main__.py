@@ -17,7 +17,7 @@ from serin_mesh.settings import SettingsError, load_settings, mesh_secret
 
 from serin_gateway.house import House
 from serin_gateway.metrics import GatewayMetrics
-from serin_gateway.rest.api import openai_endpoints
+from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.server import RestServer
 from serin_gateway.rpc.service import DEFAULT_TIMEOUT_S, InferenceService
@@ -76,7 +76,7 @@ async def _serve(settings: GatewaySettings) -> None:
 
 def _rest(settings: GatewaySettings, house: House, readiness: Readiness) -> RestServer:
     """REST, which drains beside gRPC as soon as the gateway does."""
-    door = Door(house.collaborators, openai_endpoints(readiness), timeout_s=settings.request_timeout_s)
+    door = Door(house.collaborators, rest_endpoints(readiness), timeout_s=settings.request_timeout_s)
     rest = RestServer(
         door,
         settings.http_host or settings.host,

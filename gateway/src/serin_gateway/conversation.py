@@ -45,9 +45,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Turns that a chat template turns into a prompt."""
+    """Turns that a chat template turns into a prompt.
+
+    Attributes:
+        continues: the answer goes on inside the last turn, which is an assistant's.
+    """
 
     messages: Sequence[Message]
+    continues: bool = False
 
     @property
     def byte_count(self) -> int:

@@ -55,9 +55,9 @@ class ByteTokenizer:
     """Ids are the bytes of the text; a conversation is its roles and texts, a line each."""
 
     async def render(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
-        """``role: text`` for each turn."""
-        lines = [f"{message.role}: {''.join(message.texts)}\n" for message in conversation.messages]
-        return list("".join(lines).encode())
+        """``role: text`` for each turn; a last one that is gone on from has no line's end."""
+        text = "".join(f"{message.role}: {''.join(message.texts)}\n" for message in conversation.messages)
+        return list((text[:-1] if conversation.continues else text).encode())
 
     async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
         """The bytes."""

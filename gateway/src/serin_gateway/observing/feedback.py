@@ -11,7 +11,7 @@ from serin_gateway.observing.keeper import RecordKeeper
 from serin_gateway.observing.observation import Feedback
 from serin_gateway.observing.records import RecordsDown
 
-_ID = re.compile(r"(?:chatcmpl-|cmpl-)?([A-Za-z0-9._-]{1,100})")
+_ID = re.compile(r"(?:chatcmpl-|cmpl-|msg_)?([A-Za-z0-9._-]{1,100})")
 """A request's identifier, also inside the identifier of an OpenAI object."""
 
 

@@ -14,8 +14,6 @@ from serin_gateway.rest.client import Client
 from serin_gateway.rest.headers import limit_headers
 from serin_gateway.rest.shape import Shape
 
-DONE = b"data: [DONE]\n\n"
-
 
 async def read_body(client: Client, request: Request) -> bytes:
     """The body, within what the mesh's policy allows."""
@@ -58,7 +56,7 @@ async def answer(
     # What was reserved is free before the client learns that the answer is complete.
     await request.settle()
     if stream:
-        await client.write(data + DONE, more=False)
+        await client.write(data + shape.stream_end, more=False)
     else:
         await client.respond(200, shape.whole())
 

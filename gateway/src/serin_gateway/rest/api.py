@@ -7,10 +7,13 @@ from serin_mesh.readiness import Readiness
 
 from serin_gateway.keys.records import Role
 from serin_gateway.pipeline import Request
+from serin_gateway.rest.anthropic.messages import count_tokens, create_message
+from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.chat import complete_chat
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.completions import complete
 from serin_gateway.rest.endpoint import Endpoint, Endpoints
+from serin_gateway.rest.errors import ANTHROPIC
 from serin_gateway.rest.feedback import give_feedback
 from serin_gateway.rest.models import Models
 from serin_gateway.rest.openapi import document, page
@@ -20,7 +23,7 @@ from serin_gateway.rest.schemas import ChatBody, CompletionBody, FeedbackBody
 _STREAMED = ("application/json", "text/event-stream")
 
 
-def openai_endpoints(readiness: Readiness) -> Endpoints:
+def rest_endpoints(readiness: Readiness) -> Endpoints:
     """Everything that a gateway serves over HTTP."""
     models, probes, docs = Models(int(time.time())), Probes(readiness), Docs()
     endpoints = [
@@ -41,6 +44,25 @@ def openai_endpoints(readiness: Readiness) -> Endpoints:
             summary="Continue a prompt",
             body=CompletionBody,
             produces=_STREAMED,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/messages",
+            "messages",
+            answer=create_message,
+            summary="Answer a conversation, as the Anthropic API",
+            body=MessagesBody,
+            produces=_STREAMED,
+            dialect=ANTHROPIC,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/messages/count_tokens",
+            "messages.count_tokens",
+            answer=count_tokens,
+            summary="Count a conversation's tokens, as the Anthropic API",
+            body=CountTokensBody,
+            dialect=ANTHROPIC,
         ),
         Endpoint(
             "POST",

@@ -15,7 +15,7 @@ from serin_gateway.rest.asks import chat_ask
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.parameters import CHAT, parse
 from serin_gateway.rest.schemas import ChatBody
-from serin_gateway.rest.shape import usage_body
+from serin_gateway.rest.shape import OPENAI_STREAM_END, usage_body
 
 
 async def complete_chat(client: Client, request: Request) -> None:
@@ -28,6 +28,8 @@ async def complete_chat(client: Client, request: Request) -> None:
 
 class ChatShape:
     """A chat completion, streamed (`chat.completion.chunk`) or whole."""
+
+    stream_end = OPENAI_STREAM_END
 
     def __init__(self, ask: Ask, include_usage: bool) -> None:
         self._ask = ask

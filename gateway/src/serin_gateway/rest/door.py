@@ -18,7 +18,7 @@ from serin_gateway.limits.leases import RateLimited
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
 from serin_gateway.rest.endpoint import Endpoint, Endpoints, MethodNotAllowed
-from serin_gateway.rest.errors import error_body, error_headers, internal_error
+from serin_gateway.rest.errors import OPENAI, Dialect, error_headers, internal_error
 from serin_gateway.rest.headers import limit_headers
 from serin_gateway.rest.tracing import request_span
 
@@ -60,6 +60,9 @@ class Door:
         self, client: Client, request: Request, endpoint: Endpoint | None, missing: MeshError | None
     ) -> None:
         ended_by: BaseException | None = None
+        dialect = endpoint.dialect if endpoint else missing.dialect if isinstance(missing, MethodNotAllowed) else OPENAI
+        if dialect.request_id_header:
+            client.headers.append((dialect.request_id_header, request.receipt.request_id.encode()))
         try:
             _check_size(client.scope["headers"])
             await request.authenticate(endpoint.needs if endpoint else Role.APP)
@@ -71,13 +74,13 @@ class Door:
             await endpoint.answer(client, request)
         except MeshError as refusal:
             ended_by = refusal
-            await _refuse(client, request, refusal)
+            await _refuse(client, request, refusal, dialect)
         except ClientGone:
             ended_by = MeshError(Reason.CANCELLED, "the client is gone")
         except Exception as defect:  # noqa: BLE001 - one request's defect is not another's
             ended_by = defect
             report_defect(defect, request.receipt.request_id)
-            await _refuse(client, request, internal_error(request.receipt.request_id))
+            await _refuse(client, request, internal_error(request.receipt.request_id), dialect)
         except BaseException as cancelled:
             ended_by = cancelled
             raise
@@ -95,11 +98,12 @@ class Door:
         )
 
 
-async def _refuse(client: Client, request: Request, error: MeshError) -> None:
+async def _refuse(client: Client, request: Request, error: MeshError, dialect: Dialect) -> None:
     """Tell the client what went wrong: as a response, or inside the stream that has begun."""
+    request_id = request.receipt.request_id
     if client.has_started:
         with suppress(ClientGone):
-            await client.write(b"data: " + error_body(error) + b"\n\n", more=False)
+            await client.write(dialect.in_stream(error, request_id), more=False)
         return
     await request.settle(error)  # first, so that what was reserved is free when the client tries again
     client.headers += error_headers(error)
@@ -112,7 +116,7 @@ async def _refuse(client: Client, request: Request, error: MeshError) -> None:
     if isinstance(error, MethodNotAllowed):
         client.headers.append((b"allow", ", ".join(error.allowed).encode()))
     with suppress(ClientGone):
-        await client.respond(error.status.http, error_body(error))
+        await client.respond(dialect.status(error), dialect.body(error, request_id))
 
 
 def _request_id(headers: Headers) -> str:

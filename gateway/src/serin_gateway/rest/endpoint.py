@@ -12,6 +12,7 @@ from serin_mesh.errors import MeshError, Reason
 from serin_gateway.keys.records import Role
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client
+from serin_gateway.rest.errors import OPENAI, Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Endpoint:
         answer: writes the response for an authenticated request.
         answer_openly: writes the response for anybody; no key is looked at.
         summary, body, produces: what it is, takes and gives, for the OpenAPI document.
+        dialect: how its errors are written.
     """
 
     method: str
@@ -36,6 +38,7 @@ class Endpoint:
     summary: str = ""
     body: type[BaseModel] | None = None
     produces: Sequence[str] = ("application/json",)
+    dialect: Dialect = OPENAI
 
     @property
     def is_open(self) -> bool:
@@ -46,11 +49,12 @@ class Endpoint:
 class MethodNotAllowed(MeshError):
     """The path exists, with other methods."""
 
-    def __init__(self, allowed: Sequence[str]) -> None:
+    def __init__(self, allowed: Sequence[str], dialect: Dialect) -> None:
         super().__init__(
             Reason.METHOD_NOT_ALLOWED, f"this path does not take that method; it takes {', '.join(allowed)}"
         )
         self.allowed = allowed
+        self.dialect = dialect
 
 
 class Endpoints:
@@ -76,5 +80,5 @@ class Endpoints:
             raise MeshError(Reason.NOT_FOUND, "there is nothing at this path; GET /openapi.json lists what there is")
         endpoint = methods.get("GET" if method == "HEAD" else method)
         if endpoint is None:
-            raise MethodNotAllowed(sorted(methods))
+            raise MethodNotAllowed(sorted(methods), next(iter(methods.values())).dialect)
         return endpoint

@@ -1,9 +1,10 @@
-"""Errors as the OpenAI API writes them.
+"""Errors as each API writes them: one dialect for each.
 
-Every reason of the mesh's table has one body; `code` is OpenAI's name for it where there is one, `reason` is ours.
-Knows nothing about how a response is sent.
+Every reason of the mesh's table has one body in each. Knows nothing about how a response is sent.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -20,10 +21,33 @@ _CODES = {
 }
 
 CLIENT_CLOSED_REQUEST = 499
+OVERLOADED = 529
+"""What the Anthropic API says where others say 503."""
 
 
-def error_body(error: MeshError) -> bytes:
-    """The body of an error response, and of an error inside a stream."""
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How an API writes errors.
+
+    Attributes:
+        name: of its schema in the OpenAPI document.
+        status: the HTTP status of an error.
+        body: the body of an error response, of a request with this identifier.
+        in_stream: the same inside a stream that has begun.
+        schema: what a body looks like.
+        request_id_header: where its SDK looks for the request's identifier, beside `x-request-id`; empty: nowhere.
+    """
+
+    name: str
+    status: Callable[[MeshError], int]
+    body: Callable[[MeshError, str], bytes]
+    in_stream: Callable[[MeshError, str], bytes]
+    schema: Mapping[str, Any]
+    request_id_header: bytes = b""
+
+
+def error_body(error: MeshError, request_id: str = "") -> bytes:
+    """As the OpenAI API: `code` is its name for the reason where there is one, `reason` is ours."""
     body: dict[str, Any] = {
         "message": error.message,
         "type": error.status.openai_type,
@@ -32,6 +56,54 @@ def error_body(error: MeshError) -> bytes:
         "reason": error.reason.value,
     }
     return orjson.dumps({"error": body})
+
+
+def anthropic_body(error: MeshError, request_id: str) -> bytes:
+    """As the Anthropic API, with our reason beside its type."""
+    body = {"type": error.status.anthropic_type, "message": error.message, "reason": error.reason.value}
+    return orjson.dumps({"type": "error", "error": body, "request_id": request_id})
+
+
+def _anthropic_status(error: MeshError) -> int:
+    return OVERLOADED if error.status.anthropic_type == "overloaded_error" else error.status.http
+
+
+def _object(required: list[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": required, "properties": properties}
+
+
+_TEXT, _TEXT_OR_NULL = {"type": "string"}, {"type": ["string", "null"]}
+
+OPENAI = Dialect(
+    "Error",
+    lambda error: error.status.http,
+    error_body,
+    lambda error, request_id: b"data: " + error_body(error) + b"\n\n",
+    _object(
+        ["error"],
+        error=_object(
+            ["message", "type", "param", "code"],
+            message=_TEXT,
+            type=_TEXT,
+            param=_TEXT_OR_NULL,
+            code=_TEXT_OR_NULL,
+            reason=_TEXT,
+        ),
+    ),
+)
+ANTHROPIC = Dialect(
+    "AnthropicError",
+    _anthropic_status,
+    anthropic_body,
+    lambda error, request_id: b"event: error\ndata: " + anthropic_body(error, request_id) + b"\n\n",
+    _object(
+        ["type", "error", "request_id"],
+        type=_TEXT,
+        error=_object(["type", "message"], type=_TEXT, message=_TEXT, reason=_TEXT),
+        request_id=_TEXT,
+    ),
+    b"request-id",
+)
 
 
 def error_headers(error: MeshError) -> list[tuple[bytes, bytes]]:

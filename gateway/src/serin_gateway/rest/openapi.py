@@ -12,24 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from serin_gateway.rest.endpoint import Endpoint
-
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-                "reason": {"type": "string"},
-            },
-        }
-    },
-}
+from serin_gateway.rest.errors import ANTHROPIC
 
 _STATUSES = {
     "400": "the request cannot be understood or is refused by name",
@@ -54,14 +37,19 @@ def document(endpoints: Sequence[Endpoint], version: str) -> bytes:
         [(body, "validation") for body in sorted(bodies, key=lambda body: body.__name__)],
         ref_template="#/components/schemas/{model}",
     )
-    schemas = {**definitions.get("$defs", {}), "Error": _ERROR}
+    dialects = {endpoint.dialect.name: endpoint.dialect.schema for endpoint in endpoints}
+    schemas = {**definitions.get("$defs", {}), **dialects}
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
     return json.dumps(
         {
             "openapi": "3.1.0",
-            "info": {"title": "Serin", "version": version, "description": "The OpenAI API of a Serin mesh."},
+            "info": {
+                "title": "Serin",
+                "version": version,
+                "description": "The OpenAI and Anthropic APIs of a Serin mesh.",
+            },
             "paths": paths,
             "components": {
                 "schemas": schemas,
@@ -78,8 +66,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.is_open:
         responses["503"] = {"description": "not now", "content": _content(("application/json",))}
     else:
-        error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-        responses |= {status: {"description": why, "content": error} for status, why in _STATUSES.items()}
+        error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{endpoint.dialect.name}"}}}
+        statuses = {**_STATUSES, **({"529": _STATUSES["503"]} if endpoint.dialect is ANTHROPIC else {})}
+        responses |= {status: {"description": why, "content": error} for status, why in statuses.items()}
     operation: dict[str, Any] = {
         "operationId": endpoint.operation,
         "summary": endpoint.summary,
@@ -110,7 +99,8 @@ def page(endpoints: Sequence[Endpoint]) -> bytes:
         "<style>body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}code{background:#eee;"
         "padding:0 .2em}summary{cursor:pointer;padding:.3rem 0}td{padding:.1rem .8rem .1rem 0}</style>"
         "<h1>Serin API</h1><p>Point an OpenAI SDK here: <code>base_url</code> ends in <code>/v1</code>, "
-        "<code>api_key</code> is your key. The same as data: <a href=/openapi.json>openapi.json</a>.</p>"
+        "<code>api_key</code> is your key. Or an Anthropic SDK: its <code>base_url</code> ends in the port. "
+        "The same as data: <a href=/openapi.json>openapi.json</a>.</p>"
         f"{rows}</html>"
     )
     return text.encode()

@@ -14,13 +14,11 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import refuse
 from serin_gateway.rest.repeats import repeated_key
-from serin_gateway.rest.schemas import SamplingBody
 
 MAX_DEPTH = 64
 MAX_UNKNOWN_NAME = 64
 
-Body = TypeVar("Body", bound=SamplingBody)
-Exact = TypeVar("Exact", bound=BaseModel)
+Body = TypeVar("Body", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,8 @@ def parse(
 ) -> tuple[Body, list[str]]:
     """A request body, and the names of unknown parameters that the key's owner wants to be warned of only.
 
+    The model keeps members that it does not know; ``neutral`` are those that are accepted without effect.
+
     Raises:
         MeshError: MALFORMED_BODY; PARAMETER_INVALID, _UNSUPPORTED or _UNKNOWN with the parameter's name.
     """
@@ -112,7 +112,7 @@ def parse(
     return body, ignored
 
 
-def parse_exact(model: type[Exact], text: bytes) -> Exact:
+def parse_exact(model: type[Body], text: bytes) -> Body:
     """A body of which every member is known.
 
     Raises:
@@ -167,6 +167,11 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
     )
     if problem["type"] == "extra_forbidden":
         return refuse(name[:128], "this member is not known here", Reason.PARAMETER_UNKNOWN)
+    if problem["type"] == "union_tag_invalid" and isinstance(value, dict):
+        wrong = f"content of type {value.get('type')!r:.40} is not supported"
+        return refuse(f"{name}.type", wrong, Reason.PARAMETER_UNSUPPORTED)
+    if problem["type"] == "union_tag_not_found":
+        return refuse(f"{name}.type", "is missing")
     if problem["type"] == "missing":
         return refuse(name, "is missing")
     if name.endswith("].type") and value in _MEDIA:

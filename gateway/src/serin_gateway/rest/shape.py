@@ -5,9 +5,15 @@ from typing import Any, Protocol
 from serin_gateway.events import Event, Usage
 from serin_gateway.receipt import Receipt
 
+OPENAI_STREAM_END = b"data: [DONE]\n\n"
+
 
 class Shape(Protocol):
     """Writes one answer, as a stream of server-sent events or as a whole."""
+
+    @property
+    def stream_end(self) -> bytes:
+        """What comes behind the last event of a stream that ended well."""
 
     def begin(self, receipt: Receipt) -> None:
         """The request is placed: its model and lane are known."""

@@ -38,7 +38,10 @@ class GrpcTokenizer:
     async def render(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
         """The prompt of a conversation."""
         request = tokenizer_pb2.RenderRequest(
-            messages=[to_message(message) for message in conversation.messages], max_token_count=_max_prompt(scope)
+            messages=[to_message(message) for message in conversation.messages],
+            omit_generation_prompt=conversation.continues,
+            continue_final_message=conversation.continues,
+            max_token_count=_max_prompt(scope),
         )
         response = await _persistently(
             scope,

@@ -1,0 +1,93 @@
+"""From Anthropic bodies to asks. Knows nothing about how they are answered."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+from serin_gateway.ask import Ask, Sampling, check, refuse
+from serin_gateway.conversation import Conversation, Message, ToolCall
+from serin_gateway.rest.anthropic.schemas import (
+    CountTokensBody,
+    MessagesBody,
+    PromptBody,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    TurnBody,
+)
+
+_TURN = re.compile(r"messages\[([0-9]+)\]")
+
+
+def messages_ask(body: MessagesBody) -> Ask:
+    """What a body asks.
+
+    Raises:
+        MeshError: PARAMETER_INVALID with the parameter's name as the client wrote it.
+    """
+    user = body.metadata.user_id if body.metadata is not None else None
+    sampling = Sampling(
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=1.0 if body.top_p is None else body.top_p,
+        top_k=body.top_k or 0,
+        max_tokens=body.max_tokens,
+    )
+    return _ask(body, sampling, body.stop_sequences or (), [user[:256]] if user else [])
+
+
+def count_ask(body: CountTokensBody) -> Ask:
+    """What is to be counted.
+
+    Raises:
+        MeshError: PARAMETER_INVALID with the parameter's name as the client wrote it.
+    """
+    return _ask(body, Sampling(), (), [])
+
+
+def _ask(body: PromptBody, sampling: Sampling, stops: Sequence[str], session_keys: Sequence[str]) -> Ask:
+    turns = [*_system(body), *(one for at, turn in enumerate(body.messages) for one in _messages(at, turn))]
+    places, messages = [place for place, _ in turns], [message for _, message in turns]
+    continues = body.messages[-1].role == "assistant"
+    if continues and not messages[-1].texts:
+        raise refuse(f"messages[{len(body.messages) - 1}].content", "has no text that an answer could go on from")
+    ask = Ask(body.model, [Conversation(messages, continues)], sampling, stops, session_keys)
+
+    def named(name: str) -> str:
+        name = _TURN.sub(lambda found: places[int(found[1])], name)
+        return {"stop_strings": "stop_sequences"}.get(name, name)
+
+    return check(ask, named)
+
+
+def _system(body: PromptBody) -> Iterator[tuple[str, Message]]:
+    if body.system:
+        yield "system", Message("system", _texts(body.system))
+
+
+def _messages(at: int, turn: TurnBody) -> Iterator[tuple[str, Message]]:
+    """One turn as the messages that templates know, each with its place: results of tools are turns of their own."""
+    place = f"messages[{at}]"
+    if isinstance(turn.content, str):
+        yield place, Message(turn.role, (turn.content,))
+        return
+    texts: list[str] = []
+    calls: list[ToolCall] = []
+    for number, block in enumerate(turn.content):
+        where = f"{place}.content[{number}]"
+        if isinstance(block, ToolUseBlock):
+            if turn.role != "assistant":
+                raise refuse(f"{where}.type", "'tool_use' is not accepted here; accepted: in an assistant's turn")
+            calls.append(ToolCall(block.id, block.name, json.dumps(block.input, ensure_ascii=False)))
+        elif isinstance(block, ToolResultBlock):
+            if turn.role != "user" or texts:
+                raise refuse(f"{where}.type", "'tool_result' is not accepted here; accepted: first in a user's turn")
+            result = _texts(block.content) if block.content else ("",)
+            yield where, Message("tool", result, tool_call_id=block.tool_use_id)
+        else:
+            texts.append(block.text)
+    if texts or calls or not turn.content:
+        yield place, Message(turn.role, texts, tool_calls=calls)
+
+
+def _texts(content: str | Sequence[TextBlock]) -> Sequence[str]:
+    return (content,) if isinstance(content, str) else [block.text for block in content]

@@ -1,0 +1,86 @@
+"""Bodies of requests as the Anthropic API defines them: names and types only.
+
+Ranges that hold for every door are checked with the ask. Knows nothing about what a parameter does.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TextBlock(BaseModel):
+    """Text."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["text"]
+    text: str
+    cache_control: dict[str, Any] | None = None
+    citations: None = None
+
+
+class ToolUseBlock(BaseModel):
+    """A tool that an earlier answer used."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, Any]
+    cache_control: dict[str, Any] | None = None
+    caller: dict[str, Any] | None = None
+
+
+class ToolResultBlock(BaseModel):
+    """What a tool gave; whether it failed its text says, templates have no other place for it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["tool_result"]
+    tool_use_id: str
+    content: str | list[TextBlock] | None = None
+    is_error: bool | None = None
+    cache_control: dict[str, Any] | None = None
+
+
+Block = Annotated[TextBlock | ToolUseBlock | ToolResultBlock, Field(discriminator="type")]
+
+
+class TurnBody(BaseModel):
+    """One turn. The last one may be the assistant's: the answer goes on from it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    role: Literal["user", "assistant"]
+    content: str | list[Block]
+
+
+class MetadataBody(BaseModel):
+    """About the request."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    user_id: str | None = None
+
+
+class PromptBody(BaseModel):
+    """What is asked, of whom. Further members are kept for `parameters` to judge."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+    model: str
+    messages: Annotated[list[TurnBody], Field(min_length=1)]
+    system: str | list[TextBlock] | None = Field(None, description="What holds for the whole conversation.")
+
+
+class MessagesBody(PromptBody):
+    """`POST /v1/messages`."""
+
+    max_tokens: int = Field(description="Most tokens of the answer, at least 1.")
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="0 to 1; 0 takes the most probable token. Default 1."
+    )
+    top_p: float | None = Field(None, description="Above 0, at most 1. Default 1.")
+    top_k: int | None = Field(None, description="Number of most probable tokens to draw from; 0: all.")
+    stop_sequences: list[str] | None = Field(None, description="Up to 4 strings that end the answer.")
+    stream: bool | None = Field(None, description="Send the answer as it is made.")
+    metadata: MetadataBody | None = Field(None, description="user_id keeps a user's requests on one version.")
+
+
+class CountTokensBody(PromptBody):
+    """`POST /v1/messages/count_tokens`."""
