@@ -32,7 +32,7 @@ DESCRIPTION = """\
 Serin serves language models as a mesh of services.
 
   serin up                  start a mesh here, with the demo model
-  eval "$(serin env)"       point the OpenAI SDK of this shell at it
+  eval "$(serin env)"       point the OpenAI and Anthropic SDKs of this shell at it
   serin chat                talk to it
 """
 

@@ -55,7 +55,7 @@ async def _live(mesh: LocalMesh, display: Display, recorder: Recorder, guest: Gu
         return
     edge = f"   edge: {mesh.site.edge.url}/v1" if mesh.site.edge is not None else ""
     display.say(f"ready after {seconds_since(begun)}: http://127.0.0.1:{mesh.site.http_port}/v1{edge}")
-    display.say('  eval "$(serin env)"   for the OpenAI SDK in this shell      serin chat   to talk to it')
+    display.say('  eval "$(serin env)"   for an SDK in this shell      serin chat   to talk to it')
     await mesh.follow()
 
 

@@ -7,7 +7,7 @@ from serin_mesh.readiness import Readiness
 
 from serin_gateway.keys.records import Role
 from serin_gateway.pipeline import Request
-from serin_gateway.rest.anthropic.messages import count_tokens, create_message
+from serin_gateway.rest.anthropic.messages import MESSAGES, PROMPT, count_tokens, create_message
 from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.chat import complete_chat
 from serin_gateway.rest.client import Client
@@ -17,6 +17,7 @@ from serin_gateway.rest.errors import ANTHROPIC
 from serin_gateway.rest.feedback import give_feedback
 from serin_gateway.rest.models import Models
 from serin_gateway.rest.openapi import document, page
+from serin_gateway.rest.parameters import CHAT, COMPLETIONS
 from serin_gateway.rest.probes import Probes
 from serin_gateway.rest.schemas import ChatBody, CompletionBody, FeedbackBody
 
@@ -34,6 +35,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             answer=complete_chat,
             summary="Answer a conversation",
             body=ChatBody,
+            neutral=CHAT,
             produces=_STREAMED,
         ),
         Endpoint(
@@ -43,6 +45,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             answer=complete,
             summary="Continue a prompt",
             body=CompletionBody,
+            neutral=COMPLETIONS,
             produces=_STREAMED,
         ),
         Endpoint(
@@ -52,6 +55,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             answer=create_message,
             summary="Answer a conversation, as the Anthropic API",
             body=MessagesBody,
+            neutral=MESSAGES,
             produces=_STREAMED,
             dialect=ANTHROPIC,
         ),
@@ -62,6 +66,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             answer=count_tokens,
             summary="Count a conversation's tokens, as the Anthropic API",
             body=CountTokensBody,
+            neutral=PROMPT,
             dialect=ANTHROPIC,
         ),
         Endpoint(

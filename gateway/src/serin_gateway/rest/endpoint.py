@@ -3,8 +3,8 @@
 Knows nothing about authentication, except that an endpoint says which role it needs.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 from serin_mesh.errors import MeshError, Reason
@@ -13,6 +13,7 @@ from serin_gateway.keys.records import Role
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.errors import OPENAI, Dialect
+from serin_gateway.rest.parameters import Neutral
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Endpoint:
         answer: writes the response for an authenticated request.
         answer_openly: writes the response for anybody; no key is looked at.
         summary, body, produces: what it is, takes and gives, for the OpenAPI document.
+        neutral: what else it takes, where that is without effect.
         dialect: how its errors are written.
     """
 
@@ -37,6 +39,7 @@ class Endpoint:
     answer_openly: Callable[[Client], Awaitable[None]] | None = None
     summary: str = ""
     body: type[BaseModel] | None = None
+    neutral: Mapping[str, Neutral] = field(default_factory=dict)
     produces: Sequence[str] = ("application/json",)
     dialect: Dialect = OPENAI
 

@@ -23,64 +23,78 @@ Body = TypeVar("Body", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Neutral:
-    """A parameter that is accepted for some values, all of them without effect on the answer."""
+    """A parameter that is accepted for some values, all of them without effect on the answer.
+
+    Attributes:
+        accepts: whether a value is one of them.
+        accepted: which those are, for people; empty: none, null alone is accepted.
+        why: why these have no effect and others are refused, for the reference.
+    """
 
     accepts: Callable[[Any], bool]
     accepted: str
+    why: str
 
 
-def _text(value: object) -> bool:
-    return isinstance(value, str)
+def any_text(why: str) -> Neutral:
+    """Accepted for every string."""
+    return Neutral(lambda value: isinstance(value, str), "any string", why)
 
 
-ANY_TEXT = Neutral(_text, "any string")
-ANY_OBJECT = Neutral(lambda value: isinstance(value, dict), "any object")
+def any_object(why: str) -> Neutral:
+    """Accepted for every object."""
+    return Neutral(lambda value: isinstance(value, dict), "any object", why)
 
 
-def only(*values: object) -> Neutral:
+def only(*values: object, why: str) -> Neutral:
     """Accepted for exactly these values."""
     return Neutral(
         lambda value: any(type(value) is type(one) and value == one for one in values),
         " or ".join(orjson.dumps(one).decode() for one in values),
+        why,
     )
 
 
+NO_GRAMMAR = "structured output is not supported yet"
+NO_TOOLS = "tool calls are not supported yet"
+NO_REASONING = "no model here reasons before it answers"
+
 COMMON: Mapping[str, Neutral] = {
-    "metadata": ANY_OBJECT,
-    "safety_identifier": ANY_TEXT,
-    "service_tier": only("auto", "default"),
-    "store": only(False),
-    "prompt_cache_options": ANY_OBJECT,
-    "prompt_cache_retention": ANY_TEXT,
-    "previous_response_id": ANY_TEXT,
+    "metadata": any_object("a note of the caller's; it is kept nowhere"),
+    "safety_identifier": any_text("nothing here looks at it"),
+    "service_tier": only("auto", "default", why="there is one tier"),
+    "store": only(False, why="answers are not stored"),
+    "prompt_cache_options": any_object("prompts are cached anyway"),
+    "prompt_cache_retention": any_text("prompts are cached anyway"),
+    "previous_response_id": any_text("keeps related requests on one version; no answer is stored under it"),
 }
 
 CHAT: Mapping[str, Neutral] = {
     **COMMON,
-    "audio": only(),
-    "function_call": only("none", "auto"),
-    "functions": only([]),
-    "modalities": only(["text"]),
-    "moderation": only(),
-    "parallel_tool_calls": only(True, False),
-    "prediction": only(),
-    "reasoning_effort": only("none"),
-    "response_format": only({"type": "text"}),
-    "tool_choice": only("none", "auto"),
-    "tools": only([]),
-    "verbosity": only("medium"),
-    "web_search_options": only(),
-    "guided_json": only(),
-    "structured_outputs": only(),
-    "best_of": only(1),
+    "audio": only(why="answers are text"),
+    "function_call": only("none", "auto", why=NO_TOOLS),
+    "functions": only([], why=NO_TOOLS),
+    "modalities": only(["text"], why="answers are text"),
+    "moderation": only(why="no input is moderated"),
+    "parallel_tool_calls": only(True, False, why=NO_TOOLS),
+    "prediction": only(why="predicted outputs are not supported"),
+    "reasoning_effort": only("none", why=NO_REASONING),
+    "response_format": only({"type": "text"}, why=NO_GRAMMAR),
+    "tool_choice": only("none", "auto", why=NO_TOOLS),
+    "tools": only([], why=NO_TOOLS),
+    "verbosity": only("medium", why="no model here is trained for it"),
+    "web_search_options": only(why="nothing is searched"),
+    "guided_json": only(why=NO_GRAMMAR),
+    "structured_outputs": only(why=NO_GRAMMAR),
+    "best_of": only(1, why="it belongs to completions"),
 }
 
 COMPLETIONS: Mapping[str, Neutral] = {
     **COMMON,
-    "best_of": only(1),
-    "suffix": only(""),
-    "guided_json": only(),
-    "structured_outputs": only(),
+    "best_of": only(1, why="no answers are ranked against each other; n gives several"),
+    "suffix": only("", why="no model here fills in the middle"),
+    "guided_json": only(why=NO_GRAMMAR),
+    "structured_outputs": only(why=NO_GRAMMAR),
 }
 
 

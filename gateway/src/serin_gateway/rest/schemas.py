@@ -68,9 +68,9 @@ class SamplingBody(BaseModel):
     """What both kinds of completion have in common. Further members are kept for `parameters` to judge."""
 
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
-    model: str
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    model: str = Field(description="A model's name or alias.")
+    stream: bool | None = Field(None, description="Send answers as they are made.")
+    stream_options: StreamOptions | None = Field(None, description="include_usage: a last chunk with the usage.")
     temperature: float | None = Field(None, description="0 to 2; 0 takes the most probable token. Default 1.")
     top_p: float | None = Field(None, description="Above 0, at most 1. Default 1.")
     top_k: int | None = Field(None, description="Number of most probable tokens to draw from; 0: all.")
@@ -97,7 +97,7 @@ class SamplingBody(BaseModel):
 class ChatBody(SamplingBody):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[list[MessageBody], Field(min_length=1)]
+    messages: Annotated[list[MessageBody], Field(min_length=1, description="The conversation so far, text only.")]
     max_completion_tokens: int | None = Field(None, description="Most tokens of an answer.")
     logprobs: bool | None = Field(None, description="Report log-probabilities.")
     top_logprobs: int | None = Field(None, description="Alternatives at each position, 0 to 20; needs logprobs.")
@@ -106,7 +106,9 @@ class ChatBody(SamplingBody):
 class CompletionBody(SamplingBody):
     """`POST /v1/completions`."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str] | list[int] | list[list[int]] = Field(
+        description="A text, up to 128 of them, or the same as token ids."
+    )
     echo: bool | None = Field(None, description="Return the prompt before each answer.")
     logprobs: int | None = Field(None, description="Alternatives at each position, 0 to 20.")
 

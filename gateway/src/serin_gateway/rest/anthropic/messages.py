@@ -12,25 +12,34 @@ from serin_gateway.rest.answering import answer, read_body
 from serin_gateway.rest.anthropic.asks import count_ask, messages_ask
 from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.client import Client
-from serin_gateway.rest.parameters import ANY_OBJECT, ANY_TEXT, Neutral, only, parse
+from serin_gateway.rest.parameters import (
+    NO_GRAMMAR,
+    NO_REASONING,
+    NO_TOOLS,
+    Neutral,
+    any_object,
+    any_text,
+    only,
+    parse,
+)
 
 PROMPT: Mapping[str, Neutral] = {
-    "cache_control": ANY_OBJECT,
-    "mcp_servers": only([]),
-    "output_config": only({}),
-    "speed": only("standard"),
-    "thinking": only({"type": "disabled"}),
-    "tool_choice": only({"type": "auto"}, {"type": "none"}),
-    "tools": only([]),
-    "user_profile_id": ANY_TEXT,
-    "workspace_id": ANY_TEXT,
+    "cache_control": any_object("prompts are cached anyway"),
+    "mcp_servers": only([], why=NO_TOOLS),
+    "output_config": only({}, why=NO_GRAMMAR),
+    "speed": only("standard", why="there is one speed"),
+    "thinking": only({"type": "disabled"}, why=NO_REASONING),
+    "tool_choice": only({"type": "auto"}, {"type": "none"}, why=NO_TOOLS),
+    "tools": only([], why=NO_TOOLS),
+    "user_profile_id": any_text("nothing here looks at it"),
+    "workspace_id": any_text("a key belongs to one tenant already"),
 }
 MESSAGES: Mapping[str, Neutral] = {
     **PROMPT,
-    "container": only(),
-    "diagnostics": only(),
-    "inference_geo": only(),
-    "service_tier": only("auto", "standard_only"),
+    "container": only(why="nothing is run here"),
+    "diagnostics": only(why="caches are explained by `serin explain`"),
+    "inference_geo": only(why="where a mesh runs is its operator's choice"),
+    "service_tier": only("auto", "standard_only", why="there is one tier"),
 }
 
 _STOP_REASONS = {

@@ -63,8 +63,14 @@ class PromptBody(BaseModel):
     """What is asked, of whom. Further members are kept for `parameters` to judge."""
 
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
-    model: str
-    messages: Annotated[list[TurnBody], Field(min_length=1)]
+    model: str = Field(description="A model's name or alias.")
+    messages: Annotated[
+        list[TurnBody],
+        Field(
+            min_length=1,
+            description="The conversation so far, text only; the answer goes on from a last assistant's turn.",
+        ),
+    ]
     system: str | list[TextBlock] | None = Field(None, description="What holds for the whole conversation.")
 
 

@@ -1,0 +1,60 @@
+"""docs/api.md: what happens to each parameter, from the tables that decide it.
+
+    python -m serin_gateway.rest.reference > docs/api.md
+
+Knows nothing about how endpoints answer.
+"""
+
+import sys
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+from serin_mesh.readiness import Readiness
+
+from serin_gateway.rest.api import rest_endpoints
+from serin_gateway.rest.endpoint import Endpoint
+
+_HEAD = """\
+# The REST API, parameter by parameter
+
+Written by `python -m serin_gateway.rest.reference`; `GET /openapi.json` has the types, `GET /docs` shows them.
+
+- **supported**: it does what its API says.
+- **neutral**: accepted for the values named here, which have no effect on the answer; every other value is refused by
+  name (`PARAMETER_UNSUPPORTED`).
+- **refused**: accepted as `null` or left out; everything else is refused by name.
+
+A parameter that is not listed is refused by name (`PARAMETER_UNKNOWN`); to a key made with `--unknown warn` the header
+`x-serin-ignored` names it instead. Nothing is ever silently ignored. The same reasons come over gRPC, in `ErrorInfo`.
+"""
+
+
+def reference() -> str:
+    """The document."""
+    endpoints = rest_endpoints(Readiness()).all
+    return "\n".join([_HEAD, *(line for endpoint in endpoints if endpoint.body for line in _section(endpoint))])
+
+
+def _section(endpoint: Endpoint) -> Iterator[str]:
+    yield f"## {endpoint.method} {endpoint.path}"
+    yield ""
+    yield f"{endpoint.summary}."
+    yield ""
+    yield "| parameter | what happens | what it is, or why |"
+    yield "|---|---|---|"
+    if endpoint.body is not None:
+        yield from _supported(endpoint.body)
+    for name, neutral in sorted(endpoint.neutral.items()):
+        kind = f"neutral: {neutral.accepted}" if neutral.accepted else "refused"
+        yield f"| `{name}` | {kind} | {neutral.why} |"
+    yield ""
+
+
+def _supported(body: type[BaseModel]) -> Iterator[str]:
+    for name, field in body.model_fields.items():
+        needed = "Required. " if field.is_required() else ""
+        yield f"| `{name}` | supported | {needed}{field.description or ''} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
