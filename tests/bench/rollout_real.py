@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.running_mesh import MeshFailed, RunningMesh
 from rollout_real_builds import MODELS
 from rollout_real_cases import REAL_CASES
+from rollout_real_load import questions
 from rollout_real_report import machine, write_report
 from rollout_real_run import Bench, model_name, real_rollout
 from serin_worker.demo.corpus import held_out_items
@@ -30,7 +31,6 @@ from serin_worker.demo.corpus import held_out_items
 DEFAULT_OUT = Path(__file__).resolve().parents[2] / "build" / "bench" / "rollout-real"
 NUM_GOLDEN = 240
 GOLDEN_TOKENS = 64
-KV_BLOCKS = 2048
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", default=",".join(REAL_CASES), help="which cases, in which order (default: all)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after so long (default: no end)")
     parser.add_argument("--at-once", type=int, default=2, help="rollouts at the same time, of as many models (2)")
-    parser.add_argument("--callers", type=int, default=5, help="callers of each model at the same time (default: 5)")
+    parser.add_argument("--callers", type=int, default=8, help="callers of each model at the same time (default: 8)")
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder; what lies there already is gone on with")
     parser.add_argument("--docs", type=Path, help="folder for real.md (default: as --out)")
     arguments = parser.parse_args(argv)
@@ -82,12 +82,13 @@ async def _run(arguments: argparse.Namespace, book: Book, folder: Path) -> None:
     missing = book.missing(cases, arguments.runs)
     began = time.monotonic()
     mesh = RunningMesh(folder / "state", _declaration(cases, arguments.at_once))
+    asked = questions()
     golden = _write_golden(folder / "golden.jsonl")
 
     async def work(number: int) -> None:
         own = folder / f"bench-{number}"
         own.mkdir()
-        bench = Bench(mesh, number, own, golden, arguments.callers)
+        bench = Bench(mesh, number, own, golden, arguments.callers, asked)
         for tag, name in enumerate(missing):
             if time.monotonic() - began > arguments.minutes * 60:
                 return
@@ -110,7 +111,7 @@ def _declaration(cases: Sequence[str], at_once: int) -> str:
     """A model for each demo version that has the traffic in one of the cases, for each rollout at a time."""
     stables = sorted({REAL_CASES[name].stable for name in cases})
     models = [
-        f"  {model_name(stable, number)}: {{precision: float32, numerics: invariant, kv_blocks: {KV_BLOCKS}, "
+        f"  {model_name(stable, number)}: {{precision: float32, numerics: invariant, "
         f"versions: {{{stable}: {{path: {MODELS / stable}}}}}}}"
         for number in range(at_once)
         for stable in stables

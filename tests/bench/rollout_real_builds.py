@@ -14,7 +14,7 @@ import serin_worker
 
 MODELS = Path(__file__).resolve().parents[2] / "deploy" / "models" / "small"
 INJECTED = "injected by bench-rollout-real"
-NUM_LEVELS = 8
+LARGEST = 3
 ZEROED_SHARE = 0.05
 SEED = 3
 
@@ -106,12 +106,12 @@ def write_files(name: str, folder: Path) -> Path:
 
 
 def _round(folder: Path) -> None:
-    """Round every matrix to 3 bits: 8 levels between the ends of each row."""
+    """Round every matrix to integers of 3 bits, -4 to 3, with a scale for each row."""
     import torch
 
     def rounded(matrix: torch.Tensor) -> torch.Tensor:
-        step = matrix.abs().amax(dim=1, keepdim=True) / (NUM_LEVELS / 2 - 0.5)
-        return ((matrix / step - 0.5).round() + 0.5).clamp(-NUM_LEVELS / 2 + 0.5, NUM_LEVELS / 2 - 0.5) * step
+        scale = matrix.abs().amax(dim=1, keepdim=True) / LARGEST
+        return (matrix / scale).round().clamp(-LARGEST - 1, LARGEST) * scale
 
     _change_matrices(folder, rounded)
 

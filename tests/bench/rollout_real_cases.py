@@ -12,7 +12,10 @@ PROMOTED, ABORTED, REFUSED, UNDECIDED = "promoted", "aborted", "refused", "undec
 STEPS = "50%"
 MIN_SAMPLES = 150
 MAX_DURATION = "10min"
-COARSER = {"errors": 0.03, "finish_reasons": 0.10, "per_token": 0.20}
+COARSER = {
+    "errors": 0.03, "first_token": 0.6, "per_token": 0.3, "answer_length": 0.4, "finish_reasons": 0.10,
+    "answers": 0.015, "agreement": 0.15, "refusals": 0.06,
+}  # fmt: skip
 """What good versions are let through with: what a few hundred sessions can show. All others have the defaults."""
 
 
@@ -66,7 +69,12 @@ _ALL = (
         build="errors_4",
     ),
     RealCase("b", "30 % slower per token", "a build that waits 30 % of each step's time after it", build="slower"),
-    RealCase("c1", "weights rounded to 3 bits", "every matrix rounded to 8 levels, row by row", files="rounded"),
+    RealCase(
+        "c1",
+        "weights rounded to 3 bits",
+        "every matrix rounded to 3-bit integers, row by row",
+        files="rounded",
+    ),
     RealCase("c2", "5 % of the weights zeroed", "5 % of every matrix, by chance", files="zeroed"),
     RealCase(
         "d",

@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx
 from rollout_real_builds import INJECTED
-from serin_worker.demo.corpus import training_dialogues
+from serin_worker.demo.corpus import held_out_items
 
-KINDS = ("facts", "arithmetic")
-NUM_QUESTIONS = 4000
-MAX_TOKENS = 12
+KINDS = ("facts", "arithmetic", "transforms")
+NUM_QUESTIONS = 6000
+MAX_TOKENS = 16
 NUM_REQUESTS = ((1, 0.75), (2, 0.15), (3, 0.10))
 READING_S = 0.25
 TIMEOUT_S = 60.0
@@ -52,7 +52,7 @@ class Seen:
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        return {**asdict(self), "by_lane": dict(self.by_lane)}
 
 
 class Callers:
@@ -63,13 +63,16 @@ class Callers:
         model: whom they ask.
         num_callers: sessions at the same time.
         name: what their sessions' names begin with; nobody has been called so before.
+        questions: what they ask by chance, of every kind as often.
     """
 
-    def __init__(self, rest: str, key: str, model: str, num_callers: int, name: str) -> None:
+    def __init__(
+        self, rest: str, key: str, model: str, num_callers: int, name: str, questions: Sequence[Sequence[str]]
+    ) -> None:
         self.seen = Seen()
         self._rest, self._key, self._model, self._name = rest, key, model, name
         self._chance = random.Random(name)
-        self._questions = questions()
+        self._questions = questions
         self._num_callers = num_callers
         self._is_over = False
 
@@ -102,7 +105,7 @@ class Callers:
         for turn in range(self._chance.choices(counts, weights)[0]):
             if turn:
                 await self._pause()
-            messages.append({"role": "user", "content": self._chance.choice(self._questions)})
+            messages.append({"role": "user", "content": self._chance.choice(self._chance.choice(self._questions))})
             answer = await self._ask(session, messages, is_streamed=self._chance.random() < 0.5)
             if answer is None:
                 return
@@ -165,8 +168,10 @@ def whole_answer(status: int, text: str, is_streamed: bool) -> tuple[str, str]:
     return "".join(part["delta"].get("content") or "" for part in parts), chunks[0]["system_fingerprint"] or ""
 
 
-def questions() -> list[str]:
-    """What the demo models were taught to answer in a few tokens."""
-    items = itertools.chain.from_iterable(dialogue.items for dialogue in training_dialogues(seed=7))
-    asked = (str(item.messages[-1]["content"]) for item in items if item.kind in KINDS)
-    return list(itertools.islice(asked, NUM_QUESTIONS))
+def questions() -> Sequence[Sequence[str]]:
+    """Held-out questions of the demo models' corpus that have short answers, by kind."""
+    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for item in held_out_items(NUM_QUESTIONS):
+        if item.kind in KINDS:
+            found[item.kind].append(str(item.messages[-1]["content"]))
+    return tuple(found.values())

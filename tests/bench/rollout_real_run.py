@@ -5,6 +5,7 @@ Everything is done with the commands that a person would type. Knows nothing abo
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Bench:
         number: its number within the mesh.
         folder: for builds and model folders.
         golden: the golden set.
-        num_callers: of the traffic, each with one session at a time.
+        num_callers, questions: of the traffic; each caller has one session at a time.
     """
 
     mesh: RunningMesh
@@ -43,6 +44,7 @@ class Bench:
     folder: Path
     golden: Path
     num_callers: int
+    questions: Sequence[Sequence[str]]
 
     def model(self, stable: str) -> str:
         """The model whose traffic a demo version has."""
@@ -76,7 +78,7 @@ async def real_rollout(bench: Bench, case: RealCase, tag: str) -> dict[str, Any]
         adding = asyncio.create_task(_add(bench, case, model, version))
         if case.starts:
             await adding
-        callers = Callers(bench.mesh.rest, bench.mesh.key, model, bench.num_callers, f"{model}-{version}")
+        callers = Callers(bench.mesh.rest, bench.mesh.key, model, bench.num_callers, version, bench.questions)
         async with callers:
             await asyncio.sleep(BEFORE_S)
             began = time.monotonic()
