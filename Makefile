@@ -110,6 +110,10 @@ bench-mesh: $(READY) ## what the mesh costs on top of the engine (MODEL=DIR)
 bench-rollout: $(READY) ## thousands of simulated rollouts: is the judge right (RUNS=1000; an hour on two idle cores)
 	$(BIN)/python tests/bench/rollout.py --runs $(or $(RUNS),1000) --docs docs/rollouts
 
+.PHONY: bench-rollout-real
+bench-rollout-real: $(READY) ## real rollouts in a real mesh, good and bad ones (RUNS=2 of each; an hour on two idle cores)
+	$(BIN)/python tests/bench/rollout_real.py --runs $(or $(RUNS),2) --docs docs/rollouts
+
 .PHONY: bench-control
 bench-control: $(READY) ## how fast a weight change reaches everybody; what a restart of the control plane costs
 	$(BIN)/python tests/bench/control.py

@@ -126,14 +126,15 @@ class RunningMesh:
         """Its processes by name, as last recorded."""
         return {row["name"]: Member(row["name"], row["pid"], row["phase"]) for row in self.record["processes"]}
 
-    def serin(self, *arguments: str) -> str:
+    def serin(self, *arguments: str, timeout_s: float = 60) -> str:
         """Run another `serin` command on this mesh; returns what it prints.
 
         Raises:
             MeshFailed: it ended with another code than 0.
+            subprocess.TimeoutExpired: it did not end in time.
         """
         command = self._command(*arguments)
-        done = subprocess.run(command, capture_output=True, text=True, env=self._environment, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, env=self._environment, timeout=timeout_s)
         if done.returncode != 0:
             raise MeshFailed(f"serin {' '.join(arguments)} ended with {done.returncode}: {done.stderr}{done.stdout}")
         return done.stdout

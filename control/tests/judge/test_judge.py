@@ -139,6 +139,16 @@ def test_other_lanes_and_the_warm_up_prove_nothing():
     assert (decision.num_exposed_requests, decision.num_exposed_sessions) == (50, 50)
 
 
+def test_workers_grow_warm_while_the_rollout_does():
+    """Their latencies count as soon as its warm-up is over, not two minutes after that."""
+    judge = Judge(SETTINGS)
+    for number in range(500):
+        lane, at = "canary" if number % 2 else "stable", BEGAN + number * 0.4
+        answer = Observation("r", lane, number, at, "ok", 0.1, 0.02, num_answer_tokens=20, worker=f"worker of {lane}")
+        judge.observe(answer)
+    assert of(judge.decision(), "per_token").num_samples > 0
+
+
 def test_what_is_no_number_is_passed_over():
     """A broken reporter cannot blind the judge."""
     judge, nan, inf = Judge(SETTINGS), float("nan"), float("inf")

@@ -107,7 +107,8 @@ class ServiceHost:
             if self._announce is not None and self.settings.control:
                 self.lanes = await stack.enter_async_context(LaneWatch(self.settings))
                 registration = await self._registration(self._announce)
-                await stack.enter_async_context(Announcer(self.settings, registration, self.readiness))
+                filled = self._announce.filled_bytes
+                await stack.enter_async_context(Announcer(self.settings, registration, self.readiness, filled))
             stack.push_async_callback(self._stop_accepting)
             self._stack = stack.pop_all()
         return self

@@ -12,6 +12,9 @@ from serin_worker.attention.layer import StepSequences
 from serin_worker.batch import StepPlan, Work
 from serin_worker.model.causal_lm import CausalModel
 
+NUM_SIZES = 8
+"""Sizes of a step for each doubling of its rows; up to twice as many rows every size is one of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepLogits:
@@ -22,7 +25,16 @@ class StepLogits:
 
 
 class ModelRunner:
-    """Runs plans on a bound model."""
+    """Runs plans on a bound model.
+
+    Steps are padded to one of a few sizes, by less than an eighth of their rows. CPU kernels are built anew for every
+    size they meet, and kept: some 400 KB for each of 512 sizes, which from outside looks like a leak of 50 MB for every
+    1,000 requests, and takes time.
+
+    Args:
+        model: bound to its pages.
+        row_multiple: a power of two in whose multiples a row's bits do not depend on its batch.
+    """
 
     def __init__(self, model: CausalModel, row_multiple: int = 1) -> None:
         self._model = model
@@ -32,6 +44,11 @@ class ModelRunner:
     def num_moves(self) -> int:
         """Layers computed so far."""
         return self._model.num_layers_run
+
+    @property
+    def filled_bytes(self) -> int:
+        """Memory of this process that pages have taken so far."""
+        return self._model.filled_bytes
 
     def run(self, plan: StepPlan) -> StepLogits:
         """Copy blocks, compute the planned tokens, and return the logits that were asked for."""
@@ -78,4 +95,10 @@ class ModelRunner:
         return torch.from_numpy(token_ids).to(device), torch.from_numpy(positions).to(device), sequences
 
     def _pad(self, num_rows: int) -> int:
-        return -(-num_rows // self._row_multiple) * self._row_multiple
+        step = max(self._row_multiple, _doubled(num_rows) // (2 * NUM_SIZES))
+        return -(-num_rows // step) * step
+
+
+def _doubled(num_rows: int) -> int:
+    """The smallest power of two that is no smaller."""
+    return 1 << max(0, num_rows - 1).bit_length()

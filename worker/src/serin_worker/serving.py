@@ -87,6 +87,11 @@ async def computes_numbers(serving: Serving) -> bool:
     return True
 
 
+def filled_bytes(serving: Serving) -> int:
+    """Memory of this process that KV pages have taken so far; it ends at their size."""
+    return serving.loop.engine.filled_bytes
+
+
 def load_of(serving: Serving) -> LoadReport:
     """Load now: utilization is the fullest of slots (waiting ones count) and KV blocks."""
     engine = serving.loop.engine

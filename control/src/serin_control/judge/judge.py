@@ -56,6 +56,7 @@ class Judge:
         if is_new:
             self._expose(observation.session, observation.finished_at)
         self._advance(observation.finished_at)
+        self._readings.meet(observation)
         began = began_at(observation)
         if began < self._settings.started_at + self._settings.warm_up_s:
             return

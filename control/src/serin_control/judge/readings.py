@@ -35,6 +35,13 @@ class Readings:
         self._answer_length = Strata()
         self._workers: dict[str, float] = {}
 
+    def meet(self, observation: Observation) -> None:
+        """Note when its worker was first seen: workers grow warm while the rollout's own warm-up lasts, too."""
+        if observation.worker and observation.worker not in self._workers:
+            if len(self._workers) >= MAX_WORKERS:
+                self._workers.pop(next(iter(self._workers)))
+            self._workers[observation.worker] = observation.finished_at
+
     def of(self, observation: Observation, is_new: bool) -> list[tuple[str, float]]:
         """The burdens of one request; the old lane's teach what is usual."""
         burdens = [("errors", 0.0 if observation.reason in NOBODYS_FAULT else 1.0)]
@@ -98,12 +105,8 @@ class Readings:
     def _is_cold(self, observation: Observation) -> bool:
         if not observation.worker:
             return False
-        seen = self._workers.get(observation.worker)
-        if seen is None:
-            if len(self._workers) >= MAX_WORKERS:
-                self._workers.pop(next(iter(self._workers)))
-            seen = self._workers[observation.worker] = observation.finished_at
-        return observation.finished_at < seen + self._warm_up_s
+        self.meet(observation)
+        return observation.finished_at < self._workers[observation.worker] + self._warm_up_s
 
 
 def of_score(score: ShadowScore) -> list[tuple[str, float]]:
