@@ -45,11 +45,6 @@ class Runner(Protocol):
         """Grows with every layer that is computed, so that a long step can be told from a stuck one."""
         ...
 
-    @property
-    def filled_bytes(self) -> int:
-        """Memory of this process that pages have taken so far."""
-        ...
-
     def run(self, plan: StepPlan) -> StepLogits:
         """Logits of the rows that the plan draws from or scores."""
         ...
@@ -97,11 +92,6 @@ class Engine:
     def num_moves(self) -> int:
         """Grows as long as steps are taken, and during each of them."""
         return self.counts.num_steps + self._runner.num_moves
-
-    @property
-    def filled_bytes(self) -> int:
-        """Memory of this process that KV pages have taken so far: most systems give it as they are first written."""
-        return self._runner.filled_bytes
 
     @property
     def num_requests(self) -> int:

@@ -45,11 +45,6 @@ class ModelRunner:
         """Layers computed so far."""
         return self._model.num_layers_run
 
-    @property
-    def filled_bytes(self) -> int:
-        """Memory of this process that pages have taken so far."""
-        return self._model.filled_bytes
-
     def run(self, plan: StepPlan) -> StepLogits:
         """Copy blocks, compute the planned tokens, and return the logits that were asked for."""
         if plan.copies:

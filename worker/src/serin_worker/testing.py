@@ -88,7 +88,6 @@ class TokenCacheRunner:
         self._vocabulary_size = vocabulary_size
         self.num_computed_tokens = 0
         self.num_moves = 0
-        self.filled_bytes = 0
 
     def run(self, plan: StepPlan) -> StepLogits:
         """Copy, write and read back token ids; logits point at the next token."""

@@ -15,7 +15,6 @@ from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, 
 from serin_worker.errors import ModelRefused
 from serin_worker.model.native_modules import replace_small_modules
 from serin_worker.model.packing import pack_linears, packed_row_multiple
-from serin_worker.model.residence import resident_bytes_of
 
 _PLAIN_ROW_MULTIPLE = 16
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -67,11 +66,6 @@ class CausalModel:
     def num_layers_run(self) -> int:
         """Attention layers computed since it was bound; grows within a step."""
         return self._step.num_layers_run if self._step else 0
-
-    @property
-    def filled_bytes(self) -> int:
-        """Memory of this process that pages have taken so far."""
-        return sum(resident_bytes_of(pages) for cache in self._caches for pages in (cache.keys, cache.values))
 
     @property
     def module(self) -> PreTrainedModel:
