@@ -100,7 +100,7 @@ def test_what_is_missing_is_run_in_turns(tmp_path: Path):
 
     (tmp_path / "results.json").write_text(json.dumps([outcome("b", "aborted")]), encoding="utf-8")
     book = Book(tmp_path / "results.json", tmp_path)
-    assert list(book.missing(["b", "g"], 2)) == ["g", "b", "g"]
+    assert list(book.missing(["b", "g", "f"], 2)) == ["g", "f", "f", "b", "g", "f", "f"]
 
 
 @pytest.mark.long
