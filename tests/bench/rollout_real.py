@@ -36,7 +36,7 @@ GOLDEN_TOKENS = 64
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, print, keep."""
     parser = argparse.ArgumentParser(description="Run real rollouts in a real mesh and write down how they end.")
-    parser.add_argument("--runs", type=int, default=2, help="rollouts of each case (default: 2)")
+    parser.add_argument("--runs", type=int, default=2, help="rollouts of each case; d, f, i: twice (default: 2)")
     parser.add_argument("--cases", default=",".join(REAL_CASES), help="which cases, in which order (default: all)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after so long (default: no end)")
     parser.add_argument("--at-once", type=int, default=2, help="rollouts at the same time, of as many models (2)")
@@ -71,10 +71,12 @@ class Book:
             write_report(self._docs, self.rollouts)
 
     def missing(self, cases: Sequence[str], num_runs: int) -> Iterator[str]:
-        """Cases that have fewer rollouts, one of each in turn."""
+        """Cases that have fewer rollouts, some of each in turn."""
         done = Counter(str(outcome["case"]) for outcome in self.rollouts)
         for number in range(num_runs):
-            yield from (case for case in cases if done[case] <= number)
+            for case in cases:
+                times = REAL_CASES[case].times
+                yield from (case for place in range(number * times, (number + 1) * times) if done[case] <= place)
 
 
 async def _run(arguments: argparse.Namespace, book: Book, folder: Path) -> None:

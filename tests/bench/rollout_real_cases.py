@@ -37,6 +37,7 @@ class RealCase:
         golden: whether there is a golden set.
         tolerances: that are not the defaults.
         starts: whether its processes can become ready.
+        times: so many rollouts for one of others; those that take a minute can be more.
     """
 
     name: str
@@ -52,6 +53,7 @@ class RealCase:
     golden: bool = False
     tolerances: Mapping[str, float] = field(default_factory=dict)
     starts: bool = True
+    times: int = 1
 
 
 _ALL = (
@@ -83,6 +85,7 @@ _ALL = (
         wanted=frozenset({ABORTED, REFUSED}),
         build="crashes",
         starts=False,
+        times=2,
     ),
     RealCase("e", "64 KiB leaked per request", "a build that keeps 64 KiB of every request", build="leaks"),
     RealCase(
@@ -92,6 +95,7 @@ _ALL = (
         wanted=frozenset({ABORTED, REFUSED}),
         files="vocabulary",
         also_tokenizer=True,
+        times=2,
     ),
     RealCase(
         "g", "equal", "the same files and code as another version", wanted=frozenset({PROMOTED}), tolerances=COARSER
@@ -114,6 +118,7 @@ _ALL = (
         intent="better",
         files="v1",
         golden=True,
+        times=2,
     ),
 )
 REAL_CASES: Mapping[str, RealCase] = {case.name: case for case in _ALL}

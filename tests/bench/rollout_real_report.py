@@ -15,7 +15,7 @@ HEAD = """# Real rollouts: what was measured
 Written by `make bench-rollout-real`. {num} rollouts in real meshes, beside the simulated ones of
 [results.md](results.md): `serin up` with a process for every service, the demo models on the real worker, versions
 added by `serin add`, each rollout started by `serin rollout start` and ended by the judge. Nothing is a mock; what is
-wrong with a version really is wrong with it. Measured on: {machines}; {dates}.
+wrong with a version really is wrong with it. Measured on {machines}; {dates}.
 
 **{right} of {num} ended as they should; {lost} of {requests} requests were lost** (failed or broke off, other than
 those that a case fails itself).
@@ -29,15 +29,16 @@ during the rollout, some seconds before and after it, other than those that a ca
 ## How
 
 - **Traffic** is over REST, half of it streamed. For each rollout some callers (`--callers`) have one session after the
-  other, each of one to three requests (mean 1.35): short questions with answers of at most 12 tokens. No session was
-  ever seen by an earlier rollout. Callers go on for some seconds after a verdict, and every request that had begun is
-  waited for.
+  other, each of one to three requests (mean 1.35): held-out questions of the demo's corpus with answers of at most 16
+  tokens. No session was ever seen by an earlier rollout. Callers go on for some seconds after a verdict, and every
+  request that had begun is waited for.
 - **Steps**: one, {steps} of new sessions, at least {min_samples} canary requests, at most {max_duration}; then
-  everything. Two rollouts at a time, of models of their own, share one mesh, its gateway and the machine's cores, which
-  also had other work: latencies are noisy here.
-- **Bad versions** are judged at the default tolerances. **Good ones** (g, h) are not: at some 10 requests a second the
-  default of 0.5 points of errors takes an hour to clear. Theirs are {coarser};
-  everything else is the default.
+  everything. Two rollouts at a time, of models of their own, share one mesh, its gateway and the machine's cores.
+- **The machine had other work** all the while, so latencies are noisy, and so are the seconds that verdicts took.
+- **Bad versions** are judged at the default tolerances. **Good ones** (g, h) are not: at some three canary sessions a
+  second the default of 0.5 points of errors takes more than half an hour to clear, and scores of one text in five as
+  long. They are let through with coarser ones, so that g and h show that the way to a promotion works, and not how fine
+  it can be: {coarser}. All else is the default.
 - Warm-up and watching are the judge's own, two minutes and half a minute, and are in the seconds. Golden questions are
   asked at once, so that i ends before that.
 - Before a2 a person promotes a build that fails 1 % of its requests; that is not counted.

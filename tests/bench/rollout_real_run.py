@@ -136,7 +136,8 @@ async def _ended(bench: Bench, case: RealCase, model: str, version: str) -> dict
         except MeshFailed as refused:
             # A version that crashes is announced only now and then.
             if case.starts or not tries_left or "nobody announces" not in str(refused):
-                return {"command": command, "end": REFUSED, "reason": str(refused), "sessions": 0, "requests": 0}
+                why = str(refused).partition(" ended with ")[2].partition(": ")[2].strip()
+                return {"command": command, "end": REFUSED, "reason": why, "sessions": 0, "requests": 0}
     rollout = await _wait(bench, rollout_id)
     document = shown.document(rollout)
     end = document["state"]

@@ -31,7 +31,8 @@ Results = Mapping[str, Mapping[str, Outcomes]]
 
 HEAD = """# Simulated rollouts: what was measured
 
-Written by `make bench-rollout`; the method is in [judge.md](judge.md). Seeds from {seed:,} on: nothing
+Written by `make bench-rollout`; the method is in [judge.md](judge.md); real rollouts, some twenty, are in
+[real.md](real.md). Seeds from {seed:,} on: nothing
 was tuned with them.
 
 """

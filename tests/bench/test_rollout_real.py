@@ -100,18 +100,18 @@ def test_what_is_missing_is_run_in_turns(tmp_path: Path):
 
     (tmp_path / "results.json").write_text(json.dumps([outcome("b", "aborted")]), encoding="utf-8")
     book = Book(tmp_path / "results.json", tmp_path)
-    assert list(book.missing(["b", "g"], 2)) == ["g", "b", "g"]
+    assert list(book.missing(["b", "g", "f"], 2)) == ["g", "f", "f", "b", "g", "f", "f"]
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_a_real_rollout_is_run_and_written_down(tmp_path: Path):
+def test_real_rollouts_are_run_and_written_down(tmp_path: Path):
     """Of the worse demo model, which golden questions show at once; nobody loses an answer to it."""
     import rollout_real
 
     flags = ["--cases", "i", "--runs", "1", "--at-once", "1", "--out", str(tmp_path)]
     assert rollout_real.main(flags) == 0
-    (ended,) = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert (ended["end"], ended["callers"]["num_lost"]) == ("aborted", 0)
-    assert "golden set" in ended["reason"]
-    assert "**1 of 1 ended as they should" in (tmp_path / "real.md").read_text(encoding="utf-8")
+    ended = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert [(one["end"], one["callers"]["num_lost"]) for one in ended] == [("aborted", 0)] * 2
+    assert all("golden set" in one["reason"] for one in ended)
+    assert "**2 of 2 ended as they should" in (tmp_path / "real.md").read_text(encoding="utf-8")
