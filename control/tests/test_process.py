@@ -19,7 +19,6 @@ IDLE_BYTES = 200 << 20
 @pytest.mark.parametrize(
     ("flags", "text", "said"),
     [
-        (["--port", "abc"], CONFIG, "serin-control: --port: 'abc': accepted: an integer"),
         (["--no-such-flag", "1"], CONFIG, "serin-control: --no-such-flag: unknown flag: accepted: "),
         (
             [],

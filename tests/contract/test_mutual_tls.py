@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import pytest_asyncio
 from harness.service_process import service_process
 from harness.wire_errors import error_info
 from serin.control.v1 import config_pb2, config_pb2_grpc, lane_pb2, lane_pb2_grpc, registry_pb2, registry_pb2_grpc
@@ -49,15 +50,16 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Authority]:
     return folder, authority
 
 
-@pytest.fixture
-async def house(certs: tuple[Path, Authority], tmp_path: Path) -> AsyncIterator[House]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(certs: tuple[Path, Authority], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     """A real control plane as a process."""
     folder, authority = certs
-    declared = tmp_path / "serin.yaml"
+    home = tmp_path_factory.mktemp("control")
+    declared = home / "serin.yaml"
     declared.write_text(DECLARATION, encoding="utf-8")
     flags = ("--config-file", str(declared), "--tls-dir", str(folder / "control"))
     async with service_process(
-        "serin_control", *flags, folder=tmp_path, service="control", tls_dir=folder / "gateway"
+        "serin_control", *flags, folder=home, service="control", tls_dir=folder / "gateway"
     ) as address:
         yield House(address, folder, authority)
 
@@ -84,7 +86,7 @@ async def announce(channel: grpc.aio.Channel, request: registry_pb2.AnnounceRequ
 async def test_a_service_of_the_mesh_is_let_in(house: House):
     """Both sides show certificates of the authority, and each names the service it should."""
     async with connect(house.address, Who(house.certs / "gateway"), service="control") as channel:
-        assert [model.name for model in (await lanes(channel)).models] == ["small"]
+        assert "small" in [model.name for model in (await lanes(channel)).models]
 
 
 @pytest.mark.parametrize("who", ["plain", "no certificate", "foreign"])
@@ -132,7 +134,8 @@ async def test_nobody_announces_as_another_service(house: House, liar: str):
 
 async def test_only_operators_change_what_is_declared(house: House):
     """A worker's certificate does not apply a configuration; the command line's does."""
-    request = config_pb2.ApplyConfigRequest(yaml=DECLARATION.replace("small", "other"))
+    more = DECLARATION + DECLARATION.partition("\n")[2].replace("small", "other")
+    request = config_pb2.ApplyConfigRequest(yaml=more)
     async with connect(house.address, Who(house.certs / "worker"), service="control") as channel:
         with pytest.raises(MeshError) as failure:
             await config_pb2_grpc.ConfigServiceStub(channel).ApplyConfig(request, timeout=DEADLINE_S)
