@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 from serin.control.v1 import registry_pb2
-from serin_mesh import announce
 from serin_mesh.advertise import NotReachable, advertised_endpoint
 from serin_mesh.announce import Announcement
 from serin_mesh.errors import MeshError, Reason
@@ -55,20 +54,6 @@ async def test_the_life_of_an_instance(echo) -> None:
             readiness.draining()
             await twin.state_of("w1", DRAINING)
         await twin.withdrawn("w1")
-
-
-@pytest.mark.parametrize("filled_bytes", [0, 4096])
-async def test_memory_is_announced_without_what_was_set_aside(echo, monkeypatch, filled_bytes) -> None:
-    """What fills as it is first used is no growth of the process."""
-    monkeypatch.setattr(announce, "resident_bytes", lambda: 10_000)
-    twin = ControlTwin()
-    announcement = Announcement(filled_bytes=lambda: filled_bytes)
-    async with (
-        running(twin.register, "control") as control,
-        running(echo.register, settings=settings_for(control), announce=announcement),
-    ):
-        said = await twin.state_of("w1", READY)
-        assert said.heartbeat.resident_byte_count == 10_000 - filled_bytes
 
 
 async def test_heartbeats_come_at_the_interval_asked_for(echo) -> None:

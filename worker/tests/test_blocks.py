@@ -16,17 +16,6 @@ def test_allocation_ends_at_the_pool():
     assert pool.num_free == 1
 
 
-def test_blocks_that_were_used_are_used_again_before_others():
-    """What was ever used is counted: each block once, however often it is taken."""
-    pool = BlockPool(8)
-    first = pool.allocate(3)
-    pool.release(first)
-    assert sorted(pool.allocate(3)) == sorted(first)
-    assert pool.num_touched == 3
-    pool.allocate(4)
-    assert pool.num_touched == 7
-
-
 def test_a_freed_prefix_can_be_found_until_its_block_is_reused():
     """Freed blocks keep their prefix; the one freed first is reused first, and a sequence's tail before its head."""
     pool = BlockPool(4)

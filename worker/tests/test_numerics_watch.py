@@ -72,7 +72,7 @@ async def test_the_model_is_asked_a_fixed_question(is_sound: bool):
         runner.run = broken
     loop = EngineLoop(engine)
     loop.start()
-    about = EngineDescription(None, "", "", "", "", "", 64, 4, 0, 256, 8, 50, "", True)
+    about = EngineDescription(None, "", "", "", "", "", 64, 4, 0, 256, 8, 50, "")
     serving = Serving(loop, about, "", Namespaces(b"s" * 32, ""), "tiny", "v1", "worker-1")
     assert await computes_numbers(serving) is is_sound
     await loop.stop()

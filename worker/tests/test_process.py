@@ -14,8 +14,6 @@ from serin_mesh.channels import connect
 from serin_mesh.settings import ServiceSettings, SettingsError
 from serin_mesh.testing import ControlTwin, running
 from serin_worker.assembly import serving
-from serin_worker.request import GenerationRequest, Stopping
-from serin_worker.serving import filled_bytes
 from serin_worker.settings import WorkerSettings
 
 
@@ -104,15 +102,3 @@ async def test_progress_is_told_while_it_loads(tiny_folder):
         assert made.vocabulary_digest
     assert said[-1] == ("checking the model", 1.0)
     assert [progress for _, progress in said] == sorted(progress for _, progress in said)
-
-
-async def test_pages_that_fill_as_they_are_used_are_known(tiny_folder):
-    """What they have taken grows by what is written, and never beyond their size."""
-    settings = WorkerSettings(model="tiny", model_path=str(tiny_folder("llama")), kv_blocks=512)
-    async with serving(settings, lambda activity, progress: None) as made:
-        whole, before = made.about.num_blocks * made.about.block_bytes, filled_bytes(made)
-        request = GenerationRequest("r", [1, 2, 3], stopping=Stopping(max_tokens=100, ignore_eos=True), num_choices=8)
-        with made.loop.submit(request) as stream:
-            while await stream.read():
-                pass
-        assert before < filled_bytes(made) < whole

@@ -1,10 +1,11 @@
 """Leaks: found through an allocator's noise, and not seen where there are none."""
 
 import json
+import math
 import random
 
 import pytest
-from serin_control.judge.memory import UNBOUNDED, Growth
+from serin_control.judge.memory import Growth
 from serin_control.judge.observation import ProcessMemory
 
 MIB = 2.0**20
@@ -55,7 +56,7 @@ def test_a_process_that_starts_again_starts_again():
 def test_nothing_known_bounds_nothing():
     """Without windows the interval is everything."""
     growth = Growth(0.0)
-    assert growth.interval(0.01, 0.01) == (-UNBOUNDED, UNBOUNDED)
+    assert growth.interval(0.01, 0.01) == (-math.inf, math.inf)
     assert growth.evidence_above(0.0) == 0.0
 
 

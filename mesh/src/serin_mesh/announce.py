@@ -7,7 +7,6 @@ control plane uses it.
 
 import asyncio
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,30 +49,22 @@ class Announcement:
         http_endpoint: ``host:port`` of its REST port; empty: the metrics port is announced.
         written_format: format in which it keeps things for others to read, from 1; 0: it keeps nothing.
         read_formats: formats that it reads.
-        filled_bytes: how much is filled by now of what it set aside at its start and fills as it is first used; left
-            out of the memory that is announced, for it is no growth that goes on.
     """
 
     model: str = ""
     http_endpoint: str = ""
     written_format: int = 0
     read_formats: tuple[int, ...] = ()
-    filled_bytes: Callable[[], int] = lambda: 0
 
 
 class Announcer:
     """Holds one stream to each control plane while it is entered."""
 
     def __init__(
-        self,
-        settings: ChannelSettings,
-        registration: registry_pb2.Registration,
-        readiness: Readiness,
-        filled_bytes: Callable[[], int] = lambda: 0,
+        self, settings: ChannelSettings, registration: registry_pb2.Registration, readiness: Readiness
     ) -> None:
         self._settings = settings
         self._registration = registration
-        self._beat = lambda: heartbeat(readiness.condition, filled_bytes())
         self._readiness = readiness
         self._tasks: list[asyncio.Task[None]] = []
         self._leaving = asyncio.Event()
@@ -100,7 +91,7 @@ class Announcer:
         async with connect(address, self._settings, echo_lane=False, service="control") as channel:
             stub = registry_pb2_grpc.RegistryServiceStub(channel)
             while not self._leaving.is_set():
-                stream = _Stream(stub.Announce(), self._registration, self._readiness, self._leaving, self._beat)
+                stream = _Stream(stub.Announce(), self._registration, self._readiness, self._leaving)
                 try:
                     await stream.run()
                 except MeshError as error:
@@ -119,19 +110,13 @@ class _Stream:
     """One announcement to one control plane."""
 
     def __init__(
-        self,
-        call: Any,
-        registration: registry_pb2.Registration,
-        readiness: Readiness,
-        leaving: asyncio.Event,
-        beat: Callable[[], registry_pb2.Heartbeat],
+        self, call: Any, registration: registry_pb2.Registration, readiness: Readiness, leaving: asyncio.Event
     ) -> None:
         self.was_accepted = False
         self._call = call
         self._registration = registration
         self._readiness = readiness
         self._leaving = leaving
-        self._beat = beat
         self._heartbeat_s = DEFAULT_HEARTBEAT_S
         self._news = asyncio.Event()
 
@@ -149,7 +134,7 @@ class _Stream:
             await self._call.write(registry_pb2.AnnounceRequest(registration=self._registration))
             while not self._leaving.is_set() and not answers.done():
                 self._news.clear()
-                await self._call.write(registry_pb2.AnnounceRequest(heartbeat=self._beat()))
+                await self._call.write(registry_pb2.AnnounceRequest(heartbeat=heartbeat(self._readiness.condition)))
                 try:
                     async with asyncio.timeout(self._heartbeat_s):
                         await self._news.wait()
@@ -179,13 +164,13 @@ class _Stream:
                 self._heartbeat_s = answer.heartbeat_seconds
 
 
-def heartbeat(now: Condition, filled_bytes: int = 0) -> registry_pb2.Heartbeat:
-    """A heartbeat that says what is so now. ``filled_bytes``: memory that is left out of what the process holds."""
+def heartbeat(now: Condition) -> registry_pb2.Heartbeat:
+    """A heartbeat that says what is so now."""
     beat = registry_pb2.Heartbeat(
         state=_STATES[now.state],
         progress=now.progress,
         activity=now.activity,
-        resident_byte_count=max(0, resident_bytes() - filled_bytes),
+        resident_byte_count=resident_bytes(),
     )
     if now.state in (State.READY, State.DRAINING):
         beat.digests.CopyFrom(now.digests)

@@ -107,8 +107,7 @@ class ServiceHost:
             if self._announce is not None and self.settings.control:
                 self.lanes = await stack.enter_async_context(LaneWatch(self.settings))
                 registration = await self._registration(self._announce)
-                filled = self._announce.filled_bytes
-                await stack.enter_async_context(Announcer(self.settings, registration, self.readiness, filled))
+                await stack.enter_async_context(Announcer(self.settings, registration, self.readiness))
             stack.push_async_callback(self._stop_accepting)
             self._stack = stack.pop_all()
         return self

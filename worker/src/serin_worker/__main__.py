@@ -27,7 +27,7 @@ from serin_worker.handover import Handover
 from serin_worker.metrics import EngineCollector, RequestTimes
 from serin_worker.numerics_watch import NumericsWatch
 from serin_worker.service import WorkerService
-from serin_worker.serving import Serving, StepWatch, computes_numbers, filled_bytes, load_of
+from serin_worker.serving import Serving, StepWatch, computes_numbers, load_of
 from serin_worker.settings import WorkerSettings
 
 PROGRAM = "serin-worker"
@@ -57,9 +57,6 @@ async def _serve(settings: WorkerSettings) -> None:
     def load() -> LoadReport:
         return load_of(attached[0]) if attached else LoadReport()
 
-    def filled() -> int:
-        return filled_bytes(attached[0]) if attached else 0
-
     async with AsyncExitStack() as stack:
 
         async def startup() -> None:
@@ -81,7 +78,7 @@ async def _serve(settings: WorkerSettings) -> None:
             lambda server: worker_pb2_grpc.add_WorkerServiceServicer_to_server(service, server),
             readiness=readiness,
             load=load,
-            announce=Announcement(model=settings.model, filled_bytes=filled),
+            announce=Announcement(model=settings.model),
             callers=CALLERS,
             startup=startup,
         )

@@ -14,15 +14,11 @@ class BlockPool:
     """A fixed number of blocks, shared by reference count.
 
     A block whose last holder lets go keeps its prefix until it is reused, oldest first; blocks without a prefix are
-    reused before that, and those that were never used last of them.
-
-    Attributes:
-        num_touched: blocks that were ever used. Most systems give a process the memory of the others only then.
+    reused before that.
     """
 
     def __init__(self, num_blocks: int, log: CacheLog | None = None) -> None:
         self.num_blocks = num_blocks
-        self.num_touched = 0
         self.log = log or CacheLog()
         self._references = [0] * num_blocks
         self._blank = list(range(num_blocks - 1, -1, -1))
@@ -120,9 +116,7 @@ class BlockPool:
 
     def _take_one(self) -> int:
         if self._blank:
-            block = self._blank.pop()
-            self.num_touched = max(self.num_touched, block + 1)  # untouched ones lie below all others, in order
-            return block
+            return self._blank.pop()
         block, _ = self._reclaimable.popitem(last=False)
         key, _ = self._prefix.pop(block)
         del self._by_key[key]

@@ -9,11 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class EngineDescription:
-    """What an engine is, for whoever compares it with others.
-
-    Attributes:
-        is_kv_in_memory: KV blocks lie in the process' own memory, not on a device.
-    """
+    """What an engine is, for whoever compares it with others."""
 
     folder: Path
     weights_digest: str
@@ -28,4 +24,3 @@ class EngineDescription:
     max_num_sequences: int
     vocabulary_size: int
     attention: str
-    is_kv_in_memory: bool

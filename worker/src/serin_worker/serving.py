@@ -87,11 +87,6 @@ async def computes_numbers(serving: Serving) -> bool:
     return True
 
 
-def filled_bytes(serving: Serving) -> int:
-    """Memory of this process that KV blocks have taken so far; it ends at their size. None where a device has them."""
-    return serving.loop.engine.pool.num_touched * serving.about.block_bytes if serving.about.is_kv_in_memory else 0
-
-
 def load_of(serving: Serving) -> LoadReport:
     """Load now: utilization is the fullest of slots (waiting ones count) and KV blocks."""
     engine = serving.loop.engine

@@ -83,7 +83,6 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
         max_num_sequences=config.max_num_sequences,
         vocabulary_size=loaded.shape.vocabulary_size,
         attention=attention.layout,
-        is_kv_in_memory=device.type == "cpu",
     )
 
 

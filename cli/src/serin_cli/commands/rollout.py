@@ -186,7 +186,7 @@ async def _act(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     )
     answer = await control.call("ActOnRollout", request)
     if answer.effective:
-        print(f"{arguments.id} is {shown.standing(answer.rollout)}")
+        print(f"{arguments.id} is {shown.state_of(answer.rollout)}: {shown.why(answer.rollout)}")
     elif shown.state_of(answer.rollout) in wanted:
         print(f"{arguments.id}: no effect: {answer.rollout.reason}")
     else:

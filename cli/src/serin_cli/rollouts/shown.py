@@ -155,17 +155,15 @@ def arms(rollout: rollout_pb2.Rollout) -> Table:
     return table
 
 
-def standing(rollout: rollout_pb2.Rollout) -> str:
-    """Its state and why, the state said once: ``paused: ann: lunch``."""
-    state = state_of(rollout)
-    return f"{state}: {rollout.reason.removeprefix(f'{state}: ')}"
+def why(rollout: rollout_pb2.Rollout) -> str:
+    """Why it is in its state, without the state's name before it."""
+    return rollout.reason.removeprefix(f"{state_of(rollout)}: ")
 
 
 def plain_line(rollout: rollout_pb2.Rollout) -> str:
     """A rollout as one line, for logs and pipes."""
     seen = f"{rollout.exposed_session_count} sessions, {rollout.exposed_request_count} requests"
-    state, _, why = standing(rollout).partition(": ")
-    return f"{rollout.rollout_id} {state} {rollout.weight_percent:.4g} % ({seen}): {why}"
+    return f"{rollout.rollout_id} {state_of(rollout)} {rollout.weight_percent:.4g} % ({seen}): {why(rollout)}"
 
 
 def explanation(rollout: rollout_pb2.Rollout) -> Iterable[str]:

@@ -21,7 +21,6 @@ WINDOW_REQUESTS = 50
 MAX_WINDOWS = 256
 MAX_PROCESSES = 256
 PER_REQUESTS = 1000
-UNBOUNDED = 2.0**40
 
 
 class Growth:
@@ -81,11 +80,11 @@ class Growth:
         return _sign_evidence(sum(window < bytes_per_1000 for window in self._windows), len(self._windows))
 
     def interval(self, low_error: float, high_error: float) -> tuple[float, float]:
-        """Medians that stand; an end that nothing bounds is a tebibyte away."""
+        """Medians that stand; an end that nothing bounds is infinitely far."""
         ordered = sorted(self._windows)
         num_low, num_high = (_hits_needed(len(ordered), -math.log(error)) for error in (low_error, high_error))
-        low = -UNBOUNDED if num_low is None else ordered[len(ordered) - num_low]
-        high = UNBOUNDED if num_high is None else ordered[num_high - 1]
+        low = -math.inf if num_low is None else ordered[len(ordered) - num_low]
+        high = math.inf if num_high is None else ordered[num_high - 1]
         return low, max(low, high)
 
     def dump(self) -> dict[str, Any]:

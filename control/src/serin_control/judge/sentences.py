@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from serin_control.judge.bets import Bets
 from serin_control.judge.forecast import sessions_to_clear
-from serin_control.judge.memory import UNBOUNDED
 from serin_control.judge.metrics import METRICS
 from serin_control.judge.verdict import MetricVerdict
 
 MEBIBYTE = 2.0**20
-# An end of an interval of bytes beyond this is bounded by nothing that was seen.
-OPEN_BYTES = UNBOUNDED / 2
 # Below this share of the evidence that is needed, nothing can be said about how long the rest will take.
 LEAST_PROGRESS = 0.2
 
@@ -108,7 +105,7 @@ def _tolerance(verdict: MetricVerdict) -> str:
 
 
 def _signed(verdict: MetricVerdict, value: float) -> str:
-    if math.isinf(value) or (verdict.unit == "bytes" and abs(value) > OPEN_BYTES):
+    if math.isinf(value):
         return "?"
     match verdict.unit:
         case "share" | "ratio":

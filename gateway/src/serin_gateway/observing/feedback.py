@@ -12,7 +12,7 @@ from serin_gateway.observing.observation import Feedback
 from serin_gateway.observing.records import RecordsDown
 
 _ID = re.compile(r"(?:chatcmpl-|cmpl-|msg_)?([A-Za-z0-9._-]{1,100})")
-"""A request's identifier, also inside the identifier of an OpenAI object."""
+"""A request's identifier, also inside the identifier that an API gives its answer."""
 
 
 class FeedbackDesk:

@@ -11,7 +11,7 @@ from serin_gateway.ask import Ask
 from serin_gateway.events import Completed, Event
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client
-from serin_gateway.rest.headers import limit_headers
+from serin_gateway.rest.headers import ignored_headers, limit_headers
 from serin_gateway.rest.shape import Shape
 
 
@@ -36,8 +36,7 @@ async def answer(
         client.headers.append((LANE_KEY.encode(), request.receipt.lane.encode()))
         if request.standing is not None:
             client.headers += limit_headers(request.standing)
-        if ignored:
-            client.headers.append((b"x-serin-ignored", ", ".join(ignored).encode("ascii", "replace")))
+        client.headers += ignored_headers(ignored)
         if stream:
             await client.start_stream()
             while not _is_last(events):

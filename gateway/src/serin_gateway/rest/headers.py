@@ -1,5 +1,7 @@
 """Response headers that say where a caller stands. Knows nothing about how limits are counted."""
 
+from collections.abc import Sequence
+
 from serin_gateway.limits.limiter import Standing
 from serin_gateway.rest.client import Headers
 
@@ -24,3 +26,8 @@ def limit_headers(standing: Standing) -> Headers:
     if standing.is_local_share:
         headers.append((b"x-ratelimit-scope", b"local-share"))
     return headers
+
+
+def ignored_headers(names: Sequence[str]) -> Headers:
+    """The parameters that had no effect, for callers who asked to be warned of them only."""
+    return [(b"x-serin-ignored", ", ".join(names).encode("ascii", "replace"))] if names else []

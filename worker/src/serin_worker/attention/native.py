@@ -5,7 +5,6 @@ Knows nothing about models or schedules.
 
 import ctypes
 
-import numpy
 import torch
 
 from serin_worker.attention.layer import LayerCache, LayerSpec, StepSequences
@@ -63,12 +62,12 @@ class NativePagedAttention:
         self._kernel = _load()
 
     def allocate(self, spec: LayerSpec, num_blocks: int, block_size: int, dtype: torch.dtype) -> LayerCache:
-        """Pages for one layer; memory is taken from the system only as pages are written."""
+        """Pages for one layer, in memory from now on: filled as they are first used, they would look like a leak."""
         per = 2 if dtype == torch.bfloat16 else 1
         num_tiles = num_blocks * block_size // _TILE
         value_dim = -(-spec.value_dim // 16) * 16
-        keys = _lazy_zeros((num_tiles, spec.num_kv_heads, spec.key_dim // per, _TILE, per), dtype)
-        values = _lazy_zeros((num_tiles, spec.num_kv_heads, _TILE // per, value_dim, per), dtype)
+        keys = torch.zeros((num_tiles, spec.num_kv_heads, spec.key_dim // per, _TILE, per), dtype=dtype)
+        values = torch.zeros((num_tiles, spec.num_kv_heads, _TILE // per, value_dim, per), dtype=dtype)
         return LayerCache(spec, keys, values)
 
     def attend(
@@ -125,8 +124,3 @@ def _rows(tensor: torch.Tensor) -> tuple[_Rows, torch.Tensor]:
     if tensor.stride(-1) != 1:
         tensor = tensor.contiguous()
     return _Rows(tensor.data_ptr(), tensor.stride(0), tensor.stride(1)), tensor
-
-
-def _lazy_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    size = 4 if dtype == torch.float32 else 2
-    return torch.from_numpy(numpy.zeros(shape, dtype=f"int{size * 8}")).view(dtype)

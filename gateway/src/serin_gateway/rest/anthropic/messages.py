@@ -12,6 +12,7 @@ from serin_gateway.rest.answering import answer, read_body
 from serin_gateway.rest.anthropic.asks import count_ask, messages_ask
 from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.client import Client
+from serin_gateway.rest.headers import ignored_headers
 from serin_gateway.rest.parameters import (
     NO_GRAMMAR,
     NO_REASONING,
@@ -48,6 +49,11 @@ _STOP_REASONS = {
     FinishReason.TOOL_CALLS: "tool_use",
     FinishReason.CONTENT_FILTER: "refusal",
 }
+_DELTA = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":%b}}\n\n'
+)
+"""The event of every piece of text, put together from prepared bytes."""
 
 
 async def create_message(client: Client, request: Request) -> None:
@@ -60,8 +66,7 @@ async def count_tokens(client: Client, request: Request) -> None:
     """Count the tokens of a conversation, without answering it."""
     body, ignored = parse(CountTokensBody, PROMPT, await read_body(client, request), request.caller.unknown)
     count = await request.count(count_ask(body))
-    if ignored:
-        client.headers.append((b"x-serin-ignored", ", ".join(ignored).encode("ascii", "replace")))
+    client.headers += ignored_headers(ignored)
     await request.settle()
     await client.respond(200, orjson.dumps({"input_tokens": count}))
 
@@ -118,7 +123,7 @@ class MessageShape:
     def _text(self, text: str) -> bytes:
         if not text:
             return b""
-        delta = _event(b"content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": text}})
+        delta = _DELTA % orjson.dumps(text)
         if self._has_block:
             return delta
         self._has_block = True

@@ -293,9 +293,7 @@ class Heartbeat(_message.Message):
     activity: _builtins.str
     """For STARTING: what it does, in a few words ("loading weights")."""
     resident_byte_count: _builtins.int
-    """Bytes of memory that its process holds, without what was set aside at its start and is filled as it is first used
-    (KV blocks); 0: not known.
-    """
+    """Bytes of memory that its process holds; 0: not known."""
     @_builtins.property
     def digests(self) -> Global___Digests:
         """Its digests; set once it is READY."""
