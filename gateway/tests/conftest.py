@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import httpx2
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.door import Door
@@ -100,3 +102,14 @@ def valkey_url(valkey: Valkey) -> str:
 def fronts_on() -> Callable[..., object]:
     """Opens doors on houses."""
     return open_front
+
+
+@pytest.fixture
+def sdk() -> Callable[..., AsyncAnthropic]:
+    """Opens Anthropic's SDKs on fronts; none retries."""
+
+    def opened(front: Front, key: str = "") -> AsyncAnthropic:
+        plain = httpx2.AsyncClient(verify=NO_TLS)
+        return AsyncAnthropic(base_url=front.url, api_key=key or front.key, max_retries=0, http_client=plain)
+
+    return opened

@@ -3,7 +3,6 @@
 import json
 
 import anthropic
-import httpx2
 import pytest
 from anthropic.types import message_count_tokens_params, message_create_params
 from serin_gateway.rest.anthropic.messages import MESSAGES, PROMPT
@@ -11,22 +10,9 @@ from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.testing import saying
 from serin_mesh.errors import MeshError, Reason
 
-from conftest import NO_TLS
-
 HI = [{"role": "user", "content": "hi"}]
 USED = {"type": "tool_use", "id": "t1", "name": "w", "input": {}}
 ASK = {"model": "small", "max_tokens": 100, "messages": HI}
-
-
-@pytest.fixture
-def sdk():
-    """Opens SDKs on fronts; none retries."""
-
-    def opened(front, key: str = "") -> anthropic.AsyncAnthropic:
-        plain = httpx2.AsyncClient(verify=NO_TLS)
-        return anthropic.AsyncAnthropic(base_url=front.url, api_key=key or front.key, max_retries=0, http_client=plain)
-
-    return opened
 
 
 def test_every_parameter_of_the_sdk_has_its_place():

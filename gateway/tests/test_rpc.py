@@ -212,9 +212,9 @@ async def test_embeddings_and_the_other_methods(rpc):
 async def test_a_cancelled_call_is_settled(rpc):
     """Reset by the client: work is aborted, the receipt says so."""
     front = await rpc(saying("x" * 60))
-    call = front.generate()
-    await call.read()
     front.house.workers.hold.clear()
+    call = front.generate()
+    await front.house.workers.until_running(1)
     call.cancel()
     await front.house.workers.until_running(0)
     await front.house.journal.until_closed(1)
