@@ -209,9 +209,11 @@ async def test_what_is_new_is_refused_before_memory_ends(tmp_path):
         async with asyncio.timeout(10):
             assert b"data: " in await first.read(1 << 20)
         await streams.aclose()
-        while await pressure() >= 90:
+        while True:
+            with contextlib.suppress(AssertionError):  # 503 until Envoy has looked again
+                assert await fetch(edge, "/live") == ""
+                break
             await asyncio.sleep(0.1)
-        assert await fetch(edge, "/live") == ""
 
 
 async def test_a_tenant_cannot_take_the_gateway_from_others(edge_of):
