@@ -251,3 +251,19 @@ async def _noting(call, heard):
     async for event in call:
         heard.append(event)
         yield event
+
+
+async def test_a_call_under_an_idempotency_key_is_answered_once(rpc):
+    """The same messages again, with the lane and the sign of it in the trailer; another question is refused."""
+    front = await rpc(saying("hello", "there"))
+    first = front.generate(idempotency_key="k")
+    again = front.generate(idempotency_key="k")
+    assert [event async for event in first] == [event async for event in again]
+    trailers = [dict(await call.trailing_metadata()) for call in (first, again)]
+    assert trailers[0]["serin-lane"] == trailers[1]["serin-lane"]
+    assert sorted(trailer.get("idempotent-replayed", "") for trailer in trailers) == ["", "true"]
+    code, reason, _ = await front.failure(front.generate(ask(chat=chat("ho")), idempotency_key="k"))
+    assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, Reason.IDEMPOTENCY_CONFLICT)
+    assert len(front.house.workers.orders) == 1
+    await front.house.journal.until_closed(3)
+    assert sorted(receipt.operation for receipt in front.house.journal.receipts) == ["generate", "generate", "repeat"]

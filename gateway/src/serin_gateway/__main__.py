@@ -88,6 +88,7 @@ def _rest(settings: GatewaySettings, house: House, readiness: Readiness) -> Rest
     def follow(condition: Condition) -> None:
         if condition.state is State.DRAINING:
             rest.begin_drain(settings.drain_notice_s)
+            house.collaborators.idempotency.begin_drain(settings.drain_grace_s)
 
     readiness.watch(follow)
     return rest

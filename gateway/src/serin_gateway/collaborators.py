@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.guards import Guard
+from serin_gateway.idempotency import IdempotencyDesk
 from serin_gateway.keys.authenticator import Authenticator
 from serin_gateway.limits.leases import LeaseBook
 from serin_gateway.observing.feedback import FeedbackDesk
@@ -33,6 +34,7 @@ class Collaborators:
     journal: Journal
     shadow: Shadow
     feedback: FeedbackDesk
+    idempotency: IdempotencyDesk
 
 
 @dataclass(frozen=True, slots=True)

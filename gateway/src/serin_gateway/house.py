@@ -11,7 +11,8 @@ import structlog
 
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.collaborators import Collaborators
-from serin_gateway.journal import LogJournal
+from serin_gateway.idempotency import AnswerStore, IdempotencyDesk, MemoryAnswers, RedisAnswers
+from serin_gateway.journal import LogJournal, report_not_kept
 from serin_gateway.keys import KeyStore, MemoryKeyStore, RedisKeyStore, key_secret
 from serin_gateway.keys.authenticator import Authenticator
 from serin_gateway.limits.fallback import FallbackLimiter
@@ -73,6 +74,7 @@ class House:
         store: KeyStore = MemoryKeyStore()
         limiter: Limiter = MemoryLimiter()
         records: RecordStore = MemoryRecords()
+        answers: AnswerStore = MemoryAnswers()
         if self._redis is not None:
             found = RedisKeyStore(self._redis, organization=settings.organization)
             store = BudgetedKeyStore(found, StateCalls("keys"))
@@ -83,6 +85,7 @@ class House:
             records = BudgetedRecords(
                 RedisRecords(self._redis, organization=settings.organization), StateCalls("records")
             )
+            answers = RedisAnswers(self._redis, organization=settings.organization)
         self._channels = Channels(settings, targets)
         self._detokenizer = GrpcDetokenizer(self._channels, metrics.text_paused)
         self._pulses = Pulses()
@@ -108,6 +111,7 @@ class House:
             journal=ObservingJournal(LogJournal(metrics), observed, self._keeper, sessions),
             shadow=self._shadow,
             feedback=FeedbackDesk(self._keeper, observed),
+            idempotency=IdempotencyDesk(answers, report_not_kept),
         )
 
     async def __aenter__(self) -> "House":
@@ -134,7 +138,8 @@ class House:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End; requests have ended before."""
+        """End; requests have ended before, but for those that nobody follows any more."""
+        await self.collaborators.idempotency.drain()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

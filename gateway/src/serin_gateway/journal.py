@@ -57,6 +57,11 @@ class LogJournal:
         )
 
 
+def report_not_kept() -> None:
+    """Log that the store took no answer of an `Idempotency-Key`."""
+    logs.get().warning("answer.not_kept", action="a repeat under its Idempotency-Key is answered anew")
+
+
 def report_defect(error: BaseException, request_id: str) -> None:
     """Log a defect of ours by type and place; its message may quote a request."""
     frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]

@@ -8,8 +8,8 @@ either, nor about how anything is called: what it works with comes as `Collabora
 import asyncio
 import secrets
 import time
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -52,6 +52,8 @@ class Request:
         self.caller: Caller = ANONYMOUS
         self.standing: Standing | None = None
         self.outbox = Outbox()
+        self.outlives_caller = False
+        """Whoever makes the answer settles it, not who asked: see `on_its_own`."""
         self._attempts: list[Attempt] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._num_unanswered = 0
@@ -148,6 +150,19 @@ class Request:
             for guard in self.house.guards:
                 ask = await guard.inspect(self.caller, ask)
         return ask
+
+    @asynccontextmanager
+    async def on_its_own(self) -> AsyncIterator[None]:
+        """A block that makes the answer whoever leaves meanwhile, and settles the request in the end."""
+        self.outlives_caller = True
+        ended_by: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:
+            ended_by = error
+            raise
+        finally:
+            await self.settle(ended_by)
 
     async def settle(self, error: BaseException | None = None) -> None:
         """Verb 9: end everything, account for what was used, keep the answer, tell the journal.

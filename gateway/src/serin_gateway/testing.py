@@ -15,6 +15,7 @@ from serin_gateway.catalog import Catalog, Lane, MemoryCatalog, ServedModel, Wor
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.conversation import Conversation
 from serin_gateway.events import FinishReason
+from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers
 from serin_gateway.keys import KeyRecord, MemoryKeyStore, Role, mint_key
 from serin_gateway.keys.authenticator import Authenticator
 from serin_gateway.limits.leases import LeaseBook
@@ -326,6 +327,7 @@ class MemoryHouse:
         self.records = MemoryRecords()
         self.keeper = RecordKeeper(self.records, 1000)
         self.shadow = NoShadow()
+        self.answers = MemoryAnswers()
         whole = Collaborators(
             catalog=self.catalog,
             authenticator=Authenticator(self.keys, SECRET),
@@ -339,6 +341,7 @@ class MemoryHouse:
             journal=ObservingJournal(self.journal, self.observed, self.keeper, Sessions(SECRET)),
             shadow=self.shadow,
             feedback=FeedbackDesk(self.keeper, self.observed),
+            idempotency=IdempotencyDesk(self.answers),
         )
         self.collaborators = dataclasses.replace(whole, **parts)
 

@@ -43,6 +43,7 @@ class Reason(enum.StrEnum):
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     NOT_FOUND = "NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    IDEMPOTENCY_CONFLICT = "IDEMPOTENCY_CONFLICT"
     RATE_LIMITED = "RATE_LIMITED"
     QUEUE_FULL = "QUEUE_FULL"
     AUTH_UNAVAILABLE = "AUTH_UNAVAILABLE"
@@ -140,6 +141,7 @@ STATUS: Mapping[Reason, StatusRow] = MappingProxyType(
         Reason.METHOD_NOT_ALLOWED: StatusRow(
             _code.UNIMPLEMENTED, 405, "invalid_request_error", "invalid_request_error"
         ),
+        Reason.IDEMPOTENCY_CONFLICT: _precondition,
         Reason.RATE_LIMITED: _limited,
         Reason.QUEUE_FULL: _limited,
         Reason.AUTH_UNAVAILABLE: _unavailable,

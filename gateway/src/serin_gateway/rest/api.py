@@ -37,6 +37,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             body=ChatBody,
             neutral=CHAT,
             produces=_STREAMED,
+            is_made_once=True,
         ),
         Endpoint(
             "POST",
@@ -47,6 +48,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             body=CompletionBody,
             neutral=COMPLETIONS,
             produces=_STREAMED,
+            is_made_once=True,
         ),
         Endpoint(
             "POST",
@@ -57,6 +59,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             body=MessagesBody,
             neutral=MESSAGES,
             produces=_STREAMED,
+            is_made_once=True,
             dialect=ANTHROPIC,
         ),
         Endpoint(

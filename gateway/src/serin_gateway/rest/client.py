@@ -76,17 +76,20 @@ class Client:
             self.headers.append((b"connection", b"close"))
             raise MeshError(Reason.MALFORMED_BODY, f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
 
+    async def start(self, status: int, headers: Headers) -> None:
+        """The head of a response; its body is what is written then."""
+        self.has_started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": self.headers + headers})
+
     async def respond(self, status: int, body: bytes, content_type: bytes = b"application/json") -> None:
         """A whole response."""
         length = (b"content-length", str(len(body)).encode())
-        await self._start(status, [(b"content-type", content_type), length])
+        await self.start(status, [(b"content-type", content_type), length])
         await self._write(body, more=False)
 
     async def start_stream(self) -> None:
         """Begin a response of server-sent events."""
-        await self._start(
-            200, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-        )
+        await self.start(200, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")])
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Part of a stream; ``more=False`` ends it.
@@ -99,10 +102,6 @@ class Client:
     def watched(self) -> "Watch":
         """A block that is cancelled as soon as the client is gone; it then raises :class:`ClientGone`."""
         return Watch(self._receive)
-
-    async def _start(self, status: int, headers: Headers) -> None:
-        self.has_started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": self.headers + headers})
 
     async def _write(self, data: bytes, *, more: bool) -> None:
         try:

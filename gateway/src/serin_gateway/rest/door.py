@@ -20,6 +20,7 @@ from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scop
 from serin_gateway.rest.endpoint import Endpoint, Endpoints, MethodNotAllowed
 from serin_gateway.rest.errors import OPENAI, Dialect, error_headers, internal_error
 from serin_gateway.rest.headers import limit_headers
+from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
 
 MAX_HEADERS = 100
@@ -71,7 +72,11 @@ class Door:
             assert endpoint is not None
             assert endpoint.answer is not None
             request.receipt.operation = endpoint.operation
-            await endpoint.answer(client, request)
+            key = client.header(IDEMPOTENCY_KEY) if endpoint.is_made_once else None
+            if key is None:
+                await endpoint.answer(client, request)
+            else:
+                await RepeatableAnswer(self._house.idempotency, endpoint, client, request).give(key)
         except MeshError as refusal:
             ended_by = refusal
             await _refuse(client, request, refusal, dialect)
@@ -85,7 +90,8 @@ class Door:
             ended_by = cancelled
             raise
         finally:
-            await request.settle(ended_by)
+            if not request.outlives_caller:
+                await request.settle(ended_by)
 
     def _arrival(self, request_id: str, client: Client) -> Arrival:
         return Arrival(

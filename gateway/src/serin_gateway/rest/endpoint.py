@@ -29,6 +29,7 @@ class Endpoint:
         summary, body, produces: what it is, takes and gives, for the OpenAPI document.
         neutral: what else it takes, where that is without effect.
         dialect: how its errors are written.
+        is_made_once: whether an `Idempotency-Key` makes repeats join or get the first answer.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Endpoint:
     neutral: Mapping[str, Neutral] = field(default_factory=dict)
     produces: Sequence[str] = ("application/json",)
     dialect: Dialect = OPENAI
+    is_made_once: bool = False
 
     @property
     def is_open(self) -> bool:

@@ -20,13 +20,21 @@ _STATUSES = {
     "403": "the key's role does not allow this",
     "404": "no such model or path",
     "405": "the path takes other methods",
-    "409": "a conflict with another version",
+    "409": "a conflict with another version, or an Idempotency-Key that was used for another request",
     "413": "too large",
     "429": "a limit of the key, or the queue",
     "500": "something went wrong here",
     "501": "not available",
     "503": "nothing is ready; see retry-after",
     "504": "not finished in time",
+}
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A repeat under the same key joins the running answer, or gets the one kept for a day.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
 
@@ -79,6 +87,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     if "{" in endpoint.path:
         name = endpoint.path.partition("{")[2].rstrip("}")
         operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+    if endpoint.is_made_once:
+        operation["parameters"] = [_IDEMPOTENCY_KEY]
     if endpoint.body is not None:
         schema = {"$ref": f"#/components/schemas/{endpoint.body.__name__}"}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}

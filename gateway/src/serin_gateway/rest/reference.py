@@ -28,6 +28,8 @@ A parameter that is not listed is refused by name (`PARAMETER_UNKNOWN`); to a ke
 `x-serin-ignored` names it instead. Nothing is ever silently ignored. The same reasons come over gRPC, in `ErrorInfo`.
 """
 
+_MADE_ONCE = " The header `Idempotency-Key` makes [repeats](streams.md) join or get the first answer."
+
 
 def reference() -> str:
     """The document."""
@@ -38,7 +40,7 @@ def reference() -> str:
 def _section(endpoint: Endpoint) -> Iterator[str]:
     yield f"## {endpoint.method} {endpoint.path}"
     yield ""
-    yield f"{endpoint.summary}."
+    yield f"{endpoint.summary}." + (_MADE_ONCE if endpoint.is_made_once else "")
     yield ""
     yield "| parameter | what happens | what it is, or why |"
     yield "|---|---|---|"

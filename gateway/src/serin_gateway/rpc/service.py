@@ -1,8 +1,8 @@
 """`serin.inference.v1.InferenceService`: the nine verbs over gRPC. Translates, and decides nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from serin_gateway.collaborators import Arrival, Collaborators, is_request_id
 from serin_gateway.events import Completed
 from serin_gateway.pipeline import Request
 from serin_gateway.rpc.asks import count_ask, event_messages, generate_ask
+from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY, REPEATED, repeatable
 
 DEFAULT_TIMEOUT_S = 600.0
 SESSION_KEY = "x-session-id"
@@ -37,29 +38,23 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     async def Generate(  # noqa: N802 - the method's name in the contract
         self, request: inference_pb2.GenerateRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
-        """Stream an answer."""
+        """Stream an answer; under an `idempotency-key`, what was made for the first call of it."""
+        key = dict(context.invocation_metadata() or ()).get(IDEMPOTENCY_KEY)
         async with self._request(context, "generate") as work:
             await work.authenticate()
             _check_size(work, request)
-            outbox = await work.begin(generate_ask(request))
-            events = await outbox.take()
-            receipt = work.receipt
-            # Trailing, not initial: an internal caller's channel would send it back, and only operators may pin a lane.
-            context.set_trailing_metadata(((LANE_KEY, receipt.lane),))
-            started = inference_pb2.GenerationStarted(
-                request_id=receipt.request_id, model=receipt.model, lane=receipt.lane
-            )
-            yield inference_pb2.GenerateResponse(started=started)
-            while True:
-                for event in events:
-                    if isinstance(event, Completed):
-                        await work.settle()
-                    message = event_messages(event)
-                    if message is not None:
-                        yield message
-                if isinstance(events[-1], Completed):
-                    return
-                events = await outbox.take()
+            if not isinstance(key, str):
+                answers = _answers(work, request)
+            else:
+                answers = repeatable(self._house.idempotency, work, key, request, _answers)
+            async with aclosing(answers):
+                async for answer in answers:
+                    if answer.HasField("started"):
+                        # Trailing, not initial: an internal caller's channel would send it back, and only operators
+                        # may pin a lane.
+                        repeated = () if work.outlives_caller or not isinstance(key, str) else (REPEATED,)
+                        context.set_trailing_metadata(((LANE_KEY, answer.started.lane), *repeated))
+                    yield answer
 
     async def CountTokens(  # noqa: N802
         self, request: inference_pb2.CountTokensRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -123,7 +118,28 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             ended_by = error
             raise
         finally:
-            await work.settle(ended_by)
+            if not work.outlives_caller:
+                await work.settle(ended_by)
+
+
+async def _answers(
+    work: Request, request: inference_pb2.GenerateRequest
+) -> AsyncGenerator[inference_pb2.GenerateResponse, None]:
+    outbox = await work.begin(generate_ask(request))
+    events = await outbox.take()
+    receipt = work.receipt
+    started = inference_pb2.GenerationStarted(request_id=receipt.request_id, model=receipt.model, lane=receipt.lane)
+    yield inference_pb2.GenerateResponse(started=started)
+    while True:
+        for event in events:
+            if isinstance(event, Completed):
+                await work.settle()
+            message = event_messages(event)
+            if message is not None:
+                yield message
+        if isinstance(events[-1], Completed):
+            return
+        events = await outbox.take()
 
 
 def _check_size(work: Request, request: Message) -> None:

@@ -91,6 +91,10 @@ class InferenceServiceServicer:
 
         The events are: one `started`; any number of `delta`; one `choice_finished` a choice; one `summary`, last. Failure
         after the first event is a status too.
+
+        Under the metadata `idempotency-key` (1 to 255 visible ASCII characters) the answer is made once: a repeat of the
+        same call gets the same messages, also while they are made, and `idempotent-replayed: true` in the trailer. Another
+        call under the key fails with FAILED_PRECONDITION (IDEMPOTENCY_CONFLICT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,6 +49,10 @@ class InferenceServiceStub:
 
     The events are: one `started`; any number of `delta`; one `choice_finished` a choice; one `summary`, last. Failure
     after the first event is a status too.
+
+    Under the metadata `idempotency-key` (1 to 255 visible ASCII characters) the answer is made once: a repeat of the
+    same call gets the same messages, also while they are made, and `idempotent-replayed: true` in the trailer. Another
+    call under the key fails with FAILED_PRECONDITION (IDEMPOTENCY_CONFLICT).
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]
     """Computes a vector for each input."""
@@ -84,6 +88,10 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
 
     The events are: one `started`; any number of `delta`; one `choice_finished` a choice; one `summary`, last. Failure
     after the first event is a status too.
+
+    Under the metadata `idempotency-key` (1 to 255 visible ASCII characters) the answer is made once: a repeat of the
+    same call gets the same messages, also while they are made, and `idempotent-replayed: true` in the trailer. Another
+    call under the key fails with FAILED_PRECONDITION (IDEMPOTENCY_CONFLICT).
     """
     Embed: _aio.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]  # type: ignore[assignment]
     """Computes a vector for each input."""
@@ -122,6 +130,10 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The events are: one `started`; any number of `delta`; one `choice_finished` a choice; one `summary`, last. Failure
         after the first event is a status too.
+
+        Under the metadata `idempotency-key` (1 to 255 visible ASCII characters) the answer is made once: a repeat of the
+        same call gets the same messages, also while they are made, and `idempotent-replayed: true` in the trailer. Another
+        call under the key fails with FAILED_PRECONDITION (IDEMPOTENCY_CONFLICT).
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,222 @@
+"""Whose answer is made and whose is followed, when requests come under an `Idempotency-Key`.
+
+The first request of a key has its answer made here, by a task of the desk's own: it goes on when its client leaves, so
+what was begun is paid for once. It and every repeat, at whichever gateway, follow what is made. An answer that failed
+is made again by whoever asks next. Knows nothing about doors, nor about what a frame is.
+"""
+
+import asyncio
+import hashlib
+import re
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from serin_mesh.errors import MeshError, Reason
+
+from serin_gateway.idempotency.store import CLAIM_S, MAX_KEPT_BYTES, AnswersDown, AnswerStore, State
+from serin_gateway.idempotency.transcript import Transcript
+
+T = TypeVar("T")
+
+POST_EVERY_S = 0.25
+"""What is made reaches other gateways in steps of this."""
+LOOK_FIRST_S, LOOK_AT_MOST_S = 0.05, 0.5
+"""How often an answer that another gateway makes is looked at."""
+MAX_RUNNING_BYTES = 256 << 20
+"""Of all answers that are being made under keys here; beyond, further ones are refused."""
+LAST_POSTS = 5
+
+Make = Callable[[Transcript], Awaitable[None]]
+"""Makes an answer, frame by frame; raises what the caller is told when it fails."""
+
+
+@dataclass(slots=True)
+class _Running:
+    fingerprint: str
+    transcript: Transcript
+    task: asyncio.Task[None]
+
+
+class IdempotencyDesk:
+    """Sees that the answer of a key is made once.
+
+    Args:
+        store: where answers are kept.
+        on_not_kept: told when the store did not take a complete answer, whose repeat is then answered anew.
+    """
+
+    def __init__(self, store: AnswerStore, on_not_kept: Callable[[], None] = lambda: None) -> None:
+        self._store = store
+        self._on_not_kept = on_not_kept
+        self._running: dict[str, _Running] = {}
+        self._draining: asyncio.Task[None] | None = None
+
+    async def answer(self, subject: str, key: str, fingerprint: str, make: Make) -> AsyncGenerator[bytes, None]:
+        """The frames of a key's answer, as they come; ``make`` is called if it is for this request to make them.
+
+        Args:
+            subject: whose key it is; the same key of somebody else is another one.
+            key: as the client sent it.
+            fingerprint: of all that was asked; a repeat asks the same.
+            make: makes the answer; runs to its end, whoever still follows.
+
+        Raises:
+            MeshError: PARAMETER_INVALID, it is no key; IDEMPOTENCY_CONFLICT, it was used for something else, or its
+                answer was delivered and is not kept; NOT_READY, whether it was used cannot be known now; QUEUE_FULL;
+                UPSTREAM_UNAVAILABLE, the gateway that made it is gone; whatever ``make`` raises.
+        """
+        name = _name(subject, key)
+        while True:
+            running = self._running.get(name)
+            if running is not None and running.transcript.failure is not None:
+                await asyncio.wait((running.task,))  # until the store has heard of it
+                continue
+            if running is None:
+                self._check_room()
+                claim = await self._ask(self._store.claim(name, fingerprint, owner := secrets.token_hex(8)))
+                if claim.state is State.MINE:
+                    running = self._begin(name, owner, fingerprint, make)
+            first = claim.fingerprint if running is None else running.fingerprint
+            if first != fingerprint:
+                raise MeshError(
+                    Reason.IDEMPOTENCY_CONFLICT,
+                    "this Idempotency-Key was used for another request; take a new key for each request",
+                )
+            if running is not None:
+                async for frame in running.transcript.follow():
+                    yield frame
+                return
+            num_seen = 0
+            async for frame in self._elsewhere(name):
+                num_seen += 1
+                yield frame
+            if num_seen:
+                return
+
+    def begin_drain(self, grace_s: float) -> None:
+        """Let what is being made end within the grace; the rest is cancelled, and may be asked for again."""
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(grace_s), name="drain answers of keys")
+
+    async def drain(self) -> None:
+        """Wait for the end of the drain, which begins now if it has not; nothing is being made after it."""
+        self.begin_drain(0.0)
+        assert self._draining is not None
+        await self._draining
+        await self._drain(0.0)
+
+    async def _drain(self, grace_s: float) -> None:
+        tasks = [running.task for running in self._running.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, name: str, owner: str, fingerprint: str, make: Make) -> _Running:
+        transcript = Transcript()
+        task = asyncio.create_task(self._make(name, owner, transcript, make), name="answer of a key")
+        running = self._running[name] = _Running(fingerprint, transcript, task)
+        return running
+
+    async def _make(self, name: str, owner: str, transcript: Transcript, make: Make) -> None:
+        keeping = asyncio.create_task(self._keep(name, owner, transcript))
+        try:
+            await make(transcript)
+            transcript.end()
+        except asyncio.CancelledError:
+            transcript.end(MeshError(Reason.NOT_READY, "this gateway stops; ask again under the same key"))
+            raise
+        except Exception as error:  # noqa: BLE001 - whoever follows is told
+            transcript.end(error)
+        finally:
+            with suppress(asyncio.CancelledError):
+                await keeping
+            self._running.pop(name, None)
+
+    async def _keep(self, name: str, owner: str, transcript: Transcript) -> None:
+        """Bring a transcript to the store while it is made, and its end."""
+        num_kept, posted_at, loop = 0, 0.0, asyncio.get_running_loop()
+        while not transcript.is_over:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLAIM_S / 5):
+                    await transcript.changed()
+            await asyncio.sleep(max(0.0, posted_at + POST_EVERY_S - loop.time()))
+            posted_at = loop.time()
+            if transcript.is_over:
+                break
+            frames = transcript.frames[num_kept:] if transcript.num_bytes <= MAX_KEPT_BYTES else []
+            with suppress(AnswersDown):  # the next step brings it too
+                await self._store.renew(name, owner, frames, num_kept)
+                num_kept += len(frames)
+        for attempt in range(LAST_POSTS):
+            try:
+                await self._close(name, owner, transcript, num_kept)
+                return
+            except AnswersDown:
+                await asyncio.sleep(attempt)
+        self._on_not_kept()
+
+    async def _close(self, name: str, owner: str, transcript: Transcript, num_kept: int) -> None:
+        state = State.KEPT if transcript.num_bytes <= MAX_KEPT_BYTES else State.TOO_LONG
+        if transcript.failure is not None:
+            state = State.GONE
+        elif state is State.KEPT and not await self._store.renew(name, owner, transcript.frames[num_kept:], num_kept):
+            return  # the claim has lapsed: somebody else makes it anew
+        await self._store.finish(name, owner, state)
+
+    async def _elsewhere(self, name: str) -> AsyncIterator[bytes]:
+        """Frames of an answer that another gateway makes, or that is kept; none if it turns out to be gone."""
+        num_seen, wait_s = 0, LOOK_FIRST_S
+        while True:
+            found = await self._ask(self._store.read(name, num_seen))
+            if found.state is State.TOO_LONG:
+                raise MeshError(
+                    Reason.IDEMPOTENCY_CONFLICT,
+                    f"the answer of this Idempotency-Key was delivered; it has over {MAX_KEPT_BYTES} bytes, so it is "
+                    "not kept",
+                )
+            for frame in found.frames:
+                num_seen += 1
+                yield frame
+            if found.state is State.KEPT:
+                return
+            if found.state is State.GONE:
+                if num_seen:
+                    raise MeshError(
+                        Reason.UPSTREAM_UNAVAILABLE,
+                        "this answer has failed where it was made; ask again under the same Idempotency-Key",
+                    )
+                return
+            wait_s = LOOK_FIRST_S if found.frames else min(2 * wait_s, LOOK_AT_MOST_S)
+            await asyncio.sleep(wait_s)
+
+    async def _ask(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except AnswersDown as error:
+            raise MeshError(
+                Reason.NOT_READY,
+                "whether this Idempotency-Key was used before cannot be known at the moment; try again shortly",
+                retry_after_s="2",
+            ) from error
+
+    def _check_room(self) -> None:
+        if sum(running.transcript.num_bytes for running in self._running.values()) > MAX_RUNNING_BYTES:
+            raise MeshError(Reason.QUEUE_FULL, "too many answers under Idempotency-Keys at once; try again shortly")
+
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def _name(subject: str, key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise MeshError(
+            Reason.PARAMETER_INVALID,
+            "Idempotency-Key: accepted: 1 to 255 visible ASCII characters",
+            parameter="idempotency-key",
+        )
+    return hashlib.blake2b(f"{subject}\0{key}".encode(), digest_size=16).hexdigest()

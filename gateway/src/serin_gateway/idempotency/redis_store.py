@@ -1,0 +1,72 @@
+"""Kept answers in the state Redis, shared by all gateways.
+
+``serin:{org}:answer:<name>`` is a hash that says who makes the answer and of what, ``…:frames`` the list of what was
+made. Knows nothing about requests; a slow or dead Redis becomes :class:`AnswersDown` within the budget.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from importlib.resources import files
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from serin_gateway.idempotency.store import CLAIM_S, KEPT_S, AnswersDown, Claim, Found, State
+
+T = TypeVar("T")
+
+
+class RedisAnswers:
+    """Answers in Redis.
+
+    Args:
+        redis: a client of the state Redis; not closed here.
+        organization: hash tag of all keys.
+        timeout_s: longest wait for one call.
+    """
+
+    def __init__(self, redis: Redis, *, organization: str = "default", timeout_s: float = 2.0) -> None:
+        self._redis = redis
+        self._script = redis.register_script(files(__package__).joinpath("answers.lua").read_text())
+        self._prefix = f"serin:{{{organization}}}:answer:"
+        self._timeout_s = timeout_s
+
+    async def claim(self, name: str, fingerprint: str, owner: str) -> Claim:
+        """Become the one who makes an answer, or hear who does."""
+        state, first = await self._run(name, "claim", owner, CLAIM_S, fingerprint)
+        return Claim(State(state), first)
+
+    async def renew(self, name: str, owner: str, frames: Sequence[bytes], at: int) -> bool:
+        """Keep a claim, and what was made since."""
+        state, _ = await self._run(name, "renew", owner, CLAIM_S, at, *frames)
+        return state == State.RUNNING
+
+    async def finish(self, name: str, owner: str, state: State, ttl_s: float = KEPT_S) -> None:
+        """The answer is complete, or not kept."""
+        await self._run(name, "finish", owner, ttl_s, state.value)
+
+    async def read(self, name: str, at: int) -> Found:
+        """Frames behind the first ``at``."""
+        claim, frames = self._keys(name)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hget(claim, "state")
+            pipe.lrange(frames, at, -1)
+            state, found = await self._answer(pipe.execute())
+        return Found(State.GONE) if state is None else Found(State(state.decode()), found)
+
+    async def _run(self, name: str, verb: str, owner: str, lives_s: float, *rest: Any) -> tuple[str, str]:
+        state, fingerprint = await self._answer(
+            self._script(self._keys(name), [verb, owner, int(lives_s * 1000), *rest])
+        )
+        return state.decode(), fingerprint.decode()
+
+    def _keys(self, name: str) -> list[str]:
+        return [self._prefix + name, f"{self._prefix}{name}:frames"]
+
+    async def _answer(self, call: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await call
+        except (RedisError, OSError, TimeoutError) as error:
+            raise AnswersDown(f"the state Redis does not answer: {type(error).__name__}: {error}") from error

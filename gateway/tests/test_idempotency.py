@@ -1,0 +1,285 @@
+"""Answers under an `Idempotency-Key`: made once for all who ask, at any gateway, whatever becomes of whom."""
+
+import asyncio
+import random
+
+import pytest
+from redis.asyncio import Redis
+from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers, RedisAnswers, desk, redis_store, store
+from serin_mesh.errors import MeshError, Reason
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def answers(request, valkey_url):
+    """A store of answers."""
+    if request.param == "memory":
+        yield MemoryAnswers()
+        return
+    async with Redis.from_url(valkey_url) as redis:
+        await redis.flushall()
+        yield RedisAnswers(redis)
+
+
+@pytest.fixture
+async def desks(answers):
+    """Two gateways' desks over one store."""
+    both = [IdempotencyDesk(answers), IdempotencyDesk(answers)]
+    yield both
+    for one in both:
+        await one.drain()
+
+
+class Maker:
+    """Makes answers of three frames, one as soon as it is let; counts how many it made."""
+
+    def __init__(self, frames=(b"a", b"b", b"c"), fails: bool = False) -> None:
+        self.frames = frames
+        self.fails = fails
+        self.num_begun = 0
+        self.go = asyncio.Semaphore(0)
+        self.begun = asyncio.Event()
+
+    async def __call__(self, transcript) -> None:
+        """Make one."""
+        self.num_begun += 1
+        self.begun.set()
+        for frame in self.frames:
+            await self.go.acquire()
+            transcript.add(frame)
+        if self.fails:
+            raise MeshError(Reason.LANE_LOST, "lost")
+
+    def let(self, count: int = 3) -> "Maker":
+        """Let it make so many frames."""
+        for _ in range(count):
+            self.go.release()
+        return self
+
+
+async def frames_of(one: IdempotencyDesk, make, *, subject="key_1", key="k", fingerprint="f") -> list[bytes]:
+    """A whole answer."""
+    return [frame async for frame in one.answer(subject, key, fingerprint, make)]
+
+
+async def reason_of(one: IdempotencyDesk, make, **asked) -> Reason:
+    """Why an answer is refused."""
+    with pytest.raises(MeshError) as refused:
+        await frames_of(one, make, **asked)
+    return refused.value.reason
+
+
+async def test_repeats_join_what_runs_and_get_what_is_kept(desks):
+    """At the gateway that makes it and at another one, while it is made and later: one answer."""
+    make, never = Maker(), Maker()
+    first = asyncio.create_task(frames_of(desks[0], make))
+    await make.begun.wait()
+    elsewhere = desks[1].answer("key_1", "k", "f", never)
+    joined = asyncio.create_task(frames_of(desks[0], never))
+    make.let(1)
+    assert await anext(elsewhere) == b"a", "live, not when all is over"
+    make.let(2)
+    assert await first == await joined == [b"a", b"b", b"c"]
+    assert [frame async for frame in elsewhere] == [b"b", b"c"]
+    assert await frames_of(desks[0], never) == await frames_of(desks[1], never) == [b"a", b"b", b"c"]
+    assert (make.num_begun, never.num_begun) == (1, 0)
+
+
+async def test_a_key_is_for_one_request_of_one_caller(desks):
+    """Asked for something else it is refused, at both gateways; with another caller it is another key."""
+    assert await frames_of(desks[0], Maker().let()) == [b"a", b"b", b"c"]
+    for one in desks:
+        assert await reason_of(one, Maker(), fingerprint="other") is Reason.IDEMPOTENCY_CONFLICT
+    other = Maker((b"x",)).let()
+    assert await frames_of(desks[1], other, subject="key_2") == [b"x"]
+    running = Maker()
+    first = asyncio.create_task(frames_of(desks[0], running, key="k2"))
+    await running.begun.wait()
+    for one in desks:
+        assert await reason_of(one, Maker(), key="k2", fingerprint="other") is Reason.IDEMPOTENCY_CONFLICT
+    running.let()
+    await first
+
+
+@pytest.mark.parametrize("key", ["", "a b", "ü", "x" * 256, "a\n"])
+async def test_what_is_no_key_is_refused(desks, key):
+    """Before anything is made."""
+    make = Maker()
+    assert await reason_of(desks[0], make, key=key) is Reason.PARAMETER_INVALID
+    assert make.num_begun == 0
+
+
+async def test_a_failed_answer_is_made_again(desks):
+    """Whoever follows hears of the failure; whoever asks then gets a new answer."""
+    failing = Maker(fails=True)
+    first = asyncio.create_task(reason_of(desks[0], failing))
+    await failing.begun.wait()
+    joined = asyncio.create_task(reason_of(desks[0], Maker()))
+    failing.let()
+    assert (await first, await joined) == (Reason.LANE_LOST, Reason.LANE_LOST)
+    for one in desks:
+        again = Maker((b"x",)).let()
+        assert await frames_of(one, again, key="k") == [b"x"]
+    assert again.num_begun == 0
+
+
+async def test_a_failure_elsewhere_is_told_once_frames_were_seen(desks):
+    """A repeat at another gateway that has seen half of an answer is not given the half of another one."""
+    failing = Maker(fails=True)
+    first = asyncio.create_task(reason_of(desks[0], failing))
+    await failing.begun.wait()
+    elsewhere = desks[1].answer("key_1", "k", "f", Maker())
+    failing.let(2)
+    assert await anext(elsewhere) in (b"a", b"ab")
+    failing.let(1)
+    with pytest.raises(MeshError) as refused:
+        async for _ in elsewhere:
+            pass
+    assert refused.value.reason is Reason.UPSTREAM_UNAVAILABLE
+    await first
+
+
+async def test_the_answer_goes_on_when_its_caller_leaves(desks):
+    """What was begun is made to its end, and kept."""
+    make = Maker()
+    first = asyncio.create_task(frames_of(desks[0], make))
+    await make.begun.wait()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    make.let()
+    assert await frames_of(desks[1], Maker()) == [b"a", b"b", b"c"]
+    assert make.num_begun == 1
+
+
+async def test_a_gateway_that_dies_does_not_bar_its_keys(answers, desks, monkeypatch):
+    """Its claim lapses; a repeat that waits elsewhere makes the answer, once."""
+    for module in (store, redis_store):
+        monkeypatch.setattr(module, "CLAIM_S", 0.2)
+    name = desk._name("key_1", "k")
+    assert (await answers.claim(name, "f", "dead")).state is store.State.MINE
+    make = Maker().let()
+    assert await frames_of(desks[0], make) == [b"a", b"b", b"c"]
+    assert await answers.renew(name, "dead", [b"late"], 0) is False
+    assert await frames_of(desks[1], Maker()) == [b"a", b"b", b"c"]
+
+
+async def test_a_claim_is_kept_while_nothing_is_made(answers, desks, monkeypatch):
+    """An answer that takes longer than a claim lives is not made twice."""
+    for module in (store, redis_store, desk):
+        monkeypatch.setattr(module, "CLAIM_S", 0.3)
+    make, never = Maker(), Maker()
+    first = asyncio.create_task(frames_of(desks[0], make))
+    await make.begun.wait()
+    elsewhere = asyncio.create_task(frames_of(desks[1], never))
+    await asyncio.sleep(1)
+    make.let()
+    assert await first == await elsewhere
+    assert never.num_begun == 0
+
+
+async def test_a_posting_that_comes_twice_does_no_harm(answers):
+    """Frames go where they belong."""
+    await answers.claim("n", "f", "me")
+    for _ in range(2):
+        assert await answers.renew("n", "me", [b"a", b"b"], 0)
+    assert await answers.renew("n", "me", [b"c"] * 1200, 2)
+    assert (await answers.read("n", 0)).frames == [b"a", b"b", *[b"c"] * 1200]
+    assert (await answers.read("n", 1201)).frames == [b"c"]
+    await answers.finish("n", "somebody else", store.State.GONE)
+    await answers.finish("n", "me", store.State.KEPT, ttl_s=0.2)
+    assert (await answers.claim("n", "f", "other")).state is store.State.KEPT
+    await asyncio.sleep(0.3)
+    assert (await answers.claim("n", "g", "other")).state is store.State.MINE
+
+
+async def test_a_long_answer_is_delivered_and_not_kept(desks, monkeypatch):
+    """A repeat is told, and not answered anew: that would be paid twice."""
+    monkeypatch.setattr(desk, "MAX_KEPT_BYTES", 10)
+    long = Maker((b"x" * 6,) * 3).let()
+    assert await frames_of(desks[0], long) == [b"x" * 6] * 3
+    await asyncio.gather(*(running.task for running in desks[0]._running.values()))
+    for one in desks:
+        never = Maker()
+        assert await reason_of(one, never) is Reason.IDEMPOTENCY_CONFLICT
+        assert never.num_begun == 0
+
+
+async def test_without_the_store_nothing_is_promised():
+    """Whether a key was used cannot be known: refused, and the caller may try again."""
+    kept = MemoryAnswers()
+    one, make = IdempotencyDesk(kept), Maker().let(9)
+    kept.down = True
+    assert await reason_of(one, make) is Reason.NOT_READY
+    assert make.num_begun == 0
+    kept.down = False
+    assert await frames_of(one, make) == [b"a", b"b", b"c"]
+    await one.drain()
+
+
+async def test_a_store_that_is_away_for_a_moment_gets_all(monkeypatch):
+    """It fails while the answer is made, and is back at the end: the answer is kept whole."""
+    kept = MemoryAnswers()
+    one, make = IdempotencyDesk(kept), Maker()
+    first = asyncio.create_task(frames_of(one, make))
+    await make.begun.wait()
+    kept.down = True
+    make.let()
+    assert await first == [b"a", b"b", b"c"]
+    await asyncio.sleep(0.3)
+    kept.down = False
+    await one._running[desk._name("key_1", "k")].task
+    assert await frames_of(IdempotencyDesk(kept), Maker()) == [b"a", b"b", b"c"]
+
+
+async def test_a_drain_waits_and_then_ends(answers):
+    """What ends within the grace is kept; the rest is made again by whoever asks."""
+    one, quick, slow = IdempotencyDesk(answers), Maker(), Maker()
+    first = asyncio.create_task(frames_of(one, quick, key="quick"))
+    second = asyncio.create_task(reason_of(one, slow, key="slow"))
+    await quick.begun.wait()
+    await slow.begun.wait()
+    one.begin_drain(0.5)
+    quick.let()
+    await one.drain()
+    assert await first == [b"a", b"b", b"c"]
+    assert await second is Reason.NOT_READY
+    other = IdempotencyDesk(answers)
+    assert await frames_of(other, Maker(), key="quick") == [b"a", b"b", b"c"]
+    assert await frames_of(other, Maker((b"x",)).let(), key="slow") == [b"x"]
+    await other.drain()
+
+
+async def test_a_random_crowd_pays_once(answers, desks):
+    """Many callers of few keys at two gateways, some leave, some answers fail: each key is paid for once."""
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    well_made: dict[str, int] = {}
+
+    def maker(key: str):
+        async def make(transcript) -> None:
+            for _ in range(rng.randrange(1, 4)):
+                await asyncio.sleep(rng.random() * 0.02)
+                transcript.add(key.encode())
+            if rng.random() < 0.3:
+                raise MeshError(Reason.LANE_LOST, "lost")
+            well_made[key] = well_made.get(key, 0) + 1
+
+        return make
+
+    async def caller() -> None:
+        await asyncio.sleep(rng.random())
+        key = f"k{rng.randrange(12)}"
+        asking = asyncio.create_task(frames_of(rng.choice(desks), maker(key), key=key))
+        if rng.random() < 0.2:
+            await asyncio.sleep(rng.random() * 0.03)
+            asking.cancel()
+        (outcome,) = await asyncio.gather(asking, return_exceptions=True)
+        if isinstance(outcome, list):
+            assert outcome
+            assert set(outcome) == {key.encode()}
+        else:
+            assert isinstance(outcome, (MeshError, asyncio.CancelledError)), outcome
+
+    await asyncio.gather(*(caller() for _ in range(150)))
+    for key in well_made:
+        await frames_of(desks[0], Maker(), key=key)
+    assert set(well_made.values()) == {1}, f"seed {seed}: {well_made}"
