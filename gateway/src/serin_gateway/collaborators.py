@@ -11,6 +11,7 @@ from serin_gateway.keys.authenticator import Authenticator
 from serin_gateway.limits.leases import LeaseBook
 from serin_gateway.observing.feedback import FeedbackDesk
 from serin_gateway.observing.shadow import Shadow
+from serin_gateway.overload import Turnstiles
 from serin_gateway.placement import Placement
 from serin_gateway.recall import Memory
 from serin_gateway.receipt import Door, Journal
@@ -35,6 +36,7 @@ class Collaborators:
     shadow: Shadow
     feedback: FeedbackDesk
     idempotency: IdempotencyDesk
+    turnstiles: Turnstiles
 
 
 @dataclass(frozen=True, slots=True)

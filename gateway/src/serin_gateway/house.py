@@ -30,6 +30,8 @@ from serin_gateway.observing.records import MemoryRecords, RecordStore
 from serin_gateway.observing.redis_records import RedisRecords
 from serin_gateway.observing.sessions import Sessions
 from serin_gateway.observing.shadow import ShadowScorer
+from serin_gateway.overload import Turnstiles
+from serin_gateway.overload.metrics import OverloadMetrics
 from serin_gateway.placement import Placement
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.state import BudgetedKeyStore, BudgetedRecords, StateCalls, check_state, open_state
@@ -112,7 +114,11 @@ class House:
             shadow=self._shadow,
             feedback=FeedbackDesk(self._keeper, observed),
             idempotency=IdempotencyDesk(answers, report_not_kept),
+            turnstiles=Turnstiles(
+                catalog, self._loads, max_waiting=settings.max_waiting, on_refused=metrics.refused_for_overload
+            ),
         )
+        OverloadMetrics(self.collaborators.turnstiles, metrics.registry)
 
     async def __aenter__(self) -> "House":
         """Begin.
@@ -127,6 +133,7 @@ class House:
             ("renew leases", self.collaborators.leases.keep_alive),
             ("watch detokenizers", self._detokenizer.watch),
             ("watch loads", self._loads.watch),
+            ("adapt to loads", self.collaborators.turnstiles.keep_adapting),
             ("watch pulses", self._pulses.watch),
             ("report observations", self._reporter.keep_reporting),
             ("keep records", self._keeper.keep_writing),

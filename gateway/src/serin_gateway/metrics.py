@@ -99,6 +99,12 @@ class GatewayMetrics:
             ["outcome"],
             registry=into,
         )
+        self.overload = Counter(
+            "serin_gateway_overload_refusals",
+            "Requests refused because the line for their model was full, or longer than they had time for (late).",
+            ["model", "why"],
+            registry=into,
+        )
 
         # Children by label, looked up once: labels come from closed sets.
         self._running = {door: self.running.labels(door) for door in ("rest", "grpc")}
@@ -111,6 +117,10 @@ class GatewayMetrics:
     def decided_alone(self, admitted: bool) -> None:
         """Limits were decided about without what all gateways agree on."""
         self.alone.labels("admitted" if admitted else "refused").inc()
+
+    def refused_for_overload(self, model: str, why: str) -> None:
+        """More was asked of a model than its workers can bear."""
+        self.overload.labels(model, why).inc()
 
     def opened(self, receipt: Receipt) -> None:
         """A request has arrived."""

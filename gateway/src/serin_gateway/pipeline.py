@@ -29,6 +29,7 @@ from serin_gateway.limits.leases import RateLimited
 from serin_gateway.limits.limiter import Lease, Limits, Standing
 from serin_gateway.observing.shadow import Answered
 from serin_gateway.outbox import Outbox
+from serin_gateway.overload import Pass
 from serin_gateway.recall import AnswerKey, Recalled
 from serin_gateway.receipt import MAX_MESSAGE, LostWorker, Receipt
 from serin_gateway.tokenizer import CallScope
@@ -58,6 +59,7 @@ class Request:
         self._tasks: list[asyncio.Task[None]] = []
         self._num_unanswered = 0
         self._lease: Lease | None = None
+        self._pass: Pass | None = None
         self._counted: Counted | None = None
         self._settling: asyncio.Task[None] | None = None
         house.journal.opened(self.receipt)
@@ -105,13 +107,14 @@ class Request:
         return len(attempt.prompt)
 
     async def admit(self, ask: Ask, *, with_answer: bool = True) -> None:
-        """Verb 2: reserve the most that the request can use; later verbs only release.
+        """Verb 2: reserve the most that the request can use, and wait for a place; later verbs only release.
 
         The bytes of its prompts bound their tokens. Where that bound is more than the limit can ever allow, nothing is
         reserved yet but the request itself: each prompt is covered as soon as its tokens are counted.
 
         Raises:
-            MeshError: MODEL_NOT_FOUND, ROLE_INSUFFICIENT (to choose a lane) or RATE_LIMITED.
+            MeshError: MODEL_NOT_FOUND, ROLE_INSUFFICIENT (to choose a lane) or RATE_LIMITED; QUEUE_FULL or
+                DEADLINE_EXCEEDED, when more is asked than the workers can bear.
         """
         with self.receipt.timed("admit"):
             catalog = self.house.catalog.current()
@@ -128,6 +131,11 @@ class Request:
                     raise
                 self._lease, self.standing = await self._take(limits, 0)
                 self._counted = Counted()
+            if with_answer:
+                left_s = self.deadline - time.monotonic()
+                self._pass = await self.house.turnstiles.enter(
+                    model, self.caller.tenant, ask.priority, ask.choice_count, left_s
+                )
 
     async def cover(self, index: int, most_tokens: int) -> None:
         """Reserve what one prompt and its answers can use, where its bytes were too loose a bound.
@@ -181,6 +189,8 @@ class Request:
                 await asyncio.wait(self._tasks)
             self.receipt.ended_by(error)
             self._account()
+            if self._pass is not None:
+                self._pass.give_back(is_answered=error is None)
             if self._lease is not None:
                 await self.house.leases.give_back(self._lease)
             for attempt in self._attempts:

@@ -21,6 +21,9 @@ class GatewaySettings(ServiceSettings):
     local_limit_share: float = Field(
         0.5, gt=0, le=1, description="share of each limit that one gateway grants while the state Redis is away"
     )
+    max_waiting: int = Field(
+        1024, ge=0, le=100_000, description="requests of one priority that may wait for a model here; more are refused"
+    )
 
     remembered_requests: int = Field(
         100_000, ge=0, le=10_000_000, description="finished requests kept for feedback and `serin explain`; 0: none"

@@ -27,6 +27,7 @@ from serin_gateway.observing.keeper import RecordKeeper
 from serin_gateway.observing.records import MemoryRecords
 from serin_gateway.observing.sessions import Sessions
 from serin_gateway.observing.shadow import NoShadow
+from serin_gateway.overload import Turnstiles
 from serin_gateway.placement import Placement
 from serin_gateway.recall import NoMemory
 from serin_gateway.receipt import MemoryJournal
@@ -342,6 +343,7 @@ class MemoryHouse:
             shadow=self.shadow,
             feedback=FeedbackDesk(self.keeper, self.observed),
             idempotency=IdempotencyDesk(self.answers),
+            turnstiles=Turnstiles(self.catalog),
         )
         self.collaborators = dataclasses.replace(whole, **parts)
 

@@ -6,6 +6,7 @@ of the URL that could disagree; only endpoints marked open need no key. Knows no
 
 import base64
 import binascii
+import re
 from contextlib import suppress
 
 from serin_mesh.call import LANE_KEY, new_request_id
@@ -26,6 +27,7 @@ from serin_gateway.rest.tracing import request_span
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768
 MAX_SESSION_BYTES = 256
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 class Door:
@@ -66,6 +68,13 @@ class Door:
             client.headers.append((dialect.request_id_header, request.receipt.request_id.encode()))
         try:
             _check_size(client.scope["headers"])
+            if _asked_timeout_s(client) == 0:
+                raise MeshError(
+                    Reason.PARAMETER_INVALID,
+                    f"x-request-timeout: accepted: seconds, above 0, for example 2.5; this mesh allows up to "
+                    f"{self._timeout_s:g}",
+                    parameter="x-request-timeout",
+                )
             await request.authenticate(endpoint.needs if endpoint else Role.APP)
             if missing is not None:  # who has no key is not told what exists
                 raise missing
@@ -100,7 +109,7 @@ class Door:
             key=_key(client),
             session_id=(client.header(b"x-session-id") or "")[:MAX_SESSION_BYTES],
             pinned_lane=client.header(LANE_KEY.encode()) or "",
-            timeout_s=self._timeout_s,
+            timeout_s=min(self._timeout_s, _asked_timeout_s(client) or self._timeout_s),
         )
 
 
@@ -123,6 +132,14 @@ async def _refuse(client: Client, request: Request, error: MeshError, dialect: D
         client.headers.append((b"allow", ", ".join(error.allowed).encode()))
     with suppress(ClientGone):
         await client.respond(dialect.status(error), dialect.body(error, request_id))
+
+
+def _asked_timeout_s(client: Client) -> float | None:
+    """How long the client says that it waits; 0: what it says is no such time."""
+    text = client.header(b"x-request-timeout")
+    if text is None:
+        return None
+    return float(text) if _SECONDS.fullmatch(text) else 0.0
 
 
 def _request_id(headers: Headers) -> str:

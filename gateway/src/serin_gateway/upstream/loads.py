@@ -7,7 +7,9 @@ no error; each report is also a sign of life. Knows nothing about placing.
 import asyncio
 import contextlib
 import contextvars
+import math
 import time
+from dataclasses import dataclass
 
 from serin_mesh.channels import ChannelSettings, connect
 from serin_mesh.errors import MeshError
@@ -37,13 +39,17 @@ class ReportedLoads:
         self._settings = settings
         self._catalog = catalog
         self._pulses = pulses or Pulses()
-        self._reports: dict[str, tuple[float, int]] = {}
+        self._reports: dict[str, _Report] = {}
         self._watching: dict[str, asyncio.Task[None]] = {}
 
     def num_sequences(self, endpoint: str) -> int:
         """Sequences that run or wait on a worker; 0: none, or unknown."""
-        at, count = self._reports.get(endpoint, (0.0, 0))
-        return count if time.monotonic() - at < BELIEVED_S else 0
+        report = self._believed(endpoint)
+        return report.num_running + report.num_waiting
+
+    def num_waiting(self, endpoint: str) -> int:
+        """Sequences that wait on a worker; 0: none, or unknown."""
+        return self._believed(endpoint).num_waiting
 
     def is_silent(self, endpoint: str) -> bool:
         """Whether a worker that used to report says nothing any more."""
@@ -76,6 +82,10 @@ class ReportedLoads:
         self._reports.pop(endpoint, None)
         self._pulses.gone(endpoint)
 
+    def _believed(self, endpoint: str) -> "_Report":
+        report = self._reports.get(endpoint, _SILENCE)
+        return report if time.monotonic() - report.at < BELIEVED_S else _SILENCE
+
     def _endpoints(self) -> dict[str, str]:
         try:
             models = self._catalog.current().models
@@ -97,10 +107,21 @@ class ReportedLoads:
                 with contextlib.suppress(MeshError):
                     async for report in orca_pb2_grpc.OpenRcaServiceStub(channel).StreamCoreMetrics(request):
                         figures = report.named_metrics
-                        count = round(figures.get("running", 0.0) + figures.get("waiting", 0.0))
-                        self._reports[endpoint] = (time.monotonic(), count)
+                        self._reports[endpoint] = _Report(
+                            time.monotonic(), round(figures.get("running", 0.0)), round(figures.get("waiting", 0.0))
+                        )
                         self._pulses.heard(endpoint)
                         pause_s = FIRST_PAUSE_S
                 self._pulses.unheard(endpoint)
                 await asyncio.sleep(pause_s)
                 pause_s = min(MAX_PAUSE_S, 2 * pause_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    at: float
+    num_running: int
+    num_waiting: int
+
+
+_SILENCE = _Report(-math.inf, 0, 0)

@@ -1,0 +1,401 @@
+"""More is asked than workers can bear: who waits, in which order, who is refused, and how many go through at once."""
+
+import asyncio
+import random
+
+import pytest
+from serin_gateway.catalog import Catalog, MemoryCatalog, ServedModel
+from serin_gateway.overload import Turnstiles
+from serin_gateway.overload.limit import HEADROOM, ConcurrencyLimit
+from serin_gateway.overload.line import Ticket, WaitingLine
+from serin_gateway.overload.turnstile import Turnstile
+from serin_gateway.testing import saying, small_lane
+from serin_mesh.errors import MeshError, Reason
+
+
+class Hand:
+    """A clock moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+def line_of(*places: tuple[str, int], max_tickets: int = 100) -> WaitingLine[str]:
+    """A line that tenants joined in this order, with these priorities."""
+    line: WaitingLine[str] = WaitingLine(max_tickets)
+    for number, (tenant, priority) in enumerate(places):
+        line.join(Ticket(tenant, priority, 1, f"{tenant}{number}"))
+    return line
+
+
+def served(line: WaitingLine[str], count: int = 10**6) -> list[str]:
+    """Whom it serves, in order."""
+    names = []
+    while len(names) < count and (ticket := line.first()) is not None:
+        line.remove(ticket, served=True)
+        names.append(ticket.holder)
+    return names
+
+
+def test_tenants_take_turns():
+    """Whoever queues one request does not wait behind a hundred of somebody else."""
+    line = line_of(*[("a", 0)] * 100, ("b", 0), ("c", 0), ("b", 0))
+    assert served(line, 6) == ["a0", "b100", "c101", "a1", "b102", "a2"]
+
+
+def test_priority_comes_first():
+    """Higher first, and fairly within each."""
+    line = line_of(("a", 0), ("a", 5), ("a", -5), ("a", 5), ("b", 5))
+    assert served(line) == ["a1", "b4", "a3", "a0", "a2"]
+
+
+def test_a_large_request_counts_as_many():
+    """A tenant that asks for eight answers at once has had eight turns."""
+    line: WaitingLine[str] = WaitingLine(100)
+    line.join(Ticket("a", 0, 8, "large"))
+    line.join(Ticket("a", 0, 1, "after"))
+    for number in range(9):
+        line.join(Ticket("b", 0, 1, f"b{number}"))
+    names = served(line)
+    assert names[:2] == ["large", "b0"]
+    assert names.index("after") == 9
+
+
+def test_whoever_comes_back_gets_no_credit():
+    """A tenant that was away for long is not owed the turns that it did not take."""
+    line = line_of(*[("a", 0)] * 60)
+    served(line, 50)
+    for number in range(5):
+        line.join(Ticket("b", 0, 1, f"b{number}"))
+    assert served(line, 4) in (["b0", "a50", "b1", "a51"], ["a50", "b0", "a51", "b1"])
+
+
+def test_a_full_line_sheds_the_greediest():
+    """Somebody with a few requests gets in; the tenant that fills the line loses its last one, or its new one."""
+    line = line_of(*[("a", 0)] * 5, max_tickets=5)
+    mine = Ticket("a", 0, 1, "mine")
+    assert line.join(mine) is mine
+    shed = line.join(Ticket("b", 0, 1, "b"))
+    assert shed is not None
+    assert shed.holder == "a4"
+    assert line.join(Ticket("a", 1, 1, "urgent")) is None, "each priority has a bound of its own"
+    assert served(line) == ["urgent", "a0", "b", "a1", "a2", "a3"]
+
+
+def test_a_line_forgets_nobody_and_serves_nobody_twice():
+    """Random joins, departures and service, against a set."""
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    line: WaitingLine[int] = WaitingLine(20)
+    waiting: dict[int, Ticket[int]] = {}
+    for number in range(5000):
+        match rng.randrange(4):
+            case 0 | 1:
+                ticket = Ticket(f"t{rng.randrange(6)}", rng.randrange(-1, 2), rng.randrange(1, 4), number)
+                shed = line.join(ticket)
+                waiting[number] = ticket
+                if shed is not None:
+                    del waiting[shed.holder]
+            case 2:
+                if waiting:
+                    gone = waiting.pop(rng.choice(list(waiting)))
+                    line.remove(gone)
+                    line.remove(gone)
+            case _:
+                first = line.first()
+                assert (first is None) == (not waiting), f"seed {seed}"
+                if first is not None:
+                    assert first.priority == max(ticket.priority for ticket in waiting.values()), f"seed {seed}"
+                    line.remove(first, served=True)
+                    assert waiting.pop(first.holder) is first
+        assert len(line) == len(waiting), f"seed {seed}"
+        assert sum(size for _, size in line.sizes()) == len(waiting)
+        assert all(size <= 20 for _, size in line.sizes())
+    names = []
+    while (first := line.first()) is not None:
+        line.remove(first, served=True)
+        names.append(first.holder)
+    assert sorted(names) == sorted(waiting), f"seed {seed}"
+
+
+def test_the_limit_follows_the_workers():
+    """Unknown workers limit nothing; a growing line before workers shrinks it, a short one lets it grow again."""
+    clock = Hand()
+    limit = ConcurrencyLimit(clock)
+    limit.adapt(0, 5, 5, is_contended=True)
+    assert limit.value == float("inf")
+    limit.adapt(64, 0, 0, is_contended=False)
+    assert limit.value == HEADROOM * 64
+    for _ in range(10):
+        limit.adapt(64, 40, 80, is_contended=True)
+    once = limit.value
+    assert once == pytest.approx(0.85 * 80), "again only after what was let through has ended"
+    for _ in range(60):
+        clock.now += 1
+        limit.adapt(64, 40, round(limit.value), is_contended=True)
+    assert limit.value == 1, "never shut"
+    for _ in range(100):
+        limit.adapt(64, 3, 64, is_contended=True)
+    assert limit.value == HEADROOM * 64
+
+
+def test_gateways_come_to_share_evenly():
+    """Two gateways before the same workers, one of which begins alone: in the end each lets about half through."""
+    clock, places = Hand(), 40
+    limits = [ConcurrencyLimit(clock), ConcurrencyLimit(clock)]
+    limits[0].adapt(places, 0, 0, is_contended=False)
+    limits[1].value = 1.0
+    shares = []
+    for _ in range(2000):
+        clock.now += 0.25
+        running = [int(limit.value) for limit in limits]
+        waiting = max(0, sum(running) - places)
+        for limit, count in zip(limits, running, strict=True):
+            limit.adapt(places, waiting, count, is_contended=True)
+        shares.append(running[0] / sum(running))
+    assert 0.4 < sum(shares[1000:]) / 1000 < 0.6
+    assert sum(running) > 0.7 * places
+
+
+@pytest.fixture
+def turnstile():
+    """Two at once."""
+    one = Turnstile(4, Hand())
+    one.limit.value = 2
+    return one
+
+
+async def reason_of(waiting) -> Reason:
+    """Why somebody was not let through."""
+    with pytest.raises(MeshError) as refused:
+        await waiting
+    return refused.value.reason
+
+
+async def entering(turnstile: Turnstile, tenant: str, priority: int = 0, weight: int = 1, timeout_s: float = 60.0):
+    """Somebody who waits; has taken its place in the line."""
+    task = asyncio.create_task(turnstile.enter(tenant, priority, weight, timeout_s))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_as_many_as_the_limit_says(turnstile):
+    """The third waits for the first to leave; nobody overtakes."""
+    await turnstile.enter("a", 0, 1, 60)
+    await turnstile.enter("a", 0, 1, 60)
+    third, fourth = await entering(turnstile, "a"), await entering(turnstile, "b")
+    assert not third.done()
+    turnstile.leave(1)
+    await third
+    assert not fourth.done()
+    turnstile.limit.value = 3
+    turnstile.advance()
+    await fourth
+    assert turnstile.num_running == 3
+
+
+async def test_what_is_larger_than_the_limit_goes_alone(turnstile):
+    """It is not locked out, and nobody overtakes it for ever."""
+    await turnstile.enter("a", 0, 1, 60)
+    large, small = await entering(turnstile, "b", weight=5), await entering(turnstile, "c")
+    assert not large.done()
+    turnstile.leave(1)
+    await large
+    assert turnstile.num_running == 5
+    assert not small.done()
+    turnstile.leave(5)
+    await small
+
+
+async def test_whoever_leaves_the_line_frees_its_place(turnstile):
+    """Cancelled while waiting, or in the very moment of being let through: nothing stays counted."""
+    await turnstile.enter("a", 0, 2, 60)
+    waiting = await entering(turnstile, "a")
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert len(turnstile.line) == 0
+    chosen = await entering(turnstile, "a")
+    turnstile.leave(2)
+    chosen.cancel()
+    await asyncio.gather(chosen, return_exceptions=True)
+    assert turnstile.num_running == 0
+
+
+async def test_whoever_would_be_late_hears_so_at_once(turnstile):
+    """From the rate at which answers end; who has time for it waits."""
+    await turnstile.enter("a", 0, 2, 60)
+    for _ in range(20):  # two a second
+        turnstile._clock.now += 0.5
+        turnstile.num_running += 1
+        turnstile.leave(1)
+    waits = [await entering(turnstile, f"t{number}") for number in range(4)]
+    assert await reason_of(turnstile.enter("late", 1, 4, 1.0)) is Reason.QUEUE_FULL
+    just = await entering(turnstile, "just", priority=1, timeout_s=2.0)
+    assert not just.done()
+    just.cancel()
+    await asyncio.gather(just, return_exceptions=True)
+    turnstile.num_running += 1
+    turnstile.leave(1, took_s=9.0)
+    assert await reason_of(turnstile.enter("just", 1, 1, 2.0)) is Reason.QUEUE_FULL, "an answer takes time, too"
+    patient = await entering(turnstile, "patient", priority=1, timeout_s=30)
+    assert not patient.done()
+    for task in (*waits, patient):
+        task.cancel()
+    await asyncio.gather(*waits, patient, return_exceptions=True)
+
+
+async def test_whose_time_is_over_is_told(turnstile):
+    """While waiting: DEADLINE_EXCEEDED, and the place is free."""
+    await turnstile.enter("a", 0, 2, 60)
+    assert await reason_of(turnstile.enter("b", 0, 1, 0.05)) is Reason.DEADLINE_EXCEEDED
+    assert len(turnstile.line) == 0
+
+
+async def test_a_full_line_refuses(turnstile):
+    """The greediest tenant's last request makes room; its caller hears when to come again."""
+    await turnstile.enter("a", 0, 2, 60)
+    greedy = [await entering(turnstile, "a") for _ in range(4)]
+    other = await entering(turnstile, "b")
+    assert await reason_of(greedy[3]) is Reason.QUEUE_FULL
+    assert await reason_of(turnstile.enter("a", 0, 1, 60)) is Reason.QUEUE_FULL
+    for task in (*greedy[:3], other):
+        task.cancel()
+    await asyncio.gather(*greedy[:3], other, return_exceptions=True)
+
+
+async def test_a_random_crowd_leaves_nothing_behind():
+    """Arrivals, departures, timeouts, cancels and changing limits: never more than the limit, nothing left counted."""
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    turnstile = Turnstile(10, Hand())
+    turnstile.limit.value = 3
+    ends = {"through": 0, "refused": 0, "cancelled": 0}
+
+    async def caller() -> None:
+        await asyncio.sleep(rng.random())
+        weight = rng.randrange(1, 3)
+        try:
+            await turnstile.enter(f"t{rng.randrange(5)}", rng.randrange(2), weight, rng.choice((0.01, 0.2, 5)))
+        except MeshError:
+            ends["refused"] += 1
+            return
+        try:
+            ends["through"] += 1
+            assert turnstile.num_running <= 4, f"seed {seed}"
+            await asyncio.sleep(rng.random() * 0.02)
+        finally:
+            turnstile.leave(weight)
+
+    async def unsteady() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            turnstile.limit.value = rng.choice((1, 2, 3, 4))
+            turnstile.advance()
+
+    changing = asyncio.create_task(unsteady())
+    tasks = [asyncio.create_task(caller()) for _ in range(400)]
+    await asyncio.sleep(0.3)
+    for task in rng.sample(tasks, 60):
+        task.cancel()
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        assert outcome is None or isinstance(outcome, asyncio.CancelledError), f"seed {seed}: {outcome!r}"
+    changing.cancel()
+    assert (turnstile.num_running, len(turnstile.line)) == (0, 0), f"seed {seed}"
+    assert ends["through"] > 50
+
+
+async def until_waiting(turnstile: Turnstile, count: int) -> None:
+    """Wait until so many are in line."""
+    for _ in range(500):
+        if len(turnstile.line) == count:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{len(turnstile.line)} wait, not {count}")
+
+
+class Waiting:
+    """Workers that report a line."""
+
+    num = 0
+
+    def num_waiting(self, endpoint: str) -> int:
+        """The same for each."""
+        return self.num
+
+
+async def test_each_model_has_its_own_line():
+    """By its workers' places; one that leaves the catalog is forgotten when nobody is left."""
+    lane = small_lane(num_workers=2)
+    model = ServedModel("small", lanes=(lane,))
+    catalog = MemoryCatalog(Catalog(models=(model,)))
+    clock, load = Hand(), Waiting()
+    turnstiles = Turnstiles(catalog, load, clock=clock)
+    first = await turnstiles.enter(model, "a", 0, 1, 60)
+    places = sum(worker.max_sequences for worker in lane.workers)
+    limit = turnstiles.by_model["small"].limit
+    assert limit.value == (HEADROOM * places if places else float("inf"))
+    catalog.publish(Catalog())
+    turnstiles.adapt()
+    assert "small" in turnstiles.by_model
+    first.give_back()
+    first.give_back()
+    turnstiles.adapt()
+    assert turnstiles.by_model == {}
+
+
+async def test_both_doors_wait_and_refuse(fronts):
+    """503 with `retry-after` over REST, the same reason in the pipeline; a request that has no time waits for none."""
+    async with fronts(saying("hi")) as front:
+        workers = front.house.workers
+        workers.hold.clear()
+        running = asyncio.create_task(front.chat())
+        await workers.until_running(1)
+        turnstile = front.house.collaborators.turnstiles.by_model["small"]
+        turnstile.limit.value = 1
+        waiting = asyncio.create_task(front.chat())
+        await until_waiting(turnstile, 1)
+        late = await front.http.post(
+            "/v1/chat/completions",
+            json={"model": "small", "messages": [{"role": "user", "content": "hi"}]},
+            headers={"x-request-timeout": "0.1"},
+        )
+        assert (late.status_code, late.json()["error"]["reason"]) == (504, "DEADLINE_EXCEEDED")
+        turnstile.line._max_tickets = 1
+        full = await front.chat()
+        assert (full.status_code, full.json()["error"]["reason"]) == (503, "QUEUE_FULL")
+        assert int(full.headers["retry-after"]) >= 1
+        assert full.headers["x-should-retry"] == "true"
+        workers.hold.set()
+        assert (await running).status_code == (await waiting).status_code == 200
+        assert turnstile.num_running == 0
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "soon", "1e3", "nan", "1;2", "9" * 40])
+async def test_a_time_that_is_none_is_refused(front, text):
+    """With what is accepted."""
+    response = await front.http.post("/v1/chat/completions", json={}, headers={"x-request-timeout": text})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "x-request-timeout"
+
+
+async def test_a_client_that_leaves_the_line_is_forgotten(fronts):
+    """Its place is free, no worker hears of it, and its request is settled."""
+    async with fronts(saying("hi")) as front:
+        front.house.workers.hold.clear()
+        running = asyncio.create_task(front.chat())
+        await front.house.workers.until_running(1)
+        turnstile = front.house.collaborators.turnstiles.by_model["small"]
+        turnstile.limit.value = 1
+        leaving = asyncio.create_task(front.chat())
+        await until_waiting(turnstile, 1)
+        leaving.cancel()
+        await until_waiting(turnstile, 0)
+        front.house.workers.hold.set()
+        assert (await running).status_code == 200
+        await front.house.journal.until_closed(2)
+        assert {receipt.reason for receipt in front.house.journal.receipts} == {"ok", "CANCELLED"}
+        assert len(front.house.workers.orders) == 1
