@@ -23,13 +23,13 @@ class ControlTokens:
         self._marked = re.compile(f"{OPEN}({either}){CLOSE}|[{OPEN}{CLOSE}]")
 
     def mark(self, value: Any) -> Any:
-        """Wrap control tokens in every string inside a JSON value; keys of objects are left as they are."""
+        """Wrap control tokens in every string inside a JSON value, keys of objects included."""
         if isinstance(value, str):
             if OPEN in value or CLOSE in value:
                 value = value.replace(OPEN, "").replace(CLOSE, "")
             return self._token.sub(f"{OPEN}\\g<0>{CLOSE}", value)
         if isinstance(value, dict):
-            return {key: self.mark(item) for key, item in value.items()}
+            return {self.mark(key): self.mark(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self.mark(item) for item in value]
         return value
