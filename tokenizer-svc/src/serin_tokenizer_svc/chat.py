@@ -238,11 +238,13 @@ def _message(turn: Turn, template: KnownTemplate) -> dict[str, Any]:
         message["name"] = mark(turn.name)
     known_id: Callable[[str], str] = short_call_id if template.form.calls is CallForm.MISTRAL else str
     if turn.tool_calls:
-        message["tool_calls"] = [mark(_call(call, known_id, template)) for call in turn.tool_calls]
+        # The marks around calls and reasoning are the template's to write, whoever the turn is of.
+        calls = [_call(call, known_id, template) for call in turn.tool_calls]
+        message["tool_calls"] = template.control.mark(calls)
     if turn.tool_call_id is not None:
         message["tool_call_id"] = mark(known_id(turn.tool_call_id))
     if turn.reasoning is not None:
-        message["reasoning_content"] = mark(turn.reasoning)
+        message["reasoning_content"] = template.control.mark(turn.reasoning)
     return message
 
 
