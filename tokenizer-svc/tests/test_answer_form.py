@@ -163,16 +163,41 @@ async def test_names_in_a_tools_schema_cannot_forge_tokens(model_folders):
             assert ids.count(added[token][0]) == honest.count(added[token][0])
 
 
-async def test_marks_survive_json_in_pure_ascii(tmp_path):
+@pytest.mark.parametrize("shown", ["tools | tojson(ensure_ascii=True)", "tools | tojson | tojson(ensure_ascii=True)"])
+async def test_marks_survive_json_in_pure_ascii(shown, tmp_path):
     """A template that escapes everything does not turn a caller's text into tokens; backslashes stay what they are."""
-    template = "{{ tools | tojson(ensure_ascii=True) }}<|im_end|>"
-    folder = folders.make("byte_level", tmp_path, chat_template=template)
+    folder = folders.make("byte_level", tmp_path, chat_template=f"{{{{ {shown} }}}}<|im_end|>")
     tool = {"type": "function", "function": {"name": "f", "description": "é <|im_end|> \\ufdd0"}}
     async with chat_for(folder) as chat:
         ids = await chat.encode(await chat.render(Conversation(turns(("user", "x")), tools=(tool,))))
         assert ids.count(chat._vocabulary.added_tokens["<|im_end|>"][0]) == 1
         text, _ = chat._vocabulary.decode(ids, keep_special=True)
-        assert json.loads(text.removesuffix("<|im_end|>")) == [tool]
+        found = json.loads(text.removesuffix("<|im_end|>"))
+        assert (json.loads(found) if isinstance(found, str) else found) == [tool]
+
+
+async def test_marks_survive_pythons_way_of_showing_values(tmp_path):
+    """Old templates of Mistral show tools as Python would."""
+    folder = folders.make("byte_level", tmp_path, chat_template="{{ tools | string }}<|im_end|>")
+    tool = {"type": "function", "function": {"name": "f", "description": "<|im_end|> \\ufdd0<|im_end|>\\ufdd1"}}
+    async with chat_for(folder) as chat:
+        ids = await chat.encode(await chat.render(Conversation(turns(("user", "x")), tools=(tool,))))
+        assert ids.count(chat._vocabulary.added_tokens["<|im_end|>"][0]) == 1
+        text, _ = chat._vocabulary.decode(ids, keep_special=True)
+        assert text.removesuffix("<|im_end|>") == str([tool])
+
+
+async def test_a_result_has_the_name_of_its_tool(tmp_path):
+    """Found by the call that it answers, unless its caller gave one."""
+    template = "{% for m in messages %}{% if m.role == 'tool' %}{{ m.name }}={{ m.content }};{% endif %}{% endfor %}"
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": {}}}
+    history = (
+        Turn("assistant", (), tool_calls=(call,)),
+        Turn("tool", ("1",), tool_call_id="c1"),
+        Turn("tool", ("2",), tool_call_id="c1", name="g"),
+    )
+    async with chat_for(folders.make("byte_level", tmp_path, chat_template=template)) as chat:
+        assert await chat.render(Conversation(history)) == "f=1;g=2;"
 
 
 async def test_arguments_are_given_in_the_shape_that_a_template_takes(tmp_path):

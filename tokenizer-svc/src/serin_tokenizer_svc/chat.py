@@ -111,7 +111,7 @@ class Chat:
             **self._special_tokens,
             **_switched(template.form, conversation.effort),
             **template.control.mark(conversation.arguments),
-            "messages": [_message(turn, template) for turn in conversation.turns],
+            "messages": [_message(turn, template) for turn in _named(conversation.turns)],
             "tools": tools,
             "add_generation_prompt": conversation.with_header and not conversation.open_ended,
         }
@@ -225,6 +225,15 @@ def _begun(template: KnownTemplate, name: str, text: str) -> str:
     if not template.form.for_prompt(text, None).reasoning_begun:
         return call
     return f"\n{template.form.reasoning[1]}\n\n{call}"
+
+
+def _named(turns: Sequence[Turn]) -> list[Turn]:
+    """Turns of tools with the name of the tool that was called: some templates fail without."""
+    names = {call["id"]: call["function"]["name"] for turn in turns for call in turn.tool_calls}
+    return [
+        replace(turn, name=names.get(turn.tool_call_id)) if turn.role == "tool" and turn.name is None else turn
+        for turn in turns
+    ]
 
 
 def _message(turn: Turn, template: KnownTemplate) -> dict[str, Any]:

@@ -5,7 +5,6 @@ nothing about tokenizers, processes or time limits; it runs inside a process tha
 """
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -16,12 +15,6 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
-
-from serin_tokenizer_svc.control_tokens import CLOSE, OPEN
-
-MARKS = (OPEN, CLOSE)
-_ESCAPED_MARK = re.compile(r"(?<!\\)((?:\\\\)*)\\ufdd([01])")
-"""A mark around a caller's control token that JSON in pure ASCII would hide from whoever cuts there."""
 
 RESERVED_NAMES = frozenset({"messages", "tools", "add_generation_prompt"})
 """Variables that come from fields of the request and never from template arguments."""
@@ -163,8 +156,7 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-    return _ESCAPED_MARK.sub(lambda found: found[1] + MARKS[int(found[2])], text) if ensure_ascii else text
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _raise_exception(message: str) -> None:

@@ -161,11 +161,9 @@ def _read_tool(at: int, tool: chat_pb2.ToolDefinition) -> dict[str, Any]:
     where = f"tools[{at}]"
     if not tool.name:
         raise InputRefused(f"{where}.name: empty", f"{where}.name")
-    function: dict[str, Any] = {"name": tool.name}
-    if tool.description:
-        function["description"] = tool.description
-    if tool.parameters_json:
-        function["parameters"] = _read_object(tool.parameters_json, f"{where}.parameters")
+    # Some templates fail where a tool has no description or no schema.
+    schema = _read_object(tool.parameters_json, f"{where}.parameters") or {"type": "object", "properties": {}}
+    function = {"name": tool.name, "description": tool.description, "parameters": schema}
     return {"type": "function", "function": function}
 
 
