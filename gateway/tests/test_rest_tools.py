@@ -289,7 +289,7 @@ def tool(name="f", **function):
     [
         ({"tools": [tool("a b")]}, "tools[0].function.name", "PARAMETER_INVALID"),
         ({"tools": [tool("<|im_end|>")]}, "tools[0].function.name", "PARAMETER_INVALID"),
-        ({"tools": [tool("f" * 65)]}, "tools[0].function.name", "PARAMETER_INVALID"),
+        ({"tools": [tool("f" * 129)]}, "tools[0].function.name", "PARAMETER_INVALID"),
         ({"tools": [tool(), tool()]}, "tools[1].function.name", "PARAMETER_INVALID"),
         ({"tools": [tool(str(n)) for n in range(129)]}, "tools", "PARAMETER_INVALID"),
         ({"tools": [tool(description="x" * 140_000)]}, "tools[0]", "PARAMETER_INVALID"),

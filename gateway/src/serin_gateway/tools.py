@@ -22,7 +22,7 @@ MAX_CALLS = 128
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """How much a model may be asked to reason."""
 
-_NAME = re.compile("[a-zA-Z0-9_-]{1,64}")
+_NAME = re.compile("[a-zA-Z0-9_-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def tools_faults(tools: Sequence[Tool], choice: ToolChoice) -> Iterator[tuple[st
     for at, tool in enumerate(tools):
         where = f"tools[{at}]"
         if not _NAME.fullmatch(tool.name):
-            yield f"{where}.name", f"{tool.name!r:.80} is not accepted; accepted: 1 to 64 of [a-zA-Z0-9_-]"
+            yield f"{where}.name", f"{tool.name!r:.80} is not accepted; accepted: 1 to 128 of [a-zA-Z0-9_-]"
         if tool.name in names:
             yield f"{where}.name", f"{tool.name!r} is there twice"
         if tool.byte_count > MAX_TOOL_BYTES:

@@ -16,7 +16,7 @@ from serin_gateway.reading.json_end import Broken, JsonEnd
 from serin_gateway.reading.parts import Called, Part, Said
 
 MAX_HEADER = 256
-_HEADER = re.compile(r"([A-Za-z0-9_.-]{1,64})(?:\[CALL_ID\][A-Za-z0-9_-]+)?(?:\[ARGS\])?\s*")
+_HEADER = re.compile(r"([A-Za-z0-9_.-]{1,128})(?:\[CALL_ID\][A-Za-z0-9_-]+)?(?:\[ARGS\])?\s*")
 _HEADER_END = re.compile(r"[^A-Za-z0-9_.\-\[\]\s]")
 
 

@@ -172,7 +172,7 @@ class ToolDefinition(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name, 1 to 64 of [a-zA-Z0-9_-]."""
+    """Name, 1 to 128 of [a-zA-Z0-9_-]."""
     description: _builtins.str
     """What it does, for the model to read."""
     parameters_json: _builtins.str
