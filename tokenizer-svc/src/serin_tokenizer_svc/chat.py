@@ -5,14 +5,13 @@ Joins the render pool, the vocabulary and the control tokens; knows nothing abou
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from serin_tokenizer_svc.answer_form import AnswerForm, CallForm, find_form
-from serin_tokenizer_svc.call_ids import short_call_id
+from serin_tokenizer_svc.answer_form import AnswerForm, find_form
 from serin_tokenizer_svc.control_tokens import ControlTokens
-from serin_tokenizer_svc.conversation import Conversation, Turn
+from serin_tokenizer_svc.conversation import Conversation
 from serin_tokenizer_svc.encode_queue import EncodeQueue
 from serin_tokenizer_svc.errors import (
     NoTemplate,
@@ -22,36 +21,12 @@ from serin_tokenizer_svc.errors import (
     TemplateRejected,
 )
 from serin_tokenizer_svc.folder import SPECIAL_TOKEN_NAMES
+from serin_tokenizer_svc.known_template import KnownTemplate, as_parts
 from serin_tokenizer_svc.render_pool import RenderPool, TemplateFacts
 from serin_tokenizer_svc.template import RESERVED_NAMES
 from serin_tokenizer_svc.vocabulary import Vocabulary
 
 PROBES = ("serin-probe-a", "serin-probe-b")
-
-
-@dataclass(frozen=True)
-class KnownTemplate:
-    """A template and what was learned of it.
-
-    Attributes:
-        facts: variables it reads, literals in it.
-        takes_text: it shows content that is a string.
-        takes_parts: it shows content that is a list of parts.
-        control: tokens that only the template may write.
-        special: those of them that not even an assistant's turn may contain.
-        knows_developer: it has words of its own for developers' turns; elsewhere they are the system's.
-        takes_arguments: it shows a call's arguments that are an object; else they are given as JSON text.
-        form: how it taught its model to write calls and reasoning.
-    """
-
-    facts: TemplateFacts
-    takes_text: bool
-    takes_parts: bool
-    control: ControlTokens
-    special: ControlTokens
-    knows_developer: bool
-    takes_arguments: bool
-    form: AnswerForm
 
 
 class Chat:
@@ -90,7 +65,7 @@ class Chat:
             self._templates[name] = KnownTemplate(
                 facts,
                 takes_text=await self._shows(name, PROBES[0], PROBES[:1]),
-                takes_parts=await self._shows(name, _as_parts(PROBES), PROBES),
+                takes_parts=await self._shows(name, as_parts(PROBES), PROBES),
                 control=ControlTokens(control),
                 special=ControlTokens(special),
                 knows_developer="developer" in written,
@@ -111,7 +86,7 @@ class Chat:
             **self._special_tokens,
             **_switched(template.form, conversation.effort),
             **template.control.mark(conversation.arguments),
-            "messages": [_message(turn, template) for turn in _named(conversation.turns)],
+            "messages": template.messages(conversation.turns),
             "tools": tools,
             "add_generation_prompt": conversation.with_header and not conversation.open_ended,
         }
@@ -225,50 +200,3 @@ def _begun(template: KnownTemplate, name: str, text: str) -> str:
     if not template.form.for_prompt(text, None).reasoning_begun:
         return call
     return f"\n{template.form.reasoning[1]}\n\n{call}"
-
-
-def _named(turns: Sequence[Turn]) -> list[Turn]:
-    """Turns of tools with the name of the tool that was called: some templates fail without."""
-    names = {call["id"]: call["function"]["name"] for turn in turns for call in turn.tool_calls}
-    return [
-        replace(turn, name=names.get(turn.tool_call_id)) if turn.role == "tool" and turn.name is None else turn
-        for turn in turns
-    ]
-
-
-def _message(turn: Turn, template: KnownTemplate) -> dict[str, Any]:
-    """A turn as templates read it; what the model itself wrote may contain its own non-special tokens."""
-    mark = template.special.mark if turn.role == "assistant" else template.control.mark
-    is_system = turn.role == "developer" and not template.knows_developer
-    message: dict[str, Any] = {"role": "system" if is_system else turn.role}
-    if turn.parts:
-        message["content"] = mark(_content(turn.parts, template))
-    if turn.name is not None:
-        message["name"] = mark(turn.name)
-    known_id: Callable[[str], str] = short_call_id if template.form.calls is CallForm.MISTRAL else str
-    if turn.tool_calls:
-        # The marks around calls and reasoning are the template's to write, whoever the turn is of.
-        calls = [_call(call, known_id, template) for call in turn.tool_calls]
-        message["tool_calls"] = template.control.mark(calls)
-    if turn.tool_call_id is not None:
-        message["tool_call_id"] = mark(known_id(turn.tool_call_id))
-    if turn.reasoning is not None:
-        message["reasoning_content"] = template.control.mark(turn.reasoning)
-    return message
-
-
-def _call(call: Mapping[str, Any], known_id: Callable[[str], str], template: KnownTemplate) -> dict[str, Any]:
-    function = call["function"]
-    if not template.takes_arguments and not isinstance(function["arguments"], str):
-        function = {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}
-    return {**call, "id": known_id(call["id"]), "function": function}
-
-
-def _content(parts: Sequence[str], template: KnownTemplate) -> Any:
-    if len(parts) == 1 and (template.takes_text or not template.takes_parts):
-        return parts[0]
-    return _as_parts(parts) if template.takes_parts else "\n".join(parts)
-
-
-def _as_parts(texts: Sequence[str]) -> list[dict[str, str]]:
-    return [{"type": "text", "text": text} for text in texts]

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from serin_gateway.reading.calls import CallReader
 from serin_gateway.reading.form import AnswerForm, CallForm
-from serin_gateway.reading.parts import Called, Part, Said, joined
+from serin_gateway.reading.parts import Part, Said, joined
 from serin_gateway.reading.reasoning import ReasoningReader
 
 
@@ -22,7 +22,6 @@ class AnswerReader:
     def __init__(self, form: AnswerForm, tools: Collection[str]) -> None:
         self._reasoning = ReasoningReader(form) if form.reasoning_open and not form.beginning else None
         self._calls = CallReader(form.calls, tools) if tools and form.calls is not CallForm.NONE else None
-        self.num_calls = 0
         self._beginning = form.beginning
 
     @property
@@ -47,7 +46,7 @@ class AnswerReader:
         if self._reasoning is not None:
             parts += self._read(self._reasoning.end())
         if self._calls is not None:
-            parts += self._counted(self._calls.end())
+            parts += self._calls.end()
         return joined(parts)
 
     def _read(self, parts: list[Part]) -> list[Part]:
@@ -56,8 +55,4 @@ class AnswerReader:
         read: list[Part] = []
         for part in parts:
             read += self._calls.feed(part.text) if isinstance(part, Said) else [part]
-        return joined(self._counted(read))
-
-    def _counted(self, parts: list[Part]) -> list[Part]:
-        self.num_calls += sum(isinstance(part, Called) for part in parts)
-        return parts
+        return joined(read)

@@ -38,13 +38,11 @@ class Reading:
         self._count(news.num_tokens, token_ids)
         if is_last:
             parts += self._reader.end()
-        if (
-            self._single_call
-            and (first := next((at for at, p in enumerate(parts) if isinstance(p, Called)), None)) is not None
-        ):
-            self.is_complete = True
-            return parts[: first + 1]
-        return parts
+        calls = [at for at, part in enumerate(parts) if isinstance(part, Called)]
+        if not (self._single_call and calls):
+            return parts
+        self.is_complete = True
+        return parts[: calls[0] + 1]
 
     def _count(self, num_tokens: int, token_ids: Sequence[int]) -> None:
         if self._is_counted or not self._reader.has_reasoned:
