@@ -1,12 +1,15 @@
 """Tools and thinking through the Anthropic SDK: blocks whole and streamed, results, choices, and what is refused."""
 
+import ssl
+
 import anthropic
 import httpx2
 import pytest
 from serin_gateway.reading.form import AnswerForm, CallForm
 from serin_gateway.testing import ByteTokenizer, MemoryHouse, saying
 
-from conftest import NO_TLS
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Trusts nobody, so it reads no list of authorities."""
 
 HI = [{"role": "user", "content": "hi"}]
 WEATHER = {
