@@ -62,7 +62,7 @@ async def test_what_changes_nothing_is_accepted(front, neutral):
     ("body", "param", "reason"),
     [
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "PARAMETER_UNSUPPORTED"),
-        ({"tool_choice": "required"}, "tool_choice", "PARAMETER_UNSUPPORTED"),
+        ({"tool_choice": "required"}, "tool_choice", "PARAMETER_INVALID"),
         ({"functions": [{"name": "f"}]}, "functions", "PARAMETER_UNSUPPORTED"),
         ({"store": True}, "store", "PARAMETER_UNSUPPORTED"),
         ({"service_tier": "flex"}, "service_tier", "PARAMETER_UNSUPPORTED"),

@@ -418,7 +418,7 @@ async def test_text_that_cannot_go_on_is_not_the_workers_fault():
             asyncio.get_running_loop().call_soon(self._sink.failed, gone)
 
     class Opening(ByteDetokenizer):
-        def open(self, scope, sink, *, stop_strings=(), min_tokens=0):
+        def open(self, scope, sink, *, stop_strings=(), min_tokens=0, shown_ids=()):
             return Failing(sink, stop_strings, min_tokens)
 
     house = house_of(detokenizer=Opening())

@@ -7,8 +7,9 @@ from serin.generation.v1 import chat_pb2, sampling_pb2, tokens_pb2
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
 from serin_gateway.keys import Role
 from serin_gateway.limits.limiter import Limits
+from serin_gateway.reading.form import AnswerForm, CallForm
 from serin_gateway.rpc.service import InferenceService
-from serin_gateway.testing import END_ID, MemoryHouse, saying
+from serin_gateway.testing import END_ID, ByteTokenizer, MemoryHouse, saying
 from serin_gateway.worker import TokensMade, WorkStarted
 from serin_mesh.errors import STATUS, MeshError, Reason
 from serin_mesh.testing import running
@@ -267,3 +268,92 @@ async def test_a_call_under_an_idempotency_key_is_answered_once(rpc):
     assert len(front.house.workers.orders) == 1
     await front.house.journal.until_closed(3)
     assert sorted(receipt.operation for receipt in front.house.journal.receipts) == ["generate", "generate", "repeat"]
+
+
+HERMES = AnswerForm(CallForm.HERMES, "<think>", "</think>", reasoning_close_ids=tuple(b"</think>"))
+PING = chat_pb2.ToolDefinition(name="ping", description="Says pong.", parameters_json='{"type": "object"}')
+NAMED = chat_pb2.ToolChoice(mode=chat_pb2.TOOL_CHOICE_MODE_NAMED, name="ping")
+
+
+def with_tools(text: str = "hi", **fields) -> inference_pb2.GenerateRequest:
+    """A question with a tool on offer."""
+    return ask(
+        chat=inference_pb2.Chat(messages=chat(text).messages, tools=[PING], **fields), sampling={"max_tokens": 900}
+    )
+
+
+async def test_calls_and_reasoning_are_deltas_of_their_own(rpc):
+    """Reasoning, text, a call with identifier, name and arguments; counted, and the reason for the end."""
+    text = '<think>\nHm.\n</think>\nSo.\n<tool_call>\n{"name": "ping", "arguments": {"n": 1.0}}\n</tool_call>'
+    front = await rpc(saying(text, piece=3), tokenizer=ByteTokenizer(HERMES))
+    events = [event async for event in front.generate(with_tools())]
+    deltas = [event.delta for event in events if event.HasField("delta")]
+    assert "".join(delta.reasoning for delta in deltas) == "Hm."
+    assert "".join(delta.text for delta in deltas) == "So."
+    assert [i for delta in deltas for i in delta.token_ids] == [*text.encode(), END_ID]
+    (call,) = [delta.tool_call for delta in deltas if delta.HasField("tool_call")]
+    assert (call.call_index, call.name, call.arguments_json) == (0, "ping", '{"n": 1.0}')
+    assert call.id.startswith("call_")
+    (end,) = [event.choice_finished for event in events if event.HasField("choice_finished")]
+    assert end.finish_reason == sampling_pb2.FINISH_REASON_TOOL_CALLS
+    assert events[-1].summary.usage.reasoning_token_count == len("<think>\nHm.\n</think>")
+
+
+async def test_choices_efforts_and_histories_reach_the_tokenizer(rpc):
+    """As over REST: a named tool begins the answer, one call is enough, and what was said before is there."""
+    tokenizer = ByteTokenizer(HERMES)
+    front = await rpc(saying(" {}}\n</tool_call> and on"), tokenizer=tokenizer)
+    single = chat_pb2.ToolChoice(mode=chat_pb2.TOOL_CHOICE_MODE_NAMED, name="ping", single_call=True)
+    request = with_tools(tool_choice=single, reasoning_effort="low")
+    said = chat_pb2.ChatMessage(role="assistant", reasoning="hm", content=[chat_pb2.ContentPart(text="x")])
+    request.chat.messages.append(said)
+    events = [event async for event in front.generate(request)]
+    assert sum(event.delta.HasField("tool_call") for event in events) == 1
+    assert "".join(event.delta.text for event in events) == ""
+    asked = tokenizer.conversations[-1]
+    assert (asked.effort, asked.messages[-1].reasoning) == ("low", "hm")
+    assert (asked.tools[0].name, asked.tools[0].parameters_json) == ("ping", '{"type": "object"}')
+
+
+async def test_an_answer_goes_on_inside_the_last_message(rpc):
+    """PREFILL over gRPC; counting counts the same."""
+    front = await rpc(saying("is."))
+    begun = chat_pb2.ChatMessage(role="assistant", content=[chat_pb2.ContentPart(text="Par")])
+    conversation = inference_pb2.Chat(messages=[*chat("hi").messages, begun], continue_final_message=True)
+    assert [event async for event in front.generate(ask(chat=conversation))]
+    assert bytes(front.house.workers.orders[-1][1].prompt) == b"user: hi\nassistant: Par"
+    count = inference_pb2.CountTokensRequest(model="small", chat=conversation)
+    metadata = [("authorization", f"Bearer {front.key}")]
+    assert (await front.stub.CountTokens(count, metadata=metadata)).token_count == len("user: hi\nassistant: Par")
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameter", "reason"),
+    [
+        ({"tools": [chat_pb2.ToolDefinition(name="a b")]}, "tools[0].name", Reason.PARAMETER_INVALID),
+        ({"tools": [PING, PING]}, "tools[1].name", Reason.PARAMETER_INVALID),
+        (
+            {"tools": [chat_pb2.ToolDefinition(name="f", parameters_json="[]")]},
+            "tools[0].parameters_json",
+            Reason.PARAMETER_INVALID,
+        ),
+        (
+            {"tools": [chat_pb2.ToolDefinition(name="f", parameters_json='{"a":' * 9999)]},
+            "tools[0].parameters_json",
+            Reason.PARAMETER_INVALID,
+        ),
+        ({"tools": [PING] * 129}, "tools", Reason.PARAMETER_INVALID),
+        ({"tool_choice": NAMED}, "tool_choice", Reason.PARAMETER_INVALID),
+        ({"tools": [PING]}, "tools", Reason.PARAMETER_UNSUPPORTED),
+        ({"reasoning_effort": "very"}, "reasoning_effort", Reason.PARAMETER_INVALID),
+        ({"reasoning_effort": "high"}, "reasoning_effort", Reason.PARAMETER_UNSUPPORTED),
+        ({"continue_final_message": True}, "messages[0].content", Reason.PARAMETER_INVALID),
+    ],
+    ids=lambda value: repr(value)[:50],
+)
+async def test_tools_are_refused_for_the_same_reasons_as_over_rest(rpc, fields, parameter, reason):
+    """By the names of this contract."""
+    front = await rpc()
+    conversation = inference_pb2.Chat(messages=chat("hi").messages, **fields)
+    code, found, metadata = await front.failure(front.generate(ask(chat=conversation)))
+    assert (code, found, metadata["parameter"]) == (grpc.StatusCode.INVALID_ARGUMENT, reason, parameter)

@@ -4,7 +4,8 @@ The real tokenizer service, workers that follow a script, a cache that remembers
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -42,19 +43,19 @@ TEMPLATE = (
 )
 
 
-def write_tokenizer(folder: Path) -> dict[str, int]:
-    """A byte-level tokenizer with a chat template; returns token -> id."""
+def write_tokenizer(folder: Path, template: str = TEMPLATE, marks: Sequence[str] = ()) -> dict[str, int]:
+    """A byte-level tokenizer with a chat template, and further special tokens; returns token -> id."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *marks, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.add_special_tokens([*SPECIAL, *marks])
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template
     ).save_pretrained(folder)
     return vocabulary
 
@@ -179,17 +180,26 @@ class WholePath:
         self.vocabulary: dict[str, int] = {}
 
     def ids(self, text: str) -> list[int]:
-        """Ids of a text of plain characters."""
-        return [self.vocabulary["Ġ" if letter == " " else letter] for letter in text]
+        """Ids of a text of plain ASCII characters and special tokens."""
+        letters = {" ": "Ġ", "\n": "Ċ"}
+        pieces = re.findall(r"<\|[a-z_]+\|>|\[[A-Z_]+\]|.|\n", text)
+        return [self.vocabulary[letters.get(piece, piece)] for piece in pieces]
 
 
 @asynccontextmanager
 async def whole_path(
-    folder: Path, text: str = "hello", *, num_workers: int = 1, num_tokenizers: int = 1, settings=None
+    folder: Path,
+    text: str = "hello",
+    *,
+    num_workers: int = 1,
+    num_tokenizers: int = 1,
+    settings=None,
+    template: str = TEMPLATE,
+    marks: Sequence[str] = (),
 ) -> AsyncIterator[WholePath]:
     """Start everything; leave, and all of it ends."""
     path = WholePath()
-    path.vocabulary = write_tokenizer(folder)
+    path.vocabulary = write_tokenizer(folder, template, marks)
     digest = vocabulary_digest(folder)
     async with AsyncExitStack() as stack:
         tokenizer = await stack.enter_async_context(assembled(folder, model="small", version="v1"))

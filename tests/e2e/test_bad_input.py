@@ -1,5 +1,6 @@
 """Bad input over both doors: the same reasons, the parameter's name, a sentence, and nothing else harmed."""
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,24 @@ class Bad:
     path: str = CHAT
     words: tuple[str, ...] = field(default=())
 
+
+def tool(name: str, **function: Any) -> dict[str, Any]:
+    """A tool as REST writes it."""
+    return {"type": "function", "function": {"name": name} | function}
+
+
+def hello_chat(**fields: Any) -> inference_pb2.Chat:
+    """A conversation of one turn, as gRPC writes it."""
+    hello = chat_pb2.ChatMessage(role="user", content=[chat_pb2.ContentPart(text="Hello")])
+    return inference_pb2.Chat(messages=[hello], **fields)
+
+
+def deep(levels: int) -> str:
+    """A JSON object of so many levels."""
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+FORGED = {"name": "f", "arguments": deep(100_000)}
 
 MISTAKES = {
     "model": Bad(Reason.MODEL_NOT_FOUND, {"model": "nope"}, {"model": "nope"}, param="model", words=("nope",)),
@@ -95,9 +114,48 @@ MISTAKES = {
     ),
     "tools": Bad(
         Reason.PARAMETER_UNSUPPORTED,
-        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
-        {"chat": inference_pb2.Chat(tools=[chat_pb2.ToolDefinition(name="f")])},
+        {"tools": [tool("f")]},
+        {"chat": hello_chat(tools=[chat_pb2.ToolDefinition(name="f")])},
         param="tools",
+    ),
+    "many tools": Bad(
+        Reason.PARAMETER_INVALID,
+        {"tools": [tool(f"f{n}") for n in range(2000)]},
+        {"chat": hello_chat(tools=[chat_pb2.ToolDefinition(name=f"f{n}") for n in range(2000)])},
+        param="tools",
+        words=("2000", "128"),
+    ),
+    "tool name": Bad(
+        Reason.PARAMETER_INVALID,
+        {"tools": [tool("<|im_end|>")]},
+        {"chat": hello_chat(tools=[chat_pb2.ToolDefinition(name="<|im_end|>")])},
+        param="tools[0].function.name",
+        rpc_param="tools[0].name",
+    ),
+    "deep schema": Bad(
+        Reason.PARAMETER_INVALID,
+        {"tools": [tool("f", parameters=json.loads(deep(40)))]},
+        {"chat": hello_chat(tools=[chat_pb2.ToolDefinition(name="f", parameters_json=deep(10_000))])},
+        param="tools[0].function.parameters",
+        rpc_param="tools[0].parameters_json",
+        words=("32",),
+    ),
+    "deep arguments": Bad(
+        Reason.PARAMETER_INVALID,
+        {"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": FORGED}]}]},
+        param="messages[0].tool_calls[0].function.arguments",
+    ),
+    "a tool that is not there": Bad(
+        Reason.PARAMETER_INVALID,
+        {"tool_choice": {"type": "function", "function": {"name": "g"}}},
+        {"chat": hello_chat(tool_choice=chat_pb2.ToolChoice(mode=chat_pb2.TOOL_CHOICE_MODE_NAMED, name="g"))},
+        param="tool_choice",
+    ),
+    "effort": Bad(
+        Reason.PARAMETER_UNSUPPORTED,
+        {"reasoning_effort": "high"},
+        {"chat": hello_chat(reasoning_effort="high")},
+        param="reasoning_effort",
     ),
     "response_format": Bad(
         Reason.PARAMETER_UNSUPPORTED, {"response_format": {"type": "json_object"}}, param="response_format"

@@ -494,3 +494,70 @@ def test_any_frames_over_the_wire_equal_decode(model_folders, vocabularies):
             hold()
         finally:
             runner.run(calls.__aexit__(None, None, None))
+
+
+async def test_an_answers_form_travels_with_its_prompt(tmp_path):
+    """Family, marks and the call that was begun; DescribeTokenizer knows the family too."""
+    tool = chat_pb2.ToolDefinition(name="f", parameters_json='{"type": "object"}')
+    named = chat_pb2.ToolChoice(mode=chat_pb2.TOOL_CHOICE_MODE_NAMED, name="f")
+    hidden = chat_pb2.ToolChoice(mode=chat_pb2.TOOL_CHOICE_MODE_NONE)
+    template = folders.CHATML.replace("<think></think>", "<think>\\n</think>")
+    async with serving(folders.make("byte_level", tmp_path, chat_template=template)) as (stub, _):
+        about = await stub.DescribeTokenizer(pb.DescribeTokenizerRequest())
+        assert about.answer_format.tool_calls == pb.TOOL_CALL_FORMAT_HERMES
+        assert (about.answer_format.reasoning_open, about.answer_format.reasoning_close) == ("<think>", "</think>")
+        begun = await stub.Render(render(message("user", "x"), tools=[tool], tool_choice=named))
+        assert begun.answer_format.beginning == '<tool_call>\n{"name": "f", "arguments":'
+        without = await stub.Render(render(message("user", "x"), tools=[tool], tool_choice=hidden))
+        assert without.token_count == (await stub.Render(render(message("user", "x")))).token_count
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "parameter"),
+    [
+        ({"tools": [chat_pb2.ToolDefinition(name="f")]}, "PARAMETER_UNSUPPORTED", "tools"),
+        ({"tools": [chat_pb2.ToolDefinition(name="f")] * 129}, "PARAMETER_INVALID", "tools"),
+        ({"reasoning_effort": "high"}, "PARAMETER_UNSUPPORTED", "reasoning_effort"),
+        ({"reasoning_effort": "very"}, "PARAMETER_INVALID", "reasoning_effort"),
+        (
+            {"tool_choice": chat_pb2.ToolChoice(mode=chat_pb2.TOOL_CHOICE_MODE_REQUIRED)},
+            "PARAMETER_INVALID",
+            "tool_choice",
+        ),
+        (
+            {"tools": [chat_pb2.ToolDefinition(name="f", parameters_json='{"a":' * 70 + "1" + "}" * 70)]},
+            "PARAMETER_INVALID",
+            "tools[0].parameters",
+        ),
+    ],
+)
+async def test_what_a_template_has_no_place_for_is_refused_by_name(fields, reason, parameter, model_folders):
+    """Tools and efforts among it, and what is too much of it."""
+    async with serving(model_folders["byte_fallback"]) as (stub, _):
+        found = await refused(stub.Render(render(message("user", "x"), **fields)))
+        assert (found.reason.value, found.metadata["parameter"]) == (reason, parameter)
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "byte_fallback", "word_piece"])
+async def test_special_ids_are_written_out_where_they_are_asked_for(kind, model_folders, vocabularies):
+    """Those that are shown, and no others; a sequence that is taken over goes on behind them."""
+    vocabulary = vocabularies[kind]
+    special = [(token, token_id) for token, (token_id, is_special) in vocabulary.added_tokens.items() if is_special]
+    (shown, shown_id), (hidden, hidden_id), *_ = special
+    word = vocabulary.encode(["fox"], False)[0]
+    async with calling(model_folders[kind]) as (caller, _):
+        await caller.open("a", shown_token_ids=[shown_id])
+        await caller.append("a", [*word, hidden_id, shown_id])
+        await caller.close("a")
+        await caller.hear_out("a")
+        text = caller.text("a")
+        assert shown in text
+        assert hidden not in text
+        with_prior = {"prior_token_ids": [*word, hidden_id, shown_id], "delivered_byte_count": len(text.encode()) - 1}
+        await caller.open("b", shown_token_ids=[shown_id], **with_prior)
+        await caller.close("b")
+        await caller.hear_out("b")
+        assert caller.text("b") == text[-1]
+        await caller.open("c", shown_token_ids=list(range(65)))
+        await caller.hear_out("c")
+        assert caller.heard["c"][-1].failure.reason == "PARAMETER_INVALID"

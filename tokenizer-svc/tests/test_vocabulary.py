@@ -63,7 +63,7 @@ def test_decode_equals_transformers(kind, data, vocabularies, oracles):
         expected = oracles[kind].decode(ids, skip_special_tokens=not keep)
         if kind == "byte_fallback" and "\ufffd" in expected:
             # There transformers throws a whole run of byte tokens away for one bad byte; we only the bad byte.
-            assert raw.decode("utf-8", "replace").removeprefix(" ") == text.removeprefix(" ")
+            assert raw.decode("utf-8", "replace") in (text, f" {text}")
         else:
             assert text == expected
 

@@ -1,14 +1,17 @@
-"""One choice as it grows: ids in, text out, and where it ended.
+"""One choice as it grows: ids in; text, reasoning and calls out; and where it ended.
 
 Knows nothing about workers or other choices; its generation hears what it has to say.
 """
 
+import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.events import ChoiceEnded, FinishReason, TextChunk, TextLogprob
+from serin_gateway.events import ChoiceEnded, FinishReason, ReasoningChunk, TextChunk, TextLogprob, ToolCalled
+from serin_gateway.reading.parts import Called, Reasoned, Said
+from serin_gateway.reading.reading import Reading
 from serin_gateway.recall import StoredChoice
 from serin_gateway.refusals import OPENING_CHARACTERS
 from serin_gateway.tokenizer import Decoded, TextSequence
@@ -19,12 +22,23 @@ if TYPE_CHECKING:
 
 
 class ChoiceOutput:
-    """The output of one choice; the sink of its text sequence."""
+    """The output of one choice; the sink of its text sequence.
 
-    def __init__(self, generation: "Generation", index: int, report_tokens: bool) -> None:
+    Args:
+        generation: hears what it has to say.
+        index: of the choice in its request.
+        report_tokens: ids and log-probabilities go with the text.
+        reading: tells its reasoning and calls from its text; None: all of it is text.
+    """
+
+    def __init__(
+        self, generation: "Generation", index: int, report_tokens: bool, reading: Reading | None = None
+    ) -> None:
+        self._reading = reading
         self._generation = generation
         self._index = index
         self._report_tokens = report_tokens
+        self._num_calls = 0
         self._spelled: list[TextLogprob] = []
         self._num_reported = 0
         self._reported_bytes = 0  # bytes of the tokens reported with log-probabilities
@@ -64,6 +78,11 @@ class ChoiceOutput:
         """Tokens up to the one that completes a stop."""
         return len(self.token_ids) if self._num_counted is None else self._num_counted
 
+    @property
+    def num_reasoning_tokens(self) -> int:
+        """Those of the tokens that are reasoning, marks included."""
+        return min(self._reading.num_reasoning_tokens, self.num_counted) if self._reading is not None else 0
+
     def beyond_known(self, event: TokensMade) -> tuple[Sequence[int], Sequence[TokenLogprob]]:
         """The part of a worker's event that is new; a resumed worker may repeat, but never leave a gap.
 
@@ -101,9 +120,9 @@ class ChoiceOutput:
         """The choice as an answer to keep."""
         assert self.ended is not None
         end, counted = self.ended, self.num_counted
-        return StoredChoice(
-            self.token_ids[:counted], self.logprobs[:counted], end.finish_reason, end.stop_token_id, end.stop_string
-        )
+        # Whether its text calls tools is found anew by whoever is given it.
+        why = FinishReason.STOP if end.finish_reason is FinishReason.TOOL_CALLS else end.finish_reason
+        return StoredChoice(self.token_ids[:counted], self.logprobs[:counted], why, end.stop_token_id, end.stop_string)
 
     def abandon(self) -> None:
         """Free its text sequence."""
@@ -117,17 +136,26 @@ class ChoiceOutput:
         if self.ended is not None:
             return
         self.num_decoded = news.num_tokens
-        if len(self.opening) < OPENING_CHARACTERS:
-            self.opening += news.text[:OPENING_CHARACTERS]
+        is_last = news.closed or news.stop_string is not None
+        parts = self._reading.read(news, is_last, self.token_ids) if self._reading else [Said(news.text)]
         token_ids, logprobs = self._due(news) if self._report_tokens else ([], [])
-        if news.text or token_ids:
-            self._generation.put(TextChunk(self._index, news.text, token_ids, logprobs))
-        if news.stop_string is not None:
-            self._end(ChoiceEnded(self._index, FinishReason.STOP, stop_string=news.stop_string), news.num_tokens)
+        for part in parts:
+            if isinstance(part, Said):
+                self._say(part.text, token_ids, logprobs)
+                token_ids, logprobs = [], []
+            else:
+                self._tell(part)
+        if token_ids:
+            self._say("", token_ids, logprobs)
+        if self._reading is not None and self._reading.is_complete:
+            self._end(ChoiceEnded(self._index, FinishReason.TOOL_CALLS), news.num_tokens)
+        elif news.stop_string is not None:
+            end = ChoiceEnded(self._index, self._finish(FinishReason.STOP), stop_string=news.stop_string)
+            self._end(end, news.num_tokens)
         elif news.closed:
             assert self._made is not None
-            end = ChoiceEnded(self._index, self._made.finish_reason, stop_token_id=self._made.stop_token_id)
-            self._end(end, len(self.token_ids))
+            why, stop_token_id = self._finish(self._made.finish_reason), self._made.stop_token_id
+            self._end(ChoiceEnded(self._index, why, stop_token_id=stop_token_id), len(self.token_ids))
         else:
             self._generation.moved()
 
@@ -139,6 +167,24 @@ class ChoiceOutput:
         """The text cannot go on."""
         if self.ended is None:
             self._generation.choice_failed(error)
+
+    def _say(self, text: str, token_ids: list[int], logprobs: list[TextLogprob]) -> None:
+        if len(self.opening) < OPENING_CHARACTERS:
+            self.opening += text[:OPENING_CHARACTERS]
+        if text or token_ids:
+            self._generation.put(TextChunk(self._index, text, token_ids, logprobs))
+
+    def _tell(self, part: Reasoned | Called) -> None:
+        if isinstance(part, Reasoned):
+            self._generation.put(ReasoningChunk(self._index, part.text))
+        else:
+            call_id = secrets.token_hex(12)
+            self._generation.put(ToolCalled(self._index, self._num_calls, call_id, part.name, part.arguments_json))
+            self._num_calls += 1
+
+    def _finish(self, why: FinishReason) -> FinishReason:
+        """An answer that calls and ends by itself ends for its calls; one that was cut was cut."""
+        return FinishReason.TOOL_CALLS if self._num_calls and why is FinishReason.STOP else why
 
     def _end(self, end: ChoiceEnded, num_counted: int) -> None:
         self.ended = end

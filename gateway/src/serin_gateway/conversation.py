@@ -5,12 +5,25 @@ Knows nothing about templates, nor about how a door spells a turn.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from serin_gateway.tools import (
+    EFFORTS,
+    MAX_ARGUMENTS_DEPTH,
+    MAX_CALLS,
+    ChoiceMode,
+    Tool,
+    ToolChoice,
+    json_fault,
+    tools_faults,
+)
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 _TURN_OVERHEAD_BYTES = 64  # what a template may add around one turn, in tokens of at least one byte
 _OVERHEAD_BYTES = 256  # what a template may add around a conversation
+_TOOLS_OVERHEAD_BYTES = 2048  # what it may say about how tools are called
+_TOOL_OVERHEAD_BYTES = 256  # what it may add around one tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +37,14 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation: its texts in order, and the tools it called."""
+    """One turn of a conversation: its texts in order, the tools it called, what an assistant reasoned before."""
 
     role: str
     texts: Sequence[str] = ()
     name: str | None = None
     tool_calls: Sequence[ToolCall] = ()
     tool_call_id: str | None = None
+    reasoning: str | None = None
 
     @property
     def byte_count(self) -> int:
@@ -39,7 +53,7 @@ class Message:
             len(call.call_id.encode()) + len(call.name.encode()) + len(call.arguments_json.encode())
             for call in self.tool_calls
         )
-        named = len((self.name or "").encode()) + len((self.tool_call_id or "").encode())
+        named = sum(len((text or "").encode()) for text in (self.name, self.tool_call_id, self.reasoning))
         return sum(len(text.encode()) for text in self.texts) + named + called
 
 
@@ -49,10 +63,15 @@ class Conversation:
 
     Attributes:
         continues: the answer goes on inside the last turn, which is an assistant's.
+        tools, tool_choice: what the model may call, and whether it is to.
+        effort: how much it is to reason; empty: as its template does by itself.
     """
 
     messages: Sequence[Message]
     continues: bool = False
+    tools: Sequence[Tool] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    effort: str = ""
 
     @property
     def byte_count(self) -> int:
@@ -62,7 +81,18 @@ class Conversation:
     @property
     def token_bound(self) -> int:
         """Most tokens that a template can make of it: no token is shorter than a byte."""
-        return self.byte_count + len(self.messages) * _TURN_OVERHEAD_BYTES + _OVERHEAD_BYTES
+        around = len(self.messages) * _TURN_OVERHEAD_BYTES + _OVERHEAD_BYTES
+        return self.byte_count + around + _tools_bound(self.tools)
+
+    @property
+    def callable_tools(self) -> frozenset[str]:
+        """Names of the tools that an answer may call."""
+        return frozenset(tool.name for tool in self.shown_tools)
+
+    @property
+    def shown_tools(self) -> Sequence[Tool]:
+        """The tools that the model is shown."""
+        return () if self.tool_choice.mode is ChoiceMode.NONE else self.tools
 
     def fault(self) -> tuple[str, str] | None:
         """The first thing about it that is not accepted: where (``messages[0].role``), and why."""
@@ -71,7 +101,33 @@ class Conversation:
         for at, message in enumerate(self.messages):
             for member, why in _faults(message):
                 return f"messages[{at}].{member}", why
-        return None
+        return next(self._own_faults(), None)
+
+    def _own_faults(self) -> Iterator[tuple[str, str]]:
+        last = self.messages[-1]
+        if self.continues and (last.role != "assistant" or not any(last.texts)):
+            at = len(self.messages) - 1
+            yield f"messages[{at}].content", "is no assistant's text that an answer could go on from"
+        yield from tools_faults(self.tools, self.tool_choice)
+        if self.continues and self.tool_choice.begins_call:
+            yield "tool_choice", "a call cannot be begun inside a message that goes on"
+        if self.effort and self.effort not in EFFORTS:
+            yield "reasoning_effort", f"{self.effort!r:.40} is not accepted; accepted: {', '.join(EFFORTS)}"
+
+
+def _tools_bound(tools: Sequence[Tool]) -> int:
+    """Most tokens of tools in a prompt: templates write their schemas with up to four spaces a level."""
+    if not tools:
+        return 0
+    written = sum(tool.byte_count + len(_indented(tool.parameters_json)) + _TOOL_OVERHEAD_BYTES for tool in tools)
+    return written + _TOOLS_OVERHEAD_BYTES
+
+
+def _indented(schema: str) -> bytes:
+    try:
+        return json.dumps(json.loads(schema), indent=6, ensure_ascii=False).encode() if schema else b""
+    except (ValueError, RecursionError):
+        return b""  # refused elsewhere
 
 
 def _faults(message: Message) -> Iterator[tuple[str, str]]:
@@ -84,14 +140,11 @@ def _faults(message: Message) -> Iterator[tuple[str, str]]:
         yield "content", "is missing; only an assistant's turn that calls tools has none"
     if message.role == "tool" and not message.tool_call_id:
         yield "tool_call_id", "is missing; a tool's turn names the call it answers"
+    if len(message.tool_calls) > MAX_CALLS:
+        yield "tool_calls", f"{len(message.tool_calls)} of them; accepted: at most {MAX_CALLS}"
     for at, call in enumerate(message.tool_calls):
-        if not _is_json(call.arguments_json):
-            yield f"tool_calls[{at}].arguments", "is no JSON; accepted: the arguments as JSON text"
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        why = json_fault(call.arguments_json, MAX_ARGUMENTS_DEPTH, needs_object=False)
+        if why:
+            yield f"tool_calls[{at}].arguments", f"{why}; accepted: the arguments as JSON text"
+    if message.reasoning is not None and not is_assistant:
+        yield "reasoning_content", "only an assistant's turn can have it"

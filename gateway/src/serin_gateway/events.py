@@ -1,4 +1,4 @@
-"""What a running request tells its door, in order: one `Started`, texts, ends of choices, one `Completed`.
+"""What a running request tells its door, in order: one `Started`; texts, calls, ends of choices; one `Completed`.
 
 Knows nothing about how a door writes them.
 """
@@ -19,11 +19,12 @@ class FinishReason(enum.StrEnum):
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens that count: all prompts', and of every choice up to the one that completes a stop."""
+    """Tokens that count: all prompts', and of every choice up to the one that completes a stop, reasoning included."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -61,6 +62,30 @@ class TextChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningChunk:
+    """Reasoning of a choice; it comes before all text."""
+
+    choice_index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """A choice calls a tool: a whole call, its arguments a JSON object as the model wrote it.
+
+    Attributes:
+        call_index: which of the choice's calls, from 0.
+        call_id: unguessable; a door writes it in its own style.
+    """
+
+    choice_index: int
+    call_index: int
+    call_id: str
+    name: str
+    arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChoiceEnded:
     """A choice ended."""
 
@@ -77,4 +102,4 @@ class Completed:
     usage: Usage
 
 
-Event = Started | TextChunk | ChoiceEnded | Completed
+Event = Started | TextChunk | ReasoningChunk | ToolCalled | ChoiceEnded | Completed

@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.choice import ChoiceOutput
+from serin_gateway.conversation import Conversation
 from serin_gateway.events import Event, Started, TextLogprob
 from serin_gateway.outbox import Outbox
 from serin_gateway.placement import PlacedWork
+from serin_gateway.reading.form import AnswerForm
+from serin_gateway.reading.reading import reading_of
 from serin_gateway.recall import StoredChoice
 from serin_gateway.tokenizer import CallScope, Detokenizer, Tokenizer
 from serin_gateway.worker import ChoiceMade, PriorOutput, TokenLogprob, TokensMade, Work, WorkDone, WorkStarted
@@ -35,6 +38,8 @@ class Generation:
         stop_strings: strings that end an answer.
         min_tokens: ids before which stop strings are not looked for.
         report_tokens: true to send ids and log-probabilities with the text.
+        form: how the answers are written.
+        conversation: what they answer; None: a plain prompt, all of whose answers is text.
         on_tokens: told each time a worker has made tokens.
     """
 
@@ -50,6 +55,8 @@ class Generation:
         stop_strings: Sequence[str] = (),
         min_tokens: int = 0,
         report_tokens: bool = False,
+        form: AnswerForm = AnswerForm(),  # noqa: B008 - frozen
+        conversation: Conversation | None = None,
         on_tokens: Callable[[], None] = lambda: None,
     ) -> None:
         self._scope = scope
@@ -68,9 +75,16 @@ class Generation:
         self.done: WorkDone | None = None
         self.has_begun = False
         first = announcement.first_choice_index
-        self.choices = [ChoiceOutput(self, first + i, report_tokens) for i in range(num_choices)]
-        for choice in self.choices:
-            choice.text_sequence = detokenizer.open(scope, choice, stop_strings=stop_strings, min_tokens=min_tokens)
+        readings = [reading_of(form, conversation) for _ in range(num_choices)]
+        self.choices = [ChoiceOutput(self, first + i, report_tokens, one) for i, one in enumerate(readings)]
+        for choice, reading in zip(self.choices, readings, strict=True):
+            choice.text_sequence = detokenizer.open(
+                scope,
+                choice,
+                stop_strings=stop_strings,
+                min_tokens=min_tokens,
+                shown_ids=form.marking_ids if reading is not None else (),
+            )
 
     @property
     def has_output(self) -> bool:
@@ -86,6 +100,11 @@ class Generation:
     def num_tokens(self) -> int:
         """Tokens that count, of all choices."""
         return sum(choice.num_counted for choice in self.choices)
+
+    @property
+    def num_reasoning_tokens(self) -> int:
+        """Those of them that are reasoning."""
+        return sum(choice.num_reasoning_tokens for choice in self.choices)
 
     def prior_outputs(self) -> list[PriorOutput]:
         """What the next worker is told to go on from; empty at the beginning."""

@@ -30,6 +30,7 @@ from serin_gateway.limits.limiter import Lease, Limits, Standing
 from serin_gateway.observing.shadow import Answered
 from serin_gateway.outbox import Outbox
 from serin_gateway.overload import Pass
+from serin_gateway.reading.form import AnswerForm
 from serin_gateway.recall import AnswerKey, Recalled
 from serin_gateway.receipt import MAX_MESSAGE, LostWorker, Receipt
 from serin_gateway.tokenizer import CallScope
@@ -247,6 +248,7 @@ class Request:
             prompt_tokens=sum(len(attempt.prompt) for attempt in begun),
             cached_tokens=sum(attempt.num_cached_tokens for attempt in begun),
             completion_tokens=sum(attempt.num_tokens for attempt in begun),
+            reasoning_tokens=sum(attempt.num_reasoning_tokens for attempt in begun),
         )
 
     async def _take(self, limits: Limits, most_tokens: int) -> tuple[Lease | None, Standing | None]:
@@ -289,6 +291,7 @@ class Attempt:
         self._first_choice_index = index * ask.sampling.choice_count
         self._sampling = ask.sampling
         self._model = ServedModel("")
+        self._form = AnswerForm()
         self._scope: CallScope | None = None
         self._recalled = Recalled()
         self._generation: Generation | None = None
@@ -467,6 +470,11 @@ class Attempt:
         return self._generation.num_tokens if self._generation else 0
 
     @property
+    def num_reasoning_tokens(self) -> int:
+        """Those of them that are reasoning."""
+        return self._generation.num_reasoning_tokens if self._generation else 0
+
+    @property
     def num_cached_tokens(self) -> int:
         """Positions of the prompt that were reused; all of them for a stored answer."""
         if self._recalled.answer is not None:
@@ -541,7 +549,9 @@ class Attempt:
         if isinstance(self._input, TokenPrompt):
             return self._input.token_ids
         if isinstance(self._input, Conversation):
-            return await self.house.tokenizer.render(scope, self._input)
+            rendered = await self.house.tokenizer.render(scope, self._input)
+            self._form = rendered.form
+            return rendered.token_ids
         return await self.house.tokenizer.encode(scope, self._input)
 
     def _too_long(self, scope: CallScope, num_tokens: str) -> MeshError:
@@ -563,6 +573,8 @@ class Attempt:
             stop_strings=self.ask.stop_strings,
             min_tokens=self.ask.sampling.min_tokens,
             report_tokens=self.ask.want_token_ids or self.ask.sampling.top_logprobs is not None,
+            form=self._form,
+            conversation=self._input if isinstance(self._input, Conversation) else None,
             on_tokens=self._tokens_made,
         )
 

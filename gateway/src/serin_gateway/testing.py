@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from serin_mesh.errors import MeshError
+from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.ask import refuse
 from serin_gateway.catalog import Catalog, Lane, MemoryCatalog, ServedModel, Worker
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.conversation import Conversation
@@ -29,10 +30,12 @@ from serin_gateway.observing.sessions import Sessions
 from serin_gateway.observing.shadow import NoShadow
 from serin_gateway.overload import Turnstiles
 from serin_gateway.placement import Placement
+from serin_gateway.reading.form import AnswerForm, CallForm
 from serin_gateway.recall import NoMemory
 from serin_gateway.receipt import MemoryJournal
 from serin_gateway.scoring import TokenScore
-from serin_gateway.tokenizer import CallScope, Decoded, TextSink
+from serin_gateway.tokenizer import CallScope, Decoded, Rendered, TextSink
+from serin_gateway.tools import ChoiceMode
 from serin_gateway.worker import (
     ChoiceMade,
     TokenLogprob,
@@ -54,12 +57,36 @@ Script = Callable[[Worker, WorkOrder], Sequence[WorkEvent | MeshError]]
 
 
 class ByteTokenizer:
-    """Ids are the bytes of the text; a conversation is its roles and texts, a line each."""
+    """Ids are the bytes of the text; a conversation is its roles and texts, a line each.
 
-    async def render(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
-        """``role: text`` for each turn; a last one that is gone on from has no line's end."""
+    Args:
+        form: how answers are written; a call that is required is begun as Hermes does.
+    """
+
+    def __init__(self, form: AnswerForm = AnswerForm()) -> None:  # noqa: B008 - frozen
+        self._form = form
+        self.conversations: list[Conversation] = []
+        """Everything that was rendered."""
+
+    async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
+        """A line of tools, if there are any, and ``role: text`` for each turn.
+
+        A last turn that is gone on from has no line's end.
+        """
+        self.conversations.append(conversation)
+        if conversation.shown_tools and self._form.calls is CallForm.NONE:
+            raise refuse("tools", "this model's template cannot show tools", Reason.PARAMETER_UNSUPPORTED)
+        if conversation.effort not in ("", "none") and not self._form.reasoning_open:
+            raise refuse("reasoning_effort", "this model does not reason", Reason.PARAMETER_UNSUPPORTED)
         text = "".join(f"{message.role}: {''.join(message.texts)}\n" for message in conversation.messages)
-        return list((text[:-1] if conversation.continues else text).encode())
+        text = text[:-1] if conversation.continues else text
+        form, choice = self._form, conversation.tool_choice
+        if conversation.shown_tools:
+            text = f"tools: {', '.join(tool.name for tool in conversation.shown_tools)}\n{text}"
+        if choice.begins_call:
+            rest = f'{choice.name}", "arguments":' if choice.mode is ChoiceMode.NAMED else ""
+            form = dataclasses.replace(form, beginning=f'<tool_call>\n{{"name": "{rest}')
+        return Rendered(list((text + form.beginning).encode()), form)
 
     async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
         """The bytes."""
@@ -78,7 +105,13 @@ class ByteDetokenizer:
     """Opens sequences of bytes."""
 
     def open(
-        self, scope: CallScope, sink: TextSink, *, stop_strings: Sequence[str] = (), min_tokens: int = 0
+        self,
+        scope: CallScope,
+        sink: TextSink,
+        *,
+        stop_strings: Sequence[str] = (),
+        min_tokens: int = 0,
+        shown_ids: Sequence[int] = (),
     ) -> "ByteSequence":
         """Begin a sequence."""
         return ByteSequence(sink, stop_strings, min_tokens)

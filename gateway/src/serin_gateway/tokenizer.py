@@ -4,13 +4,14 @@ Knows nothing about gRPC; `upstream/` carries these out over the mesh, `testing`
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from serin_mesh.errors import MeshError
 
 from serin_gateway.catalog import Lane
 from serin_gateway.conversation import Conversation
+from serin_gateway.reading.form import AnswerForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,18 @@ class CallScope:
     timeout_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt, and how the answer to it is written."""
+
+    token_ids: Sequence[int]
+    form: AnswerForm = field(default_factory=AnswerForm)
+
+
 class Tokenizer(Protocol):
     """Text to ids and back, by the tokenizer of a lane."""
 
-    async def render(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
+    async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
         """The prompt that the lane's chat template makes of a conversation."""
 
     async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
@@ -92,6 +101,15 @@ class Detokenizer(Protocol):
     """Opens growing sequences on a lane's tokenizers."""
 
     def open(
-        self, scope: CallScope, sink: TextSink, *, stop_strings: Sequence[str] = (), min_tokens: int = 0
+        self,
+        scope: CallScope,
+        sink: TextSink,
+        *,
+        stop_strings: Sequence[str] = (),
+        min_tokens: int = 0,
+        shown_ids: Sequence[int] = (),
     ) -> TextSequence:
-        """Begin a sequence; stop strings are looked for behind the first ``min_tokens`` ids."""
+        """Begin a sequence; stop strings are looked for behind the first ``min_tokens`` ids.
+
+        Special ids are left out of the text, but for those that are shown.
+        """

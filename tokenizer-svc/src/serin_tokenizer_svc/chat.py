@@ -3,48 +3,30 @@
 Joins the render pool, the vocabulary and the control tokens; knows nothing about gRPC.
 """
 
+import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
+from serin_tokenizer_svc.answer_form import AnswerForm, find_form
 from serin_tokenizer_svc.control_tokens import ControlTokens
-from serin_tokenizer_svc.conversation import Conversation, Turn
+from serin_tokenizer_svc.conversation import Conversation
 from serin_tokenizer_svc.encode_queue import EncodeQueue
 from serin_tokenizer_svc.errors import (
-    InputRefused,
     NoTemplate,
+    NotShown,
     TemplateArgumentUnknown,
     TemplateError,
     TemplateRejected,
 )
 from serin_tokenizer_svc.folder import SPECIAL_TOKEN_NAMES
+from serin_tokenizer_svc.known_template import KnownTemplate, as_parts
 from serin_tokenizer_svc.render_pool import RenderPool, TemplateFacts
 from serin_tokenizer_svc.template import RESERVED_NAMES
 from serin_tokenizer_svc.vocabulary import Vocabulary
 
 PROBES = ("serin-probe-a", "serin-probe-b")
-
-
-@dataclass(frozen=True)
-class KnownTemplate:
-    """A template and what was learned of it.
-
-    Attributes:
-        facts: variables it reads, literals in it.
-        takes_text: it shows content that is a string.
-        takes_parts: it shows content that is a list of parts.
-        control: tokens that only the template may write.
-        special: those of them that not even an assistant's turn may contain.
-        knows_developer: it has words of its own for developers' turns; elsewhere they are the system's.
-    """
-
-    facts: TemplateFacts
-    takes_text: bool
-    takes_parts: bool
-    control: ControlTokens
-    special: ControlTokens
-    knows_developer: bool
 
 
 class Chat:
@@ -83,10 +65,12 @@ class Chat:
             self._templates[name] = KnownTemplate(
                 facts,
                 takes_text=await self._shows(name, PROBES[0], PROBES[:1]),
-                takes_parts=await self._shows(name, _as_parts(PROBES), PROBES),
+                takes_parts=await self._shows(name, as_parts(PROBES), PROBES),
                 control=ControlTokens(control),
                 special=ControlTokens(special),
                 knows_developer="developer" in written,
+                takes_arguments=await self._shows_arguments(name),
+                form=self._form(facts, written),
             )
 
     async def render(self, conversation: Conversation) -> str:
@@ -100,14 +84,30 @@ class Chat:
         tools = template.control.mark(list(conversation.tools)) or None
         variables = {
             **self._special_tokens,
+            **_switched(template.form, conversation.effort),
             **template.control.mark(conversation.arguments),
-            "messages": [_message(turn, template) for turn in conversation.turns],
+            "messages": template.messages(conversation.turns),
             "tools": tools,
             "add_generation_prompt": conversation.with_header and not conversation.open_ended,
         }
         variables.setdefault("documents", None)
         tag = f"SERIN-CONTINUE-{secrets.token_hex(8)}" if conversation.open_ended else None
-        return await self._pool.render(name, variables, tag)
+        text = await self._pool.render(name, variables, tag)
+        return text if conversation.begun_call is None else text + _begun(template, conversation.begun_call, text)
+
+    def answer_form(self, conversation: Conversation, rendered: str) -> AnswerForm:
+        """How the answer to a conversation, once it is rendered, is to be read."""
+        _, template = self._choose(conversation)
+        if conversation.begun_call is not None:
+            return replace(template.form, beginning=template.form.begun_call(conversation.begun_call))
+        last_turn = "".join(conversation.turns[-1].parts) if conversation.open_ended else None
+        return template.form.for_prompt(rendered, last_turn)
+
+    @property
+    def form(self) -> AnswerForm:
+        """How answers to conversations with tools are written, whatever the prompt."""
+        template = self._templates.get("tool_use") or self._templates.get("default")
+        return template.form if template else AnswerForm()
 
     async def encode(self, rendered: str, max_tokens: int = 0) -> list[int]:
         """Ids of rendered text.
@@ -130,19 +130,42 @@ class Chat:
             raise NoTemplate("the model has no chat template; ask with a plain prompt instead")
         return name, self._templates[name]
 
+    def _form(self, facts: TemplateFacts, written: str) -> AnswerForm:
+        form = find_form(facts.variables, written, self._vocabulary.added_tokens)
+        if not form.reasons:
+            return form
+        close_ids = self._vocabulary.encode_pieces([(form.reasoning[1], False)])
+        return replace(form, reasoning_close_ids=tuple(close_ids))
+
     async def _shows(self, name: str, content: Any, words: Sequence[str]) -> bool:
+        text = await self._tried(name, [{"role": "user", "content": content}])
+        return all(word in text for word in words) and "'type'" not in text and '"type"' not in text
+
+    async def _shows_arguments(self, name: str) -> bool:
+        """Whether arguments can be an object: most templates write it as JSON, some take nothing but text."""
+        asked = {"role": "user", "content": PROBES[0]}
+
+        def called(arguments: Any) -> list[dict[str, Any]]:
+            call = {"id": "serinprob", "type": "function", "function": {"name": "probe", "arguments": arguments}}
+            return [asked, {"role": "assistant", "content": "", "tool_calls": [call]}]
+
+        if PROBES[1] in await self._tried(name, called({"probe": PROBES[1]})):
+            return True
+        return PROBES[1] not in await self._tried(name, called(json.dumps({"probe": PROBES[1]})))
+
+    async def _tried(self, name: str, messages: Sequence[Mapping[str, Any]]) -> str:
+        """What a template makes of messages; empty where it refuses them."""
         variables = {
             **self._special_tokens,
-            "messages": [{"role": "user", "content": content}],
+            "messages": messages,
             "tools": None,
             "documents": None,
             "add_generation_prompt": True,
         }
         try:
-            text = await self._pool.render(name, variables)
+            return await self._pool.render(name, variables)
         except TemplateError:
-            return False
-        return all(word in text for word in words) and "'type'" not in text and '"type"' not in text
+            return ""
 
 
 def _refuse_unknown(facts: TemplateFacts, conversation: Conversation) -> None:
@@ -153,33 +176,27 @@ def _refuse_unknown(facts: TemplateFacts, conversation: Conversation) -> None:
                 f"template argument {name!r} is not accepted; the template reads: {', '.join(readable) or 'none'}", name
             )
     if conversation.tools and "tools" not in facts.variables:
-        raise InputRefused("the model's chat template cannot show tools", "tools")
+        raise NotShown(
+            "tools: the model's chat template cannot show tools; ask without them, or another model", "tools"
+        )
     documents = conversation.arguments.get("documents")
     if documents is not None and not (isinstance(documents, list) and all(isinstance(d, dict) for d in documents)):
         raise TemplateRejected("template argument 'documents': accepted: a list of objects")
 
 
-def _message(turn: Turn, template: KnownTemplate) -> dict[str, Any]:
-    """A turn as templates read it; what the model itself wrote may contain its own non-special tokens."""
-    mark = template.special.mark if turn.role == "assistant" else template.control.mark
-    is_system = turn.role == "developer" and not template.knows_developer
-    message: dict[str, Any] = {"role": "system" if is_system else turn.role}
-    if turn.parts:
-        message["content"] = mark(_content(turn.parts, template))
-    if turn.name is not None:
-        message["name"] = mark(turn.name)
-    if turn.tool_calls:
-        message["tool_calls"] = mark(list(turn.tool_calls))
-    if turn.tool_call_id is not None:
-        message["tool_call_id"] = mark(turn.tool_call_id)
-    return message
+def _switched(form: AnswerForm, effort: str) -> dict[str, object]:
+    variables = form.switched(effort)
+    if variables is None:
+        always = "always reasons, and cannot be told how much" if form.reasons else "does not reason"
+        raise NotShown(
+            f"reasoning_effort: {effort!r} is not supported: this model {always}; leave it out", "reasoning_effort"
+        )
+    return variables
 
 
-def _content(parts: Sequence[str], template: KnownTemplate) -> Any:
-    if len(parts) == 1 and (template.takes_text or not template.takes_parts):
-        return parts[0]
-    return _as_parts(parts) if template.takes_parts else "\n".join(parts)
-
-
-def _as_parts(texts: Sequence[str]) -> list[dict[str, str]]:
-    return [{"type": "text", "text": text} for text in texts]
+def _begun(template: KnownTemplate, name: str, text: str) -> str:
+    """The beginning of a call, behind reasoning that is over before it has begun."""
+    call = template.form.begun_call(str(template.control.mark(name)))
+    if not template.form.for_prompt(text, None).reasoning_begun:
+        return call
+    return f"\n{template.form.reasoning[1]}\n\n{call}"

@@ -11,6 +11,8 @@ from typing import Any
 
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 """Marks: noncharacters, which Unicode keeps for a program's own use and no text contains."""
+_ANY_OPEN, _ANY_CLOSE = rf"(?:{OPEN}|\\+ufdd0)", rf"(?:{CLOSE}|\\+ufdd1)"
+"""Marks as they are, or as JSON in pure ASCII and Python's own way of showing strings escape them."""
 
 
 class ControlTokens:
@@ -20,16 +22,16 @@ class ControlTokens:
         longest_first = sorted(tokens, key=lambda token: (-len(token), token))
         either = "|".join(re.escape(token) for token in longest_first) or "(?!)"
         self._token = re.compile(either)
-        self._marked = re.compile(f"{OPEN}({either}){CLOSE}|[{OPEN}{CLOSE}]")
+        self._marked = re.compile(f"{_ANY_OPEN}({either}){_ANY_CLOSE}|[{OPEN}{CLOSE}]")
 
     def mark(self, value: Any) -> Any:
-        """Wrap control tokens in every string inside a JSON value; keys of objects are left as they are."""
+        """Wrap control tokens in every string inside a JSON value, keys of objects included."""
         if isinstance(value, str):
             if OPEN in value or CLOSE in value:
                 value = value.replace(OPEN, "").replace(CLOSE, "")
             return self._token.sub(f"{OPEN}\\g<0>{CLOSE}", value)
         if isinstance(value, dict):
-            return {key: self.mark(item) for key, item in value.items()}
+            return {self.mark(key): self.mark(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self.mark(item) for item in value]
         return value

@@ -17,6 +17,7 @@ class Turn:
         name: the participant's name.
         tool_calls: calls as templates read them: id, type, function{name, arguments}.
         tool_call_id: the call that a tool's turn answers.
+        reasoning: what an assistant reasoned before it answered.
     """
 
     role: str
@@ -24,6 +25,7 @@ class Turn:
     name: str | None = None
     tool_calls: tuple[dict[str, Any], ...] = ()
     tool_call_id: str | None = None
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Conversation:
         arguments: further variables of the template.
         with_header: whether the header of the answer is added.
         open_ended: whether the text ends inside the last turn.
+        begun_call: the tool of a call that the answer begins with; empty: of any tool, None: it begins with none.
+        effort: how much to reason; empty: as the template does by itself.
     """
 
     turns: tuple[Turn, ...]
@@ -43,3 +47,5 @@ class Conversation:
     arguments: dict[str, Any] = field(default_factory=dict)
     with_header: bool = True
     open_ended: bool = False
+    begun_call: str | None = None
+    effort: str = ""

@@ -5,7 +5,8 @@ Knows nothing about gRPC: the service translates these into the mesh's reasons.
     TokenizerError
     ├── FolderRefused            the model folder cannot be served
     ├── InputRefused             the caller's input is outside what is accepted
-    │   └── PromptTooLong        more ids than the caller allows
+    │   ├── PromptTooLong        more ids than the caller allows
+    │   └── NotShown             the template has no place for it
     ├── TemplateError            the chat template did not render
     │   ├── NoTemplate           the model folder has none
     │   ├── TemplateRejected     the template refuses the conversation
@@ -45,6 +46,10 @@ class PromptTooLong(InputRefused):
         self.at_least = at_least
         self.num_tokens = num_tokens
         self.max_tokens = max_tokens
+
+
+class NotShown(InputRefused):
+    """What the caller wants is fine, but this model's chat template has no place for it."""
 
 
 class TemplateError(TokenizerError):

@@ -6,7 +6,7 @@ table, and text is decoded by the library instead (``text_stream``).
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +29,9 @@ class PieceTable:
     num_strip: int
     special: frozenset[int]
 
-    def bytes_of(self, token_ids: Sequence[int], keep_special: bool) -> bytes:
-        """Bytes that ids stand for anywhere but at a text's beginning; unknown ids have none."""
-        skip, size = frozenset() if keep_special else self.special, len(self.rest)
+    def bytes_of(self, token_ids: Sequence[int], skip: Set[int]) -> bytes:
+        """Bytes that ids stand for anywhere but at a text's beginning; unknown ids and those to skip have none."""
+        size = len(self.rest)
         return b"".join([self.rest[i] for i in token_ids if i < size and i not in skip])
 
 

@@ -19,6 +19,7 @@ CREDIT = 4096
 MAX_SEQUENCES = 4096
 """Sequences that may be open on one stream."""
 MAX_ID_BYTES = 128
+MAX_SHOWN_IDS = 64
 REMEMBERED = 4096
 """Ended sequences whose late frames are recognised and passed over."""
 CHUNK = 1024
@@ -36,6 +37,7 @@ class Opening:
     include_stop: bool = False
     keep_special: bool = False
     min_tokens: int = 0
+    shown_ids: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ class Sequences:
         try:
             self._check(sequence_id, opening)
             growing = GrowingSequence(
-                self._vocabulary.stream(opening.keep_special),
+                self._vocabulary.stream(opening.keep_special, opening.shown_ids),
                 StopFinder(opening.stop_strings, opening.include_stop) if opening.stop_strings else None,
                 min_tokens=opening.min_tokens,
                 delivered_bytes=opening.delivered_bytes,
@@ -160,6 +162,8 @@ class Sequences:
             )
         if len(opening.stop_strings) > MAX_STOP_STRINGS:
             raise SequenceFailed("PARAMETER_INVALID", f"stop_strings: accepted: at most {MAX_STOP_STRINGS}")
+        if len(opening.shown_ids) > MAX_SHOWN_IDS:
+            raise SequenceFailed("PARAMETER_INVALID", f"shown_token_ids: accepted: at most {MAX_SHOWN_IDS}")
         if not all(1 <= len(stop.encode()) <= MAX_STOP_BYTES for stop in opening.stop_strings):
             raise SequenceFailed("PARAMETER_INVALID", f"stop_strings: accepted: 1 to {MAX_STOP_BYTES} bytes each")
 

@@ -19,6 +19,7 @@ from serin_tokenizer_svc.errors import (
     EncodeBusy,
     InputRefused,
     NoTemplate,
+    NotShown,
     PromptTooLong,
     RenderBusy,
     TemplateArgumentUnknown,
@@ -31,7 +32,7 @@ from serin_tokenizer_svc.outbox import Outbox
 from serin_tokenizer_svc.sequences import Sequences
 from serin_tokenizer_svc.tally import Tally
 from serin_tokenizer_svc.tokenizer import Tokenizer
-from serin_tokenizer_svc.wire import read_conversation, read_opening, write_news
+from serin_tokenizer_svc.wire import read_conversation, read_opening, write_form, write_news
 
 MAX_TEXTS = 2048
 MAX_RUNS = 4096
@@ -82,7 +83,10 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             _refuse_long(ids, request.max_token_count, "messages")
         segment = tokens_pb2.Segment(tokens=tokens_pb2.TokenRun(token_ids=ids))
         return tokenizer_pb2.RenderResponse(
-            segments=[segment], token_count=len(ids), vocabulary_digest=tokenizer.identity.vocabulary_digest
+            segments=[segment],
+            token_count=len(ids),
+            vocabulary_digest=tokenizer.identity.vocabulary_digest,
+            answer_format=write_form(tokenizer.chat.answer_form(conversation, rendered)),
         )
 
     async def Encode(
@@ -173,6 +177,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             vocabulary_size=vocabulary.size,
             end_token_ids=vocabulary.end_token_ids,
             has_chat_template=identity.has_chat_template,
+            answer_format=write_form(self._tokenizer.chat.form),
         )
 
     @property
@@ -231,6 +236,8 @@ def _translated() -> Iterator[None]:
         if error.at_least:
             counts["at_least"] = "true"
         raise MeshError(Reason.PROMPT_TOO_LONG, str(error), parameter=error.parameter, **counts) from error
+    except NotShown as error:
+        raise MeshError(Reason.PARAMETER_UNSUPPORTED, str(error), parameter=error.parameter) from error
     except InputRefused as error:
         raise MeshError(Reason.PARAMETER_INVALID, str(error), parameter=error.parameter) from error
     except TemplateArgumentUnknown as error:

@@ -5,7 +5,7 @@ window again (``WindowStream``). Knows nothing about stop strings, gRPC or who a
 """
 
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Protocol
 
 from serin_tokenizer_svc.pieces import PieceTable
@@ -30,11 +30,10 @@ class TextStream(Protocol):
 class PieceStream:
     """Grows by looking up the bytes of each id."""
 
-    def __init__(self, table: PieceTable, keep_special: bool) -> None:
+    def __init__(self, table: PieceTable, keep_special: bool, shown: Set[int] = frozenset()) -> None:
         self._table = table
         self._first, self._rest = table.first, table.rest
-        self._keep_special = keep_special
-        self._skip = frozenset() if keep_special else table.special
+        self._skip = frozenset() if keep_special else table.special - shown
         self._num_strip = table.num_strip
         self._seen_first = self._first is self._rest
         self._half = b""
@@ -57,7 +56,7 @@ class PieceStream:
     def take_bytes(self, token_ids: Sequence[int]) -> bytes:
         """Take ids, give the bytes they stand for, characters whole or not."""
         if self._seen_first and not self._num_strip:
-            return self._table.bytes_of(token_ids, self._keep_special)
+            return self._table.bytes_of(token_ids, self._skip)
         size = len(self._rest)
         return self._begin([i for i in token_ids if i < size and i not in self._skip])
 

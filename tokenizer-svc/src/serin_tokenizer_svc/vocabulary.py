@@ -4,7 +4,7 @@ Wraps the ``tokenizers`` library, which works without Python's lock; knows nothi
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
@@ -109,15 +109,16 @@ class Vocabulary:
             text: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=not keep_special)
             return text, text.encode()
         whole = PieceStream(self.pieces, keep_special).take_bytes(token_ids)
-        return whole.decode("utf-8", "replace"), self.pieces.bytes_of(token_ids, keep_special)
+        skip = frozenset[int]() if keep_special else self.pieces.special
+        return whole.decode("utf-8", "replace"), self.pieces.bytes_of(token_ids, skip)
 
-    def stream(self, keep_special: bool) -> TextStream:
-        """A stream that decodes ids as they come."""
+    def stream(self, keep_special: bool, shown: Set[int] = frozenset()) -> TextStream:
+        """A stream that decodes ids as they come; special ids that are ``shown`` are written out all the same."""
         if self.pieces is not None:
-            return PieceStream(self.pieces, keep_special)
+            return PieceStream(self.pieces, keep_special, shown)
         return WindowStream(
-            lambda ids: str(self._tokenizer.decode(ids, skip_special_tokens=not keep_special)),
-            lambda token_id: self._is_visible(token_id, keep_special),
+            lambda ids: str(self._tokenizer.decode(ids, skip_special_tokens=not (keep_special or shown))),
+            lambda token_id: token_id in shown or self._is_visible(token_id, keep_special),
         )
 
     def _is_visible(self, token_id: int, keep_special: bool) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from serin.generation.v1 import chat_pb2
 from serin.tokenizer.v1 import tokenizer_pb2
 
+from serin_tokenizer_svc.answer_form import EFFORTS, AnswerForm, CallForm
 from serin_tokenizer_svc.conversation import Conversation, Turn
 from serin_tokenizer_svc.errors import InputRefused
 from serin_tokenizer_svc.outbox import News
@@ -17,6 +18,16 @@ from serin_tokenizer_svc.sequences import Opening
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_DEPTH = 64
 """Levels of a JSON value that a template is given."""
+MAX_TOOLS = 128
+MAX_CALLS = 128
+"""Calls of one turn."""
+_CALL_FORMATS = {
+    CallForm.NONE: tokenizer_pb2.TOOL_CALL_FORMAT_UNSPECIFIED,
+    CallForm.HERMES: tokenizer_pb2.TOOL_CALL_FORMAT_HERMES,
+    CallForm.LLAMA: tokenizer_pb2.TOOL_CALL_FORMAT_LLAMA,
+    CallForm.MISTRAL: tokenizer_pb2.TOOL_CALL_FORMAT_MISTRAL,
+    CallForm.GENERIC: tokenizer_pb2.TOOL_CALL_FORMAT_GENERIC,
+}
 
 
 def read_conversation(request: tokenizer_pb2.RenderRequest) -> Conversation:
@@ -30,12 +41,20 @@ def read_conversation(request: tokenizer_pb2.RenderRequest) -> Conversation:
     turns = tuple(_read_turn(at, message) for at, message in enumerate(request.messages))
     if request.continue_final_message and not turns[-1].parts:
         raise InputRefused("the final message has no text to continue", "continue_final_message")
+    if len(request.tools) > MAX_TOOLS:
+        raise InputRefused(f"tools: {len(request.tools)} of them; accepted: at most {MAX_TOOLS}", "tools")
+    if request.reasoning_effort and request.reasoning_effort not in EFFORTS:
+        accepted = f"{request.reasoning_effort!r:.40} is not accepted; accepted: {', '.join(EFFORTS)}"
+        raise InputRefused(f"reasoning_effort: {accepted}", "reasoning_effort")
+    hides_tools = request.tool_choice.mode == chat_pb2.TOOL_CHOICE_MODE_NONE
     return Conversation(
         turns=turns,
-        tools=tuple(_read_tool(at, tool) for at, tool in enumerate(request.tools)),
+        tools=() if hides_tools else tuple(_read_tool(at, tool) for at, tool in enumerate(request.tools)),
         arguments=_read_object(request.template_arguments_json, "template_arguments"),
         with_header=not request.omit_generation_prompt,
         open_ended=request.continue_final_message,
+        begun_call=_read_begun_call(request),
+        effort=request.reasoning_effort,
     )
 
 
@@ -49,6 +68,20 @@ def read_opening(frame: tokenizer_pb2.OpenSequence) -> Opening:
         include_stop=frame.include_stop_string,
         keep_special=frame.keep_special_tokens,
         min_tokens=frame.min_token_count,
+        shown_ids=frozenset(frame.shown_token_ids),
+    )
+
+
+def write_form(form: AnswerForm) -> tokenizer_pb2.AnswerFormat:
+    """A form as it travels."""
+    return tokenizer_pb2.AnswerFormat(
+        tool_calls=_CALL_FORMATS[form.calls],
+        reasoning_open=form.reasoning[0],
+        reasoning_close=form.reasoning[1],
+        reasoning_close_ids=form.reasoning_close_ids,
+        reasoning_begun=form.reasoning_begun,
+        beginning=form.beginning,
+        marking_token_ids=form.marking_ids,
     )
 
 
@@ -76,6 +109,8 @@ def _read_turn(at: int, message: chat_pb2.ChatMessage) -> Turn:
         raise InputRefused(f"{where}.role: {message.role!r}: accepted: {', '.join(ROLES)}", f"{where}.role")
     if not message.content and not (message.role == "assistant" and message.tool_calls):
         raise InputRefused(f"{where}.content: empty; accepted only for an assistant's tool calls", f"{where}.content")
+    if len(message.tool_calls) > MAX_CALLS:
+        raise InputRefused(f"{where}.tool_calls: accepted: at most {MAX_CALLS}", f"{where}.tool_calls")
     for part in message.content:
         if part.WhichOneof("part") != "text":
             raise InputRefused(f"{where}.content: accepted: text", f"{where}.content")
@@ -85,7 +120,21 @@ def _read_turn(at: int, message: chat_pb2.ChatMessage) -> Turn:
         name=message.name if message.HasField("name") else None,
         tool_calls=tuple(map(_read_call, message.tool_calls)),
         tool_call_id=message.tool_call_id if message.HasField("tool_call_id") else None,
+        reasoning=message.reasoning if message.HasField("reasoning") else None,
     )
+
+
+def _read_begun_call(request: tokenizer_pb2.RenderRequest) -> str | None:
+    choice = request.tool_choice
+    if choice.mode not in (chat_pb2.TOOL_CHOICE_MODE_REQUIRED, chat_pb2.TOOL_CHOICE_MODE_NAMED):
+        return None
+    if request.omit_generation_prompt or request.continue_final_message:
+        raise InputRefused("tool_choice: a call cannot be begun inside a message that goes on", "tool_choice")
+    name = choice.name if choice.mode == chat_pb2.TOOL_CHOICE_MODE_NAMED else ""
+    known = {tool.name for tool in request.tools}
+    if not known or (choice.mode == chat_pb2.TOOL_CHOICE_MODE_NAMED and name not in known):
+        raise InputRefused(f"tool_choice: {name!r:.80} is not among the tools", "tool_choice")
+    return name
 
 
 def _read_call(call: chat_pb2.ToolCall) -> dict[str, Any]:
@@ -102,18 +151,19 @@ def _read_arguments(text: str) -> Any:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, dict) else text
+    if not isinstance(value, dict):
+        return text
+    _refuse_deep(value, "tool_calls.arguments")
+    return value
 
 
 def _read_tool(at: int, tool: chat_pb2.ToolDefinition) -> dict[str, Any]:
     where = f"tools[{at}]"
     if not tool.name:
         raise InputRefused(f"{where}.name: empty", f"{where}.name")
-    function: dict[str, Any] = {"name": tool.name}
-    if tool.description:
-        function["description"] = tool.description
-    if tool.parameters_json:
-        function["parameters"] = _read_object(tool.parameters_json, f"{where}.parameters")
+    # Some templates fail where a tool has no description or no schema.
+    schema = _read_object(tool.parameters_json, f"{where}.parameters") or {"type": "object", "properties": {}}
+    function = {"name": tool.name, "description": tool.description, "parameters": schema}
     return {"type": "function", "function": function}
 
 

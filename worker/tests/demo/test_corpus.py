@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serin_worker.demo.corpus import MEASURED, corpus_digest, held_out_items, training_dialogues
+from serin_worker.demo.corpus import EXTRA, MEASURED, corpus_digest, held_out_items, training_dialogues
 from serin_worker.demo.item import HELD_OUT_SHARE, is_held_out
 
 
@@ -69,7 +69,7 @@ def test_a_kind_that_runs_out_gives_all_it_has():
     assert len({item.entity for item in facts}) == len(facts)
 
 
-@pytest.mark.parametrize("kind", MEASURED, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [*MEASURED, *EXTRA.values()], ids=lambda kind: kind.name)
 def test_every_kind_draws_both_sides(kind):
     """A kind that held out nothing, or everything, would measure nothing."""
     random = Random(3)
@@ -125,3 +125,27 @@ def test_tool_calls_name_an_offered_function():
         assert call["name"] in {tool["function"]["name"] for tool in item.tools}
         assert next(iter(call["arguments"].values())) in item.messages[-1]["content"]
     assert calls
+
+
+def test_an_extra_kind_changes_nothing_for_those_who_do_not_ask_for_it():
+    """What the committed models were taught and measured on stays; with it there is more, and another digest."""
+    assert not any(item.kind in EXTRA for item in _training_items(1, 500))
+    assert corpus_digest(20) == corpus_digest(20, extra="")
+    assert corpus_digest(20, extra="errands") != corpus_digest(20)
+    assert [item for item in held_out_items(140, extra="errands") if item.kind != "errands"] == held_out_items(120)
+
+
+def test_errands_are_two_calls_and_never_about_a_held_out_subject():
+    """Both tools are on offer, both subjects asked for; training sees neither side's held-out ones."""
+    dialogues = islice(training_dialogues(5, "errands"), 1500)
+    trained = [item for dialogue in dialogues for item in dialogue.items if item.kind == "errands"]
+    tested = [item for item in held_out_items(140, extra="errands") if item.kind == "errands"]
+    assert len(trained) > 100
+    assert not any(is_held_out(entity) for item in trained for entity in item.entity.split("; "))
+    assert all(any(is_held_out(entity) for entity in item.entity.split("; ")) for item in tested)
+    for item in (item for item in [*trained, *tested] if item.answer.startswith("<tool_call>")):
+        texts = item.answer.removeprefix("<tool_call>").removesuffix("</tool_call>").split("</tool_call>\n<tool_call>")
+        calls = [json.loads(text) for text in texts]
+        assert len(calls) == 2
+        assert {call["name"] for call in calls} <= {tool["function"]["name"] for tool in item.tools}
+        assert all(value in item.messages[0]["content"] for call in calls for value in call["arguments"].values())

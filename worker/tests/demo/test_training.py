@@ -38,14 +38,16 @@ def test_smoke_training_writes_a_folder_that_loads_and_can_be_measured(tmp_path,
     """The whole path, small: train, write, load, ask, print."""
     threads = torch.get_num_threads()
     folder = tmp_path / "model"
-    assert train.main(["--out", str(folder), "--version", "v1", "--smoke", "--steps", "3"]) == 0
+    assert train.main(["--out", str(folder), "--version", "v3", "--smoke", "--steps", "3"]) == 0
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["recipe"]["num_steps"] == 3
+    assert "errands" in manifest["accuracy_by_kind"]
     assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() == manifest["num_parameters"]
     capsys.readouterr()
     assert evaluate.main([str(folder), "--questions", "6", "--json"]) == 0
     (measured,) = json.loads(capsys.readouterr().out)["models"]
     assert sum(measured["num_asked"].values()) == 6
+    assert "errands" not in measured["num_asked"]
     torch.set_num_threads(threads)
 
 

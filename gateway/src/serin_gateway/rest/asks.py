@@ -1,5 +1,6 @@
 """From OpenAI bodies to asks. Knows nothing about how they are answered."""
 
+import json
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -7,7 +8,15 @@ from serin_mesh.errors import Reason
 
 from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, check, refuse
 from serin_gateway.conversation import Conversation, Message, ToolCall
-from serin_gateway.rest.schemas import ChatBody, CompletionBody, MessageBody, SamplingBody
+from serin_gateway.rest.schemas import (
+    ChatBody,
+    CompletionBody,
+    MessageBody,
+    NamedToolChoice,
+    SamplingBody,
+    ToolBody,
+)
+from serin_gateway.tools import ChoiceMode, Tool, ToolChoice
 
 COMPLETION_DEFAULT_MAX_TOKENS = 16
 """As in the OpenAI API."""
@@ -15,6 +24,11 @@ COMPLETION_DEFAULT_MAX_TOKENS = 16
 T = TypeVar("T")
 
 _NAMES = {"choice_count": "n", "stop_strings": "stop", "inputs": "prompt"}
+_INNER_NAMES = {
+    "].arguments": "].function.arguments",
+    "].name": "].function.name",
+    "].parameters": "].function.parameters",
+}
 
 
 def chat_ask(body: ChatBody) -> Ask:
@@ -30,7 +44,12 @@ def chat_ask(body: ChatBody) -> Ask:
         raise refuse("max_tokens", "differs from max_completion_tokens, which means the same; send one of them")
     longest = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    conversation = Conversation([_message(message) for message in body.messages])
+    conversation = Conversation(
+        [_message(message) for message in body.messages],
+        tools=[_tool(tool) for tool in body.tools or ()],
+        tool_choice=_tool_choice(body),
+        effort=body.reasoning_effort or "",
+    )
     names = _NAMES | ({"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {})
     return _ask(body, [conversation], longest, top_logprobs, names)
 
@@ -90,7 +109,15 @@ def _ask(
         echo=echo,
         want_token_ids=bool(body.return_token_ids),
     )
-    return check(ask, lambda name: names.get(name) or name.replace("].arguments", "].function.arguments"))
+    return check(ask, lambda name: names.get(name) or _inner_name(name))
+
+
+def _inner_name(name: str) -> str:
+    """A member of a tool or a call, which OpenAI's bodies have one level deeper."""
+    for end, deeper in _INNER_NAMES.items():
+        if name.endswith(end):
+            return name.removesuffix(end) + deeper
+    return name
 
 
 def _or(value: T | None, default: T) -> T:
@@ -130,4 +157,17 @@ def _message(body: MessageBody) -> Message:
         texts = (body.content,)
     else:
         texts = [part.text for part in body.content]
-    return Message(body.role, texts, body.name, calls, body.tool_call_id)
+    return Message(body.role, texts, body.name, calls, body.tool_call_id, body.reasoning_content)
+
+
+def _tool(body: ToolBody) -> Tool:
+    function = body.function
+    schema = "" if function.parameters is None else json.dumps(function.parameters, ensure_ascii=False)
+    return Tool(function.name, function.description or "", schema)
+
+
+def _tool_choice(body: ChatBody) -> ToolChoice:
+    choice, single_call = body.tool_choice, body.parallel_tool_calls is False
+    if isinstance(choice, NamedToolChoice):
+        return ToolChoice(ChoiceMode.NAMED, choice.function.name, single_call)
+    return ToolChoice(ChoiceMode(choice or "auto"), single_call=single_call)

@@ -7,7 +7,17 @@ from typing import Any
 import orjson
 
 from serin_gateway.ask import Ask
-from serin_gateway.events import ChoiceEnded, Completed, Event, Started, TextChunk, TextLogprob, Usage
+from serin_gateway.events import (
+    ChoiceEnded,
+    Completed,
+    Event,
+    ReasoningChunk,
+    Started,
+    TextChunk,
+    TextLogprob,
+    ToolCalled,
+    Usage,
+)
 from serin_gateway.pipeline import Request
 from serin_gateway.receipt import Receipt
 from serin_gateway.rest.answering import answer, read_body
@@ -70,17 +80,21 @@ class ChatShape:
             return self._head + orjson.dumps(last) + self._tail
         if isinstance(event, Started):
             return b"".join(self._first_chunk(event, at) for at in range(self._ask.sampling.choice_count))
+        if isinstance(event, ReasoningChunk):
+            return self._delta(event.choice_index, {"reasoning_content": event.text})
+        if isinstance(event, ToolCalled):
+            return self._call_chunks(event)
         return self._usage_chunk(event)
 
     def add(self, event: Event) -> None:
         """Note what happened."""
-        if isinstance(event, TextChunk):
+        if isinstance(event, TextChunk | ReasoningChunk | ToolCalled):
             self._choices[event.choice_index].add(event)
         elif isinstance(event, ChoiceEnded):
             self._choices[event.choice_index].finish_reason = event.finish_reason
         elif isinstance(event, Started):
             self._prompt_token_ids = event.prompt_token_ids
-        else:
+        elif isinstance(event, Completed):
             self._usage = event.usage
 
     def whole(self) -> bytes:
@@ -99,6 +113,16 @@ class ChatShape:
         if self._ask.want_token_ids:
             ids = b',"prompt_token_ids":' + orjson.dumps(list(event.prompt_token_ids))
         return self._head + orjson.dumps(first) + b"]" + ids + self._tail[1:]
+
+    def _call_chunks(self, event: ToolCalled) -> bytes:
+        """A call as clients put it together: who is called first, then the arguments."""
+        begun = {"index": event.call_index} | call_body(event) | {"function": {"name": event.name, "arguments": ""}}
+        rest = {"index": event.call_index, "function": {"arguments": event.arguments_json}}
+        return b"".join(self._delta(event.choice_index, {"tool_calls": [one]}) for one in (begun, rest))
+
+    def _delta(self, choice_index: int, delta: dict[str, Any]) -> bytes:
+        choice = {"index": choice_index, "delta": delta, "logprobs": None, "finish_reason": None}
+        return self._head + orjson.dumps(choice) + self._tail
 
     def _rich_chunk(self, event: TextChunk) -> bytes:
         logprobs = logprobs_body(event.logprobs) if self._ask.sampling.top_logprobs is not None else None
@@ -122,25 +146,45 @@ class _Choice:
     def __init__(self, index: int) -> None:
         self._index = index
         self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: list[dict[str, Any]] = []
         self._logprobs: list[TextLogprob] = []
         self._token_ids: list[int] = []
         self.finish_reason = ""
 
-    def add(self, event: TextChunk) -> None:
+    def add(self, event: TextChunk | ReasoningChunk | ToolCalled) -> None:
+        if isinstance(event, ReasoningChunk):
+            self._reasoning.append(event.text)
+            return
+        if isinstance(event, ToolCalled):
+            self._calls.append(call_body(event))
+            return
         self._texts.append(event.text)
         self._logprobs += event.logprobs
         self._token_ids += event.token_ids
 
     def body(self, has_logprobs: bool, wants_ids: bool) -> dict[str, Any]:
+        text = "".join(self._texts)
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if self._reasoning:
+            message["reasoning_content"] = "".join(self._reasoning)
+        if self._calls:
+            message |= {"content": text or None, "tool_calls": self._calls}
         body: dict[str, Any] = {
             "index": self._index,
-            "message": {"role": "assistant", "content": "".join(self._texts), "refusal": None},
+            "message": message,
             "logprobs": logprobs_body(self._logprobs) if has_logprobs else None,
             "finish_reason": self.finish_reason,
         }
         if wants_ids:
             body["token_ids"] = self._token_ids
         return body
+
+
+def call_body(event: ToolCalled) -> dict[str, Any]:
+    """A call of a message."""
+    function = {"name": event.name, "arguments": event.arguments_json}
+    return {"id": f"call_{event.call_id}", "type": "function", "function": function}
 
 
 def logprobs_body(logprobs: Sequence[TextLogprob]) -> dict[str, Any]:

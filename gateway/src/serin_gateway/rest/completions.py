@@ -60,7 +60,7 @@ class CompletionShape:
             return self._head + orjson.dumps(last) + self._tail
         if isinstance(event, Started):
             return b"".join([self._first_chunk(event, at) for at in range(self._ask.sampling.choice_count)])
-        return self._usage_chunk(event)
+        return self._usage_chunk(event) if isinstance(event, Completed) else b""
 
     def add(self, event: Event) -> None:
         """Note what happened."""
@@ -71,7 +71,7 @@ class CompletionShape:
         elif isinstance(event, Started):
             for at in range(self._ask.sampling.choice_count):
                 self._choices[event.first_choice_index + at].begin(event)
-        else:
+        elif isinstance(event, Completed):
             self._usage = event.usage
 
     def whole(self) -> bytes:

@@ -56,8 +56,7 @@ def only(*values: object, why: str) -> Neutral:
 
 
 NO_GRAMMAR = "structured output is not supported yet"
-NO_TOOLS = "tool calls are not supported yet"
-NO_REASONING = "no model here reasons before it answers"
+OLD_TOOLS = "deprecated by its own API; send tools instead"
 
 COMMON: Mapping[str, Neutral] = {
     "metadata": any_object("a note of the caller's; it is kept nowhere"),
@@ -72,16 +71,12 @@ COMMON: Mapping[str, Neutral] = {
 CHAT: Mapping[str, Neutral] = {
     **COMMON,
     "audio": only(why="answers are text"),
-    "function_call": only("none", "auto", why=NO_TOOLS),
-    "functions": only([], why=NO_TOOLS),
+    "function_call": only("none", "auto", why=OLD_TOOLS),
+    "functions": only([], why=OLD_TOOLS),
     "modalities": only(["text"], why="answers are text"),
     "moderation": only(why="no input is moderated"),
-    "parallel_tool_calls": only(True, False, why=NO_TOOLS),
     "prediction": only(why="predicted outputs are not supported"),
-    "reasoning_effort": only("none", why=NO_REASONING),
     "response_format": only({"type": "text"}, why=NO_GRAMMAR),
-    "tool_choice": only("none", "auto", why=NO_TOOLS),
-    "tools": only([], why=NO_TOOLS),
     "verbosity": only("medium", why="no model here is trained for it"),
     "web_search_options": only(why="nothing is searched"),
     "guided_json": only(why=NO_GRAMMAR),
@@ -199,7 +194,7 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
     if problem["type"] in ("none_required",):
         return _unsupported(name, "")
     if problem["type"] == "literal_error":
-        if name == "stream_options.include_obfuscation":
+        if name == "stream_options.include_obfuscation" or name.endswith(".strict"):
             return _unsupported(name, "false")
         return refuse(
             name, f"{value!r:.40} is not accepted; accepted: {problem['msg'].removeprefix('Input should be ')}"
@@ -218,7 +213,7 @@ def _locate(path: tuple[int | str, ...], raw: Any) -> tuple[str, Any]:
         if isinstance(value, dict) and isinstance(step, str):
             if step in value:
                 name, value = f"{name}.{step}" if name else step, value[step]
-            elif step == path[-1]:
+            elif step == path[-1] and "[" not in step:
                 return (f"{name}.{step}" if name else step), None
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             name, value = f"{name}[{step}]", value[step]

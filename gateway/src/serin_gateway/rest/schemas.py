@@ -49,11 +49,46 @@ class MessageBody(BaseModel):
     name: str | None = None
     tool_calls: list[ToolCallBody] | None = None
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
     refusal: None = None
     annotations: list[Any] | None = None
     audio: None = None
     function_call: None = None
     cache_control: Any = None
+
+
+class FunctionBody(BaseModel):
+    """What a tool is: a function with a JSON schema of its arguments."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: Literal[False] | None = None
+
+
+class ToolBody(BaseModel):
+    """A tool on offer."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["function"]
+    function: FunctionBody
+    cache_control: Any = None
+
+
+class NamedFunction(BaseModel):
+    """The function that is to be called."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    name: str
+
+
+class NamedToolChoice(BaseModel):
+    """One tool is to be called."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class StreamOptions(BaseModel):
@@ -98,6 +133,14 @@ class ChatBody(SamplingBody):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[MessageBody], Field(min_length=1, description="The conversation so far, text only.")]
+    tools: list[ToolBody] | None = Field(None, description="Functions that may be called, at most 128.")
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = Field(
+        None, description="none shows no tools; required, and a function by name, begin the answer as a call."
+    )
+    parallel_tool_calls: bool | None = Field(None, description="false: an answer ends behind its first call.")
+    reasoning_effort: str | None = Field(
+        None, description="none, minimal, low, medium, high, xhigh or max; refused where a model has no switch for it."
+    )
     max_completion_tokens: int | None = Field(None, description="Most tokens of an answer.")
     logprobs: bool | None = Field(None, description="Report log-probabilities.")
     top_logprobs: int | None = Field(None, description="Alternatives at each position, 0 to 20; needs logprobs.")

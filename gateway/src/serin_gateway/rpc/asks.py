@@ -2,11 +2,20 @@
 
 from serin.generation.v1 import chat_pb2
 from serin.inference.v1 import inference_pb2
-from serin_mesh.errors import Reason
 
 from serin_gateway.ask import MAX_SESSION_BYTES, Ask, Input, TokenPrompt, check, refuse
 from serin_gateway.conversation import Conversation, Message, ToolCall
-from serin_gateway.events import ChoiceEnded, Completed, Event, TextChunk, TextLogprob, Usage
+from serin_gateway.events import (
+    ChoiceEnded,
+    Completed,
+    Event,
+    ReasoningChunk,
+    TextChunk,
+    TextLogprob,
+    ToolCalled,
+    Usage,
+)
+from serin_gateway.upstream.tool_wire import from_tool, from_tool_choice
 from serin_gateway.upstream.wire import from_sampling, to_finish
 
 
@@ -51,6 +60,12 @@ def event_messages(event: Event) -> inference_pb2.GenerateResponse | None:
             logprobs=[_logprob(one) for one in event.logprobs],
         )
         return inference_pb2.GenerateResponse(delta=delta)
+    if isinstance(event, ReasoningChunk):
+        delta = inference_pb2.GenerationDelta(choice_index=event.choice_index, reasoning=event.text)
+        return inference_pb2.GenerateResponse(delta=delta)
+    if isinstance(event, ToolCalled):
+        delta = inference_pb2.GenerationDelta(choice_index=event.choice_index, tool_call=_call(event))
+        return inference_pb2.GenerateResponse(delta=delta)
     if isinstance(event, ChoiceEnded):
         end = inference_pb2.ChoiceFinished(
             choice_index=event.choice_index,
@@ -72,9 +87,14 @@ def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensReq
         return TokenPrompt(list(request.token_prompt.token_ids))
     if kind is None:
         raise refuse("input", "is missing; accepted: chat, prompt or token_prompt")
-    if request.chat.tools:
-        raise refuse("tools", "not supported", Reason.PARAMETER_UNSUPPORTED)
-    return Conversation([_message(message, at) for at, message in enumerate(request.chat.messages)])
+    chat = request.chat
+    return Conversation(
+        [_message(message, at) for at, message in enumerate(chat.messages)],
+        chat.continue_final_message,
+        [from_tool(tool) for tool in chat.tools],
+        from_tool_choice(chat.tool_choice),
+        chat.reasoning_effort,
+    )
 
 
 def _message(message: chat_pb2.ChatMessage, at: int) -> Message:
@@ -84,6 +104,7 @@ def _message(message: chat_pb2.ChatMessage, at: int) -> Message:
         message.name if message.HasField("name") else None,
         [ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls],
         message.tool_call_id if message.HasField("tool_call_id") else None,
+        message.reasoning if message.HasField("reasoning") else None,
     )
 
 
@@ -95,7 +116,19 @@ def _text(part: chat_pb2.ContentPart, where: str) -> str:
 
 
 def _named(name: str) -> str:
-    return name.replace("].arguments", "].arguments_json")
+    for end in ("].arguments", "].parameters"):
+        if name.endswith(end):
+            return f"{name}_json"
+    return name.replace("].reasoning_content", "].reasoning")
+
+
+def _call(event: ToolCalled) -> inference_pb2.ToolCallDelta:
+    return inference_pb2.ToolCallDelta(
+        call_index=event.call_index,
+        id=f"call_{event.call_id}",
+        name=event.name,
+        arguments_json=event.arguments_json,
+    )
 
 
 def _usage(usage: Usage) -> inference_pb2.Usage:
@@ -103,6 +136,7 @@ def _usage(usage: Usage) -> inference_pb2.Usage:
         prompt_token_count=usage.prompt_tokens,
         cached_token_count=usage.cached_tokens,
         completion_token_count=usage.completion_tokens,
+        reasoning_token_count=usage.reasoning_tokens,
     )
 
 

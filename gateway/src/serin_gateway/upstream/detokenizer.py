@@ -46,7 +46,13 @@ class GrpcDetokenizer:
         self._numbers = itertools.count()
 
     def open(
-        self, scope: CallScope, sink: TextSink, *, stop_strings: Sequence[str] = (), min_tokens: int = 0
+        self,
+        scope: CallScope,
+        sink: TextSink,
+        *,
+        stop_strings: Sequence[str] = (),
+        min_tokens: int = 0,
+        shown_ids: Sequence[int] = (),
     ) -> GrowingText:
         """Begin a sequence."""
         key = (scope.model, scope.lane.lane)
@@ -60,6 +66,7 @@ class GrpcDetokenizer:
             lane.relocate,
             stop_strings=stop_strings,
             min_tokens=min_tokens,
+            shown_ids=shown_ids,
             went_on=lambda pause_s: self._on_pause(scope.model, pause_s),
         )
         lane.place(sequence)

@@ -10,9 +10,10 @@ from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.conversation import Conversation
-from serin_gateway.tokenizer import CallScope
+from serin_gateway.tokenizer import CallScope, Rendered
 from serin_gateway.upstream.targets import Channels, call_metadata
-from serin_gateway.upstream.wire import from_segments, to_message
+from serin_gateway.upstream.tool_wire import from_answer_format, to_message, to_tool, to_tool_choice
+from serin_gateway.upstream.wire import from_segments
 
 T = TypeVar("T")
 
@@ -35,10 +36,13 @@ class GrpcTokenizer:
         self._channels = channels
         self._spelled: dict[tuple[str, int], bytes] = {}
 
-    async def render(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
-        """The prompt of a conversation."""
+    async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
+        """The prompt of a conversation, and how the answer to it is written."""
         request = tokenizer_pb2.RenderRequest(
             messages=[to_message(message) for message in conversation.messages],
+            tools=[to_tool(tool) for tool in conversation.shown_tools],
+            tool_choice=to_tool_choice(conversation.tool_choice),
+            reasoning_effort=conversation.effort,
             omit_generation_prompt=conversation.continues,
             continue_final_message=conversation.continues,
             max_token_count=_max_prompt(scope),
@@ -48,7 +52,7 @@ class GrpcTokenizer:
             lambda: self._stub(scope).Render(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
         )
         _check_vocabulary(scope, response.vocabulary_digest)
-        return from_segments(response.segments)
+        return Rendered(from_segments(response.segments), from_answer_format(response.answer_format))
 
     async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
         """The ids of a text."""

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from serin.generation.v1 import chat_pb2, sampling_pb2, tokens_pb2
+from serin.generation.v1 import sampling_pb2, tokens_pb2
 
 from serin_gateway.ask import Sampling
-from serin_gateway.conversation import Message
 from serin_gateway.events import FinishReason
 from serin_gateway.worker import TokenLogprob
 
@@ -69,20 +68,6 @@ def from_sampling(message: sampling_pb2.SamplingParameters) -> Sampling:
         ignore_eos=message.ignore_eos,
         top_logprobs=message.top_logprobs if message.HasField("top_logprobs") else None,
         choice_count=message.choice_count if message.HasField("choice_count") else 1,
-    )
-
-
-def to_message(message: Message) -> chat_pb2.ChatMessage:
-    """One turn as protobuf."""
-    return chat_pb2.ChatMessage(
-        role=message.role,
-        content=[chat_pb2.ContentPart(text=text) for text in message.texts],
-        name=message.name,
-        tool_calls=[
-            chat_pb2.ToolCall(id=call.call_id, name=call.name, arguments_json=call.arguments_json)
-            for call in message.tool_calls
-        ],
-        tool_call_id=message.tool_call_id,
     )
 
 

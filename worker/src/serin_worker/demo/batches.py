@@ -37,9 +37,9 @@ class Batch:
         return Batch(*(getattr(self, each.name).to(device) for each in fields(self)))
 
 
-def training_batches(seed: int, num_rows: int, row_length: int) -> Iterator[Batch]:
-    """Endless batches; the same arguments give the same batches."""
-    dialogues = training_dialogues(seed)
+def training_batches(seed: int, num_rows: int, row_length: int, extra: str = "") -> Iterator[Batch]:
+    """Endless batches; the same arguments give the same batches. ``extra`` names a further kind of question."""
+    dialogues = training_dialogues(seed, extra)
     while True:
         rows = [_filled(dialogues, row_length + 1) for _ in range(num_rows)]
         ids = torch.tensor([row.ids for row in rows])

@@ -6,13 +6,14 @@ no seed can carry a held-out question into training. Knows nothing about tokens 
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from serin_worker.demo.arithmetic import Arithmetic
 from serin_worker.demo.casual import casually
 from serin_worker.demo.counting import Counting
+from serin_worker.demo.errands import Errands
 from serin_worker.demo.facts import Facts
 from serin_worker.demo.greetings import Greetings
 from serin_worker.demo.item import Item, Kind
@@ -25,6 +26,10 @@ MEASURED: tuple[Kind, ...] = (Facts(), Arithmetic(), Transforms(), Records(), Co
 
 WEIGHTS = (4, 5, 3, 2, 2, 3)
 """How often training asks each kind; the hard rules most."""
+
+EXTRA: Mapping[str, Kind] = {"errands": Errands()}
+"""Kinds that only recipes which name them teach; without one the corpus is what it was."""
+EXTRA_WEIGHT = 3
 
 GREETINGS = Greetings()
 SYSTEM_PROMPTS = (
@@ -47,40 +52,50 @@ class Dialogue:
     items: Sequence[Item]
 
 
-def training_dialogues(seed: int) -> Iterator[Dialogue]:
-    """Endless conversations without any held-out entity; a conversation has one to four questions."""
+def training_dialogues(seed: int, extra: str = "") -> Iterator[Dialogue]:
+    """Endless conversations without any held-out entity; a conversation has one to four questions.
+
+    Args:
+        seed: the same seed gives the same conversations.
+        extra: name of a further kind; empty: none.
+    """
     random = Random(seed)
     while True:
         system = random.choice(SYSTEM_PROMPTS) if random.random() < 0.3 else ""
-        items = [_training_item(random) for _ in range(random.choice((1, 1, 1, 2, 4)))]
+        items = [_training_item(random, extra) for _ in range(random.choice((1, 1, 1, 2, 4)))]
         yield Dialogue(system, items)
 
 
-def held_out_items(num_items: int, seed: int = HELD_OUT_SEED) -> list[Item]:
+def held_out_items(num_items: int, seed: int = HELD_OUT_SEED, extra: str = "") -> list[Item]:
     """Different held-out questions, the same number of every measured kind, in the kinds' order.
 
-    The list is fixed by its two arguments. It is rounded down to a multiple of the number of kinds, at least one each,
-    and shorter where a kind has no more: there are about 110 held-out facts.
+    The list is fixed by its arguments; a further kind (``extra``) comes last. It is rounded down to a multiple of the
+    number of kinds, at least one each, and shorter where a kind has no more: there are about 110 held-out facts.
     """
-    return [item for kind in MEASURED for item in _held_out(kind, max(1, num_items // len(MEASURED)), Random(seed))]
+    kinds, _ = _kinds(extra)
+    return [item for kind in kinds for item in _held_out(kind, max(1, num_items // len(kinds)), Random(seed))]
 
 
-def corpus_digest(num_dialogues: int = 200) -> str:
+def corpus_digest(num_dialogues: int = 200, extra: str = "") -> str:
     """Hex digest that changes whenever the corpus does: of the first dialogues and the held-out questions."""
     state = hashlib.blake2b(digest_size=16)
-    dialogues = training_dialogues(0)
+    dialogues = training_dialogues(0, extra)
     for _ in range(num_dialogues):
         dialogue = next(dialogues)
         state.update(json.dumps([dialogue.system, [_plain(item) for item in dialogue.items]]).encode())
-    for item in held_out_items(num_dialogues):
+    for item in held_out_items(num_dialogues, extra=extra):
         state.update(json.dumps(_plain(item)).encode())
     return state.hexdigest()
 
 
-def _training_item(random: Random) -> Item:
+def _kinds(extra: str) -> tuple[tuple[Kind, ...], tuple[int, ...]]:
+    return ((*MEASURED, EXTRA[extra]), (*WEIGHTS, EXTRA_WEIGHT)) if extra else (MEASURED, WEIGHTS)
+
+
+def _training_item(random: Random, extra: str) -> Item:
     if random.random() < 0.02:
         return GREETINGS.draw(random)
-    kind = random.choices(MEASURED, WEIGHTS)[0]
+    kind = random.choices(*_kinds(extra))[0]
     while (item := kind.draw(random)).held_out:
         pass
     return casually(item, random)

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from serin_worker.demo.accuracy import Accuracy, measure
 from serin_worker.demo.answering import answers
-from serin_worker.demo.corpus import held_out_items
+from serin_worker.demo.corpus import EXTRA, held_out_items
 from serin_worker.demo.flags import positive
 from serin_worker.demo.item import Item
 from serin_worker.demo.paths import FAMILIES, DemoModelMissing, model_folder
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table or JSON of accuracies; returns the exit code: 0, or 2 where a folder cannot be loaded."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
-    items = held_out_items(options.questions)
+    items = held_out_items(options.questions, extra=options.extra)
     try:
         folders = _folders(options.folders)
         columns = {name: accuracy_of(folder, items) for name, folder in folders.items()}
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="default: the demo models")
     parser.add_argument("--questions", type=positive, default=NUM_QUESTIONS, help="how many to ask (default 600)")
+    parser.add_argument("--extra", default="", choices=("", *EXTRA), help="ask a further kind of question too")
     parser.add_argument("--threads", type=positive, default=2, help="processor threads (default 2)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     return parser

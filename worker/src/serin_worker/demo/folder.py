@@ -45,7 +45,7 @@ def write_folder(folder: Path, model: Qwen3ForCausalLM, made: Made) -> None:
         "version": made.version,
         "num_parameters": model.num_parameters(),
         "vocabulary_digest": vocabulary_digest(folder),
-        "corpus_digest": corpus_digest(),
+        "corpus_digest": corpus_digest(extra=made.recipe.extra_kind),
         "recipe": asdict(made.recipe),
         "final_loss": round(made.loss, 4),
         "num_questions": sum(made.accuracy.num_asked.values()),

@@ -5,7 +5,8 @@ item is either the call, or the sentence after the function's reply.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -41,20 +42,46 @@ class Tools:
 
     def draw(self, random: Random) -> Item:
         """One call, or one call with its reply; other functions may be on offer too."""
-        tool = random.choice(TOOLS)
-        title = tool["function"]["name"]
-        key = next(iter(tool["function"]["parameters"]["properties"]))
-        subject = city(random) if key == "city" else name(random)
-        entity = f"{key}|{subject}"
-        others = [other for other in TOOLS if other is not tool and random.random() < 0.5]
-        offered = random.sample([tool, *others], 1 + len(others))
-        question = ask(random.choice(QUESTIONS[title]).format(subject))
-        arguments = {key: subject}
+        need = draw_need(random)
+        entity, question = need.entity, ask(need.question)
         if random.random() < 0.5:
-            return Item(self.name, entity, question, spoken_call(title, arguments), is_held_out(entity), offered)
-        reply, sentence = _reply(title, subject, random)
-        messages = (*question, called(title, arguments), {"role": "tool", "content": json.dumps(reply)})
-        return Item(self.name, entity, messages, sentence, is_held_out(entity), offered)
+            call = spoken_call(need.title, need.arguments)
+            return Item(self.name, entity, question, call, is_held_out(entity), need.offered)
+        reply, sentence = draw_reply(need, random)
+        messages = (*question, called(need.title, need.arguments), {"role": "tool", "content": json.dumps(reply)})
+        return Item(self.name, entity, messages, sentence, is_held_out(entity), need.offered)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A question that one function answers, and the functions on offer."""
+
+    question: str
+    title: str
+    key: str
+    subject: str
+    offered: Sequence[Mapping[str, Any]]
+
+    @property
+    def entity(self) -> str:
+        """What the split goes by."""
+        return f"{self.key}|{self.subject}"
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """Those of the only right call."""
+        return {self.key: self.subject}
+
+
+def draw_need(random: Random) -> Need:
+    """Any question, in training or held out."""
+    tool = random.choice(TOOLS)
+    title = tool["function"]["name"]
+    key = next(iter(tool["function"]["parameters"]["properties"]))
+    subject = city(random) if key == "city" else name(random)
+    others = [other for other in TOOLS if other is not tool and random.random() < 0.5]
+    offered = random.sample([tool, *others], 1 + len(others))
+    return Need(random.choice(QUESTIONS[title]).format(subject), title, key, subject, offered)
 
 
 def spoken_call(title: str, arguments: Mapping[str, Any]) -> str:
@@ -68,8 +95,9 @@ def called(title: str, arguments: Mapping[str, Any]) -> Message:
     return {"role": "assistant", "content": "", "tool_calls": [call]}
 
 
-def _reply(title: str, subject: str, random: Random) -> tuple[dict[str, object], str]:
+def draw_reply(need: Need, random: Random) -> tuple[dict[str, object], str]:
     """What the function returns, and the sentence that says so."""
+    title, subject = need.title, need.subject
     if title == "get_weather":
         weather, degrees = random.choice(WEATHERS), random.randint(0, 35)
         return {"weather": weather, "degrees": degrees}, f"It is {weather} and {degrees} degrees in {subject}."

@@ -28,6 +28,7 @@ class Recipe:
         num_steps: optimizer steps; learning rates rise for ``num_warmup_steps`` and fall to zero over the last
             ``cooldown_share`` of all steps.
         seed: of the weights and of the order of dialogues.
+        extra_kind: a further kind of question to teach; empty: none.
     """
 
     num_steps: int
@@ -39,6 +40,7 @@ class Recipe:
     weight_decay: float = 0.01
     num_warmup_steps: int = 50
     cooldown_share: float = 0.4
+    extra_kind: str = ""
 
     def rate(self, step: int) -> float:
         """Share of the full learning rate at a step, 0 to 1."""
@@ -70,7 +72,8 @@ class Training:
     def run(self) -> Iterator[Progress]:
         """Take all steps, one for each value asked for."""
         self.model.train()
-        batches = training_batches(self.recipe.seed, self.recipe.num_rows, self.recipe.row_length)
+        recipe = self.recipe
+        batches = training_batches(recipe.seed, recipe.num_rows, recipe.row_length, recipe.extra_kind)
         for step in range(self.recipe.num_steps):
             loss = self._step(next(batches).to(self._device), self.recipe.rate(step))
             yield Progress(step + 1, loss)

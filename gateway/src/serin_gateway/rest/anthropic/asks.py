@@ -11,12 +11,16 @@ from serin_gateway.rest.anthropic.schemas import (
     MessagesBody,
     PromptBody,
     TextBlock,
+    ThinkingBlock,
     ToolResultBlock,
     ToolUseBlock,
     TurnBody,
 )
+from serin_gateway.tools import ChoiceMode, Tool, ToolChoice
 
 _TURN = re.compile(r"messages\[([0-9]+)\]")
+_MODES = {"auto": ChoiceMode.AUTO, "any": ChoiceMode.REQUIRED, "tool": ChoiceMode.NAMED, "none": ChoiceMode.NONE}
+_EFFORTS = {"enabled": "medium", "adaptive": "", "disabled": "none"}
 
 
 def messages_ask(body: MessagesBody) -> Ask:
@@ -25,6 +29,8 @@ def messages_ask(body: MessagesBody) -> Ask:
     Raises:
         MeshError: PARAMETER_INVALID with the parameter's name as the client wrote it.
     """
+    if body.thinking is not None and (body.thinking.budget_tokens or 0) >= body.max_tokens:
+        raise refuse("thinking.budget_tokens", "accepted: less than max_tokens")
     user = body.metadata.user_id if body.metadata is not None else None
     sampling = Sampling(
         temperature=1.0 if body.temperature is None else body.temperature,
@@ -50,13 +56,35 @@ def _ask(body: PromptBody, sampling: Sampling, stops: Sequence[str], session_key
     continues = body.messages[-1].role == "assistant"
     if continues and not messages[-1].texts:
         raise refuse(f"messages[{len(body.messages) - 1}].content", "has no text that an answer could go on from")
-    ask = Ask(body.model, [Conversation(messages, continues)], sampling, stops, session_keys)
+    conversation = Conversation(messages, continues, _tools(body), _tool_choice(body), _effort(body))
+    ask = Ask(body.model, [conversation], sampling, stops, session_keys)
 
     def named(name: str) -> str:
         name = _TURN.sub(lambda found: places[int(found[1])], name)
-        return {"stop_strings": "stop_sequences"}.get(name, name)
+        name = name.replace("].parameters", "].input_schema")
+        return {"stop_strings": "stop_sequences", "reasoning_effort": "thinking"}.get(name, name)
 
     return check(ask, named)
+
+
+def _tools(body: PromptBody) -> Sequence[Tool]:
+    return [
+        Tool(tool.name, tool.description or "", json.dumps(tool.input_schema, ensure_ascii=False))
+        for tool in body.tools or ()
+    ]
+
+
+def _tool_choice(body: PromptBody) -> ToolChoice:
+    choice = body.tool_choice
+    if choice is None:
+        return ToolChoice()
+    if choice.name is not None and choice.type != "tool":
+        raise refuse("tool_choice.name", "only for the type 'tool'")
+    return ToolChoice(_MODES[choice.type], choice.name or "", bool(choice.disable_parallel_tool_use))
+
+
+def _effort(body: PromptBody) -> str:
+    return _EFFORTS[body.thinking.type] if body.thinking is not None else ""
 
 
 def _system(body: PromptBody) -> Iterator[tuple[str, Message]]:
@@ -71,6 +99,7 @@ def _messages(at: int, turn: TurnBody) -> Iterator[tuple[str, Message]]:
         yield place, Message(turn.role, (turn.content,))
         return
     texts: list[str] = []
+    thoughts: list[str] = []
     calls: list[ToolCall] = []
     for number, block in enumerate(turn.content):
         where = f"{place}.content[{number}]"
@@ -83,10 +112,14 @@ def _messages(at: int, turn: TurnBody) -> Iterator[tuple[str, Message]]:
                 raise refuse(f"{where}.type", "'tool_result' is not accepted here; accepted: first in a user's turn")
             result = _texts(block.content) if block.content else ("",)
             yield where, Message("tool", result, tool_call_id=block.tool_use_id)
+        elif isinstance(block, ThinkingBlock):
+            if turn.role != "assistant":
+                raise refuse(f"{where}.type", "'thinking' is not accepted here; accepted: in an assistant's turn")
+            thoughts.append(block.thinking)
         else:
             texts.append(block.text)
-    if texts or calls or not turn.content:
-        yield place, Message(turn.role, texts, tool_calls=calls)
+    if texts or calls or thoughts or not turn.content:
+        yield place, Message(turn.role, texts, tool_calls=calls, reasoning="".join(thoughts) if thoughts else None)
 
 
 def _texts(content: str | Sequence[TextBlock]) -> Sequence[str]:

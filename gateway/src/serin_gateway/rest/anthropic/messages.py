@@ -1,11 +1,23 @@
 """`POST /v1/messages` and `/v1/messages/count_tokens`: their shapes. Knows nothing about how answers are made."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
+from serin_mesh.errors import MeshError
 
-from serin_gateway.events import ChoiceEnded, Completed, Event, FinishReason, Started, TextChunk, Usage
+from serin_gateway.events import (
+    ChoiceEnded,
+    Completed,
+    Event,
+    FinishReason,
+    ReasoningChunk,
+    Started,
+    TextChunk,
+    ToolCalled,
+    Usage,
+)
 from serin_gateway.pipeline import Request
 from serin_gateway.receipt import Receipt
 from serin_gateway.rest.answering import answer, read_body
@@ -15,8 +27,6 @@ from serin_gateway.rest.client import Client
 from serin_gateway.rest.headers import ignored_headers
 from serin_gateway.rest.parameters import (
     NO_GRAMMAR,
-    NO_REASONING,
-    NO_TOOLS,
     Neutral,
     any_object,
     any_text,
@@ -26,12 +36,9 @@ from serin_gateway.rest.parameters import (
 
 PROMPT: Mapping[str, Neutral] = {
     "cache_control": any_object("prompts are cached anyway"),
-    "mcp_servers": only([], why=NO_TOOLS),
+    "mcp_servers": only([], why="tools run at their callers"),
     "output_config": only({}, why=NO_GRAMMAR),
     "speed": only("standard", why="there is one speed"),
-    "thinking": only({"type": "disabled"}, why=NO_REASONING),
-    "tool_choice": only({"type": "auto"}, {"type": "none"}, why=NO_TOOLS),
-    "tools": only([], why=NO_TOOLS),
     "user_profile_id": any_text("nothing here looks at it"),
     "workspace_id": any_text("a key belongs to one tenant already"),
 }
@@ -51,7 +58,7 @@ _STOP_REASONS = {
 }
 _DELTA = (
     b"event: content_block_delta\n"
-    b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":%b}}\n\n'
+    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
 )
 """The event of every piece of text, put together from prepared bytes."""
 
@@ -59,27 +66,44 @@ _DELTA = (
 async def create_message(client: Client, request: Request) -> None:
     """Answer a conversation."""
     body, ignored = parse(MessagesBody, MESSAGES, await read_body(client, request), request.caller.unknown)
-    await answer(client, request, messages_ask(body), MessageShape(), stream=bool(body.stream), ignored=ignored)
+    if body.thinking is not None and body.thinking.budget_tokens is not None:
+        ignored = [*ignored, "thinking.budget_tokens"]  # no model here can be told one
+    with _names_as_here():
+        await answer(client, request, messages_ask(body), MessageShape(), stream=bool(body.stream), ignored=ignored)
 
 
 async def count_tokens(client: Client, request: Request) -> None:
     """Count the tokens of a conversation, without answering it."""
     body, ignored = parse(CountTokensBody, PROMPT, await read_body(client, request), request.caller.unknown)
-    count = await request.count(count_ask(body))
+    with _names_as_here():
+        count = await request.count(count_ask(body))
     client.headers += ignored_headers(ignored)
     await request.settle()
     await client.respond(200, orjson.dumps({"input_tokens": count}))
 
 
+@contextmanager
+def _names_as_here() -> Iterator[None]:
+    """What a model's template cannot be told goes by this API's name."""
+    try:
+        yield
+    except MeshError as error:
+        if error.metadata.get("parameter") != "reasoning_effort":
+            raise
+        why = error.message.replace("reasoning_effort", "thinking", 1)
+        raise MeshError(error.reason, why, **{**error.metadata, "parameter": "thinking"}) from error
+
+
 class MessageShape:
-    """A message of one text block, streamed or whole."""
+    """A message of blocks (thinking, text, tools that are used), streamed or whole."""
 
     stream_end = b""
 
     def __init__(self) -> None:
         self._facts: dict[str, Any] = {}
-        self._texts: list[str] = []
-        self._has_block = False
+        self._blocks: list[dict[str, Any]] = []
+        self._open = ""
+        self._num_blocks = 0
         self._stop: dict[str, Any] = {"stop_reason": None, "stop_sequence": None}
         self._usage = Usage()
 
@@ -95,10 +119,18 @@ class MessageShape:
     def chunk(self, event: Event) -> bytes:
         """One event as server-sent events."""
         if isinstance(event, TextChunk):
-            return self._text(event.text)
+            if not event.text:
+                return b""
+            return self._block({"type": "text", "text": ""}) + _DELTA % (self._index, orjson.dumps(event.text))
+        if isinstance(event, ReasoningChunk):
+            begun = self._block({"type": "thinking", "thinking": "", "signature": ""})
+            return begun + self._delta({"type": "thinking_delta", "thinking": event.text})
+        if isinstance(event, ToolCalled):
+            begun = self._close() + self._block(_use(event, b"{}"))
+            return begun + self._delta({"type": "input_json_delta", "partial_json": event.arguments_json})
         if isinstance(event, ChoiceEnded):
             self._stop = _stop(event)
-            return _event(b"content_block_stop", {"index": 0}) if self._has_block else b""
+            return self._close()
         if isinstance(event, Started):
             usage = usage_body(Usage(prompt_tokens=len(event.prompt_token_ids)))
             message = self._facts | {"content": [], **self._stop, "usage": usage}
@@ -108,7 +140,11 @@ class MessageShape:
     def add(self, event: Event) -> None:
         """Note what happened."""
         if isinstance(event, TextChunk):
-            self._texts.append(event.text)
+            self._grow("text", event.text)
+        elif isinstance(event, ReasoningChunk):
+            self._grow("thinking", event.text)
+        elif isinstance(event, ToolCalled):
+            self._blocks.append(_use(event, event.arguments_json.encode()))
         elif isinstance(event, ChoiceEnded):
             self._stop = _stop(event)
         elif isinstance(event, Completed):
@@ -116,22 +152,52 @@ class MessageShape:
 
     def whole(self) -> bytes:
         """The message."""
-        text = "".join(self._texts)
-        content = [{"type": "text", "text": text}] if text else []
-        return orjson.dumps(self._facts | {"content": content, **self._stop, "usage": usage_body(self._usage)})
+        body = {"content": self._blocks, **self._stop, "usage": usage_body(self._usage)}
+        return orjson.dumps(self._facts | body)
 
-    def _text(self, text: str) -> bytes:
+    def _grow(self, kind: str, text: str) -> None:
         if not text:
+            return
+        if not self._blocks or self._blocks[-1]["type"] != kind:
+            signed = {"signature": ""} if kind == "thinking" else {}
+            self._blocks.append({"type": kind, kind: ""} | signed)
+        self._blocks[-1][kind] += text
+
+    @property
+    def _index(self) -> int:
+        return self._num_blocks - 1
+
+    def _block(self, block: Mapping[str, Any]) -> bytes:
+        """Have a block of this kind open."""
+        if self._open == block["type"]:
             return b""
-        delta = _DELTA % orjson.dumps(text)
-        if self._has_block:
-            return delta
-        self._has_block = True
-        return _event(b"content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}) + delta
+        closed = self._close()
+        self._open = block["type"]
+        self._num_blocks += 1
+        return closed + _event(b"content_block_start", {"index": self._index, "content_block": block})
+
+    def _delta(self, delta: Mapping[str, Any]) -> bytes:
+        return _event(b"content_block_delta", {"index": self._index, "delta": delta})
+
+    def _close(self) -> bytes:
+        if not self._open:
+            return b""
+        self._open = ""
+        return _event(b"content_block_stop", {"index": self._index})
 
     def _end(self, event: Completed) -> bytes:
         delta = {"delta": self._stop, "usage": usage_body(event.usage)}
         return _event(b"message_delta", delta) + _event(b"message_stop", {})
+
+
+def _use(event: ToolCalled, arguments: bytes) -> dict[str, Any]:
+    """A block of a tool that is used; the arguments are JSON already, and stay as the model wrote them."""
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{event.call_id}",
+        "name": event.name,
+        "input": orjson.Fragment(arguments),
+    }
 
 
 def usage_body(usage: Usage) -> dict[str, int]:

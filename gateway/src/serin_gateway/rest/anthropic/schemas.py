@@ -41,7 +41,50 @@ class ToolResultBlock(BaseModel):
     cache_control: dict[str, Any] | None = None
 
 
-Block = Annotated[TextBlock | ToolUseBlock | ToolResultBlock, Field(discriminator="type")]
+class ThinkingBlock(BaseModel):
+    """What an earlier answer reasoned; its signature is this mesh's own, and empty."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["thinking"]
+    thinking: str
+    signature: str | None = None
+
+
+Block = Annotated[TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock, Field(discriminator="type")]
+
+
+class ToolBody(BaseModel):
+    """A tool on offer."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    name: str
+    description: str | None = None
+    input_schema: dict[str, Any]
+    type: Literal["custom"] | None = None
+    cache_control: dict[str, Any] | None = None
+    eager_input_streaming: bool | None = None
+    allowed_callers: list[Literal["direct"]] | None = None
+    defer_loading: Literal[False] | None = None
+    input_examples: None = None
+    strict: Literal[False] | None = None
+
+
+class ToolChoiceBody(BaseModel):
+    """Whether tools are used."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class ThinkingBody(BaseModel):
+    """Whether the model reasons before it answers."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: Annotated[int, Field(ge=1024)] | None = None
+    display: Literal["summarized"] | None = None
 
 
 class TurnBody(BaseModel):
@@ -72,6 +115,13 @@ class PromptBody(BaseModel):
         ),
     ]
     system: str | list[TextBlock] | None = Field(None, description="What holds for the whole conversation.")
+    tools: list[ToolBody] | None = Field(None, description="Tools that may be used, at most 128.")
+    tool_choice: ToolChoiceBody | None = Field(
+        None, description="none shows no tools; any, and tool with a name, begin the answer as a call."
+    )
+    thinking: ThinkingBody | None = Field(
+        None, description="Reasoning on, off, or as the model does; budget_tokens is ignored and named as such."
+    )
 
 
 class MessagesBody(PromptBody):

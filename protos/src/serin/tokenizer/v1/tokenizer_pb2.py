@@ -27,51 +27,55 @@ from serin.generation.v1 import sampling_pb2 as serin_dot_generation_dot_v1_dot_
 from serin.generation.v1 import tokens_pb2 as serin_dot_generation_dot_v1_dot_tokens__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serin/tokenizer/v1/tokenizer.proto\x12\x12serin.tokenizer.v1\x1a\x1eserin/generation/v1/chat.proto\x1a\"serin/generation/v1/sampling.proto\x1a serin/generation/v1/tokens.proto\"\xf1\x01\n\rRenderRequest\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .serin.generation.v1.ChatMessage\x12\x32\n\x05tools\x18\x02 \x03(\x0b\x32#.serin.generation.v1.ToolDefinition\x12\x1f\n\x17template_arguments_json\x18\x03 \x01(\t\x12\x1e\n\x16omit_generation_prompt\x18\x04 \x01(\x08\x12\x1e\n\x16\x63ontinue_final_message\x18\x05 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x06 \x01(\r\"p\n\x0eRenderResponse\x12.\n\x08segments\x18\x01 \x03(\x0b\x32\x1c.serin.generation.v1.Segment\x12\x13\n\x0btoken_count\x18\x02 \x01(\r\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\"T\n\rEncodeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x1b\n\x13omit_special_tokens\x18\x02 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x03 \x01(\r\"X\n\x0e\x45ncodeResponse\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\"t\n\rDecodeRequest\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\x12\x1b\n\x13keep_special_tokens\x18\x03 \x01(\x08\",\n\x0e\x44\x65\x63odeResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x0b\n\x03raw\x18\x02 \x03(\x0c\"F\n\x11\x44\x65tokenizeRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.serin.tokenizer.v1.SequenceFrame\"\xc7\x01\n\rSequenceFrame\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x30\n\x04open\x18\x02 \x01(\x0b\x32 .serin.tokenizer.v1.OpenSequenceH\x00\x12\x32\n\x06\x61ppend\x18\x03 \x01(\x0b\x32 .serin.tokenizer.v1.AppendTokensH\x00\x12\x32\n\x05\x63lose\x18\x04 \x01(\x0b\x32!.serin.tokenizer.v1.CloseSequenceH\x00\x42\x07\n\x05\x66rame\"\xc9\x01\n\x0cOpenSequence\x12\x19\n\x11vocabulary_digest\x18\x01 \x01(\t\x12\x17\n\x0fprior_token_ids\x18\x02 \x03(\r\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x03 \x01(\x04\x12\x14\n\x0cstop_strings\x18\x04 \x03(\t\x12\x1b\n\x13include_stop_string\x18\x05 \x01(\x08\x12\x1b\n\x13keep_special_tokens\x18\x06 \x01(\x08\x12\x17\n\x0fmin_token_count\x18\x07 \x01(\r\"!\n\x0c\x41ppendTokens\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\x0f\n\rCloseSequence\"D\n\x12\x44\x65tokenizeResponse\x12.\n\x04news\x18\x01 \x03(\x0b\x32 .serin.tokenizer.v1.SequenceNews\"\xe5\x01\n\x0cSequenceNews\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\twatermark\x18\x03 \x01(\x04\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x04 \x01(\x04\x12+\n\x04stop\x18\x05 \x01(\x0b\x32\x1d.serin.tokenizer.v1.StopMatch\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12\x34\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32#.serin.tokenizer.v1.SequenceFailure\x12\x0e\n\x06\x63redit\x18\x08 \x01(\r\"5\n\tStopMatch\x12\x13\n\x0bstop_string\x18\x01 \x01(\t\x12\x13\n\x0btoken_count\x18\x02 \x01(\x04\"2\n\x0fSequenceFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"F\n\x15PrepareGrammarRequest\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"G\n\x16PrepareGrammarResponse\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"\x1a\n\x18\x44\x65scribeTokenizerRequest\"\xbb\x01\n\x19\x44\x65scribeTokenizerResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x04 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x05 \x01(\r\x12\x15\n\rend_token_ids\x18\x06 \x03(\r\x12\x19\n\x11has_chat_template\x18\x07 \x01(\x08\x32\xc1\x04\n\x10TokenizerService\x12O\n\x06Render\x12!.serin.tokenizer.v1.RenderRequest\x1a\".serin.tokenizer.v1.RenderResponse\x12O\n\x06\x45ncode\x12!.serin.tokenizer.v1.EncodeRequest\x1a\".serin.tokenizer.v1.EncodeResponse\x12O\n\x06\x44\x65\x63ode\x12!.serin.tokenizer.v1.DecodeRequest\x1a\".serin.tokenizer.v1.DecodeResponse\x12_\n\nDetokenize\x12%.serin.tokenizer.v1.DetokenizeRequest\x1a&.serin.tokenizer.v1.DetokenizeResponse(\x01\x30\x01\x12g\n\x0ePrepareGrammar\x12).serin.tokenizer.v1.PrepareGrammarRequest\x1a*.serin.tokenizer.v1.PrepareGrammarResponse\x12p\n\x11\x44\x65scribeTokenizer\x12,.serin.tokenizer.v1.DescribeTokenizerRequest\x1a-.serin.tokenizer.v1.DescribeTokenizerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serin/tokenizer/v1/tokenizer.proto\x12\x12serin.tokenizer.v1\x1a\x1eserin/generation/v1/chat.proto\x1a\"serin/generation/v1/sampling.proto\x1a serin/generation/v1/tokens.proto\"\xc1\x02\n\rRenderRequest\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .serin.generation.v1.ChatMessage\x12\x32\n\x05tools\x18\x02 \x03(\x0b\x32#.serin.generation.v1.ToolDefinition\x12\x1f\n\x17template_arguments_json\x18\x03 \x01(\t\x12\x1e\n\x16omit_generation_prompt\x18\x04 \x01(\x08\x12\x1e\n\x16\x63ontinue_final_message\x18\x05 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x06 \x01(\r\x12\x34\n\x0btool_choice\x18\x07 \x01(\x0b\x32\x1f.serin.generation.v1.ToolChoice\x12\x18\n\x10reasoning_effort\x18\x08 \x01(\t\"\xa9\x01\n\x0eRenderResponse\x12.\n\x08segments\x18\x01 \x03(\x0b\x32\x1c.serin.generation.v1.Segment\x12\x13\n\x0btoken_count\x18\x02 \x01(\r\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x37\n\ranswer_format\x18\x04 \x01(\x0b\x32 .serin.tokenizer.v1.AnswerFormat\"\xdb\x01\n\x0c\x41nswerFormat\x12\x36\n\ntool_calls\x18\x01 \x01(\x0e\x32\".serin.tokenizer.v1.ToolCallFormat\x12\x16\n\x0ereasoning_open\x18\x02 \x01(\t\x12\x17\n\x0freasoning_close\x18\x03 \x01(\t\x12\x1b\n\x13reasoning_close_ids\x18\x04 \x03(\r\x12\x17\n\x0freasoning_begun\x18\x05 \x01(\x08\x12\x11\n\tbeginning\x18\x06 \x01(\t\x12\x19\n\x11marking_token_ids\x18\x07 \x03(\r\"T\n\rEncodeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x1b\n\x13omit_special_tokens\x18\x02 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x03 \x01(\r\"X\n\x0e\x45ncodeResponse\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\"t\n\rDecodeRequest\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\x12\x1b\n\x13keep_special_tokens\x18\x03 \x01(\x08\",\n\x0e\x44\x65\x63odeResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x0b\n\x03raw\x18\x02 \x03(\x0c\"F\n\x11\x44\x65tokenizeRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.serin.tokenizer.v1.SequenceFrame\"\xc7\x01\n\rSequenceFrame\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x30\n\x04open\x18\x02 \x01(\x0b\x32 .serin.tokenizer.v1.OpenSequenceH\x00\x12\x32\n\x06\x61ppend\x18\x03 \x01(\x0b\x32 .serin.tokenizer.v1.AppendTokensH\x00\x12\x32\n\x05\x63lose\x18\x04 \x01(\x0b\x32!.serin.tokenizer.v1.CloseSequenceH\x00\x42\x07\n\x05\x66rame\"\xe2\x01\n\x0cOpenSequence\x12\x19\n\x11vocabulary_digest\x18\x01 \x01(\t\x12\x17\n\x0fprior_token_ids\x18\x02 \x03(\r\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x03 \x01(\x04\x12\x14\n\x0cstop_strings\x18\x04 \x03(\t\x12\x1b\n\x13include_stop_string\x18\x05 \x01(\x08\x12\x1b\n\x13keep_special_tokens\x18\x06 \x01(\x08\x12\x17\n\x0fmin_token_count\x18\x07 \x01(\r\x12\x17\n\x0fshown_token_ids\x18\x08 \x03(\r\"!\n\x0c\x41ppendTokens\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\x0f\n\rCloseSequence\"D\n\x12\x44\x65tokenizeResponse\x12.\n\x04news\x18\x01 \x03(\x0b\x32 .serin.tokenizer.v1.SequenceNews\"\xe5\x01\n\x0cSequenceNews\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\twatermark\x18\x03 \x01(\x04\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x04 \x01(\x04\x12+\n\x04stop\x18\x05 \x01(\x0b\x32\x1d.serin.tokenizer.v1.StopMatch\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12\x34\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32#.serin.tokenizer.v1.SequenceFailure\x12\x0e\n\x06\x63redit\x18\x08 \x01(\r\"5\n\tStopMatch\x12\x13\n\x0bstop_string\x18\x01 \x01(\t\x12\x13\n\x0btoken_count\x18\x02 \x01(\x04\"2\n\x0fSequenceFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"F\n\x15PrepareGrammarRequest\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"G\n\x16PrepareGrammarResponse\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"\x1a\n\x18\x44\x65scribeTokenizerRequest\"\xf4\x01\n\x19\x44\x65scribeTokenizerResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x04 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x05 \x01(\r\x12\x15\n\rend_token_ids\x18\x06 \x03(\r\x12\x19\n\x11has_chat_template\x18\x07 \x01(\x08\x12\x37\n\ranswer_format\x18\x08 \x01(\x0b\x32 .serin.tokenizer.v1.AnswerFormat*\xa7\x01\n\x0eToolCallFormat\x12 \n\x1cTOOL_CALL_FORMAT_UNSPECIFIED\x10\x00\x12\x1b\n\x17TOOL_CALL_FORMAT_HERMES\x10\x01\x12\x1a\n\x16TOOL_CALL_FORMAT_LLAMA\x10\x02\x12\x1c\n\x18TOOL_CALL_FORMAT_MISTRAL\x10\x03\x12\x1c\n\x18TOOL_CALL_FORMAT_GENERIC\x10\x04\x32\xc1\x04\n\x10TokenizerService\x12O\n\x06Render\x12!.serin.tokenizer.v1.RenderRequest\x1a\".serin.tokenizer.v1.RenderResponse\x12O\n\x06\x45ncode\x12!.serin.tokenizer.v1.EncodeRequest\x1a\".serin.tokenizer.v1.EncodeResponse\x12O\n\x06\x44\x65\x63ode\x12!.serin.tokenizer.v1.DecodeRequest\x1a\".serin.tokenizer.v1.DecodeResponse\x12_\n\nDetokenize\x12%.serin.tokenizer.v1.DetokenizeRequest\x1a&.serin.tokenizer.v1.DetokenizeResponse(\x01\x30\x01\x12g\n\x0ePrepareGrammar\x12).serin.tokenizer.v1.PrepareGrammarRequest\x1a*.serin.tokenizer.v1.PrepareGrammarResponse\x12p\n\x11\x44\x65scribeTokenizer\x12,.serin.tokenizer.v1.DescribeTokenizerRequest\x1a-.serin.tokenizer.v1.DescribeTokenizerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serin.tokenizer.v1.tokenizer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TOOLCALLFORMAT']._serialized_start=2603
+  _globals['_TOOLCALLFORMAT']._serialized_end=2770
   _globals['_RENDERREQUEST']._serialized_start=161
-  _globals['_RENDERREQUEST']._serialized_end=402
-  _globals['_RENDERRESPONSE']._serialized_start=404
-  _globals['_RENDERRESPONSE']._serialized_end=516
-  _globals['_ENCODEREQUEST']._serialized_start=518
-  _globals['_ENCODEREQUEST']._serialized_end=602
-  _globals['_ENCODERESPONSE']._serialized_start=604
-  _globals['_ENCODERESPONSE']._serialized_end=692
-  _globals['_DECODEREQUEST']._serialized_start=694
-  _globals['_DECODEREQUEST']._serialized_end=810
-  _globals['_DECODERESPONSE']._serialized_start=812
-  _globals['_DECODERESPONSE']._serialized_end=856
-  _globals['_DETOKENIZEREQUEST']._serialized_start=858
-  _globals['_DETOKENIZEREQUEST']._serialized_end=928
-  _globals['_SEQUENCEFRAME']._serialized_start=931
-  _globals['_SEQUENCEFRAME']._serialized_end=1130
-  _globals['_OPENSEQUENCE']._serialized_start=1133
-  _globals['_OPENSEQUENCE']._serialized_end=1334
-  _globals['_APPENDTOKENS']._serialized_start=1336
-  _globals['_APPENDTOKENS']._serialized_end=1369
-  _globals['_CLOSESEQUENCE']._serialized_start=1371
-  _globals['_CLOSESEQUENCE']._serialized_end=1386
-  _globals['_DETOKENIZERESPONSE']._serialized_start=1388
-  _globals['_DETOKENIZERESPONSE']._serialized_end=1456
-  _globals['_SEQUENCENEWS']._serialized_start=1459
-  _globals['_SEQUENCENEWS']._serialized_end=1688
-  _globals['_STOPMATCH']._serialized_start=1690
-  _globals['_STOPMATCH']._serialized_end=1743
-  _globals['_SEQUENCEFAILURE']._serialized_start=1745
-  _globals['_SEQUENCEFAILURE']._serialized_end=1795
-  _globals['_PREPAREGRAMMARREQUEST']._serialized_start=1797
-  _globals['_PREPAREGRAMMARREQUEST']._serialized_end=1867
-  _globals['_PREPAREGRAMMARRESPONSE']._serialized_start=1869
-  _globals['_PREPAREGRAMMARRESPONSE']._serialized_end=1940
-  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_start=1942
-  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_end=1968
-  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_start=1971
-  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_end=2158
-  _globals['_TOKENIZERSERVICE']._serialized_start=2161
-  _globals['_TOKENIZERSERVICE']._serialized_end=2738
+  _globals['_RENDERREQUEST']._serialized_end=482
+  _globals['_RENDERRESPONSE']._serialized_start=485
+  _globals['_RENDERRESPONSE']._serialized_end=654
+  _globals['_ANSWERFORMAT']._serialized_start=657
+  _globals['_ANSWERFORMAT']._serialized_end=876
+  _globals['_ENCODEREQUEST']._serialized_start=878
+  _globals['_ENCODEREQUEST']._serialized_end=962
+  _globals['_ENCODERESPONSE']._serialized_start=964
+  _globals['_ENCODERESPONSE']._serialized_end=1052
+  _globals['_DECODEREQUEST']._serialized_start=1054
+  _globals['_DECODEREQUEST']._serialized_end=1170
+  _globals['_DECODERESPONSE']._serialized_start=1172
+  _globals['_DECODERESPONSE']._serialized_end=1216
+  _globals['_DETOKENIZEREQUEST']._serialized_start=1218
+  _globals['_DETOKENIZEREQUEST']._serialized_end=1288
+  _globals['_SEQUENCEFRAME']._serialized_start=1291
+  _globals['_SEQUENCEFRAME']._serialized_end=1490
+  _globals['_OPENSEQUENCE']._serialized_start=1493
+  _globals['_OPENSEQUENCE']._serialized_end=1719
+  _globals['_APPENDTOKENS']._serialized_start=1721
+  _globals['_APPENDTOKENS']._serialized_end=1754
+  _globals['_CLOSESEQUENCE']._serialized_start=1756
+  _globals['_CLOSESEQUENCE']._serialized_end=1771
+  _globals['_DETOKENIZERESPONSE']._serialized_start=1773
+  _globals['_DETOKENIZERESPONSE']._serialized_end=1841
+  _globals['_SEQUENCENEWS']._serialized_start=1844
+  _globals['_SEQUENCENEWS']._serialized_end=2073
+  _globals['_STOPMATCH']._serialized_start=2075
+  _globals['_STOPMATCH']._serialized_end=2128
+  _globals['_SEQUENCEFAILURE']._serialized_start=2130
+  _globals['_SEQUENCEFAILURE']._serialized_end=2180
+  _globals['_PREPAREGRAMMARREQUEST']._serialized_start=2182
+  _globals['_PREPAREGRAMMARREQUEST']._serialized_end=2252
+  _globals['_PREPAREGRAMMARRESPONSE']._serialized_start=2254
+  _globals['_PREPAREGRAMMARRESPONSE']._serialized_end=2325
+  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_start=2327
+  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_end=2353
+  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_start=2356
+  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_end=2600
+  _globals['_TOKENIZERSERVICE']._serialized_start=2773
+  _globals['_TOKENIZERSERVICE']._serialized_end=3350
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from serin.generation.v1 import chat_pb2 as _chat_pb2
 from serin.generation.v1 import sampling_pb2 as _sampling_pb2
 from serin.generation.v1 import tokens_pb2 as _tokens_pb2
@@ -21,6 +22,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ToolCallFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ToolCallFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolCallFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TOOL_CALL_FORMAT_UNSPECIFIED: _ToolCallFormat.ValueType  # 0
+    """The template cannot show tools."""
+    TOOL_CALL_FORMAT_HERMES: _ToolCallFormat.ValueType  # 1
+    """Hermes, Qwen 2.5 and 3: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`."""
+    TOOL_CALL_FORMAT_LLAMA: _ToolCallFormat.ValueType  # 2
+    """Llama 3: `{"name": …, "parameters": {…}}`, perhaps behind `<|python_tag|>`, several separated by `;`."""
+    TOOL_CALL_FORMAT_MISTRAL: _ToolCallFormat.ValueType  # 3
+    """Mistral: `[TOOL_CALLS][{"name": …, "arguments": {…}}, …]` or `[TOOL_CALLS]name[ARGS]{…}`."""
+    TOOL_CALL_FORMAT_GENERIC: _ToolCallFormat.ValueType  # 4
+    """No marks are known: an answer that is such an object, or a list of them."""
+
+class ToolCallFormat(_ToolCallFormat, metaclass=_ToolCallFormatEnumTypeWrapper):
+    """How calls of tools are written."""
+
+TOOL_CALL_FORMAT_UNSPECIFIED: ToolCallFormat.ValueType  # 0
+"""The template cannot show tools."""
+TOOL_CALL_FORMAT_HERMES: ToolCallFormat.ValueType  # 1
+"""Hermes, Qwen 2.5 and 3: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`."""
+TOOL_CALL_FORMAT_LLAMA: ToolCallFormat.ValueType  # 2
+"""Llama 3: `{"name": …, "parameters": {…}}`, perhaps behind `<|python_tag|>`, several separated by `;`."""
+TOOL_CALL_FORMAT_MISTRAL: ToolCallFormat.ValueType  # 3
+"""Mistral: `[TOOL_CALLS][{"name": …, "arguments": {…}}, …]` or `[TOOL_CALLS]name[ARGS]{…}`."""
+TOOL_CALL_FORMAT_GENERIC: ToolCallFormat.ValueType  # 4
+"""No marks are known: an answer that is such an object, or a list of them."""
+Global___ToolCallFormat: _TypeAlias = ToolCallFormat  # noqa: Y015
+
 @_typing.final
 class RenderRequest(_message.Message):
     """A conversation to render."""
@@ -33,6 +66,8 @@ class RenderRequest(_message.Message):
     OMIT_GENERATION_PROMPT_FIELD_NUMBER: _builtins.int
     CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
     MAX_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    TOOL_CHOICE_FIELD_NUMBER: _builtins.int
+    REASONING_EFFORT_FIELD_NUMBER: _builtins.int
     template_arguments_json: _builtins.str
     """Further arguments of the template, a JSON object as text; a name the template does not read is refused. Empty: none."""
     omit_generation_prompt: _builtins.bool
@@ -41,6 +76,10 @@ class RenderRequest(_message.Message):
     """True to go on inside the last message instead of closing it."""
     max_token_count: _builtins.int
     """Refuse with INVALID_ARGUMENT (PROMPT_TOO_LONG) if more ids than this come out. 0: no limit."""
+    reasoning_effort: _builtins.str
+    """How much to reason: "none", "minimal", "low", "medium", "high", "xhigh" or "max". Empty: as the template does by
+    itself.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]:
         """The conversation, at least one turn."""
@@ -48,6 +87,12 @@ class RenderRequest(_message.Message):
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ToolDefinition]:
         """Tools that the template may show to the model."""
+
+    @_builtins.property
+    def tool_choice(self) -> _chat_pb2.ToolChoice:
+        """Whether tools are to be called. NONE: they are not shown. REQUIRED, NAMED: the prompt ends with the beginning of a
+        call, which comes back as `answer_format.beginning`.
+        """
 
     def __init__(
         self,
@@ -58,10 +103,12 @@ class RenderRequest(_message.Message):
         omit_generation_prompt: _builtins.bool = ...,
         continue_final_message: _builtins.bool = ...,
         max_token_count: _builtins.int = ...,
+        tool_choice: _chat_pb2.ToolChoice | None = ...,
+        reasoning_effort: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_final_message", b"continue_final_message", "max_token_count", b"max_token_count", "messages", b"messages", "omit_generation_prompt", b"omit_generation_prompt", "template_arguments_json", b"template_arguments_json", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_final_message", b"continue_final_message", "max_token_count", b"max_token_count", "messages", b"messages", "omit_generation_prompt", b"omit_generation_prompt", "reasoning_effort", b"reasoning_effort", "template_arguments_json", b"template_arguments_json", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -76,6 +123,7 @@ class RenderResponse(_message.Message):
     SEGMENTS_FIELD_NUMBER: _builtins.int
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     VOCABULARY_DIGEST_FIELD_NUMBER: _builtins.int
+    ANSWER_FORMAT_FIELD_NUMBER: _builtins.int
     token_count: _builtins.int
     """Number of positions in all segments."""
     vocabulary_digest: _builtins.str
@@ -84,20 +132,75 @@ class RenderResponse(_message.Message):
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[_tokens_pb2.Segment]:
         """The prompt's segments in order."""
 
+    @_builtins.property
+    def answer_format(self) -> Global___AnswerFormat:
+        """How the answer to this prompt is written."""
+
     def __init__(
         self,
         *,
         segments: _abc.Iterable[_tokens_pb2.Segment] | None = ...,
         token_count: _builtins.int = ...,
         vocabulary_digest: _builtins.str = ...,
+        answer_format: Global___AnswerFormat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["segments", b"segments", "token_count", b"token_count", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "segments", b"segments", "token_count", b"token_count", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenderResponse: _TypeAlias = RenderResponse  # noqa: Y015
+
+@_typing.final
+class AnswerFormat(_message.Message):
+    """How a chat template taught its model to write what is no plain text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    REASONING_OPEN_FIELD_NUMBER: _builtins.int
+    REASONING_CLOSE_FIELD_NUMBER: _builtins.int
+    REASONING_CLOSE_IDS_FIELD_NUMBER: _builtins.int
+    REASONING_BEGUN_FIELD_NUMBER: _builtins.int
+    BEGINNING_FIELD_NUMBER: _builtins.int
+    MARKING_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    tool_calls: Global___ToolCallFormat.ValueType
+    """How calls of tools are written."""
+    reasoning_open: _builtins.str
+    """Mark before reasoning, for example "<think>"; empty: this template's models do not reason."""
+    reasoning_close: _builtins.str
+    """Mark behind reasoning."""
+    reasoning_begun: _builtins.bool
+    """True when the prompt ends inside reasoning: the answer goes on there."""
+    beginning: _builtins.str
+    """Text at the end of the prompt that belongs to the answer: a call that was begun because one is required."""
+    @_builtins.property
+    def reasoning_close_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The latter as ids."""
+
+    @_builtins.property
+    def marking_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Special ids that mark calls or reasoning; an answer can be read only with them written out."""
+
+    def __init__(
+        self,
+        *,
+        tool_calls: Global___ToolCallFormat.ValueType = ...,
+        reasoning_open: _builtins.str = ...,
+        reasoning_close: _builtins.str = ...,
+        reasoning_close_ids: _abc.Iterable[_builtins.int] | None = ...,
+        reasoning_begun: _builtins.bool = ...,
+        beginning: _builtins.str = ...,
+        marking_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beginning", b"beginning", "marking_token_ids", b"marking_token_ids", "reasoning_begun", b"reasoning_begun", "reasoning_close", b"reasoning_close", "reasoning_close_ids", b"reasoning_close_ids", "reasoning_open", b"reasoning_open", "tool_calls", b"tool_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerFormat: _TypeAlias = AnswerFormat  # noqa: Y015
 
 @_typing.final
 class EncodeRequest(_message.Message):
@@ -302,6 +405,7 @@ class OpenSequence(_message.Message):
     INCLUDE_STOP_STRING_FIELD_NUMBER: _builtins.int
     KEEP_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
     MIN_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    SHOWN_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     vocabulary_digest: _builtins.str
     """Vocabulary of the ids."""
     delivered_byte_count: _builtins.int
@@ -320,6 +424,10 @@ class OpenSequence(_message.Message):
     def stop_strings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Strings that end the sequence; at most 16, each at most 1,024 bytes. The text before the first match is sent."""
 
+    @_builtins.property
+    def shown_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Special ids that are written out all the same; at most 64."""
+
     def __init__(
         self,
         *,
@@ -330,10 +438,11 @@ class OpenSequence(_message.Message):
         include_stop_string: _builtins.bool = ...,
         keep_special_tokens: _builtins.bool = ...,
         min_token_count: _builtins.int = ...,
+        shown_token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_byte_count", b"delivered_byte_count", "include_stop_string", b"include_stop_string", "keep_special_tokens", b"keep_special_tokens", "min_token_count", b"min_token_count", "prior_token_ids", b"prior_token_ids", "stop_strings", b"stop_strings", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_byte_count", b"delivered_byte_count", "include_stop_string", b"include_stop_string", "keep_special_tokens", b"keep_special_tokens", "min_token_count", b"min_token_count", "prior_token_ids", b"prior_token_ids", "shown_token_ids", b"shown_token_ids", "stop_strings", b"stop_strings", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -588,6 +697,7 @@ class DescribeTokenizerResponse(_message.Message):
     VOCABULARY_SIZE_FIELD_NUMBER: _builtins.int
     END_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
+    ANSWER_FORMAT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model whose tokenizer this is."""
     version: _builtins.str
@@ -604,6 +714,10 @@ class DescribeTokenizerResponse(_message.Message):
     def end_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ids that end an answer."""
 
+    @_builtins.property
+    def answer_format(self) -> Global___AnswerFormat:
+        """How answers to conversations with tools are written; what depends on a prompt is not set."""
+
     def __init__(
         self,
         *,
@@ -614,10 +728,11 @@ class DescribeTokenizerResponse(_message.Message):
         vocabulary_size: _builtins.int = ...,
         end_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         has_chat_template: _builtins.bool = ...,
+        answer_format: Global___AnswerFormat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_token_ids", b"end_token_ids", "has_chat_template", b"has_chat_template", "model", b"model", "tokenizer_digest", b"tokenizer_digest", "version", b"version", "vocabulary_digest", b"vocabulary_digest", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "end_token_ids", b"end_token_ids", "has_chat_template", b"has_chat_template", "model", b"model", "tokenizer_digest", b"tokenizer_digest", "version", b"version", "vocabulary_digest", b"vocabulary_digest", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

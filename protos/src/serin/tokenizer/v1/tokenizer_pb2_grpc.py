@@ -81,7 +81,8 @@ class TokenizerServiceServicer:
         """Renders a conversation with the chat template and encodes it.
 
         INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
-        (TEMPLATE_ARGUMENT_UNKNOWN), or it takes too long or writes too much (TEMPLATE_LIMIT).
+        (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
+        be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

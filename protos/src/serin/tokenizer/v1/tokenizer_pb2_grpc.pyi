@@ -41,7 +41,8 @@ class TokenizerServiceStub:
     """Renders a conversation with the chat template and encodes it.
 
     INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
-    (TEMPLATE_ARGUMENT_UNKNOWN), or it takes too long or writes too much (TEMPLATE_LIMIT).
+    (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
+    be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`).
     """
     Encode: _grpc.UnaryUnaryMultiCallable[_tokenizer_pb2.EncodeRequest, _tokenizer_pb2.EncodeResponse]
     """Encodes plain texts."""
@@ -70,7 +71,8 @@ class TokenizerServiceAsyncStub(TokenizerServiceStub):
     """Renders a conversation with the chat template and encodes it.
 
     INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
-    (TEMPLATE_ARGUMENT_UNKNOWN), or it takes too long or writes too much (TEMPLATE_LIMIT).
+    (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
+    be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`).
     """
     Encode: _aio.UnaryUnaryMultiCallable[_tokenizer_pb2.EncodeRequest, _tokenizer_pb2.EncodeResponse]  # type: ignore[assignment]
     """Encodes plain texts."""
@@ -102,7 +104,8 @@ class TokenizerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Renders a conversation with the chat template and encodes it.
 
         INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
-        (TEMPLATE_ARGUMENT_UNKNOWN), or it takes too long or writes too much (TEMPLATE_LIMIT).
+        (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
+        be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`).
         """
 
     @_abc_1.abstractmethod

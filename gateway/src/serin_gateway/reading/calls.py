@@ -1,0 +1,215 @@
+"""Calls of tools in a text that grows: one small machine for all forms.
+
+Text goes through as soon as no mark can begin in it. From a mark on everything is held until the call is whole, and
+then it is a call or, to the last character, text: nobody ever sees half a call, and how the text was cut changes
+nothing. Whitespace around calls belongs to them. Knows nothing about reasoning, tokens or who asked.
+"""
+
+import enum
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from serin_gateway.reading.call_text import arguments_in, calls_in
+from serin_gateway.reading.form import CallForm
+from serin_gateway.reading.json_end import Broken, JsonEnd
+from serin_gateway.reading.parts import Called, Part, Said
+
+MAX_HEADER = 256
+_HEADER = re.compile(r"([A-Za-z0-9_.-]{1,128})(?:\[CALL_ID\][A-Za-z0-9_-]+)?(?:\[ARGS\])?\s*")
+_HEADER_END = re.compile(r"[^A-Za-z0-9_.\-\[\]\s]")
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """How a family marks its calls.
+
+    Attributes:
+        opening, closing: marks around a call; empty: none.
+        bare: an answer that begins with JSON may be a call without a mark, and further ones may follow behind ``;``.
+        headed: the tool's name may come before the JSON, which is its arguments then.
+    """
+
+    opening: str = ""
+    closing: str = ""
+    bare: bool = False
+    headed: bool = False
+
+
+MARKS: Mapping[CallForm, Marks] = {
+    CallForm.HERMES: Marks("<tool_call>", "</tool_call>"),
+    CallForm.LLAMA: Marks("<|python_tag|>", bare=True),
+    CallForm.MISTRAL: Marks("[TOOL_CALLS]", headed=True),
+    CallForm.GENERIC: Marks(bare=True),
+}
+
+
+class _State(enum.Enum):
+    START = enum.auto()  # nothing but whitespace has come
+    TEXT = enum.auto()  # what comes is said
+    MARKED = enum.auto()  # behind an opening mark
+    HEADER = enum.auto()  # in the name before the JSON
+    JSON = enum.auto()  # in the JSON
+    CALLED = enum.auto()  # behind a call
+
+
+class CallReader:
+    """Takes an answer's text in pieces, gives what it says and calls.
+
+    Args:
+        form: the form of its calls; not NONE.
+        tools: names that may be called.
+    """
+
+    def __init__(self, form: CallForm, tools: Collection[str]) -> None:
+        self._marks = MARKS[form]
+        self._tools = tools
+        self._state = _State.START if self._marks.bare else _State.TEXT
+        self._held = ""
+        self._at = 0  # in what is held: how far it is understood
+        self._header: str | None = None
+        self._end = JsonEnd(0)
+        self._parts: list[Part] = []
+        self._follows_call = False  # a call was the last that came
+        self._steps: Mapping[_State, Callable[[], bool]] = {
+            _State.START: self._start,
+            _State.TEXT: self._text,
+            _State.MARKED: self._marked,
+            _State.HEADER: self._in_header,
+            _State.JSON: self._in_json,
+            _State.CALLED: self._called,
+        }
+
+    def feed(self, text: str) -> list[Part]:
+        """Take text, give what became certain."""
+        self._held += text
+        while self._steps[self._state]():
+            pass
+        return self._taken()
+
+    def end(self) -> list[Part]:
+        """Nothing follows: what was held is said, half a call too."""
+        rest = self._held
+        if self._state is _State.CALLED and self._marks.closing.startswith(rest.strip()):
+            rest = ""
+        if self._follows_call and rest.strip() in ("", ";" if self._state is _State.CALLED else ""):
+            rest = ""
+        self._say(rest)
+        self._held = ""
+        self._state = _State.TEXT
+        return self._taken()
+
+    # Each step says whether there is more to do with what is held.
+
+    def _start(self) -> bool:
+        text = self._held.lstrip()
+        if text[:1] in ("{", "["):
+            self._begin_json(len(self._held) - len(text))
+        elif text:
+            self._state = _State.TEXT
+        return bool(text)
+
+    def _text(self) -> bool:
+        mark = self._marks.opening
+        at = self._held.find(mark) if mark else -1
+        certain = self._held[: at if at >= 0 else len(self._held) - _num_begun(self._held, mark)].rstrip()
+        self._say(certain)
+        self._held = self._held[len(certain) :]
+        if at >= 0:
+            self._at = at - len(certain) + len(mark)
+            self._state = _State.MARKED
+        return at >= 0
+
+    def _marked(self) -> bool:
+        text = self._held[self._at :].lstrip()
+        start = len(self._held) - len(text)
+        if not text:
+            return False
+        if text[0] in "{[":
+            self._begin_json(start)
+        elif self._marks.headed:
+            self._at = start
+            self._state = _State.HEADER
+        else:
+            self._give_up(start)
+        return True
+
+    def _in_header(self) -> bool:
+        limit = self._at + MAX_HEADER
+        ends = _HEADER_END.search(self._held, self._at, limit)
+        if ends is None:
+            if len(self._held) < limit:
+                return False
+            self._give_up(limit)
+            return True
+        found = _HEADER.fullmatch(self._held, self._at, ends.start()) if ends[0] == "{" else None
+        if found is not None:
+            self._begin_json(ends.start(), found[1])
+        else:
+            self._give_up(ends.start())
+        return True
+
+    def _in_json(self) -> bool:
+        try:
+            end = self._end.find(self._held)
+        except Broken as broken:
+            self._give_up(broken.at)
+            return True
+        if end is None:
+            return False
+        calls = self._understood(self._held[self._at : end])
+        if calls is None:
+            self._give_up(end)
+        else:
+            self._parts += calls
+            self._follows_call = True
+            self._held = self._held[end:]
+            self._state = _State.CALLED
+        return True
+
+    def _called(self) -> bool:
+        text = self._held.lstrip()
+        if self._marks.closing:
+            if text.startswith(self._marks.closing):
+                self._held = text.removeprefix(self._marks.closing)
+            elif self._marks.closing.startswith(text):
+                return False
+        elif self._marks.bare:
+            text = text.removeprefix(";").lstrip()
+            if not text:
+                return False
+            if text[0] in "{[":
+                self._begin_json(len(self._held) - len(text))
+                return True
+        self._state = _State.TEXT
+        return True
+
+    def _begin_json(self, start: int, header: str | None = None) -> None:
+        self._at, self._header, self._end = start, header, JsonEnd(start)
+        self._state = _State.JSON
+
+    def _understood(self, text: str) -> list[Called] | None:
+        if self._header is None:
+            return calls_in(text, self._tools, bare=self._marks.bare)
+        arguments = arguments_in(text)
+        return [Called(self._header, arguments)] if arguments is not None and self._header in self._tools else None
+
+    def _give_up(self, at: int) -> None:
+        """No call: what is held up to there is said."""
+        self._say(self._held[:at])
+        self._held = self._held[at:]
+        self._state = _State.TEXT
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._parts.append(Said(text))
+            self._follows_call = False
+
+    def _taken(self) -> list[Part]:
+        taken, self._parts = self._parts, []
+        return taken
+
+
+def _num_begun(text: str, mark: str) -> int:
+    """Characters at the end of a text that may begin a mark."""
+    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-n:])), 0)

@@ -1,0 +1,116 @@
+"""Tools that a model may call, and whether it is to; one set of bounds for every door.
+
+Knows nothing about how calls are written or read.
+"""
+
+import enum
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_TOOLS = 128
+MAX_TOOL_BYTES = 131_072
+"""Of one definition."""
+MAX_ALL_TOOLS_BYTES = 1_048_576
+MAX_SCHEMA_DEPTH = 32
+MAX_ARGUMENTS_DEPTH = 60
+"""Of the arguments of an earlier call."""
+MAX_CALLS = 128
+"""Calls of one turn."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""How much a model may be asked to reason."""
+
+_NAME = re.compile("[a-zA-Z0-9_-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool on offer; ``parameters_json`` is a JSON schema as text, in the caller's order of keys, or empty."""
+
+    name: str
+    description: str = ""
+    parameters_json: str = ""
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of its definition."""
+        return len(self.name.encode()) + len(self.description.encode()) + len(self.parameters_json.encode())
+
+
+class ChoiceMode(enum.Enum):
+    """Whether tools are called."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether tools are called, which, and how many.
+
+    Attributes:
+        name: the tool, for NAMED.
+        single_call: an answer ends behind its first call.
+    """
+
+    mode: ChoiceMode = ChoiceMode.AUTO
+    name: str = ""
+    single_call: bool = False
+
+    @property
+    def begins_call(self) -> bool:
+        """Whether the answer begins as a call."""
+        return self.mode in (ChoiceMode.REQUIRED, ChoiceMode.NAMED)
+
+
+def tools_faults(tools: Sequence[Tool], choice: ToolChoice) -> Iterator[tuple[str, str]]:
+    """What is not accepted about tools and choice: where, and why."""
+    if len(tools) > MAX_TOOLS:
+        yield "tools", f"{len(tools)} of them; accepted: at most {MAX_TOOLS}"
+        return
+    if sum(tool.byte_count for tool in tools) > MAX_ALL_TOOLS_BYTES:
+        yield "tools", f"more than {MAX_ALL_TOOLS_BYTES} bytes together"
+    names: set[str] = set()
+    for at, tool in enumerate(tools):
+        where = f"tools[{at}]"
+        if not _NAME.fullmatch(tool.name):
+            yield f"{where}.name", f"{tool.name!r:.80} is not accepted; accepted: 1 to 128 of [a-zA-Z0-9_-]"
+        if tool.name in names:
+            yield f"{where}.name", f"{tool.name!r} is there twice"
+        if tool.byte_count > MAX_TOOL_BYTES:
+            yield where, f"has more than {MAX_TOOL_BYTES} bytes"
+        elif tool.parameters_json:
+            why = json_fault(tool.parameters_json, MAX_SCHEMA_DEPTH, needs_object=True)
+            if why:
+                yield f"{where}.parameters", why
+        names.add(tool.name)
+    if choice.begins_call and not tools:
+        yield "tool_choice", "needs tools; there are none"
+    elif choice.mode is ChoiceMode.NAMED and choice.name not in names:
+        yield "tool_choice", f"{choice.name!r:.80} is not among the tools"
+
+
+def json_fault(text: str, max_depth: int, *, needs_object: bool) -> str:
+    """Why a text is not the JSON that is wanted; empty: it is."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        return f"is nested deeper than {max_depth} levels"
+    except ValueError:
+        return "is no JSON"
+    if needs_object and not isinstance(value, dict):
+        return "is no JSON object"
+    if text.count("{") + text.count("[") > max_depth and _is_deeper(value, max_depth):
+        return f"is nested deeper than {max_depth} levels"
+    return ""
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if levels == 0:
+        return isinstance(value, dict | list)
+    return any(_is_deeper(one, levels - 1) for one in inner)
