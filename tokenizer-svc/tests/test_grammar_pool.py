@@ -59,6 +59,9 @@ ACCEPTED = {
     "lark": (GrammarSource("ebnf", 'start: "a" b?\nb: /[0-9]+/'), ["a", "a17"]),
     "gbnf": (GrammarSource("ebnf", 'root ::= "a" b | "c"\nb ::= [0-9]+'), ["a17", "c"]),
     "many members": (schema(**closed(**{f"p{n}": {"type": "boolean"} for n in range(200)})), []),
+    "endless": (GrammarSource("ebnf", 'start: "a" start'), []),
+    "long literal": (GrammarSource("ebnf", 'start: "' + "x" * 200_000 + '"'), []),
+    "many ways": (GrammarSource("regex", "(a?){500}a{500}"), ["a" * 501]),
     "large enum": (schema(enum=[f"value-{n}" for n in range(5000)]), ['"value-4321"']),
 }  # fmt: skip
 REFUSED = {
@@ -89,13 +92,10 @@ LIMITED = {
     "long text": GrammarSource("regex", "a" * (MAX_GRAMMAR_BYTES + 1)),
     "deep schema": schema(**nested(200)),
     "deep regex": GrammarSource("ebnf", "start: " + "(" * 5000 + '"a"' + ")" * 5000),
-    "endless start": GrammarSource("ebnf", 'start: "a" start'),
     "wide object": schema(
         type="object", properties={f"p{n}": {"type": "string"} for n in range(3000)}, additionalProperties=False
     ),
-    "long literal": GrammarSource("ebnf", 'start: "' + "x" * 200_000 + '"'),
     "slow to open": SLOW,
-    "slow to follow": GrammarSource("regex", "(a?){5000}a{5000}"),
 }
 
 
@@ -160,7 +160,7 @@ async def test_what_takes_too_long_is_killed_and_others_go_on(vocabularies):
                 await pool.prepare(SLOW)
             assert pool.children.num_kills == number
         pool.children._timeout_s = LIMITS.timeout_s
-        assert "grammars" in await pool.prepare(GOOD)
+        assert "start:" in await pool.prepare(GOOD)
 
 
 async def test_too_much_memory_ends_one_check(vocabularies):
@@ -169,7 +169,7 @@ async def test_too_much_memory_ends_one_check(vocabularies):
     async with GrammarPool(vocabularies["byte_level"].pieces, limits) as pool:
         with pytest.raises(GrammarLimit, match="memory"):
             await pool.prepare(schema(enum=[f"v{n}" for n in range(20_000)]))
-        assert "grammars" in await pool.prepare(GOOD)
+        assert "start:" in await pool.prepare(GOOD)
 
 
 async def test_equal_grammars_are_checked_once(vocabularies):
@@ -221,7 +221,7 @@ async def test_a_decoder_that_looks_at_neighbours_has_no_grammars(vocabularies):
 async def test_every_vocabulary_with_bytes_can_follow(vocabularies, kind):
     """Whatever the decoder, a text of the language can be spelled."""
     async with GrammarPool(vocabularies[kind].pieces, LIMITS) as pool:
-        assert "grammars" in await pool.prepare(GrammarSource("regex", "(the|dog)+"))
+        assert "start:" in await pool.prepare(GrammarSource("regex", "(the|dog)+"))
 
 
 def test_the_cache_is_bounded_in_bytes():

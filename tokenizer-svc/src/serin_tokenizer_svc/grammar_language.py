@@ -1,10 +1,10 @@
-"""Callers' grammars in the worker's language: llguidance's own, a text.
+"""Callers' grammars in the worker's language: Lark as llguidance has it.
 
 Runs in a process that may be killed (``grammar_child.py``). Knows nothing about vocabularies or limits.
 """
 
 import json
-from typing import Any, cast
+from typing import Any
 
 from llguidance import LLMatcher
 from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
@@ -18,6 +18,10 @@ WHITESPACE = r"( |\n[ \t]{0,32})"
 Any number of spaces would let a model that is unsure write nothing else until its tokens are used up."""
 
 
+FREE_SPELLING = '\n%llguidance {"no_forcing": true}\n'
+"""Text that a grammar forces is spelled by the model with any tokens, not with those of one tokenization."""
+
+
 def translate(source: GrammarSource) -> str:
     """The grammar in the worker's language; whether it can be followed is not known yet.
 
@@ -27,37 +31,39 @@ def translate(source: GrammarSource) -> str:
     """
     match source.kind:
         case "json_schema":
-            return _from_schema(source.text, lenient=source.lenient)
+            lark = _from_schema(source.text, lenient=source.lenient)
         case "regex":
-            return str(LLMatcher.grammar_from_regex(source.text))
+            lark = _from_regex(source.text)
         case "choice":
-            return _from_choice(source.text)
+            lark = _from_choice(source.text)
         case "ebnf":
-            return _from_ebnf(source.text)
+            lark = _from_ebnf(source.text)
+    return lark + FREE_SPELLING
 
 
 def _from_schema(text: str, *, lenient: bool) -> str:
     schema = _parse(text, "the JSON schema")
     if schema is True:
-        text = "{}"
+        schema = {}
     elif not isinstance(schema, dict):
         raise GrammarRejected("the JSON schema must be an object")
     elif "x-guidance" in schema:
         raise GrammarRejected("the JSON schema has a member 'x-guidance', which is reserved")
     options = {"whitespace_pattern": WHITESPACE, "lenient": lenient, "coerce_one_of": lenient}
-    try:
-        return str(LLMatcher.grammar_from_json_schema(text, overrides=cast(Any, options)))
-    except ValueError as error:
-        if "recursion limit" in str(error):
-            raise GrammarLimit("the JSON schema is nested too deep") from error
-        raise GrammarRejected(f"the JSON schema: {error}") from error
+    schema = json.dumps({**schema, "x-guidance": options}, ensure_ascii=False, separators=(",", ":"))
+    return f"start: %json {schema}"
+
+
+def _from_regex(text: str) -> str:
+    (grammar,) = json.loads(LLMatcher.grammar_from_regex(text))["grammars"]
+    return str(grammar["lark_grammar"])
 
 
 def _from_choice(text: str) -> str:
     choices = _parse(text, "the choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(one, str) for one in choices):
         raise GrammarRejected("the choices must be a list of strings, at least one")
-    return str(LLMatcher.grammar_from_regex("|".join(_literal(one) for one in dict.fromkeys(choices))))
+    return _from_regex("|".join(_literal(one) for one in dict.fromkeys(choices)))
 
 
 def _literal(text: str) -> str:

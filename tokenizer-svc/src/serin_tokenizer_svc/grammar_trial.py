@@ -51,7 +51,7 @@ class Vocabulary:
 
 
 class _Wrapper:
-    """A vocabulary as the library reads it; texts that a grammar forces are cut greedily."""
+    """A vocabulary as the library reads it; it asks for tokens of a text only where a grammar wants one spelling."""
 
     is_tokenizer_wrapper = True
     bos_token_id = None
