@@ -79,13 +79,10 @@ CHAT: Mapping[str, Neutral] = {
     "parallel_tool_calls": only(True, False, why=NO_TOOLS),
     "prediction": only(why="predicted outputs are not supported"),
     "reasoning_effort": only("none", why=NO_REASONING),
-    "response_format": only({"type": "text"}, why=NO_GRAMMAR),
     "tool_choice": only("none", "auto", why=NO_TOOLS),
     "tools": only([], why=NO_TOOLS),
     "verbosity": only("medium", why="no model here is trained for it"),
     "web_search_options": only(why="nothing is searched"),
-    "guided_json": only(why=NO_GRAMMAR),
-    "structured_outputs": only(why=NO_GRAMMAR),
     "best_of": only(1, why="it belongs to completions"),
 }
 
@@ -93,8 +90,6 @@ COMPLETIONS: Mapping[str, Neutral] = {
     **COMMON,
     "best_of": only(1, why="no answers are ranked against each other; n gives several"),
     "suffix": only("", why="no model here fills in the middle"),
-    "guided_json": only(why=NO_GRAMMAR),
-    "structured_outputs": only(why=NO_GRAMMAR),
 }
 
 

@@ -7,14 +7,14 @@ from serin_mesh.errors import Reason
 from serin_gateway.ask import MAX_SESSION_BYTES, Ask, Input, TokenPrompt, check, refuse
 from serin_gateway.conversation import Conversation, Message, ToolCall
 from serin_gateway.events import ChoiceEnded, Completed, Event, TextChunk, TextLogprob, Usage
-from serin_gateway.upstream.wire import from_sampling, to_finish
+from serin_gateway.upstream.wire import from_grammar, from_sampling, to_finish
 
 
 def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
     """What a request asks.
 
     Raises:
-        MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the field's name.
+        MeshError: PARAMETER_INVALID, PARAMETER_UNSUPPORTED or GRAMMAR_LIMIT with the field's name.
     """
     if len(request.session_id.encode()) > MAX_SESSION_BYTES:
         raise refuse("session_id", f"accepted: at most {MAX_SESSION_BYTES} bytes")
@@ -28,6 +28,7 @@ def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
         cache_salt=request.cache_salt,
         allow_cached_answer=request.allow_cached_answer,
         want_token_ids=True,
+        grammar=from_grammar(request.grammar) if request.HasField("grammar") else None,
     )
     return check(ask, _named)
 
