@@ -54,6 +54,8 @@ ACCEPTED = {
     "indented": (schema(**closed(a={"type": "null"})), ['{\n    "a": null\n}']),
     "recursive": (schema(**{"$defs": NODE, "$ref": "#/$defs/n"}), ['{"children":[{"children":[]}]}']),
     "exploding regex": (GrammarSource("regex", "(a+)+b"), ["ab", "aaaaaaaab"]),
+    "digits": (GrammarSource("regex", r"[\d.]+/\d"), ["1.5/7"]),
+    "line": (GrammarSource("regex", "a\nb"), ["a\nb"]),
     "unicode": (GrammarSource("regex", r"\p{L}{1,3}/é"), ["äöü/é"]),
     "choice": (GrammarSource("choice", '["yes", "no (perhaps)", "é\\n", "yes"]'), ["yes", "no (perhaps)", "é\n"]),
     "lark": (GrammarSource("ebnf", 'start: "a" b?\nb: /[0-9]+/'), ["a", "a17"]),

@@ -6,7 +6,7 @@ Runs in a process that may be killed (``grammar_child.py``). Knows nothing about
 import json
 from typing import Any
 
-from llguidance import LLMatcher
+from llguidance import regex_to_lark
 from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from serin_tokenizer_svc.errors import GrammarLimit, GrammarRejected
@@ -55,8 +55,8 @@ def _from_schema(text: str, *, lenient: bool) -> str:
 
 
 def _from_regex(text: str) -> str:
-    (grammar,) = json.loads(LLMatcher.grammar_from_regex(text))["grammars"]
-    return str(grammar["lark_grammar"])
+    r"""Digits (``\d``) are ASCII's, as JSON and most callers mean them."""
+    return f"start: /{regex_to_lark(text, use_ascii='d')}/"
 
 
 def _from_choice(text: str) -> str:

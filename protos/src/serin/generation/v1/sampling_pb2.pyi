@@ -31,7 +31,7 @@ class _GrammarKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GrammarKi
     """A JSON schema, an object as text. Members come in the order in which the schema names them."""
     GRAMMAR_KIND_REGEX: _GrammarKind.ValueType  # 2
     """A regular expression that the whole output matches, in the syntax of Rust's regex crate: no look-around, no
-    references back.
+    references back; `\\d` is 0 to 9.
     """
     GRAMMAR_KIND_EBNF: _GrammarKind.ValueType  # 3
     """A context-free grammar: Lark in llguidance's variant (`start: ...`), or GBNF (`root ::= ...`)."""
@@ -49,7 +49,7 @@ GRAMMAR_KIND_JSON_SCHEMA: GrammarKind.ValueType  # 1
 """A JSON schema, an object as text. Members come in the order in which the schema names them."""
 GRAMMAR_KIND_REGEX: GrammarKind.ValueType  # 2
 """A regular expression that the whole output matches, in the syntax of Rust's regex crate: no look-around, no
-references back.
+references back; `\\d` is 0 to 9.
 """
 GRAMMAR_KIND_EBNF: GrammarKind.ValueType  # 3
 """A context-free grammar: Lark in llguidance's variant (`start: ...`), or GBNF (`root ::= ...`)."""
