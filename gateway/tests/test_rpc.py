@@ -108,6 +108,27 @@ async def test_every_kind_of_input(rpc):
         assert bytes(front.house.workers.orders[-1][1].prompt) == prompt
 
 
+async def test_grammars(rpc):
+    """Every kind goes the way it goes over REST; what refuses one blames the field."""
+    front = await rpc()
+    for kind, prepared in (
+        (sampling_pb2.GRAMMAR_KIND_JSON_SCHEMA, "json_schema?: {}"),
+        (sampling_pb2.GRAMMAR_KIND_REGEX, "regex?: {}"),
+        (sampling_pb2.GRAMMAR_KIND_EBNF, "ebnf?: {}"),
+        (sampling_pb2.GRAMMAR_KIND_CHOICE, "choice?: {}"),
+    ):
+        request = ask(grammar=sampling_pb2.Grammar(kind=kind, text="{}", lenient=True))
+        assert [event async for event in front.generate(request)]
+        assert front.house.workers.orders[-1][1].grammar == prepared
+    for grammar, reason, parameter in (
+        (sampling_pb2.Grammar(text="a"), Reason.PARAMETER_INVALID, "grammar.kind"),
+        (sampling_pb2.Grammar(kind=sampling_pb2.GRAMMAR_KIND_PREPARED), Reason.PARAMETER_INVALID, "grammar.kind"),
+        (sampling_pb2.Grammar(kind=sampling_pb2.GRAMMAR_KIND_REGEX, text="bad"), Reason.GRAMMAR_INVALID, "grammar"),
+    ):
+        code, found, metadata = await front.failure(front.generate(ask(grammar=grammar)))
+        assert (code, found, metadata["parameter"]) == (grpc.StatusCode.INVALID_ARGUMENT, reason, parameter)
+
+
 async def test_log_probabilities_and_stop_strings(rpc):
     """Alternatives by text and bytes; the end names the stop string."""
     front = await rpc(saying("ab--cd"))

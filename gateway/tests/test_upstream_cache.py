@@ -1,6 +1,7 @@
 """The cache over gRPC: what was found, and how it went; a version that fails costs no other version anything."""
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from serin.cache.v1 import cache_pb2, cache_pb2_grpc
 from serin.control.v1 import lane_pb2, registry_pb2
@@ -26,11 +27,13 @@ class Cache(cache_pb2_grpc.CacheServiceServicer):
         self.response = cache_pb2.RecallResponse()
         self.failing: set[str] = set()
         self.asked: list[str] = []
+        self.grammars: list[str] = []
 
     async def Recall(self, request, context):  # noqa: N802 - the method's name in the contract
         """Look."""
         lane = dict(context.invocation_metadata())["serin-lane"]
         self.asked.append(lane)
+        self.grammars.append(request.key.grammar.text)
         if lane in self.failing:
             raise MeshError(Reason.INTERNAL, "broken")
         return self.response
@@ -97,3 +100,11 @@ def test_a_lane_names_the_cache_of_its_own():
     lanes = [lane_pb2.Lane(lane="aa"), lane_pb2.Lane(lane="bb", members=[cache])]
     catalog = to_catalog(lane_pb2.WatchLanesResponse(models=[lane_pb2.Model(name="small", lanes=lanes)]))
     assert [lane.cache_version for lane in catalog.find("small").lanes] == ["", "v2"]
+
+
+async def test_a_grammar_is_part_of_what_makes_requests_the_same():
+    """Under the same prompt, an answer to another grammar is another answer."""
+    async with asking() as (cache, memory):
+        for grammar in ("", "start: /a/"):
+            await memory.recall(scope(), replace(KEY, grammar=grammar), allow_answer=True)
+        assert cache.grammars == ["", "start: /a/"]

@@ -158,7 +158,12 @@ MISTAKES = {
         param="reasoning_effort",
     ),
     "response_format": Bad(
-        Reason.PARAMETER_UNSUPPORTED, {"response_format": {"type": "json_object"}}, param="response_format"
+        Reason.GRAMMAR_INVALID,
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}},
+        {"grammar": sampling_pb2.Grammar(kind=sampling_pb2.GRAMMAR_KIND_JSON_SCHEMA, text='{"type": "nonsense"}')},
+        param="response_format",
+        rpc_param="grammar",
+        words=("nonsense",),
     ),
     "store": Bad(Reason.PARAMETER_UNSUPPORTED, {"store": True}, param="store"),
     "service_tier": Bad(Reason.PARAMETER_UNSUPPORTED, {"service_tier": "flex"}, param="service_tier"),

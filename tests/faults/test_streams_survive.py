@@ -1,4 +1,4 @@
-"""Faults 1, 3 to 7, 9 and 25: what becomes of running answers when workers die, hang, drain or compute nonsense.
+"""Faults 1 to 7, 9 and 25: what becomes of running answers when workers die, hang, drain or compute nonsense.
 
 All of it in `numerics: invariant`: what is resumed equals the undisturbed answer. Pauses are printed, not judged.
 """
@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 import grpc
+import jsonschema
 import pytest
 from harness.asking import question
 from harness.crowd import NUM_WORKERS, SMALL
@@ -34,6 +35,12 @@ NEVER_SPECIAL = {str(token_id): -100 for token_id in range(256, 265)}
 GREEDY = {"temperature": 0}
 SEEDED = {"temperature": 0.9, "top_p": 0.95, "seed": 17}
 RICH = {**SEEDED, "n": 2, "logprobs": True, "top_logprobs": 2, "frequency_penalty": 0.3, "repetition_penalty": 1.1}
+WORDS = {"type": "array", "items": {"type": "string", "minLength": 20, "maxLength": 40}, "minItems": 6, "maxItems": 6}
+JSON = {
+    **SEEDED,
+    "max_tokens": 800,
+    "response_format": {"type": "json_schema", "json_schema": {"name": "words", "schema": WORDS, "strict": True}},
+}
 KILLED, SILENT, DRAINING = "killed", "silent", "draining"
 MAX_ROUNDS = 3
 
@@ -53,7 +60,7 @@ async def log(crowd: RunningMesh) -> GatewayLog:
 def asked(number: int, **arguments: Any) -> dict[str, Any]:
     """A question whose answer is long: no special token, such as those that end one, is ever drawn."""
     endless = {"max_tokens": LONG, "logit_bias": NEVER_SPECIAL}
-    return question(f"What is {number} plus {number}?", model=SMALL, **endless, **arguments)
+    return question(f"What is {number} plus {number}?", model=SMALL, **endless | arguments)
 
 
 async def ask_all(
@@ -128,16 +135,20 @@ def counted(seen: Streamed) -> tuple[int, int]:
         pytest.param(GREEDY, id="greedy"),
         pytest.param(SEEDED, id="seeded", marks=pytest.mark.long),  # the next one is seeded too
         pytest.param(RICH, id="n=2, stop, logprobs, penalties"),
+        pytest.param(JSON, id="JSON schema"),
     ],
 )
 async def test_answers_survive_a_killed_worker(crowd, workers: Workers, endpoints, log, arguments: dict[str, Any]):
-    """Faults 1, 3, 4: SIGKILL in the middle of answers; all equal the undisturbed ones, usage too."""
+    """Faults 1 to 4: SIGKILL in the middle of answers; all equal the undisturbed ones, usage too."""
     bodies = [asked(number, **arguments) for number in range(NUM_STREAMS // arguments.get("n", 1))]
     undisturbed = await ask_undisturbed(crowd, bodies)
     if "n" in arguments:
         bodies[0]["stop"] = with_stop(undisturbed[0])
         undisturbed[:1] = await ask_undisturbed(crowd, bodies[:1])
         assert (undisturbed[0].choices[0].finish_reason, undisturbed[0].is_done) == ("stop", True)
+    if "response_format" in arguments:
+        for one in undisturbed:
+            jsonschema.validate(json.loads(one.text), WORDS)
     lost: list[dict[str, Any]] = []
     for attempt in range(MAX_ROUNDS):
         begun = asyncio.Event()

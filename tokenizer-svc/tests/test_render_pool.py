@@ -112,7 +112,7 @@ async def test_a_template_that_does_not_compile_is_refused_at_start(source, said
 async def test_a_process_killed_from_outside_costs_nobody_anything():
     """Whoever gets a dead process is rendered by another; the dead one is replaced."""
     async with RenderPool({"echo": "{{ messages[0].content }}"}, RenderLimits(timeout_s=20.0)) as pool:
-        victim = next(iter(pool._processes))._process
+        victim = next(iter(pool.children._processes))._process
         victim.kill()
         await victim.wait()
         for _ in range(4):
@@ -123,7 +123,7 @@ async def test_a_process_killed_from_outside_costs_nobody_anything():
 async def test_no_process_is_left_behind():
     """Leaving the pool ends its processes, whatever they were doing."""
     async with RenderPool({"bad": LOOP}, RenderLimits(timeout_s=30.0, num_processes=2)) as pool:
-        processes = [process._process for process in pool._processes]
+        processes = [process._process for process in pool.children._processes]
         task = asyncio.create_task(pool.render("bad", VARIABLES))
         await asyncio.sleep(0)
     assert [process.returncode for process in processes] == [-9, -9]

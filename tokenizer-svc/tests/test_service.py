@@ -9,7 +9,7 @@ import pytest
 import tokenizer_folders as folders
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serin.generation.v1 import chat_pb2, tokens_pb2
+from serin.generation.v1 import chat_pb2, sampling_pb2, tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2 as pb
 from serin.tokenizer.v1 import tokenizer_pb2_grpc
 from serin_mesh.errors import MeshError, Reason
@@ -181,8 +181,28 @@ async def test_encode_and_decode_refuse_what_they_cannot_take(model_folders):
         digest = (await stub.DescribeTokenizer(pb.DescribeTokenizerRequest())).vocabulary_digest
         error = await refused(stub.Decode(pb.DecodeRequest(vocabulary_digest=digest)))
         assert error.metadata["parameter"] == "runs"
-        error = await refused(stub.PrepareGrammar(pb.PrepareGrammarRequest()))
-        assert error.reason is Reason.NOT_IMPLEMENTED
+
+
+async def test_grammars_are_prepared_or_refused_with_their_reason(model_folders):
+    """What comes back is of its own kind; equal grammars give equal texts, and each refusal has its reason."""
+    async with serving(model_folders["byte_level"]) as (stub, service):
+
+        async def prepare(kind, text, **fields):
+            grammar = sampling_pb2.Grammar(kind=kind, text=text, **fields)
+            return (await stub.PrepareGrammar(pb.PrepareGrammarRequest(grammar=grammar))).grammar
+
+        first = await prepare(sampling_pb2.GRAMMAR_KIND_JSON_SCHEMA, '{"type": "integer"}')
+        assert first.kind == sampling_pb2.GRAMMAR_KIND_PREPARED
+        assert first == await prepare(sampling_pb2.GRAMMAR_KIND_JSON_SCHEMA, '{"type": "integer"}')
+        for kind, text, reason in (
+            (sampling_pb2.GRAMMAR_KIND_UNSPECIFIED, "a", Reason.PARAMETER_INVALID),
+            (sampling_pb2.GRAMMAR_KIND_PREPARED, first.text, Reason.PARAMETER_INVALID),
+            (sampling_pb2.GRAMMAR_KIND_REGEX, "(a", Reason.GRAMMAR_INVALID),
+            (sampling_pb2.GRAMMAR_KIND_REGEX, "a" * 300_000, Reason.GRAMMAR_LIMIT),
+        ):
+            error = await refused(prepare(kind, text))
+            assert (error.reason, error.metadata["parameter"]) == (reason, "grammar")
+        assert service._tokenizer.grammars.cache.num_hits == 1
 
 
 async def test_what_can_never_fit_is_refused_before_it_is_encoded(model_folders):

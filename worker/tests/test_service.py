@@ -13,6 +13,8 @@ from serin_mesh.errors import MeshError, Reason
 from serin_mesh.testing import running
 from serin_worker.config import EngineConfig
 from serin_worker.errors import DrainEnds, EngineStalled
+from serin_worker.grammars.opening import Grammars
+from serin_worker.grammars.vocabulary import GrammarVocabulary
 from serin_worker.loop import EngineLoop
 from serin_worker.metrics import EngineCollector, RequestTimes
 from serin_worker.namespaces import Namespaces
@@ -34,7 +36,8 @@ async def serving(tiny_folder) -> AsyncIterator[Serving]:
     engine, about = load_engine(str(tiny_folder("qwen3")), config)
     loop = EngineLoop(engine, max_num_requests=64)
     loop.start()
-    yield Serving(loop, about, VOCABULARY, Namespaces(SECRET, about.kv_digest), "tiny", "v1", "worker-1")
+    grammars = Grammars(lambda: GrammarVocabulary(about.folder, about.vocabulary_size, engine.bounds.end_ids))
+    yield Serving(loop, about, VOCABULARY, Namespaces(SECRET, about.kv_digest), "tiny", "v1", "worker-1", grammars)
     await loop.stop()
 
 
@@ -62,6 +65,17 @@ def generate(max_tokens=8, prompt=(1, 2, 3), **fields) -> worker_pb2.GenerateReq
     return worker_pb2.GenerateRequest(request_id="r", prompt=prompt_of(*prompt), **fields)
 
 
+def parameters(text: str) -> sampling_pb2.SamplingParameters:
+    """Sampling written as text."""
+    return text_format.Parse(text, sampling_pb2.SamplingParameters())
+
+
+def prepared(lark: str) -> sampling_pb2.Grammar:
+    """A grammar as tokenizer-svc prepares it."""
+    text = f'{lark}\n%llguidance {{"no_forcing": true}}'
+    return sampling_pb2.Grammar(kind=sampling_pb2.GRAMMAR_KIND_PREPARED, text=text)
+
+
 async def events_of(stub, request) -> list[worker_pb2.GenerateResponse]:
     """The whole stream."""
     return [event async for event in stub.Generate(request)]
@@ -77,6 +91,23 @@ async def refused(call) -> MeshError:
     with pytest.raises(MeshError) as caught:
         await call
     return caught.value
+
+
+async def test_a_prepared_grammar_decides_what_is_said(stub):
+    """Two choices, each a text of the grammar; it ends by itself, without an end id, and goes on from prior output."""
+    grammar = prepared("start: /( w[1-3]){4}/")
+    events = await events_of(stub, generate(grammar=grammar, sampling=parameters("choice_count: 2 seed: 3")))
+    for choice in range(2):
+        assert len(ids_of(events, choice)) == 4
+        assert set(ids_of(events, choice)) <= {1, 2, 3}
+    ends = [event.choice_finished for event in events if event.HasField("choice_finished")]
+    assert [end.finish_reason for end in ends] == [sampling_pb2.FINISH_REASON_STOP] * 2
+    assert not any(end.HasField("stop_token_id") for end in ends)
+    prior = [tokens_pb2.PriorOutput(choice_index=i, token_ids=ids_of(events, i)[: i + 1]) for i in range(2)]
+    resumed = await events_of(
+        stub, generate(grammar=grammar, prior_outputs=prior, sampling=parameters("choice_count: 2 seed: 3"))
+    )
+    assert [ids_of(resumed, i) for i in range(2)] == [ids_of(events, i)[i + 1 :] for i in range(2)]
 
 
 async def test_the_grammar_of_a_stream(stub, serving):
@@ -167,7 +198,13 @@ async def _read(call) -> None:
         ({"vocabulary_digest": ""}, Reason.VOCABULARY_MISMATCH, None),
         ({"kv_digest": "00" * 16}, Reason.KV_MISMATCH, None),
         ({"adapter": "lora"}, Reason.ADAPTER_NOT_FOUND, "adapter"),
-        ({"grammar": sampling_pb2.Grammar(text="x")}, Reason.PARAMETER_UNSUPPORTED, "grammar"),
+        ({"grammar": sampling_pb2.Grammar(text="x")}, Reason.PARAMETER_INVALID, "grammar"),
+        ({"grammar": prepared("start: /(/")}, Reason.GRAMMAR_INVALID, "grammar"),
+        (
+            {"grammar": prepared("start: / w7/"), "prior_outputs": [tokens_pb2.PriorOutput(token_ids=[8])]},
+            Reason.PARAMETER_INVALID,
+            "prior",
+        ),
         ({"prompt": (1,) * 256}, Reason.PROMPT_TOO_LONG, "prompt"),
         ({"prompt": ()}, Reason.PARAMETER_INVALID, "prompt"),
         ({"prompt": (199,)}, Reason.PARAMETER_INVALID, "prompt"),
@@ -188,7 +225,7 @@ async def _read(call) -> None:
 async def test_what_is_refused(stub, changes, reason, parameter):
     """Each refusal has its reason and names the parameter; nothing runs."""
     if isinstance(changes.get("sampling"), str):
-        changes = {"sampling": text_format.Parse(changes["sampling"], sampling_pb2.SamplingParameters())}
+        changes = {"sampling": parameters(changes["sampling"])}
     error = await refused(events_of(stub, generate(**changes)))
     assert error.reason is reason
     assert error.metadata.get("parameter") == parameter

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.conversation import Conversation
+from serin_gateway.grammar import MAX_GRAMMAR_BYTES, Grammar
 
 MAX_CHOICES = 128
 MAX_STOP_STRINGS = 4
@@ -65,6 +66,7 @@ class Ask:
         session_keys: what may make the caller's requests stay on one lane, best first; empty ones are passed over.
         echo: the prompt's text comes before each answer.
         want_token_ids: the ids go with the text.
+        grammar: what each answer must be; None: anything.
         allow_cached_answer: a stored answer will do (deterministic requests only).
     """
 
@@ -78,6 +80,7 @@ class Ask:
     allow_cached_answer: bool = False
     echo: bool = False
     want_token_ids: bool = False
+    grammar: Grammar | None = None
 
     @property
     def choice_count(self) -> int:
@@ -105,7 +108,7 @@ def check(ask: Ask, named: Callable[[str], str] = str) -> Ask:
         named: from a name used here to the one the caller used (``choice_count`` is ``n`` over REST).
 
     Raises:
-        MeshError: PARAMETER_INVALID with the parameter's name, its value and what is accepted.
+        MeshError: PARAMETER_INVALID with the parameter's name, its value and what is accepted; GRAMMAR_LIMIT.
     """
     for name, ok, value, accepted in _findings(ask):
         if not ok:
@@ -115,6 +118,9 @@ def check(ask: Ask, named: Callable[[str], str] = str) -> Ask:
         if fault is not None:
             where, why = fault
             raise refuse(named(where), why)
+    if ask.grammar is not None and len(ask.grammar.text.encode()) > MAX_GRAMMAR_BYTES:
+        longest = f"longer than {MAX_GRAMMAR_BYTES} bytes"
+        raise refuse(ask.grammar.parameter, f"the grammar is {longest}", Reason.GRAMMAR_LIMIT)
     return ask
 
 

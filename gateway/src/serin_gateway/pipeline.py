@@ -290,6 +290,7 @@ class Attempt:
         self._input: Input = ask.inputs[index]
         self._first_choice_index = index * ask.sampling.choice_count
         self._sampling = ask.sampling
+        self._grammar = ""
         self._model = ServedModel("")
         self._form = AnswerForm()
         self._scope: CallScope | None = None
@@ -336,14 +337,14 @@ class Attempt:
             return self._scope
 
     async def tokenize(self, scope: CallScope) -> None:
-        """Verb 5: from messages or text to ids, and what the context leaves for the answer.
+        """Verb 5: from messages or text to ids, and what the context leaves for the answer; the grammar is prepared.
 
         Raises:
-            MeshError: PROMPT_TOO_LONG with both numbers, TEMPLATE_REJECTED, …
+            MeshError: PROMPT_TOO_LONG with both numbers, TEMPLATE_REJECTED, GRAMMAR_INVALID, …
         """
         with self.receipt.timed("tokenize"):
             try:
-                self.prompt = await self._ids(scope)
+                self.prompt, self._grammar = await self._ids_and_grammar(scope)
             except MeshError as error:
                 if error.reason is not Reason.PROMPT_TOO_LONG:
                     raise
@@ -398,6 +399,7 @@ class Attempt:
             cache_salt=self.ask.cache_salt,
             priority=self.ask.priority,
             prior_outputs=generation.prior_outputs(),
+            grammar=self._grammar,
         )
         uncached = len(self.prompt) - self._recalled.cached_tokens.get(worker.endpoint, 0)
         self.receipt.worker = worker.instance
@@ -412,7 +414,7 @@ class Attempt:
                 self._went_on()
             except MeshError as error:
                 generation.check()  # where its text cannot go on, no other worker helps
-                self._lost(self._actual(worker, generation, scope), error)
+                self._lost(self._actual(worker, generation, scope), self._blaming_grammar(error))
             finally:
                 self._learn_from(generation, self._actual(worker, generation, scope))
 
@@ -545,6 +547,26 @@ class Attempt:
         if lost is not None and lost.mid_stream:
             lost.pause_s = time.monotonic() - self._last_token_at
 
+    async def _ids_and_grammar(self, scope: CallScope) -> tuple[Sequence[int], str]:
+        """Both at once."""
+        if self.ask.grammar is None:
+            return await self._ids(scope), ""
+        preparing = asyncio.create_task(self.house.tokenizer.prepare_grammar(scope, self.ask.grammar))
+        try:
+            return await self._ids(scope), await preparing
+        except MeshError as error:
+            raise self._blaming_grammar(error) from error
+        finally:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
+
+    def _blaming_grammar(self, error: MeshError) -> MeshError:
+        """An error of the grammar, under the name by which the client gave it."""
+        if self.ask.grammar is None or error.metadata.get("parameter") != "grammar":
+            return error
+        name = self.ask.grammar.parameter
+        return MeshError(error.reason, f"{name}: {error.message}", **{**error.metadata, "parameter": name})
+
     async def _ids(self, scope: CallScope) -> Sequence[int]:
         if isinstance(self._input, TokenPrompt):
             return self._input.token_ids
@@ -585,7 +607,7 @@ class Attempt:
 
     def _answer_key(self) -> AnswerKey:
         tenant = self.request.caller.tenant
-        return AnswerKey(tenant, self.ask.cache_salt, self.prompt, self._sampling, self.ask.stop_strings)
+        return AnswerKey(tenant, self.ask.cache_salt, self.prompt, self._sampling, self.ask.stop_strings, self._grammar)
 
     def _may_share_answer(self) -> bool:
         return self.ask.allow_cached_answer and self.ask.sampling.is_greedy

@@ -16,13 +16,14 @@ from serin_gateway.worker import TokenLogprob
 
 @dataclass(frozen=True, slots=True)
 class AnswerKey:
-    """What makes two requests the same, beside the lane."""
+    """What makes two requests the same, beside the lane; ``grammar`` is a prepared one, empty for none."""
 
     cache_group: str
     cache_salt: str
     prompt: Sequence[int]
     sampling: Sampling
     stop_strings: Sequence[str]
+    grammar: str = ""
 
 
 @dataclass(frozen=True, slots=True)

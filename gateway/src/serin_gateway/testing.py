@@ -16,6 +16,7 @@ from serin_gateway.catalog import Catalog, Lane, MemoryCatalog, ServedModel, Wor
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.conversation import Conversation
 from serin_gateway.events import FinishReason
+from serin_gateway.grammar import Grammar
 from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers
 from serin_gateway.keys import KeyRecord, MemoryKeyStore, Role, mint_key
 from serin_gateway.keys.authenticator import Authenticator
@@ -95,6 +96,12 @@ class ByteTokenizer:
     async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
         """The text of the bytes."""
         return bytes(i for i in token_ids if i < END_ID).decode("utf-8", "replace")
+
+    async def prepare_grammar(self, scope: CallScope, grammar: Grammar) -> str:
+        """Its kind and text; one that says ``bad`` is refused."""
+        if grammar.text == "bad":
+            raise MeshError(Reason.GRAMMAR_INVALID, "that is bad", parameter="grammar")
+        return f"{grammar.kind.value}{'?' if grammar.lenient else ''}: {grammar.text}"
 
     async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
         """One byte each; the end id has a name."""

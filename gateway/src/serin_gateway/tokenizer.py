@@ -11,6 +11,7 @@ from serin_mesh.errors import MeshError
 
 from serin_gateway.catalog import Lane
 from serin_gateway.conversation import Conversation
+from serin_gateway.grammar import Grammar
 from serin_gateway.reading.form import AnswerForm
 
 
@@ -44,6 +45,13 @@ class Tokenizer(Protocol):
 
     async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
         """The text of a sequence of ids, special ones left out."""
+
+    async def prepare_grammar(self, scope: CallScope, grammar: Grammar) -> str:
+        """A grammar in the language of the lane's workers, checked; equal for equal grammars.
+
+        Raises:
+            MeshError: GRAMMAR_INVALID, GRAMMAR_LIMIT.
+        """
 
     async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
         """The bytes of each id by itself; special ids have theirs too."""

@@ -32,7 +32,7 @@ class PriorOutput:
 
 @dataclass(frozen=True, slots=True)
 class WorkOrder:
-    """What a worker is asked to generate."""
+    """What a worker is asked to generate; ``grammar`` is a prepared one, empty for none."""
 
     prompt: Sequence[int]
     sampling: Sampling
@@ -41,6 +41,7 @@ class WorkOrder:
     priority: int
     prior_outputs: Sequence[PriorOutput] = ()
     kv_source: str = ""
+    grammar: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from serin_mesh.settings import SettingsError, load_settings
 from serin_tokenizer_svc.assembly import assembled
 from serin_tokenizer_svc.errors import FolderRefused
 from serin_tokenizer_svc.folder import check_name, find_folder
+from serin_tokenizer_svc.grammar_pool import GrammarLimits
 from serin_tokenizer_svc.metrics import CallTimes, TokenizerCollector
 from serin_tokenizer_svc.render_pool import RenderLimits
 from serin_tokenizer_svc.service import TokenizerService
@@ -57,7 +58,13 @@ async def _serve(settings: TokenizerSettings) -> None:
             with _blaming_model_path(settings):
                 folder = await asyncio.to_thread(find_folder, settings.model_path)
                 tokenizer = await stack.enter_async_context(
-                    assembled(folder, model=settings.model, version=settings.version, limits=_limits(settings))
+                    assembled(
+                        folder,
+                        model=settings.model,
+                        version=settings.version,
+                        limits=_limits(settings),
+                        grammar_limits=_grammar_limits(settings),
+                    )
                 )
             registry().register(TokenizerCollector(tokenizer, service.tally))
             service.attach(tokenizer, CallTimes(registry()))
@@ -89,6 +96,15 @@ def _limits(settings: TokenizerSettings) -> RenderLimits:
         output_chars=settings.render_output_chars,
         memory_bytes=settings.render_memory_bytes,
         num_processes=settings.render_processes,
+    )
+
+
+def _grammar_limits(settings: TokenizerSettings) -> GrammarLimits:
+    return GrammarLimits(
+        timeout_s=settings.grammar_timeout_s,
+        memory_bytes=settings.grammar_memory_bytes,
+        num_processes=settings.grammar_processes,
+        cache_bytes=settings.grammar_cache_bytes,
     )
 
 

@@ -15,6 +15,7 @@ from serin_tokenizer_svc.chat import Chat
 from serin_tokenizer_svc.encode_queue import EncodeQueue
 from serin_tokenizer_svc.errors import FolderRefused
 from serin_tokenizer_svc.folder import ModelFolder, read_folder
+from serin_tokenizer_svc.grammar_pool import GrammarLimits, GrammarPool
 from serin_tokenizer_svc.memory import give_back
 from serin_tokenizer_svc.render_pool import RenderLimits, RenderPool
 from serin_tokenizer_svc.tokenizer import Identity, Tokenizer
@@ -23,7 +24,12 @@ from serin_tokenizer_svc.vocabulary import Vocabulary
 
 @asynccontextmanager
 async def assembled(
-    path: Path, *, model: str, version: str, limits: RenderLimits | None = None
+    path: Path,
+    *,
+    model: str,
+    version: str,
+    limits: RenderLimits | None = None,
+    grammar_limits: GrammarLimits | None = None,
 ) -> AsyncIterator[Tokenizer]:
     """A tokenizer that answers, while it is entered.
 
@@ -41,10 +47,11 @@ async def assembled(
     async with (
         RenderPool(folder.templates, limits or RenderLimits()) as pool,
         EncodeQueue(vocabulary.encode) as queue,
+        GrammarPool(vocabulary.pieces, grammar_limits or GrammarLimits()) as grammars,
     ):
         chat = Chat(pool, queue, vocabulary, folder.special_tokens)
         await chat.learn()
-        yield Tokenizer(identity, vocabulary, chat, queue)
+        yield Tokenizer(identity, vocabulary, chat, queue, grammars)
 
 
 def _read(path: Path) -> tuple[ModelFolder, Vocabulary, str]:

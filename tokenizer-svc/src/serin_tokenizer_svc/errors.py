@@ -12,6 +12,11 @@ Knows nothing about gRPC: the service translates these into the mesh's reasons.
     │   ├── TemplateRejected     the template refuses the conversation
     │   ├── TemplateArgumentUnknown
     │   └── TemplateLimit        too slow, too much output, too much memory
+    ├── GrammarError             the caller's grammar cannot be used
+    │   ├── GrammarRejected      damaged, not enforceable, or it allows nothing
+    │   └── GrammarLimit         too large, or too slow to check or to follow
+    ├── GrammarsUnsupported      this tokenizer's ids have no bytes of their own
+    ├── GrammarBusy              too many grammars wait to be checked
     ├── RenderBusy               too many conversations wait to be rendered
     └── EncodeBusy               too much text waits to be encoded
 """
@@ -78,6 +83,26 @@ class TemplateArgumentUnknown(TemplateError):
 
 class TemplateLimit(TemplateError):
     """Rendering took too long, wrote too much or needed too much memory."""
+
+
+class GrammarError(TokenizerError):
+    """The caller's grammar cannot be used."""
+
+
+class GrammarRejected(GrammarError):
+    """A grammar that is damaged, asks for what cannot be enforced, or allows nothing at all."""
+
+
+class GrammarLimit(GrammarError):
+    """A grammar that is too large, or takes too long to check or to follow."""
+
+
+class GrammarsUnsupported(TokenizerError):
+    """The tokenizer's ids have no bytes of their own, so no grammar can be followed with them."""
+
+
+class GrammarBusy(TokenizerError):
+    """Too many grammars wait to be checked."""
 
 
 class RenderBusy(TokenizerError):

@@ -8,9 +8,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from serin_mesh.pieces import PieceTable, byte_alphabet
 from tokenizers import Tokenizer, models
-
-from serin_tokenizer_svc.pieces import PieceTable, byte_alphabet
 
 NFC_SHRINKS = 3
 """Composing takes at most so many bytes for one: three letters of a Hangul syllable become a single character."""

@@ -25,6 +25,9 @@ class CallTimes:
         self.encode = Histogram(
             "serin_tokenizer_encode_seconds", "Time to encode one call's texts.", buckets=_SECONDS, registry=into
         )
+        self.grammar = Histogram(
+            "serin_tokenizer_grammar_seconds", "Time to check a grammar.", buckets=_SECONDS, registry=into
+        )
 
 
 class TokenizerCollector(Collector):
@@ -37,11 +40,17 @@ class TokenizerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All of them, now."""
         tally, chat, queue = self._tally, self._tokenizer.chat, self._tokenizer.queue
+        grammars = self._tokenizer.grammars
         counters = {
             "serin_tokenizer_encoded_tokens": ("Tokens that texts were encoded to.", tally.num_encoded),
             "serin_tokenizer_detokenized_tokens": ("Tokens decoded in streams.", tally.num_detokenized),
             "serin_tokenizer_sequence_failures": ("Sequences of streams that failed.", tally.num_failures),
             "serin_tokenizer_renderer_kills": ("Render processes killed or died.", chat.num_kills),
+            "serin_tokenizer_grammar_kills": (
+                "Processes that checked grammars killed or died.",
+                grammars.children.num_kills,
+            ),
+            "serin_tokenizer_grammar_hits": ("Grammars that had been checked before.", grammars.cache.num_hits),
             "serin_tokenizer_encode_batches": ("Batches encoded.", queue.num_batches),
         }
         gauges = {
@@ -49,6 +58,10 @@ class TokenizerCollector(Collector):
             "serin_tokenizer_waiting_characters": (
                 "Characters that wait or are being encoded.",
                 queue.num_chars,
+            ),
+            "serin_tokenizer_grammar_cache_bytes": (
+                "Memory for what was found about grammars.",
+                grammars.cache.num_bytes,
             ),
             "serin_tokenizer_waiting_renders": ("Conversations that wait to be rendered.", chat.num_waiting),
         }

@@ -1,7 +1,6 @@
-"""The process in which chat templates run; it may be killed at any moment and nothing is lost.
+"""The process in which chat templates run (``child.py``). Knows templates, not tokenizers: it stays small in memory.
 
-Reads frames from standard input and answers each on standard output, one at a time. Knows templates, not tokenizers:
-it stays small in memory. A frame is its length in 4 bytes, little endian, and JSON. The first frame sets it up:
+The first job sets it up:
 
     {"templates": {name: source}, "memory_bytes", "alarm_s"}
         ->  {"templates": {name: {"variables", "literals"}}} or {"broken": name, "error"}
@@ -12,39 +11,13 @@ and each further one asks for a rendering:
         ->  {"text"} or {"refused": why} or {"limit": why}
 """
 
-import json
-import resource
-import signal
-import struct
 import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 import jinja2
 
+from serin_tokenizer_svc.child import Answer, serve
 from serin_tokenizer_svc.template import CannotContinue, ChatTemplate, OutputLimit
-
-
-def main() -> int:
-    """Serve until standard input ends."""
-    source, sink = sys.stdin.buffer, sys.stdout.buffer
-    setup = read_frame(source)
-    if setup is None:
-        return 0
-    resource.setrlimit(resource.RLIMIT_AS, (setup["memory_bytes"], setup["memory_bytes"]))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        templates, catalog = _compile(setup["templates"])
-    except BrokenTemplate as error:
-        write_frame(sink, {"broken": error.name, "error": str(error)})
-        return 0
-    write_frame(sink, {"templates": catalog})
-    while (job := read_frame(source)) is not None:
-        # The parent kills a slow child; the alarm does it when there is no parent any more.
-        signal.setitimer(signal.ITIMER_REAL, setup["alarm_s"])
-        answer = _answer(templates[job["template"]], job)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        write_frame(sink, answer)
-    return 0
 
 
 class BrokenTemplate(Exception):
@@ -55,25 +28,13 @@ class BrokenTemplate(Exception):
         self.name = name
 
 
-def read_frame(source: BinaryIO) -> Any:
-    """Read one frame; None at the end of the stream."""
-    head = source.read(4)
-    if len(head) < 4:
-        return None
-    (length,) = struct.unpack("<I", head)
-    return json.loads(source.read(length))
-
-
-def write_frame(sink: BinaryIO, value: Any) -> None:
-    """Write one frame."""
-    sink.write(frame(value))
-    sink.flush()
-
-
-def frame(value: Any) -> bytes:
-    """One frame as bytes."""
-    body = json.dumps(value).encode()
-    return struct.pack("<I", len(body)) + body
+def begin(setup: dict[str, Any]) -> tuple[dict[str, Any], Answer | None]:
+    """Compile the templates."""
+    try:
+        templates, catalog = _compile(setup["templates"])
+    except BrokenTemplate as error:
+        return {"broken": error.name, "error": str(error)}, None
+    return {"templates": catalog}, lambda job: _answer(templates[job["template"]], job)
 
 
 def _compile(sources: dict[str, str]) -> tuple[dict[str, ChatTemplate], dict[str, dict[str, list[str]]]]:
@@ -115,4 +76,4 @@ def _answer(template: ChatTemplate, job: dict[str, Any]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(begin))

@@ -17,6 +17,10 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_tokenizer_svc.errors import (
     EncodeBusy,
+    GrammarBusy,
+    GrammarLimit,
+    GrammarRejected,
+    GrammarsUnsupported,
     InputRefused,
     NoTemplate,
     NotShown,
@@ -32,7 +36,14 @@ from serin_tokenizer_svc.outbox import Outbox
 from serin_tokenizer_svc.sequences import Sequences
 from serin_tokenizer_svc.tally import Tally
 from serin_tokenizer_svc.tokenizer import Tokenizer
-from serin_tokenizer_svc.wire import read_conversation, read_opening, write_form, write_news
+from serin_tokenizer_svc.wire import (
+    read_conversation,
+    read_grammar,
+    read_opening,
+    write_form,
+    write_grammar,
+    write_news,
+)
 
 MAX_TEXTS = 2048
 MAX_RUNS = 4096
@@ -40,6 +51,10 @@ REASONS: dict[type[TokenizerError], Reason] = {
     NoTemplate: Reason.TEMPLATE_REJECTED,
     TemplateRejected: Reason.TEMPLATE_REJECTED,
     TemplateLimit: Reason.TEMPLATE_LIMIT,
+    GrammarRejected: Reason.GRAMMAR_INVALID,
+    GrammarLimit: Reason.GRAMMAR_LIMIT,
+    GrammarsUnsupported: Reason.PARAMETER_UNSUPPORTED,
+    GrammarBusy: Reason.QUEUE_FULL,
     RenderBusy: Reason.QUEUE_FULL,
     EncodeBusy: Reason.QUEUE_FULL,
 }
@@ -157,8 +172,11 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         request: tokenizer_pb2.PrepareGrammarRequest,
         context: grpc.aio.ServicerContext[tokenizer_pb2.PrepareGrammarRequest, tokenizer_pb2.PrepareGrammarResponse],
     ) -> tokenizer_pb2.PrepareGrammarResponse:
-        """Refuse: grammars are not checked yet."""
-        raise MeshError(Reason.NOT_IMPLEMENTED, "structured output is not supported by this version of tokenizer-svc")
+        """Check a grammar and bring it into the worker's language."""
+        tokenizer = self._tokenizer
+        with _translated("grammar"), self._times.grammar.time():
+            prepared = await tokenizer.grammars.prepare(read_grammar(request.grammar))
+        return tokenizer_pb2.PrepareGrammarResponse(grammar=write_grammar(prepared))
 
     async def DescribeTokenizer(
         self,
@@ -227,8 +245,8 @@ def _refuse_long(ids: list[int], max_tokens: int, parameter: str) -> None:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """The room's errors as the mesh's."""
+def _translated(parameter: str = "") -> Iterator[None]:
+    """The room's errors as the mesh's; ``parameter`` is to blame where an error names none."""
     try:
         yield
     except PromptTooLong as error:
@@ -243,4 +261,5 @@ def _translated() -> Iterator[None]:
     except TemplateArgumentUnknown as error:
         raise MeshError(Reason.TEMPLATE_ARGUMENT_UNKNOWN, str(error), parameter=error.argument) from error
     except TokenizerError as error:
-        raise MeshError(REASONS[type(error)], str(error)) from error
+        facts = {"parameter": parameter} if parameter else {}
+        raise MeshError(REASONS[type(error)], str(error), **facts) from error

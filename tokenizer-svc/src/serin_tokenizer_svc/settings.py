@@ -15,3 +15,9 @@ class TokenizerSettings(ServiceSettings):
     render_memory_bytes: int = Field(
         512 << 20, ge=128 << 20, le=8 << 30, description="address space of a process that renders"
     )
+    grammar_processes: int = Field(2, ge=1, le=64, description="processes that check grammars, started when needed")
+    grammar_timeout_s: float = Field(3.0, gt=0, le=60, description="seconds that checking a grammar may take")
+    grammar_memory_bytes: int = Field(
+        1 << 30, ge=256 << 20, le=8 << 30, description="address space of a process that checks grammars"
+    )
+    grammar_cache_bytes: int = Field(16 << 20, ge=0, le=1 << 30, description="memory for grammars that were checked")

@@ -8,7 +8,7 @@ import codecs
 from collections.abc import Callable, Sequence, Set
 from typing import Protocol
 
-from serin_tokenizer_svc.pieces import PieceTable
+from serin_mesh.pieces import PieceTable
 
 REPLACEMENT = "\ufffd"
 MAX_HELD_TOKENS = 8

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from serin_tokenizer_svc.chat import Chat
 from serin_tokenizer_svc.encode_queue import EncodeQueue
+from serin_tokenizer_svc.grammar_pool import GrammarPool
 from serin_tokenizer_svc.vocabulary import Vocabulary
 
 
@@ -26,3 +27,4 @@ class Tokenizer:
     vocabulary: Vocabulary
     chat: Chat
     queue: EncodeQueue
+    grammars: GrammarPool

@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence, Set
 from typing import Any
 
+from serin_mesh.pieces import PieceTable, read_piece_table
 from tokenizers import AddedToken, Tokenizer
 
 from serin_tokenizer_svc.errors import FolderRefused, PromptTooLong, TemplateRejected
 from serin_tokenizer_svc.folder import ModelFolder
 from serin_tokenizer_svc.longest import longest_span
-from serin_tokenizer_svc.pieces import PieceTable, read_piece_table
 from serin_tokenizer_svc.text_stream import PieceStream, TextStream, WindowStream
 
 

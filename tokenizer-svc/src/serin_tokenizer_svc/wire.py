@@ -6,12 +6,13 @@ Knows the contract and nothing about what is done with a value.
 import json
 from typing import Any
 
-from serin.generation.v1 import chat_pb2
+from serin.generation.v1 import chat_pb2, sampling_pb2
 from serin.tokenizer.v1 import tokenizer_pb2
 
 from serin_tokenizer_svc.answer_form import EFFORTS, AnswerForm, CallForm
 from serin_tokenizer_svc.conversation import Conversation, Turn
 from serin_tokenizer_svc.errors import InputRefused
+from serin_tokenizer_svc.grammar import GrammarKind, GrammarSource
 from serin_tokenizer_svc.outbox import News
 from serin_tokenizer_svc.sequences import Opening
 
@@ -27,6 +28,12 @@ _CALL_FORMATS = {
     CallForm.LLAMA: tokenizer_pb2.TOOL_CALL_FORMAT_LLAMA,
     CallForm.MISTRAL: tokenizer_pb2.TOOL_CALL_FORMAT_MISTRAL,
     CallForm.GENERIC: tokenizer_pb2.TOOL_CALL_FORMAT_GENERIC,
+}
+GRAMMAR_KINDS: dict[int, GrammarKind] = {
+    sampling_pb2.GRAMMAR_KIND_JSON_SCHEMA: "json_schema",
+    sampling_pb2.GRAMMAR_KIND_REGEX: "regex",
+    sampling_pb2.GRAMMAR_KIND_EBNF: "ebnf",
+    sampling_pb2.GRAMMAR_KIND_CHOICE: "choice",
 }
 
 
@@ -83,6 +90,25 @@ def write_form(form: AnswerForm) -> tokenizer_pb2.AnswerFormat:
         beginning=form.beginning,
         marking_token_ids=form.marking_ids,
     )
+
+
+def read_grammar(grammar: sampling_pb2.Grammar) -> GrammarSource:
+    """Read a grammar.
+
+    Raises:
+        InputRefused: it is of no kind that callers may use.
+    """
+    kind = GRAMMAR_KINDS.get(grammar.kind)
+    if kind is None:
+        raise InputRefused(
+            f"grammar.kind: {grammar.kind}: accepted: a JSON schema, a regular expression, EBNF or choices", "grammar"
+        )
+    return GrammarSource(kind, grammar.text, grammar.lenient)
+
+
+def write_grammar(text: str) -> sampling_pb2.Grammar:
+    """A prepared grammar."""
+    return sampling_pb2.Grammar(kind=sampling_pb2.GRAMMAR_KIND_PREPARED, text=text)
 
 
 def write_news(news: News) -> tokenizer_pb2.SequenceNews:

@@ -16,6 +16,8 @@ from serin_worker.config import BadConfig
 from serin_worker.description import EngineDescription
 from serin_worker.engine import Engine
 from serin_worker.errors import ModelRefused
+from serin_worker.grammars.opening import Grammars
+from serin_worker.grammars.vocabulary import GrammarVocabulary
 from serin_worker.loop import EngineLoop
 from serin_worker.namespaces import Namespaces
 from serin_worker.serving import Serving
@@ -61,12 +63,14 @@ async def serving(settings: WorkerSettings, say: Say) -> AsyncIterator[Serving]:
         kv_bytes=about.num_blocks * about.block_bytes,
         context_length=about.context_length,
     )
+    grammars = Grammars(lambda: GrammarVocabulary(about.folder, about.vocabulary_size, engine.bounds.end_ids))
     try:
         yield Serving(
             loop=loop,
             about=about,
             vocabulary_digest=vocabulary,
             namespaces=Namespaces(secret, about.kv_digest),
+            grammars=grammars,
             model=settings.model,
             version=settings.version,
             instance=settings.instance,

@@ -6,7 +6,8 @@ thread. Knows ids, never text; knows nothing about queues between threads, netwo
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -14,7 +15,9 @@ import torch
 from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
-from serin_worker.errors import NotFinite, QueueFull, RequestRefused, WorkerError
+from serin_worker.errors import GrammarOverrun, NotFinite, QueueFull, RequestRefused, WorkerError
+from serin_worker.grammars.masks import MaskMaker
+from serin_worker.grammars.step_masks import StepMasks
 from serin_worker.limits import Limits
 from serin_worker.ongoing import Ongoing
 from serin_worker.outputs import (
@@ -59,6 +62,7 @@ class Counts:
     num_output_tokens: int = 0
     num_preemptions: int = 0
     num_not_finite: int = 0
+    num_grammar_overruns: int = 0
 
 
 class Engine:
@@ -81,6 +85,8 @@ class Engine:
         self._runner = runner
         self._clock = clock
         self._states: dict[str, Ongoing] = {}
+        self._masks = MaskMaker()
+        self._constrained: set[str] = set()
         self._outputs: list[tuple[str, Output]] = []
 
     @property
@@ -110,11 +116,14 @@ class Engine:
             raise QueueFull(self.scheduler.num_waiting)
         self.bounds.check(request)
         group = Group(request)
+        group.request = _without_constraints(request)  # the choices have them now, and let go of them when they end
         state = Ongoing(group, self._clock(), self.bounds.end_ids_of(request))
         ends = {} if group.is_score else {s: end for s in group.sequences if (end := self._end_of_prior(state, s))}
         group.sequences = [s for s in group.sequences if s not in ends]
         group.unforked = group.sequences[1:]
         self._states[request.request_id] = state
+        if isinstance(request, GenerationRequest) and request.constraints:
+            self._constrained.add(request.request_id)
         if group.sequences:
             self.scheduler.add(group)
         if ends or not group.sequences:
@@ -126,7 +135,7 @@ class Engine:
 
     def abort(self, request_id: str) -> None:
         """End a request without further outputs; its blocks are free at once. Unknown ids are ignored."""
-        state = self._states.pop(request_id, None)
+        state = self._forget(request_id)
         if state is not None:
             self.scheduler.remove(state.group)
         self._outputs = [(owner, output) for owner, output in self._outputs if owner != request_id]
@@ -138,8 +147,9 @@ class Engine:
         if plan.work:
             began = self._clock()
             self._start_new(plan)
+            masks = StepMasks(self._masks, plan, self._states, self.bounds.end_ids) if self._constrained else None
             result = self._runner.run(plan)
-            self._commit(plan, result)
+            self._commit(plan, result, masks)
             num_decodes = plan.num_tokens - plan.num_prefill_tokens
             self._pacing.observe(num_decodes, plan.num_prefill_tokens, self._clock() - began)
         self.counts.num_steps += 1
@@ -158,7 +168,7 @@ class Engine:
             if not work.sequence.group.is_started:
                 self._start(self._states[work.sequence.group.request_id])
 
-    def _commit(self, plan: StepPlan, result: StepLogits) -> None:
+    def _commit(self, plan: StepPlan, result: StepLogits, masks: StepMasks | None) -> None:
         self.scheduler.commit(plan)
         self.counts.num_preemptions += plan.num_preempted
         drawing: list[Sequence] = []
@@ -172,11 +182,39 @@ class Engine:
         if drawing:
             is_identity = index == list(range(result.logits.shape[0]))
             logits = result.logits if is_identity else result.logits[index]
-            self._draw(drawing, logits)
+            if masks is None:
+                self._draw(drawing, logits, ())
+            else:
+                self._draw_masked(drawing, logits, masks)
 
-    def _draw(self, sequences: list[Sequence], logits: torch.Tensor) -> None:
+    def _draw_masked(self, drawing: list[Sequence], logits: torch.Tensor, masks: StepMasks) -> None:
+        forbidden = self._collect(masks)
+        rows = [i for i, sequence in enumerate(drawing) if self._is_ongoing(sequence)]
+        if len(rows) < len(drawing):
+            drawing, logits = [drawing[i] for i in rows], logits[rows]
+        if drawing:
+            self._draw(drawing, logits, [forbidden.get(sequence) for sequence in drawing])
+
+    def _collect(self, masks: StepMasks) -> dict[Sequence, torch.Tensor]:
+        """What may not be drawn; choices with nothing left to say end, those whose grammar overran fail."""
+        forbidden: dict[Sequence, torch.Tensor] = {}
+        for sequence, outcome in masks.collect():
+            if not self._is_ongoing(sequence):
+                continue  # another choice of this request has just failed
+            if isinstance(outcome, GrammarOverrun):
+                self._fail_overrun(sequence, outcome)
+            elif outcome is None:
+                self._finish(self._states[sequence.group.request_id], sequence, "stop")
+            else:
+                forbidden[sequence] = outcome
+        return forbidden
+
+    def _is_ongoing(self, sequence: Sequence) -> bool:
+        return sequence.group.request_id in self._states and not sequence.is_finished
+
+    def _draw(self, sequences: list[Sequence], logits: torch.Tensor, forbidden: Rows[torch.Tensor | None]) -> None:
         states = [self._states[sequence.group.request_id] for sequence in sequences]
-        drawn = draw(logits, sequences, [state.end_ids for state in states])
+        drawn = draw(logits, sequences, [state.end_ids for state in states], forbidden)
         now = self._clock()
         for state, sequence, token_id, logprobs in zip(states, sequences, drawn.token_ids, drawn.logprobs, strict=True):
             if sequence.group.request_id not in self._states:
@@ -195,15 +233,32 @@ class Engine:
         state.note_token(now)
         delta = Delta(sequence.choice_index, position, [token_id], [logprobs] if logprobs else [])
         self._outputs.append((sequence.group.request_id, delta))
-        is_end = token_id in state.end_ids and sequence.num_output > sequence.min_tokens
-        if is_end or sequence.num_output >= self._most_output(sequence):
-            reason: FinishReason = "stop" if is_end else "length"
-            self.scheduler.finish(sequence)
-            finished = ChoiceFinished(sequence.choice_index, reason, token_id if is_end else None)
-            self._outputs.append((sequence.group.request_id, finished))
-            if sequence.group.is_finished:
-                self.scheduler.remove(sequence.group)
-                self._summarize(state)
+        if token_id in state.end_ids and sequence.num_output > sequence.min_tokens:
+            self._finish(state, sequence, "stop", token_id)
+        elif sequence.constraint is not None and not self._follow(sequence, token_id):
+            return
+        elif sequence.constraint is not None and sequence.constraint.is_complete:
+            self._finish(state, sequence, "stop")
+        elif sequence.num_output >= self._most_output(sequence):
+            self._finish(state, sequence, "length")
+
+    def _follow(self, sequence: Sequence, token_id: int) -> bool:
+        """Tell a choice's grammar what was drawn; False: its request failed of that."""
+        assert sequence.constraint is not None
+        try:
+            sequence.constraint.take([token_id])
+        except GrammarOverrun as error:
+            self._fail_overrun(sequence, error)
+            return False
+        return True
+
+    def _finish(self, state: Ongoing, sequence: Sequence, reason: FinishReason, stop_id: int | None = None) -> None:
+        self.scheduler.finish(sequence)
+        sequence.constraint = None
+        self._outputs.append((sequence.group.request_id, ChoiceFinished(sequence.choice_index, reason, stop_id)))
+        if sequence.group.is_finished:
+            self.scheduler.remove(sequence.group)
+            self._summarize(state)
 
     def _score(self, work: Work, logits: torch.Tensor) -> None:
         sequence = work.sequence
@@ -219,7 +274,7 @@ class Engine:
         state.scored += token_logprobs(logits, targets, [request.num_alternatives] * len(targets))
         if len(state.scored) == len(request.target_ids):
             self.scheduler.remove(group)
-            del self._states[group.request_id]
+            self._forget(group.request_id)
             self._outputs.append((group.request_id, Scored(tuple(state.scored), state.num_cached_tokens)))
 
     def _start(self, state: Ongoing) -> None:
@@ -231,9 +286,22 @@ class Engine:
 
     def _summarize(self, state: Ongoing) -> None:
         group = state.group
-        del self._states[group.request_id]
+        self._forget(group.request_id)
         self.rate.note()
         self._outputs.append((group.request_id, state.summary()))
+
+    def _forget(self, request_id: str) -> Ongoing | None:
+        state = self._states.pop(request_id, None)
+        if request_id in self._constrained:
+            self._constrained.discard(request_id)
+            for sequence in state.group.sequences if state is not None else ():
+                sequence.constraint = None
+        return state
+
+    def _fail_overrun(self, sequence: Sequence, error: GrammarOverrun) -> None:
+        self.counts.num_grammar_overruns += 1
+        self.abort(sequence.group.request_id)
+        self._outputs.append((sequence.group.request_id, Failed(error)))
 
     def _fail_not_finite(self, state: Ongoing) -> None:
         self.counts.num_not_finite += 1
@@ -246,6 +314,8 @@ class Engine:
         last = sequence.token_ids[-1]
         if sequence.num_output > sequence.min_tokens and last in state.end_ids:
             return ChoiceFinished(sequence.choice_index, "stop", last)
+        if sequence.constraint is not None and sequence.constraint.is_complete:
+            return ChoiceFinished(sequence.choice_index, "stop")
         if sequence.num_output >= self._most_output(sequence):
             return ChoiceFinished(sequence.choice_index, "length")
         return None
@@ -256,3 +326,9 @@ class Engine:
         room = self.bounds.context_length - sequence.num_prompt
         wanted = request.stopping.max_tokens
         return room if wanted is None else min(wanted, room)
+
+
+def _without_constraints(request: GenerationRequest | ScoreRequest) -> GenerationRequest | ScoreRequest:
+    if isinstance(request, GenerationRequest) and request.constraints:
+        return replace(request, constraints={})
+    return request

@@ -8,9 +8,12 @@
     │   └── NotEnoughMemory     needed and available bytes
     ├── RequestRefused          a request that was never started; names the parameter
     │   ├── PromptTooLong       both numbers
+    │   ├── GrammarRefused      a grammar that no text can follow
+    │   ├── GrammarsUnsupported no grammar can be followed with this model's ids
     │   └── QueueFull           try again later
     ├── RequestFailed           one started request; the others go on
     │   ├── NotFinite           the model produced NaN or infinity for it
+    │   ├── GrammarOverrun      its grammar needs more than a step may
     │   ├── ReaderTooSlow       its reader left too many tokens unread
     │   └── HandedOver          nothing is wrong with it; it should go on on another worker
     │       ├── DrainEnds       this one goes away before the answer is complete
@@ -71,6 +74,20 @@ class PromptTooLong(RequestRefused):
         self.context_length = context_length
 
 
+class GrammarRefused(RequestRefused):
+    """A grammar that no text can follow, or that is none."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("grammar", message)
+
+
+class GrammarsUnsupported(RequestRefused):
+    """The model's decoder looks at neighbouring ids, so an id by itself has no bytes."""
+
+    def __init__(self) -> None:
+        super().__init__("grammar", "this model's tokens have no bytes of their own; no grammar is possible")
+
+
 class QueueFull(RequestRefused):
     """As many requests wait as may wait."""
 
@@ -88,6 +105,13 @@ class NotFinite(RequestFailed):
 
     def __init__(self) -> None:
         super().__init__("the model produced logits that are not finite for this request")
+
+
+class GrammarOverrun(RequestFailed):
+    """A request's grammar needs more time or memory than one step may take."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the grammar is too much work: {why}")
 
 
 class ReaderTooSlow(RequestFailed):

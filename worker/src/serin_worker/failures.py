@@ -10,6 +10,9 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_worker.errors import (
     EngineStopped,
+    GrammarOverrun,
+    GrammarRefused,
+    GrammarsUnsupported,
     HandedOver,
     NotFinite,
     PromptTooLong,
@@ -37,6 +40,12 @@ def to_mesh(error: WorkerError) -> MeshError:
             return MeshError(Reason.PROMPT_TOO_LONG, str(error), parameter=error.parameter, **counts)
         case QueueFull():
             return MeshError(Reason.QUEUE_FULL, str(error), retry_after_s="1")
+        case GrammarRefused():
+            return MeshError(Reason.GRAMMAR_INVALID, str(error), parameter=error.parameter)
+        case GrammarOverrun():
+            return MeshError(Reason.GRAMMAR_LIMIT, str(error), parameter="grammar")
+        case GrammarsUnsupported():
+            return MeshError(Reason.PARAMETER_UNSUPPORTED, str(error), parameter=error.parameter)
         case RequestRefused():
             return MeshError(Reason.PARAMETER_INVALID, str(error), parameter=error.parameter)
         case NotFinite():

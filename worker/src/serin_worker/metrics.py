@@ -44,6 +44,10 @@ class EngineCollector(Collector):
             "vllm:generation_tokens": ("Tokens generated.", counts.num_output_tokens),
             "vllm:num_preemptions": ("Preemptions.", counts.num_preemptions),
             "serin_worker_steps": ("Engine steps.", counts.num_steps),
+            "serin_worker_grammar_overruns": (
+                "Requests whose grammar was too much work.",
+                counts.num_grammar_overruns,
+            ),
             "serin_worker_not_finite": (
                 "Requests whose logits were not numbers.",
                 counts.num_not_finite,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 
 from serin_worker.errors import RequestRefused
+from serin_worker.grammars.constraint import Constraint
 
 MAX_ALTERNATIVES = 20
 MAX_CHOICES = 128
@@ -17,8 +18,8 @@ MAX_CHOICES = 128
 class Sampling:
     """How a token is drawn from the model's logits.
 
-    The order is: logit_bias, min_tokens' mask, repetition, frequency and presence penalties, temperature, min_p,
-    top_k, top_p, then one draw that is a pure function of (seed, choice, position).
+    The order is: logit_bias, min_tokens' mask, repetition, frequency and presence penalties, the grammar's mask,
+    temperature, min_p, top_k, top_p, then one draw that is a pure function of (seed, choice, position).
     """
 
     temperature: float = 1.0
@@ -122,6 +123,10 @@ class GenerationRequest:
     stopping: Stopping = field(default_factory=Stopping)
     num_choices: int = 1
     prior: Sequence[PriorOutput] = ()
+    grammar: str = ""
+    """What each choice must follow, in the grammar library's own language; empty: anything."""
+    constraints: Mapping[int, Constraint] = field(default_factory=dict)
+    """The grammar opened for each choice by index, prior output followed; empty without a grammar."""
     namespace: bytes = b""
     """Root of the block keys this request may share; empty: it shares nothing."""
     purge_key: bytes = b""

@@ -23,6 +23,7 @@ class Sequence:
     __slots__ = (
         "blocks",
         "choice_index",
+        "constraint",
         "group",
         "is_finished",
         "keys",
@@ -49,6 +50,7 @@ class Sequence:
         request = group.request
         self.sampling = _NO_SAMPLING if isinstance(request, ScoreRequest) else request.sampling
         self.min_tokens = 0 if isinstance(request, ScoreRequest) else request.stopping.min_tokens
+        self.constraint = None if isinstance(request, ScoreRequest) else request.constraints.get(choice_index)
 
     @property
     def num_tokens(self) -> int:

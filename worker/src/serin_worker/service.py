@@ -5,6 +5,7 @@ Knows the contract and who does the work; does none itself.
 # ruff: noqa: N802 - methods are named by the contract
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 from serin.worker.v1 import worker_pb2, worker_pb2_grpc
@@ -73,6 +74,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             )
         with translated():
             generation = read_generation(request, self._namespace(request))
+            if generation.grammar:
+                generation = replace(generation, constraints=await serving.grammars.open(generation))
             stream = serving.loop.submit(generation)
         with stream:
             async for response in self._responses(stream, generation):

@@ -13,6 +13,7 @@ from serin_mesh.load import LoadReport
 
 from serin_worker.description import EngineDescription
 from serin_worker.errors import NotFinite
+from serin_worker.grammars.opening import Grammars, no_grammars
 from serin_worker.namespaces import Namespaces
 from serin_worker.outputs import Failed
 from serin_worker.request import ScoreRequest
@@ -36,6 +37,7 @@ class Serving:
     model: str
     version: str
     instance: str
+    grammars: Grammars = field(default_factory=no_grammars)
     epoch: str = field(default_factory=lambda: secrets.token_hex(8))
     """Differs after every start; watchers of the cache begin anew."""
 

@@ -29,8 +29,8 @@ def read_generation(request: worker_pb2.GenerateRequest, namespace: Namespace) -
     """
     asked = request.sampling
     _check_request_id(request.request_id)
-    if request.HasField("grammar"):
-        raise _unsupported("grammar", "structured output is not supported by this worker")
+    if request.HasField("grammar") and request.grammar.kind != sampling_pb2.GRAMMAR_KIND_PREPARED:
+        raise _invalid("grammar", "the grammar is not prepared; accepted: what tokenizer-svc's PrepareGrammar gives")
     if request.kv_source:
         raise _unsupported("kv_source", "kv_source: this worker fetches no blocks from others; leave it empty")
     if not -100 <= request.priority <= 100:
@@ -44,6 +44,7 @@ def read_generation(request: worker_pb2.GenerateRequest, namespace: Namespace) -
         sampling=sampling,
         stopping=_read_stopping(asked),
         num_choices=asked.choice_count if asked.HasField("choice_count") else 1,
+        grammar=request.grammar.text,
         prior=[PriorOutput(p.choice_index, list(p.token_ids), p.finished) for p in request.prior_outputs],
         namespace=namespace.root,
         purge_key=namespace.owner,

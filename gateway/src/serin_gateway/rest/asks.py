@@ -8,6 +8,7 @@ from serin_mesh.errors import Reason
 
 from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, check, refuse
 from serin_gateway.conversation import Conversation, Message, ToolCall
+from serin_gateway.rest.grammars import read_grammar
 from serin_gateway.rest.schemas import (
     ChatBody,
     CompletionBody,
@@ -108,6 +109,7 @@ def _ask(
         allow_cached_answer=bool(body.allow_cached_answer),
         echo=echo,
         want_token_ids=bool(body.return_token_ids),
+        grammar=read_grammar(body),
     )
     return check(ask, lambda name: names.get(name) or _inner_name(name))
 

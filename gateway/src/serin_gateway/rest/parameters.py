@@ -76,11 +76,8 @@ CHAT: Mapping[str, Neutral] = {
     "modalities": only(["text"], why="answers are text"),
     "moderation": only(why="no input is moderated"),
     "prediction": only(why="predicted outputs are not supported"),
-    "response_format": only({"type": "text"}, why=NO_GRAMMAR),
     "verbosity": only("medium", why="no model here is trained for it"),
     "web_search_options": only(why="nothing is searched"),
-    "guided_json": only(why=NO_GRAMMAR),
-    "structured_outputs": only(why=NO_GRAMMAR),
     "best_of": only(1, why="it belongs to completions"),
 }
 
@@ -88,8 +85,6 @@ COMPLETIONS: Mapping[str, Neutral] = {
     **COMMON,
     "best_of": only(1, why="no answers are ranked against each other; n gives several"),
     "suffix": only("", why="no model here fills in the middle"),
-    "guided_json": only(why=NO_GRAMMAR),
-    "structured_outputs": only(why=NO_GRAMMAR),
 }
 
 

@@ -99,6 +99,35 @@ class StreamOptions(BaseModel):
     include_obfuscation: Literal[False] | None = None
 
 
+class JsonSchema(BaseModel):
+    """A schema that answers follow, and its name for people."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    json_schema: dict[str, Any] | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(BaseModel):
+    """What answers are: text, any JSON object, or JSON of a schema."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class StructuredOutputs(BaseModel):
+    """What answers are, as vLLM's clients say it; one of these."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    json_value: dict[str, Any] | str | None = Field(None, alias="json")
+    json_object: bool | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+
+
 class SamplingBody(BaseModel):
     """What both kinds of completion have in common. Further members are kept for `parameters` to judge."""
 
@@ -127,6 +156,16 @@ class SamplingBody(BaseModel):
     cache_salt: str | None = Field(None, description="Narrows what cached work may be shared; at most 128 bytes.")
     allow_cached_answer: bool | None = Field(None, description="A stored answer will do (temperature 0 only).")
     return_token_ids: bool | None = Field(None, description="Return the ids of prompt and answers too.")
+    response_format: ResponseFormat | None = Field(
+        None, description="text, json_object, or json_schema with a name, a schema and strict."
+    )
+    structured_outputs: StructuredOutputs | None = Field(
+        None, description="One of json (a schema), json_object, regex, choice, grammar."
+    )
+    guided_json: dict[str, Any] | str | None = Field(None, description="A JSON schema that each answer follows.")
+    guided_regex: str | None = Field(None, description="A regular expression that each answer matches as a whole.")
+    guided_choice: list[str] | None = Field(None, description="Each answer is one of these.")
+    guided_grammar: str | None = Field(None, description="A grammar that each answer follows: Lark or GBNF.")
 
 
 class ChatBody(SamplingBody):

@@ -16,14 +16,14 @@ from serin_gateway.events import (
     Usage,
 )
 from serin_gateway.upstream.tool_wire import from_tool, from_tool_choice
-from serin_gateway.upstream.wire import from_sampling, to_finish
+from serin_gateway.upstream.wire import from_grammar, from_sampling, to_finish
 
 
 def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
     """What a request asks.
 
     Raises:
-        MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the field's name.
+        MeshError: PARAMETER_INVALID, PARAMETER_UNSUPPORTED or GRAMMAR_LIMIT with the field's name.
     """
     if len(request.session_id.encode()) > MAX_SESSION_BYTES:
         raise refuse("session_id", f"accepted: at most {MAX_SESSION_BYTES} bytes")
@@ -37,6 +37,7 @@ def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
         cache_salt=request.cache_salt,
         allow_cached_answer=request.allow_cached_answer,
         want_token_ids=True,
+        grammar=from_grammar(request.grammar) if request.HasField("grammar") else None,
     )
     return check(ask, _named)
 

@@ -12,7 +12,15 @@ from serin_gateway.catalog import CatalogSource
 from serin_gateway.recall import AnswerKey, Recalled, StoredChoice
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.upstream.targets import Channels, call_metadata
-from serin_gateway.upstream.wire import from_finish, from_logprob, to_finish, to_logprob, to_sampling, to_segments
+from serin_gateway.upstream.wire import (
+    from_finish,
+    from_logprob,
+    to_finish,
+    to_logprob,
+    to_prepared,
+    to_sampling,
+    to_segments,
+)
 
 BUDGET_S = 0.1
 """cache-svc has 50 ms for its store; the rest is the way there and back."""
@@ -83,6 +91,7 @@ def _key(scope: CallScope, key: AnswerKey) -> cache_pb2.AnswerKey:
         prompt=to_segments(key.prompt),
         sampling=to_sampling(key.sampling),
         stop_strings=key.stop_strings,
+        grammar=to_prepared(key.grammar),
     )
 
 

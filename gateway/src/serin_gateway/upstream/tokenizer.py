@@ -10,10 +10,11 @@ from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.conversation import Conversation
+from serin_gateway.grammar import Grammar
 from serin_gateway.tokenizer import CallScope, Rendered
 from serin_gateway.upstream.targets import Channels, call_metadata
 from serin_gateway.upstream.tool_wire import from_answer_format, to_message, to_tool, to_tool_choice
-from serin_gateway.upstream.wire import from_segments
+from serin_gateway.upstream.wire import from_segments, to_grammar
 
 T = TypeVar("T")
 
@@ -68,6 +69,15 @@ class GrpcTokenizer:
         """The text of ids."""
         response = await self._decode(scope, [token_ids], keep_special_tokens=False)
         return response.texts[0]
+
+    async def prepare_grammar(self, scope: CallScope, grammar: Grammar) -> str:
+        """A grammar in the workers' language."""
+        request = tokenizer_pb2.PrepareGrammarRequest(grammar=to_grammar(grammar))
+        response = await _persistently(
+            scope,
+            lambda: self._stub(scope).PrepareGrammar(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
+        )
+        return response.grammar.text
 
     async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
         """The bytes of each id by itself; each is asked once for a vocabulary."""

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from serin.generation.v1 import sampling_pb2, tokens_pb2
 
-from serin_gateway.ask import Sampling
+from serin_gateway.ask import Sampling, refuse
 from serin_gateway.events import FinishReason
+from serin_gateway.grammar import Grammar, GrammarKind
 from serin_gateway.worker import TokenLogprob
 
 _FROM_FINISH = {
@@ -14,6 +15,13 @@ _FROM_FINISH = {
     sampling_pb2.FINISH_REASON_TOOL_CALLS: FinishReason.TOOL_CALLS,
     sampling_pb2.FINISH_REASON_CONTENT_FILTER: FinishReason.CONTENT_FILTER,
 }
+_GRAMMAR_KINDS = {
+    GrammarKind.JSON_SCHEMA: sampling_pb2.GRAMMAR_KIND_JSON_SCHEMA,
+    GrammarKind.REGEX: sampling_pb2.GRAMMAR_KIND_REGEX,
+    GrammarKind.EBNF: sampling_pb2.GRAMMAR_KIND_EBNF,
+    GrammarKind.CHOICE: sampling_pb2.GRAMMAR_KIND_CHOICE,
+}
+_FROM_GRAMMAR_KIND = {number: kind for kind, number in _GRAMMAR_KINDS.items()}
 _TO_FINISH = {reason: number for number, reason in _FROM_FINISH.items()}
 
 
@@ -69,6 +77,28 @@ def from_sampling(message: sampling_pb2.SamplingParameters) -> Sampling:
         top_logprobs=message.top_logprobs if message.HasField("top_logprobs") else None,
         choice_count=message.choice_count if message.HasField("choice_count") else 1,
     )
+
+
+def to_grammar(grammar: Grammar) -> sampling_pb2.Grammar:
+    """A client's grammar as protobuf."""
+    return sampling_pb2.Grammar(kind=_GRAMMAR_KINDS[grammar.kind], text=grammar.text, lenient=grammar.lenient)
+
+
+def from_grammar(message: sampling_pb2.Grammar) -> Grammar:
+    """A grammar of a caller over gRPC.
+
+    Raises:
+        MeshError: PARAMETER_INVALID; it is of no kind that callers may use.
+    """
+    kind = _FROM_GRAMMAR_KIND.get(message.kind)
+    if kind is None:
+        raise refuse("grammar.kind", "accepted: a JSON schema, a regular expression, EBNF or choices")
+    return Grammar(kind, message.text, message.lenient)
+
+
+def to_prepared(grammar: str) -> sampling_pb2.Grammar | None:
+    """A prepared grammar as protobuf; None for none."""
+    return sampling_pb2.Grammar(kind=sampling_pb2.GRAMMAR_KIND_PREPARED, text=grammar) if grammar else None
 
 
 def to_logprob(one: TokenLogprob) -> tokens_pb2.TokenLogprob:

@@ -14,7 +14,7 @@ from serin_gateway.failures import Cause
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.upstream.pulses import Pulses
 from serin_gateway.upstream.targets import Channels, pinned_metadata
-from serin_gateway.upstream.wire import from_finish, from_logprob, to_sampling, to_segments
+from serin_gateway.upstream.wire import from_finish, from_logprob, to_prepared, to_sampling, to_segments
 from serin_gateway.worker import ChoiceMade, TokensMade, WorkDone, WorkEvent, WorkOrder, WorkStarted
 
 
@@ -44,6 +44,7 @@ class GrpcWorkers:
             priority=order.priority,
             kv_source=order.kv_source,
             kv_digest=scope.lane.kv_digest,
+            grammar=to_prepared(order.grammar),
         )
         stub = self._channels.stub(worker_pb2_grpc.WorkerServiceStub, "worker", scope.model)
         call = stub.Generate(request, timeout=max(0.001, scope.timeout_s), metadata=pinned_metadata(scope, worker))

@@ -20,11 +20,22 @@ def add_bias(logits: torch.Tensor, rows: Sequence[TokenSequence]) -> None:
 
 
 def mask_early_end(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Sequence[Collection[int]]) -> None:
-    """Forbid the ids that would end a row (``end_ids``, by row) while it has fewer than its min_tokens."""
-    entries = [(i, t) for i, row in enumerate(rows) if row.num_output < row.min_tokens for t in end_ids[i]]
+    """Forbid the ids that would end a row (``end_ids``, by row) while it has fewer than its min_tokens.
+
+    A row with a grammar has that in its mask: where the grammar leaves nothing else, it decides.
+    """
+    early = [i for i, row in enumerate(rows) if row.num_output < row.min_tokens and row.constraint is None]
+    entries = [(i, t) for i in early for t in end_ids[i]]
     if entries:
         index, ids = (list(column) for column in zip(*entries, strict=True))
         logits[index, ids] = -torch.inf
+
+
+def mask_forbidden(logits: torch.Tensor, forbidden: Sequence[torch.Tensor | None]) -> None:
+    """Forbid the ids that a row's grammar does not allow; [ids], true where forbidden, or None for all allowed."""
+    for i, mask in enumerate(forbidden):
+        if mask is not None:
+            logits[i].masked_fill_(mask.to(logits.device), -torch.inf)
 
 
 def penalize(logits: torch.Tensor, rows: Sequence[TokenSequence]) -> None:

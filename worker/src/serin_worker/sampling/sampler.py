@@ -12,7 +12,7 @@ from serin_worker.outputs import TokenLogprobs
 from serin_worker.sampling import native_draw
 from serin_worker.sampling.draw import take
 from serin_worker.sampling.logprobs import token_logprobs
-from serin_worker.sampling.processors import add_bias, mask_early_end, penalize
+from serin_worker.sampling.processors import add_bias, mask_early_end, mask_forbidden, penalize
 from serin_worker.sequence import Sequence as TokenSequence
 
 
@@ -24,15 +24,21 @@ class Drawn:
     logprobs: list[TokenLogprobs | None]
 
 
-def draw(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Sequence[Collection[int]]) -> Drawn:
+def draw(
+    logits: torch.Tensor,
+    rows: Sequence[TokenSequence],
+    end_ids: Sequence[Collection[int]],
+    forbidden: Sequence[torch.Tensor | None] = (),
+) -> Drawn:
     """Draw the next token of each sequence.
 
     Args:
         logits: [rows, vocabulary], any float dtype.
         rows: the sequences, in the same order.
         end_ids: ids that end each of them.
+        forbidden: ids that each may not draw, true or false [vocabulary]; None: it may draw any. Empty: all may.
     """
-    processed = _process(logits, rows, end_ids)
+    processed = _process(logits, rows, end_ids, forbidden)
     best, likeliest = processed.max(dim=-1)
     ids: list[int] = likeliest.tolist()
     drawing = [i for i, row in enumerate(rows) if not row.sampling.is_greedy]
@@ -44,12 +50,17 @@ def draw(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Sequence[
     return Drawn(token_ids, _report(logits, rows, token_ids))
 
 
-def _process(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Sequence[Collection[int]]) -> torch.Tensor:
+def _process(
+    logits: torch.Tensor,
+    rows: Sequence[TokenSequence],
+    end_ids: Sequence[Collection[int]],
+    forbidden: Sequence[torch.Tensor | None],
+) -> torch.Tensor:
     """Logits in float32 after bias, masks and penalties; the input itself where nothing changes."""
     is_biased = any(row.sampling.logit_bias for row in rows)
     is_early = any(row.num_output < row.min_tokens for row in rows)
     is_penalized = any(row.sampling.has_penalties for row in rows)
-    if not (is_biased or is_early or is_penalized):
+    if not (is_biased or is_early or is_penalized or forbidden):
         return logits
     processed = logits.float()
     if processed is logits:
@@ -60,6 +71,7 @@ def _process(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Seque
         mask_early_end(processed, rows, end_ids)
     if is_penalized:
         penalize(processed, rows)
+    mask_forbidden(processed, forbidden)
     return processed
 
 

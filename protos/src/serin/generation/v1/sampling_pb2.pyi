@@ -28,27 +28,35 @@ class _GrammarKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GrammarKi
     GRAMMAR_KIND_UNSPECIFIED: _GrammarKind.ValueType  # 0
     """Not set; refused."""
     GRAMMAR_KIND_JSON_SCHEMA: _GrammarKind.ValueType  # 1
-    """A JSON schema."""
+    """A JSON schema, an object as text. Members come in the order in which the schema names them."""
     GRAMMAR_KIND_REGEX: _GrammarKind.ValueType  # 2
-    """A regular expression."""
+    """A regular expression that the whole output matches, in the syntax of Rust's regex crate: no look-around, no
+    references back; `\\d` is 0 to 9.
+    """
     GRAMMAR_KIND_EBNF: _GrammarKind.ValueType  # 3
-    """A context-free grammar in EBNF."""
+    """A context-free grammar: Lark in llguidance's variant (`start: ...`), or GBNF (`root ::= ...`)."""
     GRAMMAR_KIND_CHOICE: _GrammarKind.ValueType  # 4
-    """One of a list of strings."""
+    """One of a list of strings, a JSON list as text."""
+    GRAMMAR_KIND_PREPARED: _GrammarKind.ValueType  # 5
+    """What PrepareGrammar gives, in the worker's own language; nothing else is accepted there."""
 
 class GrammarKind(_GrammarKind, metaclass=_GrammarKindEnumTypeWrapper):
-    """Source language of a grammar."""
+    """Language of a grammar."""
 
 GRAMMAR_KIND_UNSPECIFIED: GrammarKind.ValueType  # 0
 """Not set; refused."""
 GRAMMAR_KIND_JSON_SCHEMA: GrammarKind.ValueType  # 1
-"""A JSON schema."""
+"""A JSON schema, an object as text. Members come in the order in which the schema names them."""
 GRAMMAR_KIND_REGEX: GrammarKind.ValueType  # 2
-"""A regular expression."""
+"""A regular expression that the whole output matches, in the syntax of Rust's regex crate: no look-around, no
+references back; `\\d` is 0 to 9.
+"""
 GRAMMAR_KIND_EBNF: GrammarKind.ValueType  # 3
-"""A context-free grammar in EBNF."""
+"""A context-free grammar: Lark in llguidance's variant (`start: ...`), or GBNF (`root ::= ...`)."""
 GRAMMAR_KIND_CHOICE: GrammarKind.ValueType  # 4
-"""One of a list of strings."""
+"""One of a list of strings, a JSON list as text."""
+GRAMMAR_KIND_PREPARED: GrammarKind.ValueType  # 5
+"""What PrepareGrammar gives, in the worker's own language; nothing else is accepted there."""
 Global___GrammarKind: _TypeAlias = GrammarKind  # noqa: Y015
 
 class _FinishReason:
@@ -214,25 +222,33 @@ Global___SamplingParameters: _TypeAlias = SamplingParameters  # noqa: Y015
 
 @_typing.final
 class Grammar(_message.Message):
-    """A constraint on the output, checked and normalised by the tokenizer service."""
+    """A constraint on the output: a choice says what the grammar allows, ends where it is complete, and may end where it
+    accepts. At most 262,144 bytes.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     KIND_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    LENIENT_FIELD_NUMBER: _builtins.int
     kind: Global___GrammarKind.ValueType
-    """Kind of the source."""
+    """What `text` is."""
     text: _builtins.str
-    """The normalised grammar text; its language depends on the kind."""
+    """The grammar, in the language of its kind."""
+    lenient: _builtins.bool
+    """JSON schemas only: true to leave out what cannot be enforced, instead of refusing the schema. Default false. Not
+    set in a prepared grammar.
+    """
     def __init__(
         self,
         *,
         kind: Global___GrammarKind.ValueType = ...,
         text: _builtins.str = ...,
+        lenient: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "lenient", b"lenient", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

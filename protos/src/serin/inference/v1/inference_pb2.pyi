@@ -83,6 +83,7 @@ class GenerateRequest(_message.Message):
     ALLOW_CACHED_ANSWER_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    GRAMMAR_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model or alias."""
     prompt: _builtins.str
@@ -111,6 +112,12 @@ class GenerateRequest(_message.Message):
     def stop_strings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Strings that end an answer; at most 4."""
 
+    @_builtins.property
+    def grammar(self) -> _sampling_pb2.Grammar:
+        """Constraint on each answer, of any kind but GRAMMAR_KIND_PREPARED. Absent: none. Refused with INVALID_ARGUMENT: it
+        is damaged or cannot be enforced (GRAMMAR_INVALID), too large or too slow (GRAMMAR_LIMIT, also mid-stream).
+        """
+
     def __init__(
         self,
         *,
@@ -124,10 +131,11 @@ class GenerateRequest(_message.Message):
         allow_cached_answer: _builtins.bool = ...,
         cache_salt: _builtins.str = ...,
         priority: _builtins.int = ...,
+        grammar: _sampling_pb2.Grammar | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "input", b"input", "prompt", b"prompt", "sampling", b"sampling", "token_prompt", b"token_prompt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "grammar", b"grammar", "input", b"input", "prompt", b"prompt", "sampling", b"sampling", "token_prompt", b"token_prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cached_answer", b"allow_cached_answer", "cache_salt", b"cache_salt", "chat", b"chat", "input", b"input", "model", b"model", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "session_id", b"session_id", "stop_strings", b"stop_strings", "token_prompt", b"token_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cached_answer", b"allow_cached_answer", "cache_salt", b"cache_salt", "chat", b"chat", "grammar", b"grammar", "input", b"input", "model", b"model", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "session_id", b"session_id", "stop_strings", b"stop_strings", "token_prompt", b"token_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["chat", "prompt", "token_prompt"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015

@@ -628,7 +628,7 @@ class PrepareGrammarRequest(_message.Message):
     GRAMMAR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def grammar(self) -> _sampling_pb2.Grammar:
-        """The grammar as the caller gave it."""
+        """The grammar as the caller gave it, of any kind but GRAMMAR_KIND_PREPARED."""
 
     def __init__(
         self,
@@ -652,7 +652,7 @@ class PrepareGrammarResponse(_message.Message):
     GRAMMAR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def grammar(self) -> _sampling_pb2.Grammar:
-        """The normalised grammar."""
+        """The same of kind GRAMMAR_KIND_PREPARED; equal for equal grammars."""
 
     def __init__(
         self,

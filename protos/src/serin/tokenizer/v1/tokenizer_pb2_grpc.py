@@ -113,6 +113,10 @@ class TokenizerServiceServicer:
 
     def PrepareGrammar(self, request, context):
         """Checks a grammar under time and memory limits and brings it into the worker's language.
+
+        INVALID_ARGUMENT: it is damaged, asks for what cannot be enforced, or allows nothing at all (GRAMMAR_INVALID); it
+        is too large, or takes too long to check or to follow (GRAMMAR_LIMIT); the tokenizer's ids have no bytes of their
+        own (PARAMETER_UNSUPPORTED). RESOURCE_EXHAUSTED: too many grammars wait to be checked (QUEUE_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -54,7 +54,12 @@ class TokenizerServiceStub:
     A failure of one sequence is an event of that sequence; the stream's status speaks of the whole stream.
     """
     PrepareGrammar: _grpc.UnaryUnaryMultiCallable[_tokenizer_pb2.PrepareGrammarRequest, _tokenizer_pb2.PrepareGrammarResponse]
-    """Checks a grammar under time and memory limits and brings it into the worker's language."""
+    """Checks a grammar under time and memory limits and brings it into the worker's language.
+
+    INVALID_ARGUMENT: it is damaged, asks for what cannot be enforced, or allows nothing at all (GRAMMAR_INVALID); it
+    is too large, or takes too long to check or to follow (GRAMMAR_LIMIT); the tokenizer's ids have no bytes of their
+    own (PARAMETER_UNSUPPORTED). RESOURCE_EXHAUSTED: too many grammars wait to be checked (QUEUE_FULL).
+    """
     DescribeTokenizer: _grpc.UnaryUnaryMultiCallable[_tokenizer_pb2.DescribeTokenizerRequest, _tokenizer_pb2.DescribeTokenizerResponse]
     """Describes the tokenizer: digests, vocabulary size, special ids."""
 
@@ -84,7 +89,12 @@ class TokenizerServiceAsyncStub(TokenizerServiceStub):
     A failure of one sequence is an event of that sequence; the stream's status speaks of the whole stream.
     """
     PrepareGrammar: _aio.UnaryUnaryMultiCallable[_tokenizer_pb2.PrepareGrammarRequest, _tokenizer_pb2.PrepareGrammarResponse]  # type: ignore[assignment]
-    """Checks a grammar under time and memory limits and brings it into the worker's language."""
+    """Checks a grammar under time and memory limits and brings it into the worker's language.
+
+    INVALID_ARGUMENT: it is damaged, asks for what cannot be enforced, or allows nothing at all (GRAMMAR_INVALID); it
+    is too large, or takes too long to check or to follow (GRAMMAR_LIMIT); the tokenizer's ids have no bytes of their
+    own (PARAMETER_UNSUPPORTED). RESOURCE_EXHAUSTED: too many grammars wait to be checked (QUEUE_FULL).
+    """
     DescribeTokenizer: _aio.UnaryUnaryMultiCallable[_tokenizer_pb2.DescribeTokenizerRequest, _tokenizer_pb2.DescribeTokenizerResponse]  # type: ignore[assignment]
     """Describes the tokenizer: digests, vocabulary size, special ids."""
 
@@ -141,7 +151,12 @@ class TokenizerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _tokenizer_pb2.PrepareGrammarRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tokenizer_pb2.PrepareGrammarResponse, _abc.Awaitable[_tokenizer_pb2.PrepareGrammarResponse]]:
-        """Checks a grammar under time and memory limits and brings it into the worker's language."""
+        """Checks a grammar under time and memory limits and brings it into the worker's language.
+
+        INVALID_ARGUMENT: it is damaged, asks for what cannot be enforced, or allows nothing at all (GRAMMAR_INVALID); it
+        is too large, or takes too long to check or to follow (GRAMMAR_LIMIT); the tokenizer's ids have no bytes of their
+        own (PARAMETER_UNSUPPORTED). RESOURCE_EXHAUSTED: too many grammars wait to be checked (QUEUE_FULL).
+        """
 
     @_abc_1.abstractmethod
     def DescribeTokenizer(

@@ -80,7 +80,9 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def grammar(self) -> _sampling_pb2.Grammar:
-        """Constraint on the output, prepared by the tokenizer service."""
+        """Constraint on the output, of kind GRAMMAR_KIND_PREPARED: as the tokenizer service gave it. A choice whose grammar is
+        complete ends with FINISH_REASON_STOP and no stop id, whatever `sampling.min_tokens` says.
+        """
 
     def __init__(
         self,

@@ -99,7 +99,8 @@ class WorkerServiceServicer:
         that ends by itself without a summary has failed. Cancelling the call is the abort: its blocks are free within one
         engine step.
 
-        INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG).
+        INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG), a
+        grammar that cannot be followed (GRAMMAR_INVALID) or takes too long to follow (GRAMMAR_LIMIT, also mid-stream).
         RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -44,7 +44,8 @@ class WorkerServiceStub:
     that ends by itself without a summary has failed. Cancelling the call is the abort: its blocks are free within one
     engine step.
 
-    INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG).
+    INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG), a
+    grammar that cannot be followed (GRAMMAR_INVALID) or takes too long to follow (GRAMMAR_LIMIT, also mid-stream).
     RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_worker_pb2.EmbedRequest, _worker_pb2.EmbedResponse]
@@ -80,7 +81,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     that ends by itself without a summary has failed. Cancelling the call is the abort: its blocks are free within one
     engine step.
 
-    INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG).
+    INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG), a
+    grammar that cannot be followed (GRAMMAR_INVALID) or takes too long to follow (GRAMMAR_LIMIT, also mid-stream).
     RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
     """
     Embed: _aio.UnaryUnaryMultiCallable[_worker_pb2.EmbedRequest, _worker_pb2.EmbedResponse]  # type: ignore[assignment]
@@ -119,7 +121,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         that ends by itself without a summary has failed. Cancelling the call is the abort: its blocks are free within one
         engine step.
 
-        INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG).
+        INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG), a
+        grammar that cannot be followed (GRAMMAR_INVALID) or takes too long to follow (GRAMMAR_LIMIT, also mid-stream).
         RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
         """
 

@@ -1,0 +1,1 @@
+"""What choices may say: grammars over bytes become masks over ids, beside the model."""
