@@ -55,7 +55,7 @@ def only(*values: object, why: str) -> Neutral:
     )
 
 
-NO_GRAMMAR = "structured output is not supported yet"
+NO_GRAMMAR = "structured output is not part of this endpoint yet"
 NO_TOOLS = "tool calls are not supported yet"
 NO_REASONING = "no model here reasons before it answers"
 
