@@ -266,7 +266,7 @@ def test_a_request_that_ends_frees_its_grammar():
     """Cancelled or done: nothing keeps the matchers."""
     engine = engine_of()
     for is_cancelled in (True, False):
-        request = constrained(ask(JSON, "gone", num_choices=2))
+        request = constrained(ask(JSON, "gone", num_choices=2, max_tokens=20))
         kept = [weakref.ref(constraint) for constraint in request.constraints.values()]
         engine.add(request)
         del request

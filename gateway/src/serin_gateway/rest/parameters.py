@@ -55,7 +55,7 @@ def only(*values: object, why: str) -> Neutral:
     )
 
 
-NO_GRAMMAR = "structured output is not supported yet"
+NO_GRAMMAR = "structured output is not part of this endpoint yet"
 OLD_TOOLS = "deprecated by its own API; send tools instead"
 
 COMMON: Mapping[str, Neutral] = {

@@ -33,9 +33,14 @@ def mask_early_end(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids:
 
 def mask_forbidden(logits: torch.Tensor, forbidden: Sequence[torch.Tensor | None]) -> None:
     """Forbid the ids that a row's grammar does not allow; [ids], true where forbidden, or None for all allowed."""
-    for i, mask in enumerate(forbidden):
-        if mask is not None:
-            logits[i].masked_fill_(mask.to(logits.device), -torch.inf)
+    rows = [i for i, mask in enumerate(forbidden) if mask is not None]
+    if not rows:
+        return
+    masks = torch.stack([mask for mask in forbidden if mask is not None]).to(logits.device)
+    if len(rows) == logits.shape[0]:
+        logits.masked_fill_(masks, -torch.inf)
+    else:
+        logits[rows] = logits[rows].masked_fill_(masks, -torch.inf)
 
 
 def penalize(logits: torch.Tensor, rows: Sequence[TokenSequence]) -> None:
