@@ -5,15 +5,21 @@ Knows nothing about doors and processes.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import TracebackType
 
 import structlog
+from serin_mesh.breaker import Unavailable
 
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.journal import LogJournal
 from serin_gateway.keys import KeyStore, MemoryKeyStore, RedisKeyStore, key_secret
-from serin_gateway.keys.authenticator import Authenticator
+from serin_gateway.keys.authenticator import FRESH_S, Authenticator
+from serin_gateway.keys.redis_tenants import RedisTenantStore
+from serin_gateway.keys.tenants import MemoryTenantStore, Tenants, TenantStore
+from serin_gateway.ledger.metrics import LedgerMetrics
+from serin_gateway.ledger.reaper import Reaper
 from serin_gateway.limits.fallback import FallbackLimiter
 from serin_gateway.limits.leases import LeaseBook
 from serin_gateway.limits.limiter import Limiter
@@ -32,6 +38,7 @@ from serin_gateway.observing.shadow import ShadowScorer
 from serin_gateway.placement import Placement
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.state import BudgetedKeyStore, BudgetedRecords, StateCalls, check_state, open_state
+from serin_gateway.upstream.accounts import GrpcAccounts
 from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
 from serin_gateway.upstream.loads import ReportedLoads
@@ -43,6 +50,7 @@ from serin_gateway.upstream.tokenizer import GrpcTokenizer
 from serin_gateway.upstream.worker import GrpcWorkers
 
 CONFIRM_KEYS_EVERY_S = 60.0
+PAY_EVERY_S = 1.0
 
 log = structlog.get_logger()
 
@@ -72,14 +80,20 @@ class House:
         self._redis = open_state(settings.state_redis) if settings.state_redis else None
         store: KeyStore = MemoryKeyStore()
         limiter: Limiter = MemoryLimiter()
+        tenants: TenantStore = MemoryTenantStore()
+        self._shared: RedisLimiter | None = None
         records: RecordStore = MemoryRecords()
         if self._redis is not None:
             found = RedisKeyStore(self._redis, organization=settings.organization)
             store = BudgetedKeyStore(found, StateCalls("keys"))
-            shared = RedisLimiter(self._redis, organization=settings.organization)
-            limiter = FallbackLimiter(
-                shared, StateCalls("limits"), share=settings.local_limit_share, on_alone=metrics.decided_alone
+            tenants = RedisTenantStore(self._redis, organization=settings.organization)
+            self._shared = RedisLimiter(
+                self._redis,
+                organization=settings.organization,
+                calls=StateCalls("limits"),
+                lines_kept_days=settings.ledger_days,
             )
+            limiter = FallbackLimiter(self._shared, share=settings.local_limit_share, on_alone=metrics.decided_alone)
             records = BudgetedRecords(
                 RedisRecords(self._redis, organization=settings.organization), StateCalls("records")
             )
@@ -93,7 +107,11 @@ class House:
         self._keeper = RecordKeeper(records, settings.remembered_requests)
         self._shadow = ShadowScorer(catalog, placement, GrpcScorers(self._channels), observed, sessions)
         ObservingMetrics(observed, self._keeper, self._shadow, metrics.registry)
-        authenticator = Authenticator(keys or store, key_secret(mesh_secret))
+        self._tenants = Tenants(tenants)
+        authenticator = Authenticator(keys or store, key_secret(mesh_secret), tenants=self._tenants)
+        if self._shared is not None:
+            LedgerMetrics(self._shared, metrics.registry)
+            self._reaper = Reaper(self._shared, GrpcAccounts(self._channels, catalog), metrics.reaped)
         metrics.keys_stale.set_function(lambda: authenticator.stale_s)
         self.collaborators = Collaborators(
             catalog=catalog,
@@ -127,6 +145,8 @@ class House:
             ("report observations", self._reporter.keep_reporting),
             ("keep records", self._keeper.keep_writing),
             ("score in the shadow", self._shadow.keep_scoring),
+            ("follow tenants", self._follow_tenants),
+            *([("settle for the dead", self._reaper.keep_reaping), ("pay", self._keep_paying)] if self._shared else []),
         ):
             self._tasks.append(asyncio.create_task(_going_on(name, work), name=name))
         return self
@@ -138,6 +158,7 @@ class House:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._pay()
         await self._detokenizer.close()
         await self._channels.close()
         if self._redis is not None:
@@ -147,6 +168,22 @@ class House:
         while True:
             await asyncio.sleep(CONFIRM_KEYS_EVERY_S)
             await self.collaborators.authenticator.refresh()
+
+    async def _follow_tenants(self) -> None:
+        while True:
+            await self._tenants.refresh()
+            await asyncio.sleep(FRESH_S)
+
+    async def _keep_paying(self) -> None:
+        while True:
+            await asyncio.sleep(PAY_EVERY_S)
+            await self._pay()
+
+    async def _pay(self) -> None:
+        """Bring what Redis could not hear of into the ledger."""
+        with suppress(Unavailable):
+            if self._shared is not None:
+                await self._shared.pay()
 
 
 async def _going_on(name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -100,6 +100,13 @@ class GatewayMetrics:
             registry=into,
         )
 
+        self.reapings = Counter(
+            "serin_gateway_ledger_reaped",
+            "Lines written for gateways that died, by who had counted: the worker, or the last renewal.",
+            ["counted_by"],
+            registry=into,
+        )
+
         # Children by label, looked up once: labels come from closed sets.
         self._running = {door: self.running.labels(door) for door in ("rest", "grpc")}
         self._verbs = {verb: self.verbs.labels(verb) for verb in VERBS}
@@ -111,6 +118,10 @@ class GatewayMetrics:
     def decided_alone(self, admitted: bool) -> None:
         """Limits were decided about without what all gateways agree on."""
         self.alone.labels("admitted" if admitted else "refused").inc()
+
+    def reaped(self, num_lines: int, counted_by: str) -> None:
+        """What a gateway that died had left open is settled."""
+        self.reapings.labels(counted_by).inc(num_lines)
 
     def opened(self, receipt: Receipt) -> None:
         """A request has arrived."""

@@ -21,7 +21,7 @@ class GatewaySettings(ServiceSettings):
     local_limit_share: float = Field(
         0.5, gt=0, le=1, description="share of each limit that one gateway grants while the state Redis is away"
     )
-
+    ledger_days: int = Field(35, ge=1, le=4000, description="days that lines of the ledger are kept; their sums: 400")
     remembered_requests: int = Field(
         100_000, ge=0, le=10_000_000, description="finished requests kept for feedback and `serin explain`; 0: none"
     )

@@ -32,7 +32,7 @@ class PriorOutput:
 
 @dataclass(frozen=True, slots=True)
 class WorkOrder:
-    """What a worker is asked to generate."""
+    """What a worker is asked to generate; ``account``: what it counts what it sends under."""
 
     prompt: Sequence[int]
     sampling: Sampling
@@ -41,6 +41,7 @@ class WorkOrder:
     priority: int
     prior_outputs: Sequence[PriorOutput] = ()
     kv_source: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 from serin_mesh.readiness import Readiness
 
-from serin_gateway.keys.records import Role
+from serin_gateway.keys.records import Ability, Role
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.anthropic.messages import MESSAGES, PROMPT, count_tokens, create_message
 from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
@@ -76,20 +76,46 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             answer=give_feedback,
             summary="Say what an answer was worth",
             body=FeedbackBody,
+            ability=Ability.FEEDBACK,
         ),
-        Endpoint("GET", "/v1/models", "models.list", answer=models.list, summary="Models that may be asked"),
-        Endpoint("GET", "/v1/models/{model}", "models.get", answer=models.get, summary="One model"),
+        Endpoint(
+            "GET",
+            "/v1/models",
+            "models.list",
+            ability=Ability.MODELS,
+            answer=models.list,
+            summary="Models that may be asked",
+        ),
+        Endpoint(
+            "GET", "/v1/models/{model}", "models.get", ability=Ability.MODELS, answer=models.get, summary="One model"
+        ),
         Endpoint(
             "GET",
             "/metrics",
             "metrics",
             needs=Role.VIEWER,
+            ability=Ability.MONITORING,
             answer=probes.metrics,
             summary="Metrics for Prometheus",
             produces=("text/plain",),
         ),
-        Endpoint("GET", "/openapi.json", "openapi", answer=docs.document, summary="This API as data"),
-        Endpoint("GET", "/docs", "docs", answer=docs.page, summary="This API for people", produces=("text/html",)),
+        Endpoint(
+            "GET",
+            "/openapi.json",
+            "openapi",
+            ability=Ability.MODELS,
+            answer=docs.document,
+            summary="This API as data",
+        ),
+        Endpoint(
+            "GET",
+            "/docs",
+            "docs",
+            ability=Ability.MODELS,
+            answer=docs.page,
+            summary="This API for people",
+            produces=("text/html",),
+        ),
         Endpoint("GET", "/live", "live", answer_openly=probes.live, summary="Whether the process lives"),
         Endpoint("GET", "/ready", "ready", answer_openly=probes.ready, summary="Whether requests are welcome"),
     ]

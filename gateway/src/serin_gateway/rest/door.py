@@ -13,7 +13,6 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.collaborators import Arrival, Collaborators, is_request_id
 from serin_gateway.journal import report_defect
-from serin_gateway.keys.records import Role
 from serin_gateway.limits.leases import RateLimited
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
@@ -65,10 +64,11 @@ class Door:
             client.headers.append((dialect.request_id_header, request.receipt.request_id.encode()))
         try:
             _check_size(client.scope["headers"])
-            await request.authenticate(endpoint.needs if endpoint else Role.APP)
-            if missing is not None:  # who has no key is not told what exists
+            if endpoint is None:  # who has no key is not told what exists
+                await request.authenticate(ability=None)
+                assert missing is not None
                 raise missing
-            assert endpoint is not None
+            await request.authenticate(endpoint.needs, endpoint.ability)
             assert endpoint.answer is not None
             request.receipt.operation = endpoint.operation
             await endpoint.answer(client, request)
