@@ -86,7 +86,9 @@ async def ask(client: httpx.AsyncClient, base: str, rng: random.Random, *, strea
     return b"[DONE]" in response.content if stream else True
 
 
-@pytest.mark.parametrize("num_requests", [300, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "num_requests", [300, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+)
 async def test_a_killed_gateway_leaves_no_gap_and_no_double(
     counted: RunningMesh, tiny_model: Path, tmp_path: Path, rng: random.Random, num_requests: int
 ):

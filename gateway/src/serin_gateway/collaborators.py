@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serin_gateway.administration.desk import AdminDesk
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.guards import Guard
 from serin_gateway.keys.authenticator import Authenticator
@@ -33,6 +34,7 @@ class Collaborators:
     journal: Journal
     shadow: Shadow
     feedback: FeedbackDesk
+    desk: AdminDesk
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,10 @@ from types import TracebackType
 import structlog
 from serin_mesh.breaker import Unavailable
 
+from serin_gateway.administration.desk import AdminDesk
+from serin_gateway.audit.entry import audit_secret
+from serin_gateway.audit.log import AuditLog, MemoryAuditLog
+from serin_gateway.audit.redis_log import RedisAuditLog
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.journal import LogJournal
@@ -20,6 +24,8 @@ from serin_gateway.keys.redis_tenants import RedisTenantStore
 from serin_gateway.keys.tenants import MemoryTenantStore, Tenants, TenantStore
 from serin_gateway.ledger.metrics import LedgerMetrics
 from serin_gateway.ledger.reaper import Reaper
+from serin_gateway.ledger.redis_usage import RedisUsage
+from serin_gateway.ledger.usage import MemoryUsage, UsageStore
 from serin_gateway.limits.fallback import FallbackLimiter
 from serin_gateway.limits.leases import LeaseBook
 from serin_gateway.limits.limiter import Limiter
@@ -79,13 +85,19 @@ class House:
     ) -> None:
         self._redis = open_state(settings.state_redis) if settings.state_redis else None
         store: KeyStore = MemoryKeyStore()
-        limiter: Limiter = MemoryLimiter()
+        found: KeyStore = store
         tenants: TenantStore = MemoryTenantStore()
+        memory = MemoryLimiter()
+        limiter: Limiter = memory
+        usage: UsageStore = MemoryUsage(memory)
+        audit: AuditLog = MemoryAuditLog(audit_secret(mesh_secret))
         self._shared: RedisLimiter | None = None
         records: RecordStore = MemoryRecords()
         if self._redis is not None:
             found = RedisKeyStore(self._redis, organization=settings.organization)
             store = BudgetedKeyStore(found, StateCalls("keys"))
+            usage = RedisUsage(self._redis, organization=settings.organization)
+            audit = RedisAuditLog(self._redis, audit_secret(mesh_secret), organization=settings.organization)
             tenants = RedisTenantStore(self._redis, organization=settings.organization)
             self._shared = RedisLimiter(
                 self._redis,
@@ -126,6 +138,7 @@ class House:
             journal=ObservingJournal(LogJournal(metrics), observed, self._keeper, sessions),
             shadow=self._shadow,
             feedback=FeedbackDesk(self._keeper, observed),
+            desk=AdminDesk(keys or found, tenants, usage, audit, key_secret(mesh_secret), home=settings.organization),
         )
 
     async def __aenter__(self) -> "House":

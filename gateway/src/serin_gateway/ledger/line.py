@@ -105,7 +105,7 @@ class Line:
             "nano": nano,
             "counted_by": self.counted_by,
         }
-        sums = SEPARATOR.join((payer.project, payer.key_id, payer.model, self.version))
+        sums = SEPARATOR.join((payer.organization, payer.project, payer.key_id, payer.model, self.version))
         return BillingLine(
             sums, self.prompt_tokens, self.cached_tokens, self.completion_tokens, nano, orjson.dumps(text).decode()
         )

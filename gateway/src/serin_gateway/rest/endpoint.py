@@ -29,6 +29,7 @@ class Endpoint:
         summary, body, produces: what it is, takes and gives, for the OpenAPI document.
         neutral: what else it takes, where that is without effect.
         dialect: how its errors are written.
+        query: parameters of its query string, and what they are.
     """
 
     method: str
@@ -43,6 +44,7 @@ class Endpoint:
     neutral: Mapping[str, Neutral] = field(default_factory=dict)
     produces: Sequence[str] = ("application/json",)
     dialect: Dialect = OPENAI
+    query: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:
