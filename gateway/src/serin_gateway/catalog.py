@@ -13,6 +13,7 @@ from typing import Protocol
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.ledger.price import FREE, Price, highest
 from serin_gateway.limits.limiter import Limits
 
@@ -155,6 +156,7 @@ class Policy:
     allow_anonymous: bool = False
     shadow_scoring: bool = True
     currency: str = ""
+    token_issuers: tuple[TokenIssuer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

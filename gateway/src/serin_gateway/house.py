@@ -4,12 +4,13 @@ Knows nothing about doors and processes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 
 import structlog
 from serin_mesh.breaker import Unavailable
+from serin_mesh.errors import MeshError
 
 from serin_gateway.administration.desk import AdminDesk
 from serin_gateway.audit.entry import audit_secret
@@ -20,8 +21,10 @@ from serin_gateway.collaborators import Collaborators
 from serin_gateway.journal import LogJournal
 from serin_gateway.keys import KeyStore, MemoryKeyStore, RedisKeyStore, key_secret
 from serin_gateway.keys.authenticator import FRESH_S, Authenticator
+from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.keys.redis_tenants import RedisTenantStore
 from serin_gateway.keys.tenants import MemoryTenantStore, Tenants, TenantStore
+from serin_gateway.keys.tokens import Tokens
 from serin_gateway.ledger.metrics import LedgerMetrics
 from serin_gateway.ledger.reaper import Reaper
 from serin_gateway.ledger.redis_usage import RedisUsage
@@ -120,7 +123,8 @@ class House:
         self._shadow = ShadowScorer(catalog, placement, GrpcScorers(self._channels), observed, sessions)
         ObservingMetrics(observed, self._keeper, self._shadow, metrics.registry)
         self._tenants = Tenants(tenants)
-        authenticator = Authenticator(keys or store, key_secret(mesh_secret), tenants=self._tenants)
+        tokens = Tokens(lambda: _issuers(catalog))
+        authenticator = Authenticator(keys or store, key_secret(mesh_secret), tenants=self._tenants, tokens=tokens)
         if self._shared is not None:
             LedgerMetrics(self._shared, metrics.registry)
             self._reaper = Reaper(self._shared, GrpcAccounts(self._channels, catalog), metrics.reaped)
@@ -197,6 +201,14 @@ class House:
         with suppress(Unavailable):
             if self._shared is not None:
                 await self._shared.pay()
+
+
+def _issuers(catalog: CatalogSource) -> Sequence[TokenIssuer]:
+    """Those that are declared; none while nothing is published."""
+    try:
+        return catalog.current().policy.token_issuers
+    except MeshError:
+        return ()
 
 
 async def _going_on(name: str, work: Callable[[], Awaitable[None]]) -> None:

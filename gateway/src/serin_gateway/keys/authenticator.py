@@ -19,7 +19,8 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.keys.records import Ability, KeyRecord, Role, key_digest
 from serin_gateway.keys.store import KeyStore, KeyStoreDown
-from serin_gateway.keys.tenants import MemoryTenantStore, Tenants
+from serin_gateway.keys.tenants import DEFAULT_ORGANIZATION, MemoryTenantStore, Tenants
+from serin_gateway.keys.tokens import Tokens
 from serin_gateway.limits.limiter import Limits, Scope
 
 FRESH_S = 0.5
@@ -81,6 +82,7 @@ class Authenticator:
         secret: what keys are digested with.
         clock: seconds that only go forward; another one for tests.
         tenants: projects and organizations, with their limits.
+        tokens: reads tokens of declared issuers.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Authenticator:
         secret: bytes,
         clock: Callable[[], float] = time.monotonic,
         tenants: Tenants | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
+        self._tokens = tokens or Tokens()
         self._tenants = tenants or Tenants(MemoryTenantStore())
         self._store = store
         self._secret = secret
@@ -111,6 +115,8 @@ class Authenticator:
         """
         if not key:
             raise MeshError(Reason.KEY_MISSING, "no API key: send it as `Authorization: Bearer sk-serin-…`")
+        if self._tokens.is_token(key):
+            return await self._bearer(key)
         if len(key) > MAX_KEY_LENGTH:
             raise _wrong_key()
         digest = key_digest(self._secret, key)
@@ -133,6 +139,21 @@ class Authenticator:
             record.models,
             project.limits,
             self._tenants.organization(project.organization).limits,
+        )
+
+    async def _bearer(self, token: str) -> Caller:
+        """The caller that holds a token: of the project that its issuer vouches for."""
+        claimed = await self._tokens.read(token)
+        project = self._tenants.project(claimed.project, claimed.organization or DEFAULT_ORGANIZATION)
+        if claimed.organization not in (None, project.organization):
+            raise MeshError(Reason.KEY_INVALID, "this token names a project of another organization")
+        return Caller(
+            claimed.name,
+            project.name,
+            claimed.role,
+            organization=project.organization,
+            project_limits=project.limits,
+            organization_limits=self._tenants.organization(project.organization).limits,
         )
 
     async def _find(self, digest: str) -> KeyRecord | None:

@@ -8,6 +8,8 @@ from serin_mesh.errors import MeshError, Reason
 from serin_mesh.lanes import LaneWatch, Snapshot
 
 from serin_gateway.catalog import RETRY_AFTER_S, Catalog, Lane, Policy, ServedModel, Trial, Worker
+from serin_gateway.keys.issuer import TokenIssuer
+from serin_gateway.keys.records import Role
 from serin_gateway.ledger.price import Price
 from serin_gateway.limits.limiter import Limits
 
@@ -105,6 +107,21 @@ def _policy(policy: config_pb2.GatewayPolicy) -> Policy:
         policy.allow_anonymous,
         policy.shadow_scoring,
         policy.currency,
+        tuple(_issuer(one) for one in policy.token_issuers),
+    )
+
+
+def _issuer(one: config_pb2.TokenIssuer) -> TokenIssuer:
+    return TokenIssuer(
+        one.issuer,
+        one.audience,
+        one.jwks_url,
+        tuple(one.algorithms),
+        one.project_claim,
+        one.project,
+        one.organization_claim,
+        one.role_claim,
+        {value: Role(role) for value, role in one.roles.items() if role in set(Role)},
     )
 
 
