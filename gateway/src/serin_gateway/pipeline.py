@@ -149,13 +149,16 @@ class Request:
                 self._counted = Counted()
 
     async def cover(self, index: int, most: Amount) -> None:
-        """Reserve what one prompt and its answers can use, where its bytes were too loose a bound.
+        """Wait until the lease is written down; where its bytes were too loose a bound, reserve what can be used.
 
         Raises:
             MeshError: RATE_LIMITED.
         """
         counted, lease = self._counted, self._lease
-        if counted is None or lease is None:
+        if lease is None:
+            return
+        await self.house.leases.opened(lease)
+        if counted is None:
             return
         async with counted.lock:
             counted.by_prompt[index] = most

@@ -66,6 +66,11 @@ class FallbackLimiter:
         with suppress(Unavailable):
             await self._shared.settle(lease, lines)
 
+    def settle_later(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
+        """End a lease that nobody waits for."""
+        self._local.settle_now(lease)
+        self._shared.settle_later(lease, lines)
+
     def _own(self, lease: Lease) -> Lease:
         scopes = [replace(scope, limits=scope.limits.share(self._share)) for scope in lease.scopes]
         return replace(lease, scopes=scopes)

@@ -41,6 +41,7 @@ class LeaseBook:
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
         self._held: dict[str, tuple[Lease, Callable[[], Amount]]] = {}
+        self._opening: dict[str, asyncio.Future[Admission]] = {}
 
     async def take(
         self, scopes: Sequence[Scope], most: Amount, used: Callable[[], Amount], *, lease_id: str = "", facts: str = ""
@@ -58,12 +59,21 @@ class LeaseBook:
             MeshError: RATE_LIMITED, with the scope, the limit's name and when to try again.
         """
         lease = Lease(lease_id or new_lease_id(), scopes, most, facts=facts)
+        if not lease.is_limited:  # nobody can refuse it: it is written ahead while other work is done
+            self._held[lease.lease_id] = (lease, used)
+            self._opening[lease.lease_id] = asyncio.ensure_future(self._limiter.reserve(lease))
+            return lease, None
         admission = await self._limiter.reserve(lease)
         if admission.refused_by is not None:
             raise _refusal(admission.refused_by, admission, lease)
         self._held[lease.lease_id] = (lease, used)
-        is_limited = any(not scope.limits.is_unlimited for scope in scopes)
-        return lease, admission.standing if is_limited else None
+        return lease, admission.standing
+
+    async def opened(self, lease: Lease) -> None:
+        """Wait until a lease is written down, so that it is settled whatever becomes of this gateway."""
+        opening = self._opening.get(lease.lease_id)
+        if opening is not None:
+            await asyncio.shield(opening)
 
     async def grow(self, lease: Lease, most: Amount) -> Standing:
         """Reserve more for a request that runs: ``most`` in all, or nothing more.
@@ -83,7 +93,12 @@ class LeaseBook:
         """End a lease with what its request has used, and bill it."""
         _, used = self._held.pop(lease.lease_id)
         lease.used = used()
-        await self._limiter.settle(lease, lines)
+        await self.opened(lease)
+        self._opening.pop(lease.lease_id, None)
+        if lease.is_limited:
+            await self._limiter.settle(lease, lines)
+        else:
+            self._limiter.settle_later(lease, lines)
 
     async def keep_alive(self) -> None:
         """Renew everything held, for as long as this task lives."""

@@ -132,6 +132,11 @@ class Lease:
     used: Amount = field(default_factory=Amount)
     facts: str = ""
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether any of its scopes has limits."""
+        return any(not scope.limits.is_unlimited for scope in self.scopes)
+
 
 @dataclass(frozen=True, slots=True)
 class Admission:
@@ -161,3 +166,6 @@ class Limiter(Protocol):
 
     async def settle(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
         """End a lease: what was used stays counted, the rest is free again, its lines are in the ledger once."""
+
+    def settle_later(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
+        """The same, within moments: for leases without limits, which hold nothing that anybody waits for."""

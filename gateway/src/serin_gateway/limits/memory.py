@@ -75,6 +75,11 @@ class MemoryLimiter:
         self.settle_now(lease)
         self.lines.extend(lines)
 
+    def settle_later(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
+        """End a lease."""
+        self.settle_now(lease)
+        self.lines.extend(lines)
+
     def settle_now(self, lease: Lease) -> None:
         """The same without waiting, and without lines."""
         self.renew_now(lease)

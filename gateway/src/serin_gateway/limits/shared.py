@@ -1,8 +1,9 @@
 """The limiter that all gateways share: one Lua script in the state Redis, on Redis' clock.
 
-Operations that arrive while a call is on its way go with the next one (group commit): an idle gateway waits for
-nothing, a busy one pays for few calls. Settlements are numbered and sent in order until Redis has confirmed them, so
-each is carried out once, whatever becomes of calls. Knows nothing about requests.
+Operations that arrive while a call is on its way go with the next one (group commit); those that decide about nothing,
+as no scope has limits, wait a moment for each other: a busy gateway pays for few calls. Settlements are numbered and
+sent in order until Redis has confirmed them, so each is carried out once, whatever becomes of calls. Knows nothing of
+requests.
 """
 
 import asyncio
@@ -33,6 +34,8 @@ AT_ONCE = 128
 """Operations in one call: Redis does nothing else meanwhile."""
 OWED_AT_ONCE = 32
 """Of settlements that Redis could not hear of, so many go with a call: whoever asks now does not wait for all."""
+LINGER_S = 0.004
+"""What decides about nothing waits so long for more to go with it; meanwhile its prompt is tokenized."""
 MAX_OWED = 100_000
 """Settlements that wait for Redis to come back."""
 LINES_KEPT_DAYS = 35
@@ -63,6 +66,7 @@ class _Waiting:
     operation: bytes
     done: "asyncio.Future[Any]"
     is_settlement: bool = False
+    is_urgent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +105,16 @@ class RedisLimiter:
         self._waiting: deque[_Waiting] = deque()
         self._owed: deque[bytes] = deque()
         self._num_settled = 0
+        self._num_urgent = 0
+        self._lingering: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self.num_lost = 0
         """Settlements that were given up, as too many waited for Redis."""
 
     async def reserve(self, lease: Lease) -> Admission:
         """Count one request and reserve its amount, or refuse and count nothing."""
-        return _admission(await self._ask("reserve", lease))
+        operation = self._operation("reserve", lease)
+        return _admission(await self._send(_Waiting(operation, _future(), is_urgent=lease.is_limited)))
 
     async def grow(self, lease: Lease) -> Admission:
         """Reserve more for a lease, all of it or nothing."""
@@ -125,22 +132,31 @@ class RedisLimiter:
         Raises:
             Unavailable: it is owed from now on.
         """
+        done = self._settle(lease, lines, is_urgent=True)
+        if done is not None:
+            await done
+
+    def settle_later(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
+        """The same for a lease that nobody waits for. Should this gateway die before, its worker's account says it."""
+        self._settle(lease, lines, is_urgent=False)
+
+    def _settle(self, lease: Lease, lines: Sequence[BillingLine], *, is_urgent: bool) -> "asyncio.Future[Any] | None":
         self._num_settled += 1
         operation = self._operation("settle", lease, q=self._num_settled, b=[_line(line) for line in lines])
         self._posted.pop(lease.lease_id, None)
         if self._owed:  # an earlier one must not be overtaken
             self._owe(operation)
-        else:
-            await self._send(operation, is_settlement=True)
+            return None
+        return self._send(_Waiting(operation, _future(), is_settlement=True, is_urgent=is_urgent))
 
     async def pay(self) -> None:
-        """Send what is owed, if anything is.
+        """Send everything that waits or is owed.
 
         Raises:
             Unavailable: it still is.
         """
-        while self._owed:
-            await self._send(b"")
+        while self._owed or self._waiting:
+            await self._send(_Waiting(b"", _future()))
 
     @property
     def num_owed(self) -> int:
@@ -149,7 +165,7 @@ class RedisLimiter:
 
     async def claim(self) -> list[Lapsed]:
         """Some leases whose gateways are gone and which nobody else looks into: they are the caller's for 30 s."""
-        answer = await self._send(b'{"v":"claim"}')
+        answer = await self._send(_Waiting(b'{"v":"claim"}', _future()))
         return [Lapsed(one.decode(), facts.decode(), Amount(tokens, nano)) for one, facts, tokens, nano in answer]
 
     async def reap(self, lease: Lease, known: Amount, lines: Sequence[BillingLine]) -> bool:
@@ -162,23 +178,41 @@ class RedisLimiter:
         return bool(said == b"written")
 
     async def _ask(self, verb: str, lease: Lease, **more: Any) -> Any:
-        return await self._send(self._operation(verb, lease, **more))
+        return await self._send(_Waiting(self._operation(verb, lease, **more), _future()))
 
-    async def _send(self, operation: bytes, *, is_settlement: bool = False) -> Any:
-        waiting = _Waiting(operation, asyncio.get_running_loop().create_future(), is_settlement)
+    def _send(self, waiting: _Waiting) -> "asyncio.Future[Any]":
         self._waiting.append(waiting)
+        self._num_urgent += waiting.is_urgent
+        self._begin_soon()
+        return waiting.done
+
+    def _begin_soon(self) -> None:
+        if self._sending is not None or not self._waiting:
+            return
+        if self._num_urgent:
+            self._begin()
+        elif self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._begin)
+
+    def _begin(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_all())
-        return await waiting.done
 
     async def _send_all(self) -> None:
         try:
-            while self._waiting:
+            while True:
                 asked = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
                 owed = [self._owed[at] for at in range(min(OWED_AT_ONCE, len(self._owed)))]
+                self._num_urgent -= sum(one.is_urgent for one in asked)
                 await self._send_some(asked, owed)
+                if not self._num_urgent:
+                    return
         finally:
             self._sending = None
+            self._begin_soon()
 
     async def _send_some(self, asked: list[_Waiting], owed: list[bytes]) -> None:
         operations = [*(one.operation for one in asked if one.operation), *owed]
@@ -208,6 +242,7 @@ class RedisLimiter:
                 one.done.set_exception(error)
                 one.done.exception()  # who was cancelled meanwhile does not look at it
         self._waiting.clear()
+        self._num_urgent = 0
 
     def _owe(self, operation: bytes) -> None:
         self._owed.append(operation)
@@ -234,6 +269,10 @@ class RedisLimiter:
 
 
 _NOTHING = Amount()
+
+
+def _future() -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().create_future()
 
 
 def _scope(scope: Scope) -> tuple[str | int, ...]:
