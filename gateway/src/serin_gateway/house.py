@@ -123,6 +123,7 @@ class House:
         self._shadow = ShadowScorer(catalog, placement, GrpcScorers(self._channels), observed, sessions)
         ObservingMetrics(observed, self._keeper, self._shadow, metrics.registry)
         self._tenants = Tenants(tenants)
+        metrics.projects = self._tenants.is_declared
         tokens = Tokens(lambda: _issuers(catalog))
         authenticator = Authenticator(keys or store, key_secret(mesh_secret), tenants=self._tenants, tokens=tokens)
         if self._shared is not None:

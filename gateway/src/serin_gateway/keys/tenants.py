@@ -147,6 +147,10 @@ class Tenants:
         """A project; one that is not declared belongs to the organization that its key names, and has no limits."""
         return self._projects.get(name) or Project(name, organization)
 
+    def is_declared(self, project: str) -> bool:
+        """Whether somebody declared a project of this name."""
+        return project in self._projects
+
     def organization(self, name: str) -> Organization:
         """An organization; one that is not declared has no limits."""
         return self._organizations.get(name) or Organization(name)
