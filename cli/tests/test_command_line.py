@@ -60,6 +60,9 @@ def test_a_bad_flag_is_one_line(arguments, line, capsys):
     assert err.count("\n") == 1
 
 
+WITH_ACTIONS = ("key", "tenant", "audit", "config", "certs", "model", "rollout", "experiment")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_and_takes_a_state_directory(command, capsys):
     """`--help` works for each command, and the overview lists it."""
@@ -68,14 +71,24 @@ def test_every_command_has_help_and_takes_a_state_directory(command, capsys):
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert f"usage: serin {command}" in text
-    if command not in ("key", "config", "certs", "model", "rollout", "experiment"):  # there each action takes it
+    if command not in (
+        "key",
+        "tenant",
+        "audit",
+        "config",
+        "certs",
+        "model",
+        "rollout",
+        "experiment",
+    ):  # there each action takes it
         assert "--state DIR" in text
     assert main([]) == 0
     assert f"  {command} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "arguments", [["env"], ["status"], ["down"], ["chat", "hello"], ["logs"], ["key", "list"], ["explain", "r"]]
+    "arguments",
+    [["env"], ["status"], ["down"], ["chat", "hello"], ["logs"], ["key", "list"], ["usage"], ["explain", "r"]],
 )
 def test_without_a_mesh_a_command_says_how_to_start_one(arguments, tmp_path, capsys):
     """Commands that need a mesh name the directory and `serin up`, with exit code 1."""

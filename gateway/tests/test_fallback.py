@@ -6,7 +6,7 @@ import pytest
 from serin_gateway.keys import KeyStoreDown, RedisKeyStore, Role, mint_key
 from serin_gateway.limits.fallback import FallbackLimiter
 from serin_gateway.limits.leases import LeaseBook, RateLimited
-from serin_gateway.limits.limiter import Lease, Limits
+from serin_gateway.limits.limiter import Amount, Lease, Limits, Scope
 from serin_gateway.limits.shared import RedisLimiter
 from serin_gateway.rest.headers import limit_headers
 from serin_gateway.state import BudgetedKeyStore, StateCalls, StateUnsafe, check_state, open_state
@@ -28,14 +28,19 @@ async def state(tmp_path):
 
 def lease(name: str) -> Lease:
     """One request."""
-    return Lease(name, "k", LIMITS, 0)
+    return lease_of(name, LIMITS)
+
+
+def lease_of(name: str, limits: Limits, tokens: int = 0) -> Lease:
+    """One request of a key."""
+    return Lease(name, [Scope("key", "k", limits)], Amount(tokens))
 
 
 @pytest.mark.parametrize("harm", ["kill", "hang"])
 async def test_limits_become_local_and_conservative(state, harm: str):
     """What was admitted before counts; a share of each limit is granted; nobody waits for Redis."""
     server, redis = state
-    limiter = FallbackLimiter(RedisLimiter(redis), StateCalls("limits"))
+    limiter = FallbackLimiter(RedisLimiter(redis, calls=StateCalls("limits")))
     before = [lease(f"before{n}") for n in range(2)]
     for one in before:
         assert (await limiter.reserve(one)).refused_by is None
@@ -58,24 +63,24 @@ async def test_who_decides_alone_says_so(state):
     """The limits it applied, that they are its own share, and how often: in the refusal, the headers and a count."""
     server, redis = state
     alone = []
-    limiter = FallbackLimiter(RedisLimiter(redis), StateCalls("limits", PATIENT_S), on_alone=alone.append)
+    limiter = FallbackLimiter(RedisLimiter(redis, calls=StateCalls("limits", PATIENT_S)), on_alone=alone.append)
     book, limits = LeaseBook(limiter), Limits(requests_per_minute=4, tokens_per_minute=100)
-    _, standing = await book.take("k", limits, 10, lambda: 0)
+    _, standing = await book.take([Scope("key", "k", limits)], Amount(10), Amount)
     assert not standing.is_local_share
     assert limit_headers(standing)[0] == (b"x-ratelimit-limit-requests", b"4")
     assert alone == []
     server.kill()
-    _, standing = await book.take("k", limits, 10, lambda: 0)
+    _, standing = await book.take([Scope("key", "k", limits)], Amount(10), Amount)
     assert standing.is_local_share
     headers = dict(limit_headers(standing))
     assert (headers[b"x-ratelimit-limit-requests"], headers[b"x-ratelimit-scope"]) == (b"2", b"local-share")
     for tokens, words in ((10, "2 requests per minute"), (60, "requests per minute")):
         with pytest.raises(RateLimited, match="this gateway's own share of the key's limit") as refusal:
-            await book.take("k", limits, tokens, lambda: 0)
+            await book.take([Scope("key", "k", limits)], Amount(tokens), Amount)
         assert words in refusal.value.message
         assert refusal.value.metadata["limit_scope"] == "local-share"
     with pytest.raises(RateLimited, match=r"own share .* of 50 tokens per minute allows; try again") as refusal:
-        await book.take("other", limits, 60, lambda: 0)
+        await book.take([Scope("key", "other", limits)], Amount(60), Amount)
     assert refusal.value.metadata["retry_after_s"]
     assert refusal.value.never_fits
     assert alone == [True, False, False, False]
@@ -84,13 +89,13 @@ async def test_who_decides_alone_says_so(state):
 async def test_growing_goes_on_locally_too(state):
     """A lease that began in Redis grows within the gateway's own share while Redis is away."""
     server, redis = state
-    limiter = FallbackLimiter(RedisLimiter(redis), StateCalls("limits", PATIENT_S))
-    growing = Lease("growing", "k", Limits(tokens_per_minute=100), 0)
+    limiter = FallbackLimiter(RedisLimiter(redis, calls=StateCalls("limits", PATIENT_S)))
+    growing = lease_of("growing", Limits(tokens_per_minute=100))
     await limiter.reserve(growing)
     server.kill()
-    growing.reserved_tokens = 60
+    growing.reserved = Amount(60)
     assert (await limiter.grow(growing)).refused_by == "tokens"
-    growing.reserved_tokens = 50
+    growing.reserved = Amount(50)
     grown = await limiter.grow(growing)
     assert (grown.refused_by, grown.standing.is_local_share) == (None, True)
 
@@ -98,7 +103,7 @@ async def test_growing_goes_on_locally_too(state):
 async def test_after_an_outage_redis_counts_again(state):
     """What still runs is known there again as soon as it is renewed."""
     server, redis = state
-    limiter = FallbackLimiter(RedisLimiter(redis), StateCalls("limits"))
+    limiter = FallbackLimiter(RedisLimiter(redis, calls=StateCalls("limits")))
     running = lease("running")
     await limiter.reserve(running)
     server.kill()
@@ -106,17 +111,17 @@ async def test_after_an_outage_redis_counts_again(state):
     server.start()
     other = RedisLimiter(redis)
     await other.renew(running)
-    standing = await other.reserve(Lease("x", "k", Limits(concurrent_requests=1), 0))
+    standing = await other.reserve(lease_of("x", Limits(concurrent_requests=1)))
     assert standing.refused_by == "concurrency"
 
 
 async def test_a_refusal_of_redis_is_a_refusal(state):
     """The local limiter does not overrule it."""
     _, redis = state
-    limiter = FallbackLimiter(RedisLimiter(redis), StateCalls("limits"), share=1.0)
+    limiter = FallbackLimiter(RedisLimiter(redis, calls=StateCalls("limits")), share=1.0)
     limits = Limits(concurrent_requests=1)
-    await RedisLimiter(redis).reserve(Lease("elsewhere", "k", limits, 0))
-    assert (await limiter.reserve(Lease("here", "k", limits, 0))).refused_by == "concurrency"
+    await RedisLimiter(redis).reserve(lease_of("elsewhere", limits))
+    assert (await limiter.reserve(lease_of("here", limits))).refused_by == "concurrency"
 
 
 async def test_keys_are_looked_up_within_the_budget(state):
@@ -139,7 +144,7 @@ async def test_keys_are_looked_up_within_the_budget(state):
 
 async def test_a_share_of_small_limits_is_at_least_one():
     """Conservative is not closed."""
-    assert Limits(1, 0, 3).share(0.5) == Limits(1, 0, 1)
+    assert Limits(1, 0, 3, 0, 5).share(0.5) == Limits(1, 0, 1, 0, 2)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,26 @@ import asyncio
 
 import pytest
 from serin_gateway.limits.leases import LeaseBook, RateLimited
-from serin_gateway.limits.limiter import Limits
+from serin_gateway.limits.limiter import Amount, Limits, Scope
 from serin_gateway.limits.memory import MemoryLimiter
 from serin_mesh.errors import Reason
 
 
-async def test_subjects_without_limits_are_not_counted():
-    """No lease, no standing, no call."""
-    assert await LeaseBook(MemoryLimiter()).take("k", Limits(), 10, lambda: 0) == (None, None)
+def key(limits: Limits) -> list[Scope]:
+    """One key with limits."""
+    return [Scope("key", "k", limits)]
+
+
+def nothing() -> Amount:
+    """Nothing is used."""
+    return Amount()
+
+
+async def test_without_limits_there_is_no_standing():
+    """The lease is there all the same: it is what the request is billed as."""
+    lease, standing = await LeaseBook(MemoryLimiter()).take(key(Limits()), Amount(10), nothing)
+    assert lease.lease_id
+    assert standing is None
 
 
 @pytest.mark.parametrize(
@@ -25,19 +37,19 @@ async def test_subjects_without_limits_are_not_counted():
 async def test_a_refusal_names_the_limit_and_when_to_come_back(limits, words):
     """RATE_LIMITED with a whole number of seconds, at most a minute."""
     book = LeaseBook(MemoryLimiter())
-    await book.take("k", limits, 10, lambda: 0)
+    await book.take(key(limits), Amount(10), nothing)
     with pytest.raises(RateLimited) as refusal:
-        await book.take("k", limits, 10, lambda: 0)
+        await book.take(key(limits), Amount(10), nothing)
     assert refusal.value.reason is Reason.RATE_LIMITED
     assert words in refusal.value.message
     assert 1 <= int(refusal.value.metadata["retry_after_s"]) <= 60
-    assert refusal.value.standing.limits == limits
+    assert refusal.value.metadata["scope"] == "key"
 
 
 async def test_a_request_that_never_fits_is_told_so():
     """Coming back later would not help, and the SDK is told not to."""
     with pytest.raises(RateLimited, match="more than the key's limit of 5") as refusal:
-        await LeaseBook(MemoryLimiter()).take("k", Limits(tokens_per_minute=5), 6, lambda: 0)
+        await LeaseBook(MemoryLimiter()).take(key(Limits(tokens_per_minute=5)), Amount(6), nothing)
     assert refusal.value.metadata["should_retry"] == "false"
 
 
@@ -45,20 +57,20 @@ async def test_what_was_used_counts_when_it_is_given_back():
     """Usage is asked at the end, and at each renewal."""
     book, limits = LeaseBook(MemoryLimiter()), Limits(tokens_per_minute=100)
     used = 10
-    lease, _ = await book.take("k", limits, 90, lambda: used)
+    lease, _ = await book.take(key(limits), Amount(90), lambda: Amount(used))
     await book.renew_all()
     used = 40
     await book.give_back(lease)
-    await book.take("k", limits, 60, lambda: 0)
+    await book.take(key(limits), Amount(60), nothing)
     with pytest.raises(RateLimited):
-        await book.take("k", limits, 1, lambda: 0)
+        await book.take(key(limits), Amount(1), nothing)
 
 
 async def test_a_late_renewal_does_not_revive_a_lease():
     """A lease given back while its renewal is on its way stays ended."""
     limiter, limits = MemoryLimiter(), Limits(concurrent_requests=1)
     book = LeaseBook(limiter)
-    lease, _ = await book.take("k", limits, 0, lambda: 0)
+    lease, _ = await book.take(key(limits), Amount(0), nothing)
     renew, on_its_way, arrive = limiter.renew, asyncio.Event(), asyncio.Event()
 
     async def late(one):
@@ -72,4 +84,4 @@ async def test_a_late_renewal_does_not_revive_a_lease():
     await book.give_back(lease)
     arrive.set()
     await renewing
-    await book.take("k", limits, 0, lambda: 0)
+    await book.take(key(limits), Amount(0), nothing)

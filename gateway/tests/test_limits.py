@@ -1,13 +1,19 @@
 """Limiters: the one in memory and the one in Redis keep the same promises."""
 
 import asyncio
+import json
 import random
+import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from serin_gateway.limits.limiter import LEASE_S, Lease, Limits
+from serin_gateway.limits.limiter import LEASE_S, Amount, Lease, Limits, Scope
 from serin_gateway.limits.memory import MemoryLimiter
 from serin_gateway.limits.shared import RedisLimiter
+
+LIMIT_CALLER = Path(__file__).with_name("limit_caller.py")
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -23,7 +29,7 @@ async def limiter(request, valkey_url):
 
 def lease(limits: Limits, tokens: int = 0, name: str | None = None, subject: str = "k") -> Lease:
     """A lease of a name of its own."""
-    return Lease(name or f"lease-{random.random()}", subject, limits, tokens)
+    return Lease(name or f"lease-{random.random()}", [Scope("key", subject, limits)], Amount(tokens))
 
 
 async def test_requests_a_minute(limiter):
@@ -33,7 +39,7 @@ async def test_requests_a_minute(limiter):
     assert [answer.refused_by for answer in answers] == [None, None, None, "requests"]
     assert [answer.standing.remaining_requests for answer in answers] == [2, 1, 0, 0]
     assert 0 < answers[3].retry_after_s <= 61
-    assert 0 < answers[3].standing.reset_requests_s <= 61
+    assert 0 < answers[3].standing.requests.reset_s <= 61
 
 
 async def test_a_refused_request_counts_nothing(limiter):
@@ -51,7 +57,7 @@ async def test_tokens_are_reserved_and_the_rest_released(limiter):
     first = lease(limits, 80)
     assert (await limiter.reserve(first)).standing.remaining_tokens == 20
     assert (await limiter.reserve(lease(limits, 30))).refused_by == "tokens"
-    first.used_tokens = 10
+    first.used = Amount(10)
     await limiter.settle(first)
     second = await limiter.reserve(lease(limits, 90))
     assert second.refused_by is None
@@ -64,15 +70,16 @@ async def test_a_lease_grows_by_all_or_by_nothing(limiter):
     growing = lease(limits)
     assert (await limiter.reserve(growing)).standing.remaining_tokens == 100
     assert (await limiter.reserve(lease(limits, 30))).refused_by is None
-    growing.reserved_tokens = 71
+    growing.reserved = Amount(71)
     refused = await limiter.grow(growing)
     assert (refused.refused_by, refused.standing.remaining_tokens) == ("tokens", 70)
     assert 0 < refused.retry_after_s <= 61
-    for growing.reserved_tokens in (40, 70):
+    for tokens in (40, 70):
+        growing.reserved = Amount(tokens)
         grown = await limiter.grow(growing)
-        assert (grown.refused_by, grown.standing.remaining_tokens) == (None, 70 - growing.reserved_tokens)
+        assert (grown.refused_by, grown.standing.remaining_tokens) == (None, 70 - tokens)
     assert grown.standing.remaining_requests == 0
-    growing.used_tokens = 5
+    growing.used = Amount(5)
     await limiter.settle(growing)
     other = lease(Limits(tokens_per_minute=100), 65)
     assert (await limiter.reserve(other)).standing.remaining_tokens == 0
@@ -83,12 +90,12 @@ async def test_a_renewal_posts_usage_once(limiter):
     limits = Limits(tokens_per_minute=100)
     running = lease(limits, 50)
     await limiter.reserve(running)
-    running.used_tokens = 30
+    running.used = Amount(30)
     for _ in range(3):
         await limiter.renew(running)
     assert (await limiter.reserve(lease(limits, 51))).refused_by == "tokens"
     assert (await limiter.reserve(lease(limits, 50, "other"))).refused_by is None
-    running.used_tokens = 40
+    running.used = Amount(40)
     await limiter.settle(running)
     assert (await limiter.reserve(lease(limits, 11))).refused_by == "tokens"
     assert (await limiter.reserve(lease(limits, 10))).refused_by is None
@@ -115,7 +122,7 @@ async def test_a_lost_lease_begins_again_when_it_is_renewed(limiter):
     """A renewal of a lease that is not known takes its slot: nothing that runs is forgotten."""
     limits = Limits(concurrent_requests=1, tokens_per_minute=100)
     unknown = lease(limits, 60)
-    unknown.used_tokens = 20
+    unknown.used = Amount(20)
     await limiter.renew(unknown)
     assert (await limiter.reserve(lease(limits))).refused_by == "concurrency"
     await limiter.settle(unknown)
@@ -130,7 +137,7 @@ async def test_time_frees_everything_in_memory():
     limits = Limits(requests_per_minute=1, tokens_per_minute=100, concurrent_requests=1)
     dead = lease(limits, 90)
     await limiter.reserve(dead)
-    dead.used_tokens = 30
+    dead.used = Amount(30)
     await limiter.renew(dead)
     now += LEASE_S + 0.1
     assert (await limiter.reserve(lease(limits, 1))).refused_by == "requests"
@@ -170,16 +177,38 @@ async def gateways(valkey_url):
         await client.aclose()
 
 
-async def test_gateways_together_never_overshoot(gateways):
-    """200 calls at once over four gateways: exactly the limit is admitted, of requests, tokens and slots."""
-    for limits, tokens, admitted in (
-        (Limits(requests_per_minute=37), 0, 37),
-        (Limits(tokens_per_minute=1000), 30, 33),
-        (Limits(concurrent_requests=11), 0, 11),
-    ):
-        asks = [gateways[n % 4].reserve(lease(limits, tokens, f"l{n}", subject=f"s{admitted}")) for n in range(200)]
-        answers = await asyncio.gather(*asks)
-        assert sum(answer.refused_by is None for answer in answers) == admitted
+@pytest.mark.parametrize(
+    ("limits", "amount", "admitted"),
+    [
+        (Limits(requests_per_minute=37), Amount(), 37),
+        (Limits(tokens_per_minute=1000), Amount(30), 33),
+        (Limits(concurrent_requests=11), Amount(), 11),
+        (Limits(tokens_per_day=1000), Amount(30), 33),
+        (Limits(money_per_month=1), Amount(1, 30), 33),
+    ],
+)
+@pytest.mark.parametrize("kind", ["key", "organization"])
+async def test_gateways_together_never_overshoot(valkey_url, kind, limits, amount, admitted):
+    """200 calls at once from three processes: exactly the limit is admitted, whichever limit and scope."""
+    async with Redis.from_url(valkey_url) as redis:
+        await redis.flushall()
+    counts = [67, 67, 66]
+    callers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, str(LIMIT_CALLER), valkey_url, kind, json.dumps(asdict(limits)),
+            str(amount.tokens), str(amount.nano), str(count),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )
+        for count in counts
+    ]  # fmt: skip
+    for caller in callers:
+        assert await caller.stdout.readline() == b"ready\n"
+    for caller in callers:
+        caller.stdin.write(b"go\n")
+    answers = [json.loads((await caller.communicate())[0]) for caller in callers]
+    assert sum(answer["admitted"] for answer in answers) == admitted
+    assert sum(answer["refused"] for answer in answers) == 200 - admitted
+    assert {scope for answer in answers for scope in answer["scopes"]} == {kind}
 
 
 async def test_a_dead_gateway_neither_leaks_nor_loses(gateways, valkey_url):
@@ -187,37 +216,124 @@ async def test_a_dead_gateway_neither_leaks_nor_loses(gateways, valkey_url):
     limits = Limits(tokens_per_minute=100, concurrent_requests=1)
     dead = lease(limits, 90, "dead")
     await gateways[0].reserve(dead)
-    dead.used_tokens = 25
+    dead.used = Amount(25)
     await gateways[0].renew(dead)
     assert (await gateways[1].reserve(lease(limits, 1))).refused_by == "concurrency"
     async with Redis.from_url(valkey_url) as redis:  # as if LEASE_S had passed
-        await redis.zadd("serin:{default}:limit:k:expiry", {"dead": 1})
+        await redis.zadd("serin:{default}:limit-expiry", {"dead": 1})
     assert (await gateways[1].reserve(lease(limits, 76))).refused_by == "tokens"
     assert (await gateways[1].reserve(lease(limits, 75))).refused_by is None
 
 
 async def test_a_clock_that_jumps_stays_sane(gateways, valkey_url):
     """After a jump back the future counts as now, and leases end in time; after a jump forward all is free."""
+    scope = "serin:{default}:limit:key:k"
     async with Redis.from_url(valkey_url) as redis:
         seconds, _ = await redis.time()
-        await redis.hset("serin:{default}:limit:k:window", mapping={f"r{seconds + 3600}": 5, f"t{seconds + 3600}": 70})
-        await redis.zadd("serin:{default}:limit:k:expiry", {"ahead": (seconds + 3600) * 1000})
+        future = seconds + 3600
+        window = {f"r{future}": 5, f"t{future}": 70, "R": 5, "T": 70, "C": future, "L": future, "lr": future}
+        await redis.hset(scope, mapping=window)
+        await redis.zadd("serin:{default}:limit-expiry", {"ahead": future * 1000})
         limits = Limits(requests_per_minute=6, tokens_per_minute=100)
         answer = await gateways[0].reserve(lease(limits, 30))
         assert answer.refused_by is None
         assert (answer.standing.remaining_requests, answer.standing.remaining_tokens) == (0, 0)
-        assert answer.standing.reset_requests_s <= 61
-        ends_ms = await redis.zscore("serin:{default}:limit:k:expiry", "ahead")
+        assert answer.standing.requests.reset_s <= 61
+        ends_ms = await redis.zscore("serin:{default}:limit-expiry", "ahead")
         assert ends_ms / 1000 - seconds <= LEASE_S + 2
-        await redis.delete("serin:{default}:limit:k:window")
-        await redis.hset("serin:{default}:limit:k:window", mapping={f"r{seconds - 3600}": 50})
+        await redis.delete(scope)
+        past = seconds - 3600
+        await redis.hset(scope, mapping={f"r{past}": 50, "R": 50, "C": past, "L": past, "lr": past})
         assert (await gateways[0].reserve(lease(Limits(requests_per_minute=1)))).refused_by is None
+        assert not [name for name in await redis.hkeys(scope) if name == f"r{past}".encode()]
 
 
-async def test_nothing_is_left_in_redis(gateways, valkey_url):
-    """Every key of a limit expires."""
+async def test_windows_pass_in_redis(gateways, valkey_url):
+    """Buckets that have left the window are off its sums, one by one; what is inside stays."""
+    scope = "serin:{default}:limit:key:k"
+    async with Redis.from_url(valkey_url) as redis:
+        seconds, _ = await redis.time()
+        old, young = seconds - 61, seconds - 30
+        window = {f"t{old}": 60, f"t{young}": 30, "T": 90, "L": old, "C": young, "lt": young}
+        await redis.hset(scope, mapping=window)
+        limits = Limits(tokens_per_minute=100)
+        refused = await gateways[0].reserve(lease(limits, 71))
+        assert (refused.refused_by, refused.standing.remaining_tokens) == ("tokens", 70)
+        assert 25 < refused.retry_after_s <= 32
+        assert (await gateways[0].reserve(lease(limits, 70))).refused_by is None
+
+
+async def test_what_a_minute_holds_leaves_no_trace_in_redis(gateways, valkey_url):
+    """Every key of a window expires; leases that are settled are gone."""
     one = lease(Limits(1, 10, 1), 5)
     await gateways[0].reserve(one)
+    await gateways[0].settle(one)
     async with Redis.from_url(valkey_url) as redis:
         for name in await redis.keys("serin:{default}:limit:*"):
             assert 0 < await redis.ttl(name) <= 61
+        assert not await redis.hlen("serin:{default}:limit-leases")
+        assert not await redis.zcard("serin:{default}:limit-expiry")
+
+
+SCOPES = ("key", "project", "organization", "model")
+
+
+@pytest.mark.parametrize("kind", SCOPES)
+@pytest.mark.parametrize(
+    ("limits", "name", "limit"),
+    [
+        (Limits(requests_per_minute=2), "requests", 2),
+        (Limits(tokens_per_minute=20), "tokens", 20),
+        (Limits(concurrent_requests=2), "concurrency", 2),
+        (Limits(tokens_per_day=20), "tokens_per_day", 20),
+        (Limits(money_per_month=1), "money_per_month", 1000),
+    ],
+)
+async def test_every_limit_holds_at_every_scope(limiter, kind, limits, name, limit):
+    """The refusal names the scope, the limit and when to come back; nothing was counted anywhere."""
+
+    def ask(number: int) -> Lease:
+        scopes = [Scope(one, "x", limits if one == kind else Limits(requests_per_minute=100)) for one in SCOPES]
+        return Lease(f"l{number}", scopes, Amount(10, 500))
+
+    for number in range(2):
+        assert (await limiter.reserve(ask(number))).refused_by is None
+    refused = await limiter.reserve(ask(2))
+    assert (refused.refused_by, refused.scope, refused.limit) == (name, kind, limit)
+    assert refused.retry_after_s > 0
+    await limiter.settle(ask(0))
+    again = await limiter.reserve(ask(3))
+    if name == "requests":  # two were made in this minute, however they ended
+        assert again.refused_by == name
+    else:
+        assert again.refused_by is None
+        assert again.standing.remaining_requests == (97 if kind != "key" or name != "requests" else 0)
+
+
+async def test_days_and_months_count_what_was_used(limiter):
+    """Beyond the minute; what a scope used counts also where it had no limit then."""
+    first = Lease("a", [Scope("key", "k"), Scope("project", "p", Limits(tokens_per_day=100))], Amount(90, 900))
+    await limiter.reserve(first)
+    first.used = Amount(60, 600)
+    await limiter.settle(first)
+    day = Limits(tokens_per_day=100, money_per_month=1)
+    refused = await limiter.reserve(Lease("b", [Scope("project", "p", day)], Amount(41, 0)))
+    assert (refused.refused_by, refused.scope) == ("tokens_per_day", "project")
+    assert 0 < refused.retry_after_s <= 86_400
+    refused = await limiter.reserve(Lease("c", [Scope("project", "p", day)], Amount(0, 401)))
+    assert refused.refused_by == "money_per_month"
+    assert 0 < refused.retry_after_s <= 31 * 86_400
+    assert (await limiter.reserve(Lease("d", [Scope("project", "p", day)], Amount(40, 400)))).refused_by is None
+
+
+async def test_the_tightest_limits_are_told(limiter):
+    """Of four scopes, the one with the least left, of requests and of tokens."""
+    scopes = [
+        Scope("key", "k", Limits(requests_per_minute=50, tokens_per_minute=1000)),
+        Scope("project", "p", Limits(requests_per_minute=5, tokens_per_minute=2000)),
+        Scope("organization", "o", Limits(tokens_per_day=300)),
+        Scope("model", "m"),
+    ]
+    standing = (await limiter.reserve(Lease("a", scopes, Amount(100)))).standing
+    assert (standing.requests.limit, standing.requests.remaining, standing.requests.scope) == (5, 4, "project")
+    assert (standing.tokens.limit, standing.tokens.remaining, standing.tokens.scope) == (300, 200, "organization")

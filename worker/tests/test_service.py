@@ -440,3 +440,30 @@ async def test_numbers_that_fail_are_told_and_a_sound_model_is_not_blamed(servin
         await events_of(stub, generate())
     assert told == ["failed"] * 3 + ["succeeded"]
     assert await computes_numbers(serving)
+
+
+async def test_what_was_sent_is_told_also_when_the_stream_was_cut(stub):
+    """Whole streams, and what a caller who is gone had been sent at least; a short prefix is refused."""
+    name = "c" * 32
+    events = [event async for event in stub.Generate(generate(max_tokens=6, account=f"{name}.0"), timeout=60)]
+    sent = sum(len(event.delta.token_ids) for event in events)
+    call = stub.Generate(generate(max_tokens=200, account=f"{name}.1"), timeout=60)
+    read = 0
+    async for event in call:
+        read += len(event.delta.token_ids)
+        if read:
+            break
+    call.cancel()
+    async with asyncio.timeout(30):
+        while True:
+            told = await stub.ListAccounts(worker_pb2.ListAccountsRequest(account_prefix=name), timeout=10)
+            if not any(account.running for account in told.accounts):
+                break
+            await asyncio.sleep(0.02)
+    whole, cut = told.accounts
+    assert (whole.account, whole.prompt_token_count) == (f"{name}.0", 3)
+    assert [choice.token_count for choice in whole.choices] == [sent]
+    assert read <= cut.choices[0].token_count <= 200
+    with pytest.raises(MeshError) as refusal:
+        await stub.ListAccounts(worker_pb2.ListAccountsRequest(account_prefix="c"), timeout=10)
+    assert refusal.value.reason is Reason.PARAMETER_INVALID

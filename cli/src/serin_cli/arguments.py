@@ -118,6 +118,13 @@ def version_name(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r}: accepted: 1 to 64 of A-Z a-z 0-9 . _ -")
 
 
+def tenant_name(text: str) -> str:
+    """Accept a name that a project or an organization may have."""
+    if _MODEL_NAME.fullmatch(text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: accepted: 1 to 64 of a-z 0-9 . _ -")
+
+
 def one_line(text: str) -> str:
     """Accept text that a terminal shows as it is: no control characters."""
     if text.isprintable():

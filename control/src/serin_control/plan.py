@@ -6,7 +6,7 @@ The declared configuration makes a plan; a rollout replaces the plan of its mode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from serin_control.config import MeshConfig
+from serin_control.config import IssuerConfig, LimitsConfig, MeshConfig, PriceConfig
 from serin_control.instance import LANE_SERVICES, Service
 
 
@@ -30,12 +30,34 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a scope; 0: none. ``money_per_month`` in micro-units of the currency."""
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    concurrent_requests: int = 0
+    tokens_per_day: int = 0
+    money_per_month: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What tokens cost, in micro-units of the currency for a million."""
+
+    input: int = 0
+    cached_input: int = 0
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelPlan:
     """One model: its names, its defaults, who shares its traffic.
 
     Attributes:
         retired: sets of versions that get nothing, not even the least weight of a lane in use.
         trial: the comparison that is under way.
+        limits: of each organization on it.
+        price, version_prices: what tokens cost.
     """
 
     name: str
@@ -44,18 +66,25 @@ class ModelPlan:
     shares: tuple[Share, ...] = ()
     retired: tuple[tuple[tuple[Service, str], ...], ...] = ()
     trial: Trial | None = None
+    limits: Limits = Limits()
+    price: Price = Price()
+    version_prices: Mapping[str, Price] = field(default_factory=dict)
+
+    def price_of(self, version: str) -> Price:
+        """What the tokens of a version cost; one that declares no price has the model's."""
+        return self.version_prices.get(version, self.price)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What gateways carry out; 0: no limit."""
+    """What gateways carry out; ``limits`` are those of keys that bring none of their own."""
 
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
-    concurrent_requests: int = 0
+    limits: Limits = Limits()
     max_body_bytes: int = 4_194_304
     allow_anonymous: bool = False
     shadow_scoring: bool = True
+    currency: str = "USD"
+    token_issuers: tuple[IssuerConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +111,32 @@ def declared_plan(config: MeshConfig) -> TrafficPlan:
                 Share(tuple((service, release.version) for service in LANE_SERVICES), release.weight)
                 for release in model.releases()
             ),
+            limits=_limits(model.limits),
+            price=_price(model.price),
+            version_prices={
+                version: _price(one.price) for version, one in (model.versions or {}).items() if one.price is not None
+            },
         )
         for name, model in config.models.items()
     }
     policy = Policy(
-        config.limits.requests_per_minute,
-        config.limits.tokens_per_minute,
-        config.limits.concurrent_requests,
+        _limits(config.limits),
         config.gateway.max_body_bytes,
         config.gateway.allow_anonymous,
         config.gateway.shadow_scoring,
+        config.currency,
+        tuple(config.token_issuers.values()),
     )
     shares = {Service.GATEWAY: {config.gateway.version: 1}, Service.CACHE: {config.cache.version: 1}}
     return TrafficPlan(models, policy, shares)
+
+
+def _limits(declared: LimitsConfig | None) -> Limits:
+    return Limits(**declared.model_dump()) if declared is not None else Limits()
+
+
+def _price(declared: PriceConfig | None) -> Price:
+    if declared is None:
+        return Price()
+    cached = declared.input if declared.cached_input is None else declared.cached_input
+    return Price(declared.input, cached, declared.output)

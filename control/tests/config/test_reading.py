@@ -121,7 +121,7 @@ def test_without_weights_the_last_version_has_everything():
             "serin.yaml:1: models: a mapping without entries; accepted: a mapping with at least one entry",
         ),
         ("limits: {}\n", "serin.yaml: models: missing; accepted: a mapping with at least one entry"),
-        ("", "serin.yaml: empty; accepted: a mapping with the keys cache, gateway, limits, models"),
+        ("", "serin.yaml: empty; accepted: a mapping with the keys cache, currency, gateway, limits, models"),
         ("- a\n", "serin.yaml: list instead of keys"),
         ("models: [\n", "serin.yaml:2: not YAML:"),
         ("a: &x 1\nb: *x\n", "serin.yaml:1: anchor or alias 'x'; accepted: each value written out"),

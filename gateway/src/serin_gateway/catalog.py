@@ -7,12 +7,14 @@ it is published, nor about requests.
 import asyncio
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.keys.issuer import TokenIssuer
+from serin_gateway.ledger.price import FREE, Price, highest
 from serin_gateway.limits.limiter import Limits
 
 RETRY_AFTER_S = "2"
@@ -33,6 +35,7 @@ class Lane:
     """One compatible set of versions that answers for a model.
 
     ``cache_version``: the cache that its recalls go to; empty: the one that all lanes without one of their own share.
+    ``version`` is that of its workers, ``price`` what its tokens cost.
     """
 
     lane: str
@@ -44,11 +47,16 @@ class Lane:
     workers: Sequence[Worker] = ()
     num_tokenizers: int = 0
     cache_version: str = ""
+    version: str = ""
+    price: Price = FREE
 
     @property
     def is_ready(self) -> bool:
         """True when every service it needs is there."""
         return bool(self.workers) and self.num_tokenizers > 0
+
+
+NO_LANE = Lane("", 0, "", "", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,12 @@ class ServedModel:
     lanes: Sequence[Lane] = ()
     default_max_tokens: int = 0
     trial: Trial | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def highest_price(self) -> Price:
+        """What tokens cost at most, on whichever lane."""
+        return highest(lane.price for lane in self.lanes)
 
     @property
     def context_length(self) -> int:
@@ -141,6 +155,8 @@ class Policy:
     max_body_bytes: int = 4_194_304
     allow_anonymous: bool = False
     shadow_scoring: bool = True
+    currency: str = ""
+    token_issuers: tuple[TokenIssuer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +173,14 @@ class Catalog:
         names.update((model.name, model) for model in self.models)
         object.__setattr__(self, "names", names)
 
-    def find(self, name: str) -> ServedModel:
-        """The model that a name or alias means.
+    def find(self, name: str, may_ask: Callable[[str], bool] = lambda model: True) -> ServedModel:
+        """The model that a name or alias means; one that may not be asked does not exist for its caller.
 
         Raises:
             MeshError: MODEL_NOT_FOUND.
         """
         model = self.names.get(name)
-        if model is None:
+        if model is None or not may_ask(model.name):
             raise MeshError(
                 Reason.MODEL_NOT_FOUND,
                 f"model {name[:80]!r} does not exist; list the models to see which do",

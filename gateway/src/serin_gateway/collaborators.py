@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serin_gateway.administration.desk import AdminDesk
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.guards import Guard
 from serin_gateway.idempotency import IdempotencyDesk
@@ -37,6 +38,7 @@ class Collaborators:
     feedback: FeedbackDesk
     idempotency: IdempotencyDesk
     turnstiles: Turnstiles
+    desk: AdminDesk
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,32 @@ Knows nothing about doors and processes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 import structlog
+from serin_mesh.breaker import Unavailable
+from serin_mesh.errors import MeshError
 
+from serin_gateway.administration.desk import AdminDesk
+from serin_gateway.audit.entry import audit_secret
+from serin_gateway.audit.log import AuditLog, MemoryAuditLog
+from serin_gateway.audit.redis_log import RedisAuditLog
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.idempotency import AnswerStore, IdempotencyDesk, MemoryAnswers, RedisAnswers
 from serin_gateway.journal import LogJournal, report_not_kept
 from serin_gateway.keys import KeyStore, MemoryKeyStore, RedisKeyStore, key_secret
-from serin_gateway.keys.authenticator import Authenticator
+from serin_gateway.keys.authenticator import FRESH_S, Authenticator
+from serin_gateway.keys.issuer import TokenIssuer
+from serin_gateway.keys.redis_tenants import RedisTenantStore
+from serin_gateway.keys.tenants import MemoryTenantStore, Tenants, TenantStore
+from serin_gateway.keys.tokens import Tokens
+from serin_gateway.ledger.metrics import LedgerMetrics
+from serin_gateway.ledger.reaper import Reaper
+from serin_gateway.ledger.redis_usage import RedisUsage
+from serin_gateway.ledger.usage import MemoryUsage, UsageStore
 from serin_gateway.limits.fallback import FallbackLimiter
 from serin_gateway.limits.leases import LeaseBook
 from serin_gateway.limits.limiter import Limiter
@@ -35,6 +50,7 @@ from serin_gateway.overload.metrics import OverloadMetrics
 from serin_gateway.placement import Placement
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.state import BudgetedKeyStore, BudgetedRecords, StateCalls, check_state, open_state
+from serin_gateway.upstream.accounts import GrpcAccounts
 from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
 from serin_gateway.upstream.loads import ReportedLoads
@@ -46,6 +62,7 @@ from serin_gateway.upstream.tokenizer import GrpcTokenizer
 from serin_gateway.upstream.worker import GrpcWorkers
 
 CONFIRM_KEYS_EVERY_S = 60.0
+PAY_EVERY_S = 1.0
 
 log = structlog.get_logger()
 
@@ -74,16 +91,28 @@ class House:
     ) -> None:
         self._redis = open_state(settings.state_redis) if settings.state_redis else None
         store: KeyStore = MemoryKeyStore()
-        limiter: Limiter = MemoryLimiter()
+        found: KeyStore = store
+        tenants: TenantStore = MemoryTenantStore()
+        memory = MemoryLimiter()
+        limiter: Limiter = memory
+        usage: UsageStore = MemoryUsage(memory)
+        audit: AuditLog = MemoryAuditLog(audit_secret(mesh_secret))
+        self._shared: RedisLimiter | None = None
         records: RecordStore = MemoryRecords()
         answers: AnswerStore = MemoryAnswers()
         if self._redis is not None:
             found = RedisKeyStore(self._redis, organization=settings.organization)
             store = BudgetedKeyStore(found, StateCalls("keys"))
-            shared = RedisLimiter(self._redis, organization=settings.organization)
-            limiter = FallbackLimiter(
-                shared, StateCalls("limits"), share=settings.local_limit_share, on_alone=metrics.decided_alone
+            usage = RedisUsage(self._redis, organization=settings.organization)
+            audit = RedisAuditLog(self._redis, audit_secret(mesh_secret), organization=settings.organization)
+            tenants = RedisTenantStore(self._redis, organization=settings.organization)
+            self._shared = RedisLimiter(
+                self._redis,
+                organization=settings.organization,
+                calls=StateCalls("limits"),
+                lines_kept_days=settings.ledger_days,
             )
+            limiter = FallbackLimiter(self._shared, share=settings.local_limit_share, on_alone=metrics.decided_alone)
             records = BudgetedRecords(
                 RedisRecords(self._redis, organization=settings.organization), StateCalls("records")
             )
@@ -98,7 +127,13 @@ class House:
         self._keeper = RecordKeeper(records, settings.remembered_requests)
         self._shadow = ShadowScorer(catalog, placement, GrpcScorers(self._channels), observed, sessions)
         ObservingMetrics(observed, self._keeper, self._shadow, metrics.registry)
-        authenticator = Authenticator(keys or store, key_secret(mesh_secret))
+        self._tenants = Tenants(tenants)
+        metrics.projects = self._tenants.is_declared
+        tokens = Tokens(lambda: _issuers(catalog))
+        authenticator = Authenticator(keys or store, key_secret(mesh_secret), tenants=self._tenants, tokens=tokens)
+        if self._shared is not None:
+            LedgerMetrics(self._shared, metrics.registry)
+            self._reaper = Reaper(self._shared, GrpcAccounts(self._channels, catalog), metrics.reaped)
         metrics.keys_stale.set_function(lambda: authenticator.stale_s)
         self.collaborators = Collaborators(
             catalog=catalog,
@@ -117,6 +152,7 @@ class House:
             turnstiles=Turnstiles(
                 catalog, self._loads, max_waiting=settings.max_waiting, on_refused=metrics.refused_for_overload
             ),
+            desk=AdminDesk(keys or found, tenants, usage, audit, key_secret(mesh_secret), home=settings.organization),
         )
         OverloadMetrics(self.collaborators.turnstiles, metrics.registry)
 
@@ -138,6 +174,8 @@ class House:
             ("report observations", self._reporter.keep_reporting),
             ("keep records", self._keeper.keep_writing),
             ("score in the shadow", self._shadow.keep_scoring),
+            ("follow tenants", self._follow_tenants),
+            *([("settle for the dead", self._reaper.keep_reaping), ("pay", self._keep_paying)] if self._shared else []),
         ):
             self._tasks.append(asyncio.create_task(_going_on(name, work), name=name))
         return self
@@ -150,6 +188,7 @@ class House:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._pay()
         await self._detokenizer.close()
         await self._channels.close()
         if self._redis is not None:
@@ -159,6 +198,30 @@ class House:
         while True:
             await asyncio.sleep(CONFIRM_KEYS_EVERY_S)
             await self.collaborators.authenticator.refresh()
+
+    async def _follow_tenants(self) -> None:
+        while True:
+            await self._tenants.refresh()
+            await asyncio.sleep(FRESH_S)
+
+    async def _keep_paying(self) -> None:
+        while True:
+            await asyncio.sleep(PAY_EVERY_S)
+            await self._pay()
+
+    async def _pay(self) -> None:
+        """Bring what Redis could not hear of into the ledger."""
+        with suppress(Unavailable):
+            if self._shared is not None:
+                await self._shared.pay()
+
+
+def _issuers(catalog: CatalogSource) -> Sequence[TokenIssuer]:
+    """Those that are declared; none while nothing is published."""
+    try:
+        return catalog.current().policy.token_issuers
+    except MeshError:
+        return ()
 
 
 async def _going_on(name: str, work: Callable[[], Awaitable[None]]) -> None:

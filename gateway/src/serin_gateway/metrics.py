@@ -4,6 +4,8 @@ Own names are `serin_*`; the request histograms carry OpenTelemetry's `gen_ai.se
 requests beyond their receipts.
 """
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from serin_gateway.receipt import Receipt
@@ -13,6 +15,8 @@ DURATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 
 FIRST_TOKEN_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 PER_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 PAUSE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 30.0)
+MAX_PROJECTS = 200
+OTHER = "other"
 VERB_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0)
 
 
@@ -106,6 +110,22 @@ class GatewayMetrics:
             registry=into,
         )
 
+        self.project_tokens = Counter(
+            "serin_gateway_project_tokens",
+            "Tokens that count, by declared project and kind; of other projects together under `other`.",
+            ["project", "kind"],
+            registry=into,
+        )
+        self.projects: Callable[[str], bool] = lambda project: False
+        """Whether a project is declared: only those have series of their own."""
+        self._named: set[str] = set()
+        self.reapings = Counter(
+            "serin_gateway_ledger_reaped",
+            "Lines written for gateways that died, by who had counted: the worker, or the last renewal.",
+            ["counted_by"],
+            registry=into,
+        )
+
         # Children by label, looked up once: labels come from closed sets.
         self._running = {door: self.running.labels(door) for door in ("rest", "grpc")}
         self._verbs = {verb: self.verbs.labels(verb) for verb in VERBS}
@@ -121,6 +141,19 @@ class GatewayMetrics:
     def refused_for_overload(self, model: str, why: str) -> None:
         """More was asked of a model than its workers can bear."""
         self.overload.labels(model, why).inc()
+
+    def reaped(self, num_lines: int, counted_by: str) -> None:
+        """What a gateway that died had left open is settled."""
+        self.reapings.labels(counted_by).inc(num_lines)
+
+    def _label(self, project: str) -> str:
+        """Declared projects by name, the first `MAX_PROJECTS` that are seen; whoever makes requests makes no series."""
+        if project in self._named:
+            return project
+        if len(self._named) < MAX_PROJECTS and self.projects(project):
+            self._named.add(project)
+            return project
+        return OTHER
 
     def opened(self, receipt: Receipt) -> None:
         """A request has arrived."""
@@ -143,6 +176,7 @@ class GatewayMetrics:
             ("completion", usage.completion_tokens),
         ):
             self.tokens.labels(receipt.model, kind).inc(count)
+            self.project_tokens.labels(self._label(receipt.tenant), kind).inc(count)
         for lost in receipt.lost_workers:
             if not lost.mid_stream:
                 self.retries.labels(receipt.model, lost.cause).inc()

@@ -6,6 +6,7 @@ either, nor about how anything is called: what it works with comes as `Collabora
 """
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -17,16 +18,17 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, refuse
 from serin_gateway.attempt_receipt import AttemptReceipt
-from serin_gateway.catalog import Policy, ServedModel, Worker
+from serin_gateway.catalog import NO_LANE, Policy, ServedModel, Worker
 from serin_gateway.collaborators import Arrival, Collaborators
 from serin_gateway.conversation import Conversation
 from serin_gateway.events import Completed, Started, Usage
 from serin_gateway.failures import Failures, cause_of, lane_lost, may_try_another_lane
 from serin_gateway.generation import Generation
 from serin_gateway.keys.authenticator import ANONYMOUS, Caller
-from serin_gateway.keys.records import Role
+from serin_gateway.keys.records import Ability, Role
+from serin_gateway.ledger.line import Line, Payer, total
 from serin_gateway.limits.leases import RateLimited
-from serin_gateway.limits.limiter import Lease, Limits, Standing
+from serin_gateway.limits.limiter import Amount, Lease, Scope, Standing
 from serin_gateway.observing.shadow import Answered
 from serin_gateway.outbox import Outbox
 from serin_gateway.overload import Pass
@@ -57,6 +59,7 @@ class Request:
         self.outlives_caller = False
         """Whoever makes the answer settles it, not who asked: see `on_its_own`."""
         self._attempts: list[Attempt] = []
+        self._numbers = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self._num_unanswered = 0
         self._lease: Lease | None = None
@@ -70,8 +73,19 @@ class Request:
         """Most bytes that what is asked may have, by the policy in force now."""
         return self._policy().max_body_bytes
 
-    async def authenticate(self, needed: Role = Role.APP) -> Caller:
-        """Verb 1: from a key to a tenant, a role and limits.
+    @property
+    def payer(self) -> Payer:
+        """Whose it is."""
+        caller = self.caller
+        return Payer(self.arrival.request_id, caller.organization, caller.tenant, caller.key_id, self.receipt.model)
+
+    @property
+    def lease_id(self) -> str:
+        """What it is billed as; empty until it is admitted."""
+        return self._lease.lease_id if self._lease else ""
+
+    async def authenticate(self, needed: Role = Role.APP, ability: Ability | None = Ability.INFERENCE) -> Caller:
+        """Verb 1: from a key to a project, a role and limits.
 
         Raises:
             MeshError: KEY_MISSING, KEY_INVALID, ROLE_INSUFFICIENT or AUTH_UNAVAILABLE.
@@ -82,6 +96,11 @@ class Request:
         self.receipt.tenant, self.receipt.key_id = self.caller.tenant, self.caller.key_id
         if not self.caller.role.covers(needed):
             raise _role_insufficient(self.caller, needed, "this")
+        if ability is not None and not self.caller.may(ability):
+            made_for = ", ".join(sorted(self.caller.abilities))
+            raise MeshError(
+                Reason.ROLE_INSUFFICIENT, f"this needs a key made for {ability.value!r}; this key is for {made_for}"
+            )
         return self.caller
 
     async def begin(self, ask: Ask) -> Outbox:
@@ -119,18 +138,20 @@ class Request:
         """
         with self.receipt.timed("admit"):
             catalog = self.house.catalog.current()
-            model = catalog.find(ask.model)
+            model = catalog.find(ask.model, self.caller.may_ask)
             self.receipt.model = model.name
             if self.arrival.pinned_lane and not self.caller.role.covers(Role.OPERATOR):
                 raise _role_insufficient(self.caller, Role.OPERATOR, "choosing a lane (serin-lane)")
-            limits = self.caller.limits or catalog.policy.default_limits
-            most = ask.prompt_token_bound() + ask.choice_count * _max_tokens(ask.sampling, model) if with_answer else 0
+            scopes = self.caller.scopes(model.name, model.limits, catalog.policy.default_limits)
+            most = Amount()
+            if with_answer:
+                most = _most(model, ask.prompt_token_bound(), ask.choice_count * _max_tokens(ask.sampling, model))
             try:
-                self._lease, self.standing = await self._take(limits, most)
+                await self._take(scopes, most)
             except RateLimited as refusal:
                 if not refusal.never_fits:
                     raise
-                self._lease, self.standing = await self._take(limits, 0)
+                await self._take(scopes, Amount())
                 self._counted = Counted()
             if with_answer:
                 left_s = self.deadline - time.monotonic()
@@ -138,20 +159,23 @@ class Request:
                     model, self.caller.tenant, ask.priority, ask.choice_count, left_s
                 )
 
-    async def cover(self, index: int, most_tokens: int) -> None:
-        """Reserve what one prompt and its answers can use, where its bytes were too loose a bound.
+    async def cover(self, index: int, most: Amount) -> None:
+        """Wait until the lease is written down; where its bytes were too loose a bound, reserve what can be used.
 
         Raises:
             MeshError: RATE_LIMITED.
         """
         counted, lease = self._counted, self._lease
-        if counted is None or lease is None:
+        if lease is None:
+            return
+        await self.house.leases.opened(lease)
+        if counted is None:
             return
         async with counted.lock:
-            counted.by_prompt[index] = most_tokens
-            total = sum(counted.by_prompt.values())
-            if total > lease.reserved_tokens:
-                self.standing = await self.house.leases.grow(lease, total)
+            counted.by_prompt[index] = most
+            whole = counted.total
+            if whole.tokens > lease.reserved.tokens:
+                self.standing = await self.house.leases.grow(lease, whole)
 
     async def guard(self, ask: Ask) -> Ask:
         """Verb 3: input filters; each lets the ask pass, changes it or refuses it."""
@@ -193,7 +217,7 @@ class Request:
             if self._pass is not None:
                 self._pass.give_back(is_answered=error is None)
             if self._lease is not None:
-                await self.house.leases.give_back(self._lease)
+                await self.house.leases.give_back(self._lease, [line.billed() for line in self._bill()])
             for attempt in self._attempts:
                 self.receipt.attempts.append(attempt.sum_up())
                 attempt.offer_to_score()
@@ -237,12 +261,16 @@ class Request:
                 self._account()
                 self.outbox.put(Completed(self.receipt.usage))
 
+    def next_attempt(self) -> int:
+        """A number for an attempt of its own."""
+        return next(self._numbers)
+
     def _account(self) -> None:
         self.receipt.usage = self._used()
         self.receipt.num_attempts = len(self._attempts)
 
     def _used(self) -> Usage:
-        """What has been used so far."""
+        """What has been used so far, as its caller is told."""
         begun = [attempt for attempt in self._attempts if attempt.has_begun]
         return Usage(
             prompt_tokens=sum(len(attempt.prompt) for attempt in begun),
@@ -251,8 +279,14 @@ class Request:
             reasoning_tokens=sum(attempt.num_reasoning_tokens for attempt in begun),
         )
 
-    async def _take(self, limits: Limits, most_tokens: int) -> tuple[Lease | None, Standing | None]:
-        return await self.house.leases.take(self.caller.key_id, limits, most_tokens, lambda: self._used().total_tokens)
+    def _bill(self) -> list[Line]:
+        """A line for each attempt that a worker was asked for, or that was answered without one."""
+        return [attempt.line() for attempt in self._attempts if attempt.has_begun or attempt.account.num_placements]
+
+    async def _take(self, scopes: Sequence[Scope], most: Amount) -> None:
+        self._lease, self.standing = await self.house.leases.take(
+            scopes, most, lambda: total(self._bill()), facts=self.payer.to_json()
+        )
 
     def _policy(self) -> Policy:
         try:
@@ -262,11 +296,17 @@ class Request:
 
 
 class Counted:
-    """Tokens of a request's prompts and answers at most, prompt by prompt, as they become known."""
+    """What a request's prompts and answers can use at most, prompt by prompt, as it becomes known."""
 
     def __init__(self) -> None:
-        self.by_prompt: dict[int, int] = {}
+        self.by_prompt: dict[int, Amount] = {}
         self.lock = asyncio.Lock()
+
+    @property
+    def total(self) -> Amount:
+        """All of them together."""
+        known = self.by_prompt.values()
+        return Amount(sum(one.tokens for one in known), sum(one.nano for one in known))
 
 
 class Attempt:
@@ -286,6 +326,7 @@ class Attempt:
         self.ask = ask
         self.prompt: Sequence[int] = ()
         self.account = AttemptReceipt()
+        self._number = request.next_attempt()
         self._index = index
         self._input: Input = ask.inputs[index]
         self._first_choice_index = index * ask.sampling.choice_count
@@ -308,7 +349,7 @@ class Attempt:
         """
         scope = self.route(avoid)
         await self.tokenize(scope)
-        await self.request.cover(self._index, self.most_tokens)
+        await self.request.cover(self._index, self.most)
         await self.recall(scope)
         generation = self._generation = self._begin_output(scope, await self._echo(scope))
         try:
@@ -400,6 +441,7 @@ class Attempt:
             priority=self.ask.priority,
             prior_outputs=generation.prior_outputs(),
             grammar=self._grammar,
+            account=self.billed_as,
         )
         uncached = len(self.prompt) - self._recalled.cached_tokens.get(worker.endpoint, 0)
         self.receipt.worker = worker.instance
@@ -462,9 +504,28 @@ class Attempt:
         return self._generation is not None and self._generation.has_begun
 
     @property
-    def most_tokens(self) -> int:
-        """Tokens of the prompt and of its answers at most; known once the prompt is tokenized."""
-        return len(self.prompt) + self._sampling.choice_count * (self._sampling.max_tokens or 0)
+    def most(self) -> Amount:
+        """What the prompt and its answers can use at most; known once the prompt is tokenized."""
+        return _most(self._model, len(self.prompt), self._sampling.choice_count * (self._sampling.max_tokens or 0))
+
+    @property
+    def billed_as(self) -> str:
+        """Its name in the ledger."""
+        return f"{self.request.lease_id}.{self._number}"
+
+    def line(self) -> Line:
+        """Its line in the ledger, as it is now; what its caller has seen nothing of costs nothing."""
+        payer = replace(self.request.payer, model=self._model.name)
+        lane = self._scope.lane if self._scope else NO_LANE
+        line = Line(self.billed_as, payer, lane.version, lane.lane, price=lane.price)
+        if not self.has_begun:
+            return line
+        return replace(
+            line,
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self.num_cached_tokens,
+            completion_tokens=self.num_tokens,
+        )
 
     @property
     def num_tokens(self) -> int:
@@ -620,6 +681,11 @@ def _max_tokens(sampling: Sampling, model: ServedModel) -> int:
     """Most tokens of one answer: what was asked, else the model's default, and never more than its context."""
     longest = model.context_length or 2**31
     return min(sampling.max_tokens or model.default_max_tokens or longest, longest)
+
+
+def _most(model: ServedModel, prompt_tokens: int, completion_tokens: int) -> Amount:
+    """An upper bound: nothing of it cached, on the dearest lane."""
+    return Amount(prompt_tokens + completion_tokens, model.highest_price.cost(prompt_tokens, 0, completion_tokens))
 
 
 def _role_insufficient(caller: Caller, needed: Role, what: str) -> MeshError:

@@ -25,6 +25,7 @@ class GatewaySettings(ServiceSettings):
         1024, ge=0, le=100_000, description="requests of one priority that may wait for a model here; more are refused"
     )
 
+    ledger_days: int = Field(35, ge=1, le=4000, description="days that lines of the ledger are kept; their sums: 400")
     remembered_requests: int = Field(
         100_000, ge=0, le=10_000_000, description="finished requests kept for feedback and `serin explain`; 0: none"
     )

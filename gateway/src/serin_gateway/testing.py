@@ -11,7 +11,9 @@ from typing import Any
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.administration.desk import AdminDesk
 from serin_gateway.ask import refuse
+from serin_gateway.audit.log import MemoryAuditLog
 from serin_gateway.catalog import Catalog, Lane, MemoryCatalog, ServedModel, Worker
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.conversation import Conversation
@@ -20,6 +22,8 @@ from serin_gateway.grammar import Grammar
 from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers
 from serin_gateway.keys import KeyRecord, MemoryKeyStore, Role, mint_key
 from serin_gateway.keys.authenticator import Authenticator
+from serin_gateway.keys.tenants import MemoryTenantStore, Tenants
+from serin_gateway.ledger.usage import MemoryUsage
 from serin_gateway.limits.leases import LeaseBook
 from serin_gateway.limits.memory import MemoryLimiter
 from serin_gateway.observing.buffer import ObservationBuffer
@@ -369,9 +373,13 @@ class MemoryHouse:
         self.keeper = RecordKeeper(self.records, 1000)
         self.shadow = NoShadow()
         self.answers = MemoryAnswers()
+        self.tenants = MemoryTenantStore()
+        self.audit = MemoryAuditLog(SECRET)
+        self.copy = Tenants(self.tenants)
+        """The gateway's copy of the tenants; a test refreshes it."""
         whole = Collaborators(
             catalog=self.catalog,
-            authenticator=Authenticator(self.keys, SECRET),
+            authenticator=Authenticator(self.keys, SECRET, tenants=self.copy),
             leases=LeaseBook(self.limiter),
             guards=(),
             tokenizer=ByteTokenizer(),
@@ -384,6 +392,7 @@ class MemoryHouse:
             feedback=FeedbackDesk(self.keeper, self.observed),
             idempotency=IdempotencyDesk(self.answers),
             turnstiles=Turnstiles(self.catalog),
+            desk=AdminDesk(self.keys, self.tenants, MemoryUsage(self.limiter), self.audit, SECRET),
         )
         self.collaborators = dataclasses.replace(whole, **parts)
 

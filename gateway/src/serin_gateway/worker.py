@@ -32,7 +32,12 @@ class PriorOutput:
 
 @dataclass(frozen=True, slots=True)
 class WorkOrder:
-    """What a worker is asked to generate; ``grammar`` is a prepared one, empty for none."""
+    """What a worker is asked to generate.
+
+    Attributes:
+        grammar: a prepared one; empty: none.
+        account: what it counts what it sends under.
+    """
 
     prompt: Sequence[int]
     sampling: Sampling
@@ -42,6 +47,7 @@ class WorkOrder:
     prior_outputs: Sequence[PriorOutput] = ()
     kv_source: str = ""
     grammar: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,10 @@ from serin_worker.serving import Serving, StepWatch, computes_numbers, load_of
 from serin_worker.settings import WorkerSettings
 
 PROGRAM = "serin-worker"
-CALLERS = {"/serin.worker.v1.WorkerService/PurgeCache": ("cache", "control")}
+CALLERS = {
+    "/serin.worker.v1.WorkerService/PurgeCache": ("cache", "control"),
+    "/serin.worker.v1.WorkerService/ListAccounts": ("gateway",),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

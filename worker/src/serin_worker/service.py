@@ -13,6 +13,7 @@ from serin_mesh.call import caller
 from serin_mesh.errors import MeshError, Reason
 
 from serin_worker import cache_watch
+from serin_worker.accounts import MIN_PREFIX, Account, Accounts
 from serin_worker.errors import NotFinite, WorkerError
 from serin_worker.failures import to_mesh, translated
 from serin_worker.metrics import RequestTimes
@@ -23,6 +24,7 @@ from serin_worker.request import GenerationRequest
 from serin_worker.serving import Serving
 from serin_worker.stream import OutputStream
 from serin_worker.wire import (
+    accounts_response,
     delta_response,
     finished_response,
     logprob_message,
@@ -34,6 +36,7 @@ from serin_worker.wire import (
 
 MAX_SALT_BYTES = 128
 MAX_GROUP_BYTES = 256
+MAX_ACCOUNT_CHARACTERS = 64
 
 
 class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
@@ -48,6 +51,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._attached = serving
         self._times = times
         self._numerics = numerics
+        self._accounts = Accounts()
 
     def attach(
         self, serving: Serving, times: RequestTimes | None = None, numerics: NumericsWatch | None = None
@@ -77,8 +81,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             if generation.grammar:
                 generation = replace(generation, constraints=await serving.grammars.open(generation))
             stream = serving.loop.submit(generation)
-        with stream:
-            async for response in self._responses(stream, generation):
+        with stream, self._accounts.running(request.account[:MAX_ACCOUNT_CHARACTERS]) as account:
+            async for response in self._responses(stream, generation, account):
                 yield response
 
     async def Score(
@@ -143,6 +147,20 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         async for change in changes:
             yield change
 
+    async def ListAccounts(
+        self,
+        request: worker_pb2.ListAccountsRequest,
+        context: grpc.aio.ServicerContext[worker_pb2.ListAccountsRequest, worker_pb2.ListAccountsResponse],
+    ) -> worker_pb2.ListAccountsResponse:
+        """Say what was sent for attempts."""
+        if len(request.account_prefix) < MIN_PREFIX:
+            raise MeshError(
+                Reason.PARAMETER_INVALID,
+                f"account_prefix has fewer than {MIN_PREFIX} bytes",
+                parameter="account_prefix",
+            )
+        return accounts_response(self._accounts.begun_with(request.account_prefix))
+
     async def PurgeCache(
         self,
         request: worker_pb2.PurgeCacheRequest,
@@ -199,7 +217,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         return self._attached
 
     async def _responses(
-        self, stream: OutputStream, generation: GenerationRequest
+        self, stream: OutputStream, generation: GenerationRequest, account: Account
     ) -> AsyncIterator[worker_pb2.GenerateResponse]:
         reason = "stop"
         while outputs := await stream.read():
@@ -212,6 +230,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                         self._times.observe(output, reason, generation.num_choices)
                 elif isinstance(output, Failed):
                     self._note_failure(output.error)
+                account.note(output)
                 yield self._response(output, generation.sampling.seed)
 
     def _response(self, output: Output, seed: int) -> worker_pb2.GenerateResponse:

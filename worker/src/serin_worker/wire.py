@@ -4,12 +4,13 @@ Knows the contract, and nothing about engines or servers.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from serin.generation.v1 import sampling_pb2, tokens_pb2
 from serin.worker.v1 import worker_pb2
 from serin_mesh.errors import MeshError, Reason
 
+from serin_worker.accounts import Account
 from serin_worker.namespaces import Namespace
 from serin_worker.outputs import ChoiceFinished, Delta, Started, Summary, TokenLogprobs
 from serin_worker.request import GenerationRequest, PriorOutput, Sampling, ScoreRequest, Stopping
@@ -186,3 +187,22 @@ def _invalid(parameter: str, message: str) -> MeshError:
 
 def _unsupported(parameter: str, message: str) -> MeshError:
     return MeshError(Reason.PARAMETER_UNSUPPORTED, message, parameter=parameter)
+
+
+def accounts_response(accounts: Iterable[Account]) -> worker_pb2.ListAccountsResponse:
+    """What was sent for attempts."""
+    return worker_pb2.ListAccountsResponse(
+        accounts=[
+            worker_pb2.Account(
+                account=account.name,
+                prompt_token_count=account.num_prompt_tokens,
+                cached_token_count=account.num_cached_tokens,
+                choices=[
+                    worker_pb2.ChoiceAccount(choice_index=choice, token_count=count)
+                    for choice, count in sorted(account.num_tokens.items())
+                ],
+                running=account.num_running > 0,
+            )
+            for account in accounts
+        ]
+    )

@@ -5,24 +5,23 @@ import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.table import Table
-from serin_gateway.keys import KeyNotFound, KeyRecord, KeyStoreDown, RedisKeyStore, Role, key_secret, mint_key
-from serin_gateway.limits.limiter import Limits
+from serin_gateway.administration.desk import KeyWish
+from serin_gateway.keys import KeyRecord, Role
+from serin_gateway.keys.records import Ability
+from serin_mesh.errors import MeshError, Reason
 
-from serin_cli.arguments import add_state, integer, one_line, redis_url, state_path
+from serin_cli.admin_store import OpenDesk, add_flags, open_desk
+from serin_cli.arguments import integer, model_name, one_line, tenant_name
 from serin_cli.errors import CliError, UsageProblem
-from serin_cli.key_store import open_key_store
+from serin_cli.limit_flags import add_limits, limits_from, shown
 from serin_cli.local.display import wide_console
-from serin_cli.record import read_record
-from serin_cli.state_dir import StateDir
 
 DESCRIPTION = """\
 Make, list and revoke API keys. Roles: app asks models; viewer also sees how the mesh is; operator also changes what it
 serves; admin may do everything. Each may do what the ones before it may.
 """
-_LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,87 +30,93 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create = actions.add_parser("create", help="make a key and print it, this once")
     create.add_argument("--role", choices=[str(role) for role in Role], required=True, help="what the key may do")
     create.add_argument("--name", type=one_line, default="", help="what to remember it by")
+    create.add_argument("--project", type=tenant_name, default="default", help="whose it is (default: default)")
     create.add_argument(
         "--expires-days", type=integer(1, 36_500), metavar="N", help="days until it ends (default: never)"
     )
-    for limit in _LIMITS:
-        flag, words = "--" + limit.replace("_", "-"), limit.replace("_", " ")
-        create.add_argument(flag, type=integer(0, 2**32 - 1), metavar="N", help=f"its own limit of {words}; 0: none")
+    create.add_argument(
+        "--may", action="append", choices=[str(one) for one in Ability], default=[],
+        help="what it is made for, again for more (default: all that its role may)",
+    )  # fmt: skip
+    create.add_argument(
+        "--model",
+        action="append",
+        type=model_name,
+        default=[],
+        help="a model it may ask, again for more (default: all)",
+    )
+    create.add_argument("--unknown", choices=["refuse", "warn"], default="refuse", help="parameters nobody knows")
+    add_limits(create, "its own")
     create.add_argument(
         "--no-shadow", action="store_true", help="its answers are never scored again to compare two versions"
     )
     revoke = actions.add_parser("revoke", help="end a key, by its id from `serin key list`")
     revoke.add_argument("key_id", metavar="KEY_ID")
     for action in (create, actions.add_parser("list", help="show all keys; never the keys themselves"), revoke):
-        action.add_argument(
-            "--state-redis", type=redis_url, metavar="URL", help="keys of a mesh that `serin up` does not run"
-        )
-        action.add_argument("--mesh-secret-file", type=Path, metavar="FILE", help="that mesh's secret")
-        add_state(action)
+        add_flags(action)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out one action."""
     try:
         return asyncio.run(_act(arguments))
-    except KeyStoreDown as error:
-        raise CliError(f"{error}; see `serin status`") from error
-    except KeyNotFound as error:
-        raise UsageProblem.setting("serin key revoke", arguments.key_id, "an id from `serin key list`") from error
+    except MeshError as error:
+        if error.reason is Reason.NOT_FOUND:
+            raise UsageProblem.setting("serin key revoke", arguments.key_id, "an id from `serin key list`") from error
+        raise CliError(f"{error.message}; see `serin status`") from error
 
 
 async def _act(arguments: argparse.Namespace) -> int:
-    state = StateDir(state_path(arguments.state))
-    url = arguments.state_redis or read_record(state).state_redis
-    secret = _mesh_secret(arguments.mesh_secret_file or state.mesh_secret) if arguments.action == "create" else b""
-    async with open_key_store(url) as store:
+    async with open_desk(arguments) as at:
         if arguments.action == "create":
-            await _create(arguments, store, secret)
+            key, _ = await at.desk.create_key(at.actor, _wish(arguments))
+            print(key)
         elif arguments.action == "revoke":
-            print(await _revoke(arguments.key_id, store))
+            print(await _revoke(arguments.key_id, at))
         else:
-            _print_table(await store.list())
+            _print_table(await at.desk.keys(at.actor))
     return 0
 
 
-async def _create(arguments: argparse.Namespace, store: RedisKeyStore, secret: bytes) -> None:
-    given = {limit: value for limit in _LIMITS if (value := getattr(arguments, limit)) is not None}
-    key, record = mint_key(
-        key_secret(secret),
+def _wish(arguments: argparse.Namespace) -> KeyWish:
+    return KeyWish(
         role=Role(arguments.role),
         name=arguments.name,
-        limits=Limits(**given) if given else None,
+        project=arguments.project,
+        limits=limits_from(arguments),
         lifetime_s=arguments.expires_days * 86_400.0 if arguments.expires_days else None,
+        abilities=[Ability(name) for name in arguments.may],
+        models=arguments.model,
+        unknown=arguments.unknown,
         shadow=not arguments.no_shadow,
     )
-    await store.create(record)
-    print(key)
 
 
-async def _revoke(key_id: str, store: RedisKeyStore) -> str:
+async def _revoke(key_id: str, at: OpenDesk) -> str:
     begun = time.time()
-    record = await store.revoke(key_id)
+    record = await at.desk.revoke_key(at.actor, key_id)
     who = f"{record.key_id} {record.name}".rstrip()
     if record.revoked_at is not None and record.revoked_at < begun:  # the first revocation counts
         return f"{who} was revoked already, on {_day(record.revoked_at)}"
     return f"revoked {who}"
 
 
-def _mesh_secret(file: Path) -> bytes:
-    try:
-        return file.read_bytes().strip()
-    except OSError as error:
-        accepted = f"a file with the mesh secret ({error.strerror})"
-        raise UsageProblem.setting("--mesh-secret-file", str(file), accepted) from error
-
-
 def _print_table(records: Sequence[KeyRecord]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("id", "role", "name", "tenant", "created", "state"):
+    for heading in ("id", "role", "name", "project", "organization", "created", "state", "may", "models", "limits"):
         table.add_column(heading, no_wrap=True)
     for record in records:
         table.add_row(
-            record.key_id, str(record.role), record.name, record.tenant, _day(record.created_at), _state(record)
+            record.key_id,
+            str(record.role),
+            record.name,
+            record.tenant,
+            record.organization,
+            _day(record.created_at),
+            _state(record),
+            " ".join(record.abilities) or "all",
+            " ".join(record.models) or "all",
+            "default" if record.limits is None else shown(record.limits),
         )
     wide_console().print(table)
 

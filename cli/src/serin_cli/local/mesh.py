@@ -12,8 +12,8 @@ from dataclasses import replace
 from serin_control.config import parse_config
 from serin_mesh.errors import MeshError
 
+from serin_cli.admin_store import open_key_store
 from serin_cli.errors import StartRefused
-from serin_cli.key_store import open_key_store
 from serin_cli.local.additions import AdditionsFile
 from serin_cli.local.board import Board, Phase
 from serin_cli.local.default_key import ensure_default_key

@@ -6,9 +6,11 @@ Reads, checks, compares and describes the declaration. Knows no gRPC, no state a
 from serin_control.config.changes import diff
 from serin_control.config.declaration import (
     GatewayConfig,
+    IssuerConfig,
     LimitsConfig,
     MeshConfig,
     ModelConfig,
+    PriceConfig,
     Release,
     VersionConfig,
 )
@@ -19,9 +21,11 @@ from serin_control.config.schema import json_schema
 __all__ = [
     "ConfigInvalid",
     "GatewayConfig",
+    "IssuerConfig",
     "LimitsConfig",
     "MeshConfig",
     "ModelConfig",
+    "PriceConfig",
     "Problem",
     "Release",
     "VersionConfig",

@@ -20,8 +20,12 @@ Path = Annotated[
         description="a model folder (relative to this file), a hub id or registry:NAME:VERSION",
     ),
 ]
+IssuerName = Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z 0-9 . _ -")]
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Money = Annotated[int, Field(ge=0, le=10**12)]
 Rate = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 DEFAULT_VERSION = "v1"
@@ -31,6 +35,32 @@ class _Keys(BaseModel):
     """Keys are exactly these, values exactly of these types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class PriceConfig(_Keys):
+    """What tokens cost: micro-units (10^-6) of the currency for a million tokens; 150000 is 0.15 for a million."""
+
+    input: Money
+    """Tokens of the prompt that were computed."""
+    cached_input: Money | None = None
+    """Tokens of the prompt that were reused; at most as much as `input`. Default: as `input`."""
+    output: Money
+    """Tokens of the answer."""
+
+
+class LimitsConfig(_Keys):
+    """Limits. 0: none."""
+
+    requests_per_minute: Rate = 0
+    """Requests a minute."""
+    tokens_per_minute: Rate = 0
+    """Tokens a minute, prompt and answer together."""
+    concurrent_requests: Rate = 0
+    """Requests at the same time."""
+    tokens_per_day: Count = 0
+    """Tokens a calendar day (UTC), prompt and answer together."""
+    money_per_month: Money = 0
+    """Money a calendar month (UTC), in micro-units (10^-6) of the currency; 5000000 is 5."""
 
 
 class EngineConfig(_Keys):
@@ -67,6 +97,8 @@ class VersionConfig(EngineConfig):
     """Folder of the model, relative to this file, its hub id, or what was pushed as registry:NAME:VERSION."""
     weight: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Share of new sessions, relative to the model's other versions. Where no version names one, the last has all."""
+    price: PriceConfig | None = None
+    """What its tokens cost. Default: the model's price."""
 
 
 class ModelConfig(EngineConfig):
@@ -80,6 +112,10 @@ class ModelConfig(EngineConfig):
     """Further names that mean it."""
     default_max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] = 256
     """Tokens reserved for an answer whose length the caller did not bound."""
+    price: PriceConfig | None = None
+    """What its tokens cost, of versions that do not say otherwise. Default: nothing."""
+    limits: LimitsConfig | None = None
+    """Limits of each organization on this model."""
 
     def releases(self) -> Iterator["Release"]:
         """Its versions, oldest first, with everything they inherit and every weight decided."""
@@ -111,17 +147,6 @@ class Release(_Keys):
     """Settings of the worker that were given, by their key in `serin.yaml`; its flags have the same names."""
 
 
-class LimitsConfig(_Keys):
-    """Limits of keys that bring none of their own. 0: none."""
-
-    requests_per_minute: Rate = 0
-    """Requests a minute."""
-    tokens_per_minute: Rate = 0
-    """Tokens a minute, prompt and answer together."""
-    concurrent_requests: Rate = 0
-    """Requests at the same time."""
-
-
 class GatewayConfig(_Keys):
     """The front door."""
 
@@ -137,6 +162,35 @@ class GatewayConfig(_Keys):
     """False: no answer is scored again in the background; rollouts then cannot compare what their lanes answer."""
     version: VersionName = DEFAULT_VERSION
     """Version that gets the calls, as long as it runs and until a rollout says otherwise."""
+
+
+class IssuerConfig(_Keys):
+    """Whose tokens (JWT) are believed, and what their claims mean."""
+
+    issuer: Annotated[str, Field(min_length=1, max_length=1024)]
+    """The `iss` of its tokens, exactly."""
+    audience: Annotated[str, Field(min_length=1, max_length=1024)]
+    """What the `aud` of its tokens must name."""
+    jwks_url: Annotated[
+        str,
+        Field(
+            pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])",
+            description="an https URL, or http on loopback",
+        ),
+    ]
+    """Where its keys are."""
+    algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
+    """Signature algorithms that are accepted; asymmetric ones only."""
+    project_claim: str = ""
+    """Claim that names the caller's project. Empty: all are in `project`."""
+    project: str = ""
+    """Project of callers whose token names none. Empty: they are refused."""
+    organization_claim: str = ""
+    """Claim that names the caller's organization, which must be the project's. Empty: it is not looked at."""
+    role_claim: str = ""
+    """Claim that names the caller's role, or a list of them. Empty: all have the role `app`."""
+    roles: dict[str, Literal["app", "viewer", "operator", "admin"]] = Field(default_factory=dict)
+    """What values of `role_claim` mean; the highest that a token has counts, without one it is `app`."""
 
 
 class CacheConfig(_Keys):
@@ -155,6 +209,10 @@ class MeshConfig(_Keys):
     """Limits of keys that bring none of their own."""
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     """The front door."""
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="three letters A-Z, as in ISO 4217")] = "USD"
+    """Currency of all prices and budgets; a label, nothing is converted."""
+    token_issuers: dict[IssuerName, IssuerConfig] = Field(default_factory=dict)
+    """Issuers whose tokens (JWT, OpenID Connect) are believed beside keys, by a name of your choice."""
     cache: CacheConfig = Field(default_factory=CacheConfig)
     """The service that remembers what was computed."""
 

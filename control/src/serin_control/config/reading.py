@@ -71,6 +71,7 @@ def parse_config(text: str, source: str = "serin.yaml") -> MeshConfig:
 
 
 _schema = functools.cache(json_schema)
+_NAMED: dict[KeyPath, str] = {("models",): "models", ("token_issuers",): "token issuers"}
 
 
 def _problem(details: ErrorDetails, source: str, lines: Lines) -> Problem:
@@ -87,13 +88,13 @@ def _problem(details: ErrorDetails, source: str, lines: Lines) -> Problem:
         case "missing":
             return Problem(source, line, key, "missing", describe(schema_at(root, path)))
     if "[key]" in details["loc"]:
-        pattern = "names of " + ("models" if path[:-1] == ("models",) else "versions")
+        pattern = "names of " + (_NAMED.get(path[:-1], "versions"))
         return Problem(source, line, key, "not a name", f"{pattern}: {_name_rule(path)}")
     return Problem(source, line, key, _wrong(details), describe(schema_at(root, path)))
 
 
 def _name_rule(path: KeyPath) -> str:
-    return "1 to 64 of a-z 0-9 . _ -" if len(path) == 2 else "1 to 64 of A-Z a-z 0-9 . _ -"
+    return "1 to 64 of a-z 0-9 . _ -" if path[:-1] in _NAMED else "1 to 64 of A-Z a-z 0-9 . _ -"
 
 
 def _wrong(details: ErrorDetails) -> str:

@@ -24,6 +24,7 @@ def broken_rules(config: MeshConfig) -> Iterator[Broken]:
         yield from _path_or_versions(("models", name), model)
         yield from _weights(("models", name), model)
         yield from _one_cache_size(("models", name), model)
+        yield from _cached_is_cheaper(("models", name), model)
     yield from _names(config)
 
 
@@ -46,6 +47,16 @@ def _one_cache_size(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
     for path, options in places:
         if options.kv_cache_bytes is not None and options.kv_blocks is not None:
             yield Broken((*path, "kv_blocks"), "both 'kv_cache_bytes' and 'kv_blocks'", "one of the two")
+
+
+def _cached_is_cheaper(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
+    priced = [(at, model.price)]
+    priced += [((*at, "versions", name), version.price) for name, version in (model.versions or {}).items()]
+    for path, price in priced:
+        if price is not None and price.cached_input is not None and price.cached_input > price.input:
+            yield Broken(
+                (*path, "price", "cached_input"), f"{price.cached_input} is more than 'input'", f"at most {price.input}"
+            )
 
 
 def _names(config: MeshConfig) -> Iterator[Broken]:

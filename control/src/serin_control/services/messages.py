@@ -8,7 +8,7 @@ from serin.control.v1 import config_pb2, lane_pb2, registry_pb2
 from serin_control.errors import RegistrationInvalid
 from serin_control.instance import Capacity, Digests, Formats, Instance, Registration, Service, State, Status
 from serin_control.lanes import Lane, Member
-from serin_control.plan import Policy
+from serin_control.plan import Limits, ModelPlan, Policy
 from serin_control.plane import Standing
 from serin_control.topology import ModelLanes, Topology
 
@@ -136,12 +136,15 @@ def _model(model: ModelLanes) -> lane_pb2.Model:
         else None,
         name=model.plan.name,
         aliases=model.plan.aliases,
-        lanes=[_lane(lane) for lane in model.lanes],
+        lanes=[_lane(lane, model.plan) for lane in model.lanes],
         default_max_token_count=model.plan.default_max_tokens,
+        limits=_limits(model.plan.limits),
     )
 
 
-def _lane(lane: Lane) -> lane_pb2.Lane:
+def _lane(lane: Lane, plan: ModelPlan) -> lane_pb2.Lane:
+    version = next((member.version for member in lane.members if member.service is Service.WORKER), "")
+    price = plan.price_of(version)
     return lane_pb2.Lane(
         lane=lane.id,
         weight=lane.weight,
@@ -150,6 +153,7 @@ def _lane(lane: Lane) -> lane_pb2.Lane:
         context_length=lane.context_length,
         block_size=lane.block_size,
         members=[_member(member) for member in lane.members],
+        price=config_pb2.Price(input=price.input, cached_input=price.cached_input, output=price.output),
     )
 
 
@@ -188,12 +192,20 @@ def _capacity(instance: Instance) -> registry_pb2.Capacity:
 
 def _policy(policy: Policy) -> config_pb2.GatewayPolicy:
     return config_pb2.GatewayPolicy(
-        default_limits=config_pb2.Limits(
-            requests_per_minute=policy.requests_per_minute,
-            tokens_per_minute=policy.tokens_per_minute,
-            concurrent_request_count=policy.concurrent_requests,
-        ),
+        default_limits=_limits(policy.limits),
         max_body_byte_count=policy.max_body_bytes,
         allow_anonymous=policy.allow_anonymous,
         shadow_scoring=policy.shadow_scoring,
+        currency=policy.currency,
+        token_issuers=[config_pb2.TokenIssuer(**issuer.model_dump()) for issuer in policy.token_issuers],
+    )
+
+
+def _limits(limits: Limits) -> config_pb2.Limits:
+    return config_pb2.Limits(
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        concurrent_request_count=limits.concurrent_requests,
+        tokens_per_day=limits.tokens_per_day,
+        money_per_month=limits.money_per_month,
     )

@@ -11,15 +11,17 @@ import contextlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Literal
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.keys.records import KeyRecord, Role, key_digest
+from serin_gateway.keys.records import Ability, KeyRecord, Role, key_digest
 from serin_gateway.keys.store import KeyStore, KeyStoreDown
-from serin_gateway.limits.limiter import Limits
+from serin_gateway.keys.tenants import DEFAULT_ORGANIZATION, MemoryTenantStore, Tenants
+from serin_gateway.keys.tokens import Tokens
+from serin_gateway.limits.limiter import Limits, Scope
 
 FRESH_S = 0.5
 COPY_S = 300.0
@@ -30,7 +32,7 @@ MAX_KEY_LENGTH = 256
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling and what they may do; ``limits`` None: the mesh's defaults; ``shadow``: see `KeyRecord`."""
+    """Who is calling and what they may do; ``limits`` None: the mesh's defaults; the rest: see `KeyRecord`."""
 
     key_id: str
     tenant: str
@@ -38,6 +40,28 @@ class Caller:
     limits: Limits | None = None
     unknown: Literal["refuse", "warn"] = "refuse"
     shadow: bool = True
+    organization: str = "default"
+    abilities: Collection[Ability] = ()
+    models: Collection[str] = ()
+    project_limits: Limits = field(default_factory=Limits)
+    organization_limits: Limits = field(default_factory=Limits)
+
+    def may(self, ability: Ability) -> bool:
+        """Whether it was made for this."""
+        return not self.abilities or ability in self.abilities
+
+    def may_ask(self, model: str) -> bool:
+        """Whether it may know of a model, by the model's own name."""
+        return not self.models or model in self.models
+
+    def scopes(self, model: str, model_limits: Limits, default_limits: Limits) -> list[Scope]:
+        """Whose limits its requests to a model count against."""
+        return [
+            Scope("key", self.key_id, default_limits if self.limits is None else self.limits),
+            Scope("project", self.tenant, self.project_limits),
+            Scope("organization", self.organization, self.organization_limits),
+            Scope("model", model, model_limits),
+        ]
 
 
 ANONYMOUS = Caller(key_id="anonymous", tenant="anonymous", role=Role.APP)
@@ -57,9 +81,20 @@ class Authenticator:
         store: where keys are.
         secret: what keys are digested with.
         clock: seconds that only go forward; another one for tests.
+        tenants: projects and organizations, with their limits.
+        tokens: reads tokens of declared issuers.
     """
 
-    def __init__(self, store: KeyStore, secret: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        secret: bytes,
+        clock: Callable[[], float] = time.monotonic,
+        tenants: Tenants | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
+        self._tokens = tokens or Tokens()
+        self._tenants = tenants or Tenants(MemoryTenantStore())
         self._store = store
         self._secret = secret
         self._clock = clock
@@ -80,6 +115,8 @@ class Authenticator:
         """
         if not key:
             raise MeshError(Reason.KEY_MISSING, "no API key: send it as `Authorization: Bearer sk-serin-…`")
+        if self._tokens.is_token(key):
+            return await self._bearer(key)
         if len(key) > MAX_KEY_LENGTH:
             raise _wrong_key()
         digest = key_digest(self._secret, key)
@@ -89,7 +126,35 @@ class Authenticator:
         if not record.is_valid(time.time()):
             what = "was revoked" if record.revoked_at is not None else "has expired"
             raise MeshError(Reason.KEY_INVALID, f"this API key ({record.key_id}) {what}; ask for a new one")
-        return Caller(record.key_id, record.tenant, record.role, record.limits, record.unknown, record.shadow)
+        project = self._tenants.project(record.tenant, record.organization)
+        return Caller(
+            record.key_id,
+            record.tenant,
+            record.role,
+            record.limits,
+            record.unknown,
+            record.shadow,
+            project.organization,
+            record.abilities,
+            record.models,
+            project.limits,
+            self._tenants.organization(project.organization).limits,
+        )
+
+    async def _bearer(self, token: str) -> Caller:
+        """The caller that holds a token: of the project that its issuer vouches for."""
+        claimed = await self._tokens.read(token)
+        project = self._tenants.project(claimed.project, claimed.organization or DEFAULT_ORGANIZATION)
+        if claimed.organization not in (None, project.organization):
+            raise MeshError(Reason.KEY_INVALID, "this token names a project of another organization")
+        return Caller(
+            claimed.name,
+            project.name,
+            claimed.role,
+            organization=project.organization,
+            project_limits=project.limits,
+            organization_limits=self._tenants.organization(project.organization).limits,
+        )
 
     async def _find(self, digest: str) -> KeyRecord | None:
         copy = self._copies.get(digest)

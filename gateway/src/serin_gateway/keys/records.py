@@ -1,6 +1,8 @@
 """API keys: what one is, how it is minted, and the digest it is stored by.
 
-Knows nothing about where keys are stored, nor about requests.
+A key belongs to a *project*, a project to an *organization*. A project is what the rest of the mesh calls a tenant: it
+owns its cached work and its requests' records, so the stored member is still called ``tenant``. Knows nothing about
+where keys are stored, nor about requests.
 """
 
 import enum
@@ -10,7 +12,7 @@ import json
 import secrets
 import string
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -34,6 +36,16 @@ class Role(enum.StrEnum):
         return _RANK[self] >= _RANK[needed]
 
 
+class Ability(enum.StrEnum):
+    """What a key can be made for, within its role. A key that names none may do all that its role may."""
+
+    INFERENCE = "inference"
+    MODELS = "models"
+    FEEDBACK = "feedback"
+    MONITORING = "monitoring"
+    ADMINISTRATION = "administration"
+
+
 _RANK = {role: rank for rank, role in enumerate(Role)}
 
 
@@ -48,6 +60,9 @@ class KeyRecord:
         unknown: what happens to a parameter nobody knows: refused, or named in a response header.
         created_at, expires_at, revoked_at: Unix seconds.
         shadow: whether answers to it may be scored again in the background, to compare versions.
+        tenant: its project; ``organization``: the project's.
+        abilities: what it was made for; empty: all that its role may.
+        models: names of the models that it may ask; empty: all.
     """
 
     key_id: str
@@ -61,6 +76,9 @@ class KeyRecord:
     limits: Limits | None = None
     unknown: Literal["refuse", "warn"] = "refuse"
     shadow: bool = True
+    organization: str = "default"
+    abilities: tuple[Ability, ...] = ()
+    models: tuple[str, ...] = ()
 
     def is_valid(self, now: float) -> bool:
         """Whether the key may still be used at Unix time ``now``."""
@@ -86,7 +104,9 @@ class KeyRecord:
             known = {name: value for name, value in stored.items() if name in cls.__dataclass_fields__}
             known["role"] = Role(known["role"])
             if known.get("limits") is not None:
-                known["limits"] = Limits(**known["limits"])
+                known["limits"] = Limits.read(known["limits"])
+            known["abilities"] = tuple(Ability(name) for name in known.get("abilities", ()))
+            known["models"] = tuple(known.get("models", ()))
             return cls(**known)
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not a key record: {error}") from error
@@ -112,6 +132,9 @@ def mint_key(
     lifetime_s: float | None = None,
     unknown: Literal["refuse", "warn"] = "refuse",
     shadow: bool = True,
+    organization: str = "default",
+    abilities: Sequence[Ability] = (),
+    models: Sequence[str] = (),
 ) -> tuple[str, KeyRecord]:
     """A new key, to be shown once, and its record."""
     key = KEY_PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_KEY_LENGTH))
@@ -127,5 +150,8 @@ def mint_key(
         limits=limits,
         unknown=unknown,
         shadow=shadow,
+        organization=organization,
+        abilities=tuple(abilities),
+        models=tuple(models),
     )
     return key, record

@@ -1,21 +1,38 @@
 """The leases of all requests that run here: taken, renewed while they run, given back.
 
-Knows nothing about how limits are counted, nor about requests beyond a number of tokens.
+Knows nothing about how limits are counted, nor about requests beyond what they may use.
 """
 
 import asyncio
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.limits.limiter import LEASE_S, Admission, Lease, Limiter, LimitName, Limits, Standing
+from serin_gateway.limits.limiter import (
+    LEASE_S,
+    Admission,
+    Amount,
+    BillingLine,
+    Lease,
+    Limiter,
+    LimitName,
+    Scope,
+    Standing,
+)
 
 RENEW_EVERY_S = LEASE_S / 3
 SHARED_AGAIN_S = 5
 """When to try again what only this gateway's own share of a limit does not allow."""
-LOCAL_SCOPE = {"limit_scope": "local-share"}
+LOCAL_SHARE = "local-share"
+NANO_PER_UNIT = 1_000_000_000
+
+
+def new_lease_id() -> str:
+    """128 random bits: no caller chooses or guesses what its requests are billed as."""
+    return secrets.token_hex(16)
 
 
 class LeaseBook:
@@ -23,50 +40,65 @@ class LeaseBook:
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
-        self._held: dict[str, tuple[Lease, Callable[[], int]]] = {}
+        self._held: dict[str, tuple[Lease, Callable[[], Amount]]] = {}
+        self._opening: dict[str, asyncio.Future[Admission]] = {}
 
     async def take(
-        self, subject: str, limits: Limits, most_tokens: int, used: Callable[[], int]
-    ) -> tuple[Lease | None, Standing | None]:
-        """A lease on one request of ``most_tokens`` at most; nothing for subjects without limits.
+        self, scopes: Sequence[Scope], most: Amount, used: Callable[[], Amount], *, lease_id: str = "", facts: str = ""
+    ) -> tuple[Lease, Standing | None]:
+        """A lease on one request of ``most`` at most; no standing where no scope has limits.
 
         Args:
-            subject: whose limits they are.
-            limits: the limits.
-            most_tokens: upper bound of what the request will use.
-            used: tokens that it has used so far, asked at every renewal.
+            scopes: whose limits it counts against.
+            most: upper bound of what the request will use.
+            used: what it has used so far, asked at every renewal.
+            lease_id: what it is billed as; default: a new one.
+            facts: see `Lease`.
 
         Raises:
-            MeshError: RATE_LIMITED, with the limit's name and when to try again.
+            MeshError: RATE_LIMITED, with the scope, the limit's name and when to try again.
         """
-        if limits.is_unlimited:
-            return None, None
-        lease = Lease(secrets.token_hex(16), subject, limits, most_tokens)
+        lease = Lease(lease_id or new_lease_id(), scopes, most, facts=facts)
+        if not lease.is_limited:  # nobody can refuse it: it is written ahead while other work is done
+            self._held[lease.lease_id] = (lease, used)
+            self._opening[lease.lease_id] = asyncio.ensure_future(self._limiter.reserve(lease))
+            return lease, None
         admission = await self._limiter.reserve(lease)
         if admission.refused_by is not None:
             raise _refusal(admission.refused_by, admission, lease)
         self._held[lease.lease_id] = (lease, used)
         return lease, admission.standing
 
-    async def grow(self, lease: Lease, most_tokens: int) -> Standing:
-        """Reserve more for a request that runs: ``most_tokens`` in all, or nothing more.
+    async def opened(self, lease: Lease) -> None:
+        """Wait until a lease is written down, so that it is settled whatever becomes of this gateway."""
+        opening = self._opening.get(lease.lease_id)
+        if opening is not None:
+            await asyncio.shield(opening)
+
+    async def grow(self, lease: Lease, most: Amount) -> Standing:
+        """Reserve more for a request that runs: ``most`` in all, or nothing more.
 
         Raises:
-            MeshError: RATE_LIMITED, with the limit's name and when to try again.
+            MeshError: RATE_LIMITED, with the scope, the limit's name and when to try again.
         """
-        before, lease.reserved_tokens = lease.reserved_tokens, most_tokens
+        before, lease.reserved = lease.reserved, most
         admission = await self._limiter.grow(lease)
         if admission.refused_by is not None:
             refusal = _refusal(admission.refused_by, admission, lease)
-            lease.reserved_tokens = before
+            lease.reserved = before
             raise refusal
         return admission.standing
 
-    async def give_back(self, lease: Lease) -> None:
-        """End a lease with what its request has used."""
+    async def give_back(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
+        """End a lease with what its request has used, and bill it."""
         _, used = self._held.pop(lease.lease_id)
-        lease.used_tokens = used()
-        await self._limiter.settle(lease)
+        lease.used = used()
+        await self.opened(lease)
+        self._opening.pop(lease.lease_id, None)
+        if lease.is_limited:
+            await self._limiter.settle(lease, lines)
+        else:
+            self._limiter.settle_later(lease, lines)
 
     async def keep_alive(self) -> None:
         """Renew everything held, for as long as this task lives."""
@@ -76,16 +108,17 @@ class LeaseBook:
 
     async def renew_all(self) -> None:
         """Renew everything held, once."""
-        for lease, used in list(self._held.values()):
-            if lease.lease_id in self._held:
-                lease.used_tokens = used()
-                await self._limiter.renew(lease)
-                if lease.lease_id not in self._held:  # given back meanwhile: a late renewal must not revive it
-                    await self._limiter.settle(lease)
+        await asyncio.gather(*(self._renew(lease, used) for lease, used in list(self._held.values())))
+
+    async def _renew(self, lease: Lease, used: Callable[[], Amount]) -> None:
+        lease.used = used()
+        await self._limiter.renew(lease)
+        if lease.lease_id not in self._held:  # given back meanwhile: a late renewal must not revive it
+            await self._limiter.settle(replace(lease, facts=""))
 
 
 class RateLimited(MeshError):
-    """A limit of the caller's own refuses; carries where it stands, and whether it would allow as much at all."""
+    """A limit refuses; carries where the caller stands, and whether it would allow as much at all."""
 
     def __init__(self, message: str, standing: Standing, never_fits: bool = False, **metadata: str) -> None:
         super().__init__(Reason.RATE_LIMITED, message, **metadata)
@@ -93,33 +126,42 @@ class RateLimited(MeshError):
         self.never_fits = never_fits
 
 
-def _refusal(limit: LimitName, admission: Admission, lease: Lease) -> RateLimited:
-    standing, seconds = admission.standing, min(60, max(1, math.ceil(admission.retry_after_s)))
-    limits, whose, scope = standing.limits, "the key's limit", dict[str, str]()
+def _refusal(name: LimitName, admission: Admission, lease: Lease) -> RateLimited:
+    standing, limit, scope = admission.standing, admission.limit, admission.scope or "key"
+    seconds = max(1, math.ceil(admission.retry_after_s))
+    if name in ("requests", "tokens"):
+        seconds = min(60, seconds)
+    whose, where = f"the {scope}'s limit", str(scope)
     if standing.is_local_share:
-        whose, scope = "this gateway's own share of the key's limit (no shared count can be asked now)", LOCAL_SCOPE
-    if limit == "tokens" and lease.reserved_tokens > limits.tokens_per_minute:
-        too_large = (
-            f"this request may use up to {lease.reserved_tokens} tokens (prompt and answer), more than {whose} of "
-            f"{limits.tokens_per_minute} tokens per minute "
-        )
+        whose = f"this gateway's own share of the {scope}'s limit (no shared count can be asked now)"
+        where = LOCAL_SHARE
+    facts = {"limit": name, "scope": scope, "limit_value": str(limit), "limit_scope": where}
+    value = _value(name, limit)
+    wanted = lease.reserved.nano if name == "money_per_month" else lease.reserved.tokens
+    if name in ("tokens", "tokens_per_day", "money_per_month") and wanted > limit:
+        may_use = _units(wanted) if name == "money_per_month" else f"{wanted} tokens (prompt and answer)"
+        too_large = f"this request may use up to {may_use}, more than {whose} of {value} "
         if standing.is_local_share:
             later = f"allows; try again in {SHARED_AGAIN_S} s"
-            return RateLimited(
-                too_large + later, standing, True, limit=limit, retry_after_s=str(SHARED_AGAIN_S), **scope
-            )
+            return RateLimited(too_large + later, standing, True, retry_after_s=str(SHARED_AGAIN_S), **facts)
         never = "ever allows; shorten the prompt or lower max_tokens"
-        return RateLimited(too_large + never, standing, True, limit=limit, should_retry="false")
-    what = {
-        "requests": f"{limits.requests_per_minute} requests per minute",
-        "tokens": f"{limits.tokens_per_minute} tokens per minute (this request may use {lease.reserved_tokens})",
-        "concurrency": f"{limits.concurrent_requests} requests at the same time",
-    }[limit]
-    return RateLimited(
-        f"{whose} of {what} is reached; try again in {seconds} s",
-        standing,
-        False,
-        limit=limit,
-        retry_after_s=str(seconds),
-        **scope,
-    )
+        return RateLimited(too_large + never, standing, True, should_retry="false", **facts)
+    asked = f" (this request may use {wanted})" if name in ("tokens", "tokens_per_day") else ""
+    message = f"{whose} of {value}{asked} is reached; try again in {seconds} s"
+    return RateLimited(message, standing, False, retry_after_s=str(seconds), **facts)
+
+
+def _value(name: LimitName, limit: int) -> str:
+    return {
+        "requests": f"{limit} requests per minute",
+        "tokens": f"{limit} tokens per minute",
+        "concurrency": f"{limit} requests at the same time",
+        "tokens_per_day": f"{limit} tokens per day",
+        "money_per_month": f"{_units(limit)} of money per month",
+    }[name]
+
+
+def _units(nano: int) -> str:
+    """An amount of money as a decimal of the currency; no float touches it."""
+    whole, rest = divmod(nano, NANO_PER_UNIT)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")

@@ -1,12 +1,15 @@
 """What may be limited, the seam of a limiter, and what it answers.
 
+A request counts at four *scopes*: its key, project, organization and model. It is admitted at all of them or at none.
 The rules, whoever carries them out: a window is the last 60 seconds, counted in buckets of one; at no time do the
-requests inside the window, or the tokens used inside it and those still reserved together, exceed the limit. A
-reservation is a *lease*: renewed with the usage so far while its request runs, it ends by itself when its gateway dies,
-and what was used by then stays counted. Knows nothing about keys, requests or Redis.
+requests inside the window, or the tokens used inside it and those still reserved together, exceed a limit. Days and
+months are those of the calendar (UTC); money is an integer of *nano-units*, 10^-9 of the currency. A reservation is a
+*lease*: renewed with the usage so far while its request runs, it ends by itself when its gateway dies, and what was
+used by then stays counted. Knows nothing about keys, requests or Redis.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Literal, Protocol
 
 BUCKET_S = 1
@@ -14,79 +17,155 @@ NUM_BUCKETS = 61
 """Buckets that a window of 60 seconds may touch."""
 LEASE_S = 30
 """A lease that is not renewed for this long ends."""
+NANO_PER_MICRO = 1000
 
-LimitName = Literal["requests", "tokens", "concurrency"]
+ScopeKind = Literal["key", "project", "organization", "model"]
+LimitName = Literal["requests", "tokens", "concurrency", "tokens_per_day", "money_per_month"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of a key; 0: none."""
+    """Limits of a scope; 0: none. ``money_per_month`` is in micro-units, 10^-6 of the currency."""
 
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     concurrent_requests: int = 0
+    tokens_per_day: int = 0
+    money_per_month: int = 0
 
     @property
     def is_unlimited(self) -> bool:
         """True when nothing needs counting."""
-        return not (self.requests_per_minute or self.tokens_per_minute or self.concurrent_requests)
+        return not any(getattr(self, one.name) for one in fields(self))
+
+    @classmethod
+    def read(cls, stored: Mapping[str, int]) -> "Limits":
+        """Stored limits; those that only a newer version knows are ignored."""
+        return cls(**{one.name: stored[one.name] for one in fields(cls) if one.name in stored})
 
     def share(self, part: float) -> "Limits":
         """A part of every limit, at least 1 of each that is set."""
-        return Limits(
-            *(
-                max(1, int(limit * part)) if limit else 0
-                for limit in (self.requests_per_minute, self.tokens_per_minute, self.concurrent_requests)
-            )
-        )
+        values = [getattr(self, one.name) for one in fields(self)]
+        return Limits(*(max(1, int(limit * part)) if limit else 0 for limit in values))
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose limits: a kind, a name within the kind, and what they are."""
+
+    kind: ScopeKind
+    name: str
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Tokens, and what they cost in nano-units."""
+
+    tokens: int = 0
+    nano: int = 0
+
+    def less(self, other: "Amount") -> "Amount":
+        """What is left of it, nothing at least."""
+        return Amount(max(0, self.tokens - other.tokens), max(0, self.nano - other.nano))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Where the tightest limit of a kind stands; ``reset_s``: seconds until all of it is free again."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+    scope: str
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a subject stands against its limits; the resets are seconds until its window is empty.
+    """Where a request's scopes stand, by the tightest limit of requests and of tokens; None: no such limit.
 
-    ``is_local_share``: the limits are this gateway's own share of the subject's, as no shared count could be asked.
+    ``is_local_share``: the limits are this gateway's own share, as no shared count could be asked.
     """
 
-    limits: Limits
-    remaining_requests: int = 0
-    reset_requests_s: float = 0.0
-    remaining_tokens: int = 0
-    reset_tokens_s: float = 0.0
+    requests: Window | None = None
+    tokens: Window | None = None
     is_local_share: bool = False
+
+    @property
+    def remaining_requests(self) -> int:
+        """Requests that the tightest limit still allows; 0 where there is none."""
+        return self.requests.remaining if self.requests else 0
+
+    @property
+    def remaining_tokens(self) -> int:
+        """Tokens that the tightest limit still allows; 0 where there is none."""
+        return self.tokens.remaining if self.tokens else 0
+
+
+@dataclass(frozen=True, slots=True)
+class BillingLine:
+    """One line of the ledger: what it adds to which sum, and its text.
+
+    Attributes:
+        sums: name under which it is summed up, see `ledger.line`.
+        text: the whole line as JSON.
+    """
+
+    sums: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    nano: int
+    text: str
 
 
 @dataclass(slots=True)
 class Lease:
-    """A running request's reservation: ``reserved_tokens`` at most, ``used_tokens`` of them so far."""
+    """A running request's reservation: ``reserved`` at most, ``used`` of it so far.
+
+    ``facts``: what somebody else needs to know to settle it when its gateway is gone; empty: it leaves no line.
+    """
 
     lease_id: str
-    subject: str
-    limits: Limits
-    reserved_tokens: int
-    used_tokens: int = 0
+    scopes: Sequence[Scope]
+    reserved: Amount
+    used: Amount = field(default_factory=Amount)
+    facts: str = ""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether any of its scopes has limits."""
+        return any(not scope.limits.is_unlimited for scope in self.scopes)
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A limiter's answer: admitted, or which limit refuses and in how many seconds to try again."""
+    """A limiter's answer: admitted, or which limit of which scope refuses and in how many seconds to try again.
+
+    ``limit`` is that limit's value; of money in nano-units.
+    """
 
     standing: Standing
     refused_by: LimitName | None = None
+    scope: ScopeKind | None = None
+    limit: int = 0
     retry_after_s: float = 0.0
 
 
 class Limiter(Protocol):
-    """Counts what subjects (keys) use. Each lease is reserved and settled once, grown and renewed in between."""
+    """Counts what scopes use. Each lease is reserved and settled once, grown and renewed in between."""
 
     async def reserve(self, lease: Lease) -> Admission:
-        """Count one request and reserve its tokens, or refuse and count nothing."""
+        """Count one request and reserve its amount, or refuse and count nothing."""
 
     async def grow(self, lease: Lease) -> Admission:
-        """Reserve ``reserved_tokens`` for a lease that holds fewer, all of them or none; no request is counted."""
+        """Reserve ``reserved`` for a lease that holds less, all of it or nothing; no request is counted."""
 
     async def renew(self, lease: Lease) -> None:
         """Keep a lease alive and count its usage since the last call; the rest of it stays reserved."""
 
-    async def settle(self, lease: Lease) -> None:
-        """End a lease: what was used stays counted, the rest is free again."""
+    async def settle(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
+        """End a lease: what was used stays counted, the rest is free again, its lines are in the ledger once."""
+
+    def settle_later(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
+        """The same, within moments: for leases without limits, which hold nothing that anybody waits for."""

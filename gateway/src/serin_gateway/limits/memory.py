@@ -4,12 +4,30 @@ Knows nothing about keys or requests.
 """
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from serin_gateway.limits.limiter import BUCKET_S, LEASE_S, NUM_BUCKETS, Admission, Lease, LimitName, Standing
+from serin_gateway.limits.calendar import day_of, month_of, until_next_day_s, until_next_month_s
+from serin_gateway.limits.limiter import (
+    BUCKET_S,
+    LEASE_S,
+    NANO_PER_MICRO,
+    NUM_BUCKETS,
+    Admission,
+    Amount,
+    BillingLine,
+    Lease,
+    LimitName,
+    Scope,
+    Standing,
+    Window,
+)
 
-MAX_SUBJECTS = 100_000
+MAX_SCOPES = 100_000
+MAX_LINES = 10_000
+
+_Refusal = tuple[LimitName, int, float]
 
 
 class MemoryLimiter:
@@ -17,36 +35,31 @@ class MemoryLimiter:
 
     Args:
         clock: seconds that only go forward; another one for tests.
+        wall: Unix seconds, for days and months.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._subjects: dict[str, _Subject] = {}
+        self._wall = wall
+        self._counts: dict[tuple[str, str], _Count] = {}
+        self.lines: deque[BillingLine] = deque(maxlen=MAX_LINES)
+        """The ledger's latest lines."""
 
     async def reserve(self, lease: Lease) -> Admission:
-        """Count one request and reserve its tokens, or refuse and count nothing."""
+        """Count one request and reserve its amount, or refuse and count nothing."""
         return self.reserve_now(lease)
 
     def reserve_now(self, lease: Lease, *, enforce: bool = True) -> Admission:
         """The same without waiting; ``enforce=False`` counts and never refuses."""
-        subject, now = self._subject(lease), self._clock()
-        refused_by, retry_after_s = subject.refusal(lease, now) if enforce else (None, 0.0)
-        if refused_by is None:
-            subject.window.count(now, requests=1)
-            subject.leases[lease.lease_id] = _Reservation(lease.reserved_tokens, now + LEASE_S)
-        return Admission(subject.standing(lease, now), refused_by, retry_after_s)
+        return self._admit(lease, enforce, is_new=True)
 
     async def grow(self, lease: Lease) -> Admission:
-        """Reserve more tokens for a lease, all of them or none."""
+        """Reserve more for a lease, all of it or nothing."""
         return self.grow_now(lease)
 
     def grow_now(self, lease: Lease, *, enforce: bool = True) -> Admission:
         """The same without waiting; ``enforce=False`` never refuses."""
-        subject, now = self._subject(lease), self._clock()
-        refused_by, retry_after_s = subject.refusal_to_grow(lease, now) if enforce else (None, 0.0)
-        if refused_by is None:
-            self.renew_now(lease)
-        return Admission(subject.standing(lease, now), refused_by, retry_after_s)
+        return self._admit(lease, enforce, is_new=False)
 
     async def renew(self, lease: Lease) -> None:
         """Keep a lease alive and count its usage."""
@@ -54,31 +67,57 @@ class MemoryLimiter:
 
     def renew_now(self, lease: Lease) -> None:
         """The same without waiting."""
-        subject, now = self._subject(lease), self._clock()
-        held = subject.leases.setdefault(lease.lease_id, _Reservation(lease.reserved_tokens, 0.0))
-        subject.window.count(now, tokens=lease.used_tokens - held.posted)
-        held.posted = lease.used_tokens
-        held.outstanding = max(0, lease.reserved_tokens - lease.used_tokens)
-        held.ends_at = now + LEASE_S
+        for _, count in self._limited(lease):
+            count.hold(lease, self._clock(), self._wall())
 
-    async def settle(self, lease: Lease) -> None:
+    async def settle(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
         """End a lease."""
         self.settle_now(lease)
+        self.lines.extend(lines)
+
+    def settle_later(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
+        """End a lease."""
+        self.settle_now(lease)
+        self.lines.extend(lines)
 
     def settle_now(self, lease: Lease) -> None:
-        """The same without waiting."""
+        """The same without waiting, and without lines."""
         self.renew_now(lease)
-        del self._subject(lease).leases[lease.lease_id]
+        for _, count in self._limited(lease):
+            count.leases.pop(lease.lease_id, None)
 
-    def _subject(self, lease: Lease) -> "_Subject":
+    def _admit(self, lease: Lease, enforce: bool, *, is_new: bool) -> Admission:
+        now, wall = self._clock(), self._wall()
+        limited = list(self._limited(lease))
+        refusals = [
+            (*found, scope)
+            for scope, count in limited
+            if enforce and (found := count.refusal(lease, scope, now, wall, is_new)) is not None
+        ]
+        if not refusals:
+            for _, count in limited:
+                if is_new:
+                    count.window.count(now, requests=1)
+                count.hold(lease, now, wall)
+        standing = _tightest([count.standing(scope, now, wall) for scope, count in limited])
+        if not refusals:
+            return Admission(standing)
+        name, limit, retry_after_s, scope = max(refusals, key=lambda refusal: refusal[2])
+        return Admission(standing, name, scope.kind, limit, retry_after_s)
+
+    def _limited(self, lease: Lease) -> Iterator[tuple[Scope, "_Count"]]:
         now = self._clock()
-        subject = self._subjects.get(lease.subject)
-        if subject is None:
-            if len(self._subjects) >= MAX_SUBJECTS:
-                self._subjects = {name: one for name, one in self._subjects.items() if not one.is_idle(now)}
-            subject = self._subjects[lease.subject] = _Subject()
-        subject.advance(now)
-        return subject
+        for scope in lease.scopes:
+            if scope.limits.is_unlimited:
+                continue
+            name = (scope.kind, scope.name)
+            count = self._counts.get(name)
+            if count is None:
+                if len(self._counts) >= MAX_SCOPES:
+                    self._counts = {key: one for key, one in self._counts.items() if not one.is_idle(now, self._wall())}
+                count = self._counts[name] = _Count()
+            count.advance(now)
+            yield scope, count
 
 
 class _Window:
@@ -117,52 +156,95 @@ class _Window:
 
 @dataclass(slots=True)
 class _Reservation:
-    outstanding: int
+    outstanding: Amount
     ends_at: float
-    posted: int = 0
+    posted: Amount = field(default_factory=Amount)
 
 
 @dataclass(slots=True)
-class _Subject:
+class _Count:
+    """What one scope has used and holds."""
+
     window: _Window = field(default_factory=_Window)
     leases: dict[str, _Reservation] = field(default_factory=dict)
+    spent: dict[str, int] = field(default_factory=dict)
+    """Tokens by day, nano-units by month."""
 
     def advance(self, now: float) -> None:
         self.window.advance(now)
         for lease_id in [name for name, held in self.leases.items() if held.ends_at <= now]:
             del self.leases[lease_id]
 
-    def is_idle(self, now: float) -> bool:
+    def is_idle(self, now: float, wall: float) -> bool:
         self.advance(now)
-        return not self.leases and not self.window.total(0) and not self.window.total(1)
+        spent = self.spent.get(day_of(wall), 0) or self.spent.get(month_of(wall), 0)
+        return not (self.leases or self.window.total(0) or self.window.total(1) or spent)
 
-    def refusal(self, lease: Lease, now: float) -> tuple[LimitName | None, float]:
-        limits = lease.limits
-        requests = self.window.total(0) + 1
-        if limits.requests_per_minute and requests > limits.requests_per_minute:
-            return "requests", self.window.wait_for(0, requests - limits.requests_per_minute, now)
-        refused_by, retry_after_s = self.refusal_to_grow(lease, now)
-        if refused_by is not None:
-            return refused_by, retry_after_s
-        if limits.concurrent_requests and len(self.leases) + 1 > limits.concurrent_requests:
-            return "concurrency", 1.0
-        return None, 0.0
+    def hold(self, lease: Lease, now: float, wall: float) -> None:
+        """Count what a lease has used since the last time, and keep the rest of it reserved."""
+        held = self.leases.setdefault(lease.lease_id, _Reservation(Amount(), 0.0))
+        tokens, nano = lease.used.tokens - held.posted.tokens, lease.used.nano - held.posted.nano
+        self.window.count(now, tokens=tokens)
+        if tokens or nano:
+            day, month = day_of(wall), month_of(wall)
+            self.spent = {
+                day: self.spent.get(day, 0) + tokens,
+                month: self.spent.get(month, 0) + nano,
+            }
+        held.posted, held.outstanding = lease.used, lease.reserved.less(lease.used)
+        held.ends_at = now + LEASE_S
 
-    def refusal_to_grow(self, lease: Lease, now: float) -> tuple[LimitName | None, float]:
-        limit, held = lease.limits.tokens_per_minute, self.leases.get(lease.lease_id)
-        tokens = self.window.total(1) + self._outstanding() + lease.reserved_tokens - lease.used_tokens
-        over = tokens - (held.outstanding if held else 0) - limit
-        return ("tokens", self.window.wait_for(1, over, now)) if limit and over > 0 else (None, 0.0)
+    def refusal(self, lease: Lease, scope: Scope, now: float, wall: float, is_new: bool) -> _Refusal | None:
+        limits, wanted = scope.limits, lease.reserved.less(lease.used)
+        held = self.leases.get(lease.lease_id)
+        mine = held.outstanding if held else Amount()
+        tokens = self._reserved().tokens - mine.tokens + wanted.tokens
+        nano = self._reserved().nano - mine.nano + wanted.nano
+        if is_new and limits.requests_per_minute:
+            over = self.window.total(0) + 1 - limits.requests_per_minute
+            if over > 0:
+                return "requests", limits.requests_per_minute, self.window.wait_for(0, over, now)
+        if limits.tokens_per_minute:
+            over = self.window.total(1) + tokens - limits.tokens_per_minute
+            if over > 0:
+                return "tokens", limits.tokens_per_minute, self.window.wait_for(1, over, now)
+        if limits.tokens_per_day:
+            used, limit = self.spent.get(day_of(wall), 0), limits.tokens_per_day
+            if used + tokens > limit:
+                return "tokens_per_day", limit, until_next_day_s(wall) if used + wanted.tokens > limit else 1.0
+        if limits.money_per_month:
+            used, limit = self.spent.get(month_of(wall), 0), limits.money_per_month * NANO_PER_MICRO
+            if used + nano > limit:
+                return "money_per_month", limit, until_next_month_s(wall) if used + wanted.nano > limit else 1.0
+        if is_new and limits.concurrent_requests and len(self.leases) + 1 > limits.concurrent_requests:
+            return "concurrency", limits.concurrent_requests, 1.0
+        return None
 
-    def standing(self, lease: Lease, now: float) -> Standing:
-        limits = lease.limits
+    def standing(self, scope: Scope, now: float, wall: float) -> Standing:
+        limits, reserved = scope.limits, self._reserved().tokens
+        requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
+        found = []
+        if tokens:
+            left = max(0, tokens - self.window.total(1) - reserved)
+            found.append(Window(tokens, left, self.window.reset_s(1, now), scope.kind))
+        if limits.tokens_per_day:
+            left = max(0, limits.tokens_per_day - self.spent.get(day_of(wall), 0) - reserved)
+            found.append(Window(limits.tokens_per_day, left, until_next_day_s(wall), scope.kind))
+        left = max(0, requests - self.window.total(0))
         return Standing(
-            limits,
-            max(0, limits.requests_per_minute - self.window.total(0)),
-            self.window.reset_s(0, now),
-            max(0, limits.tokens_per_minute - self.window.total(1) - self._outstanding()),
-            self.window.reset_s(1, now),
+            Window(requests, left, self.window.reset_s(0, now), scope.kind) if requests else None,
+            min(found, key=lambda window: window.remaining, default=None),
         )
 
-    def _outstanding(self) -> int:
-        return sum(held.outstanding for held in self.leases.values())
+    def _reserved(self) -> Amount:
+        held = [one.outstanding for one in self.leases.values()]
+        return Amount(sum(one.tokens for one in held), sum(one.nano for one in held))
+
+
+def _tightest(standings: Sequence[Standing]) -> Standing:
+    requests = [one.requests for one in standings if one.requests]
+    tokens = [one.tokens for one in standings if one.tokens]
+    return Standing(
+        min(requests, key=lambda window: window.remaining, default=None),
+        min(tokens, key=lambda window: window.remaining, default=None),
+    )

@@ -2,11 +2,14 @@
 
 import time
 from importlib.metadata import version
+from typing import Any
 
 from serin_mesh.readiness import Readiness
 
-from serin_gateway.keys.records import Role
+from serin_gateway.keys.records import Ability, Role
 from serin_gateway.pipeline import Request
+from serin_gateway.rest import admin
+from serin_gateway.rest.admin_schemas import KeyBody, OrganizationBody, ProjectBody
 from serin_gateway.rest.anthropic.messages import MESSAGES, PROMPT, count_tokens, create_message
 from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.chat import complete_chat
@@ -79,25 +82,138 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             answer=give_feedback,
             summary="Say what an answer was worth",
             body=FeedbackBody,
+            ability=Ability.FEEDBACK,
         ),
-        Endpoint("GET", "/v1/models", "models.list", answer=models.list, summary="Models that may be asked"),
-        Endpoint("GET", "/v1/models/{model}", "models.get", answer=models.get, summary="One model"),
+        Endpoint(
+            "GET",
+            "/v1/models",
+            "models.list",
+            ability=Ability.MODELS,
+            answer=models.list,
+            summary="Models that may be asked",
+        ),
+        Endpoint(
+            "GET", "/v1/models/{model}", "models.get", ability=Ability.MODELS, answer=models.get, summary="One model"
+        ),
+        *admin_endpoints(),
         Endpoint(
             "GET",
             "/metrics",
             "metrics",
             needs=Role.VIEWER,
+            ability=Ability.MONITORING,
             answer=probes.metrics,
             summary="Metrics for Prometheus",
             produces=("text/plain",),
         ),
-        Endpoint("GET", "/openapi.json", "openapi", answer=docs.document, summary="This API as data"),
-        Endpoint("GET", "/docs", "docs", answer=docs.page, summary="This API for people", produces=("text/html",)),
+        Endpoint(
+            "GET",
+            "/openapi.json",
+            "openapi",
+            ability=Ability.MODELS,
+            answer=docs.document,
+            summary="This API as data",
+        ),
+        Endpoint(
+            "GET",
+            "/docs",
+            "docs",
+            ability=Ability.MODELS,
+            answer=docs.page,
+            summary="This API for people",
+            produces=("text/html",),
+        ),
         Endpoint("GET", "/live", "live", answer_openly=probes.live, summary="Whether the process lives"),
         Endpoint("GET", "/ready", "ready", answer_openly=probes.ready, summary="Whether requests are welcome"),
     ]
     docs.endpoints = endpoints
     return Endpoints(endpoints)
+
+
+def admin_endpoints() -> list[Endpoint]:
+    """What administrators, and who looks over their shoulders, are served."""
+
+    def one(method: str, path: str, operation: str, **more: Any) -> Endpoint:
+        return Endpoint(method, path, operation, ability=Ability.ADMINISTRATION, **more)
+
+    days = "a day, YYYY-MM-DD (UTC), included; default: today"
+    return [
+        one(
+            "POST",
+            "/admin/keys",
+            "admin.keys.create",
+            needs=Role.ADMIN,
+            answer=admin.create_key,
+            summary="Make a key; it is shown this once",
+            body=KeyBody,
+        ),
+        one(
+            "GET",
+            "/admin/keys",
+            "admin.keys.list",
+            needs=Role.ADMIN,
+            answer=admin.list_keys,
+            summary="All keys, and what they may do",
+        ),
+        one(
+            "DELETE",
+            "/admin/keys/{key}",
+            "admin.keys.revoke",
+            needs=Role.ADMIN,
+            answer=admin.revoke_key,
+            summary="End a key, within a second everywhere",
+        ),
+        one(
+            "GET",
+            "/admin/tenants",
+            "admin.tenants.list",
+            needs=Role.OPERATOR,
+            answer=admin.list_tenants,
+            summary="Organizations and projects, and their limits",
+        ),
+        one(
+            "PUT",
+            "/admin/organizations/{organization}",
+            "admin.organizations.put",
+            needs=Role.ADMIN,
+            answer=admin.put_organization,
+            summary="Declare an organization and its limits",
+            body=OrganizationBody,
+        ),
+        one(
+            "PUT",
+            "/admin/projects/{project}",
+            "admin.projects.put",
+            needs=Role.ADMIN,
+            answer=admin.put_project,
+            summary="Declare a project, whose it is, and its limits",
+            body=ProjectBody,
+        ),
+        one(
+            "GET",
+            "/admin/usage",
+            "admin.usage",
+            needs=Role.VIEWER,
+            answer=admin.usage,
+            summary="What was used and what it costs",
+            produces=("application/json", "text/csv"),
+            query={
+                "from": f"First day: {days}.",
+                "to": f"Last day: {days}.",
+                "by": "organization, project, key, model, version or day; default: project.",
+                "format": "json or csv; default: json.",
+            },
+        ),
+        one(
+            "GET",
+            "/admin/audit",
+            "admin.audit",
+            needs=Role.ADMIN,
+            answer=admin.audit,
+            summary="Who changed what",
+            query={"first": "Number of the first entry; default: 1.", "count": "Entries, 1 to 1000; default: 100."},
+        ),
+    ]
 
 
 class Docs:

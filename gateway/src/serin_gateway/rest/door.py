@@ -14,7 +14,6 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.collaborators import Arrival, Collaborators, is_request_id
 from serin_gateway.journal import report_defect
-from serin_gateway.keys.records import Role
 from serin_gateway.limits.leases import RateLimited
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
@@ -75,10 +74,11 @@ class Door:
                     f"{self._timeout_s:g}",
                     parameter="x-request-timeout",
                 )
-            await request.authenticate(endpoint.needs if endpoint else Role.APP)
-            if missing is not None:  # who has no key is not told what exists
+            if endpoint is None:  # who has no key is not told what exists
+                await request.authenticate(ability=None)
+                assert missing is not None
                 raise missing
-            assert endpoint is not None
+            await request.authenticate(endpoint.needs, endpoint.ability)
             assert endpoint.answer is not None
             request.receipt.operation = endpoint.operation
             key = client.header(IDEMPOTENCY_KEY) if endpoint.is_made_once else None

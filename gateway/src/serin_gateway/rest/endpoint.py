@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.keys.records import Role
+from serin_gateway.keys.records import Ability, Role
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.errors import OPENAI, Dialect
@@ -23,19 +23,21 @@ class Endpoint:
     Attributes:
         path: exact; or, ending in ``/{…}``, with one more segment.
         operation: its name in metrics and logs.
-        needs: role that a key must have.
+        needs: role that a key must have; ``ability``: what it must be made for.
         answer: writes the response for an authenticated request.
         answer_openly: writes the response for anybody; no key is looked at.
         summary, body, produces: what it is, takes and gives, for the OpenAPI document.
         neutral: what else it takes, where that is without effect.
         dialect: how its errors are written.
         is_made_once: whether an `Idempotency-Key` makes repeats join or get the first answer.
+        query: parameters of its query string, and what they are.
     """
 
     method: str
     path: str
     operation: str
     needs: Role = Role.APP
+    ability: Ability = Ability.INFERENCE
     answer: Callable[[Client, Request], Awaitable[None]] | None = None
     answer_openly: Callable[[Client], Awaitable[None]] | None = None
     summary: str = ""
@@ -44,6 +46,7 @@ class Endpoint:
     produces: Sequence[str] = ("application/json",)
     dialect: Dialect = OPENAI
     is_made_once: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_open(self) -> bool:

@@ -7,21 +7,17 @@ from serin_gateway.rest.client import Headers
 
 
 def limit_headers(standing: Standing) -> Headers:
-    """``x-ratelimit-{limit,remaining,reset}-{requests,tokens}`` for the limits that are set.
+    """``x-ratelimit-{limit,remaining,reset}-{requests,tokens}`` of the tightest limits, whichever scope's they are.
 
     They are the limits that were applied: where these are a gateway's own share, ``x-ratelimit-scope`` says so.
     """
-    limits = standing.limits
     headers: Headers = []
-    for what, limit, remaining, reset_s in (
-        (b"requests", limits.requests_per_minute, standing.remaining_requests, standing.reset_requests_s),
-        (b"tokens", limits.tokens_per_minute, standing.remaining_tokens, standing.reset_tokens_s),
-    ):
-        if limit:
+    for what, window in ((b"requests", standing.requests), (b"tokens", standing.tokens)):
+        if window is not None:
             headers += [
-                (b"x-ratelimit-limit-" + what, str(limit).encode()),
-                (b"x-ratelimit-remaining-" + what, str(remaining).encode()),
-                (b"x-ratelimit-reset-" + what, f"{reset_s:.3f}s".encode()),
+                (b"x-ratelimit-limit-" + what, str(window.limit).encode()),
+                (b"x-ratelimit-remaining-" + what, str(window.remaining).encode()),
+                (b"x-ratelimit-reset-" + what, f"{window.reset_s:.3f}s".encode()),
             ]
     if standing.is_local_share:
         headers.append((b"x-ratelimit-scope", b"local-share"))

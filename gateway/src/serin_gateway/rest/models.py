@@ -22,15 +22,15 @@ class Models:
         self._created = created
 
     async def list(self, client: Client, request: Request) -> None:
-        """All names, aliases too."""
+        """All names that the caller may ask, aliases too."""
         names = sorted(request.house.catalog.current().names.items())
-        data = [self._body(name, model) for name, model in names]
+        data = [self._body(name, model) for name, model in names if request.caller.may_ask(model.name)]
         await client.respond(200, orjson.dumps({"object": "list", "data": data}))
 
     async def get(self, client: Client, request: Request) -> None:
         """One name."""
         name = client.scope["raw_path"][len(PREFIX) :].decode("latin-1")
-        model = request.house.catalog.current().find(name)
+        model = request.house.catalog.current().find(name, request.caller.may_ask)
         await client.respond(200, orjson.dumps(self._body(name, model)))
 
     def _body(self, name: str, model: ServedModel) -> dict[str, Any]:

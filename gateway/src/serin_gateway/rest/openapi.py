@@ -89,6 +89,11 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
     if endpoint.is_made_once:
         operation["parameters"] = [_IDEMPOTENCY_KEY]
+    if endpoint.query:
+        operation["parameters"] = operation.get("parameters", []) + [
+            {"name": name, "in": "query", "description": what, "schema": {"type": "string"}}
+            for name, what in endpoint.query.items()
+        ]
     if endpoint.body is not None:
         schema = {"$ref": f"#/components/schemas/{endpoint.body.__name__}"}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}

@@ -36,7 +36,8 @@ _MADE_ONCE = " The header `Idempotency-Key` makes [repeats](streams.md) join or 
 def reference() -> str:
     """The document."""
     endpoints = rest_endpoints(Readiness()).all
-    return "\n".join([_HEAD, *(line for endpoint in endpoints if endpoint.body for line in _section(endpoint))])
+    described = [endpoint for endpoint in endpoints if endpoint.body or endpoint.query]
+    return "\n".join([_HEAD, *(line for endpoint in described for line in _section(endpoint))])
 
 
 def _section(endpoint: Endpoint) -> Iterator[str]:
@@ -48,6 +49,8 @@ def _section(endpoint: Endpoint) -> Iterator[str]:
     yield "|---|---|---|"
     if endpoint.body is not None:
         yield from _supported(endpoint.body)
+    for name, what in endpoint.query.items():
+        yield f"| `{name}` | supported, in the query | {what} |"
     for name, neutral in sorted(endpoint.neutral.items()):
         kind = f"neutral: {neutral.accepted}" if neutral.accepted else "refused"
         yield f"| `{name}` | {kind} | {neutral.why} |"

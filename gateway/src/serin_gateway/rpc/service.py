@@ -15,6 +15,7 @@ from serin_mesh.errors import MeshError, Reason
 from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Arrival, Collaborators, is_request_id
 from serin_gateway.events import Completed
+from serin_gateway.keys.records import Ability
 from serin_gateway.pipeline import Request
 from serin_gateway.rpc.asks import count_ask, event_messages, generate_ask
 from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY, REPEATED, repeatable
@@ -70,8 +71,9 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.ListModelsResponse:
         """List the models that may be asked."""
         async with self._request(context, "models.list") as work:
-            await work.authenticate()
-            models = sorted(self._house.catalog.current().models, key=lambda model: model.name)
+            caller = await work.authenticate(ability=Ability.MODELS)
+            known = self._house.catalog.current().models
+            models = sorted((one for one in known if caller.may_ask(one.name)), key=lambda model: model.name)
             return inference_pb2.ListModelsResponse(
                 models=[
                     inference_pb2.ModelDescription(
@@ -89,7 +91,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.SendFeedbackResponse:
         """Take what the caller thinks of an answer."""
         async with self._request(context, "feedback") as work:
-            caller = await work.authenticate()
+            caller = await work.authenticate(ability=Ability.FEEDBACK)
             if not request.HasField("score"):
                 raise refuse("score", "is missing")
             counted = await self._house.feedback.give(caller.tenant, request.request_id, request.score)

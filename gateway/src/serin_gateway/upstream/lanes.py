@@ -8,6 +8,9 @@ from serin_mesh.errors import MeshError, Reason
 from serin_mesh.lanes import LaneWatch, Snapshot
 
 from serin_gateway.catalog import RETRY_AFTER_S, Catalog, Lane, Policy, ServedModel, Trial, Worker
+from serin_gateway.keys.issuer import TokenIssuer
+from serin_gateway.keys.records import Role
+from serin_gateway.ledger.price import Price
 from serin_gateway.limits.limiter import Limits
 
 
@@ -53,6 +56,7 @@ def to_catalog(snapshot: lane_pb2.WatchLanesResponse) -> Catalog:
                 [_lane(lane) for lane in model.lanes],
                 model.default_max_token_count,
                 _trial(model.trial) if model.HasField("trial") else None,
+                _limits(model.limits),
             )
             for model in snapshot.models
         ],
@@ -83,6 +87,8 @@ def _lane(lane: lane_pb2.Lane) -> Lane:
         ],
         num_tokenizers=len(_usable(tokenizer.endpoints)),
         cache_version=cache.version,
+        version=worker.version,
+        price=Price(lane.price.input, lane.price.cached_input, lane.price.output),
     )
 
 
@@ -95,10 +101,35 @@ def _usable(endpoints: Iterable[lane_pb2.Endpoint]) -> list[lane_pb2.Endpoint]:
 
 
 def _policy(policy: config_pb2.GatewayPolicy) -> Policy:
-    limits = policy.default_limits
     return Policy(
-        Limits(limits.requests_per_minute, limits.tokens_per_minute, limits.concurrent_request_count),
+        _limits(policy.default_limits),
         policy.max_body_byte_count or Policy().max_body_bytes,
         policy.allow_anonymous,
         policy.shadow_scoring,
+        policy.currency,
+        tuple(_issuer(one) for one in policy.token_issuers),
+    )
+
+
+def _issuer(one: config_pb2.TokenIssuer) -> TokenIssuer:
+    return TokenIssuer(
+        one.issuer,
+        one.audience,
+        one.jwks_url,
+        tuple(one.algorithms),
+        one.project_claim,
+        one.project,
+        one.organization_claim,
+        one.role_claim,
+        {value: Role(role) for value, role in one.roles.items() if role in set(Role)},
+    )
+
+
+def _limits(limits: config_pb2.Limits) -> Limits:
+    return Limits(
+        limits.requests_per_minute,
+        limits.tokens_per_minute,
+        limits.concurrent_request_count,
+        limits.tokens_per_day,
+        limits.money_per_month,
     )

@@ -45,6 +45,7 @@ class GrpcWorkers:
             kv_source=order.kv_source,
             kv_digest=scope.lane.kv_digest,
             grammar=to_prepared(order.grammar),
+            account=order.account,
         )
         stub = self._channels.stub(worker_pb2_grpc.WorkerServiceStub, "worker", scope.model)
         call = stub.Generate(request, timeout=max(0.001, scope.timeout_s), metadata=pinned_metadata(scope, worker))

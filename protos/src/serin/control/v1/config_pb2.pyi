@@ -168,15 +168,23 @@ class GatewayPolicy(_message.Message):
     MAX_BODY_BYTE_COUNT_FIELD_NUMBER: _builtins.int
     ALLOW_ANONYMOUS_FIELD_NUMBER: _builtins.int
     SHADOW_SCORING_FIELD_NUMBER: _builtins.int
+    TOKEN_ISSUERS_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
     max_body_byte_count: _builtins.int
     """Most bytes of a request body."""
     allow_anonymous: _builtins.bool
     """True to let everybody ask without a key; only for meshes on loopback."""
     shadow_scoring: _builtins.bool
     """True to let answers be scored again in the background while two versions are compared."""
+    currency: _builtins.str
+    """Currency of all prices, ISO 4217; a label, nothing is converted."""
     @_builtins.property
     def default_limits(self) -> Global___Limits:
         """Limits of keys that bring none of their own."""
+
+    @_builtins.property
+    def token_issuers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenIssuer]:
+        """Issuers whose tokens (JWT) are believed beside keys."""
 
     def __init__(
         self,
@@ -185,40 +193,158 @@ class GatewayPolicy(_message.Message):
         max_body_byte_count: _builtins.int = ...,
         allow_anonymous: _builtins.bool = ...,
         shadow_scoring: _builtins.bool = ...,
+        token_issuers: _abc.Iterable[Global___TokenIssuer] | None = ...,
+        currency: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_limits", b"default_limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_anonymous", b"allow_anonymous", "default_limits", b"default_limits", "max_body_byte_count", b"max_body_byte_count", "shadow_scoring", b"shadow_scoring"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_anonymous", b"allow_anonymous", "currency", b"currency", "default_limits", b"default_limits", "max_body_byte_count", b"max_body_byte_count", "shadow_scoring", b"shadow_scoring", "token_issuers", b"token_issuers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GatewayPolicy: _TypeAlias = GatewayPolicy  # noqa: Y015
 
 @_typing.final
+class TokenIssuer(_message.Message):
+    """Whose tokens (JWT, RFC 7519) are believed, and what their claims mean."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RolesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ISSUER_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    JWKS_URL_FIELD_NUMBER: _builtins.int
+    ALGORITHMS_FIELD_NUMBER: _builtins.int
+    PROJECT_CLAIM_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    ROLE_CLAIM_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_CLAIM_FIELD_NUMBER: _builtins.int
+    issuer: _builtins.str
+    """The `iss` of its tokens, exactly."""
+    audience: _builtins.str
+    """What the `aud` of its tokens must name."""
+    jwks_url: _builtins.str
+    """Where its keys are (JWKS, RFC 7517): an https URL, or http on loopback."""
+    project_claim: _builtins.str
+    """Claim that names the caller's project; empty: all of them are in `project`."""
+    project: _builtins.str
+    """Project of callers whose token names none; empty: they are refused."""
+    role_claim: _builtins.str
+    """Claim that names the caller's role or a list of them; empty: all of them have the role `app`."""
+    organization_claim: _builtins.str
+    """Claim that names the caller's organization, which must be the one of the project; empty: it is not looked at."""
+    @_builtins.property
+    def algorithms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Signature algorithms that are accepted; asymmetric ones only."""
+
+    @_builtins.property
+    def roles(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What values of that claim mean: value to role. A token without one of them has the role `app`."""
+
+    def __init__(
+        self,
+        *,
+        issuer: _builtins.str = ...,
+        audience: _builtins.str = ...,
+        jwks_url: _builtins.str = ...,
+        algorithms: _abc.Iterable[_builtins.str] | None = ...,
+        project_claim: _builtins.str = ...,
+        project: _builtins.str = ...,
+        role_claim: _builtins.str = ...,
+        roles: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        organization_claim: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "audience", b"audience", "issuer", b"issuer", "jwks_url", b"jwks_url", "organization_claim", b"organization_claim", "project", b"project", "project_claim", b"project_claim", "role_claim", b"role_claim", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenIssuer: _TypeAlias = TokenIssuer  # noqa: Y015
+
+@_typing.final
+class Price(_message.Message):
+    """What tokens cost, in micro-units (10^-6) of the currency for a million tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUT_FIELD_NUMBER: _builtins.int
+    CACHED_INPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    input: _builtins.int
+    """Tokens of the prompt that were computed."""
+    cached_input: _builtins.int
+    """Tokens of the prompt that were reused."""
+    output: _builtins.int
+    """Tokens of the answer."""
+    def __init__(
+        self,
+        *,
+        input: _builtins.int = ...,
+        cached_input: _builtins.int = ...,
+        output: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_input", b"cached_input", "input", b"input", "output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
+
+@_typing.final
 class Limits(_message.Message):
-    """Limits of a key. 0: none."""
+    """Limits of a scope. 0: none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     TOKENS_PER_MINUTE_FIELD_NUMBER: _builtins.int
     CONCURRENT_REQUEST_COUNT_FIELD_NUMBER: _builtins.int
+    TOKENS_PER_DAY_FIELD_NUMBER: _builtins.int
+    MONEY_PER_MONTH_FIELD_NUMBER: _builtins.int
     requests_per_minute: _builtins.int
     """Requests a minute."""
     tokens_per_minute: _builtins.int
     """Tokens a minute, prompt and answer together."""
     concurrent_request_count: _builtins.int
     """Requests at the same time."""
+    tokens_per_day: _builtins.int
+    """Tokens a calendar day (UTC), prompt and answer together."""
+    money_per_month: _builtins.int
+    """Money a calendar month (UTC), in micro-units (10^-6) of the currency."""
     def __init__(
         self,
         *,
         requests_per_minute: _builtins.int = ...,
         tokens_per_minute: _builtins.int = ...,
         concurrent_request_count: _builtins.int = ...,
+        tokens_per_day: _builtins.int = ...,
+        money_per_month: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrent_request_count", b"concurrent_request_count", "requests_per_minute", b"requests_per_minute", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrent_request_count", b"concurrent_request_count", "money_per_month", b"money_per_month", "requests_per_minute", b"requests_per_minute", "tokens_per_day", b"tokens_per_day", "tokens_per_minute", b"tokens_per_minute"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

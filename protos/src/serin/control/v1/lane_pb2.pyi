@@ -88,6 +88,7 @@ class Model(_message.Message):
     LANES_FIELD_NUMBER: _builtins.int
     DEFAULT_MAX_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     TRIAL_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, 1 to 64 of [a-z0-9._-]."""
     default_max_token_count: _builtins.int
@@ -104,6 +105,10 @@ class Model(_message.Message):
     def trial(self) -> Global___Trial:
         """The comparison that is under way; absent: none."""
 
+    @_builtins.property
+    def limits(self) -> _config_pb2.Limits:
+        """Limits of each organization on it; absent: none."""
+
     def __init__(
         self,
         *,
@@ -112,10 +117,11 @@ class Model(_message.Message):
         lanes: _abc.Iterable[Global___Lane] | None = ...,
         default_max_token_count: _builtins.int = ...,
         trial: Global___Trial | None = ...,
+        limits: _config_pb2.Limits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["trial", b"trial"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "trial", b"trial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_max_token_count", b"default_max_token_count", "lanes", b"lanes", "name", b"name", "trial", b"trial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_max_token_count", b"default_max_token_count", "lanes", b"lanes", "limits", b"limits", "name", b"name", "trial", b"trial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -172,6 +178,7 @@ class Lane(_message.Message):
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     BLOCK_SIZE_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
     lane: _builtins.str
     """Its digest; the value of the metadata `serin-lane`."""
     weight: _builtins.int
@@ -190,6 +197,10 @@ class Lane(_message.Message):
         its own; the other lanes share the declared one.
         """
 
+    @_builtins.property
+    def price(self) -> _config_pb2.Price:
+        """What its tokens cost; absent: nothing."""
+
     def __init__(
         self,
         *,
@@ -200,10 +211,11 @@ class Lane(_message.Message):
         context_length: _builtins.int = ...,
         block_size: _builtins.int = ...,
         members: _abc.Iterable[Global___LaneMember] | None = ...,
+        price: _config_pb2.Price | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_size", b"block_size", "context_length", b"context_length", "kv_digest", b"kv_digest", "lane", b"lane", "members", b"members", "vocabulary_digest", b"vocabulary_digest", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_size", b"block_size", "context_length", b"context_length", "kv_digest", b"kv_digest", "lane", b"lane", "members", b"members", "price", b"price", "vocabulary_digest", b"vocabulary_digest", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,7 @@ class GenerateRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     KV_SOURCE_FIELD_NUMBER: _builtins.int
     KV_DIGEST_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifier of the attempt, unique; 1 to 128 bytes. Appears in logs and traces."""
     vocabulary_digest: _builtins.str
@@ -66,6 +67,8 @@ class GenerateRequest(_message.Message):
     """
     kv_digest: _builtins.str
     """KV digest that a resumed attempt must meet; another is refused (KV_MISMATCH). Empty: any."""
+    account: _builtins.str
+    """What the attempt is billed as, at most 64 bytes; the worker counts what it sends under it. Empty: not counted."""
     @_builtins.property
     def prompt(self) -> _containers.RepeatedCompositeFieldContainer[_tokens_pb2.Segment]:
         """The prompt, at least one position."""
@@ -101,16 +104,129 @@ class GenerateRequest(_message.Message):
         priority: _builtins.int = ...,
         kv_source: _builtins.str = ...,
         kv_digest: _builtins.str = ...,
+        account: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_tenant_weight", b"_tenant_weight", "grammar", b"grammar", "sampling", b"sampling", "tenant_weight", b"tenant_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenant_weight", b"_tenant_weight", "adapter", b"adapter", "cache_group", b"cache_group", "cache_salt", b"cache_salt", "grammar", b"grammar", "kv_digest", b"kv_digest", "kv_source", b"kv_source", "prior_outputs", b"prior_outputs", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "tenant_key", b"tenant_key", "tenant_weight", b"tenant_weight", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tenant_weight", b"_tenant_weight", "account", b"account", "adapter", b"adapter", "cache_group", b"cache_group", "cache_salt", b"cache_salt", "grammar", b"grammar", "kv_digest", b"kv_digest", "kv_source", b"kv_source", "prior_outputs", b"prior_outputs", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "tenant_key", b"tenant_key", "tenant_weight", b"tenant_weight", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__tenant_weight: _TypeAlias = _typing.Literal["tenant_weight"]  # noqa: Y015
     _WhichOneofArgType__tenant_weight: _TypeAlias = _typing.Literal["_tenant_weight", b"_tenant_weight"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tenant_weight) -> _WhichOneofReturnType__tenant_weight | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
+
+@_typing.final
+class ListAccountsRequest(_message.Message):
+    """Asks for accounts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_PREFIX_FIELD_NUMBER: _builtins.int
+    account_prefix: _builtins.str
+    """What their names begin with, at least 16 bytes."""
+    def __init__(
+        self,
+        *,
+        account_prefix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_prefix", b"account_prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAccountsRequest: _TypeAlias = ListAccountsRequest  # noqa: Y015
+
+@_typing.final
+class ListAccountsResponse(_message.Message):
+    """What was sent for attempts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Account]:
+        """One for each attempt that this worker knows: those that run, and for a quarter of an hour those that have ended."""
+
+    def __init__(
+        self,
+        *,
+        accounts: _abc.Iterable[Global___Account] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAccountsResponse: _TypeAlias = ListAccountsResponse  # noqa: Y015
+
+@_typing.final
+class Account(_message.Message):
+    """What was sent for one attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    CACHED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    """Its name, as in GenerateRequest."""
+    prompt_token_count: _builtins.int
+    """Positions in the prompt."""
+    cached_token_count: _builtins.int
+    """Positions of the prompt whose KV was reused; those of the first time it ran here."""
+    running: _builtins.bool
+    """True while it runs: what was sent may still grow."""
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChoiceAccount]:
+        """One for each choice that something was sent for."""
+
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        prompt_token_count: _builtins.int = ...,
+        cached_token_count: _builtins.int = ...,
+        choices: _abc.Iterable[Global___ChoiceAccount] | None = ...,
+        running: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "cached_token_count", b"cached_token_count", "choices", b"choices", "prompt_token_count", b"prompt_token_count", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Account: _TypeAlias = Account  # noqa: Y015
+
+@_typing.final
+class ChoiceAccount(_message.Message):
+    """What was sent for one choice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHOICE_INDEX_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    choice_index: _builtins.int
+    """The choice."""
+    token_count: _builtins.int
+    """Tokens of its output up to the last one sent, prior output included."""
+    def __init__(
+        self,
+        *,
+        choice_index: _builtins.int = ...,
+        token_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_index", b"choice_index", "token_count", b"token_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChoiceAccount: _TypeAlias = ChoiceAccount  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):

@@ -78,6 +78,11 @@ class WorkerServiceStub:
                 request_serializer=serin_dot_worker_dot_v1_dot_worker__pb2.WatchCacheRequest.SerializeToString,
                 response_deserializer=serin_dot_worker_dot_v1_dot_worker__pb2.WatchCacheResponse.FromString,
                 _registered_method=True)
+        self.ListAccounts = channel.unary_unary(
+                '/serin.worker.v1.WorkerService/ListAccounts',
+                request_serializer=serin_dot_worker_dot_v1_dot_worker__pb2.ListAccountsRequest.SerializeToString,
+                response_deserializer=serin_dot_worker_dot_v1_dot_worker__pb2.ListAccountsResponse.FromString,
+                _registered_method=True)
         self.PurgeCache = channel.unary_unary(
                 '/serin.worker.v1.WorkerService/PurgeCache',
                 request_serializer=serin_dot_worker_dot_v1_dot_worker__pb2.PurgeCacheRequest.SerializeToString,
@@ -156,6 +161,14 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAccounts(self, request, context):
+        """What this worker has sent for the attempts that are billed under a name: for whoever settles them when the gateway
+        that asked for them is gone. Only gateways may call it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PurgeCache(self, request, context):
         """Forgets all unused KV blocks of a cache group. Only cache-svc and administrators may call it.
         """
@@ -205,6 +218,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.WatchCache,
                     request_deserializer=serin_dot_worker_dot_v1_dot_worker__pb2.WatchCacheRequest.FromString,
                     response_serializer=serin_dot_worker_dot_v1_dot_worker__pb2.WatchCacheResponse.SerializeToString,
+            ),
+            'ListAccounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAccounts,
+                    request_deserializer=serin_dot_worker_dot_v1_dot_worker__pb2.ListAccountsRequest.FromString,
+                    response_serializer=serin_dot_worker_dot_v1_dot_worker__pb2.ListAccountsResponse.SerializeToString,
             ),
             'PurgeCache': grpc.unary_unary_rpc_method_handler(
                     servicer.PurgeCache,
@@ -432,6 +450,33 @@ class WorkerService:
             '/serin.worker.v1.WorkerService/WatchCache',
             serin_dot_worker_dot_v1_dot_worker__pb2.WatchCacheRequest.SerializeToString,
             serin_dot_worker_dot_v1_dot_worker__pb2.WatchCacheResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAccounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serin.worker.v1.WorkerService/ListAccounts',
+            serin_dot_worker_dot_v1_dot_worker__pb2.ListAccountsRequest.SerializeToString,
+            serin_dot_worker_dot_v1_dot_worker__pb2.ListAccountsResponse.FromString,
             options,
             channel_credentials,
             insecure,

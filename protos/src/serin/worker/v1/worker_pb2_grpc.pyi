@@ -62,6 +62,10 @@ class WorkerServiceStub:
     """Describes the worker: digests, block size, capacity."""
     WatchCache: _grpc.UnaryStreamMultiCallable[_worker_pb2.WatchCacheRequest, _worker_pb2.WatchCacheResponse]
     """Streams which KV blocks this worker holds: a snapshot first, then every change, numbered without gaps."""
+    ListAccounts: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ListAccountsRequest, _worker_pb2.ListAccountsResponse]
+    """What this worker has sent for the attempts that are billed under a name: for whoever settles them when the gateway
+    that asked for them is gone. Only gateways may call it.
+    """
     PurgeCache: _grpc.UnaryUnaryMultiCallable[_worker_pb2.PurgeCacheRequest, _worker_pb2.PurgeCacheResponse]
     """Forgets all unused KV blocks of a cache group. Only cache-svc and administrators may call it."""
 
@@ -99,6 +103,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     """Describes the worker: digests, block size, capacity."""
     WatchCache: _aio.UnaryStreamMultiCallable[_worker_pb2.WatchCacheRequest, _worker_pb2.WatchCacheResponse]  # type: ignore[assignment]
     """Streams which KV blocks this worker holds: a snapshot first, then every change, numbered without gaps."""
+    ListAccounts: _aio.UnaryUnaryMultiCallable[_worker_pb2.ListAccountsRequest, _worker_pb2.ListAccountsResponse]  # type: ignore[assignment]
+    """What this worker has sent for the attempts that are billed under a name: for whoever settles them when the gateway
+    that asked for them is gone. Only gateways may call it.
+    """
     PurgeCache: _aio.UnaryUnaryMultiCallable[_worker_pb2.PurgeCacheRequest, _worker_pb2.PurgeCacheResponse]  # type: ignore[assignment]
     """Forgets all unused KV blocks of a cache group. Only cache-svc and administrators may call it."""
 
@@ -181,6 +189,16 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_pb2.WatchCacheResponse], _abc.AsyncIterator[_worker_pb2.WatchCacheResponse]]:
         """Streams which KV blocks this worker holds: a snapshot first, then every change, numbered without gaps."""
+
+    @_abc_1.abstractmethod
+    def ListAccounts(
+        self,
+        request: _worker_pb2.ListAccountsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.ListAccountsResponse, _abc.Awaitable[_worker_pb2.ListAccountsResponse]]:
+        """What this worker has sent for the attempts that are billed under a name: for whoever settles them when the gateway
+        that asked for them is gone. Only gateways may call it.
+        """
 
     @_abc_1.abstractmethod
     def PurgeCache(

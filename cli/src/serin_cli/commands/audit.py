@@ -1,0 +1,85 @@
+"""`serin audit`: who changed what, and whether the log of it is intact."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.table import Table
+from serin_gateway.audit.entry import Entry, find_faults
+from serin_gateway.keys import KeyStoreDown
+from serin_mesh.errors import MeshError
+
+from serin_cli.admin_store import OpenDesk, add_flags, open_desk
+from serin_cli.errors import CliError
+from serin_cli.local.display import wide_console
+
+DESCRIPTION = """\
+Show who changed what, or verify that the log is intact: entries are chained and sealed, so one that was changed,
+removed or reordered is found. Note the head that verify prints: --expect finds out whether an older log was put back.
+"""
+PAGE = 1000
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the actions and their flags."""
+    actions = parser.add_subparsers(dest="action", metavar="list|verify", required=True)
+    listing = actions.add_parser("list", help="show entries")
+    listing.add_argument("--json", action="store_true", help="print entries as JSON, a line each")
+    verify = actions.add_parser("verify", help="find what was changed, removed or reordered; exit code 1: something")
+    verify.add_argument("--expect", metavar="HEAD", default="", help="a head that was printed before: NUMBER:DIGEST")
+    for action in (listing, verify):
+        add_flags(action)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out one action."""
+    try:
+        return asyncio.run(_act(arguments))
+    except MeshError as error:
+        raise CliError(error.message) from error
+    except KeyStoreDown as error:
+        raise CliError(f"{error}; see `serin status`") from error
+
+
+async def _act(arguments: argparse.Namespace) -> int:
+    async with open_desk(arguments) as at:
+        head = await at.desk.audit.head()
+        entries = [entry for first in range(1, head.number + 2, PAGE) for entry in await _page(at, first)]
+        if arguments.action == "list":
+            _show(entries, as_json=arguments.json)
+            return 0
+        faults = find_faults(entries, head, at.secret)
+        number, _, digest = arguments.expect.partition(":")
+        if arguments.expect:
+            known = entries[int(number) - 1] if number.isdecimal() and 0 < int(number) <= len(entries) else None
+            if known is None or known.digest != digest:
+                faults.append(f"entry {number[:20]} is not the one of the head that was noted")
+    for fault in faults:
+        print(fault)
+    if not faults:
+        print(f"{head.number} entries, intact; head {head}")
+    return 1 if faults else 0
+
+
+async def _page(at: OpenDesk, first: int) -> Sequence[Entry | None]:
+    return await at.desk.entries(at.actor, first, PAGE)
+
+
+def _show(entries: Sequence[Entry | None], *, as_json: bool) -> None:
+    if as_json:
+        for entry in entries:
+            print(entry.to_json() if entry else json.dumps(None))
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("number", "when", "who", "what", "on", "outcome", "facts"):
+        table.add_column(heading, no_wrap=True)
+    for entry in entries:
+        if entry is None:
+            table.add_row("?", "", "", "cannot be read", "", "", "")
+            continue
+        when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        facts = json.dumps(entry.facts) if entry.facts else ""
+        table.add_row(str(entry.number), when, entry.actor, entry.action, entry.target, entry.outcome, facts)
+    wide_console().print(table)

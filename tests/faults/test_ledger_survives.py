@@ -1,0 +1,173 @@
+"""The ledger while a gateway is killed: every token that the worker sent is in it, none of them twice.
+
+Three real gateways, a real state store, a worker that counts what it sends. What a killed gateway leaves open is
+settled by the others from the worker's own count (docs/decisions/0006-ledger.md).
+"""
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from harness.clients import plain_http
+from harness.eventually import eventually
+from harness.leash import leashed
+from harness.ports import free_port
+from harness.running_mesh import RunningMesh
+from redis.asyncio import Redis
+
+MODEL = "counted"
+AT_ONCE = 24
+WORKER = Path(__file__).parents[1] / "harness" / "counting_worker.py"
+EXPIRY, LEASES = "serin:{default}:limit-expiry", "serin:{default}:limit-leases"
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[RunningMesh]:
+    """A mesh whose only model is served by whoever announces itself."""
+    price = "{input: 150000, cached_input: 75000, output: 600000}"
+    text = f"models:\n  {MODEL}:\n    path: {tiny_model}\n    workers: 0\n    price: {price}\n"
+    running = RunningMesh(tmp_path_factory.mktemp("counted") / "state", text)
+    running.start()
+    yield running
+    running.stop()
+
+
+@contextmanager
+def process(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that is gone in the end."""
+    with log.open("wb") as output:
+        running = subprocess.Popen(leashed(command), stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield running
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
+def gateway(mesh: RunningMesh, name: str, port: int) -> list[str]:
+    """The command line of a further gateway of a mesh."""
+    return [
+        sys.executable, "-m", "serin_gateway", "--instance", name, "--http-port", str(port), "--port", "0",
+        "--control", mesh.control, "--mesh-secret-file", str(mesh.state / "mesh.secret"),
+        "--state-redis", mesh.record["state_redis"],
+    ]  # fmt: skip
+
+
+def worker(mesh: RunningMesh, model: Path, tally: Path) -> list[str]:
+    """The command line of the worker that counts."""
+    return [
+        sys.executable, str(WORKER), "--model", MODEL, "--model-path", str(model), "--tally", str(tally),
+        "--control", mesh.control, "--instance", "counting", "--mesh-secret-file", str(mesh.state / "mesh.secret"),
+    ]  # fmt: skip
+
+
+async def ask(client: httpx.AsyncClient, base: str, rng: random.Random, *, stream: bool) -> bool:
+    """One chat; whether its answer came to its end."""
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "x" * rng.randrange(1, 40)}],
+        "max_tokens": rng.randrange(1, 60),
+        "stream": stream,
+    }
+    try:
+        response = await client.post(f"{base}/v1/chat/completions", json=body)
+    except httpx.TransportError:
+        return False
+    assert response.status_code == 200, response.text
+    return b"[DONE]" in response.content if stream else True
+
+
+@pytest.mark.parametrize(
+    "num_requests", [300, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+)
+async def test_a_killed_gateway_leaves_no_gap_and_no_double(
+    counted: RunningMesh, tiny_model: Path, tmp_path: Path, rng: random.Random, num_requests: int
+):
+    """SIGKILL in the middle: of each attempt the ledger says what the worker sent, once; so do the sums by day."""
+    tally_file = tmp_path / "tally.json"
+    ports = [free_port(), free_port()]
+    bases = [counted.rest, *(f"http://127.0.0.1:{port}" for port in ports)]
+    headers = {"authorization": f"Bearer {counted.key}"}
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(Redis.from_url(counted.record["state_redis"]))
+        for kind in ("ledger", "usage"):
+            await redis.delete("none", *await redis.keys(f"serin:{{default}}:{kind}:*"))
+        counting = stack.enter_context(process(worker(counted, tiny_model, tally_file), tmp_path / "worker.log"))
+        others = [
+            stack.enter_context(process(gateway(counted, f"gw-{n}", port), tmp_path / f"gw{n}.log"))
+            for n, port in enumerate(ports)
+        ]
+        client = await stack.enter_async_context(plain_http(timeout=60, headers=headers))
+        for base in bases:
+            await eventually(lambda base=base: until_served(client, base), bool, f"{base} serves", timeout_s=60)
+
+        ended: list[bool] = []
+        kill_at = num_requests // 2 + rng.randrange(num_requests // 10)
+        numbers = iter(range(num_requests))
+
+        async def killed_in_the_middle() -> None:
+            """The third gateway dies while it answers; the worker has sent something of that answer."""
+            body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 3000, "stream": True}
+            try:
+                async with client.stream("POST", f"{bases[2]}/v1/chat/completions", json=body) as answer:
+                    async for chunk in answer.aiter_text():
+                        if '"content":"' in chunk:
+                            others[1].send_signal(signal.SIGKILL)
+            except httpx.TransportError:
+                ended.append(False)
+
+        async def go_on() -> None:
+            for number in numbers:
+                if number == kill_at:
+                    await killed_in_the_middle()
+                alive = bases if number < kill_at else bases[:2]
+                ended.append(await ask(client, alive[number % len(alive)], rng, stream=number % 3 != 0))
+
+        await asyncio.gather(*(go_on() for _ in range(AT_ONCE)))
+        assert others[1].wait(10) == -signal.SIGKILL
+        dead = await redis.hkeys(LEASES)
+        if dead:
+            await redis.zadd(EXPIRY, dict.fromkeys(dead, 1))  # as if LEASE_S had passed
+        await eventually(lambda: redis.hlen(LEASES), lambda left: left == 0, "the dead one is settled", timeout_s=60)
+        counting.terminate()
+        await asyncio.to_thread(counting.wait, 30)
+        tally = {account: sent for account, sent in json.loads(tally_file.read_text()).items() if sent[1]}
+        lines = [
+            json.loads(fields[b"line"])
+            for stream in await redis.keys("serin:{default}:ledger:*")
+            for _, fields in await redis.xrange(stream)
+        ]
+        sums: Counter[str] = Counter()
+        for name in await redis.keys("serin:{default}:usage:*"):
+            for key, value in (await redis.hgetall(name)).items():
+                sums[key.decode().rsplit("\x1f", 1)[1]] += int(value)
+
+    assert max(Counter(line["account"] for line in lines).values()) == 1
+    billed = {line["account"]: [line["prompt_tokens"], line["completion_tokens"]] for line in lines}
+    assert {account: sent for account, sent in billed.items() if sent[1]} == tally
+    assert len(tally) >= sum(ended)
+    assert any(line["counted_by"] == "worker" for line in lines)
+    assert sums["completion"] == sum(sent[1] for sent in tally.values())
+    assert sums["prompt"] == sum(line["prompt_tokens"] for line in lines)
+    assert sums["nano"] == sum(line["nano"] for line in lines)
+    for line in lines:
+        fresh = line["prompt_tokens"] - line["cached_tokens"]
+        pico = 150_000 * fresh + 75_000 * line["cached_tokens"] + 600_000 * line["completion_tokens"]
+        assert line["nano"] == -(-pico // 1000)
+
+
+async def until_served(client: httpx.AsyncClient, base: str) -> bool:
+    """Whether a gateway answers for the model."""
+    try:
+        return (await client.get(f"{base}/v1/models/{MODEL}")).json().get("ready", False)
+    except (httpx.TransportError, ValueError):
+        return False
