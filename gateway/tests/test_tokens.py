@@ -28,7 +28,6 @@ ISSUER = "https://login.example"
 RSA = RSAKey.generate_key(2048, {"kid": "rsa-1", "use": "sig"})
 EC = ECKey.generate_key("P-256", {"kid": "ec-1", "use": "sig"})
 STRANGER = RSAKey.generate_key(2048, {"kid": "rsa-1"})
-NOW = time.time()
 
 
 class Jwks(http.server.BaseHTTPRequestHandler):
@@ -77,7 +76,14 @@ def issuer(server, **options) -> TokenIssuer:
 
 def claims(**changes) -> dict:
     """What a good token says; None leaves a claim out."""
-    good = {"iss": ISSUER, "aud": "serin", "sub": "ada", "exp": NOW + 600, "nbf": NOW - 5, "project": "web"}
+    good = {
+        "iss": ISSUER,
+        "aud": "serin",
+        "sub": "ada",
+        "exp": time.time() + 600,
+        "nbf": time.time() - 5,
+        "project": "web",
+    }
     return {name: value for name, value in (good | changes).items() if value is not None}
 
 
@@ -147,10 +153,10 @@ ATTACKS = {
     "signed by a stranger under a known kid": lambda: token(STRANGER),
     "an algorithm that is not declared": lambda: token(algorithm="RS512"),
     "RS256 by the name of an EC key": lambda: token(RSA, head={"kid": "ec-1"}),
-    "expired": lambda: token(exp=NOW - SKEW_S - 5, nbf=NOW - 900),
+    "expired": lambda: token(exp=time.time() - SKEW_S - 5, nbf=time.time() - 900),
     "never expires": lambda: token(exp=None),
     "expires at a word": lambda: token(exp="tomorrow"),
-    "not yet": lambda: token(nbf=NOW + SKEW_S + 30),
+    "not yet": lambda: token(nbf=time.time() + SKEW_S + 30),
     "another audience": lambda: token(aud="others"),
     "audiences of others": lambda: token(aud=["a", "b"]),
     "no audience": lambda: token(aud=None),
@@ -181,7 +187,7 @@ async def test_every_attack_is_refused(server, attack):
 async def test_clocks_may_differ_by_a_minute(server):
     """Both ways, and no more (the attacks above are beyond it)."""
     tokens = Tokens(lambda: [issuer(server)])
-    for shown in (token(exp=NOW - SKEW_S + 20, nbf=NOW - 900), token(nbf=NOW + SKEW_S - 20)):
+    for shown in (token(exp=time.time() - SKEW_S + 20, nbf=time.time() - 900), token(nbf=time.time() + SKEW_S - 20)):
         assert (await tokens.read(shown)).project == "web"
 
 
