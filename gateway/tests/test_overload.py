@@ -86,6 +86,13 @@ def test_a_full_line_sheds_the_greediest():
     assert served(line) == ["urgent", "a0", "b", "a1", "a2", "a3"]
 
 
+def test_nobody_waits_where_there_is_no_line():
+    """A line without places takes nobody, and remembers nobody."""
+    line = line_of(("a", 0), ("b", 3), max_tickets=0)
+    assert line.first() is None
+    assert list(line.sizes()) == []
+
+
 def test_a_line_forgets_nobody_and_serves_nobody_twice():
     """Random joins, departures and service, against a set."""
     seed = random.randrange(2**32)

@@ -56,7 +56,7 @@ class ModelPlan:
     Attributes:
         retired: sets of versions that get nothing, not even the least weight of a lane in use.
         trial: the comparison that is under way.
-        limits: of each organization on it.
+        limits: of all callers together on it.
         price, version_prices: what tokens cost.
     """
 

@@ -115,7 +115,7 @@ class ModelConfig(EngineConfig):
     price: PriceConfig | None = None
     """What its tokens cost, of versions that do not say otherwise. Default: nothing."""
     limits: LimitsConfig | None = None
-    """Limits of each organization on this model."""
+    """Limits of all callers together on this model."""
 
     def releases(self) -> Iterator["Release"]:
         """Its versions, oldest first, with everything they inherit and every weight decided."""

@@ -71,9 +71,11 @@ class WaitingLine(Generic[T]):
         one = self._classes.setdefault(ticket.priority, _Class())
         shed = None
         if one.num_tickets >= self._max_tickets:
-            tenant, tickets = max(one.tenants.items(), key=lambda item: len(item[1]))
+            tenant, tickets = max(one.tenants.items(), key=lambda item: len(item[1]), default=(ticket.tenant, []))
             if tenant == ticket.tenant or len(tickets) <= len(one.tenants.get(ticket.tenant, ())) + 1:
                 ticket.is_waiting = False
+                if not one.num_tickets:
+                    del self._classes[ticket.priority]
                 return ticket
             shed = tickets[-1]
             self.remove(shed)

@@ -107,7 +107,7 @@ class Model(_message.Message):
 
     @_builtins.property
     def limits(self) -> _config_pb2.Limits:
-        """Limits of each organization on it; absent: none."""
+        """Limits of all callers together on it; absent: none."""
 
     def __init__(
         self,
