@@ -56,6 +56,15 @@ async def test_what_is_given_reaches_the_worker_prepared(front, name, endpoint):
         ({"response_format": {"type": "text", "json_schema": {"name": "x"}}}, "response_format.json_schema", "only"),
         (named(strict=True) | {"guided_choice": ["a"]}, "guided_choice", "response_format"),
         (named(schema=[]), "response_format.json_schema.schema", "dictionary"),
+        (
+            {
+                "guided_regex": "a",
+                "tools": [{"type": "function", "function": {"name": "f"}}],
+                "tool_choice": "required",
+            },
+            "guided_regex",
+            "required call",
+        ),
     ],
 )
 async def test_one_grammar_a_request(front, given, param, words):

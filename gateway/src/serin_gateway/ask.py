@@ -121,6 +121,10 @@ def check(ask: Ask, named: Callable[[str], str] = str) -> Ask:
     if ask.grammar is not None and len(ask.grammar.text.encode()) > MAX_GRAMMAR_BYTES:
         longest = f"longer than {MAX_GRAMMAR_BYTES} bytes"
         raise refuse(ask.grammar.parameter, f"the grammar is {longest}", Reason.GRAMMAR_LIMIT)
+    if ask.grammar is not None and any(
+        isinstance(one, Conversation) and one.tool_choice.begins_call for one in ask.inputs
+    ):
+        raise refuse(ask.grammar.parameter, "an answer cannot be a required call and of this form; leave one out")
     return ask
 
 
