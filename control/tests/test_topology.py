@@ -25,7 +25,7 @@ def test_declared_models_are_there_by_name_with_what_runs():
     other, small = drawn.topology.models
     assert (other.plan.name, other.lanes) == ("other", ())
     assert (small.plan.aliases, small.plan.default_max_tokens, len(small.lanes)) == (("s",), 7, 1)
-    assert drawn.topology.policy.tokens_per_minute == 5
+    assert drawn.topology.policy.limits.tokens_per_minute == 5
     assert (drawn.topology.policy.max_body_bytes, drawn.topology.policy.allow_anonymous) == (2048, True)
     assert not drawn.topology.complete
     assert draw(PLAN, pair("v1") + pair("v1", model="other"), {}).topology.complete
