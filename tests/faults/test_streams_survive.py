@@ -132,7 +132,7 @@ def counted(seen: Streamed) -> tuple[int, int]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        pytest.param(GREEDY, id="greedy"),
+        pytest.param(GREEDY, id="greedy", marks=pytest.mark.long),  # a stopped worker's are, too
         pytest.param(SEEDED, id="seeded", marks=pytest.mark.long),  # the next one is seeded too
         pytest.param(RICH, id="n=2, stop, logprobs, penalties"),
         pytest.param(JSON, id="JSON schema"),

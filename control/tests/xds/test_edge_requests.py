@@ -115,7 +115,12 @@ async def test_a_broken_stream_is_not_repeated(edge_of):
 async def test_no_gateway_is_said_as_openai_says_it(tmp_path):
     """Nothing behind the edge: 503 with a sentence and `retry-after`, not a timeout."""
     async with controlled(CONFIG) as (_, address), enveloped(address, tmp_path) as where:
-        error = json.loads(await fetch(await where("edge"), "/v1/models", status=503))["error"]
+        edge = await where("edge")
+        while True:  # the listener is known a moment before it listens
+            with contextlib.suppress(OSError):
+                error = json.loads(await fetch(edge, "/v1/models", status=503))["error"]
+                break
+            await asyncio.sleep(0.05)
         assert error["message"] == "NOT_READY: nothing serves gateway-rest yet"
         assert error["type"] == "server_error"
 
