@@ -113,6 +113,7 @@ _unauthenticated = StatusRow(_code.UNAUTHENTICATED, 401, "authentication_error",
 _forbidden = StatusRow(_code.PERMISSION_DENIED, 403, "permission_error", "permission_error")
 _not_found = StatusRow(_code.NOT_FOUND, 404, "invalid_request_error", "not_found_error")
 _limited = StatusRow(_code.RESOURCE_EXHAUSTED, 429, "rate_limit_error", "rate_limit_error", retryable=True)
+_overloaded = StatusRow(_code.RESOURCE_EXHAUSTED, 503, "server_error", "overloaded_error", retryable=True)
 _unavailable = StatusRow(_code.UNAVAILABLE, 503, "server_error", "overloaded_error", retryable=True)
 _mismatch = StatusRow(_code.FAILED_PRECONDITION, 503, "server_error", "overloaded_error", retryable=True)
 _precondition = StatusRow(_code.FAILED_PRECONDITION, 409, "invalid_request_error", "invalid_request_error")
@@ -143,7 +144,7 @@ STATUS: Mapping[Reason, StatusRow] = MappingProxyType(
         ),
         Reason.IDEMPOTENCY_CONFLICT: _precondition,
         Reason.RATE_LIMITED: _limited,
-        Reason.QUEUE_FULL: _unavailable,
+        Reason.QUEUE_FULL: _overloaded,
         Reason.AUTH_UNAVAILABLE: _unavailable,
         Reason.NOT_READY: _unavailable,
         Reason.LANE_GONE: _unavailable,

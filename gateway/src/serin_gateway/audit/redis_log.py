@@ -5,15 +5,14 @@ behind the one that it names; who was overtaken tries again. Knows nothing about
 `KeyStoreDown` within the budget.
 """
 
-import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from serin_gateway.audit.entry import Entry, Head
 from serin_gateway.keys.store import KeyStoreDown
+from serin_gateway.redis_calls import in_time
 
 MAX_TRIES = 50
 _APPEND = """
@@ -66,12 +65,7 @@ class RedisAuditLog:
         return text.decode() if text else ""
 
     async def _answer(self, call: Any) -> Any:
-        awaited: Awaitable[Any] = call
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await awaited
-        except (RedisError, OSError, TimeoutError) as error:
-            raise KeyStoreDown(f"the state Redis does not answer: {type(error).__name__}: {error}") from error
+        return await in_time(call, self._timeout_s, KeyStoreDown)
 
 
 def _head(text: str) -> Head:

@@ -4,15 +4,14 @@
 made. Knows nothing about requests; a slow or dead Redis becomes :class:`AnswersDown` within the budget.
 """
 
-import asyncio
 from collections.abc import Awaitable, Sequence
 from importlib.resources import files
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from serin_gateway.idempotency.store import CLAIM_S, KEPT_S, AnswersDown, Claim, Found, State
+from serin_gateway.redis_calls import in_time
 
 T = TypeVar("T")
 
@@ -65,8 +64,4 @@ class RedisAnswers:
         return [self._prefix + name, f"{self._prefix}{name}:frames"]
 
     async def _answer(self, call: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await call
-        except (RedisError, OSError, TimeoutError) as error:
-            raise AnswersDown(f"the state Redis does not answer: {type(error).__name__}: {error}") from error
+        return await in_time(call, self._timeout_s, AnswersDown)

@@ -4,17 +4,16 @@
 requests; a slow or dead Redis becomes :class:`KeyStoreDown` within the budget.
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from serin_gateway.keys.records import KeyRecord
 from serin_gateway.keys.store import KeyNotFound, KeyStoreDown
+from serin_gateway.redis_calls import in_time
 
 T = TypeVar("T")
 
@@ -68,11 +67,7 @@ class RedisKeyStore:
             raise KeyStoreDown(f"the key's record is damaged: {error}") from error
 
     async def _answer(self, call: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await call
-        except (RedisError, OSError, TimeoutError) as error:
-            raise KeyStoreDown(f"the state Redis does not answer: {type(error).__name__}: {error}") from error
+        return await in_time(call, self._timeout_s, KeyStoreDown)
 
 
 def _readable(stored: Iterable[bytes | str | None]) -> Iterator[KeyRecord]:

@@ -4,16 +4,14 @@
 grows with every change. Knows nothing about requests; a slow or dead Redis becomes :class:`KeyStoreDown` in time.
 """
 
-import asyncio
-from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from serin_gateway.keys.store import KeyStoreDown
 from serin_gateway.keys.tenants import Directory, Organization, Project, check_home
+from serin_gateway.redis_calls import in_time
 
 
 class RedisTenantStore:
@@ -62,9 +60,4 @@ class RedisTenantStore:
             await self._answer(pipe.execute())
 
     async def _answer(self, call: Any) -> Any:
-        awaited: Awaitable[Any] = call
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await awaited
-        except (RedisError, OSError, TimeoutError) as error:
-            raise KeyStoreDown(f"the state Redis does not answer: {type(error).__name__}: {error}") from error
+        return await in_time(call, self._timeout_s, KeyStoreDown)

@@ -3,17 +3,16 @@
 Knows nothing about requests; a slow or dead Redis becomes `KeyStoreDown` within the budget.
 """
 
-import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from serin_gateway.keys.store import KeyStoreDown
 from serin_gateway.ledger.line import SEPARATOR
 from serin_gateway.ledger.usage import Sum
+from serin_gateway.redis_calls import in_time
 
 
 class RedisUsage:
@@ -45,9 +44,4 @@ class RedisUsage:
         return found
 
     async def _answer(self, call: Any) -> Any:
-        awaited: Awaitable[Any] = call
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await awaited
-        except (RedisError, OSError, TimeoutError) as error:
-            raise KeyStoreDown(f"the state Redis does not answer: {type(error).__name__}: {error}") from error
+        return await in_time(call, self._timeout_s, KeyStoreDown)

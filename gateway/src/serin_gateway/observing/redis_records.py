@@ -5,16 +5,15 @@ feedback on it. Both end by themselves. Knows nothing about requests; a slow or 
 :class:`RecordsDown` within the budget.
 """
 
-import asyncio
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from serin_gateway.observing.record import RequestRecord
 from serin_gateway.observing.records import RecordsDown
+from serin_gateway.redis_calls import in_time
 
 T = TypeVar("T")
 
@@ -64,11 +63,7 @@ class RedisRecords:
         return bool(is_first)
 
     async def _answer(self, call: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await call
-        except (RedisError, OSError, TimeoutError) as error:
-            raise RecordsDown(f"the state Redis does not answer: {type(error).__name__}: {error}") from error
+        return await in_time(call, self._timeout_s, RecordsDown)
 
 
 def _awaitable(call: Any) -> Awaitable[dict[Any, bytes | str]]:

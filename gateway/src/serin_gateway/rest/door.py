@@ -6,6 +6,7 @@ of the URL that could disagree; only endpoints marked open need no key. Knows no
 
 import base64
 import binascii
+import math
 import re
 from contextlib import suppress
 
@@ -67,7 +68,7 @@ class Door:
             client.headers.append((dialect.request_id_header, request.receipt.request_id.encode()))
         try:
             _check_size(client.scope["headers"])
-            if _asked_timeout_s(client) == 0:
+            if not request.arrival.timeout_s:
                 raise MeshError(
                     Reason.PARAMETER_INVALID,
                     f"x-request-timeout: accepted: seconds, above 0, for example 2.5; this mesh allows up to "
@@ -109,7 +110,7 @@ class Door:
             key=_key(client),
             session_id=(client.header(b"x-session-id") or "")[:MAX_SESSION_BYTES],
             pinned_lane=client.header(LANE_KEY.encode()) or "",
-            timeout_s=min(self._timeout_s, _asked_timeout_s(client) or self._timeout_s),
+            timeout_s=min(self._timeout_s, _asked_timeout_s(client)),
         )
 
 
@@ -134,11 +135,11 @@ async def _refuse(client: Client, request: Request, error: MeshError, dialect: D
         await client.respond(dialect.status(error), dialect.body(error, request_id))
 
 
-def _asked_timeout_s(client: Client) -> float | None:
-    """How long the client says that it waits; 0: what it says is no such time."""
+def _asked_timeout_s(client: Client) -> float:
+    """How long the client says that it waits, if it does; 0: what it says is no such time."""
     text = client.header(b"x-request-timeout")
     if text is None:
-        return None
+        return math.inf
     return float(text) if _SECONDS.fullmatch(text) else 0.0
 
 
