@@ -106,6 +106,10 @@ bench-engine: $(READY) ## tokens a second of the engine alone (MODEL=DIR PRECISI
 bench-mesh: $(READY) ## what the mesh costs on top of the engine (MODEL=DIR)
 	$(BIN)/python tests/bench/mesh.py --model $(BENCH_MODEL)
 
+.PHONY: bench-gateway
+bench-gateway: $(READY) ## our gateway beside LiteLLM's proxy, per CPU second (REQUESTS=100000 for its memory)
+	$(BIN)/python tests/bench/gateway.py --requests $(or $(REQUESTS),100000)
+
 .PHONY: bench-rollout
 bench-rollout: $(READY) ## thousands of simulated rollouts: is the judge right (RUNS=1000; an hour on two idle cores)
 	$(BIN)/python tests/bench/rollout.py --runs $(or $(RUNS),1000) --docs docs/rollouts
