@@ -101,7 +101,8 @@ class Conversation:
         """The first thing about it that is not accepted: where (``messages[0].role``), and why."""
         if not self.messages:
             return "messages", "is empty; accepted: at least one"
-        why = size_fault(len(self.messages), sum(len(one.texts) + len(one.tool_calls) for one in self.messages))
+        num_pieces = sum(len(one.texts) + len(one.tool_calls) for one in self.messages)
+        why = turns_fault(len(self.messages)) or pieces_fault(num_pieces)
         if why:
             return "messages", why
         for at, message in enumerate(self.messages):
@@ -121,13 +122,14 @@ class Conversation:
             yield "reasoning_effort", f"{self.effort!r:.40} is not accepted; accepted: {', '.join(EFFORTS)}"
 
 
-def size_fault(num_turns: int, num_pieces: int) -> str:
-    """Why a conversation has too many turns, or too many texts and calls in them; empty: it has not."""
-    if num_turns > MAX_TURNS:
-        return f"{num_turns} of them; accepted: at most {MAX_TURNS}"
-    if num_pieces > MAX_PIECES:
-        return f"{num_pieces} texts and calls in all; accepted: at most {MAX_PIECES}"
-    return ""
+def turns_fault(num_turns: int) -> str:
+    """Why a conversation has too many turns; empty: it has not."""
+    return f"{num_turns} of them; accepted: at most {MAX_TURNS}" if num_turns > MAX_TURNS else ""
+
+
+def pieces_fault(num_pieces: int) -> str:
+    """Why its turns have too many texts and calls together; empty: they have not."""
+    return f"{num_pieces} texts and calls in all; accepted: at most {MAX_PIECES}" if num_pieces > MAX_PIECES else ""
 
 
 def _tools_bound(tools: Sequence[Tool]) -> int:

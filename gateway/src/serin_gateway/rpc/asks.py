@@ -4,7 +4,7 @@ from serin.generation.v1 import chat_pb2
 from serin.inference.v1 import inference_pb2
 
 from serin_gateway.ask import MAX_SESSION_BYTES, Ask, Input, TokenPrompt, check, refuse
-from serin_gateway.conversation import Conversation, Message, ToolCall, size_fault
+from serin_gateway.conversation import MAX_TURNS, Conversation, Message, ToolCall, pieces_fault, turns_fault
 from serin_gateway.events import (
     ChoiceEnded,
     Completed,
@@ -90,8 +90,10 @@ def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensReq
     if kind is None:
         raise refuse("input", "is missing; accepted: chat, prompt or token_prompt")
     chat = request.chat
-    # Before anything is translated: a field of two bytes can be repeated a million times.
-    why = size_fault(len(chat.messages), sum(len(one.content) + len(one.tool_calls) for one in chat.messages))
+    # Before anything is translated, or looked at: a field of two bytes can be repeated a million times.
+    why = turns_fault(len(chat.messages)) or pieces_fault(
+        sum(len(one.content) + len(one.tool_calls) for one in chat.messages[:MAX_TURNS])
+    )
     if why:
         raise refuse("messages", why)
     if len(chat.tools) > MAX_TOOLS:
