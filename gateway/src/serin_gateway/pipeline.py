@@ -196,6 +196,7 @@ class Request:
             raise
         finally:
             await self.settle(ended_by)
+            ended_by = None  # its traceback holds this frame
 
     async def settle(self, error: BaseException | None = None) -> None:
         """Verb 9: end everything, account for what was used, keep the answer, tell the journal.
@@ -224,6 +225,8 @@ class Request:
             if error is None:
                 for attempt in self._attempts:
                     await attempt.keep_answer()
+        # Attempts hold their request: what was asked is let go now, not when somebody collects garbage.
+        self._attempts, self._tasks = [], []
         self.receipt.duration_s = time.monotonic() - self.receipt.arrived_at
         self.house.journal.closed(self.receipt)
 
@@ -260,6 +263,8 @@ class Request:
             if self._num_unanswered == 0:
                 self._account()
                 self.outbox.put(Completed(self.receipt.usage))
+        finally:
+            refusal = None  # its traceback holds this frame
 
     def next_attempt(self) -> int:
         """A number for an attempt of its own."""
@@ -616,10 +621,13 @@ class Attempt:
         try:
             return await self._ids(scope), await preparing
         except MeshError as error:
+            if error.metadata.get("parameter") != "grammar":
+                raise
             raise self._blaming_grammar(error) from error
         finally:
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
+            del preparing  # the traceback of its error holds this frame
 
     def _blaming_grammar(self, error: MeshError) -> MeshError:
         """An error of the grammar, under the name by which the client gave it."""

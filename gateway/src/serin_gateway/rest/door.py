@@ -114,6 +114,7 @@ class Door:
         finally:
             if not request.outlives_caller:
                 await request.settle(ended_by)
+            ended_by = None  # its traceback holds this frame, and what was asked: it must not wait for a collection
 
     def _arrival(self, request_id: str, client: Client) -> Arrival:
         return Arrival(

@@ -49,21 +49,20 @@ class KeyGate(grpc.aio.ServerInterceptor):
         return True
 
     async def _refuse(self, messages: AsyncIterator[bytes], context: "grpc.aio.ServicerContext[Any, Any]") -> None:
-        """End a call for the reason that the method itself would have."""
+        await context.abort_with_status(to_status(await self._refusal(context)))
+
+    async def _refusal(self, context: "grpc.aio.ServicerContext[Any, Any]") -> MeshError:
+        """Why the method itself would have refused a call."""
         try:
             request = Request(self._house, arrival_of(context))
         except MeshError as refusal:
-            await context.abort_with_status(to_status(refusal))
-            return
-        ended_by: BaseException | None = None
+            return refusal.with_traceback(None)
         try:
             await request.authenticate(ability=None)
             raise MeshError(Reason.AUTH_UNAVAILABLE, "the key could not be checked; try again", retry_after_s="1")
         except MeshError as refusal:
-            ended_by = refusal
+            await request.settle(refusal)
+            return refusal.with_traceback(None)
         except BaseException as cancelled:
-            ended_by = cancelled
+            await request.settle(cancelled)
             raise
-        finally:
-            await request.settle(ended_by)
-        await context.abort_with_status(to_status(ended_by))

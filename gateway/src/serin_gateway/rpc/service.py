@@ -117,6 +117,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         finally:
             if not work.outlives_caller:
                 await work.settle(ended_by)
+            ended_by = None  # its traceback holds this frame, and what was asked: it must not wait for a collection
 
 
 async def _answers(
