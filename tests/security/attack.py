@@ -18,6 +18,9 @@ KEY = "{key}"
 MARK = "hostile7f3a"
 """Part of every name that an attack invents: it must turn up in no metric."""
 
+MANY = 300_000
+"""So many parts fit into a body, and nobody may look at each of them."""
+
 ANSWERED = None
 """An end: the request is answered as any other, since what is odd about it does no harm."""
 
@@ -60,14 +63,12 @@ class Attack:
         kind: its class in the table of promises.
         by: how it is made.
         ends: reasons that it may be refused for; ANSWERED: it may be answered.
-        words: in the refusal's sentence.
     """
 
     kind: str
     name: str
     by: Rest | Rpc | Raw
     ends: Collection[Reason | None] = (Reason.PARAMETER_INVALID,)
-    words: Collection[str] = ()
 
     @property
     def id(self) -> str:

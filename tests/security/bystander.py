@@ -49,13 +49,20 @@ class Bystander:
         while True:
             try:
                 response = await self._http.post(CHAT, json=QUESTION)
-                said = response.json()["choices"][0]["message"]["content"] if response.is_success else response.text
             except httpx.HTTPError as error:
-                said = repr(error)
-            async with self._answered:
-                self._right = said if self._right is None else self._right
-                if said != self._right:
-                    self.wrong.append(said)
-                self.num_answers += 1
-                self._answered.notify_all()
+                await self._heard(repr(error))
+            else:
+                if response.status_code == 503 and "retry-after" in response.headers:
+                    await asyncio.sleep(1)  # others use this mesh too, and it may have enough to do
+                    continue
+                told = response.json()
+                await self._heard(told["choices"][0]["message"]["content"] if response.is_success else response.text)
             await asyncio.sleep(PAUSE_S)
+
+    async def _heard(self, said: str) -> None:
+        async with self._answered:
+            self._right = said if self._right is None else self._right
+            if said != self._right:
+                self.wrong.append(said)
+            self.num_answers += 1
+            self._answered.notify_all()

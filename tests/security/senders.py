@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ import httpx
 from harness.clients import plain_http
 from harness.wire_errors import error_info
 from security.attack import KEY, Attack, Raw, Rest, Rpc
-from serin.inference.v1 import inference_pb2_grpc
 
 TIMEOUT_S = 20.0
+SERVICE = "serin.inference.v1.InferenceService"
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9]) ")
 
 
@@ -26,6 +27,7 @@ class Outcome:
 
     Attributes:
         statuses: of all answers on the connection, for bytes.
+        seconds: from the first byte sent to the last one heard.
     """
 
     status: int | grpc.StatusCode = 0
@@ -33,6 +35,7 @@ class Outcome:
     message: str = ""
     shape: str = ""
     statuses: tuple[int, ...] = ()
+    seconds: float = 0.0
 
 
 class Senders:
@@ -48,7 +51,7 @@ class Senders:
         self._address = rest.removeprefix("http://").split(":")
         self._key = key
         self._http = http
-        self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        self._channel = channel
 
     @classmethod
     @asynccontextmanager
@@ -62,7 +65,7 @@ class Senders:
             yield cls(rest, key, http, channel)
 
     async def send(self, attack: Attack) -> Outcome:
-        """Make an attempt."""
+        """Make an attempt. Its own preparation does not count as time that it takes."""
         if isinstance(attack.by, Rest):
             return await self._rest(attack.by)
         if isinstance(attack.by, Rpc):
@@ -78,13 +81,15 @@ class Senders:
         if by.key is not None:
             headers["authorization"] = f"Bearer {by.key.replace(KEY, self._key)}".encode()
         path = by.path.replace(KEY, self._key)
+        started = time.monotonic()
         response = await self._http.request(by.method, path, content=body, headers=headers)
+        seconds = time.monotonic() - started
         if response.is_success:
-            return Outcome(response.status_code, None, response.text, "answer")
+            return Outcome(response.status_code, None, response.text, "answer", seconds=seconds)
         told = response.json()
         error = told["error"]
         shape = "anthropic" if told.get("type") == "error" else "openai"
-        return Outcome(response.status_code, error["reason"], error["message"], shape)
+        return Outcome(response.status_code, error["reason"], error["message"], shape, seconds=seconds)
 
     async def _rpc(self, by: Rpc) -> Outcome:
         metadata: list[tuple[str, Any]] = [
@@ -92,16 +97,22 @@ class Senders:
         ]
         if by.key is not None:
             metadata.append(("authorization", f"Bearer {by.key.replace(KEY, self._key)}"))
-        method = getattr(self._stub, by.method)
+        data, path = by.make().SerializeToString(), f"/{SERVICE}/{by.method}"
+        started = time.monotonic()
+        last = b""
         try:
             if by.method == "Generate":
-                events = [event async for event in method(by.make(), metadata=metadata, timeout=TIMEOUT_S)]
-                return Outcome(grpc.StatusCode.OK, None, str(events[-1]))
-            return Outcome(grpc.StatusCode.OK, None, str(await method(by.make(), metadata=metadata, timeout=TIMEOUT_S)))
+                async for answer in self._channel.unary_stream(path)(data, metadata=metadata, timeout=TIMEOUT_S):
+                    last = answer
+            else:
+                last = await self._channel.unary_unary(path)(data, metadata=metadata, timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            return Outcome(error.code(), error_info(error).reason, error.details() or "")
+            seconds = time.monotonic() - started
+            return Outcome(error.code(), error_info(error).reason, error.details() or "", seconds=seconds)
+        return Outcome(grpc.StatusCode.OK, None, last.decode("latin-1"), seconds=time.monotonic() - started)
 
     async def _raw(self, by: Raw) -> Outcome:
+        started = time.monotonic()
         reader, writer = await asyncio.open_connection(*self._address)
         answer = b""
         try:
@@ -117,7 +128,9 @@ class Senders:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
         statuses = tuple(int(found) for found in _STATUS.findall(answer))
-        return Outcome(statuses[0] if statuses else 0, None, answer.decode("latin-1"), statuses=statuses)
+        return Outcome(
+            statuses[0] if statuses else 0, None, answer.decode("latin-1"), "", statuses, time.monotonic() - started
+        )
 
 
 def encoded(body: Any) -> bytes:

@@ -1,6 +1,5 @@
 """The table of attacks: each ends as it must, at once, and nobody else notices anything."""
 
-import time
 from collections import Counter
 
 import grpc
@@ -12,54 +11,72 @@ from security.bystander import Bystander
 from security.senders import Outcome, Senders
 from security.tables import fields, keys, languages, paths, smuggling
 from security.vitals import Vitals
+from serin_gateway.rest.api import rest_endpoints
 from serin_mesh.errors import STATUS, Reason
+from serin_mesh.readiness import Readiness
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ATTACKS = [attack for table in (paths, smuggling, keys, fields, languages) for attack in table.attacks()]
+GROUPS = list(dict.fromkeys((attack.kind, type(attack.by)) for attack in ATTACKS))
 MAX_S = 1.0
 """Ten times what is promised of a mesh that has the machine to itself."""
-TRIES = 4
+TRIES = 5
 """The best of them counts: what else this machine does is not an attack's doing."""
 MEMORY_SLACK = 96 << 20
 """Between two looks at a process: arenas, caches of connections, other tests' requests to the same mesh."""
 PEAK_SLACK = 192 << 20
-CLOSED = {reason.value for reason in Reason} | {code.name for code in grpc.StatusCode} | {"ok"}
+CLOSED = {"ok", *(reason.value for reason in Reason), *(code.name for code in grpc.StatusCode)} | {
+    endpoint.operation for endpoint in rest_endpoints(Readiness()).all
+}
 """Values of labels that exist without any client."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", autouse=True)
 async def at_first(mesh: RunningMesh, viewer_key: str, senders: Senders, bystander: Bystander) -> Vitals:
-    """The mesh before the table, warm: one attack in ten was made once already."""
-    for attack in ATTACKS[::10]:
+    """The mesh before the table, warm: one attack in twenty was made once already."""
+    for attack in ATTACKS[::20]:
         await senders.send(attack)
     return await Vitals.of(mesh, viewer_key)
 
 
 async def test_the_table_is_whole():
-    """At least 300 rows, each with a name of its own, most of them over both doors."""
+    """At least 300 rows, each with a name of its own, at least 100 over each door and on the socket."""
     names = Counter(attack.id for attack in ATTACKS)
     assert max(names.values()) == 1, names.most_common(3)
     assert len(ATTACKS) >= 300
     doors = Counter(type(attack.by) for attack in ATTACKS)
-    assert min(doors[Rest], doors[Rpc], doors[Raw]) >= 90, doors
+    assert min(doors[Rest], doors[Rpc], doors[Raw]) >= 100, doors
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.id)
-async def test_an_attack(senders: Senders, bystander: Bystander, attack: Attack, mesh: RunningMesh):
+@pytest.mark.parametrize(("kind", "door"), GROUPS, ids=lambda one: one if isinstance(one, str) else one.__name__)
+async def test_every_attack(kind: str, door: type, senders: Senders, bystander: Bystander, mesh: RunningMesh):
     """The right end, within a second; and whoever asks beside it hears what they always hear."""
+    wrong = {}
+    for attack in ATTACKS:
+        if (attack.kind, type(attack.by)) == (kind, door):
+            try:
+                await fail_harmlessly(senders, attack, mesh.key)
+                assert bystander.wrong == []
+            except AssertionError as problem:
+                wrong[attack.id] = str(problem)
+    assert wrong == {}
+    await bystander.answers_again()
+    assert bystander.wrong == []
+
+
+async def fail_harmlessly(senders: Senders, attack: Attack, key: str) -> None:
+    """Make an attack, again if it took long, and check each end of it."""
     best_s = float("inf")
     for _ in range(TRIES):
-        started = time.monotonic()
         outcome = await senders.send(attack)
-        best_s = min(best_s, time.monotonic() - started)
+        best_s = min(best_s, outcome.seconds)
         check(attack, outcome)
-        assert mesh.key not in outcome.message
+        assert key not in outcome.message
         assert "Traceback" not in outcome.message
         if best_s < MAX_S:
-            break
-    assert best_s < MAX_S
-    assert bystander.wrong == []
+            return
+    raise AssertionError(f"took {best_s:.2f} s")
 
 
 def check(attack: Attack, outcome: Outcome) -> None:
@@ -70,8 +87,6 @@ def check(attack: Attack, outcome: Outcome) -> None:
         assert len(outcome.statuses) == by.num_answers, told
         return
     assert outcome.reason in [reason and reason.value for reason in attack.ends], told
-    for word in attack.words:
-        assert word in told
     if outcome.reason is ANSWERED:
         return
     row = STATUS[Reason(outcome.reason)]

@@ -10,6 +10,7 @@ from security.attack import (
     FEEDBACK,
     HELLO,
     KEY,
+    MANY,
     MARK,
     Attack,
     Raw,
@@ -36,12 +37,12 @@ NOT_FOUND = Reason.MODEL_NOT_FOUND
 BOTH: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "n of 10^9": ({"n": 10**9}, {"sampling": {"choice_count": 10**9}}),
     "n just above": ({"n": 129}, {"sampling": {"choice_count": 129}}),
-    "a million stop strings": ({"stop": ["a"] * 90_000}, {"stop_strings": lambda: ["a"] * 1_000_000}),
+    "very many stop strings": ({"stop": ["a"] * 90_000}, {"stop_strings": lambda: ["a"] * MANY}),
     "a stop string of a megabyte": ({"stop": "x" * 1_000_000}, {"stop_strings": ["x" * 1_000_000]}),
     "stop just too long": ({"stop": "é" * 513}, {"stop_strings": ["é" * 513]}),
-    "a million stop ids": (
-        {"stop_token_ids": [1] * 1_000_000},
-        {"sampling": lambda: {"stop_token_ids": [1] * 1_000_000}},
+    "very many stop ids": (
+        {"stop_token_ids": [1] * MANY},
+        {"sampling": lambda: {"stop_token_ids": [1] * MANY}},
     ),
     "a stop id outside the vocabulary": ({"stop_token_ids": [10**9]}, {"sampling": {"stop_token_ids": [10**9]}}),
     "9,000 biases": (
@@ -95,7 +96,6 @@ BOTH: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 HARMLESS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "n of 128": ({"n": 128, "max_tokens": 1}, {"sampling": {"choice_count": 128, "max_tokens": 1}}),
     "a salt that is SQL": ({"cache_salt": "'; DROP TABLE keys;--"}, {"cache_salt": "'; DROP TABLE keys;--"}),
     "a salt that is a path": ({"cache_salt": "../other-tenant"}, {"cache_salt": "../other-tenant"}),
     "a salt of NUL and newline": ({"cache_salt": "\0\r\n"}, {"cache_salt": "\0\r\n"}),
@@ -137,12 +137,12 @@ CHAT_ONLY: dict[str, tuple[Reason, dict[str, Any]]] = {
     "a bias of 40 digits": (INVALID, {"logit_bias": {"9" * 40: 1}}),
     "biases as a list": (INVALID, {"logit_bias": [1] * 1000}),
     "9,000 wrong biases": (INVALID, {"logit_bias": {str(at): "x" for at in range(9000)}}),
-    "a million wrong stops": (INVALID, {"stop": [1] * 1_000_000}),
-    "a million wrong turns": (INVALID, {"messages": [1] * 1_000_000}),
+    "very many wrong stops": (INVALID, {"stop": [1] * MANY}),
+    "very many wrong turns": (INVALID, {"messages": [1] * MANY}),
     "90,000 empty turns": (INVALID, {"messages": [{}] * 90_000}),
-    "a million wrong parts": (INVALID, {"messages": [{"role": "user", "content": [1] * 1_000_000}]}),
+    "very many wrong parts": (INVALID, {"messages": [{"role": "user", "content": [1] * MANY}]}),
     "90,000 wrong tools": (INVALID, {"tools": [{}] * 90_000}),
-    "a million wrong choices": (INVALID, {"guided_choice": [1] * 1_000_000}),
+    "very many wrong choices": (INVALID, {"guided_choice": [1] * MANY}),
     "9,000 members of a turn": (UNKNOWN, {"messages": [HELLO[0] | {f"x{at}": 1 for at in range(9000)}]}),
     "9,000 unknown parameters": (UNKNOWN, {f"{MARK}{at}": 1 for at in range(9000)}),
     "a parameter's name of 100 kB": (UNKNOWN, {"x" * 100_000: 1}),
@@ -200,7 +200,7 @@ PROMPTS: dict[str, tuple[Reason, dict[str, Any]]] = {
     "lists in lists in lists": (INVALID, {"prompt": [[["a"]]]}),
     "no prompt": (INVALID, {"prompt": None}),
     "an object as a prompt": (INVALID, {"prompt": {"text": "a"}}),
-    "a million ids": (TOO_LONG, {"prompt": [65] * 1_000_000}),
+    "very many ids": (TOO_LONG, {"prompt": [65] * MANY}),
     "a prompt of a megabyte": (TOO_LONG, {"prompt": "x" * 1_000_000}),
     "a prompt of a megabyte of spaces": (TOO_LONG, {"prompt": " " * 1_000_000}),
     "log-probabilities of 10^9": (INVALID, {"logprobs": 10**9}),
@@ -247,28 +247,20 @@ RPC_ONLY: dict[str, tuple[Reason, dict[str, Any]]] = {
     "a repetition of NaN": (INVALID, {"sampling": {"repetition_penalty": float("nan")}}),
     "a bias of NaN": (INVALID, {"sampling": {"logit_bias": {5: float("nan")}}}),
     "an infinite bias": (INVALID, {"sampling": {"logit_bias": {5: float("inf")}}}),
-    "a million empty turns": (
+    "very many empty turns": (
         INVALID,
-        {"chat": lambda: inference_pb2.Chat(messages=[chat_pb2.ChatMessage()] * 1_000_000)},
+        {"chat": lambda: inference_pb2.Chat(messages=[chat_pb2.ChatMessage()] * MANY)},
     ),
-    "a million empty parts": (
+    "very many empty parts": (
         INVALID,
-        {
-            "chat": lambda: inference_pb2.Chat(
-                messages=[chat_pb2.ChatMessage(content=[chat_pb2.ContentPart()] * 1_000_000)]
-            )
-        },
+        {"chat": lambda: inference_pb2.Chat(messages=[chat_pb2.ChatMessage(content=[chat_pb2.ContentPart()] * MANY)])},
     ),
-    "a million empty tools": (INVALID, {"chat": lambda: turns("x", tools=[chat_pb2.ToolDefinition()] * 1_000_000)}),
-    "a million empty calls": (
+    "very many empty tools": (INVALID, {"chat": lambda: turns("x", tools=[chat_pb2.ToolDefinition()] * MANY)}),
+    "very many empty calls": (
         INVALID,
-        {
-            "chat": lambda: inference_pb2.Chat(
-                messages=[chat_pb2.ChatMessage(tool_calls=[chat_pb2.ToolCall()] * 1_000_000)]
-            )
-        },
+        {"chat": lambda: inference_pb2.Chat(messages=[chat_pb2.ChatMessage(tool_calls=[chat_pb2.ToolCall()] * MANY)])},
     ),
-    "two million ids": (TOO_LONG, {"token_prompt": lambda: tokens_pb2.TokenRun(token_ids=[65] * 2_000_000)}),
+    "very many ids": (TOO_LONG, {"token_prompt": lambda: tokens_pb2.TokenRun(token_ids=[65] * MANY)}),
     "an id outside the vocabulary": (INVALID, {"token_prompt": lambda: tokens_pb2.TokenRun(token_ids=[2**32 - 1])}),
     "no ids": (INVALID, {"token_prompt": lambda: tokens_pb2.TokenRun()}),
     "a megabyte": (TOO_LONG, {"prompt": "x" * 1_000_000}),
@@ -295,7 +287,7 @@ ANTHROPIC: dict[str, tuple[Reason, dict[str, Any]]] = {
     "max_tokens of 2^63": (INVALID, {"max_tokens": 2**63}),
     "no max_tokens": (INVALID, {"max_tokens": None}),
     "temperature above 1": (INVALID, {"temperature": 1.5}),
-    "a million wrong turns": (INVALID, {"messages": [1] * 1_000_000}),
+    "very many wrong turns": (INVALID, {"messages": [1] * MANY}),
     "5,000 turns": (INVALID, {"messages": HELLO * 5000}),
     "5 stop sequences": (INVALID, {"stop_sequences": ["a"] * 5}),
     "90,000 stop sequences": (INVALID, {"stop_sequences": ["a"] * 90_000}),
@@ -347,6 +339,9 @@ def attacks() -> Iterator[Attack]:
     for name, (rest, rpc) in HARMLESS.items():
         yield Attack(KIND, name, chat(**rest), (ANSWERED,))
         yield Attack(KIND, name, generate(**rpc), (ANSWERED,))
+    # As many answers as there may be are also as much work: a mesh that has enough to do may refuse them.
+    for many in (chat(n=128, max_tokens=1), generate(sampling={"choice_count": 128, "max_tokens": 1})):
+        yield Attack(KIND, "n of 128", many, (ANSWERED, Reason.QUEUE_FULL))
     for model in UNKNOWN_MODELS:
         yield Attack(KIND, f"a model {model!r}", chat(model=model), (NOT_FOUND,))
         yield Attack(KIND, f"a model {model!r}", generate(model=model), (NOT_FOUND,))

@@ -103,7 +103,8 @@ def attacks() -> Iterator[Attack]:
 def _keys() -> Iterator[Attack]:
     for name, key in NO_KEYS.items():
         yield Attack(KEYS, name, _rest_by(key), (WRONG,))
-        yield Attack(KEYS, name, _rpc_by(key), (WRONG,))
+        if len(key) < 8000:  # more is more than gRPC takes as metadata
+            yield Attack(KEYS, name, _rpc_by(key), (WRONG,))
     for name, raw in ODD_BYTES.items():
         yield Attack(KEYS, name, replace(chat(), key=None, headers={"authorization": b"Bearer " + raw}), (WRONG,))
     for name, shown in SCHEMES.items():
