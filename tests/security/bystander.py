@@ -1,6 +1,7 @@
 """Somebody who asks the same question all the time, and must get the same answer whatever others do."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,6 +25,8 @@ class Bystander:
         self.num_answers = 0
         self.wrong: list[str] = []
         """Answers that were not the first one, and failures."""
+        self.slowest_s = 0.0
+        """The longest wait for an answer, since somebody set it back."""
 
     @classmethod
     @asynccontextmanager
@@ -47,6 +50,7 @@ class Bystander:
 
     async def _ask_on(self) -> None:
         while True:
+            asked_at = time.monotonic()
             try:
                 response = await self._http.post(CHAT, json=QUESTION)
             except httpx.HTTPError as error:
@@ -55,6 +59,7 @@ class Bystander:
                 if response.status_code == 503 and "retry-after" in response.headers:
                     await asyncio.sleep(1)  # others use this mesh too, and it may have enough to do
                     continue
+                self.slowest_s = max(self.slowest_s, time.monotonic() - asked_at)
                 told = response.json()
                 await self._heard(told["choices"][0]["message"]["content"] if response.is_success else response.text)
             await asyncio.sleep(PAUSE_S)

@@ -51,7 +51,7 @@ class Senders:
         self._address = rest.removeprefix("http://").split(":")
         self._key = key
         self._http = http
-        self._channel = channel
+        self.channel = channel
 
     @classmethod
     @asynccontextmanager
@@ -102,10 +102,10 @@ class Senders:
         last = b""
         try:
             if by.method == "Generate":
-                async for answer in self._channel.unary_stream(path)(data, metadata=metadata, timeout=TIMEOUT_S):
+                async for answer in self.channel.unary_stream(path)(data, metadata=metadata, timeout=TIMEOUT_S):
                     last = answer
             else:
-                last = await self._channel.unary_unary(path)(data, metadata=metadata, timeout=TIMEOUT_S)
+                last = await self.channel.unary_unary(path)(data, metadata=metadata, timeout=TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
             seconds = time.monotonic() - started
             return Outcome(error.code(), error_info(error).reason, error.details() or "", seconds=seconds)

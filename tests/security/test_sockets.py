@@ -1,0 +1,269 @@
+"""Floods on the ports of a running gateway: whoever asks beside them is answered in time, and nothing is left of them."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pytest
+import pytest_asyncio
+from harness.eventually import eventually
+from harness.running_mesh import RunningMesh
+from security import http2
+from security.attack import TINY
+from security.bystander import Bystander
+from security.http2 import ACK, END_HEADERS, Frame
+from serin.generation.v1 import sampling_pb2
+from serin.inference.v1 import inference_pb2
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FLOOD_S = 1.5
+BOUND_S = 5.0
+"""Longest wait of a bystander on a machine that others use too; what was seen is printed."""
+MEMORY_SLACK = 96 << 20
+GENERATE = "/serin.inference.v1.InferenceService/Generate"
+PRIORITY = 2
+
+Frames = Callable[[str], Iterator[bytes]]
+"""What a hostile client of HTTP/2 sends without end, behind the opening; it has a key."""
+
+
+def asked() -> bytes:
+    """A small question."""
+    sampling = sampling_pb2.SamplingParameters(max_tokens=1)
+    return inference_pb2.GenerateRequest(model=TINY, prompt="x", sampling=sampling).SerializeToString()
+
+
+def resets(key: str) -> Iterator[bytes]:
+    """Calls that are taken back at once, of strangers."""
+    for stream in count(1, 2):
+        yield http2.call_headers(stream, GENERATE) + http2.reset(stream)
+
+
+def known_resets(key: str) -> Iterator[bytes]:
+    """The same, with a key and a question: work that has begun."""
+    data, shown = asked(), [("authorization", f"Bearer {key}")]
+    for stream in count(1, 2):
+        yield http2.call_headers(stream, GENERATE, shown) + http2.message(stream, data) + http2.reset(stream)
+
+
+def pings(key: str) -> Iterator[bytes]:
+    """Pings, each of which is to be answered."""
+    for number in count():
+        yield Frame(http2.PING, 0, 0, number.to_bytes(8, "big")).encoded()
+
+
+def own_settings(key: str) -> Iterator[bytes]:
+    """Settings, each of which is to be acknowledged."""
+    while True:
+        yield Frame(http2.SETTINGS, 0, 0, b"\0\4" + (65_535).to_bytes(4, "big")).encoded()
+
+
+def endless_headers(key: str) -> Iterator[bytes]:
+    """A head that goes on and on."""
+    yield http2.call_headers(1, GENERATE, flags=0)
+    while True:
+        yield Frame(http2.CONTINUATION, 0, 1, http2.header("x-a", "y" * 1000) * 8).encoded()
+
+
+def empty_continuations(key: str) -> Iterator[bytes]:
+    """A head of nothing that does not end."""
+    yield http2.call_headers(1, GENERATE, flags=0)
+    while True:
+        yield Frame(http2.CONTINUATION, 0, 1, b"").encoded()
+
+
+def empty_data(key: str) -> Iterator[bytes]:
+    """A message of nothing that does not end."""
+    yield http2.call_headers(1, GENERATE, [("authorization", f"Bearer {key}")])
+    while True:
+        yield Frame(http2.DATA, 0, 1, b"").encoded()
+
+
+def priorities(key: str) -> Iterator[bytes]:
+    """Streams that are moved about."""
+    for stream in count(1, 2):
+        yield Frame(PRIORITY, 0, stream, b"\0\0\0\0\x10").encoded()
+
+
+def windows(key: str) -> Iterator[bytes]:
+    """A window that grows by one."""
+    while True:
+        yield Frame(http2.WINDOW_UPDATE, 0, 0, b"\0\0\0\1").encoded()
+
+
+def many_headers(key: str) -> Iterator[bytes]:
+    """Calls of 3,000 headers each."""
+    for stream in count(1, 2):
+        block = b"".join(header for header in [http2.header(f"x-{at}", "y") for at in range(1500)])
+        half = len(block) // 2
+        yield http2.call_headers(stream, GENERATE, flags=0)
+        yield Frame(http2.CONTINUATION, 0, stream, block[:half][:16_000]).encoded()
+        yield Frame(http2.CONTINUATION, END_HEADERS, stream, block[half:][:16_000]).encoded()
+
+
+def acknowledged(key: str) -> Iterator[bytes]:
+    """Acknowledgements of what nobody sent."""
+    while True:
+        yield Frame(http2.SETTINGS, ACK, 0, b"").encoded()
+
+
+FLOODS: list[Frames] = [
+    resets, known_resets, pings, own_settings, endless_headers, empty_continuations, empty_data, priorities, windows,
+    many_headers, acknowledged,
+]  # fmt: skip
+
+
+def flood(address: str, frames: Iterator[bytes], seconds: float) -> tuple[int, int]:
+    """Send as fast as the other side takes it, in a thread; pieces sent, and connections that it took."""
+    host, _, port = address.rpartition(":")
+    ends_at = time.monotonic() + seconds
+    num_sent = num_connections = 0
+    while time.monotonic() < ends_at:
+        num_connections += 1
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(http2.opening())
+            while time.monotonic() < ends_at:
+                pieces = [next(frames) for _ in range(50)]
+                connection.sendall(b"".join(pieces))
+                num_sent += len(pieces)
+                connection.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while connection.recv(65_536):
+                        pass
+                connection.settimeout(5)
+    return num_sent, num_connections
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def unharmed(mesh: RunningMesh, bystander: Bystander):
+    """Looks at the gateway before and after a test: same process, no more memory, no more open files, answers in time."""
+    pid = mesh.members()["gateway"].pid
+    await bystander.answers_again()
+    before, num_files = resident(pid), len(os.listdir(f"/proc/{pid}/fd"))
+    bystander.slowest_s = 0.0
+    yield
+    await bystander.answers_again()
+    assert bystander.wrong == []
+    print(f"slowest answer beside it: {bystander.slowest_s * 1000:.0f} ms")
+    assert bystander.slowest_s < BOUND_S
+    assert mesh.members()["gateway"].pid == pid
+    assert resident(pid) - before < MEMORY_SLACK
+
+    async def files() -> int:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+    # Other tests have connections to this gateway too, but not hundreds.
+    await eventually(files, lambda now: now < num_files + 40, "files of the gateway")
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.usefixtures("unharmed")
+@pytest.mark.parametrize("frames", FLOODS, ids=lambda one: one.__name__)
+async def test_a_flood_of_frames(mesh: RunningMesh, frames: Frames):
+    """On the gRPC port, as fast as one client can send them; how fast that was is printed."""
+    # Where the other side closes, the flood begins again with a new connection, from the frames' beginning.
+    num_sent, num_connections = await asyncio.to_thread(flood, mesh.grpc, _again(frames, mesh.key), FLOOD_S)
+    print(f"{frames.__name__}: {num_sent / FLOOD_S:,.0f}/s over {num_connections} connections")
+    assert num_sent
+
+
+def _again(frames: Frames, key: str) -> Iterator[bytes]:
+    return frames(key)
+
+
+@pytest.mark.usefixtures("unharmed")
+@pytest.mark.parametrize("port", ["rest", "grpc"])
+@pytest.mark.parametrize("said", [b"", b"POST /v1/chat/completions HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n"], ids=len)
+async def test_connections_that_say_nothing_more(mesh: RunningMesh, port: str, said: bytes):
+    """200 of them at once, each with half a beginning."""
+    host, _, number = (mesh.grpc if port == "grpc" else mesh.rest.removeprefix("http://")).rpartition(":")
+    opened = await asyncio.gather(*(asyncio.open_connection(host, int(number)) for _ in range(200)))
+    for _, writer in opened:
+        writer.write(said)
+    await asyncio.sleep(0.3)
+    for _, writer in opened:
+        writer.close()
+    for _, writer in opened:
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@pytest.mark.usefixtures("unharmed")
+async def test_bodies_that_trickle(mesh: RunningMesh):
+    """100 requests with a key whose bodies come byte by byte: they wait, nobody else does."""
+    host, _, number = mesh.rest.removeprefix("http://").rpartition(":")
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mesh.key}\r\nContent-Length: 1000\r\n\r\n"
+    opened = await asyncio.gather(*(asyncio.open_connection(host, int(number)) for _ in range(100)))
+    for _, writer in opened:
+        writer.write(head.encode())
+    for _ in range(10):
+        for _, writer in opened:
+            writer.write(b" ")
+        await asyncio.sleep(0.05)
+    for _, writer in opened:
+        writer.close()
+    for _, writer in opened:
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@pytest.mark.usefixtures("unharmed")
+@pytest.mark.parametrize(
+    ("head", "statuses"),
+    [
+        (b"".join(b"x-%d: y\r\n" % at for at in range(10_000)), {413, 431}),
+        (b"x: " + b"y" * 1_000_000 + b"\r\n", {413, 431}),
+        (b"y" * 1_000_000, {400, 413, 431}),
+    ],
+    ids=["10,000 headers", "a header of a megabyte", "a name of a megabyte"],
+)
+async def test_floods_of_headers(mesh: RunningMesh, head: bytes, statuses: set[int]):
+    """Refused before they are whole."""
+    host, _, number = mesh.rest.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(number))
+    answer = b""
+    with contextlib.suppress(ConnectionError):
+        writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
+        await writer.drain()
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    # A refusal can be lost where more comes behind it: then the connection is gone, which is one too.
+    assert answer == b"" or int(answer.split()[1]) in statuses
+
+
+@pytest.mark.usefixtures("unharmed")
+async def test_a_hundred_megabytes_are_not_taken_in(mesh: RunningMesh):
+    """A body beyond the limit is refused while it comes; its sender is cut off."""
+    host, _, number = mesh.rest.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(number))
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mesh.key}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    writer.write(head.encode())
+    chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+    num_sent = 0
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(30):
+            for _ in range(100):
+                writer.write(chunk)
+                await writer.drain()
+                num_sent += 1
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(5):
+            assert b" 413 " in await reader.readline()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    print(f"{num_sent} MiB were sent before the end")
