@@ -185,6 +185,7 @@ async def called(doors: Doors, method: Any, request: Message | bytes, key: str) 
     data = request if isinstance(request, bytes) else request.SerializeToString()
     path = f"/{method.containing_service.full_name}/{method.name}"
     shown = [("authorization", f"Bearer {key}")]
+    refusal: grpc.aio.AioRpcError | None = None
     try:
         if method.server_streaming:
             async for _ in doors.senders.channel.unary_stream(path)(data, metadata=shown, timeout=PATIENCE_S):
@@ -192,12 +193,15 @@ async def called(doors: Doors, method: Any, request: Message | bytes, key: str) 
         else:
             await doors.senders.channel.unary_unary(path)(data, metadata=shown, timeout=PATIENCE_S)
     except grpc.aio.AioRpcError as error:
-        if isinstance(request, bytes) and "deserializing" in (error.details() or ""):
-            return  # it is no message at all, which gRPC itself finds
-        info = error_info(error)
-        row = STATUS[Reason(info.reason)]
-        assert error.code() is row.grpc
-        assert row.http < 500 or row.http == 501, (info.reason, error.details())
+        refusal = error
+    if refusal is None:
+        return
+    if isinstance(request, bytes) and "deserializing" in (refusal.details() or ""):
+        return  # it is no message at all, which gRPC itself finds
+    info = error_info(refusal)
+    row = STATUS[Reason(info.reason)]
+    assert refusal.code() is row.grpc
+    assert row.http < 500 or row.http == 501, (info.reason, refusal.details())
 
 
 def messages(kind: Descriptor) -> st.SearchStrategy[Message]:

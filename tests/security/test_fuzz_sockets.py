@@ -63,7 +63,9 @@ def changed(rng: random.Random, data: bytes) -> bytes:
     out = bytearray(data)
     for _ in range(rng.randrange(1, 6)):
         if out:
-            out[rng.randrange(len(out))] = rng.choice((0, 9, 10, 13, 32, 58, 59, 48, 57, 0x80, 0xFF, rng.randrange(256)))
+            out[rng.randrange(len(out))] = rng.choice(
+                (0, 9, 10, 13, 32, 58, 59, 48, 57, 0x80, 0xFF, rng.randrange(256))
+            )
     return bytes(out)
 
 
@@ -75,7 +77,9 @@ def swapped(rng: random.Random, data: bytes) -> bytes:
 
 def lengthened(rng: random.Random, data: bytes) -> bytes:
     """With a giant header, or very many."""
-    line = rng.choice((b"X: " + b"y" * rng.choice((100, 40_000, 80_000)) + b"\r\n", b"X: y\r\n" * rng.choice((90, 2000))))
+    line = rng.choice(
+        (b"X: " + b"y" * rng.choice((100, 40_000, 80_000)) + b"\r\n", b"X: y\r\n" * rng.choice((90, 2000)))
+    )
     return data.replace(b"\r\n", b"\r\n" + line, 1)
 
 
@@ -164,7 +168,9 @@ async def test_broken_http(seconds: float):
             rng = random.Random(seed)
             burst = [broken(rng, requests) for _ in range(BURST)]
             each = [random.Random(rng.random()) for _ in burst]
-            for came in await asyncio.gather(*(answered(doors.rest, data, one) for data, one in zip(burst, each, strict=True))):
+            for came in await asyncio.gather(
+                *(answered(doors.rest, data, one) for data, one in zip(burst, each, strict=True))
+            ):
                 judge(came)
                 codes |= set(STATUS_LINE.findall(came))
             num_connections += BURST

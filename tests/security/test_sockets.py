@@ -1,4 +1,4 @@
-"""Floods on the ports of a running gateway: whoever asks beside them is answered in time, and nothing is left of them."""
+"""Floods on the ports of a running gateway: whoever asks beside them is answered, and nothing is left of them."""
 
 import asyncio
 import contextlib
@@ -141,7 +141,7 @@ def flood(address: str, frames: Iterator[bytes], seconds: float) -> tuple[int, i
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def unharmed(mesh: RunningMesh, bystander: Bystander):
-    """Looks at the gateway before and after a test: same process, no more memory, no more open files, answers in time."""
+    """Looks at the gateway before and after a test: process, memory, open files, and how long others waited."""
     pid = mesh.members()["gateway"].pid
     await bystander.answers_again()
     before, num_files = resident(pid), len(os.listdir(f"/proc/{pid}/fd"))
@@ -159,6 +159,12 @@ async def unharmed(mesh: RunningMesh, bystander: Bystander):
 
     # Other tests have connections to this gateway too, but not hundreds.
     await eventually(files, lambda now: now < num_files + 40, "files of the gateway")
+
+
+def head(key: str, framing: str) -> bytes:
+    """The head of a request with a body."""
+    lines = ("POST /v1/completions HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", framing)
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
 
 def resident(pid: int) -> int:
@@ -202,10 +208,12 @@ async def test_connections_that_say_nothing_more(mesh: RunningMesh, port: str, s
 async def test_bodies_that_trickle(mesh: RunningMesh):
     """100 requests with a key whose bodies come byte by byte: they wait, nobody else does."""
     host, _, number = mesh.rest.removeprefix("http://").rpartition(":")
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mesh.key}\r\nContent-Length: 1000\r\n\r\n"
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mesh.key}\r\nContent-Length: 1000\r\n\r\n"
+    )
     opened = await asyncio.gather(*(asyncio.open_connection(host, int(number)) for _ in range(100)))
     for _, writer in opened:
-        writer.write(head.encode())
+        writer.write(head(mesh.key, "Content-Length: 1000"))
     for _ in range(10):
         for _, writer in opened:
             writer.write(b" ")
@@ -219,7 +227,7 @@ async def test_bodies_that_trickle(mesh: RunningMesh):
 
 @pytest.mark.usefixtures("unharmed")
 @pytest.mark.parametrize(
-    ("head", "statuses"),
+    ("lines", "statuses"),
     [
         (b"".join(b"x-%d: y\r\n" % at for at in range(10_000)), {413, 431}),
         (b"x: " + b"y" * 1_000_000 + b"\r\n", {413, 431}),
@@ -227,13 +235,13 @@ async def test_bodies_that_trickle(mesh: RunningMesh):
     ],
     ids=["10,000 headers", "a header of a megabyte", "a name of a megabyte"],
 )
-async def test_floods_of_headers(mesh: RunningMesh, head: bytes, statuses: set[int]):
+async def test_floods_of_headers(mesh: RunningMesh, lines: bytes, statuses: set[int]):
     """Refused before they are whole."""
     host, _, number = mesh.rest.removeprefix("http://").rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(number))
     answer = b""
     with contextlib.suppress(ConnectionError):
-        writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
+        writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n")
         await writer.drain()
     with contextlib.suppress(ConnectionError):
         async with asyncio.timeout(10):
@@ -250,8 +258,7 @@ async def test_a_hundred_megabytes_are_not_taken_in(mesh: RunningMesh):
     """A body beyond the limit is refused while it comes; its sender is cut off."""
     host, _, number = mesh.rest.removeprefix("http://").rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(number))
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {mesh.key}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    writer.write(head.encode())
+    writer.write(head(mesh.key, "Transfer-Encoding: chunked"))
     chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
     num_sent = 0
     with contextlib.suppress(ConnectionError):
