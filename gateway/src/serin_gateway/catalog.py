@@ -33,6 +33,7 @@ class Lane:
     """One compatible set of versions that answers for a model.
 
     ``cache_version``: the cache that its recalls go to; empty: the one that all lanes without one of their own share.
+    ``num_dimensions``: length of the vectors that its workers compute; 0: they generate tokens.
     """
 
     lane: str
@@ -44,6 +45,7 @@ class Lane:
     workers: Sequence[Worker] = ()
     num_tokenizers: int = 0
     cache_version: str = ""
+    num_dimensions: int = 0
 
     @property
     def is_ready(self) -> bool:
@@ -85,6 +87,11 @@ class ServedModel:
     def is_ready(self) -> bool:
         """True when something answers for it now."""
         return any(lane.is_ready for lane in self.lanes)
+
+    @property
+    def num_dimensions(self) -> int:
+        """Length of the vectors it computes; 0: it generates tokens, or nothing is ready."""
+        return max((lane.num_dimensions for lane in self.lanes if lane.is_ready), default=0)
 
     def choose_lane(self, session: str, avoid: Collection[str] = ()) -> Lane:
         """The lane of a session: by weight, and the same one again while the weights stand.

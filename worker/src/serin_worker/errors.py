@@ -78,7 +78,7 @@ class InputTooLong(RequestRefused):
     """An input to embed is longer than the model's longest."""
 
     def __init__(self, index: int, num_tokens: int, max_tokens: int) -> None:
-        super().__init__(f"runs[{index}]", f"input {index} has {num_tokens} tokens; accepted: at most {max_tokens}")
+        super().__init__(f"runs[{index}]", f"runs[{index}] has {num_tokens} tokens; accepted: at most {max_tokens}")
         self.num_tokens = num_tokens
         self.max_tokens = max_tokens
 

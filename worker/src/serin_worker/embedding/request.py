@@ -46,13 +46,13 @@ class EmbeddingBounds:
         self._check_dimensions(request.num_dimensions)
         for index, ids in enumerate(request.inputs):
             if not ids:
-                raise RequestRefused(f"runs[{index}]", f"input {index} is empty; accepted: at least one id")
+                raise RequestRefused(f"runs[{index}]", f"runs[{index}] is empty; accepted: at least one id")
             if len(ids) > self.max_tokens:
                 raise InputTooLong(index, len(ids), self.max_tokens)
             if max(ids) >= self.vocabulary_size:
                 raise RequestRefused(
                     f"runs[{index}]",
-                    f"input {index} has the id {max(ids)}; accepted: ids below {self.vocabulary_size}",
+                    f"runs[{index}] has the id {max(ids)}; accepted: ids below {self.vocabulary_size}",
                 )
 
     def _check_dimensions(self, wanted: int) -> None:
