@@ -36,6 +36,7 @@ class Lane:
 
     ``cache_version``: the cache that its recalls go to; empty: the one that all lanes without one of their own share.
     ``version`` is that of its workers, ``price`` what its tokens cost.
+    ``num_dimensions``: length of the vectors that its workers compute; 0: they generate tokens.
     """
 
     lane: str
@@ -49,6 +50,7 @@ class Lane:
     cache_version: str = ""
     version: str = ""
     price: Price = FREE
+    num_dimensions: int = 0
 
     @property
     def is_ready(self) -> bool:
@@ -99,6 +101,11 @@ class ServedModel:
     def is_ready(self) -> bool:
         """True when something answers for it now."""
         return any(lane.is_ready for lane in self.lanes)
+
+    @property
+    def num_dimensions(self) -> int:
+        """Length of the vectors it computes; 0: it generates tokens, or nothing is ready."""
+        return max((lane.num_dimensions for lane in self.lanes if lane.is_ready), default=0)
 
     def choose_lane(self, session: str, avoid: Collection[str] = ()) -> Lane:
         """The lane of a session: by weight, and the same one again while the weights stand.

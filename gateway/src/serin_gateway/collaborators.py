@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from serin_gateway.administration.desk import AdminDesk
 from serin_gateway.catalog import CatalogSource
+from serin_gateway.embedder import Embedders
 from serin_gateway.guards import Guard
 from serin_gateway.idempotency import IdempotencyDesk
 from serin_gateway.keys.authenticator import Authenticator
@@ -33,6 +34,7 @@ class Collaborators:
     memory: Memory
     placement: Placement
     workers: Workers
+    embedders: Embedders
     journal: Journal
     shadow: Shadow
     feedback: FeedbackDesk

@@ -53,6 +53,7 @@ from serin_gateway.state import BudgetedKeyStore, BudgetedRecords, StateCalls, c
 from serin_gateway.upstream.accounts import GrpcAccounts
 from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
+from serin_gateway.upstream.embedding import GrpcEmbedders
 from serin_gateway.upstream.loads import ReportedLoads
 from serin_gateway.upstream.observations import ObservationReporter
 from serin_gateway.upstream.pulses import Pulses
@@ -145,6 +146,7 @@ class House:
             memory=GrpcMemory(self._channels, catalog),
             placement=placement,
             workers=GrpcWorkers(self._channels, self._pulses),
+            embedders=GrpcEmbedders(self._channels, self._pulses),
             journal=ObservingJournal(LogJournal(metrics), observed, self._keeper, sessions),
             shadow=self._shadow,
             feedback=FeedbackDesk(self._keeper, observed),

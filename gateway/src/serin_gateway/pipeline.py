@@ -9,10 +9,11 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from hashlib import blake2b
+from typing import TypeVar
 
 from serin_mesh.errors import MeshError, Reason
 
@@ -37,6 +38,8 @@ from serin_gateway.recall import AnswerKey, Recalled
 from serin_gateway.receipt import MAX_MESSAGE, LostWorker, Receipt
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.worker import WorkOrder
+
+A = TypeVar("A", bound="Attempt")
 
 MAX_LANES_TRIED = 3
 RESUME_PATIENCE_S = 5.0
@@ -213,7 +216,7 @@ class Request:
             if self._tasks:
                 await asyncio.wait(self._tasks)
             self.receipt.ended_by(error)
-            self._account()
+            self.account()
             if self._pass is not None:
                 self._pass.give_back(is_answered=error is None)
             if self._lease is not None:
@@ -228,19 +231,35 @@ class Request:
         self.house.journal.closed(self.receipt)
 
     async def _answer(self, ask: Ask, index: int) -> None:
-        """Answer one of the prompts: attempts, until one succeeds or may not be repeated."""
+        """Answer one of the prompts."""
+        try:
+            await self.attempt(lambda failures: Attempt(self, ask, index, failures))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the door tells the caller
+            self.outbox.fail(error)
+        else:
+            self._num_unanswered -= 1
+            if self._num_unanswered == 0:
+                self.account()
+                self.outbox.put(Completed(self.receipt.usage))
+
+    async def attempt(self, make: Callable[[Failures], A]) -> A:
+        """Attempts, until one succeeds or may not be repeated: the one that did.
+
+        Raises:
+            MeshError: none did.
+        """
         lanes_tried: set[str] = set()
         refusal: MeshError | None = None
         failures = Failures(is_silent=self.house.placement.is_silent)
         try:
             async with asyncio.timeout(self.deadline - time.monotonic()):
                 while True:
-                    attempt = Attempt(self, ask, index, failures)
+                    attempt = make(failures)
                     self._attempts.append(attempt)
                     try:
                         with attempt.account.ending():
                             await attempt.run(lanes_tried)
-                        break
+                        return attempt
                     except MeshError as error:
                         if refusal is not None and not attempt.lane_id:
                             raise refusal from error  # no lane is left: why the last one let go is what helps
@@ -252,20 +271,14 @@ class Request:
                             raise
         except TimeoutError:
             late = f"no complete answer within {self.arrival.timeout_s:.0f} s"
-            self.outbox.fail(MeshError(Reason.DEADLINE_EXCEEDED, late))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the door tells the caller
-            self.outbox.fail(error)
-        else:
-            self._num_unanswered -= 1
-            if self._num_unanswered == 0:
-                self._account()
-                self.outbox.put(Completed(self.receipt.usage))
+            raise MeshError(Reason.DEADLINE_EXCEEDED, late) from None
 
     def next_attempt(self) -> int:
         """A number for an attempt of its own."""
         return next(self._numbers)
 
-    def _account(self) -> None:
+    def account(self) -> None:
+        """Note what was used: what callers are told, and what counts."""
         self.receipt.usage = self._used()
         self.receipt.num_attempts = len(self._attempts)
 
@@ -348,6 +361,9 @@ class Attempt:
             MeshError: whatever ended it.
         """
         scope = self.route(avoid)
+        if scope.lane.num_dimensions:
+            why = f"{scope.model!r} computes embeddings and generates no text"
+            raise refuse("model", why, Reason.PARAMETER_UNSUPPORTED)
         await self.tokenize(scope)
         await self.request.cover(self._index, self.most)
         await self.recall(scope)

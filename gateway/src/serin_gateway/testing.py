@@ -6,6 +6,7 @@ Nothing here talks to a network. A gateway put together from these parts answers
 import asyncio
 import codecs
 import dataclasses
+from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from serin_gateway.audit.log import MemoryAuditLog
 from serin_gateway.catalog import Catalog, Lane, MemoryCatalog, ServedModel, Worker
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.conversation import Conversation
+from serin_gateway.embedder import Vector
 from serin_gateway.events import FinishReason
 from serin_gateway.grammar import Grammar
 from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers
@@ -96,6 +98,10 @@ class ByteTokenizer:
     async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
         """The bytes."""
         return list(text.encode())
+
+    async def encode_each(self, scope: CallScope, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        """The bytes of each."""
+        return [list(text.encode()) for text in texts]
 
     async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
         """The text of the bytes."""
@@ -259,6 +265,35 @@ class _ScriptedWork:
         self._aborted.set()
 
 
+class LengthEmbedders:
+    """Vectors of an input's length, its first id and zeros; every call is kept, and some fail."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[CallScope, Worker, Sequence[Sequence[int]]]] = []
+        self.failures: list[MeshError | None] = []
+        """What the next calls fail with, one each; None: that one does not."""
+        self.hold = asyncio.Event()
+        """Clear it, and calls wait."""
+        self.hold.set()
+
+    async def embed(
+        self,
+        scope: CallScope,
+        worker: Worker,
+        inputs: Sequence[Sequence[int]],
+        num_dimensions: int,
+        may_move: Callable[[], bool],
+    ) -> Sequence[Vector]:
+        """Vectors."""
+        self.calls.append((scope, worker, inputs))
+        await self.hold.wait()
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            raise failure
+        size = num_dimensions or scope.lane.num_dimensions
+        return [array("f", [len(ids), ids[0], *[0.0] * size][:size]) for ids in inputs]
+
+
 class ScriptedScorers:
     """Scores by a rule: an answer's id on a worker has a log-probability and a likeliest id; every call is kept."""
 
@@ -365,6 +400,7 @@ class MemoryHouse:
     def __init__(self, script: Script | None = None, **parts: Any) -> None:
         self.keys = MemoryKeyStore()
         self.workers = ScriptedWorkers(script or saying("hello"))
+        self.embedders = LengthEmbedders()
         self.catalog = MemoryCatalog(small_catalog())
         self.journal = MemoryJournal()
         self.limiter = MemoryLimiter()
@@ -387,6 +423,7 @@ class MemoryHouse:
             memory=NoMemory(),
             placement=Placement(),
             workers=self.workers,
+            embedders=self.embedders,
             journal=ObservingJournal(self.journal, self.observed, self.keeper, Sessions(SECRET)),
             shadow=self.shadow,
             feedback=FeedbackDesk(self.keeper, self.observed),

@@ -70,6 +70,7 @@ def status_from(message: registry_pb2.Heartbeat) -> Status:
             capacity.block_size,
             capacity.context_length,
             max(1, capacity.group_size),
+            capacity.embedding_dimension_count,
         ),
     )
 
@@ -187,6 +188,7 @@ def _capacity(instance: Instance) -> registry_pb2.Capacity:
         block_size=capacity.block_size,
         context_length=capacity.context_length,
         group_size=capacity.group_size,
+        embedding_dimension_count=capacity.num_embedding_dimensions,
     )
 
 

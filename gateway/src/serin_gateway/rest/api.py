@@ -15,6 +15,7 @@ from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.chat import complete_chat
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.completions import complete
+from serin_gateway.rest.embeddings import EMBEDDINGS, create_embeddings
 from serin_gateway.rest.endpoint import Endpoint, Endpoints
 from serin_gateway.rest.errors import ANTHROPIC
 from serin_gateway.rest.feedback import give_feedback
@@ -22,7 +23,7 @@ from serin_gateway.rest.models import Models
 from serin_gateway.rest.openapi import document, page
 from serin_gateway.rest.parameters import CHAT, COMPLETIONS
 from serin_gateway.rest.probes import Probes
-from serin_gateway.rest.schemas import ChatBody, CompletionBody, FeedbackBody
+from serin_gateway.rest.schemas import ChatBody, CompletionBody, EmbeddingsBody, FeedbackBody
 
 _STREAMED = ("application/json", "text/event-stream")
 
@@ -52,6 +53,15 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             neutral=COMPLETIONS,
             produces=_STREAMED,
             is_made_once=True,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/embeddings",
+            "embeddings",
+            answer=create_embeddings,
+            summary="Compute vectors of texts",
+            body=EmbeddingsBody,
+            neutral=EMBEDDINGS,
         ),
         Endpoint(
             "POST",

@@ -42,4 +42,6 @@ class Models:
             "context_length": model.context_length,
             "ready": model.is_ready,
         }
+        if model.num_dimensions:
+            body["embedding_dimensions"] = model.num_dimensions
         return body if name == model.name else body | {"alias_of": model.name}

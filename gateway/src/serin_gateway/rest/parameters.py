@@ -166,9 +166,8 @@ _MEDIA = ("image_url", "input_audio", "file", "video_url", "audio_url", "image",
 def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
     """The first problem, under the name that the client wrote."""
     problems = error.errors(include_url=False, include_context=False)
-    name, value, problem = max(
-        ((*_locate(one["loc"], raw), one) for one in problems), key=lambda found: _depth(found[0])
-    )
+    places = [(*_locate(one["loc"], raw, is_missing=one["type"] == "missing"), one) for one in problems]
+    name, value, problem = max(places, key=lambda found: _depth(found[0]))
     if problem["type"] == "extra_forbidden":
         return refuse(name[:128], "this member is not known here", Reason.PARAMETER_UNKNOWN)
     if problem["type"] == "union_tag_invalid" and isinstance(value, dict):
@@ -201,14 +200,14 @@ def _depth(name: str) -> int:
     return name.count(".") + name.count("[")
 
 
-def _locate(path: tuple[int | str, ...], raw: Any) -> tuple[str, Any]:
+def _locate(path: tuple[int | str, ...], raw: Any, *, is_missing: bool) -> tuple[str, Any]:
     """A problem's place as `messages[0].content`, and the value there; names of types on the way are left out."""
     name, value = "", raw
     for step in path:
         if isinstance(value, dict) and isinstance(step, str):
             if step in value:
                 name, value = f"{name}.{step}" if name else step, value[step]
-            elif step == path[-1] and "[" not in step:
+            elif is_missing and step == path[-1]:
                 return (f"{name}.{step}" if name else step), None
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             name, value = f"{name}[{step}]", value[step]

@@ -14,10 +14,11 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Arrival, Collaborators, is_request_id
+from serin_gateway.embedding import embed
 from serin_gateway.events import Completed
 from serin_gateway.keys.records import Ability
 from serin_gateway.pipeline import Request
-from serin_gateway.rpc.asks import count_ask, event_messages, generate_ask
+from serin_gateway.rpc.asks import count_ask, embedding_ask, event_messages, generate_ask, usage_message
 from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY, REPEATED, repeatable
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -81,6 +82,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
                         aliases=model.aliases,
                         context_length=model.context_length,
                         ready=model.is_ready,
+                        embedding_dimension_count=model.num_dimensions,
                     )
                     for model in models
                 ]
@@ -100,10 +102,16 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     async def Embed(  # noqa: N802
         self, request: inference_pb2.EmbedRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> inference_pb2.EmbedResponse:
-        """Refuse: no model of the mesh computes embeddings yet."""
+        """Compute a vector for each input."""
         async with self._request(context, "embed") as work:
             await work.authenticate()
-            raise MeshError(Reason.NOT_IMPLEMENTED, "embeddings are not available")
+            _check_size(work, request)
+            vectors = await embed(work, embedding_ask(request))
+            context.set_trailing_metadata(((LANE_KEY, work.receipt.lane),))
+            return inference_pb2.EmbedResponse(
+                embeddings=[inference_pb2.Embedding(values=vector) for vector in vectors],
+                usage=usage_message(work.receipt.usage),
+            )
 
     @asynccontextmanager
     async def _request(self, context: "grpc.aio.ServicerContext[Any, Any]", operation: str) -> AsyncIterator[Request]:

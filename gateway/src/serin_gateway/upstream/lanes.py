@@ -74,6 +74,7 @@ def _lane(lane: lane_pb2.Lane) -> Lane:
     worker = members.get(registry_pb2.SERVICE_KIND_WORKER, lane_pb2.LaneMember())
     tokenizer = members.get(registry_pb2.SERVICE_KIND_TOKENIZER, lane_pb2.LaneMember())
     cache = members.get(registry_pb2.SERVICE_KIND_CACHE, lane_pb2.LaneMember())
+    workers = _usable(worker.endpoints)
     return Lane(
         lane=lane.lane,
         weight=lane.weight,
@@ -81,14 +82,12 @@ def _lane(lane: lane_pb2.Lane) -> Lane:
         kv_digest=lane.kv_digest,
         context_length=lane.context_length,
         block_size=lane.block_size,
-        workers=[
-            Worker(one.instance, one.endpoint, worker.cluster, one.capacity.sequence_count)
-            for one in _usable(worker.endpoints)
-        ],
+        workers=[Worker(one.instance, one.endpoint, worker.cluster, one.capacity.sequence_count) for one in workers],
         num_tokenizers=len(_usable(tokenizer.endpoints)),
         cache_version=cache.version,
         version=worker.version,
         price=Price(lane.price.input, lane.price.cached_input, lane.price.output),
+        num_dimensions=max((one.capacity.embedding_dimension_count for one in workers), default=0),
     )
 
 

@@ -434,13 +434,20 @@ class EmbedRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
     DIMENSION_COUNT_FIELD_NUMBER: _builtins.int
+    TOKEN_INPUTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model or alias."""
     dimension_count: _builtins.int
-    """Length of the vectors wanted; 0: the model's own."""
+    """Length of the vectors wanted, at most the model's own; 0: that. Shorter vectors are the beginnings of whole ones,
+    scaled to length 1 again where the model does so: sensible for models that were trained for it.
+    """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The inputs."""
+        """The inputs as texts, none of them empty; with `token_inputs` left out, 1 to 2,048."""
+
+    @_builtins.property
+    def token_inputs(self) -> _containers.RepeatedCompositeFieldContainer[_tokens_pb2.TokenRun]:
+        """The inputs as ids of the model's vocabulary, taken as they are, each at least one id; with `inputs` left out."""
 
     def __init__(
         self,
@@ -448,10 +455,11 @@ class EmbedRequest(_message.Message):
         model: _builtins.str = ...,
         inputs: _abc.Iterable[_builtins.str] | None = ...,
         dimension_count: _builtins.int = ...,
+        token_inputs: _abc.Iterable[_tokens_pb2.TokenRun] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension_count", b"dimension_count", "inputs", b"inputs", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension_count", b"dimension_count", "inputs", b"inputs", "model", b"model", "token_inputs", b"token_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -618,12 +626,15 @@ class ModelDescription(_message.Message):
     ALIASES_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    EMBEDDING_DIMENSION_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     context_length: _builtins.int
     """Longest prompt and output together."""
     ready: _builtins.bool
     """True when something serves it now."""
+    embedding_dimension_count: _builtins.int
+    """Length of its vectors, for a model that computes embeddings; 0: it generates text, or nothing serves it now."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Further names that mean it."""
@@ -635,10 +646,11 @@ class ModelDescription(_message.Message):
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         context_length: _builtins.int = ...,
         ready: _builtins.bool = ...,
+        embedding_dimension_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "context_length", b"context_length", "name", b"name", "ready", b"ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "context_length", b"context_length", "embedding_dimension_count", b"embedding_dimension_count", "name", b"name", "ready", b"ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -101,7 +101,10 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Computes a vector for each input.
+        """Computes a vector for each input, all on one lane.
+
+        INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
+        model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

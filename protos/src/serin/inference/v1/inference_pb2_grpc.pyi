@@ -55,7 +55,11 @@ class InferenceServiceStub:
     call under the key fails with FAILED_PRECONDITION (IDEMPOTENCY_CONFLICT).
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]
-    """Computes a vector for each input."""
+    """Computes a vector for each input, all on one lane.
+
+    INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
+    model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers).
+    """
     CountTokens: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CountTokensRequest, _inference_pb2.CountTokensResponse]
     """Counts the tokens of a conversation or a prompt, without generating."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]
@@ -94,7 +98,11 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     call under the key fails with FAILED_PRECONDITION (IDEMPOTENCY_CONFLICT).
     """
     Embed: _aio.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Computes a vector for each input."""
+    """Computes a vector for each input, all on one lane.
+
+    INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
+    model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers).
+    """
     CountTokens: _aio.UnaryUnaryMultiCallable[_inference_pb2.CountTokensRequest, _inference_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts the tokens of a conversation or a prompt, without generating."""
     ListModels: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]  # type: ignore[assignment]
@@ -142,7 +150,11 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.EmbedResponse, _abc.Awaitable[_inference_pb2.EmbedResponse]]:
-        """Computes a vector for each input."""
+        """Computes a vector for each input, all on one lane.
+
+        INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
+        model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers).
+        """
 
     @_abc_1.abstractmethod
     def CountTokens(
