@@ -8,7 +8,7 @@ import httpx
 import pytest
 from serin.generation.v1 import tokens_pb2
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
-from serin_gateway.embedding import PART_INPUTS
+from serin_gateway.embedding_ask import PART_INPUTS
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.door import Door
@@ -39,9 +39,9 @@ class Front:
         return await self.http.post("/v1/embeddings", json={k: v for k, v in body.items() if v is not None})
 
 
-def embedding_lane(lane: str = "lane-a", **fields):
+def embedding_lane(lane: str = "lane-a", num_places: int = 512, **fields):
     """A lane whose workers compute vectors of four components, from at most 50 ids."""
-    return small_lane(lane, num_dimensions=4, context_length=50, **fields)
+    return small_lane(lane, num_dimensions=4, context_length=50, num_places=num_places, **fields)
 
 
 @pytest.fixture
@@ -125,6 +125,12 @@ async def test_many_inputs_go_in_parts_and_keep_their_order(front):
     error = (await front.embed(inputs)).json()["error"]
     at = PART_INPUTS + 3
     assert (error["param"], error["message"]) == (f"input[{at}]", f"input[{at}] has the id 9; accepted: ids below 5")
+    front.house.catalog.publish(small_catalog(embedding_lane(num_places=100)))
+    front.house.embedders.calls.clear()
+    assert (await front.embed(inputs[:250])).status_code == 200
+    assert [len(part) for _, _, part in front.house.embedders.calls] == [100, 100, 50], (
+        "no more than a worker has places"
+    )
 
 
 async def test_another_worker_takes_over(front):

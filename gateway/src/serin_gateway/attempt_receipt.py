@@ -98,13 +98,17 @@ class AttemptReceipt:
         if self.first_at is None:
             self.first_at = self.last_at
 
+    def cut_short(self) -> None:
+        """Something that is not its lane's doing ends it."""
+        self.reason = Reason.CANCELLED.value
+
     @contextmanager
     def ending(self) -> Iterator[None]:
         """A block that does all of it: how the block ends is how the attempt does."""
         try:
             yield
         except MeshError as error:
-            self.reason = error.reason.value
+            self.reason = self.reason or error.reason.value
             raise
         except asyncio.CancelledError:
             raise

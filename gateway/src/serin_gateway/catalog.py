@@ -93,6 +93,12 @@ class ServedModel:
         return highest(lane.price for lane in self.lanes)
 
     @property
+    def worker_places(self) -> int:
+        """Places of its smallest worker; 0: none has told how many it has."""
+        places = [worker.max_sequences for lane in self.lanes for worker in lane.workers]
+        return min(filter(None, places), default=0)
+
+    @property
     def context_length(self) -> int:
         """Longest prompt and output together on any ready lane; 0 when none is."""
         return max((lane.context_length for lane in self.lanes if lane.is_ready), default=0)

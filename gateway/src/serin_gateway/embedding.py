@@ -11,16 +11,15 @@ from dataclasses import replace
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.ask import TokenPrompt, refuse
+from serin_gateway.ask import TokenPrompt, Turns, refuse
 from serin_gateway.embedder import Vector
-from serin_gateway.embedding_ask import EmbeddingAsk
+from serin_gateway.embedding_ask import PART_INPUTS, EmbeddingAsk, part_inputs
 from serin_gateway.failures import Failures
 from serin_gateway.pipeline import Attempt, Request
 from serin_gateway.tokenizer import CallScope
 
-PART_INPUTS = 256
 PART_TOKENS = 16_384
-"""A part is what one call computes: large enough to make full batches, small enough not to hold up others for long."""
+"""Of a part, which is what one call computes; an input that is longer than this is a part by itself."""
 
 _INDEX = re.compile(r"(?:runs|texts)\[(\d+)\]")
 
@@ -67,7 +66,10 @@ class EmbeddingAttempt(Attempt):
         self._check_lane(scope)
         inputs = await self.encode(scope)
         await self.request.cover(0, self.most)
-        for first, part in _parts(inputs):
+        parts = list(_parts(inputs, part_inputs(self._model.worker_places)))
+        for at, (first, part) in enumerate(parts):
+            if at or self._number:  # the first turn of the first attempt was had with the admission
+                await self._turn(len(part), len(parts) - at)
             self.vectors += await self.embed(scope, first, part)
         self.account.token_arrived()
 
@@ -117,6 +119,13 @@ class EmbeddingAttempt(Attempt):
                 except MeshError as error:
                     self._lost(worker, self._about_input(error, first, scope))
 
+    async def _turn(self, num_inputs: int, num_parts: int) -> None:
+        try:
+            await self.request.next_turn(self._model, self.ask, Turns(num_inputs, num_parts))
+        except MeshError:
+            self.account.cut_short()
+            raise
+
     def _check_lane(self, scope: CallScope) -> None:
         most, wanted = scope.lane.num_dimensions, self._embedding.num_dimensions
         if not most:
@@ -159,11 +168,11 @@ class EmbeddingAttempt(Attempt):
         )
 
 
-def _parts(inputs: Sequence[Sequence[int]]) -> Iterator[tuple[int, Sequence[Sequence[int]]]]:
-    """The inputs in order, part by part, each with the index of its first."""
+def _parts(inputs: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int, Sequence[Sequence[int]]]]:
+    """The inputs in order, part by part of at most so many, each with the index of its first."""
     first = num_tokens = 0
     for index, ids in enumerate(inputs):
-        is_full = index - first >= PART_INPUTS or num_tokens + len(ids) > PART_TOKENS
+        is_full = index - first >= most or num_tokens + len(ids) > PART_TOKENS
         if is_full and index > first:
             yield first, inputs[first:index]
             first, num_tokens = index, 0

@@ -6,9 +6,12 @@ Knows nothing about HTTP, gRPC or tokenizers.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from serin_gateway.ask import Ask, Sampling, TokenPrompt, refuse
+from serin_gateway.ask import Ask, Sampling, TokenPrompt, Turns, refuse
 
 MAX_INPUTS = 2048
+PART_INPUTS = 256
+"""Inputs are computed in parts, for each of which a request waits its turn: at most so many, and no more than a worker
+has places, so that a long list delays nobody by more than one of its parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,16 @@ class EmbeddingAsk(Ask):
     sampling: Sampling = field(default_factory=lambda: Sampling(choice_count=0))
     num_dimensions: int = 0
     input_name: str = "input"
+
+    def turns(self, worker_places: int) -> Turns:
+        """A turn for each part; an input takes one place."""
+        num_inputs = part_inputs(worker_places)
+        return Turns(min(len(self.inputs), num_inputs), -(-len(self.inputs) // num_inputs))
+
+
+def part_inputs(worker_places: int) -> int:
+    """Most inputs of a part, where the smallest worker has so many places (0: unknown)."""
+    return min(PART_INPUTS, worker_places or PART_INPUTS)
 
 
 def check(ask: EmbeddingAsk, named: Callable[[str], str] = str) -> EmbeddingAsk:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, refuse
+from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, Turns, refuse
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.catalog import NO_LANE, Policy, ServedModel, Worker
 from serin_gateway.collaborators import Arrival, Collaborators
@@ -67,7 +67,7 @@ class Request:
         self._num_unanswered = 0
         self._lease: Lease | None = None
         self._pass: Pass | None = None
-        self._counted: Counted | None = None
+        self._counted = Counted()
         self._settling: asyncio.Task[None] | None = None
         house.journal.opened(self.receipt)
 
@@ -155,15 +155,24 @@ class Request:
                 if not refusal.never_fits:
                     raise
                 await self._take(scopes, Amount())
-                self._counted = Counted()
             if with_answer:
-                left_s = self.deadline - time.monotonic()
-                self._pass = await self.house.turnstiles.enter(
-                    model, self.caller.tenant, ask.priority, ask.choice_count, left_s
-                )
+                await self._enter(model, ask, ask.turns(model.worker_places))
+
+    async def next_turn(self, model: ServedModel, ask: Ask, turns: Turns) -> None:
+        """Give back the place that was had, for what is done, and wait for one for what is left.
+
+        Raises:
+            MeshError: QUEUE_FULL or DEADLINE_EXCEEDED, as when it was admitted.
+        """
+        with self.receipt.timed("admit"):
+            if self._pass is not None:
+                self._pass.give_back(is_answered=True)
+            await self._enter(model, ask, turns)
 
     async def cover(self, index: int, most: Amount) -> None:
-        """Wait until the lease is written down; where its bytes were too loose a bound, reserve what can be used.
+        """Wait until the lease is written down; where more can be used than it has reserved, reserve that.
+
+        Its bytes were too loose a bound, or none: some tokenizers write characters out before they cut them.
 
         Raises:
             MeshError: RATE_LIMITED.
@@ -172,12 +181,10 @@ class Request:
         if lease is None:
             return
         await self.house.leases.opened(lease)
-        if counted is None:
-            return
         async with counted.lock:
             counted.by_prompt[index] = most
             whole = counted.total
-            if whole.tokens > lease.reserved.tokens:
+            if lease.is_limited and whole.tokens > lease.reserved.tokens:
                 self.standing = await self.house.leases.grow(lease, whole)
 
     async def guard(self, ask: Ask) -> Ask:
@@ -295,6 +302,12 @@ class Request:
     def _bill(self) -> list[Line]:
         """A line for each attempt that a worker was asked for, or that was answered without one."""
         return [attempt.line() for attempt in self._attempts if attempt.has_begun or attempt.account.num_placements]
+
+    async def _enter(self, model: ServedModel, ask: Ask, turns: Turns) -> None:
+        left_s = self.deadline - time.monotonic()
+        self._pass = await self.house.turnstiles.enter(
+            model, self.caller.tenant, ask.priority, turns.num_places, left_s, num_turns=turns.count
+        )
 
     async def _take(self, scopes: Sequence[Scope], most: Amount) -> None:
         self._lease, self.standing = await self.house.leases.take(

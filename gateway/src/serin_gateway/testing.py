@@ -360,9 +360,12 @@ def small_catalog(*lanes: Lane, **model: Any) -> Catalog:
     return Catalog([ServedModel("small", ["demo"], lanes or [small_lane()], 64, **model)])
 
 
-def small_lane(lane: str = "lane-a", weight: int = 100, num_workers: int = 1, **fields: Any) -> Lane:
-    """A ready lane of ``small``."""
-    workers = [Worker(f"{lane}-w{n}", f"127.0.0.1:{9000 + n}", f"worker.small@{lane}", 8) for n in range(num_workers)]
+def small_lane(
+    lane: str = "lane-a", weight: int = 100, num_workers: int = 1, num_places: int = 8, **fields: Any
+) -> Lane:
+    """A ready lane of ``small``; each of its workers has so many places."""
+    cluster = f"worker.small@{lane}"
+    workers = [Worker(f"{lane}-w{n}", f"127.0.0.1:{9000 + n}", cluster, num_places) for n in range(num_workers)]
     defaults: dict[str, Any] = {
         "vocabulary_digest": "vocabulary",
         "kv_digest": f"kv-{lane}",

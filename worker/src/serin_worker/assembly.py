@@ -17,7 +17,7 @@ from serin_mesh.settings import SettingsError, mesh_secret
 from serin_worker.config import BadConfig
 from serin_worker.embedding.loop import EmbeddingLoop
 from serin_worker.embedding.recipe import is_embedding_model
-from serin_worker.embedding.serving import EmbeddingServing
+from serin_worker.embedding.serving import EmbeddingServing, num_places
 from serin_worker.embedding.startup import load_encoder
 from serin_worker.errors import ModelRefused
 from serin_worker.grammars.opening import Grammars
@@ -127,7 +127,7 @@ async def _embedding(settings: WorkerSettings, folder: Path, say: Say) -> AsyncI
             model=settings.model,
             version=settings.version,
             instance=settings.instance,
-            max_num_inputs=settings.max_sequences,
+            max_num_inputs=num_places(settings.max_sequences, about.max_batch_tokens),
         )
     finally:
         await loop.stop()

@@ -62,6 +62,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             summary="Compute vectors of texts",
             body=EmbeddingsBody,
             neutral=EMBEDDINGS,
+            is_made_once=True,
         ),
         Endpoint(
             "POST",

@@ -14,9 +14,17 @@ if TYPE_CHECKING:  # torch takes seconds to import; the server listens before th
     from serin_worker.embedding.startup import EmbeddingDescription
 
 
+SHORT_INPUT_TOKENS = 32
+
+
+def num_places(max_sequences: int, max_batch_tokens: int) -> int:
+    """Inputs that a worker should have at a time: as many short ones as fill a batch, or what it is told, if more."""
+    return max(max_sequences, max_batch_tokens // SHORT_INPUT_TOKENS)
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddingServing:
-    """An embedding model that is served as one instance; ``max_num_inputs`` is what it is called fully used at."""
+    """An embedding model that is served as one instance; ``max_num_inputs``: its places, see `num_places`."""
 
     loop: "EmbeddingLoop"
     about: "EmbeddingDescription"
@@ -34,12 +42,13 @@ class EmbeddingServing:
         return self.about.vector_digest
 
     def load(self) -> LoadReport:
-        """Load now: utilization counts inputs that are computed and that wait."""
-        running, waiting = self.loop.num_running, self.loop.num_waiting
+        """Load now, in places: batches are short, so only inputs beyond the places count as waiting."""
+        num_inputs = self.loop.num_running + self.loop.num_waiting
+        running = min(num_inputs, self.max_num_inputs)
         return LoadReport(
-            utilization=(running + waiting) / self.max_num_inputs,
+            utilization=num_inputs / self.max_num_inputs,
             requests_per_s=self.loop.rate.per_s(),
-            named={"kv": 0.0, "running": running, "waiting": waiting},
+            named={"kv": 0.0, "running": running, "waiting": num_inputs - running},
         )
 
     async def computes_numbers(self) -> bool:

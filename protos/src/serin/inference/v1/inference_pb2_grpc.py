@@ -104,7 +104,8 @@ class InferenceServiceServicer:
         """Computes a vector for each input, all on one lane.
 
         INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
-        model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers).
+        model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers). With
+        `idempotency-key`, as Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,8 @@ class InferenceServiceStub:
     """Computes a vector for each input, all on one lane.
 
     INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
-    model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers).
+    model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers). With
+    `idempotency-key`, as Generate.
     """
     CountTokens: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CountTokensRequest, _inference_pb2.CountTokensResponse]
     """Counts the tokens of a conversation or a prompt, without generating."""
@@ -101,7 +102,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Computes a vector for each input, all on one lane.
 
     INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
-    model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers).
+    model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers). With
+    `idempotency-key`, as Generate.
     """
     CountTokens: _aio.UnaryUnaryMultiCallable[_inference_pb2.CountTokensRequest, _inference_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts the tokens of a conversation or a prompt, without generating."""
@@ -153,7 +155,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Computes a vector for each input, all on one lane.
 
         INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
-        model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers).
+        model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers). With
+        `idempotency-key`, as Generate.
         """
 
     @_abc_1.abstractmethod
