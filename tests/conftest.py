@@ -44,7 +44,8 @@ def declaration(tiny: Path, *, tokenizers: int = 1, workers: int = 1, encoder: P
 
     With ``encoder``, one that computes embeddings too.
     """
-    vectors = "" if encoder is None else f"  {VECTORS}: {{path: {encoder}}}\n"
+    price = "{input: 20000, output: 0}"
+    vectors = "" if encoder is None else f"  {VECTORS}: {{path: {encoder}, price: {price}}}\n"
     return f"""\
 models:
   small:

@@ -8,12 +8,17 @@ import httpx
 import numpy as np
 import pytest
 from harness.asking import TINY
+from harness.clients import plain_http
+from harness.eventually import eventually
+from harness.keys import mint
 from harness.running_mesh import RunningMesh
 from harness.tiny_encoder import DIMENSIONS, MAX_TOKENS, VECTORS
 from harness.wire_errors import error_info
 from openai import AsyncOpenAI
 from serin.generation.v1 import tokens_pb2
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
+from serin_gateway.keys import Role
+from serin_gateway.limits.limiter import Limits
 from serin_mesh.errors import STATUS, Reason
 
 TEXTS = ["Hello", "a cat sits", "x", "two cats sit on a mat, don't they?"]
@@ -122,6 +127,33 @@ async def test_what_is_refused(http: httpx.AsyncClient, path, change, reason, pa
     assert (response.status_code, error["reason"]) == (STATUS[reason].http, reason.value), error
     assert error["param"] == param or param is None
     assert word in error["message"]
+
+
+async def test_it_is_paid_once_and_held_to_limits(mesh: RunningMesh, plainly):
+    """A repeat gets the same bytes and costs nothing; the ledger has the tokens and their price; a limit refuses."""
+    num_tokens = sum(len(plainly(text)[0]) for text in TEXTS)
+    key, record = await mint(mesh, limits=Limits(tokens_per_minute=num_tokens + 10))
+    admin, _ = await mint(mesh, role=Role.ADMIN)
+    headers = {"authorization": f"Bearer {key}", "idempotency-key": "vectors"}
+    async with plain_http(base_url=mesh.rest, timeout=60, headers=headers) as http:
+        first, again = [await http.post("/v1/embeddings", json={"model": VECTORS, "input": TEXTS}) for _ in range(2)]
+        assert (first.status_code, again.status_code) == (200, 200), first.text
+        assert first.content == again.content
+        assert (first.json()["usage"]["total_tokens"], again.headers["idempotent-replayed"]) == (num_tokens, "true")
+        assert int(first.headers["x-ratelimit-remaining-tokens"]) <= 10
+        over = await http.post(
+            "/v1/embeddings", json={"model": VECTORS, "input": "a" * 12}, headers={"idempotency-key": "over"}
+        )
+        assert (over.status_code, over.json()["error"]["reason"]) == (429, "RATE_LIMITED")
+
+    async def paid():
+        async with plain_http(base_url=mesh.rest, timeout=60, headers={"authorization": f"Bearer {admin}"}) as http:
+            rows = (await http.get("/admin/usage?by=key")).json()["data"]
+        return [row for row in rows if row["name"] == record.key_id]
+
+    (row,) = await eventually(paid, lambda rows: bool(rows), "the ledger's line")
+    assert (row["lines"], row["prompt_tokens"], row["completion_tokens"]) == (1, num_tokens, 0)
+    assert row["nano"] == num_tokens * 20, "20,000 micro-units for a million tokens"
 
 
 async def test_it_is_listed(client: AsyncOpenAI):

@@ -13,7 +13,8 @@ from serin_mesh.testing import running
 from serin_worker.assembly import serving
 from serin_worker.embedding.encoder import Encoder
 from serin_worker.embedding.metrics import EmbeddingCollector, EmbeddingTimes
-from serin_worker.embedding.serving import EmbeddingServing
+from serin_worker.embedding.request import EmbeddingRequest
+from serin_worker.embedding.serving import EmbeddingServing, num_places
 from serin_worker.service import WorkerService
 from serin_worker.settings import WorkerSettings
 from serin_worker.testing import TINY_DIMENSIONS, write_tiny_encoder
@@ -124,12 +125,28 @@ async def test_what_it_says_about_itself(served, stub):
     about = await stub.DescribeWorker(worker_pb2.DescribeWorkerRequest())
     assert (about.embedding_dimension_count, about.context_length, about.block_count) == (TINY_DIMENSIONS, 32, 0)
     assert (about.numerics, about.precision, about.instance) == ("fast", "float32", "worker-1")
+    assert about.max_sequence_count == served.max_num_inputs == 64
     watch = stub.WatchCache(worker_pb2.WatchCacheRequest())
     message = await watch.read()
     assert (message.snapshot.complete, list(message.snapshot.block_keys)) == (True, [])
     watch.cancel()
     purged = await stub.PurgeCache(worker_pb2.PurgeCacheRequest(cache_group="a"))
     assert purged.block_count == 0
+
+
+async def test_nothing_is_kept_for_a_gateway_that_dies(served, stub):
+    """Its caller got no vector without it, so nothing is owed: the worker answers, and has no account."""
+    await stub.Embed(asking(served, [1, 2]))
+    told = await stub.ListAccounts(worker_pb2.ListAccountsRequest(account_prefix="c" * 32))
+    assert list(told.accounts) == []
+
+
+@pytest.mark.parametrize(
+    ("max_sequences", "batch_tokens", "places"), [(64, 2048, 64), (64, 16_384, 512), (1000, 16_384, 1000), (8, 512, 16)]
+)
+def test_places_fill_a_batch(max_sequences, batch_tokens, places):
+    """Of short inputs; a higher setting gives more."""
+    assert num_places(max_sequences, batch_tokens) == places
 
 
 async def test_a_call_that_ends_early_leaves_the_line(served, stub, monkeypatch):
@@ -148,6 +165,12 @@ async def test_a_call_that_ends_early_leaves_the_line(served, stub, monkeypatch)
     late = stub.Embed(asking(served, [2]), timeout=0.2)
     cancelled = stub.Embed(asking(served, [3]))
     await until(lambda: served.loop.num_waiting == 2)
+    assert served.load().named == {"kv": 0.0, "running": 3, "waiting": 0}, "within its places nothing waits"
+    crowd = asyncio.create_task(served.loop.embed(EmbeddingRequest([[4]] * 70)))
+    await until(lambda: served.loop.num_waiting == 72)
+    assert (served.load().named["running"], served.load().named["waiting"]) == (64, 9)
+    crowd.cancel()
+    await asyncio.gather(crowd, return_exceptions=True)
     cancelled.cancel()
     assert (await refused(late)).reason is Reason.DEADLINE_EXCEEDED
     await until(lambda: not served.loop.num_waiting)
