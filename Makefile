@@ -9,11 +9,11 @@ BIN := .venv/bin
 READY := .venv/.ready
 ROOMS := protos mesh control tokenizer-svc worker cache-svc gateway cli
 SOURCES := $(filter-out protos/src,$(wildcard $(ROOMS:%=%/src)))
-# Whole meshes first: they take longest, and what is short fills the gaps.
-SUITES := $(wildcard tests $(ROOMS:%=%/tests))
-# Files run side by side; the long suite runs alone, since it measures.
+# Whole meshes first: they take longest and mostly wait, so that what computes fills the gaps.
+SUITES := $(wildcard tests cli/tests $(patsubst %,%/tests,$(filter-out cli,$(ROOMS))))
+# Files run side by side, in this order; the long suite runs alone, since it measures.
 PYTEST := $(BIN)/python -m pytest
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: help
 help: ## list the targets
@@ -36,7 +36,7 @@ demo: $(READY) ## start a whole mesh, ask the demo model a question, stop again
 
 .PHONY: test
 test: $(READY) ## every test but the long ones
-	$(PYTEST) -m "not long" -n $(WORKERS) --dist loadfile $(SUITES)
+	$(PYTEST) -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SUITES)
 
 .PHONY: test-long
 test-long: $(READY) ## the tests that take longer
@@ -105,6 +105,10 @@ bench-engine: $(READY) ## tokens a second of the engine alone (MODEL=DIR PRECISI
 .PHONY: bench-mesh
 bench-mesh: $(READY) ## what the mesh costs on top of the engine (MODEL=DIR)
 	$(BIN)/python tests/bench/mesh.py --model $(BENCH_MODEL)
+
+.PHONY: bench-gateway
+bench-gateway: $(READY) ## our gateway beside LiteLLM's proxy, per CPU second (REQUESTS=100000 for its memory)
+	$(BIN)/python tests/bench/gateway.py --requests $(or $(REQUESTS),100000)
 
 .PHONY: bench-rollout
 bench-rollout: $(READY) ## thousands of simulated rollouts: is the judge right (RUNS=1000; an hour on two idle cores)

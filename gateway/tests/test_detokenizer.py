@@ -15,9 +15,8 @@ from serin_gateway.upstream.targets import Channels, FixedTargets
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.identity import vocabulary_digest
 from serin_mesh.testing import running
-from serin_tokenizer_svc.assembly import assembled
 from serin_tokenizer_svc.service import TokenizerService
-from whole_path import write_tokenizer
+from whole_path import assembled_small, write_tokenizer
 
 
 class Listener:
@@ -130,7 +129,7 @@ async def setting(tmp_path):
     """Two real tokenizer services."""
     vocabulary = write_tokenizer(tmp_path)
     async with AsyncExitStack() as stack:
-        tokenizer = await stack.enter_async_context(assembled(tmp_path, model="small", version="v1"))
+        tokenizer = await stack.enter_async_context(assembled_small(tmp_path))
         services = [Flaky(tokenizer) for _ in range(2)]
         hosts = [
             await stack.enter_async_context(

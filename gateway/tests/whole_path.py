@@ -6,7 +6,7 @@ The real tokenizer service, workers that follow a script, a cache that remembers
 import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ from serin_mesh.identity import vocabulary_digest
 from serin_mesh.readiness import Readiness
 from serin_mesh.testing import running
 from serin_tokenizer_svc.assembly import assembled
+from serin_tokenizer_svc.grammar_pool import GrammarLimits
+from serin_tokenizer_svc.render_pool import RenderLimits
 from serin_tokenizer_svc.service import TokenizerService
+from serin_tokenizer_svc.tokenizer import Tokenizer
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
@@ -186,6 +189,17 @@ class WholePath:
         return [self.vocabulary[letters.get(piece, piece)] for piece in pieces]
 
 
+def assembled_small(folder: Path) -> AbstractAsyncContextManager[Tokenizer]:
+    """The tokenizer in a folder; with as few processes as it can have."""
+    return assembled(
+        folder,
+        model="small",
+        version="v1",
+        limits=RenderLimits(num_processes=1),
+        grammar_limits=GrammarLimits(num_processes=1),
+    )
+
+
 @asynccontextmanager
 async def whole_path(
     folder: Path,
@@ -202,7 +216,7 @@ async def whole_path(
     path.vocabulary = write_tokenizer(folder, template, marks)
     digest = vocabulary_digest(folder)
     async with AsyncExitStack() as stack:
-        tokenizer = await stack.enter_async_context(assembled(folder, model="small", version="v1"))
+        tokenizer = await stack.enter_async_context(assembled_small(folder))
         for _ in range(num_tokenizers):
             service = TokenizerService(tokenizer)
             path.tokenizers.append(

@@ -17,6 +17,7 @@ from serin_mesh.identity import vocabulary_digest
 from serin_mesh.testing import running
 from serin_tokenizer_svc.assembly import assembled
 from serin_tokenizer_svc.folder import read_folder
+from serin_tokenizer_svc.grammar_pool import GrammarLimits
 from serin_tokenizer_svc.render_pool import RenderLimits
 from serin_tokenizer_svc.sequences import CREDIT
 from serin_tokenizer_svc.service import TokenizerService
@@ -32,7 +33,8 @@ LOOP = (
 @contextlib.asynccontextmanager
 async def serving(folder, limits=None):
     """A stub of a served tokenizer, and the service behind it."""
-    async with assembled(folder, model="small", version="v1", limits=limits or RenderLimits(20.0)) as tokenizer:
+    limits, one = limits or RenderLimits(20.0, num_processes=1), GrammarLimits(num_processes=1)
+    async with assembled(folder, model="small", version="v1", limits=limits, grammar_limits=one) as tokenizer:
         service = TokenizerService(tokenizer)
 
         def register(server):

@@ -11,11 +11,12 @@ from typing import Any
 from serin_mesh import logs
 from serin_mesh.advertise import NotReachable
 from serin_mesh.announce import Announcement
+from serin_mesh.garbage import keep_what_is_loaded
 from serin_mesh.host import HostError, Register, ServiceHost
 from serin_mesh.interceptors.identity import Callers
 from serin_mesh.load import LoadReport
 from serin_mesh.logs import configure_logs
-from serin_mesh.readiness import Readiness, State
+from serin_mesh.readiness import Condition, Readiness, State
 from serin_mesh.settings import ServiceSettings, SettingsError
 from serin_mesh.signals import stop_signals
 from serin_mesh.telemetry import configure_telemetry
@@ -104,7 +105,7 @@ def run_main(program: str, main: Coroutine[Any, Any, None]) -> int:
 
 async def _start_and_wait(startup: Step | None, asked_to_stop: asyncio.Event, readiness: Readiness) -> None:
     stopping = asyncio.create_task(asked_to_stop.wait())
-    forget = readiness.watch(_say_ready())
+    forget = readiness.watch(_on_change())
     try:
         if startup is not None:
             starting = asyncio.ensure_future(startup())
@@ -128,13 +129,16 @@ def _check(starting: "asyncio.Future[None]") -> None:
     raise StartupFailed(str(error)) from error
 
 
-def _say_ready() -> Callable[[Any], None]:
-    said: list[State] = []
+def _on_change() -> Callable[[Condition], None]:
+    states: list[State] = []
 
-    def say(condition: Any) -> None:
-        if said[-1:] != [condition.state]:
-            said.append(condition.state)
-            if condition.state in (State.READY, State.STALLED):
-                logs.get().info(f"service.{condition.state.value}")
+    def follow(condition: Condition) -> None:
+        state = condition.state
+        if state is State.READY and state not in states:
+            keep_what_is_loaded()
+        if states[-1:] != [state]:
+            states.append(state)
+            if state in (State.READY, State.STALLED):
+                logs.get().info(f"service.{state.value}")
 
-    return say
+    return follow

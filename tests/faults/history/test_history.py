@@ -69,8 +69,8 @@ async def nothing_left(crowd: RunningMesh, endpoints: dict[str, str]) -> None:
 
 
 async def test_a_short_history(crowd, workers: Workers, rng: random.Random, tmp_path: Path):
-    """Three harms and some departures: every answer is right, whole or honestly ended; no block is leaked."""
-    await check(crowd, workers, rng, num_harms=3, num_left=6, to=tmp_path)
+    """Two harms and some departures: every answer is right, whole or honestly ended; no block is leaked."""
+    await check(crowd, workers, rng, num_harms=2, num_left=3, to=tmp_path)
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -16,6 +17,7 @@ from serin.control.v1 import registry_pb2
 from serin.worker.v1 import worker_pb2_grpc
 from serin_mesh import logs
 from serin_mesh.announce import Announcement
+from serin_mesh.garbage import not_collecting
 from serin_mesh.load import LoadReport
 from serin_mesh.metrics import registry
 from serin_mesh.readiness import Readiness
@@ -67,7 +69,7 @@ async def _serve(settings: WorkerSettings) -> None:
 
         async def startup() -> None:
             readiness.starting("loading libraries")
-            assembly = await asyncio.to_thread(importlib.import_module, "serin_worker.assembly")
+            assembly = await asyncio.to_thread(_import_assembly)
             serving: Served = await stack.enter_async_context(assembly.serving(settings, readiness.starting))
             attached.append(serving)
             watches.append(StepWatch(serving.loop, settings.stall_s))
@@ -88,6 +90,11 @@ async def _serve(settings: WorkerSettings) -> None:
             callers=CALLERS,
             startup=startup,
         )
+
+
+def _import_assembly() -> ModuleType:
+    with not_collecting():
+        return importlib.import_module("serin_worker.assembly")
 
 
 def _hand_over(serving: Served, error: HandedOver) -> None:
