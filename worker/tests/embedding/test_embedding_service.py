@@ -66,8 +66,9 @@ def asking(served: EmbeddingServing, *inputs, **fields) -> worker_pb2.EmbedReque
 
 async def until(holds) -> None:
     """Wait until something holds that nobody tells of."""
-    while not holds():  # noqa: ASYNC110 - the line has no event of its own
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - the line has no event of its own
+            await asyncio.sleep(0.01)
 
 
 async def test_vectors_in_order_and_what_is_measured(served, stub, metrics):
@@ -89,7 +90,7 @@ async def test_vectors_in_order_and_what_is_measured(served, stub, metrics):
         'vllm:num_requests_waiting{model_name="tiny"} 0.0',
     ):
         assert line in text
-    assert (served.load().utilization, served.load().named["running"]) == (0.0, 0.0)
+    await until(lambda: (served.load().utilization, served.load().named["running"]) == (0.0, 0))
 
 
 async def test_what_is_refused_by_name(served, stub):
@@ -149,8 +150,8 @@ def test_places_fill_a_batch(max_sequences, batch_tokens, places):
     assert num_places(max_sequences, batch_tokens) == places
 
 
-async def test_a_call_that_ends_early_leaves_the_line(served, stub, monkeypatch):
-    """Cancelled or late: what waited for it is not computed."""
+def hold_encoder(monkeypatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Encoders wait for the first event before they compute, and set the second when they begin to."""
     gate, entered, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
     encode = Encoder.encode
 
@@ -160,18 +161,35 @@ async def test_a_call_that_ends_early_leaves_the_line(served, stub, monkeypatch)
         return encode(encoder, inputs)
 
     monkeypatch.setattr(Encoder, "encode", held)
+    return gate, entered
+
+
+async def test_load_is_told_in_places(served, monkeypatch):
+    """Inputs within them are being worked on, whether or not their batch has begun; only those beyond wait."""
+    gate, entered = hold_encoder(monkeypatch)
+    asked = [asyncio.create_task(served.loop.embed(EmbeddingRequest([[1]])))]
+    await entered.wait()
+    told = []
+    for num_inputs in (2, 70):
+        asked.append(asyncio.create_task(served.loop.embed(EmbeddingRequest([[4]] * num_inputs))))
+        await asyncio.sleep(0)
+        told.append([served.load().named[name] for name in ("running", "waiting")])
+    assert told == [[3, 0], [64, 9]]
+    gate.set()
+    await asyncio.gather(*asked)
+    await until(lambda: served.load().utilization == 0.0)
+
+
+async def test_a_call_that_ends_early_leaves_the_line(served, stub, monkeypatch):
+    """Cancelled or late: what waited for it is not computed."""
+    gate, entered = hold_encoder(monkeypatch)
     first = asyncio.ensure_future(stub.Embed(asking(served, [1])))
     await entered.wait()
-    late = stub.Embed(asking(served, [2]), timeout=0.2)
     cancelled = stub.Embed(asking(served, [3]))
-    await until(lambda: served.loop.num_waiting == 2)
-    assert served.load().named == {"kv": 0.0, "running": 3, "waiting": 0}, "within its places nothing waits"
-    crowd = asyncio.create_task(served.loop.embed(EmbeddingRequest([[4]] * 70)))
-    await until(lambda: served.loop.num_waiting == 72)
-    assert (served.load().named["running"], served.load().named["waiting"]) == (64, 9)
-    crowd.cancel()
-    await asyncio.gather(crowd, return_exceptions=True)
+    await until(lambda: served.loop.num_waiting == 1)
     cancelled.cancel()
+    await until(lambda: not served.loop.num_waiting)
+    late = stub.Embed(asking(served, [2]), timeout=0.2)
     assert (await refused(late)).reason is Reason.DEADLINE_EXCEEDED
     await until(lambda: not served.loop.num_waiting)
     gate.set()
