@@ -17,6 +17,7 @@ from serin_gateway.overload import Turnstiles
 from serin_gateway.placement import Placement
 from serin_gateway.recall import Memory
 from serin_gateway.receipt import Door, Journal
+from serin_gateway.scoring import Scorers
 from serin_gateway.tokenizer import Detokenizer, Tokenizer
 from serin_gateway.worker import Workers
 
@@ -35,6 +36,7 @@ class Collaborators:
     placement: Placement
     workers: Workers
     embedders: Embedders
+    scorers: Scorers
     journal: Journal
     shadow: Shadow
     feedback: FeedbackDesk

@@ -18,6 +18,7 @@ from serin_gateway.placement import PlacedWork
 from serin_gateway.reading.form import AnswerForm
 from serin_gateway.reading.reading import reading_of
 from serin_gateway.recall import StoredChoice
+from serin_gateway.spelling import spell
 from serin_gateway.tokenizer import CallScope, Detokenizer, Tokenizer
 from serin_gateway.worker import ChoiceMade, PriorOutput, TokenLogprob, TokensMade, Work, WorkDone, WorkStarted
 
@@ -194,23 +195,11 @@ class Generation:
             choice.append(fresh, logprobs, spelled)
 
     async def _spell(self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> list[TextLogprob]:
-        """Log-probabilities with the tokens' texts in place of their ids."""
-        wanted = [i for token_id, one in zip(token_ids, logprobs, strict=True) for i in _ids_of(token_id, one)]
         try:
-            raws = iter(await self._tokenizer.token_bytes(self._scope, wanted))
+            return await spell(self._tokenizer, self._scope, token_ids, logprobs)
         except MeshError as error:
             self._failure = error  # the tokenizer's, not the worker's: no other worker helps
             raise
-
-        def spelled(logprob: float, alternatives: Sequence[TextLogprob] = ()) -> TextLogprob:
-            raw = next(raws)
-            return TextLogprob(raw.decode("utf-8", "replace"), raw, logprob, alternatives)
-
-        texts = []
-        for one in logprobs:
-            alternatives = [spelled(logprob) for _, logprob in one.alternatives]
-            texts.append(spelled(one.logprob, alternatives))
-        return texts
 
     async def _catch_up(self, choice: ChoiceOutput) -> None:
         """Read no further than the detokenizer and the reader keep up with: what waits, waits at the worker."""
@@ -248,7 +237,3 @@ class Generation:
         self._moved.set()
         if self._work is not None:
             self._work.abort()
-
-
-def _ids_of(token_id: int, logprob: TokenLogprob) -> list[int]:
-    return [*(alternative for alternative, _ in logprob.alternatives), token_id]

@@ -126,7 +126,8 @@ class House:
         placement, sessions, observed = Placement(loads=self._loads), Sessions(mesh_secret), ObservationBuffer()
         self._reporter = ObservationReporter(settings, observed)
         self._keeper = RecordKeeper(records, settings.remembered_requests)
-        self._shadow = ShadowScorer(catalog, placement, GrpcScorers(self._channels), observed, sessions)
+        scorers = GrpcScorers(self._channels)
+        self._shadow = ShadowScorer(catalog, placement, scorers, observed, sessions)
         ObservingMetrics(observed, self._keeper, self._shadow, metrics.registry)
         self._tenants = Tenants(tenants)
         metrics.projects = self._tenants.is_declared
@@ -147,6 +148,7 @@ class House:
             placement=placement,
             workers=GrpcWorkers(self._channels, self._pulses),
             embedders=GrpcEmbedders(self._channels, self._pulses),
+            scorers=scorers,
             journal=ObservingJournal(LogJournal(metrics), observed, self._keeper, sessions),
             shadow=self._shadow,
             feedback=FeedbackDesk(self._keeper, observed),

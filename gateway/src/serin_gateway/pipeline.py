@@ -7,6 +7,7 @@ either, nor about how anything is called: what it works with comes as `Collabora
 
 import asyncio
 import itertools
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -36,8 +37,9 @@ from serin_gateway.overload import Pass
 from serin_gateway.reading.form import AnswerForm
 from serin_gateway.recall import AnswerKey, Recalled
 from serin_gateway.receipt import MAX_MESSAGE, LostWorker, Receipt
+from serin_gateway.spelling import spell
 from serin_gateway.tokenizer import CallScope
-from serin_gateway.worker import WorkOrder
+from serin_gateway.worker import TokenLogprob, WorkOrder
 
 A = TypeVar("A", bound="Attempt")
 
@@ -380,7 +382,7 @@ class Attempt:
         await self.tokenize(scope)
         await self.request.cover(self._index, self.most)
         await self.recall(scope)
-        generation = self._generation = self._begin_output(scope, await self._echo(scope))
+        generation = self._generation = self._begin_output(scope, await self._started(scope))
         try:
             if self._recalled.answer is not None:
                 await generation.replay(self._recalled.answer)
@@ -674,13 +676,13 @@ class Attempt:
             parameter="messages" if isinstance(self._input, Conversation) else "prompt",
         )
 
-    def _begin_output(self, scope: CallScope, echo_text: str) -> Generation:
+    def _begin_output(self, scope: CallScope, started: Started) -> Generation:
         return Generation(
             scope,
             self.house.tokenizer,
             self.house.detokenizer,
             self.request.outbox,
-            Started(self._first_choice_index, self.prompt, echo_text),
+            started,
             num_choices=self.ask.sampling.choice_count,
             stop_strings=self.ask.stop_strings,
             min_tokens=self.ask.sampling.min_tokens,
@@ -690,10 +692,30 @@ class Attempt:
             on_tokens=self._tokens_made,
         )
 
-    async def _echo(self, scope: CallScope) -> str:
+    async def _started(self, scope: CallScope) -> Started:
+        """What the reader hears first: with the prompt and its scores, if they are to come before the answers."""
+        started = Started(self._first_choice_index, self.prompt)
         if not self.ask.echo:
-            return ""
-        return self._input if isinstance(self._input, str) else await self.house.tokenizer.decode(scope, self.prompt)
+            return started
+        text = self._input if isinstance(self._input, str) else await self.house.tokenizer.decode(scope, self.prompt)
+        if self.ask.sampling.top_logprobs is None:
+            return replace(started, echo_text=text)
+        scores = [TokenLogprob(math.nan, ()), *await self._score_prompt(scope, self.ask.sampling.top_logprobs)]
+        first, *others = await spell(self.house.tokenizer, scope, self.prompt, scores)
+        return replace(started, echo_text=text, echo_logprobs=[replace(first, logprob=None), *others])
+
+    async def _score_prompt(self, scope: CallScope, num_alternatives: int) -> Sequence[TokenLogprob]:
+        """How likely each token of the prompt is after those before it; of the first nobody can say."""
+        first, others = self.prompt[:1], self.prompt[1:]
+        while others:
+            worker = await self.place(scope)
+            try:
+                return await self.house.scorers.score(
+                    scope, worker, first, others, num_alternatives=num_alternatives, priority=self.ask.priority
+                )
+            except MeshError as error:
+                self._lost(worker, error)
+        return ()
 
     def _answer_key(self) -> AnswerKey:
         tenant = self.request.caller.tenant

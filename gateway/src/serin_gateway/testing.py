@@ -40,7 +40,6 @@ from serin_gateway.placement import Placement
 from serin_gateway.reading.form import AnswerForm, CallForm
 from serin_gateway.recall import NoMemory
 from serin_gateway.receipt import MemoryJournal
-from serin_gateway.scoring import TokenScore
 from serin_gateway.tokenizer import CallScope, Decoded, Rendered, TextSink
 from serin_gateway.tools import ChoiceMode
 from serin_gateway.worker import (
@@ -297,22 +296,29 @@ class LengthEmbedders:
 class ScriptedScorers:
     """Scores by a rule: an answer's id on a worker has a log-probability and a likeliest id; every call is kept."""
 
-    def __init__(self, rule: Callable[[Worker, int], TokenScore | MeshError]) -> None:
-        self._rule = rule
+    def __init__(self, rule: Callable[[Worker, int], TokenLogprob | MeshError]) -> None:
+        self.rule = rule
         self.calls: list[tuple[CallScope, Worker, Sequence[int], Sequence[int]]] = []
         self.hold = asyncio.Event()
         """Clear it, and calls wait."""
         self.hold.set()
 
     async def score(
-        self, scope: CallScope, worker: Worker, prompt: Sequence[int], answer: Sequence[int]
-    ) -> Sequence[TokenScore]:
+        self,
+        scope: CallScope,
+        worker: Worker,
+        prompt: Sequence[int],
+        answer: Sequence[int],
+        *,
+        num_alternatives: int = 1,
+        priority: int = 0,
+    ) -> Sequence[TokenLogprob]:
         """What the rule says."""
         self.calls.append((scope, worker, prompt, answer))
         await self.hold.wait()
         scores = []
         for token_id in answer:
-            found = self._rule(worker, token_id)
+            found = self.rule(worker, token_id)
             if isinstance(found, MeshError):
                 raise found
             scores.append(found)
@@ -404,6 +410,7 @@ class MemoryHouse:
         self.keys = MemoryKeyStore()
         self.workers = ScriptedWorkers(script or saying("hello"))
         self.embedders = LengthEmbedders()
+        self.scorers = ScriptedScorers(lambda _, token_id: TokenLogprob(-token_id / 100, [(token_id, -token_id / 100)]))
         self.catalog = MemoryCatalog(small_catalog())
         self.journal = MemoryJournal()
         self.limiter = MemoryLimiter()
@@ -427,6 +434,7 @@ class MemoryHouse:
             placement=Placement(),
             workers=self.workers,
             embedders=self.embedders,
+            scorers=self.scorers,
             journal=ObservingJournal(self.journal, self.observed, self.keeper, Sessions(SECRET)),
             shadow=self.shadow,
             feedback=FeedbackDesk(self.keeper, self.observed),

@@ -4,8 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import TypeVar
 
-from serin_mesh.errors import Reason
-
 from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, check, refuse
 from serin_gateway.conversation import Conversation, Message, ToolCall
 from serin_gateway.rest.grammars import read_grammar
@@ -61,8 +59,6 @@ def completion_ask(body: CompletionBody) -> Ask:
     Raises:
         MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the parameter's name.
     """
-    if body.echo and body.logprobs is not None:
-        raise refuse("echo", "not supported together with logprobs", Reason.PARAMETER_UNSUPPORTED)
     longest = COMPLETION_DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     return _ask(
         body, prompts(body.prompt), longest, body.logprobs, _NAMES | {"top_logprobs": "logprobs"}, bool(body.echo)

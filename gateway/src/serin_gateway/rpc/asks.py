@@ -159,6 +159,7 @@ def usage_message(usage: Usage) -> inference_pb2.Usage:
 
 
 def _logprob(one: TextLogprob) -> inference_pb2.TextLogprob:
+    assert one.logprob is not None, "only a prompt's first token has none"
     return inference_pb2.TextLogprob(
         token=one.token,
         raw=one.raw,
