@@ -42,6 +42,10 @@ test: $(READY) ## every test but the long ones
 test-long: $(READY) ## the tests that take longer
 	$(PYTEST) -m long $(SUITES)
 
+.PHONY: judges
+judges: $(READY) ## clients of others, each in an environment of its own, against a running mesh (downloads them once)
+	$(PYTEST) -m long -s tests/judges
+
 .PHONY: check
 check: $(READY) lint types imports buf stubs ## everything a reviewer's machine can check
 

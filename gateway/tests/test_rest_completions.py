@@ -4,6 +4,9 @@ from serin_gateway.testing import saying, small_catalog, small_lane
 from serin_gateway.worker import TokenLogprob
 from serin_mesh.errors import MeshError, Reason
 
+END = "<end>"
+"""How the tokenizer of these tests spells its end id."""
+
 
 async def test_every_shape_of_prompt(front):
     """A text, ids, lists of both."""
@@ -66,15 +69,18 @@ async def test_log_probabilities_in_the_old_shape(front):
 
 
 async def test_echo_with_log_probabilities(front):
-    """The prompt's come first, for each choice; its first token has none, since nothing comes before it."""
+    """The prompt's come first, for each choice; its first token has none, since nothing comes before it.
+
+    The token that ended the answer is listed too: harnesses count one for each that was made.
+    """
     ask = {"model": "small", "prompt": "abc", "echo": True, "logprobs": 1, "n": 2}
     answer = await front.openai.completions.create(**ask)
     for choice in answer.choices:
         assert choice.text == "abchello"
-        assert choice.logprobs.tokens == list("abchello")
-        assert choice.logprobs.token_logprobs == [None, -0.98, -0.99, *[-0.5] * 5]
+        assert choice.logprobs.tokens == [*"abchello", END]
+        assert choice.logprobs.token_logprobs == [None, -0.98, -0.99, *[-0.5] * 6]
         assert choice.logprobs.top_logprobs[:2] == [None, {"b": -0.98}]
-        assert choice.logprobs.text_offset == list(range(8))
+        assert choice.logprobs.text_offset == list(range(9))
     (_, _, prompt, scored), *others = front.house.scorers.calls
     assert (bytes(prompt), bytes(scored), others) == (b"a", b"bc", [])
     tokens = [[], []]
@@ -83,13 +89,13 @@ async def test_echo_with_log_probabilities(front):
             if choice.logprobs:
                 assert choice.logprobs.text_offset[0] == len(tokens[choice.index])
                 tokens[choice.index] += choice.logprobs.tokens
-    assert tokens == [list("abchello")] * 2
+    assert tokens == [[*"abchello", END]] * 2
 
 
 async def test_one_token_has_nothing_to_score(front):
     """No worker is asked for it."""
     answer = await front.openai.completions.create(model="small", prompt="a", echo=True, logprobs=0)
-    assert answer.choices[0].logprobs.token_logprobs == [None, *[-0.5] * 5]
+    assert answer.choices[0].logprobs.token_logprobs == [None, *[-0.5] * 6]
     assert front.house.scorers.calls == []
 
 

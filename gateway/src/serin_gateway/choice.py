@@ -28,16 +28,23 @@ class ChoiceOutput:
         generation: hears what it has to say.
         index: of the choice in its request.
         report_tokens: ids and log-probabilities go with the text.
+        report_end: so does the token that ended it, though it is no text.
         reading: tells its reasoning and calls from its text; None: all of it is text.
     """
 
     def __init__(
-        self, generation: "Generation", index: int, report_tokens: bool, reading: Reading | None = None
+        self,
+        generation: "Generation",
+        index: int,
+        report_tokens: bool,
+        report_end: bool,
+        reading: Reading | None = None,
     ) -> None:
         self._reading = reading
         self._generation = generation
         self._index = index
         self._report_tokens = report_tokens
+        self._report_end = report_end
         self._num_calls = 0
         self._spelled: list[TextLogprob] = []
         self._num_reported = 0
@@ -196,7 +203,7 @@ class ChoiceOutput:
         """Ids, and their log-probabilities if wanted, whose text this news brings to an end.
 
         With log-probabilities, tokens whose text is held back (it may begin a stop string) wait for it, so that the
-        reported tokens spell the text; an end id that is no text is left out.
+        reported tokens spell the text; an end id that is no text is left out, unless it is to be reported.
         """
         start, end = self._num_reported, news.num_tokens
         if self._spelled:
@@ -205,7 +212,7 @@ class ChoiceOutput:
                 end = self._first_beyond(end, lambda begins, _: begins >= self._text_bytes)
             elif not news.closed:
                 end = self._first_beyond(end, lambda _, ends: ends > self._text_bytes)
-            elif self._made is not None and self._made.stop_token_id is not None:
+            elif self._made is not None and self._made.stop_token_id is not None and not self._report_end:
                 end -= 1
             self._reported_bytes += sum(len(one.raw) for one in self._spelled[start:end])
         self._num_reported = max(start, end)

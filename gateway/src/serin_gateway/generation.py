@@ -39,6 +39,7 @@ class Generation:
         stop_strings: strings that end an answer.
         min_tokens: ids before which stop strings are not looked for.
         report_tokens: true to send ids and log-probabilities with the text.
+        report_end: so is the token that ended an answer, though it is no text.
         form: how the answers are written.
         conversation: what they answer; None: a plain prompt, all of whose answers is text.
         on_tokens: told each time a worker has made tokens.
@@ -56,6 +57,7 @@ class Generation:
         stop_strings: Sequence[str] = (),
         min_tokens: int = 0,
         report_tokens: bool = False,
+        report_end: bool = False,
         form: AnswerForm = AnswerForm(),  # noqa: B008 - frozen
         conversation: Conversation | None = None,
         on_tokens: Callable[[], None] = lambda: None,
@@ -77,7 +79,7 @@ class Generation:
         self.has_begun = False
         first = announcement.first_choice_index
         readings = [reading_of(form, conversation) for _ in range(num_choices)]
-        self.choices = [ChoiceOutput(self, first + i, report_tokens, one) for i, one in enumerate(readings)]
+        self.choices = [ChoiceOutput(self, first + i, report_tokens, report_end, one) for i, one in enumerate(readings)]
         for choice, reading in zip(self.choices, readings, strict=True):
             choice.text_sequence = detokenizer.open(
                 scope,

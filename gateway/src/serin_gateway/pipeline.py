@@ -687,6 +687,7 @@ class Attempt:
             stop_strings=self.ask.stop_strings,
             min_tokens=self.ask.sampling.min_tokens,
             report_tokens=self.ask.want_token_ids or self.ask.sampling.top_logprobs is not None,
+            report_end=self.ask.echo,
             form=self._form,
             conversation=self._input if isinstance(self._input, Conversation) else None,
             on_tokens=self._tokens_made,
