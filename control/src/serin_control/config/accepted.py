@@ -36,6 +36,8 @@ def describe(schema: Schema | None) -> str:
     match schema.get("type"):
         case "integer":
             return _integer(schema)
+        case "number":
+            return str(schema.get("description") or f"a number {schema.get('minimum')}..{schema.get('maximum')}")
         case "boolean":
             return "true or false"
         case "string":

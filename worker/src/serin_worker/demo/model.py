@@ -10,7 +10,6 @@ from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from serin_worker.demo.tokenizer import END_OF_TEXT, MAX_POSITIONS, TOKEN_IDS, TURN_END, VOCABULARY_SIZE
 
-
 HEAD_SIZE = 32
 
 
