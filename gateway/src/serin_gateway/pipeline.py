@@ -37,9 +37,11 @@ from serin_gateway.outbox import Outbox
 from serin_gateway.reading.form import AnswerForm
 from serin_gateway.recall import AnswerKey, Recalled
 from serin_gateway.receipt import MAX_MESSAGE, LostWorker, Receipt
-from serin_gateway.spelling import spell
-from serin_gateway.routing.journey import Hold, Journey
+from serin_gateway.routing.cascade_journey import journey_of
+from serin_gateway.routing.journey import Journey
 from serin_gateway.routing.names import find_route
+from serin_gateway.routing.stop import Hold
+from serin_gateway.spelling import spell
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.worker import TokenLogprob, WorkOrder
 
@@ -90,6 +92,11 @@ class Request:
     def lease_id(self) -> str:
         """What it is billed as; empty until it is admitted."""
         return self._reservation.lease_id if self._reservation else ""
+
+    @property
+    def seconds_left(self) -> float:
+        """Until its deadline; below 0: it is over."""
+        return self.deadline - time.monotonic()
 
     @property
     def standing(self) -> Standing | None:
@@ -155,7 +162,7 @@ class Request:
             self.receipt.asked, self.receipt.model = ask.model, model.name
             if self.arrival.pinned_lane and not self.caller.role.covers(Role.OPERATOR):
                 raise _role_insufficient(self.caller, Role.OPERATOR, "choosing a lane (serin-lane)")
-            journey = self._journey = Journey(self, route, ask)
+            journey = self._journey = journey_of(self, route, ask)
 
             def most_of(one: ServedModel) -> Amount:
                 return _most(one, ask.prompt_token_bound(), ask.choice_count * _max_tokens(ask.sampling, one))
@@ -283,7 +290,7 @@ class Request:
         refusal: MeshError | None = None
         failures = Failures(is_silent=self.house.placement.is_silent)
         try:
-            async with asyncio.timeout(self.deadline - time.monotonic()):
+            async with asyncio.timeout(self.seconds_left):
                 while True:
                     attempt = make(failures)
                     self._attempts.append(attempt)
@@ -419,7 +426,7 @@ class Attempt:
                 self.receipt.session_key = f"{caller.tenant}\0{session}"
                 lane = self._model.choose_lane(self.receipt.session_key, avoid)
             self.receipt.lane = lane.lane
-            left_s = self.request.deadline - time.monotonic()
+            left_s = self.request.seconds_left
             self._scope = CallScope(arrival.request_id, self._model.name, lane, _opaque(caller.tenant), left_s)
             return self._scope
 

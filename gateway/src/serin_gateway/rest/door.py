@@ -23,7 +23,7 @@ from serin_gateway.rest.errors import OPENAI, Dialect, error_headers, internal_e
 from serin_gateway.rest.headers import limit_headers
 from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
-from serin_gateway.routing.journey import HINT_KEY
+from serin_gateway.routing.cascade_journey import HINT_KEY
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768

@@ -18,7 +18,7 @@ from serin_gateway.embedding import embed
 from serin_gateway.events import Completed
 from serin_gateway.keys.records import Ability
 from serin_gateway.pipeline import Request
-from serin_gateway.routing.journey import HINT_KEY
+from serin_gateway.routing.cascade_journey import HINT_KEY
 from serin_gateway.routing.names import known_names
 from serin_gateway.rpc.asks import count_ask, embedding_ask, event_messages, generate_ask, usage_message
 from serin_gateway.rpc.models import model_descriptions
