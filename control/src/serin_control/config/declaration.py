@@ -27,7 +27,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Money = Annotated[int, Field(ge=0, le=10**12)]
 Rate = Annotated[int, Field(ge=0, le=2**32 - 1)]
-LogProbability = Annotated[float, Field(ge=-100, lt=0, strict=False, description="a number from -100, below 0")]
+LogProbability = Annotated[float, Field(ge=-100, lt=0, strict=False)]
 Pattern = Annotated[str, Field(min_length=1, max_length=512, description="a regular expression, 1 to 512 characters")]
 
 DEFAULT_VERSION = "v1"
