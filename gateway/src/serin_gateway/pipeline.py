@@ -10,7 +10,7 @@ import itertools
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from hashlib import blake2b
@@ -566,9 +566,8 @@ class Attempt:
 
     @property
     def logprobs(self) -> Sequence[Sequence[float]]:
-        """Log-probabilities in nats of each choice's tokens that count; empty where the worker was not asked."""
-        choices = self._generation.choices if self._generation else ()
-        return [[one.logprob for one in choice.logprobs[: choice.num_counted]] for choice in choices]
+        """Log-probabilities in nats of each choice's tokens, as they would be reported; none: nobody asked."""
+        return [choice.reported_logprobs for choice in self._generation.choices] if self._generation else []
 
     @property
     def has_begun(self) -> bool:

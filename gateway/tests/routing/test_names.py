@@ -4,9 +4,11 @@ import pytest
 from routed import model
 from serin_gateway.cascades.cascade import Cascade
 from serin_gateway.catalog import Catalog, TenantNames
+from serin_gateway.embedding_ask import EmbeddingAsk
 from serin_gateway.keys.authenticator import Caller
 from serin_gateway.keys.records import Role
-from serin_gateway.routing.names import embedding_needs_a_model, find_route, known_names
+from serin_gateway.routing.alike import alike
+from serin_gateway.routing.names import find_route, known_names
 from serin_mesh.errors import MeshError, Reason
 
 CATALOG = Catalog(
@@ -68,8 +70,10 @@ def test_fallbacks_are_those_that_the_caller_may_ask():
     assert (route.first.name, [one.name for one in route.models]) == ("mini", ["large", "mini", "other"])
 
 
-def test_a_cascade_makes_no_embeddings():
-    """By name."""
-    with pytest.raises(MeshError, match="'smart' is a cascade"):
-        embedding_needs_a_model(find_route(CATALOG, caller(), "smart"))
-    embedding_needs_a_model(find_route(CATALOG, caller(), "mini"))
+def test_vectors_are_of_the_model_that_was_asked_for():
+    """A cascade is refused by name, and nothing stands in."""
+    vectors = EmbeddingAsk("smart", ["text"])
+    with pytest.raises(MeshError, match="'smart' is a cascade") as failure:
+        alike(find_route(CATALOG, caller(), "smart"), vectors)
+    assert failure.value.reason is Reason.PARAMETER_UNSUPPORTED
+    assert [one.name for one in alike(find_route(CATALOG, caller(), "large"), vectors)] == ["large"]

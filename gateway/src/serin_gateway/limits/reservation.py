@@ -14,7 +14,7 @@ class Reservation:
     """A lease, from an upper bound to what was used.
 
     Where the bound is more than a limit can ever allow, nothing is reserved yet but the request itself: each of its
-    parts is covered as soon as it is counted.
+    parts is covered as soon as it is counted, and so is what turns out to be more than its bound.
 
     Args:
         leases: where leases are taken.
@@ -29,14 +29,14 @@ class Reservation:
         self._used = used
         self._facts = facts
         self._lease: Lease | None = None
-        self._counted: dict[Hashable, Amount] | None = None
+        self._counted: dict[Hashable, Amount] = {}
         self._growing = asyncio.Lock()
         self.standing: Standing | None = None
         self.lease_id = ""
         """What it is billed as; empty until it is open."""
 
     async def open(self, most: Amount) -> None:
-        """Reserve ``most``, or begin to count.
+        """Reserve ``most``, or only the request where that is more than is ever allowed.
 
         Raises:
             MeshError: RATE_LIMITED.
@@ -47,10 +47,9 @@ class Reservation:
             if not refusal.never_fits:
                 raise
             await self._take(Amount())
-            self._counted = {}
 
     async def cover(self, part: Hashable, most: Amount) -> None:
-        """Wait until the lease is written down; where its bound was too loose, reserve what a part can use.
+        """Wait until the lease is written down; where its parts can use more than it has reserved, reserve that.
 
         Raises:
             MeshError: RATE_LIMITED.
@@ -59,13 +58,11 @@ class Reservation:
         if lease is None:
             return
         await self._leases.opened(lease)
-        if counted is None:
-            return
         async with self._growing:
             counted[part] = most
             parts = counted.values()
             whole = Amount(sum(one.tokens for one in parts), sum(one.nano for one in parts))
-            if whole.tokens > lease.reserved.tokens or whole.nano > lease.reserved.nano:
+            if lease.is_limited and whole.tokens > lease.reserved.tokens:
                 self.standing = await self._leases.grow(lease, whole)
 
     async def give_back(self, lines: Sequence[BillingLine] = ()) -> None:

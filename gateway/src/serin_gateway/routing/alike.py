@@ -1,4 +1,4 @@
-"""Which models of a route understand an ask: ids mean something in one vocabulary only."""
+"""Which models of a route understand an ask: ids mean something in one vocabulary, vectors are of one model."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,13 @@ def alike(route: Route, ask: Ask) -> Sequence[ServedModel]:
     """The route's models that may be asked this; text is understood by all of them.
 
     Raises:
-        MeshError: PARAMETER_UNSUPPORTED, ids for a cascade whose models have two vocabularies.
+        MeshError: PARAMETER_UNSUPPORTED, ids for a cascade whose models have two vocabularies; vectors of a cascade.
     """
+    if not ask.may_change_model:
+        if route.cascade is not None:
+            why = f"{route.asked[:80]!r} is a cascade of models that generate text, and computes no embeddings"
+            raise refuse("model", why, Reason.PARAMETER_UNSUPPORTED)
+        return route.models[:1]
     names_ids = bool(ask.sampling.logit_bias or ask.sampling.stop_token_ids)
     if not names_ids and not any(isinstance(one, TokenPrompt) for one in ask.inputs):
         return route.models

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.ask import Ask
+from serin_gateway.ask import Ask, Turns
 from serin_gateway.catalog import ServedModel
 from serin_gateway.failures import may_try_another_model
 from serin_gateway.limits.limiter import Amount, Scope, Standing
 from serin_gateway.limits.reservation import Reservation
+from serin_gateway.overload import Pass
 from serin_gateway.receipt import Fallback
 from serin_gateway.routing.alike import alike
 from serin_gateway.routing.names import Route
@@ -81,6 +82,18 @@ class Journey:
             MeshError: none can; what the first one said.
         """
         await self._by_others(ask)
+
+    async def next_turn(self, turns: Turns) -> None:
+        """Give back the place at the model that is asked now, for what is done, and wait for one for what is left.
+
+        Raises:
+            MeshError: QUEUE_FULL or DEADLINE_EXCEEDED.
+        """
+        stop = self._stop
+        assert stop is not None
+        if stop.admitted is not None:
+            stop.admitted.give_back(is_answered=True)
+        stop.admitted = await self._admitted(stop.model, turns)
 
     async def cover(self, model: str, part: Hashable, most: Amount) -> None:
         """Reserve of a model's limits what one prompt can use.
@@ -152,11 +165,19 @@ class Journey:
             stop.reservation = Reservation(request.house.leases, [scope], lambda: request.used_by(model.name))
             await stop.reservation.open(self._most_of(model))
         try:
-            left_s = request.seconds_left
-            stop.admitted = await request.house.turnstiles.enter(
-                model, request.caller.tenant, ask.priority, ask.choice_count, left_s
-            )
+            stop.admitted = await self._admitted(model, ask.turns(model.worker_places))
         except BaseException:
             await stop.leave()
             raise
         return stop
+
+    async def _admitted(self, model: ServedModel, turns: Turns) -> Pass:
+        request = self._request
+        return await request.house.turnstiles.enter(
+            model,
+            request.caller.tenant,
+            self._ask.priority,
+            turns.num_places,
+            request.seconds_left,
+            num_turns=turns.count,
+        )

@@ -7,8 +7,6 @@ names goes in a circle. Knows nothing about what becomes of a request.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serin_mesh.errors import MeshError, Reason
-
 from serin_gateway.cascades.cascade import Cascade
 from serin_gateway.catalog import Catalog, ServedModel, model_not_found
 from serin_gateway.keys.authenticator import Caller
@@ -95,14 +93,3 @@ def _refuses_fallbacks(catalog: Catalog, caller: Caller) -> bool:
         if tenant is not None and tenant.refuse_fallbacks is not None:
             return tenant.refuse_fallbacks
     return False
-
-
-def embedding_needs_a_model(route: Route) -> None:
-    """Refuse a cascade where no text is made.
-
-    Raises:
-        MeshError: PARAMETER_UNSUPPORTED.
-    """
-    if route.cascade is not None:
-        why = f"model: {route.asked[:80]!r} is a cascade of models that generate text, and computes no embeddings"
-        raise MeshError(Reason.PARAMETER_UNSUPPORTED, why, parameter="model")

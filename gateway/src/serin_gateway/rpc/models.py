@@ -23,7 +23,11 @@ def model_descriptions(
 def _description(catalog: Catalog, target: ServedModel | Cascade, aliases: list[str]) -> inference_pb2.ModelDescription:
     if isinstance(target, ServedModel):
         return inference_pb2.ModelDescription(
-            name=target.name, aliases=aliases, context_length=target.context_length, ready=target.is_ready
+            name=target.name,
+            aliases=aliases,
+            context_length=target.context_length,
+            ready=target.is_ready,
+            embedding_dimension_count=target.num_dimensions,
         )
     models = [catalog.find(one) for one in (target.first, target.then)]
     return inference_pb2.ModelDescription(
