@@ -66,6 +66,7 @@ def questions(num_learn: int, num_test: int = NUM_TEST, per_kind: int = PER_KIND
     tune: list[Item] = []
     for item in held_out_items(POOL):
         if _key(item) not in seen and sum(one.kind == item.kind for one in tune) < per_kind:
+            seen.add(_key(item))
             tune.append(item)
     return Questions(list(_training_items(num_learn)), tune, test)
 
