@@ -8,11 +8,13 @@ from routed import HI, answer, asking, billed, failing, house_of, make, model, s
 from serin_gateway.ask import TokenPrompt
 from serin_gateway.cascades import held as held_module
 from serin_gateway.cascades.cascade import EscalationRules
+from serin_gateway.cascades.held import HeldOutbox
 from serin_gateway.conversation import Conversation, Message
-from serin_gateway.events import Completed, Started, TextChunk
+from serin_gateway.events import Completed, ReasoningChunk, Started, TextChunk, ToolCalled
 from serin_gateway.grammar import Grammar, GrammarKind
 from serin_gateway.keys.records import Role
 from serin_gateway.limits.limiter import Limits
+from serin_gateway.outbox import Outbox
 from serin_gateway.reading.form import AnswerForm, CallForm
 from serin_gateway.routing import cascade_journey
 from serin_gateway.testing import ByteTokenizer, saying
@@ -295,6 +297,17 @@ async def test_what_is_held_back_is_bounded(monkeypatch):
     assert 20 <= mini[1] < 100
     assert large[1] == 201
     assert house.workers.num_running == 0
+
+
+def test_reasoning_and_calls_count_as_held_too():
+    """Whatever an answer is made of, its memory is bounded; what was held comes out in order."""
+    events = [ReasoningChunk(0, "a" * 500), ToolCalled(0, 0, "1", "f", "b" * 400), TextChunk(0, "c" * 300, [], [])]
+    held, outbox = HeldOutbox(1000), Outbox()
+    for event, is_over in zip(events, (False, True, True), strict=True):
+        held.put(event)
+        assert held.overflowed.is_set() is is_over
+    held.release(outbox)
+    assert outbox._drained() == events
 
 
 async def test_a_caller_who_leaves_while_an_answer_is_held_frees_everything():

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Sequence
 
 from serin_gateway.cascades.answer_rules import HeldChoice
-from serin_gateway.events import ChoiceEnded, Event, TextChunk, ToolCalled
+from serin_gateway.events import ChoiceEnded, Event, ReasoningChunk, TextChunk, ToolCalled
 from serin_gateway.outbox import Outbox
 
 MAX_HELD_CHARACTERS = 1_048_576
-"""As an outbox counts: of one answer, all its choices together."""
+"""As an outbox counts, reasoning and calls included: of one answer, all its choices together."""
+EVENT_CHARACTERS = 128
+"""What an event of its own counts as, beside its text."""
 
 
 class HeldOutbox(Outbox):
@@ -24,6 +26,10 @@ class HeldOutbox(Outbox):
     def put(self, event: Event) -> None:
         """Add an event."""
         super().put(event)
+        if isinstance(event, ReasoningChunk):
+            self._num_characters += len(event.text) + EVENT_CHARACTERS
+        elif isinstance(event, ToolCalled):
+            self._num_characters += len(event.arguments_json) + EVENT_CHARACTERS
         if self.is_full:
             self.overflowed.set()
 
