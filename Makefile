@@ -122,6 +122,10 @@ bench-rollout: $(READY) ## thousands of simulated rollouts: is the judge right (
 bench-rollout-real: $(READY) ## real rollouts in a real mesh, good and bad ones (RUNS=2 of each; an hour on two idle cores)
 	$(BIN)/python tests/bench/rollout_real.py --runs $(or $(RUNS),2) --docs docs/rollouts
 
+.PHONY: bench-cascade
+bench-cascade: $(READY) ## what cascades of the demo models cost and how good they are, rule by rule (half an hour)
+	$(BIN)/python tests/bench/cascade.py --docs docs
+
 .PHONY: bench-control
 bench-control: $(READY) ## how fast a weight change reaches everybody; what a restart of the control plane costs
 	$(BIN)/python tests/bench/control.py

@@ -42,7 +42,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileS
 def declaration(tiny: Path, *, tokenizers: int = 1, workers: int = 1, encoder: Path | None = None) -> str:
     """A `serin.yaml`: the demo model, a model with random weights that never stops by itself, and one nobody serves.
 
-    With ``encoder``, one that computes embeddings too.
+    Beside them names that are routed: a cascade of the two, a model that another one stands in for, a project's alias.
+    With ``encoder``, a model that computes embeddings too.
     """
     price = "{input: 20000, output: 0}"
     vectors = "" if encoder is None else f"  {VECTORS}: {{path: {encoder}, price: {price}}}\n"
@@ -66,7 +67,18 @@ models:
     path: {tiny}
     tokenizers: 0
     workers: 0
-{vectors}"""
+  spare:
+    path: {tiny}
+    tokenizers: 0
+    workers: 0
+    fallback: [nobody, small]
+{vectors}cascades:
+  smart: {{first: {TINY}, then: small, escalate_when: {{mean_logprob_below: -0.5, hint: true}}}}
+tenants:
+  default:
+    projects:
+      routed: {{aliases: {{{TINY}: small}}}}
+"""
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,9 @@
 """What became of a request, in words."""
 
-from serin_cli.request_story import story
+from dataclasses import replace
+
+from serin_cli.request_story import RULES, story
+from serin_gateway.cascades.cascade import Rule
 from serin_gateway.observing.record import AttemptRecord, LostRecord, RequestRecord
 
 ANSWERED = RequestRecord(
@@ -39,6 +42,25 @@ def test_an_answered_request():
         "  lost      worker w8: draining",
         "  time      authenticate 500 us, admit 2.0 ms, generate 1.20 s",
     ]
+
+
+def test_a_request_that_was_routed():
+    """What was asked for, what was decided on the way and why, whose answer was thrown away."""
+    record = replace(
+        ANSWERED,
+        asked="smart",
+        route="smart:escalated:mean_logprob, small:fallback:QUEUE_FULL",
+        attempts=(AttemptRecord("ab" * 16, "w1", "worker.mini@v1", model="mini", thrown_away=True),),
+        lost_workers=(),
+    )
+    lines = list(story(record))
+    assert lines[2] == "  asked     chat.completions over rest, model small, asked for as smart"
+    assert lines[5] == (
+        "  route     cascade smart gave the second model's answer: the first model was not sure of its answer; small "
+        "could not take it (QUEUE_FULL), another model answered in its place"
+    )
+    assert lines[6].endswith("worker w1 (worker.mini@v1); not good enough: billed, and not given")
+    assert set(RULES) == {rule.value for rule in Rule} - {"none"}
 
 
 def test_a_refused_request():

@@ -122,11 +122,12 @@ async def test_models_are_listed_with_their_context(front_door: grpc.aio.Channel
     """`ListModels` names models, aliases, context and readiness, ordered by name."""
     stub = inference_pb2_grpc.InferenceServiceStub(front_door)
     models = (await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=DEADLINE_S, metadata=metadata)).models
-    assert [model.name for model in models] == ["nobody", "small", TINY, VECTORS]
-    assert [model.ready for model in models] == [False, True, True, True]
+    assert [model.name for model in models] == ["nobody", "small", "smart", "spare", TINY, VECTORS]
+    assert [model.ready for model in models] == [False, True, True, False, True, True]
     assert list(models[1].aliases) == ["demo"]
-    assert models[2].context_length == 4096
-    assert [model.embedding_dimension_count for model in models] == [0, 0, 0, DIMENSIONS]
+    assert list(models[2].cascade_models) == [TINY, "small"]
+    assert models[4].context_length == 4096
+    assert [model.embedding_dimension_count for model in models] == [0, 0, 0, 0, 0, DIMENSIONS]
 
 
 async def test_a_call_for_vectors(front_door: grpc.aio.Channel, metadata):

@@ -95,6 +95,11 @@ class Ask:
         """Answers in all."""
         return len(self.inputs) * self.sampling.choice_count
 
+    @property
+    def may_change_model(self) -> bool:
+        """Whether the answer of another model will do, where the one that was asked for cannot."""
+        return True
+
     def turns(self, worker_places: int) -> "Turns":
         """What it asks of the workers, of which the smallest makes ``worker_places`` answers at once (0: unknown)."""
         return Turns(self.choice_count)

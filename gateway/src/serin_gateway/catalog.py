@@ -7,12 +7,13 @@ it is published, nor about requests.
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.cascades.cascade import Cascade
 from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.ledger.price import FREE, Price, highest
 from serin_gateway.limits.limiter import Limits
@@ -78,7 +79,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model by its own name."""
+    """A model by its own name; ``fallbacks`` are models that answer in its place where it cannot take a request."""
 
     name: str
     aliases: Sequence[str] = ()
@@ -86,6 +87,7 @@ class ServedModel:
     default_max_tokens: int = 0
     trial: Trial | None = None
     limits: Limits = field(default_factory=Limits)
+    fallbacks: Sequence[str] = ()
 
     @property
     def highest_price(self) -> Price:
@@ -173,12 +175,22 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantNames:
+    """What an organization or a project means by names; ``refuse_fallbacks`` None: as the level above."""
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    refuse_fallbacks: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
-    """One published view."""
+    """One published view; ``tenants`` by organization and project, the empty one for all of an organization's."""
 
     models: Sequence[ServedModel] = ()
     policy: Policy = field(default_factory=Policy)
     has_caches: bool = False
+    cascades: Mapping[str, Cascade] = field(default_factory=dict)
+    tenants: Mapping[tuple[str, str], TenantNames] = field(default_factory=dict)
     names: Mapping[str, ServedModel] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -186,20 +198,25 @@ class Catalog:
         names.update((model.name, model) for model in self.models)
         object.__setattr__(self, "names", names)
 
-    def find(self, name: str, may_ask: Callable[[str], bool] = lambda model: True) -> ServedModel:
-        """The model that a name or alias means; one that may not be asked does not exist for its caller.
+    def find(self, name: str) -> ServedModel:
+        """The model that a name or a general alias means; what names mean to callers: see `routing.names`.
 
         Raises:
             MeshError: MODEL_NOT_FOUND.
         """
         model = self.names.get(name)
-        if model is None or not may_ask(model.name):
-            raise MeshError(
-                Reason.MODEL_NOT_FOUND,
-                f"model {name[:80]!r} does not exist; list the models to see which do",
-                parameter="model",
-            )
+        if model is None:
+            raise model_not_found(name)
         return model
+
+
+def model_not_found(name: str) -> MeshError:
+    """Nothing that a caller may ask has this name."""
+    return MeshError(
+        Reason.MODEL_NOT_FOUND,
+        f"model {name[:80]!r} does not exist; list the models to see which do",
+        parameter="model",
+    )
 
 
 class CatalogSource(Protocol):

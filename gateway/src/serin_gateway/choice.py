@@ -90,6 +90,12 @@ class ChoiceOutput:
         """Those of the tokens that are reasoning, marks included."""
         return min(self._reading.num_reasoning_tokens, self.num_counted) if self._reading is not None else 0
 
+    @property
+    def reported_logprobs(self) -> Sequence[float]:
+        """Log-probabilities (nats) of the tokens that are its text: all that count, but for an id that ends it."""
+        ends = self.ended is not None and self.ended.stop_token_id is not None
+        return [one.logprob for one in self.logprobs[: self.num_counted - ends]]
+
     def beyond_known(self, event: TokensMade) -> tuple[Sequence[int], Sequence[TokenLogprob]]:
         """The part of a worker's event that is new; a resumed worker may repeat, but never leave a gap.
 

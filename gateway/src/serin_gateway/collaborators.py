@@ -54,6 +54,7 @@ class Arrival:
     key: str | None = None
     session_id: str = ""
     pinned_lane: str = ""
+    cascade_hint: str = ""
     timeout_s: float = 600.0
 
 

@@ -31,7 +31,7 @@ async def embed(request: Request, ask: EmbeddingAsk) -> Sequence[Vector]:
         MeshError: it is refused, or failed.
     """
     await request.admit(ask)
-    ask = replace(ask, inputs=(await request.guard(ask)).inputs)
+    ask = replace(ask, model=request.receipt.model, inputs=(await request.guard(ask)).inputs)
     attempt = await request.attempt(lambda failures: EmbeddingAttempt(request, ask, failures))
     request.account()
     return attempt.vectors
@@ -65,7 +65,7 @@ class EmbeddingAttempt(Attempt):
         scope = self.route(avoid)
         self._check_lane(scope)
         inputs = await self.encode(scope)
-        await self.request.cover(0, self.most)
+        await self.request.cover(self.model, 0, self.most)
         parts = list(_parts(inputs, part_inputs(self._model.worker_places)))
         for at, (first, part) in enumerate(parts):
             if at or self._number:  # the first turn of the first attempt was had with the admission
@@ -121,7 +121,7 @@ class EmbeddingAttempt(Attempt):
 
     async def _turn(self, num_inputs: int, num_parts: int) -> None:
         try:
-            await self.request.next_turn(self._model, self.ask, Turns(num_inputs, num_parts))
+            await self.request.next_turn(Turns(num_inputs, num_parts))
         except MeshError:
             self.account.cut_short()
             raise

@@ -27,6 +27,11 @@ class EmbeddingAsk(Ask):
     num_dimensions: int = 0
     input_name: str = "input"
 
+    @property
+    def may_change_model(self) -> bool:
+        """Never: vectors of two models cannot be compared."""
+        return False
+
     def turns(self, worker_places: int) -> Turns:
         """A turn for each part; an input takes one place."""
         num_inputs = part_inputs(worker_places)

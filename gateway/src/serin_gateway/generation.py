@@ -40,6 +40,7 @@ class Generation:
         min_tokens: ids before which stop strings are not looked for.
         report_tokens: true to send ids and log-probabilities with the text.
         report_end: so is the token that ended an answer, though it is no text.
+        spell_logprobs: false where log-probabilities are for us alone: nothing of them goes out.
         form: how the answers are written.
         conversation: what they answer; None: a plain prompt, all of whose answers is text.
         on_tokens: told each time a worker has made tokens.
@@ -58,6 +59,7 @@ class Generation:
         min_tokens: int = 0,
         report_tokens: bool = False,
         report_end: bool = False,
+        spell_logprobs: bool = True,
         form: AnswerForm = AnswerForm(),  # noqa: B008 - frozen
         conversation: Conversation | None = None,
         on_tokens: Callable[[], None] = lambda: None,
@@ -67,6 +69,7 @@ class Generation:
         self._outbox = outbox
         self._announcement = announcement
         self._on_tokens = on_tokens
+        self._spell_logprobs = spell_logprobs
         self._work: Work | None = None
         self._failure: MeshError | None = None
         self._moved = asyncio.Event()
@@ -192,7 +195,7 @@ class Generation:
         choice = self.choices[event.choice_index]
         fresh, logprobs = choice.beyond_known(event)
         if fresh:
-            spelled = await self._spell(fresh, logprobs) if logprobs else ()
+            spelled = await self._spell(fresh, logprobs) if logprobs and self._spell_logprobs else ()
             self._announce()
             choice.append(fresh, logprobs, spelled)
 

@@ -33,6 +33,8 @@ class LogJournal:
             tenant=receipt.tenant,
             key=receipt.key_id,
             model=receipt.model,
+            asked=receipt.asked,
+            route=receipt.route,
             lane=receipt.lane,
             worker=receipt.worker,
             reason=receipt.reason,

@@ -57,6 +57,18 @@ class GatewayMetrics:
             ["model", "reason"],
             registry=into,
         )
+        self.decisions = Counter(
+            "serin_cascade_decisions",
+            "Requests that a cascade decided about: whose answer was given, and by which rule.",
+            ["cascade", "rule", "decision"],
+            registry=into,
+        )
+        self.fallbacks = Counter(
+            "serin_gateway_fallbacks",
+            "Times another model was asked in the place of one that could not take a request, by why.",
+            ["model", "to", "reason"],
+            registry=into,
+        )
         self.pauses = Histogram(
             "serin_gateway_resume_pause_seconds",
             "From the last token of a lost worker to the first of the next one.",
@@ -169,14 +181,19 @@ class GatewayMetrics:
             return
         error = "" if receipt.reason == "ok" else receipt.reason
         self.duration.labels(receipt.model, receipt.operation, error).observe(receipt.duration_s)
-        usage = receipt.usage
-        for kind, count in (
-            ("prompt", usage.prompt_tokens),
-            ("cached", usage.cached_tokens),
-            ("completion", usage.completion_tokens),
-        ):
-            self.tokens.labels(receipt.model, kind).inc(count)
-            self.project_tokens.labels(self._label(receipt.tenant), kind).inc(count)
+        for model, used in receipt.billed.items():
+            for kind, count in (
+                ("prompt", used.prompt_tokens),
+                ("cached", used.cached_tokens),
+                ("completion", used.completion_tokens),
+            ):
+                self.tokens.labels(model, kind).inc(count)
+                self.project_tokens.labels(self._label(receipt.tenant), kind).inc(count)
+        if receipt.decision is not None:
+            decided = receipt.decision
+            self.decisions.labels(decided.cascade, decided.rule.value, decided.outcome.value).inc()
+        for one in receipt.fallbacks:
+            self.fallbacks.labels(one.model, one.to, one.reason).inc()
         for lost in receipt.lost_workers:
             if not lost.mid_stream:
                 self.retries.labels(receipt.model, lost.cause).inc()
@@ -185,6 +202,6 @@ class GatewayMetrics:
                 self.pauses.labels(receipt.model, lost.cause).observe(lost.pause_s)
         if receipt.first_token_s is not None and receipt.last_token_s is not None:
             self.first_token.labels(receipt.model).observe(receipt.first_token_s)
-            if usage.completion_tokens > 1:
-                spent_s = receipt.last_token_s - receipt.first_token_s
-                self.per_token.labels(receipt.model).observe(spent_s / (usage.completion_tokens - 1))
+            spent_s = receipt.last_token_s - receipt.first_token_s
+            if receipt.usage.completion_tokens > 1 and spent_s:  # an answer that was held back comes all at once
+                self.per_token.labels(receipt.model).observe(spent_s / (receipt.usage.completion_tokens - 1))

@@ -5,6 +5,7 @@ Reads, checks, compares and describes the declaration. Knows no gRPC, no state a
 
 from serin_control.config.changes import diff
 from serin_control.config.declaration import (
+    CascadeConfig,
     GatewayConfig,
     IssuerConfig,
     LimitsConfig,
@@ -12,6 +13,7 @@ from serin_control.config.declaration import (
     ModelConfig,
     PriceConfig,
     Release,
+    TenantConfig,
     VersionConfig,
 )
 from serin_control.config.problems import ConfigInvalid, Problem
@@ -19,6 +21,7 @@ from serin_control.config.reading import load_config, parse_config
 from serin_control.config.schema import json_schema
 
 __all__ = [
+    "CascadeConfig",
     "ConfigInvalid",
     "GatewayConfig",
     "IssuerConfig",
@@ -28,6 +31,7 @@ __all__ = [
     "PriceConfig",
     "Problem",
     "Release",
+    "TenantConfig",
     "VersionConfig",
     "diff",
     "json_schema",

@@ -27,6 +27,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Money = Annotated[int, Field(ge=0, le=10**12)]
 Rate = Annotated[int, Field(ge=0, le=2**32 - 1)]
+LogProbability = Annotated[float, Field(ge=-100, lt=0, strict=False)]
+Pattern = Annotated[str, Field(min_length=1, max_length=512, description="a regular expression, 1 to 512 characters")]
 
 DEFAULT_VERSION = "v1"
 
@@ -116,6 +118,8 @@ class ModelConfig(EngineConfig):
     """What its tokens cost, of versions that do not say otherwise. Default: nothing."""
     limits: LimitsConfig | None = None
     """Limits of all callers together on this model."""
+    fallback: Annotated[list[ModelName], Field(max_length=4)] = Field(default_factory=list)
+    """Models that answer in its place, in this order, where it cannot take a request; only before the first token."""
 
     def releases(self) -> Iterator["Release"]:
         """Its versions, oldest first, with everything they inherit and every weight decided."""
@@ -145,6 +149,65 @@ class Release(_Keys):
     tokenizers: int
     engine: Mapping[str, str | int]
     """Settings of the worker that were given, by their key in `serin.yaml`; its flags have the same names."""
+
+
+class ClassifierConfig(_Keys):
+    """A classifier of prompts, as `serin cascade train` makes one."""
+
+    weights: Annotated[str, Field(min_length=1, max_length=131_072)]
+    """The classifier as text."""
+    above: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.5
+    """Probability above which the prompt goes to the second model."""
+
+
+class EscalationConfig(_Keys):
+    """When the second model of a cascade answers: where any of these holds."""
+
+    mean_logprob_below: LogProbability | None = None
+    """The mean log-probability (nats) of the first answer's tokens is below it."""
+    min_logprob_below: LogProbability | None = None
+    """The log-probability (nats) of some token of the first answer is below it."""
+    schema_fails: bool = False
+    """The first answer is not what was asked for: no JSON of the schema, arguments a tool does not take, cut short."""
+    prompt_matches: Annotated[list[Pattern], Field(max_length=16)] = Field(default_factory=list)
+    """Regular expressions; one is found in the prompt's last turn. The first model is not asked."""
+    prompt_longer_than: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Characters of the prompt's last turn beyond which the first model is not asked."""
+    classifier: ClassifierConfig | None = None
+    """A classifier of the prompt's last turn says so. The first model is not asked."""
+    hint: bool = False
+    """True lets callers decide, by the header `serin-cascade`: `first`, `then` or `auto`."""
+
+
+class CascadeConfig(_Keys):
+    """A name behind which two models stand: the first answers, and where a rule holds the second one does."""
+
+    first: ModelName
+    """Model whose answer is held back until it is judged."""
+    then: ModelName
+    """Model that answers where a rule holds."""
+    escalate_when: EscalationConfig
+    """The rules."""
+
+
+class ProjectConfig(_Keys):
+    """What one project means by names."""
+
+    aliases: dict[AliasName, AliasName] = Field(default_factory=dict)
+    """Names of its own, and the names they lead to, as its organization knows them."""
+    fallbacks: bool | None = None
+    """False: no other model answers in the place of one that cannot. Default: as its organization."""
+
+
+class TenantConfig(_Keys):
+    """What one organization means by names."""
+
+    aliases: dict[AliasName, AliasName] = Field(default_factory=dict)
+    """Names of its own, and the names they lead to: models, cascades, general aliases. They hide those of all."""
+    fallbacks: bool | None = None
+    """False: no other model answers in the place of one that cannot. Default: true."""
+    projects: dict[ModelName, ProjectConfig] = Field(default_factory=dict)
+    """Its projects, where they differ."""
 
 
 class GatewayConfig(_Keys):
@@ -215,6 +278,10 @@ class MeshConfig(_Keys):
     """Issuers whose tokens (JWT, OpenID Connect) are believed beside keys, by a name of your choice."""
     cache: CacheConfig = Field(default_factory=CacheConfig)
     """The service that remembers what was computed."""
+    cascades: Annotated[dict[ModelName, CascadeConfig], Field(max_length=64)] = Field(default_factory=dict)
+    """Names behind which two models stand, a small one that answers first and a larger one."""
+    tenants: dict[ModelName, TenantConfig] = Field(default_factory=dict)
+    """What organizations mean by names, by organization. Who they are and their limits: `serin tenant`."""
 
 
 def _or_one(count: str | int | None) -> int:

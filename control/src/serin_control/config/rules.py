@@ -4,18 +4,10 @@ Knows nothing about lines: a rule names the path of the key that breaks it.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from serin_control.config.declaration import EngineConfig, MeshConfig, ModelConfig
-from serin_control.config.yaml_lines import KeyPath
-
-
-class Broken(NamedTuple):
-    """A rule that does not hold: at which key, what is wrong, what is accepted."""
-
-    path: KeyPath
-    wrong: str
-    accepted: str
+from serin_control.config.routing_rules import broken_routing
+from serin_control.config.yaml_lines import Broken, KeyPath
 
 
 def broken_rules(config: MeshConfig) -> Iterator[Broken]:
@@ -26,6 +18,7 @@ def broken_rules(config: MeshConfig) -> Iterator[Broken]:
         yield from _one_cache_size(("models", name), model)
         yield from _cached_is_cheaper(("models", name), model)
     yield from _names(config)
+    yield from broken_routing(config)
 
 
 def _path_or_versions(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:

@@ -10,6 +10,7 @@ from serin_control.instance import Capacity, Digests, Formats, Instance, Registr
 from serin_control.lanes import Lane, Member
 from serin_control.plan import Limits, ModelPlan, Policy
 from serin_control.plane import Standing
+from serin_control.services.naming_messages import cascade_messages, tenant_messages
 from serin_control.topology import ModelLanes, Topology
 
 SERVICES = {
@@ -120,6 +121,8 @@ def lanes_message(topology: Topology, revision: int) -> lane_pb2.WatchLanesRespo
         models=[_model(model) for model in topology.models],
         caches=_endpoints(topology.caches),
         policy=_policy(topology.policy),
+        cascades=cascade_messages(topology.naming),
+        tenants=tenant_messages(topology.naming),
     )
 
 
@@ -140,6 +143,7 @@ def _model(model: ModelLanes) -> lane_pb2.Model:
         lanes=[_lane(lane, model.plan) for lane in model.lanes],
         default_max_token_count=model.plan.default_max_tokens,
         limits=_limits(model.plan.limits),
+        fallbacks=model.plan.fallbacks,
     )
 
 

@@ -26,6 +26,8 @@ class AttemptRecord:
     num_cached_tokens: int = 0
     num_answer_tokens: int = 0
     num_placements: int = 0
+    model: str = ""
+    thrown_away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class RequestRecord:
         message: the sentence of the error that ended it; empty when none did.
         session: its session as a number.
         verbs: seconds by verb.
+        asked: the name that was asked for; ``route``: how it came to the model, where that was decided on the way.
     """
 
     request_id: str
@@ -65,6 +68,8 @@ class RequestRecord:
     verbs: Mapping[str, float] = field(default_factory=dict)
     attempts: Sequence[AttemptRecord] = ()
     lost_workers: Sequence[LostRecord] = ()
+    asked: str = ""
+    route: str = ""
 
     @classmethod
     def of(cls, receipt: Receipt, session: int, at: float) -> "RequestRecord":
@@ -96,6 +101,8 @@ class RequestRecord:
                     one.num_cached_tokens,
                     one.num_answer_tokens,
                     one.num_placements,
+                    one.model,
+                    one.thrown_away,
                 )
                 for one in receipt.attempts
             ),
@@ -103,6 +110,8 @@ class RequestRecord:
                 LostRecord(one.worker, one.cause, round(one.pause_s or 0.0, 6), one.message)
                 for one in receipt.lost_workers
             ),
+            asked=receipt.asked,
+            route=receipt.route,
         )
 
     def to_json(self) -> str:

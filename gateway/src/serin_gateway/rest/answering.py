@@ -5,13 +5,11 @@ Knows nothing about how an API writes an event; that is its shape's.
 
 from collections.abc import Sequence
 
-from serin_mesh.call import LANE_KEY
-
 from serin_gateway.ask import Ask
 from serin_gateway.events import Completed, Event
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client
-from serin_gateway.rest.headers import ignored_headers, limit_headers
+from serin_gateway.rest.headers import ignored_headers, limit_headers, route_headers
 from serin_gateway.rest.shape import Shape
 
 
@@ -33,7 +31,7 @@ async def answer(
         outbox = await request.begin(ask)
         events = await outbox.take()  # whatever refuses the request raises here, before the response begins
         shape.begin(request.receipt)
-        client.headers.append((LANE_KEY.encode(), request.receipt.lane.encode()))
+        client.headers += route_headers(request.receipt)
         if request.standing is not None:
             client.headers += limit_headers(request.standing)
         client.headers += ignored_headers(ignored)

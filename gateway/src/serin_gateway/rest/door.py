@@ -23,6 +23,7 @@ from serin_gateway.rest.errors import OPENAI, Dialect, error_headers, internal_e
 from serin_gateway.rest.headers import limit_headers
 from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
+from serin_gateway.routing.cascade_journey import HINT_KEY
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768
@@ -110,6 +111,7 @@ class Door:
             key=_key(client),
             session_id=(client.header(b"x-session-id") or "")[:MAX_SESSION_BYTES],
             pinned_lane=client.header(LANE_KEY.encode()) or "",
+            cascade_hint=client.header(HINT_KEY.encode()) or "",
             timeout_s=min(self._timeout_s, _asked_timeout_s(client)),
         )
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from serin_mesh.call import LANE_KEY
 
 from serin_gateway.embedder import Vector
 from serin_gateway.embedding import embed
@@ -16,7 +15,7 @@ from serin_gateway.pipeline import Request
 from serin_gateway.rest.answering import read_body
 from serin_gateway.rest.asks import prompts
 from serin_gateway.rest.client import Client
-from serin_gateway.rest.headers import ignored_headers, limit_headers
+from serin_gateway.rest.headers import ignored_headers, limit_headers, route_headers
 from serin_gateway.rest.parameters import Neutral, parse
 from serin_gateway.rest.schemas import EmbeddingsBody
 
@@ -32,7 +31,7 @@ async def create_embeddings(client: Client, request: Request) -> None:
     async with client.watched():
         vectors = await embed(request, ask)
     receipt = request.receipt
-    client.headers.append((LANE_KEY.encode(), receipt.lane.encode()))
+    client.headers += route_headers(receipt)
     if request.standing is not None:
         client.headers += limit_headers(request.standing)
     client.headers += ignored_headers(ignored)

@@ -18,7 +18,10 @@ from serin_gateway.embedding import embed
 from serin_gateway.events import Completed
 from serin_gateway.keys.records import Ability
 from serin_gateway.pipeline import Request
+from serin_gateway.routing.cascade_journey import HINT_KEY
+from serin_gateway.routing.names import known_names
 from serin_gateway.rpc.asks import count_ask, embedding_ask, event_messages, generate_ask, usage_message
+from serin_gateway.rpc.models import model_descriptions
 from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY, REPEATED, Asked, Method, Said, repeatable
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -65,20 +68,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """List the models that may be asked."""
         async with self._request(context, "models.list") as work:
             caller = await work.authenticate(ability=Ability.MODELS)
-            known = self._house.catalog.current().models
-            models = sorted((one for one in known if caller.may_ask(one.name)), key=lambda model: model.name)
-            return inference_pb2.ListModelsResponse(
-                models=[
-                    inference_pb2.ModelDescription(
-                        name=model.name,
-                        aliases=model.aliases,
-                        context_length=model.context_length,
-                        ready=model.is_ready,
-                        embedding_dimension_count=model.num_dimensions,
-                    )
-                    for model in models
-                ]
-            )
+            catalog = self._house.catalog.current()
+            return inference_pb2.ListModelsResponse(models=model_descriptions(catalog, known_names(catalog, caller)))
 
     async def SendFeedback(  # noqa: N802
         self, request: inference_pb2.SendFeedbackRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -143,7 +134,9 @@ async def _generated(
     outbox = await work.begin(generate_ask(request))
     events = await outbox.take()
     receipt = work.receipt
-    started = inference_pb2.GenerationStarted(request_id=receipt.request_id, model=receipt.model, lane=receipt.lane)
+    started = inference_pb2.GenerationStarted(
+        request_id=receipt.request_id, model=receipt.model, lane=receipt.lane, route=receipt.route
+    )
     yield inference_pb2.GenerateResponse(started=started)
     while True:
         for event in events:
@@ -206,6 +199,7 @@ def _arrival(context: "grpc.aio.ServicerContext[Any, Any]") -> Arrival:
         key=key.strip() if scheme.lower() == "bearer" else metadata.get("x-api-key"),
         session_id=metadata.get(SESSION_KEY, "")[:256],
         pinned_lane=metadata.get(LANE_KEY, ""),
+        cascade_hint=metadata.get(HINT_KEY, ""),
         timeout_s=DEFAULT_TIMEOUT_S if left_s is None else left_s,
     )
 

@@ -12,6 +12,7 @@ from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.keys.records import Role
 from serin_gateway.ledger.price import Price
 from serin_gateway.limits.limiter import Limits
+from serin_gateway.upstream.naming import to_cascade, to_tenant
 
 
 class PublishedCatalog:
@@ -57,11 +58,14 @@ def to_catalog(snapshot: lane_pb2.WatchLanesResponse) -> Catalog:
                 model.default_max_token_count,
                 _trial(model.trial) if model.HasField("trial") else None,
                 _limits(model.limits),
+                list(model.fallbacks),
             )
             for model in snapshot.models
         ],
         policy=_policy(snapshot.policy) if snapshot.HasField("policy") else Policy(),
         has_caches=bool(snapshot.caches),
+        cascades={one.name: to_cascade(one) for one in snapshot.cascades},
+        tenants={(one.organization, one.project): to_tenant(one) for one in snapshot.tenants},
     )
 
 

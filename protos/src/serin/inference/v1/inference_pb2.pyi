@@ -196,22 +196,28 @@ class GenerationStarted(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifier of the request."""
     model: _builtins.str
     """Model that answers, aliases resolved."""
     lane: _builtins.str
     """Lane that answers."""
+    route: _builtins.str
+    """How the request came to the model, where that was decided on the way: `smart:kept`, `smart:escalated:mean_logprob`
+    (a cascade, what it decided, which rule), `large:fallback:NOT_READY` (a model that could not answer, and why).
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         model: _builtins.str = ...,
         lane: _builtins.str = ...,
+        route: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "model", b"model", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "model", b"model", "request_id", b"request_id", "route", b"route"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -631,6 +637,7 @@ class ModelDescription(_message.Message):
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     EMBEDDING_DIMENSION_COUNT_FIELD_NUMBER: _builtins.int
+    CASCADE_MODELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     context_length: _builtins.int
@@ -643,6 +650,10 @@ class ModelDescription(_message.Message):
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Further names that mean it."""
 
+    @_builtins.property
+    def cascade_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The models behind a cascade, the first one and the one it escalates to; empty: it is a model itself."""
+
     def __init__(
         self,
         *,
@@ -651,10 +662,11 @@ class ModelDescription(_message.Message):
         context_length: _builtins.int = ...,
         ready: _builtins.bool = ...,
         embedding_dimension_count: _builtins.int = ...,
+        cascade_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "context_length", b"context_length", "embedding_dimension_count", b"embedding_dimension_count", "name", b"name", "ready", b"ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "cascade_models", b"cascade_models", "context_length", b"context_length", "embedding_dimension_count", b"embedding_dimension_count", "name", b"name", "ready", b"ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,6 +32,8 @@ class InferenceServiceStub:
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
 
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
+
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
@@ -78,6 +80,8 @@ class InferenceServiceServicer:
     A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
+
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
 
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
@@ -177,6 +181,8 @@ class InferenceService:
     A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
+
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
 
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
