@@ -20,6 +20,9 @@ def story(record: RequestRecord) -> Iterator[str]:
     yield f"  by        tenant {record.tenant}, key {record.key_id}"
     if record.lane:
         yield f"  lane      {record.lane}"
+    for one in record.guarded:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in one.kinds.items())
+        yield f"  guard     {one.detector}, {one.direction}: {one.action} ({kinds})"
     if record.cached_answer:
         yield "  answer    a stored one: no worker was asked"
     for number, attempt in enumerate(record.attempts, start=1):

@@ -14,6 +14,7 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.events import Usage
+from serin_gateway.guards.decisions import Decisions
 
 Door = Literal["rest", "grpc"]
 
@@ -48,6 +49,7 @@ class Receipt:
         session_key: tenant and sticky key, by which it drew its lane; empty: its caller chose the lane.
         reason, message: "ok", or reason and sentence of the error that ended it.
         verbs: seconds by verb; generating includes waiting for the worker.
+        guarded: what guards decided; absent where no policy asks for any.
         lost_workers: in order, one for each time a worker let go.
         first_token_s, last_token_s: from arrival; absent while there is no token.
     """
@@ -67,6 +69,7 @@ class Receipt:
     lost_workers: list[LostWorker] = field(default_factory=list)
     attempts: list[AttemptReceipt] = field(default_factory=list)
     cached_answer: bool = False
+    guarded: Decisions | None = None
     usage: Usage = field(default_factory=Usage)
     verbs: dict[str, float] = field(default_factory=dict)
     first_token_s: float | None = None

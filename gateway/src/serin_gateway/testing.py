@@ -19,6 +19,7 @@ from serin_gateway.collaborators import Collaborators
 from serin_gateway.conversation import Conversation
 from serin_gateway.events import FinishReason
 from serin_gateway.grammar import Grammar
+from serin_gateway.guards.desk import Guards
 from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers
 from serin_gateway.keys import KeyRecord, MemoryKeyStore, Role, mint_key
 from serin_gateway.keys.authenticator import Authenticator
@@ -381,7 +382,7 @@ class MemoryHouse:
             catalog=self.catalog,
             authenticator=Authenticator(self.keys, SECRET, tenants=self.copy),
             leases=LeaseBook(self.limiter),
-            guards=(),
+            guards=Guards(),
             tokenizer=ByteTokenizer(),
             detokenizer=ByteDetokenizer(),
             memory=NoMemory(),

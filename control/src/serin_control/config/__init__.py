@@ -6,6 +6,7 @@ Reads, checks, compares and describes the declaration. Knows no gRPC, no state a
 from serin_control.config.changes import diff
 from serin_control.config.declaration import (
     GatewayConfig,
+    GuardsConfig,
     IssuerConfig,
     LimitsConfig,
     MeshConfig,
@@ -21,6 +22,7 @@ from serin_control.config.schema import json_schema
 __all__ = [
     "ConfigInvalid",
     "GatewayConfig",
+    "GuardsConfig",
     "IssuerConfig",
     "LimitsConfig",
     "MeshConfig",

@@ -71,7 +71,13 @@ def parse_config(text: str, source: str = "serin.yaml") -> MeshConfig:
 
 
 _schema = functools.cache(json_schema)
-_NAMED: dict[KeyPath, str] = {("models",): "models", ("token_issuers",): "token issuers"}
+_NAMED: dict[KeyPath, str] = {
+    ("models",): "models",
+    ("token_issuers",): "token issuers",
+    ("guards", "policies"): "policies",
+    ("guards", "organizations"): "organizations",
+    ("guards", "projects"): "projects",
+}
 
 
 def _problem(details: ErrorDetails, source: str, lines: Lines) -> Problem:
@@ -89,11 +95,15 @@ def _problem(details: ErrorDetails, source: str, lines: Lines) -> Problem:
             return Problem(source, line, key, "missing", describe(schema_at(root, path)))
     if "[key]" in details["loc"]:
         pattern = "names of " + (_NAMED.get(path[:-1], "versions"))
+        if path[:-1] == ("guards", "keys"):
+            pattern = "public names of keys"
         return Problem(source, line, key, "not a name", f"{pattern}: {_name_rule(path)}")
     return Problem(source, line, key, _wrong(details), describe(schema_at(root, path)))
 
 
 def _name_rule(path: KeyPath) -> str:
+    if path[:-1] == ("guards", "keys"):
+        return "key_..., as `serin key list` shows"
     return "1 to 64 of a-z 0-9 . _ -" if path[:-1] in _NAMED else "1 to 64 of A-Z a-z 0-9 . _ -"
 
 

@@ -39,6 +39,16 @@ class LostRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardRecord:
+    """What guards did with what one detector found in one direction; ``kinds``: how many of which."""
+
+    detector: str
+    direction: str
+    action: str
+    kinds: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRecord:
     """One request.
 
@@ -65,6 +75,7 @@ class RequestRecord:
     verbs: Mapping[str, float] = field(default_factory=dict)
     attempts: Sequence[AttemptRecord] = ()
     lost_workers: Sequence[LostRecord] = ()
+    guarded: Sequence[GuardRecord] = ()
 
     @classmethod
     def of(cls, receipt: Receipt, session: int, at: float) -> "RequestRecord":
@@ -103,6 +114,9 @@ class RequestRecord:
                 LostRecord(one.worker, one.cause, round(one.pause_s or 0.0, 6), one.message)
                 for one in receipt.lost_workers
             ),
+            guarded=tuple(
+                GuardRecord(one.detector, one.direction, one.action, one.kinds) for one in receipt.guarded or ()
+            ),
         )
 
     def to_json(self) -> str:
@@ -119,7 +133,7 @@ class RequestRecord:
         try:
             stored: Mapping[str, Any] = orjson.loads(text)
             known = _known(cls, stored)
-            for name, kind in (("attempts", AttemptRecord), ("lost_workers", LostRecord)):
+            for name, kind in (("attempts", AttemptRecord), ("lost_workers", LostRecord), ("guarded", GuardRecord)):
                 known[name] = tuple(kind(**_known(kind, one)) for one in known.get(name, ()))
             return cls(**known)
         except (TypeError, KeyError, AttributeError) as error:
