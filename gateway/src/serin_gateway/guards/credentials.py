@@ -33,7 +33,7 @@ _WORDS = (
     r"|contrase(?:ñ|n)a|mot de passe"
 )
 _PLACEHOLDER = compiled(
-    r"(?i)^(?:[*x.•_-]+|<.*>|\[.*\]|\{.*|\$.*|%.*%?|.*(?:example|placeholder|changeme|redacted|your[_-]?|my[_-]|dummy|"
+    r"(?i)^(?:[*x.•_-]+|<.*>|\[.*\]|\{.*|\$\w+|\$[{(].*|%[A-Za-z_]+%|.*(?:example|placeholder|changeme|redacted|your[_-]?|my[_-]|dummy|"
     r"xxxx|\*\*\*|test[_-]?(?:key|token|secret|pass)|sample|none|null|true|false|undefined|optional|required|string|"
     r"process\.env|os\.environ|getenv|secrets?\.|vault|config[.\[]|settings\.|self\.|args\.|request\.|env\.|env\[).*)$"
 )
@@ -103,7 +103,7 @@ class Secrets:
 
     def find(self, text: str, start: int) -> Sequence[Finding]:
         """What is found from a position on; a known form counts before a guess by what stands before it."""
-        if _HINT.search(text, start) is None:
+        if _HINT.search(text, max(0, start - NAME_REACH)) is None:
             return ()
         found = []
         for form in self._forms:
@@ -180,14 +180,14 @@ def _forms() -> tuple[_Form, ...]:
         _Form(
             "BEARER_TOKEN",
             Pattern(
-                r"(?i)(?<=authorization['\"]?\s{0,2}[:=]\s{0,2}['\"]?(?:bearer|basic|token)\s{1,2})[A-Za-z0-9+/=_.~-]{16,1024}"
+                r"(?i)(?<=authorization['\"]?\]?\s{0,2}[:=]\s{0,2}['\"]?(?:bearer|basic|token)\s{1,2})[A-Za-z0-9+/=_.~-]{16,1024}"
             ),
             _is_mixed,
         ),
         _Form(
             "SECRET_VALUE",
             Pattern(
-                rf"(?i)(?<![A-Za-z0-9])(?:[A-Za-z0-9]{{1,24}}[_.-]){{0,3}}(?:{_WORDS})['\"`]?\s{{0,3}}"
+                rf"(?i)(?<![A-Za-z0-9])(?:[A-Za-z0-9]{{1,24}}[_.-]){{0,3}}(?:{_WORDS})['\"`]?\]?\s{{0,3}}"
                 r"(?:=>|:=|==?|:|\bis|\bist|\bes|\best)\s{0,3}[\"'`]?(?P<it>[^\s\"'`,;<>(){}]{8,256})"
             ),
             _is_random,

@@ -12,8 +12,8 @@ import regex
 from serin_gateway.guards.detector import DetectorFailed
 
 SEARCH_TIMEOUT_S = 0.5
-"""For one pattern on one piece of text, which takes it well below a millisecond. The engine counts processor time of the
-whole process, so that a busy machine makes no search late."""
+"""For one pattern on one piece of text, which takes it well below a millisecond. The engine counts processor time
+of the whole process, so that a busy machine makes no search late."""
 
 
 class Pattern:

@@ -38,7 +38,9 @@ _CARD_ISSUERS = compiled(
 )
 _MASTERCARD_2 = r"\b2[2-7]\d{2}[- ]?\d{4}[- ]?\d{4}[- ]?\d{4}\b"
 _PRIVATE_SUFFIXES = frozenset({"local", "internal", "lan", "corp", "intranet", "localdomain", "home"})
-_VERSION_BEFORE = compiled(r"(?i)(?:\bv|version|release|firmware|build|section|chapter|\bsec\.?|oid|§)[\s:=]*[\d.]*$")
+_VERSION_BEFORE = compiled(
+    r"(?i)(?:\bv|(?:version|release|firmware|build|section|chapter|kernel|driver|\bsec\.?|oid|§)\w*(?:\s+[a-z]+){0,2})[\s:=]*[\d.]*$"
+)
 _ADDRESS_OF_A_URL = compiled(r"://[^\s]*$")
 
 
@@ -163,7 +165,7 @@ def _is_whole(text: str, begin: int, end: int) -> bool:
 
 def _is_card(text: str, begin: int, end: int) -> bool:
     digits = re.sub(r"[- ]", "", text[begin:end])
-    return _CARD_ISSUERS.fullmatch(digits) is not None and len(set(digits)) > 1
+    return _CARD_ISSUERS.fullmatch(digits) is not None and len(set(digits)) > 1 and text[begin - 1 : begin] != "+"
 
 
 def _is_address(text: str, begin: int, end: int) -> bool:
@@ -183,7 +185,7 @@ def _is_host(text: str, begin: int, end: int) -> bool:
         return False
     if not address.ip.is_global or address.ip.is_multicast:
         return False
-    return address.version == 6 or _VERSION_BEFORE.search(text, max(0, begin - 24), begin) is None
+    return address.version == 6 or _VERSION_BEFORE.search(text, max(0, begin - 32), begin) is None
 
 
 def _is_ssn(text: str, begin: int, end: int) -> bool:
