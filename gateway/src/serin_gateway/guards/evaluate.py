@@ -1,9 +1,9 @@
 """`python -m serin_gateway.guards.evaluate FOLDER`: how well detectors find what a corpus says is there.
 
-A folder holds ``pii.held_out.jsonl``, ``secrets.…``, ``unicode.…`` and ``injection.…`` (and ``….tuning.jsonl``). Personal
-data and secrets are judged by what was found where: something is found when all of it would have been masked, and a
-finding is right when it touches something that is there. The others are judged text by text. Intervals are Wilson's, of
-95 %.
+A folder holds ``pii.held_out.jsonl``, ``secrets.…``, ``unicode.…`` and ``injection.…`` (and ``….tuning.jsonl``).
+Personal data and secrets are judged by what was found where: something is found when all of it would have been masked,
+and a finding is right when it touches something that is there. The others are judged text by text. Intervals are
+Wilson's, of 95 %.
 """
 
 import argparse

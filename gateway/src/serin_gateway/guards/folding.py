@@ -51,20 +51,28 @@ class Folded:
 
 
 def _fold(text: str) -> tuple[str, list[int]]:
-    """The folded text, and where each of its characters stands in the given one."""
+    """The folded text, and where each of its characters stands in the given one; hidden ASCII is a text of its own."""
     folded: list[str] = []
     places: list[int] = []
+    was_hidden = False
     for place, character in enumerate(text):
         if character.isascii() or _FOLDED.match(character) is None:
             seen = character
         elif _TAG.match(character):
             seen = chr(ord(character) - 0xE0000)
+            if not was_hidden:
+                folded.append(" ")
+                places.append(place)
         elif _INVISIBLE.match(character):
             continue
         elif "\u2010" <= character <= "\u2015" or character == "\u2212":
             seen = "-"
         else:
             seen = unicodedata.normalize("NFKC", character)
+        if was_hidden and not _TAG.match(character):
+            folded.append(" ")
+            places.append(place)
+        was_hidden = _TAG.match(character) is not None
         folded.append(seen)
         places.extend([place] * len(seen))
     return "".join(folded), places

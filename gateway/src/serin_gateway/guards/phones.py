@@ -19,7 +19,8 @@ _CANDIDATE = Pattern(
     r"(?![\w@]|[.,/:-]\d|\s?[%€$£])"
 )
 _DATE = compiled(
-    r"(?:19|20)\d{2}[-./ ]\d{1,2}[-./ ]\d{1,2}\b|\d{1,2}[-./]\d{1,2}[-./](?:19|20)\d{2}\b|(?:19|20)\d{2}\s?-\s?(?:19|20)\d{2}$"
+    r"(?:19|20)\d{2}[-./ ]\d{1,2}[-./ ]\d{1,2}\b|\d{1,2}[-./]\d{1,2}[-./](?:19|20)\d{2}\b"
+    r"|(?:19|20)\d{2}\s?-\s?(?:19|20)\d{2}$"
 )
 _WORDS = Pattern(r"(?<!\w)(?:" + "|".join(re.escape(word) for word in PHONE_WORDS) + ")")
 _WORDS_REACH = 60
@@ -39,10 +40,10 @@ class Phones:
         """Where they are, from a position on.
 
         Raises:
-            DetectorFailed: it took longer than to a moment, in monotonic seconds.
+            DetectorFailed: this thread's processor time has come to ``give_up_at``.
         """
         for match in _CANDIDATE.matches(seen, start):
-            if time.monotonic() > give_up_at:
+            if time.thread_time() > give_up_at:
                 raise DetectorFailed("the search took too long")
             what = match[0]
             named = _WORDS.search(text[max(0, match.start() - _WORDS_REACH) : match.start()].casefold()) is not None
@@ -57,6 +58,8 @@ class Phones:
         if not (is_international or is_grouped or named):
             return False
         for region in regions:
+            if not (is_international or named or _may_begin(what, region)):
+                continue
             try:
                 number = phonenumbers.parse(what, region)
             except phonenumbers.NumberParseException:
@@ -64,6 +67,16 @@ class Phones:
             if phonenumbers.is_valid_number(number) and (is_international or named or _is_usual(what, number, region)):
                 return True
         return False
+
+
+def _may_begin(what: str, region: str | None) -> bool:
+    """Whether a number as people of a country write it may begin so: in most of them with 0."""
+    return _trunk_prefix(region) != "0" or what.lstrip("(").startswith("0")
+
+
+@cache
+def _trunk_prefix(region: str | None) -> str:
+    return _library().ndd_prefix_for_region(region, True) or ""
 
 
 def _is_usual(what: str, number: object, region: str | None) -> bool:

@@ -212,12 +212,12 @@ class _Track:
 def _joined(findings: Sequence[Finding]) -> list[Finding]:
     """In order; those that overlap as one, under the mask of the longest."""
     joined: list[Finding] = []
-    for one in sorted(findings, key=lambda finding: (finding.start, -finding.end)):
+    for one in sorted(findings, key=lambda finding: (finding.start, -finding.end, finding.mask)):
         last = joined[-1] if joined else None
         if last is None or one.start >= last.end:
             joined.append(one)
             continue
-        longest = max(last, one, key=lambda finding: finding.end - finding.start)
+        longest = max(last, one, key=lambda finding: (finding.end - finding.start, finding.mask))
         joined[-1] = Finding(last.start, max(last.end, one.end), longest.kind, longest.mask)
     return joined
 

@@ -48,7 +48,9 @@ def filled(
         text += value
     text += template[at:]
     shift = [match.start() for match in re.finditer(r"\{\{|\}\}", text)]
-    spans = [[start - sum(s < start for s in shift), end - sum(s < end for s in shift), kind] for start, end, kind in spans]
+    spans = [
+        [start - sum(s < start for s in shift), end - sum(s < end for s in shift), kind] for start, end, kind in spans
+    ]
     return text.replace("{{", "{").replace("}}", "}"), spans
 
 

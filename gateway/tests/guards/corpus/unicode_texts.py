@@ -98,7 +98,9 @@ def held_out_clean(rng: Random) -> str:
         return "\ufeffname,amount\nanna," + str(rng.randrange(100))
     if rng.random() < 0.5:
         return rng.choice(_FRAMES).format(*(rng.choice(_EMOJI) for _ in range(3)))
-    return rng.choice(["{}", "Text: {}", "{} {}", "1. {}\n2. {}"]).format(rng.choice(_WRITTEN), rng.choice(_WRITTEN[18:]))
+    return rng.choice(["{}", "Text: {}", "{} {}", "1. {}\n2. {}"]).format(
+        rng.choice(_WRITTEN), rng.choice(_WRITTEN[18:])
+    )
 
 
 def tuning_clean(rng: Random) -> str:

@@ -94,7 +94,20 @@ def ip(rng: Random) -> str:
     return f"{rng.choice([5, 23, 45, 81, 91, 104, 151, 185, 212])}.{rng.randrange(1, 255)}.{rng.randrange(256)}.{rng.randrange(1, 255)}"
 
 
-_NATIONAL = {"US": 10, "GB": 10, "DE": 11, "ES": 9, "IT": 10, "IN": 10, "AU": 9, "SE": 9, "PL": 9, "SG": 8, "ZA": 9, "TR": 10}
+_NATIONAL = {
+    "US": 10,
+    "GB": 10,
+    "DE": 11,
+    "ES": 9,
+    "IT": 10,
+    "IN": 10,
+    "AU": 9,
+    "SE": 9,
+    "PL": 9,
+    "SG": 8,
+    "ZA": 9,
+    "TR": 10,
+}
 
 
 def phone(rng: Random, form: str = "") -> str:
@@ -187,7 +200,9 @@ def de_social_security(rng: Random) -> str:
     head = f"{rng.choice(['12', '15', '38', '52', '65'])}{rng.randrange(1, 29):02d}{rng.randrange(1, 13):02d}{rng.randrange(50, 99)}"
     letter, serial = rng.choice(string.ascii_uppercase), digits(rng, 2)
     plain = head + f"{ord(letter) - 64:02d}" + serial
-    total = sum(sum(map(int, str(int(d) * f))) for d, f in zip(plain, (2, 1, 2, 5, 7, 1, 2, 1, 2, 1, 2, 1), strict=True))
+    total = sum(
+        sum(map(int, str(int(d) * f))) for d, f in zip(plain, (2, 1, 2, 5, 7, 1, 2, 1, 2, 1, 2, 1), strict=True)
+    )
     return head + letter + serial + str(total % 10)
 
 
@@ -228,7 +243,10 @@ def pl_pesel(rng: Random) -> str:
 
 def fi_hetu(rng: Random) -> str:
     """A Finnish personal identity code."""
-    born, serial = f"{rng.randrange(1, 29):02d}{rng.randrange(1, 13):02d}{rng.randrange(40, 99)}", f"{rng.randrange(2, 899):03d}"
+    born, serial = (
+        f"{rng.randrange(1, 29):02d}{rng.randrange(1, 13):02d}{rng.randrange(40, 99)}",
+        f"{rng.randrange(2, 899):03d}",
+    )
     return f"{born}-{serial}" + "0123456789ABCDEFHJKLMNPRSTUVWXY"[int(born + serial) % 31]
 
 
