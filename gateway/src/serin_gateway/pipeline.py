@@ -187,7 +187,8 @@ class Request:
             MeshError: CONTENT_REFUSED, GUARD_UNAVAILABLE or PARAMETER_UNSUPPORTED.
         """
         with self.receipt.timed("guard"):
-            self.watch = self.house.guards.watch(self._policy().guards.of(self.caller), self.deadline)
+            policy = self._policy().guards.of(self.caller)
+            self.watch = self.house.guards.watch(policy, self.deadline, shows_ids=self.arrival.door == "grpc")
             if self.watch is None:
                 return ask
             self.receipt.guarded = self.watch.decisions

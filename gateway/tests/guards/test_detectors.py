@@ -124,7 +124,7 @@ def test_a_search_that_explodes_ends():
 
 
 def test_presidio_comes_without_what_it_does_not_need():
-    """In a process of its own: spaCy and its models stay out, nothing is fetched, memory grows by tens of MB at most."""
+    """In a process of its own: spaCy stays out, nothing is fetched, memory grows by tens of MB."""
     program = """
 import socket, sys
 socket.socket.connect = lambda *a: (_ for _ in ()).throw(AssertionError("the network"))

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -78,9 +79,15 @@ class Guards:
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="guards")
         self._num_waiting = 0
 
-    def watch(self, policy: GuardPolicy | None, deadline: float) -> "Watch | None":
-        """What looks at one request until a deadline (monotonic seconds); None: nothing does."""
-        return None if policy is None else Watch(self, policy, deadline)
+    def watch(self, policy: GuardPolicy | None, deadline: float, *, shows_ids: bool = False) -> "Watch | None":
+        """What looks at one request; None: nothing does.
+
+        Args:
+            policy: what is looked for.
+            deadline: when nobody waits any more, monotonic seconds.
+            shows_ids: its door shows ids whether its caller asks for them or not.
+        """
+        return None if policy is None else Watch(self, policy, deadline, shows_ids=shows_ids)
 
     async def ready(self, policy: GuardPolicy) -> Detectors:
         """The detectors of a policy, made where they are not yet; one that cannot be made says so when it is asked."""
@@ -134,12 +141,14 @@ class Watch:
         guards: whose it is.
         policy: what is looked for.
         deadline: when nobody waits any more, monotonic seconds.
+        shows_ids: its door shows ids whether its caller asks for them or not; then they are left out where they must.
 
     Attributes:
         decisions: what was decided so far.
     """
 
-    def __init__(self, guards: Guards, policy: GuardPolicy, deadline: float) -> None:
+    def __init__(self, guards: Guards, policy: GuardPolicy, deadline: float, *, shows_ids: bool = False) -> None:
+        self._shows_ids = shows_ids
         self.decisions = Decisions(policy.name)
         self._guards = guards
         self._policy = policy
@@ -154,6 +163,7 @@ class Watch:
                 PARAMETER_UNSUPPORTED, it asks for what guards cannot look at; DEADLINE_EXCEEDED.
         """
         if self._holds(Direction.OUTPUT):
+            ask = replace(ask, want_token_ids=ask.want_token_ids and not self._shows_ids)
             _check_output(ask, self._policy.name)
 
         async def looked() -> Ask:

@@ -16,6 +16,7 @@ class GuardMetrics:
     """
 
     def __init__(self, into: CollectorRegistry, num_lost: Callable[[], int] = lambda: 0) -> None:
+        self.registry = into
         self.decisions = Counter(
             "serin_guard_decisions",
             "Findings of guards, by detector, by what happened with them, and by where the text came from; failed: the "
