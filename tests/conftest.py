@@ -60,6 +60,12 @@ models:
     path: {tiny}
     tokenizers: 0
     workers: 0
+guards:
+  policies:
+    guarded:
+      pii: {{input: mask, output: mask, countries: [us]}}
+      blocked: {{input: refuse, output: mask, terms: ["42", "forbidden fruit"]}}
+  projects: {{guarded: guarded}}
 """
 
 
