@@ -78,6 +78,12 @@ tenants:
   default:
     projects:
       routed: {{aliases: {{{TINY}: small}}}}
+guards:
+  policies:
+    guarded:
+      pii: {{input: mask, output: mask, countries: [us]}}
+      blocked: {{input: refuse, output: mask, terms: ["42", "forbidden fruit"]}}
+  projects: {{guarded: guarded}}
 """
 
 

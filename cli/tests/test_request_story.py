@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from serin_cli.request_story import RULES, story
 from serin_gateway.cascades.cascade import Rule
-from serin_gateway.observing.record import AttemptRecord, LostRecord, RequestRecord
+from serin_gateway.observing.record import AttemptRecord, GuardRecord, LostRecord, RequestRecord
 
 ANSWERED = RequestRecord(
     "req-1",
@@ -71,6 +71,13 @@ def test_a_refused_request():
     lines = list(story(record))
     assert lines[0] == "req-2: refused: RATE_LIMITED: the key's limit is reached"
     assert len(lines) == 4
+
+
+def test_what_guards_did():
+    """A line for each detector and direction."""
+    guarded = (GuardRecord("pii", "input", "mask", {"EMAIL_ADDRESS": 2, "US_SSN": 1}),)
+    lines = list(story(RequestRecord("r", 0.0, guarded=guarded)))
+    assert "  guard     pii, input: mask (EMAIL_ADDRESS 2, US_SSN 1)" in lines
 
 
 def test_other_ends():

@@ -23,6 +23,9 @@ def story(record: RequestRecord) -> Iterator[str]:
         yield f"  lane      {record.lane}"
     if record.route:
         yield f"  route     {route_in_words(record.route)}"
+    for one in record.guarded:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in one.kinds.items())
+        yield f"  guard     {one.detector}, {one.direction}: {one.action} ({kinds})"
     if record.cached_answer:
         yield "  answer    a stored one: no worker was asked"
     for number, attempt in enumerate(record.attempts, start=1):

@@ -6,7 +6,15 @@ The declared configuration makes a plan; a rollout replaces the plan of its mode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from serin_control.config import CascadeConfig, IssuerConfig, LimitsConfig, MeshConfig, PriceConfig, TenantConfig
+from serin_control.config import (
+    CascadeConfig,
+    GuardsConfig,
+    IssuerConfig,
+    LimitsConfig,
+    MeshConfig,
+    PriceConfig,
+    TenantConfig,
+)
 from serin_control.instance import LANE_SERVICES, Service
 
 
@@ -87,6 +95,7 @@ class Policy:
     shadow_scoring: bool = True
     currency: str = "USD"
     token_issuers: tuple[IssuerConfig, ...] = ()
+    guards: GuardsConfig = field(default_factory=GuardsConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,7 @@ def declared_plan(config: MeshConfig) -> TrafficPlan:
         config.gateway.shadow_scoring,
         config.currency,
         tuple(config.token_issuers.values()),
+        config.guards,
     )
     shares = {Service.GATEWAY: {config.gateway.version: 1}, Service.CACHE: {config.cache.version: 1}}
     return TrafficPlan(models, policy, shares, Naming(config.cascades, config.tenants))

@@ -77,6 +77,15 @@ def test_names_lead_where_they_are_told_to():
     assert "+ cascades.smart.first: other" in diff(parse_config(GOOD), config)
 
 
+def test_guards_have_defaults_that_do_nothing():
+    """What is not named is not looked for; a policy says only what it wants."""
+    assert parse_config(GOOD).guards.policies == {}
+    text = GOOD + "guards: {policies: {p: {pii: {input: mask, countries: [us]}}}, projects: {web: p}}\n"
+    policy = parse_config(text).guards.policies["p"]
+    assert (policy.pii.input, policy.pii.output, policy.secrets.input) == ("mask", "none", "none")
+    assert "+ guards.policies.p.pii.countries: us" in diff(parse_config(GOOD), parse_config(text))
+
+
 def test_without_weights_the_last_version_has_everything():
     """The newest declared version gets all traffic when nobody says otherwise."""
     config = parse_config("models: {a: {versions: {v1: {path: x}, v2: {path: y}}}}")
@@ -146,11 +155,43 @@ def test_without_weights_the_last_version_has_everything():
         ),
         ("models:\n  a: {path: x}\nlimits:\n", "serin.yaml:3: limits: no value; accepted: a mapping with the keys"),
         (
+            "models:\n  a: {path: x}\nguards:\n  policies:\n    p: {pii: {input: hide}}\n",
+            "serin.yaml:5: guards.policies.p.pii.input: 'hide' is not accepted; accepted: one of none, count, mask",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies:\n    p: {pii: {input: mask, countries: [us, xx]}}\n",
+            "serin.yaml:5: guards.policies.p.pii.countries.1: 'xx' is not accepted; accepted: one of au, ca, de",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies:\n    p: {spam: {input: mask}}\n",
+            "serin.yaml:5: guards.policies.p.spam: unknown key; accepted: blocked, injection, pii, secrets, unicode",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies: {p: {}}\n  default: q\n",
+            "serin.yaml:5: guards.default: no policy is named 'q'; accepted: one of 'guards.policies': p",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies: {p: {}}\n  keys:\n    key_1: p\n    key_2: q\n",
+            "serin.yaml:7: guards.keys.key_2: no policy is named 'q'",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies:\n    p:\n      blocked: {output: mask}\n",
+            "serin.yaml:6: guards.policies.p.blocked: no 'terms'; accepted: at least one term, or the action 'none'",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  keys: {'a b': p}\n",
+            "serin.yaml:4: guards.keys.a b: not a name; accepted: public names of keys: key_..., as `serin key list`",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies: {P: {}}\n",
+            "serin.yaml:4: guards.policies.P: not a name; accepted: names of policies: 1 to 64 of a-z 0-9 . _ -",
+        ),
+        (
             "models: {}\n",
             "serin.yaml:1: models: a mapping without entries; accepted: a mapping with at least one entry",
         ),
         ("limits: {}\n", "serin.yaml: models: missing; accepted: a mapping with at least one entry"),
-        ("", "serin.yaml: empty; accepted: a mapping with the keys cache, cascades, currency, gateway, limits"),
+        ("", "serin.yaml: empty; accepted: a mapping with the keys cache, cascades, currency, gateway, guards, limits"),
         ("- a\n", "serin.yaml: list instead of keys"),
         ("models: [\n", "serin.yaml:2: not YAML:"),
         ("a: &x 1\nb: *x\n", "serin.yaml:1: anchor or alias 'x'; accepted: each value written out"),

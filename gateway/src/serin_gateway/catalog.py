@@ -14,6 +14,7 @@ from typing import Protocol
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.cascades.cascade import Cascade
+from serin_gateway.guards.policy import GuardPolicies
 from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.ledger.price import FREE, Price, highest
 from serin_gateway.limits.limiter import Limits
@@ -172,6 +173,7 @@ class Policy:
     shadow_scoring: bool = True
     currency: str = ""
     token_issuers: tuple[TokenIssuer, ...] = ()
+    guards: GuardPolicies = field(default_factory=GuardPolicies)
 
 
 @dataclass(frozen=True, slots=True)

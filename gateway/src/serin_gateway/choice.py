@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.events import ChoiceEnded, FinishReason, ReasoningChunk, TextChunk, TextLogprob, ToolCalled
-from serin_gateway.reading.parts import Called, Reasoned, Said
+from serin_gateway.guards.answers import AnswerGuard
+from serin_gateway.reading.parts import Called, Part, Reasoned, Said
 from serin_gateway.reading.reading import Reading
 from serin_gateway.recall import StoredChoice
 from serin_gateway.refusals import OPENING_CHARACTERS
@@ -30,6 +31,7 @@ class ChoiceOutput:
         report_tokens: ids and log-probabilities go with the text.
         report_end: so does the token that ended it, though it is no text.
         reading: tells its reasoning and calls from its text; None: all of it is text.
+        guard: looks at all of it before anybody sees it; None: nothing does.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class ChoiceOutput:
         report_tokens: bool,
         report_end: bool,
         reading: Reading | None = None,
+        guard: AnswerGuard | None = None,
     ) -> None:
         self._reading = reading
+        self._guard = guard
         self._generation = generation
         self._index = index
         self._report_tokens = report_tokens
@@ -79,6 +83,11 @@ class ChoiceOutput:
     def has_ended(self) -> bool:
         """True when its last text is in the outbox."""
         return self.ended is not None
+
+    @property
+    def is_guarded_text(self) -> bool:
+        """True when what its caller saw is not what was made."""
+        return self._guard is not None and (self._guard.has_masked or self._guard.refusal is not None)
 
     @property
     def num_counted(self) -> int:
@@ -150,7 +159,16 @@ class ChoiceOutput:
             return
         self.num_decoded = news.num_tokens
         is_last = news.closed or news.stop_string is not None
-        parts = self._reading.read(news, is_last, self.token_ids) if self._reading else [Said(news.text)]
+        parts: list[Part] = [Said(news.text)]
+        if self._reading is not None:
+            parts = self._reading.read(news, is_last, self.token_ids)
+        is_complete = self._reading is not None and self._reading.is_complete
+        if self._guard is not None:
+            try:
+                parts = self._guard.read(parts, is_last=is_last or is_complete)
+            except MeshError as error:
+                self.failed(error)
+                return
         token_ids, logprobs = self._due(news) if self._report_tokens else ([], [])
         for part in parts:
             if isinstance(part, Said):
@@ -160,7 +178,9 @@ class ChoiceOutput:
                 self._tell(part)
         if token_ids:
             self._say("", token_ids, logprobs)
-        if self._reading is not None and self._reading.is_complete:
+        if self._guard is not None and self._guard.refusal is not None:
+            self._end(ChoiceEnded(self._index, FinishReason.CONTENT_FILTER), news.num_tokens)
+        elif is_complete:
             self._end(ChoiceEnded(self._index, FinishReason.TOOL_CALLS), news.num_tokens)
         elif news.stop_string is not None:
             end = ChoiceEnded(self._index, self._finish(FinishReason.STOP), stop_string=news.stop_string)

@@ -1,13 +1,12 @@
 """What requests work with, and what a door knows about one before it has read it. Knows nothing about what happens."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serin_gateway.administration.desk import AdminDesk
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.embedder import Embedders
-from serin_gateway.guards import Guard
+from serin_gateway.guards.desk import Guards
 from serin_gateway.idempotency import IdempotencyDesk
 from serin_gateway.keys.authenticator import Authenticator
 from serin_gateway.limits.leases import LeaseBook
@@ -29,7 +28,7 @@ class Collaborators:
     catalog: CatalogSource
     authenticator: Authenticator
     leases: LeaseBook
-    guards: Sequence[Guard]
+    guards: Guards
     tokenizer: Tokenizer
     detokenizer: Detokenizer
     memory: Memory

@@ -13,6 +13,7 @@ from serin_mesh.errors import MeshError, Reason
 from serin_gateway.choice import ChoiceOutput
 from serin_gateway.conversation import Conversation
 from serin_gateway.events import Event, Started, TextLogprob
+from serin_gateway.guards.answers import AnswerGuard
 from serin_gateway.outbox import Outbox
 from serin_gateway.placement import PlacedWork
 from serin_gateway.reading.form import AnswerForm
@@ -24,6 +25,9 @@ from serin_gateway.worker import ChoiceMade, PriorOutput, TokenLogprob, TokensMa
 
 MAX_UNDECODED_TOKENS = 1024
 """Ids of a choice on their way through the detokenizer beyond which no more are read from the worker."""
+
+REPLAYED_TOKENS = 512
+"""Ids of a stored answer that are taken in at once."""
 
 
 class Generation:
@@ -44,6 +48,7 @@ class Generation:
         form: how the answers are written.
         conversation: what they answer; None: a plain prompt, all of whose answers is text.
         on_tokens: told each time a worker has made tokens.
+        guard: makes what looks at a choice before anybody sees it; None: nothing does.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Generation:
         form: AnswerForm = AnswerForm(),  # noqa: B008 - frozen
         conversation: Conversation | None = None,
         on_tokens: Callable[[], None] = lambda: None,
+        guard: Callable[[], AnswerGuard | None] = lambda: None,
     ) -> None:
         self._scope = scope
         self._tokenizer = tokenizer
@@ -82,7 +88,9 @@ class Generation:
         self.has_begun = False
         first = announcement.first_choice_index
         readings = [reading_of(form, conversation) for _ in range(num_choices)]
-        self.choices = [ChoiceOutput(self, first + i, report_tokens, report_end, one) for i, one in enumerate(readings)]
+        self.choices = [
+            ChoiceOutput(self, first + i, report_tokens, report_end, one, guard()) for i, one in enumerate(readings)
+        ]
         for choice, reading in zip(self.choices, readings, strict=True):
             choice.text_sequence = detokenizer.open(
                 scope,
@@ -101,6 +109,11 @@ class Generation:
     def is_made(self) -> bool:
         """True when no worker is needed any more."""
         return all(choice.is_made for choice in self.choices)
+
+    @property
+    def is_guarded_text(self) -> bool:
+        """True when what callers saw is not what was made: guards masked some of it, or ended it."""
+        return any(choice.is_guarded_text for choice in self.choices)
 
     @property
     def num_tokens(self) -> int:
@@ -153,7 +166,10 @@ class Generation:
     async def replay(self, answer: Sequence[StoredChoice]) -> None:
         """Take in a stored answer instead of a worker's."""
         for index, stored in enumerate(answer[: len(self.choices)]):
-            await self._tokens_made(TokensMade(index, 0, stored.token_ids, stored.logprobs))
+            ids, logprobs, piece = stored.token_ids, stored.logprobs, REPLAYED_TOKENS
+            for at in range(0, max(1, len(ids)), piece):
+                await self._tokens_made(TokensMade(index, at, ids[at : at + piece], logprobs[at : at + piece]))
+                await self._catch_up(self.choices[index])
             self._choice_made(ChoiceMade(index, stored.finish_reason, stored.stop_token_id))
 
     async def finish(self) -> None:

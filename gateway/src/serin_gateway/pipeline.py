@@ -27,6 +27,7 @@ from serin_gateway.conversation import Conversation
 from serin_gateway.events import Completed, Started, Usage
 from serin_gateway.failures import Failures, cause_of, lane_lost, may_try_another_lane
 from serin_gateway.generation import Generation
+from serin_gateway.guards.desk import Watch
 from serin_gateway.keys.authenticator import ANONYMOUS, Caller
 from serin_gateway.keys.records import Ability, Role
 from serin_gateway.ledger.line import Line, Payer, total
@@ -72,6 +73,8 @@ class Request:
         self._reservation: Reservation | None = None
         self._journey: Journey | None = None
         self._settling: asyncio.Task[None] | None = None
+        self.watch: Watch | None = None
+        """Looks at it and its answers; None: no policy asks for that."""
         house.journal.opened(self.receipt)
 
     @property
@@ -200,11 +203,18 @@ class Request:
             await self._journey.cover(model, part, most)
 
     async def guard(self, ask: Ask) -> Ask:
-        """Verb 3: input filters; each lets the ask pass, changes it or refuses it."""
+        """Verb 3: what the caller's policy looks for in the input; the ask passes, is changed or refused.
+
+        Raises:
+            MeshError: CONTENT_REFUSED, GUARD_UNAVAILABLE or PARAMETER_UNSUPPORTED.
+        """
         with self.receipt.timed("guard"):
-            for guard in self.house.guards:
-                ask = await guard.inspect(self.caller, ask)
-        return ask
+            policy = self._policy().guards.of(self.caller)
+            self.watch = self.house.guards.watch(policy, self.deadline, shows_ids=self.arrival.door == "grpc")
+            if self.watch is None:
+                return ask
+            self.receipt.guarded = self.watch.decisions
+            return await self.watch.inspect(ask)
 
     @asynccontextmanager
     async def on_its_own(self) -> AsyncIterator[None]:
@@ -529,6 +539,7 @@ class Attempt:
             or self._scope is None
             or self._recalled.answer is not None
             or not self._may_share_answer()
+            or generation.is_guarded_text
         ):
             return
         if all(choice.has_ended for choice in generation.choices):
@@ -733,6 +744,7 @@ class Attempt:
             form=self._form,
             conversation=self._input if isinstance(self._input, Conversation) else None,
             on_tokens=self._tokens_made,
+            guard=self.request.watch.answer if self.request.watch else lambda: None,
         )
 
     async def _started(self, scope: CallScope) -> Started:
@@ -741,6 +753,8 @@ class Attempt:
         if not self.ask.echo:
             return started
         text = self._input if isinstance(self._input, str) else await self.house.tokenizer.decode(scope, self.prompt)
+        if self.request.watch is not None:
+            text = await self.request.watch.echo(text)
         if self.ask.sampling.top_logprobs is None:
             return replace(started, echo_text=text)
         scores = [TokenLogprob(math.nan, ()), *await self._score_prompt(scope, self.ask.sampling.top_logprobs)]

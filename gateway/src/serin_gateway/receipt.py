@@ -15,6 +15,7 @@ from serin_mesh.errors import MeshError, Reason
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.cascades.cascade import Decision
 from serin_gateway.events import Usage
+from serin_gateway.guards.decisions import Decisions
 
 Door = Literal["rest", "grpc"]
 
@@ -62,6 +63,7 @@ class Receipt:
         session_key: tenant and sticky key, by which it drew its lane; empty: its caller chose the lane.
         reason, message: "ok", or reason and sentence of the error that ended it.
         verbs: seconds by verb; generating includes waiting for the worker.
+        guarded: what guards decided; absent where no policy asks for any.
         lost_workers: in order, one for each time a worker let go.
         first_token_s, last_token_s: from arrival; absent while there is no token.
     """
@@ -84,6 +86,7 @@ class Receipt:
     asked: str = ""
     decision: Decision | None = None
     fallbacks: list[Fallback] = field(default_factory=list)
+    guarded: Decisions | None = None
     usage: Usage = field(default_factory=Usage)
     billed: dict[str, Usage] = field(default_factory=dict)
     verbs: dict[str, float] = field(default_factory=dict)

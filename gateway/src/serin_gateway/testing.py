@@ -10,6 +10,7 @@ from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.administration.desk import AdminDesk
@@ -21,6 +22,10 @@ from serin_gateway.conversation import Conversation
 from serin_gateway.embedder import Vector
 from serin_gateway.events import FinishReason
 from serin_gateway.grammar import Grammar
+from serin_gateway.guards.desk import Guards
+from serin_gateway.guards.journal import GuardJournal
+from serin_gateway.guards.metrics import GuardMetrics
+from serin_gateway.guards.witness import Witness
 from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers
 from serin_gateway.keys import KeyRecord, MemoryKeyStore, Role, mint_key
 from serin_gateway.keys.authenticator import Authenticator
@@ -421,13 +426,15 @@ class MemoryHouse:
         self.answers = MemoryAnswers()
         self.tenants = MemoryTenantStore()
         self.audit = MemoryAuditLog(SECRET)
+        self.witness = Witness(self.audit)
+        self.guard_metrics = GuardMetrics(CollectorRegistry())
         self.copy = Tenants(self.tenants)
         """The gateway's copy of the tenants; a test refreshes it."""
         whole = Collaborators(
             catalog=self.catalog,
             authenticator=Authenticator(self.keys, SECRET, tenants=self.copy),
             leases=LeaseBook(self.limiter),
-            guards=(),
+            guards=Guards(),
             tokenizer=ByteTokenizer(),
             detokenizer=ByteDetokenizer(),
             memory=NoMemory(),
@@ -435,7 +442,11 @@ class MemoryHouse:
             workers=self.workers,
             embedders=self.embedders,
             scorers=self.scorers,
-            journal=ObservingJournal(self.journal, self.observed, self.keeper, Sessions(SECRET)),
+            journal=GuardJournal(
+                ObservingJournal(self.journal, self.observed, self.keeper, Sessions(SECRET)),
+                self.guard_metrics,
+                self.witness,
+            ),
             shadow=self.shadow,
             feedback=FeedbackDesk(self.keeper, self.observed),
             idempotency=IdempotencyDesk(self.answers),

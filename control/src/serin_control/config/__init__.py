@@ -7,6 +7,7 @@ from serin_control.config.changes import diff
 from serin_control.config.declaration import (
     CascadeConfig,
     GatewayConfig,
+    GuardsConfig,
     IssuerConfig,
     LimitsConfig,
     MeshConfig,
@@ -24,6 +25,7 @@ __all__ = [
     "CascadeConfig",
     "ConfigInvalid",
     "GatewayConfig",
+    "GuardsConfig",
     "IssuerConfig",
     "LimitsConfig",
     "MeshConfig",

@@ -22,6 +22,20 @@ Path = Annotated[
 ]
 IssuerName = Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z 0-9 . _ -")]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+PolicyName = Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z 0-9 . _ -")]
+TenantName = Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z 0-9 . _ -")]
+KeyName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9._:/@|-]{1,256}$",
+        description="the public name of a key, key_..., as `serin key list` shows",
+    ),
+]
+Term = Annotated[str, Field(pattern=r"^.*\S.*$", max_length=128, description="1 to 128 characters")]
+Country = Literal[
+    "au", "ca", "de", "es", "fi", "in", "it", "kr", "ng", "ph", "pl", "se", "sg", "th", "tr", "uk", "us", "za"
+]  # fmt: skip
+GuardAction = Literal["none", "count", "mask", "refuse"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
@@ -256,6 +270,63 @@ class IssuerConfig(_Keys):
     """What values of `role_claim` mean; the highest that a token has counts, without one it is `app`."""
 
 
+class GuardRuleConfig(_Keys):
+    """What happens with what a detector finds.
+
+    `none`: it does not look. `count`: it is counted. `mask`: something else stands in its place. `refuse`: the request
+    is refused, or the answer ends there.
+    """
+
+    input: GuardAction = "none"
+    """In what callers write."""
+    output: GuardAction = "none"
+    """In what models write."""
+
+
+class PersonalDataConfig(GuardRuleConfig):
+    """Personal data by pattern: e-mail addresses, cards, accounts, telephone numbers, numbers of identity papers."""
+
+    countries: list[Country] = Field(default_factory=list)
+    """Countries whose numbers are looked for, beside what is the same everywhere."""
+
+
+class BlockListConfig(GuardRuleConfig):
+    """Words and phrases."""
+
+    terms: Annotated[list[Term], Field(max_length=1000)] = Field(default_factory=list)
+    """What to find, as whole words, whatever their case."""
+
+
+class GuardPolicyConfig(_Keys):
+    """What is looked for, and what happens with what is found. What is not named is not looked for."""
+
+    pii: PersonalDataConfig = Field(default_factory=PersonalDataConfig)
+    """Personal data. Needs `serin-gateway[pii]` at the gateways."""
+    secrets: GuardRuleConfig = Field(default_factory=GuardRuleConfig)
+    """Keys, tokens, private keys and passwords."""
+    blocked: BlockListConfig = Field(default_factory=BlockListConfig)
+    """A block list."""
+    unicode: GuardRuleConfig = Field(default_factory=GuardRuleConfig)
+    """Characters that nobody sees and that change what a text says."""
+    injection: GuardRuleConfig = Field(default_factory=GuardRuleConfig)
+    """Phrases that try to make a model forget whose instructions it follows. A heuristic."""
+
+
+class GuardsConfig(_Keys):
+    """Policies, and who has which: the narrowest that is named counts, key, project, organization, everybody."""
+
+    policies: dict[PolicyName, GuardPolicyConfig] = Field(default_factory=dict)
+    """The policies, by a name of your choice."""
+    default: PolicyName | None = None
+    """Policy of whoever nothing else names. Default: none."""
+    organizations: dict[TenantName, PolicyName] = Field(default_factory=dict)
+    """Policies of organizations."""
+    projects: dict[TenantName, PolicyName] = Field(default_factory=dict)
+    """Policies of projects."""
+    keys: dict[KeyName, PolicyName] = Field(default_factory=dict)
+    """Policies of keys, by their public names."""
+
+
 class CacheConfig(_Keys):
     """The service that remembers what was computed."""
 
@@ -276,6 +347,8 @@ class MeshConfig(_Keys):
     """Currency of all prices and budgets; a label, nothing is converted."""
     token_issuers: dict[IssuerName, IssuerConfig] = Field(default_factory=dict)
     """Issuers whose tokens (JWT, OpenID Connect) are believed beside keys, by a name of your choice."""
+    guards: GuardsConfig = Field(default_factory=GuardsConfig)
+    """What is looked for in what callers and models write. No security boundary."""
     cache: CacheConfig = Field(default_factory=CacheConfig)
     """The service that remembers what was computed."""
     cascades: Annotated[dict[ModelName, CascadeConfig], Field(max_length=64)] = Field(default_factory=dict)

@@ -76,6 +76,9 @@ _NAMED: dict[KeyPath, str] = {
     ("token_issuers",): "token issuers",
     ("cascades",): "cascades",
     ("tenants",): "organizations",
+    ("guards", "policies"): "policies",
+    ("guards", "organizations"): "organizations",
+    ("guards", "projects"): "projects",
 }
 _SHORT, _VERSION = "1 to 64 of a-z 0-9 . _ -", "1 to 64 of A-Z a-z 0-9 . _ -"
 
@@ -101,6 +104,8 @@ def _problem(details: ErrorDetails, source: str, lines: Lines) -> Problem:
 def _name_rule(path: KeyPath) -> str:
     if path[-2:-1] == ("aliases",):
         return "names of aliases: 1 to 128 of A-Z a-z 0-9 . _ : / -"
+    if path[:-1] == ("guards", "keys"):
+        return "public names of keys: key_..., as `serin key list` shows"
     if path[-2:-1] == ("projects",):
         return f"names of projects: {_SHORT}"
     return f"names of {_NAMED[path[:-1]]}: {_SHORT}" if path[:-1] in _NAMED else f"names of versions: {_VERSION}"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from google.protobuf import timestamp_pb2
 from serin.control.v1 import config_pb2, lane_pb2, registry_pb2
 
+from serin_control.config.declaration import GuardPolicyConfig, GuardRuleConfig, GuardsConfig
 from serin_control.errors import RegistrationInvalid
 from serin_control.instance import Capacity, Digests, Formats, Instance, Registration, Service, State, Status
 from serin_control.lanes import Lane, Member
@@ -204,6 +205,35 @@ def _policy(policy: Policy) -> config_pb2.GatewayPolicy:
         shadow_scoring=policy.shadow_scoring,
         currency=policy.currency,
         token_issuers=[config_pb2.TokenIssuer(**issuer.model_dump()) for issuer in policy.token_issuers],
+        guards=_guards(policy.guards),
+    )
+
+
+def _guards(guards: GuardsConfig) -> config_pb2.GuardPolicies:
+    return config_pb2.GuardPolicies(
+        policies=[_guard_policy(name, one) for name, one in guards.policies.items()],
+        default_policy=guards.default or "",
+        organizations=guards.organizations,
+        projects=guards.projects,
+        keys=guards.keys,
+    )
+
+
+def _guard_policy(name: str, one: GuardPolicyConfig) -> config_pb2.GuardPolicy:
+    rules: dict[str, GuardRuleConfig] = {key: getattr(one, key) for key in GuardPolicyConfig.model_fields}
+
+    def chosen(direction: str) -> list[config_pb2.GuardRule]:
+        actions = {detector: getattr(rule, direction) for detector, rule in rules.items()}
+        return [
+            config_pb2.GuardRule(detector=key, action=action) for key, action in actions.items() if action != "none"
+        ]
+
+    return config_pb2.GuardPolicy(
+        name=name,
+        input_rules=chosen("input"),
+        output_rules=chosen("output"),
+        countries=one.pii.countries,
+        blocked_terms=one.blocked.terms,
     )
 
 

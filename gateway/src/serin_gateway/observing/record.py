@@ -41,6 +41,16 @@ class LostRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardRecord:
+    """What guards did with what one detector found in one direction; ``kinds``: how many of which."""
+
+    detector: str
+    direction: str
+    action: str
+    kinds: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRecord:
     """One request.
 
@@ -70,6 +80,7 @@ class RequestRecord:
     lost_workers: Sequence[LostRecord] = ()
     asked: str = ""
     route: str = ""
+    guarded: Sequence[GuardRecord] = ()
 
     @classmethod
     def of(cls, receipt: Receipt, session: int, at: float) -> "RequestRecord":
@@ -112,6 +123,9 @@ class RequestRecord:
             ),
             asked=receipt.asked,
             route=receipt.route,
+            guarded=tuple(
+                GuardRecord(one.detector, one.direction, one.action, one.kinds) for one in receipt.guarded or ()
+            ),
         )
 
     def to_json(self) -> str:
@@ -128,7 +142,7 @@ class RequestRecord:
         try:
             stored: Mapping[str, Any] = orjson.loads(text)
             known = _known(cls, stored)
-            for name, kind in (("attempts", AttemptRecord), ("lost_workers", LostRecord)):
+            for name, kind in (("attempts", AttemptRecord), ("lost_workers", LostRecord), ("guarded", GuardRecord)):
                 known[name] = tuple(kind(**_known(kind, one)) for one in known.get(name, ()))
             return cls(**known)
         except (TypeError, KeyError, AttributeError) as error:

@@ -15,6 +15,7 @@ _CODES = {
     Reason.PARAMETER_UNSUPPORTED: "unsupported_parameter",
     Reason.PARAMETER_UNKNOWN: "unknown_parameter",
     Reason.PROMPT_TOO_LONG: "context_length_exceeded",
+    Reason.CONTENT_REFUSED: "content_policy_violation",
     Reason.KEY_MISSING: "missing_api_key",
     Reason.KEY_INVALID: "invalid_api_key",
     Reason.RATE_LIMITED: "rate_limit_exceeded",

@@ -1,13 +1,15 @@
 """The catalog as the control plane publishes it (`serin.control.v1`). Knows nothing about how lanes are chosen."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from serin.control.v1 import config_pb2, lane_pb2, registry_pb2
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.lanes import LaneWatch, Snapshot
 
 from serin_gateway.catalog import RETRY_AFTER_S, Catalog, Lane, Policy, ServedModel, Trial, Worker
+from serin_gateway.guards.detector import DetectorName
+from serin_gateway.guards.policy import Action, GuardPolicies, GuardPolicy
 from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.keys.records import Role
 from serin_gateway.ledger.price import Price
@@ -111,6 +113,37 @@ def _policy(policy: config_pb2.GatewayPolicy) -> Policy:
         policy.shadow_scoring,
         policy.currency,
         tuple(_issuer(one) for one in policy.token_issuers),
+        _guards(policy.guards),
+    )
+
+
+def _guards(guards: config_pb2.GuardPolicies) -> GuardPolicies:
+    known = {one.name: _guard_policy(one) for one in guards.policies}
+
+    def named(names: Mapping[str, str]) -> dict[str, GuardPolicy]:
+        return {who: known[name] for who, name in names.items() if name in known}
+
+    return GuardPolicies(
+        known.get(guards.default_policy), named(guards.organizations), named(guards.projects), named(guards.keys)
+    )
+
+
+def _guard_policy(one: config_pb2.GuardPolicy) -> GuardPolicy:
+    return GuardPolicy(
+        one.name,
+        _guard_rules(one.input_rules),
+        _guard_rules(one.output_rules),
+        tuple(one.countries),
+        tuple(one.blocked_terms),
+    )
+
+
+def _guard_rules(rules: Iterable[config_pb2.GuardRule]) -> tuple[tuple[DetectorName, Action], ...]:
+    """What a newer control plane knows and this gateway does not: a detector that fails, the strictest action."""
+    detectors = {name.value: name for name in DetectorName}
+    actions = {action.value: action for action in Action}
+    return tuple(
+        (detectors.get(one.detector, DetectorName.UNKNOWN), actions.get(one.action, Action.REFUSE)) for one in rules
     )
 
 

@@ -243,7 +243,9 @@ class GenerationDelta(_message.Message):
     """Reasoning that comes before the text, complete UTF-8; no part of `text`."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Ids whose text this event brings to an end; several events may share one id's text."""
+        """Ids whose text this event brings to an end; several events may share one id's text. None where guards may change
+        the text.
+        """
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextLogprob]:
