@@ -16,6 +16,7 @@ from serin_mesh.errors import MeshError, Reason
 from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.ledger.price import FREE, Price, highest
 from serin_gateway.limits.limiter import Limits
+from serin_gateway.responses.store import Bounds
 
 RETRY_AFTER_S = "2"
 
@@ -157,6 +158,7 @@ class Policy:
     shadow_scoring: bool = True
     currency: str = ""
     token_issuers: tuple[TokenIssuer, ...] = ()
+    kept_responses: Bounds = Bounds(30 * 86_400.0, 67_108_864)  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, slots=True)

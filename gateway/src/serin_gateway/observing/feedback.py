@@ -11,7 +11,7 @@ from serin_gateway.observing.keeper import RecordKeeper
 from serin_gateway.observing.observation import Feedback
 from serin_gateway.observing.records import RecordsDown
 
-_ID = re.compile(r"(?:chatcmpl-|cmpl-|msg_)?([A-Za-z0-9._-]{1,100})")
+_ID = re.compile(r"resp_([A-Za-z0-9._-]{1,100})\.[0-9a-f]{16}|(?:chatcmpl-|cmpl-|msg_)?([A-Za-z0-9._-]{1,100})")
 """A request's identifier, also inside the identifier that an API gives its answer."""
 
 
@@ -43,7 +43,7 @@ class FeedbackDesk:
         if found is None:
             raise refuse("request_id", "accepted: the x-request-id or the id of an answer")
         try:
-            for name in dict.fromkeys((request_id, found[1])):
+            for name in dict.fromkeys((request_id, found[1] or found[2])):
                 record = await self._keeper.find(tenant, name)
                 if record is not None and record.lane:
                     break

@@ -4,6 +4,7 @@ A neutral one is accepted where its value cannot change the answer: at its docum
 ever silently ignored. Knows nothing about what supported parameters do.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -87,6 +88,24 @@ COMPLETIONS: Mapping[str, Neutral] = {
     "suffix": only("", why="no model here fills in the middle"),
 }
 
+RESPONSES: Mapping[str, Neutral] = {
+    "access_programs": only(why="there are no such programs here"),
+    "background": only(False, why="an answer is made while its client waits"),
+    "context_management": only([], why="nothing is left out of a conversation"),
+    "conversation": only(why="conversations go on by previous_response_id"),
+    "image": only(why="answers are text"),
+    "moderation": only(why="no input is moderated"),
+    "prompt": only(why="no prompts are kept here; send instructions and input"),
+    "prompt_cache_options": Neutral(
+        lambda value: isinstance(value, dict) and not value.get("prewarm"),
+        "any object without prewarm",
+        "prompts are cached anyway",
+    ),
+    "prompt_cache_retention": COMMON["prompt_cache_retention"],
+    "service_tier": COMMON["service_tier"],
+    "truncation": only("disabled", why="nothing is left out of a conversation"),
+}
+
 
 def parse(
     model: type[Body], neutral: Mapping[str, Neutral], text: bytes, unknown: Literal["refuse", "warn"] = "refuse"
@@ -160,19 +179,20 @@ def _unsupported(name: str, accepted: str) -> MeshError:
     return refuse(name, f"this value is not supported{also}", Reason.PARAMETER_UNSUPPORTED)
 
 
+_TOOL_TYPE = re.compile(r"tools\[[0-9]+\]\.type")
 _MEDIA = ("image_url", "input_audio", "file", "video_url", "audio_url", "image", "refusal")
 
 
 def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
     """The first problem, under the name that the client wrote."""
-    problems = error.errors(include_url=False, include_context=False)
+    problems = error.errors(include_url=False)
     name, value, problem = max(
         ((*_locate(one["loc"], raw), one) for one in problems), key=lambda found: _depth(found[0])
     )
     if problem["type"] == "extra_forbidden":
         return refuse(name[:128], "this member is not known here", Reason.PARAMETER_UNKNOWN)
     if problem["type"] == "union_tag_invalid" and isinstance(value, dict):
-        wrong = f"content of type {value.get('type')!r:.40} is not supported"
+        wrong = f"{value.get('type')!r:.40} is not supported; accepted: {problem['ctx']['expected_tags']}"
         return refuse(f"{name}.type", wrong, Reason.PARAMETER_UNSUPPORTED)
     if problem["type"] == "union_tag_not_found":
         return refuse(f"{name}.type", "is missing")
@@ -182,12 +202,16 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
         return refuse(
             name, f"content of type {value!r} is not supported; accepted: 'text'", Reason.PARAMETER_UNSUPPORTED
         )
+    if problem["type"] == "model_type":
+        return refuse(name, f"{_shown(value)} is not accepted; accepted: an object")
     if problem["type"] == "too_short":
         return refuse(name, "is empty; accepted: at least one")
     if name == "seed" and isinstance(value, int | float) and abs(value) >= 2**63:
         return refuse(name, f"{value:.4g} is not accepted; accepted: an integer of 64 bits")
     if problem["type"] in ("none_required",):
         return _unsupported(name, "")
+    if problem["type"] == "literal_error" and _TOOL_TYPE.fullmatch(name):
+        return refuse(name, f"{value!r:.40} is not supported; accepted: 'function'", Reason.PARAMETER_UNSUPPORTED)
     if problem["type"] == "literal_error":
         if name == "stream_options.include_obfuscation" or name.endswith(".strict"):
             return _unsupported(name, "false")
