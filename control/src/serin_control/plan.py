@@ -6,7 +6,7 @@ The declared configuration makes a plan; a rollout replaces the plan of its mode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from serin_control.config import IssuerConfig, LimitsConfig, MeshConfig, PriceConfig
+from serin_control.config import IssuerConfig, LimitsConfig, MeshConfig, PriceConfig, ResponsesConfig
 from serin_control.instance import LANE_SERVICES, Service
 
 
@@ -85,6 +85,7 @@ class Policy:
     shadow_scoring: bool = True
     currency: str = "USD"
     token_issuers: tuple[IssuerConfig, ...] = ()
+    responses: ResponsesConfig = field(default_factory=ResponsesConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ def declared_plan(config: MeshConfig) -> TrafficPlan:
         config.gateway.shadow_scoring,
         config.currency,
         tuple(config.token_issuers.values()),
+        config.gateway.responses,
     )
     shares = {Service.GATEWAY: {config.gateway.version: 1}, Service.CACHE: {config.cache.version: 1}}
     return TrafficPlan(models, policy, shares)

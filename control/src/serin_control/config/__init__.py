@@ -12,6 +12,7 @@ from serin_control.config.declaration import (
     ModelConfig,
     PriceConfig,
     Release,
+    ResponsesConfig,
     VersionConfig,
 )
 from serin_control.config.problems import ConfigInvalid, Problem
@@ -28,6 +29,7 @@ __all__ = [
     "PriceConfig",
     "Problem",
     "Release",
+    "ResponsesConfig",
     "VersionConfig",
     "diff",
     "json_schema",

@@ -198,6 +198,9 @@ def _policy(policy: Policy) -> config_pb2.GatewayPolicy:
         shadow_scoring=policy.shadow_scoring,
         currency=policy.currency,
         token_issuers=[config_pb2.TokenIssuer(**issuer.model_dump()) for issuer in policy.token_issuers],
+        responses=config_pb2.ResponsePolicy(
+            kept_day_count=policy.responses.kept_days, project_byte_count=policy.responses.project_bytes
+        ),
     )
 
 

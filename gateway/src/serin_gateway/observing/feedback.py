@@ -10,8 +10,9 @@ from serin_gateway.observing.buffer import ObservationBuffer
 from serin_gateway.observing.keeper import RecordKeeper
 from serin_gateway.observing.observation import Feedback
 from serin_gateway.observing.records import RecordsDown
+from serin_gateway.responses.identifier import request_of
 
-_ID = re.compile(r"resp_([A-Za-z0-9._-]{1,100})\.[0-9a-f]{16}|(?:chatcmpl-|cmpl-|msg_)?([A-Za-z0-9._-]{1,100})")
+_ID = re.compile(r"(?:chatcmpl-|cmpl-|msg_)?([A-Za-z0-9._-]{1,100})")
 """A request's identifier, also inside the identifier that an API gives its answer."""
 
 
@@ -39,11 +40,11 @@ class FeedbackDesk:
         """
         if not 0 <= score <= 1:
             raise refuse("score", f"{score!r:.80} is not accepted; accepted: 0 to 1")
-        found = _ID.fullmatch(request_id)
+        found = _ID.fullmatch(request_of(request_id) or request_id)
         if found is None:
             raise refuse("request_id", "accepted: the x-request-id or the id of an answer")
         try:
-            for name in dict.fromkeys((request_id, found[1] or found[2])):
+            for name in dict.fromkeys((request_id, found[1])):
                 record = await self._keeper.find(tenant, name)
                 if record is not None and record.lane:
                     break

@@ -9,6 +9,7 @@ from typing import TypeVar
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import refuse
+from serin_gateway.responses.identifier import conversation_of
 from serin_gateway.responses.store import (
     Bounds,
     Conversation,
@@ -61,6 +62,7 @@ class ResponseDesk:
         Raises:
             MeshError: NOT_FOUND; PARAMETER_INVALID, it has more turns or bytes than one request may have; NOT_READY.
         """
+        _check(response_id, "previous_response_id")
         found = await self._ask(self._store.walk(tenant, response_id, MAX_TURNS, max_bytes))
         if found.walk is Walk.MISSING:
             raise _not_kept(response_id, "previous_response_id")
@@ -90,6 +92,7 @@ class ResponseDesk:
         Raises:
             MeshError: NOT_FOUND, NOT_READY.
         """
+        _check(response_id)
         found = await self._ask(self._store.find(tenant, response_id))
         if found is None:
             raise _not_kept(response_id)
@@ -101,6 +104,7 @@ class ResponseDesk:
         Raises:
             MeshError: NOT_FOUND, NOT_READY.
         """
+        _check(response_id)
         found = await self._ask(self._store.find_input(tenant, response_id))
         if found is None:
             raise _not_kept(response_id)
@@ -112,6 +116,7 @@ class ResponseDesk:
         Raises:
             MeshError: NOT_FOUND, NOT_READY.
         """
+        _check(response_id)
         if not await self._ask(self._store.delete(tenant, response_id)):
             raise _not_kept(response_id)
 
@@ -124,6 +129,12 @@ class ResponseDesk:
                 "kept responses cannot be reached at the moment; try again shortly",
                 retry_after_s="2",
             ) from error
+
+
+def _check(response_id: str, parameter: str = "response_id") -> None:
+    """Nobody is asked for what is no response's identifier."""
+    if not conversation_of(response_id):
+        raise _not_kept(response_id, parameter)
 
 
 def _not_kept(response_id: str, parameter: str = "response_id") -> MeshError:

@@ -1,8 +1,8 @@
 """Kept responses in the state Redis, shared by all gateways.
 
-``serin:{org}:response:<tenant>:<id>`` is a hash, ``serin:{org}:responses:<tenant>`` the tenant's index by last use and
-``…:bytes`` their sizes; the tenant is a digest of its name. All end by themselves. Knows nothing about requests; a slow
-or dead Redis becomes :class:`ResponsesDown` within the budget.
+``serin:{org}:response:<tenant>:<conversation>`` is a conversation's responses; ``serin:{org}:responses:<tenant>`` has
+the tenant's conversations by last use, ``…:bytes`` their sizes; the tenant is a digest of its name. All end by
+themselves. Knows nothing about requests; a slow or dead Redis becomes :class:`ResponsesDown` within the budget.
 """
 
 from collections.abc import Awaitable
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 
 from serin_gateway.redis_calls import in_time
+from serin_gateway.responses.identifier import conversation_of
 from serin_gateway.responses.store import (
     RECORD_OVERHEAD_BYTES,
     Bounds,
@@ -51,7 +52,10 @@ class RedisResponses:
         one = response
         state: bytes = await self._run(
             tenant,
+            one.response_id,
             "put",
+            self._trees(tenant),
+            conversation_of(one.response_id),
             one.response_id,
             one.previous_id,
             one.head,
@@ -76,7 +80,7 @@ class RedisResponses:
 
     async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> Conversation:
         """A conversation."""
-        state, *found = await self._run(tenant, "walk", response_id, max_turns, max_bytes)
+        state, *found = await self._run(tenant, response_id, "walk", response_id, max_turns, max_bytes)
         if not found:
             return Conversation(Walk(state.decode()))
         session, *items = found
@@ -85,18 +89,20 @@ class RedisResponses:
 
     async def delete(self, tenant: str, response_id: str) -> bool:
         """Forget a response."""
-        return bool(await self._run(tenant, "delete", response_id))
+        return bool(await self._run(tenant, response_id, "delete", conversation_of(response_id), response_id))
 
     async def _members(self, tenant: str, response_id: str, *names: str) -> list[bytes | None]:
-        call: Any = self._redis.hmget(self._records(tenant) + response_id, list(names))
+        tree = self._trees(tenant) + conversation_of(response_id)
+        call: Any = self._redis.hmget(tree, [f"{response_id} {name}" for name in names])
         found: list[bytes | None] = await self._answer(call)
         return found
 
-    async def _run(self, tenant: str, *arguments: str | bytes | int) -> Any:
+    async def _run(self, tenant: str, response_id: str, *arguments: str | bytes | int) -> Any:
         index = f"{self._prefix}s:{_digest(tenant)}"
-        return await self._answer(self._script([self._records(tenant), index, f"{index}:bytes"], list(arguments)))
+        keys = [self._trees(tenant) + conversation_of(response_id), index, f"{index}:bytes"]
+        return await self._answer(self._script(keys, list(arguments)))
 
-    def _records(self, tenant: str) -> str:
+    def _trees(self, tenant: str) -> str:
         return f"{self._prefix}:{_digest(tenant)}:"
 
     async def _answer(self, call: Awaitable[T]) -> T:

@@ -1,8 +1,9 @@
 """Where responses are kept: the seam, and its twin in memory.
 
-Each is kept with its own input and output and the name of the one it continues; a conversation is found by walking
-these. What a later response continues stays readable to it, deleted or not, and ends with it. Nothing is found under
-another tenant. Knows nothing about items, requests or Redis.
+All responses that continue one another are one conversation, a tree: it lives as long as it is continued, and goes as a
+whole. Each is kept with its own input and output and the name of the one it continues. What a kept response continues
+stays readable to it, deleted or not, and ends with it. Nothing is found under another tenant. Knows nothing about
+items, requests or Redis.
 """
 
 import enum
@@ -11,7 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-RECORD_OVERHEAD_BYTES = 512
+from serin_gateway.responses.identifier import conversation_of
+
+RECORD_OVERHEAD_BYTES = 1024
 """What a response costs beside its own bytes."""
 
 
@@ -24,7 +27,7 @@ class StoredResponse:
     """One response as it is kept; the bytes are JSON.
 
     Attributes:
-        response_id: unguessable.
+        response_id: names its conversation too; of one that continues another, the same.
         head: the response without its output items.
         output: a list of its output items.
         input: a list of its own input items, without those of what it continues.
@@ -51,7 +54,7 @@ class Bounds:
 
     Attributes:
         ttl_s: from the last time that a conversation was continued; 0: nothing is kept.
-        max_bytes: of all responses of one tenant; those go first whose conversations were continued longest ago.
+        max_bytes: of all responses of one tenant; conversations that were continued longest ago go first.
     """
 
     ttl_s: float
@@ -101,7 +104,7 @@ class ResponseStore(Protocol):
         """Ask whether it is there."""
 
     async def put(self, tenant: str, response: StoredResponse, bounds: Bounds) -> Kept:
-        """Keep a response, and what it continues as long; make room for it."""
+        """Keep a response, and its conversation as long; make room for it."""
 
     async def find(self, tenant: str, response_id: str) -> tuple[bytes, bytes] | None:
         """Head and output of a response."""
@@ -119,8 +122,6 @@ class ResponseStore(Protocol):
 @dataclass(slots=True)
 class _Record:
     response: StoredResponse
-    ends_at: float
-    used_at: int
     is_deleted: bool = False
     num_children: int = 0
 
@@ -130,20 +131,26 @@ class _Record:
 
 
 @dataclass(slots=True)
-class _Shelf:
+class _Tree:
+    ends_at: float = 0.0
+    used_at: int = 0
     records: dict[str, _Record] = field(default_factory=dict)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(record.num_bytes for record in self.records.values())
 
     def drop(self, response_id: str) -> None:
         """Forget one, and deleted ones that nothing continues any more."""
         while True:
-            record = self.records.pop(response_id, None)
-            parent = self.records.get(record.response.previous_id) if record is not None else None
-            if record is None or parent is None:
+            response = self.records.pop(response_id).response
+            parent = self.records.get(response.previous_id)
+            if parent is None:
                 return
             parent.num_children -= 1
-            if parent.num_children > 0 or not parent.is_deleted:
+            if parent.num_children or not parent.is_deleted:
                 return
-            response_id = record.response.previous_id
+            response_id = response.previous_id
 
 
 class MemoryResponses:
@@ -151,35 +158,31 @@ class MemoryResponses:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._shelves: dict[str, _Shelf] = {}
+        self._trees: dict[str, dict[str, _Tree]] = {}
         self._num_puts = 0
         self.down = False
 
     async def reach(self) -> None:
         """Whether it is there."""
-        self._shelf("")
+        self._kept("")
 
     async def put(self, tenant: str, response: StoredResponse, bounds: Bounds) -> Kept:
         """Keep a response."""
-        shelf, now = self._shelf(tenant), self._clock()
-        previous = shelf.records.get(response.previous_id)
+        trees, name = self._kept(tenant), conversation_of(response.response_id)
+        tree = trees.get(name, _Tree())
+        previous = tree.records.get(response.previous_id)
         if response.previous_id and previous is None:
             return Kept.GONE
-        self._num_puts += 1
-        shelf.records[response.response_id] = _Record(response, now + bounds.ttl_s, 0)
+        if tree.num_bytes + response.num_bytes > bounds.max_bytes:
+            return Kept.FULL
         if previous is not None:
             previous.num_children += 1
-        used_at, num_bytes, at = self._num_puts << 20, 0, response.response_id
-        while (record := shelf.records.get(at)) is not None:
-            # Of one conversation the beginning goes last: without it nothing of it can be continued.
-            record.ends_at, record.used_at, used_at = now + bounds.ttl_s, used_at, used_at + 1
-            num_bytes += record.num_bytes
-            at = record.response.previous_id
-        if num_bytes > bounds.max_bytes:
-            shelf.drop(response.response_id)
-            return Kept.FULL
-        while sum(record.num_bytes for record in shelf.records.values()) > bounds.max_bytes:
-            shelf.drop(min(shelf.records, key=lambda name: shelf.records[name].used_at))
+        self._num_puts += 1
+        tree.records[response.response_id] = _Record(response)
+        tree.ends_at, tree.used_at = self._clock() + bounds.ttl_s, self._num_puts
+        trees[name] = tree
+        while sum(one.num_bytes for one in trees.values()) > bounds.max_bytes:
+            del trees[min(trees, key=lambda one: trees[one].used_at)]
         return Kept.KEPT
 
     async def find(self, tenant: str, response_id: str) -> tuple[bytes, bytes] | None:
@@ -194,15 +197,13 @@ class MemoryResponses:
 
     async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> Conversation:
         """A conversation."""
-        first = self._find(tenant, response_id)
-        if first is None:
+        record = self._find(tenant, response_id)
+        if record is None:
             return Conversation(Walk.MISSING)
+        records, session = self._kept(tenant)[conversation_of(response_id)].records, record.response.session
         turns: list[Turn] = []
-        num_bytes, at = 0, response_id
-        while at:
-            record = self._shelf(tenant).records.get(at)
-            if record is None:
-                return Conversation(Walk.MISSING)
+        num_bytes = 0
+        while record is not None:
             turn = Turn(record.response.input, record.response.output)
             num_bytes += len(turn.input) + len(turn.output)
             if len(turns) == max_turns:
@@ -210,28 +211,32 @@ class MemoryResponses:
             if num_bytes > max_bytes:
                 return Conversation(Walk.TOO_LARGE)
             turns.append(turn)
-            at = record.response.previous_id
-        return Conversation(Walk.FOUND, turns[::-1], first.response.session)
+            record = records.get(record.response.previous_id)
+        return Conversation(Walk.FOUND, turns[::-1], session)
 
     async def delete(self, tenant: str, response_id: str) -> bool:
         """Forget a response."""
         record = self._find(tenant, response_id)
         if record is None:
             return False
-        if record.num_children > 0:
+        trees, name = self._kept(tenant), conversation_of(response_id)
+        if record.num_children:
             record.is_deleted = True
         else:
-            self._shelf(tenant).drop(response_id)
+            trees[name].drop(response_id)
+        if not trees[name].records:
+            del trees[name]
         return True
 
     def _find(self, tenant: str, response_id: str) -> _Record | None:
-        record = self._shelf(tenant).records.get(response_id)
+        tree = self._kept(tenant).get(conversation_of(response_id))
+        record = tree.records.get(response_id) if tree is not None else None
         return None if record is None or record.is_deleted else record
 
-    def _shelf(self, tenant: str) -> _Shelf:
+    def _kept(self, tenant: str) -> dict[str, _Tree]:
         if self.down:
             raise ResponsesDown("the responses are down")
-        shelf, now = self._shelves.setdefault(tenant, _Shelf()), self._clock()
-        for name in [name for name, record in shelf.records.items() if record.ends_at <= now]:
-            shelf.drop(name)
-        return shelf
+        trees, now = self._trees.setdefault(tenant, {}), self._clock()
+        for name in [name for name, tree in trees.items() if tree.ends_at <= now]:
+            del trees[name]
+        return trees

@@ -210,14 +210,13 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
         return refuse(name, f"{value:.4g} is not accepted; accepted: an integer of 64 bits")
     if problem["type"] in ("none_required",):
         return _unsupported(name, "")
-    if problem["type"] == "literal_error" and _TOOL_TYPE.fullmatch(name):
-        return refuse(name, f"{value!r:.40} is not supported; accepted: 'function'", Reason.PARAMETER_UNSUPPORTED)
     if problem["type"] == "literal_error":
         if name == "stream_options.include_obfuscation" or name.endswith(".strict"):
             return _unsupported(name, "false")
-        return refuse(
-            name, f"{value!r:.40} is not accepted; accepted: {problem['msg'].removeprefix('Input should be ')}"
-        )
+        accepted = problem["msg"].removeprefix("Input should be ")
+        if _TOOL_TYPE.fullmatch(name):  # a tool that its API has, and that nobody could run here
+            return refuse(name, f"{value!r:.40} is not supported; accepted: {accepted}", Reason.PARAMETER_UNSUPPORTED)
+        return refuse(name, f"{value!r:.40} is not accepted; accepted: {accepted}")
     return refuse(name, f"{_shown(value)} is not accepted: {problem['msg'][:1].lower()}{problem['msg'][1:]}")
 
 

@@ -12,6 +12,9 @@ from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.keys.records import Role
 from serin_gateway.ledger.price import Price
 from serin_gateway.limits.limiter import Limits
+from serin_gateway.responses.store import Bounds
+
+DAY_S = 86_400.0
 
 
 class PublishedCatalog:
@@ -108,7 +111,14 @@ def _policy(policy: config_pb2.GatewayPolicy) -> Policy:
         policy.shadow_scoring,
         policy.currency,
         tuple(_issuer(one) for one in policy.token_issuers),
+        _kept_responses(policy),
     )
+
+
+def _kept_responses(policy: config_pb2.GatewayPolicy) -> Bounds:
+    if not policy.HasField("responses"):  # a control plane that does not know of them
+        return Policy().kept_responses
+    return Bounds(policy.responses.kept_day_count * DAY_S, policy.responses.project_byte_count)
 
 
 def _issuer(one: config_pb2.TokenIssuer) -> TokenIssuer:

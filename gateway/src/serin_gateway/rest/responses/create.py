@@ -1,11 +1,10 @@
 """`POST /v1/responses`: from a body to a response that is made, and kept. Knows nothing about how either is done."""
 
-import secrets
-
 import orjson
 
 from serin_gateway.events import Completed
 from serin_gateway.pipeline import Request
+from serin_gateway.responses.identifier import new_response_id
 from serin_gateway.responses.store import StoredResponse
 from serin_gateway.rest.answering import answer, read_body
 from serin_gateway.rest.client import Client
@@ -23,7 +22,7 @@ async def create_response(client: Client, request: Request) -> None:
     desk, tenant = request.house.responses, request.caller.tenant
     bounds = request.house.catalog.current().policy.kept_responses
     items = given_items(body.input)
-    response_id = f"resp_{request.receipt.request_id}.{secrets.token_hex(8)}"
+    response_id = new_response_id(request.receipt.request_id, body.previous_response_id or "")
     session = body.prompt_cache_key or body.user or response_id
     with names_as(NAMES):
         before = None
