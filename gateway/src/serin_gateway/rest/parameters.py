@@ -179,16 +179,15 @@ def _unsupported(name: str, accepted: str) -> MeshError:
     return refuse(name, f"this value is not supported{also}", Reason.PARAMETER_UNSUPPORTED)
 
 
-_TOOL_TYPE = re.compile(r"tools\[[0-9]+\]\.type")
+_HAS_MORE = re.compile(r"tools\[[0-9]+\]\.type|text\.verbosity|reasoning\.(context|mode)")
+"""Members for which the API has more values than are supported here."""
 _MEDIA = ("image_url", "input_audio", "file", "video_url", "audio_url", "image", "refusal")
 
 
 def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
     """The first problem, under the name that the client wrote."""
     problems = error.errors(include_url=False)
-    name, value, problem = max(
-        ((*_locate(one["loc"], raw), one) for one in problems), key=lambda found: _depth(found[0])
-    )
+    name, value, problem = max(((*_locate(one["loc"], raw), one) for one in problems), key=_telling)
     if problem["type"] == "extra_forbidden":
         return refuse(name[:128], "this member is not known here", Reason.PARAMETER_UNKNOWN)
     if problem["type"] == "union_tag_invalid" and isinstance(value, dict):
@@ -214,14 +213,17 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
         if name == "stream_options.include_obfuscation" or name.endswith(".strict"):
             return _unsupported(name, "false")
         accepted = problem["msg"].removeprefix("Input should be ")
-        if _TOOL_TYPE.fullmatch(name):  # a tool that its API has, and that nobody could run here
+        if _HAS_MORE.fullmatch(name):
             return refuse(name, f"{value!r:.40} is not supported; accepted: {accepted}", Reason.PARAMETER_UNSUPPORTED)
         return refuse(name, f"{value!r:.40} is not accepted; accepted: {accepted}")
     return refuse(name, f"{_shown(value)} is not accepted: {problem['msg'][:1].lower()}{problem['msg'][1:]}")
 
 
-def _depth(name: str) -> int:
-    return name.count(".") + name.count("[")
+def _telling(found: tuple[str, Any, Any]) -> tuple[int, bool]:
+    """How much a problem says: the deepest one is what the client meant, and of an object its type tells more."""
+    name, value, problem = found
+    depth = name.count(".") + name.count("[")
+    return depth, problem["type"] == "union_tag_invalid" and isinstance(value, dict)
 
 
 def _locate(path: tuple[int | str, ...], raw: Any) -> tuple[str, Any]:
