@@ -107,7 +107,7 @@ OPENAI = Dialect(
         ),
     ),
 )
-_NUMBER = re.compile(rb'"sequence_number":([0-9]{1,18})')
+_NUMBER = re.compile(rb'data: \{"type":"[a-z_.]+","sequence_number":([0-9]{1,18})')
 
 
 def _error_event(error: MeshError, request_id: str, written: bytes) -> bytes:

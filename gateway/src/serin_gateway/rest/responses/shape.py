@@ -59,8 +59,7 @@ class ResponseShape:
     def add(self, event: Event) -> None:
         """Note what happened."""
         if isinstance(event, Completed):
-            self._usage = event.usage
-            self._completed_at = int(time.time())
+            self._complete(event.usage)
             return
         for _ in self._output.take(event):
             pass
@@ -84,8 +83,13 @@ class ResponseShape:
 
     def kept(self, usage: Usage) -> tuple[bytes, bytes]:
         """The response without its output, and the output, to be kept."""
-        self._usage, self._completed_at = usage, int(time.time())
+        self._complete(usage)
         return orjson.dumps(self._body(self._status) | {"output": []}), orjson.dumps(self._output.items)
+
+    def _complete(self, usage: Usage) -> None:
+        """It is complete; what is kept and what is told are of the same moment."""
+        self._usage = usage
+        self._completed_at = self._completed_at or int(time.time())
 
     @property
     def _status(self) -> str:
