@@ -18,7 +18,7 @@ from serin_gateway.keys import KeyRecord, KeyStore, KeyStoreDown
 from serin_gateway.limits.fallback import REDIS_FAILURES
 from serin_gateway.observing.record import RequestRecord
 from serin_gateway.observing.records import RecordsDown, RecordStore
-from serin_gateway.responses.store import Bounds, Conversation, Kept, ResponsesDown, ResponseStore, StoredResponse
+from serin_gateway.responses.store import Bounds, Kept, ResponsesDown, ResponseStore, StoredConversation, StoredResponse
 
 T = TypeVar("T")
 
@@ -173,7 +173,7 @@ class BudgetedResponses:
         """Input items."""
         return await self._call(lambda: self._store.find_input(tenant, response_id))
 
-    async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> Conversation:
+    async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> StoredConversation:
         """A conversation."""
         return await self._call(lambda: self._store.walk(tenant, response_id, max_turns, max_bytes))
 

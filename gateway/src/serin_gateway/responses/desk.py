@@ -12,10 +12,10 @@ from serin_gateway.ask import refuse
 from serin_gateway.responses.identifier import conversation_of
 from serin_gateway.responses.store import (
     Bounds,
-    Conversation,
     Kept,
     ResponsesDown,
     ResponseStore,
+    StoredConversation,
     StoredResponse,
     Walk,
 )
@@ -56,7 +56,7 @@ class ResponseDesk:
             await self._ask(self._store.reach())
         return wanted is not False and bounds.ttl_s > 0
 
-    async def conversation(self, tenant: str, response_id: str, max_bytes: int) -> Conversation:
+    async def conversation(self, tenant: str, response_id: str, max_bytes: int) -> StoredConversation:
         """The conversation that a response ends.
 
         Raises:

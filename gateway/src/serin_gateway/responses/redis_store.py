@@ -17,9 +17,9 @@ from serin_gateway.responses.identifier import conversation_of
 from serin_gateway.responses.store import (
     RECORD_OVERHEAD_BYTES,
     Bounds,
-    Conversation,
     Kept,
     ResponsesDown,
+    StoredConversation,
     StoredResponse,
     Turn,
     Walk,
@@ -78,14 +78,14 @@ class RedisResponses:
         head, items = await self._members(tenant, response_id, "head", "input")
         return None if head is None else items
 
-    async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> Conversation:
+    async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> StoredConversation:
         """A conversation."""
         state, *found = await self._run(tenant, response_id, "walk", response_id, max_turns, max_bytes)
         if not found:
-            return Conversation(Walk(state.decode()))
+            return StoredConversation(Walk(state.decode()))
         session, *items = found
         turns = [Turn(items[at], items[at + 1]) for at in range(0, len(items), 2)]
-        return Conversation(Walk.FOUND, turns[::-1], session.decode())
+        return StoredConversation(Walk.FOUND, turns[::-1], session.decode())
 
     async def delete(self, tenant: str, response_id: str) -> bool:
         """Forget a response."""

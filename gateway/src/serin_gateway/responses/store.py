@@ -89,7 +89,7 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class StoredConversation:
     """A response and all that it continues, oldest first; without turns unless it was found whole."""
 
     walk: Walk
@@ -112,7 +112,7 @@ class ResponseStore(Protocol):
     async def find_input(self, tenant: str, response_id: str) -> bytes | None:
         """Its own input items."""
 
-    async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> Conversation:
+    async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> StoredConversation:
         """The conversation that ends with a response, in one round trip; ``max_bytes``: of input and output."""
 
     async def delete(self, tenant: str, response_id: str) -> bool:
@@ -195,11 +195,11 @@ class MemoryResponses:
         record = self._find(tenant, response_id)
         return None if record is None else record.response.input
 
-    async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> Conversation:
+    async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> StoredConversation:
         """A conversation."""
         record = self._find(tenant, response_id)
         if record is None:
-            return Conversation(Walk.MISSING)
+            return StoredConversation(Walk.MISSING)
         records, session = self._kept(tenant)[conversation_of(response_id)].records, record.response.session
         turns: list[Turn] = []
         num_bytes = 0
@@ -207,12 +207,12 @@ class MemoryResponses:
             turn = Turn(record.response.input, record.response.output)
             num_bytes += len(turn.input) + len(turn.output)
             if len(turns) == max_turns:
-                return Conversation(Walk.TOO_LONG)
+                return StoredConversation(Walk.TOO_LONG)
             if num_bytes > max_bytes:
-                return Conversation(Walk.TOO_LARGE)
+                return StoredConversation(Walk.TOO_LARGE)
             turns.append(turn)
             record = records.get(record.response.previous_id)
-        return Conversation(Walk.FOUND, turns[::-1], session)
+        return StoredConversation(Walk.FOUND, turns[::-1], session)
 
     async def delete(self, tenant: str, response_id: str) -> bool:
         """Forget a response."""

@@ -11,7 +11,13 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from serin_gateway.rest.schemas import SeedInt
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"] | None
-Direct = dict[str, Any] | None
+
+
+class DirectCaller(BaseModel):
+    """Who called a function: the model itself."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["direct"]
 
 
 class InputText(BaseModel):
@@ -58,7 +64,7 @@ class FunctionCallItem(BaseModel):
     arguments: str
     id: str | None = None
     status: ItemStatus = None
-    caller: Direct = None
+    caller: DirectCaller | None = None
     namespace: None = None
     is_async: Literal[False] | None = Field(None, alias="async")
 
@@ -73,7 +79,7 @@ class FunctionCallOutputItem(BaseModel):
     name: str | None = None
     id: str | None = None
     status: ItemStatus = None
-    caller: Direct = None
+    caller: DirectCaller | None = None
     namespace: None = None
 
 
