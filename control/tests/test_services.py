@@ -138,6 +138,7 @@ async def test_lanes_say_everything_a_gateway_needs(plane):
         assert (model.name, list(model.aliases), model.default_max_token_count) == ("small", ["s"], 99)
         assert found.policy.default_limits.tokens_per_minute == 7
         assert found.policy.max_body_byte_count == 4_194_304
+        assert (found.policy.responses.kept_day_count, found.policy.responses.project_byte_count) == (30, 67_108_864)
         (lane,) = model.lanes
         assert (lane.weight, lane.context_length, lane.block_size, len(lane.lane)) == (10_000, 512, 16, 32)
         tokenizer, member = lane.members

@@ -13,6 +13,7 @@ from serin_control.config import (
     LimitsConfig,
     MeshConfig,
     PriceConfig,
+    ResponsesConfig,
     TenantConfig,
 )
 from serin_control.instance import LANE_SERVICES, Service
@@ -96,6 +97,7 @@ class Policy:
     currency: str = "USD"
     token_issuers: tuple[IssuerConfig, ...] = ()
     guards: GuardsConfig = field(default_factory=GuardsConfig)
+    responses: ResponsesConfig = field(default_factory=ResponsesConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ def declared_plan(config: MeshConfig) -> TrafficPlan:
         config.currency,
         tuple(config.token_issuers.values()),
         config.guards,
+        config.gateway.responses,
     )
     shares = {Service.GATEWAY: {config.gateway.version: 1}, Service.CACHE: {config.cache.version: 1}}
     return TrafficPlan(models, policy, shares, Naming(config.cascades, config.tenants))

@@ -18,6 +18,7 @@ from serin_gateway.guards.policy import GuardPolicies
 from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.ledger.price import FREE, Price, highest
 from serin_gateway.limits.limiter import Limits
+from serin_gateway.responses.store import Bounds
 
 RETRY_AFTER_S = "2"
 
@@ -174,6 +175,7 @@ class Policy:
     currency: str = ""
     token_issuers: tuple[TokenIssuer, ...] = ()
     guards: GuardPolicies = field(default_factory=GuardPolicies)
+    kept_responses: Bounds = Bounds(30 * 86_400.0, 67_108_864)  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from serin_gateway.overload import Turnstiles
 from serin_gateway.placement import Placement
 from serin_gateway.recall import Memory
 from serin_gateway.receipt import Door, Journal
+from serin_gateway.responses import ResponseDesk
 from serin_gateway.scoring import Scorers
 from serin_gateway.tokenizer import Detokenizer, Tokenizer
 from serin_gateway.worker import Workers
@@ -40,6 +41,7 @@ class Collaborators:
     shadow: Shadow
     feedback: FeedbackDesk
     idempotency: IdempotencyDesk
+    responses: ResponseDesk
     turnstiles: Turnstiles
     desk: AdminDesk
 

@@ -53,8 +53,16 @@ from serin_gateway.observing.shadow import ShadowScorer
 from serin_gateway.overload import Turnstiles
 from serin_gateway.overload.metrics import OverloadMetrics
 from serin_gateway.placement import Placement
+from serin_gateway.responses import MemoryResponses, RedisResponses, ResponseDesk, ResponseStore
 from serin_gateway.settings import GatewaySettings
-from serin_gateway.state import BudgetedKeyStore, BudgetedRecords, StateCalls, check_state, open_state
+from serin_gateway.state import (
+    BudgetedKeyStore,
+    BudgetedRecords,
+    BudgetedResponses,
+    StateCalls,
+    check_state,
+    open_state,
+)
 from serin_gateway.upstream.accounts import GrpcAccounts
 from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
@@ -70,6 +78,8 @@ from serin_gateway.upstream.worker import GrpcWorkers
 CONFIRM_KEYS_EVERY_S = 60.0
 PAY_EVERY_S = 1.0
 MAKE_DETECTORS_EVERY_S = 60.0
+RESPONSES_BUDGET_S = 0.25
+"""A conversation may have megabytes: what takes more is given up, and after three times in a row not tried for 1 s."""
 
 log = structlog.get_logger()
 
@@ -107,6 +117,7 @@ class House:
         self._shared: RedisLimiter | None = None
         records: RecordStore = MemoryRecords()
         answers: AnswerStore = MemoryAnswers()
+        responses: ResponseStore = MemoryResponses()
         if self._redis is not None:
             found = RedisKeyStore(self._redis, organization=settings.organization)
             store = BudgetedKeyStore(found, StateCalls("keys"))
@@ -124,6 +135,10 @@ class House:
                 RedisRecords(self._redis, organization=settings.organization), StateCalls("records")
             )
             answers = RedisAnswers(self._redis, organization=settings.organization)
+            responses = BudgetedResponses(
+                RedisResponses(self._redis, organization=settings.organization),
+                StateCalls("responses", RESPONSES_BUDGET_S),
+            )
         self._channels = Channels(settings, targets)
         self._detokenizer = GrpcDetokenizer(self._channels, metrics.text_paused)
         self._pulses = Pulses()
@@ -165,6 +180,7 @@ class House:
             shadow=self._shadow,
             feedback=FeedbackDesk(self._keeper, observed),
             idempotency=IdempotencyDesk(answers, report_not_kept),
+            responses=ResponseDesk(responses, metrics.response_not_kept),
             turnstiles=Turnstiles(
                 catalog, self._loads, max_waiting=settings.max_waiting, on_refused=metrics.refused_for_overload
             ),

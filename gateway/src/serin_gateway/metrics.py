@@ -115,6 +115,13 @@ class GatewayMetrics:
             ["outcome"],
             registry=into,
         )
+        self.responses_not_kept = Counter(
+            "serin_gateway_responses_not_kept",
+            "Responses that were delivered and not kept, by why: the state Redis was away, the response too large, its "
+            "conversation too large for its project (full), or what it continues gone.",
+            ["why"],
+            registry=into,
+        )
         self.overload = Counter(
             "serin_gateway_overload_refusals",
             "Requests refused because the line for their model was full, or longer than they had time for (late).",
@@ -149,6 +156,10 @@ class GatewayMetrics:
     def decided_alone(self, admitted: bool) -> None:
         """Limits were decided about without what all gateways agree on."""
         self.alone.labels("admitted" if admitted else "refused").inc()
+
+    def response_not_kept(self, why: str) -> None:
+        """A response that was to be kept is not."""
+        self.responses_not_kept.labels(why).inc()
 
     def refused_for_overload(self, model: str, why: str) -> None:
         """More was asked of a model than its workers can bear."""

@@ -45,6 +45,7 @@ from serin_gateway.placement import Placement
 from serin_gateway.reading.form import AnswerForm, CallForm
 from serin_gateway.recall import NoMemory
 from serin_gateway.receipt import MemoryJournal
+from serin_gateway.responses import MemoryResponses, ResponseDesk
 from serin_gateway.tokenizer import CallScope, Decoded, Rendered, TextSink
 from serin_gateway.tools import ChoiceMode
 from serin_gateway.worker import (
@@ -424,6 +425,9 @@ class MemoryHouse:
         self.keeper = RecordKeeper(self.records, 1000)
         self.shadow = NoShadow()
         self.answers = MemoryAnswers()
+        self.responses = MemoryResponses()
+        self.not_kept: list[str] = []
+        """Why responses that were to be kept are not."""
         self.tenants = MemoryTenantStore()
         self.audit = MemoryAuditLog(SECRET)
         self.witness = Witness(self.audit)
@@ -450,6 +454,7 @@ class MemoryHouse:
             shadow=self.shadow,
             feedback=FeedbackDesk(self.keeper, self.observed),
             idempotency=IdempotencyDesk(self.answers),
+            responses=ResponseDesk(self.responses, self.not_kept.append),
             turnstiles=Turnstiles(self.catalog),
             desk=AdminDesk(self.keys, self.tenants, MemoryUsage(self.limiter), self.audit, SECRET),
         )

@@ -14,6 +14,7 @@ from serin_control.config.declaration import (
     ModelConfig,
     PriceConfig,
     Release,
+    ResponsesConfig,
     TenantConfig,
     VersionConfig,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "PriceConfig",
     "Problem",
     "Release",
+    "ResponsesConfig",
     "TenantConfig",
     "VersionConfig",
     "diff",

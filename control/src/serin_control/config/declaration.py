@@ -224,6 +224,15 @@ class TenantConfig(_Keys):
     """Its projects, where they differ."""
 
 
+class ResponsesConfig(_Keys):
+    """What is kept of the Responses API."""
+
+    kept_days: Annotated[int, Field(ge=0, le=365)] = 30
+    """Days from the last time that a conversation was continued; 0: nothing is kept."""
+    project_bytes: Annotated[int, Field(ge=1_048_576, le=2**40)] = 67_108_864
+    """Most bytes of all responses of one project; conversations continued longest ago go first."""
+
+
 class GatewayConfig(_Keys):
     """The front door."""
 
@@ -237,6 +246,8 @@ class GatewayConfig(_Keys):
     """True lets everybody ask without a key; only for meshes on loopback."""
     shadow_scoring: bool = True
     """False: no answer is scored again in the background; rollouts then cannot compare what their lanes answer."""
+    responses: ResponsesConfig = Field(default_factory=ResponsesConfig)
+    """What is kept of the Responses API, in the state Redis."""
     version: VersionName = DEFAULT_VERSION
     """Version that gets the calls, as long as it runs and until a rollout says otherwise."""
 

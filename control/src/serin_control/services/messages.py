@@ -206,6 +206,9 @@ def _policy(policy: Policy) -> config_pb2.GatewayPolicy:
         currency=policy.currency,
         token_issuers=[config_pb2.TokenIssuer(**issuer.model_dump()) for issuer in policy.token_issuers],
         guards=_guards(policy.guards),
+        responses=config_pb2.ResponsePolicy(
+            kept_day_count=policy.responses.kept_days, project_byte_count=policy.responses.project_bytes
+        ),
     )
 
 

@@ -19,7 +19,7 @@ from serin_gateway.limits.leases import RateLimited
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
 from serin_gateway.rest.endpoint import Endpoint, Endpoints, MethodNotAllowed
-from serin_gateway.rest.errors import OPENAI, Dialect, error_headers, internal_error
+from serin_gateway.rest.errors import OPENAI, Dialect, ToldInStream, error_headers, internal_error
 from serin_gateway.rest.headers import limit_headers
 from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
@@ -120,8 +120,9 @@ async def _refuse(client: Client, request: Request, error: MeshError, dialect: D
     """Tell the client what went wrong: as a response, or inside the stream that has begun."""
     request_id = request.receipt.request_id
     if client.has_started:
+        told = isinstance(error, ToldInStream)
         with suppress(ClientGone):
-            await client.write(dialect.in_stream(error, request_id), more=False)
+            await client.write(b"" if told else dialect.in_stream(error, request_id, client.last_written), more=False)
         return
     await request.settle(error)  # first, so that what was reserved is free when the client tries again
     client.headers += error_headers(error)

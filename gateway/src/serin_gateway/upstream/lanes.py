@@ -14,7 +14,10 @@ from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.keys.records import Role
 from serin_gateway.ledger.price import Price
 from serin_gateway.limits.limiter import Limits
+from serin_gateway.responses.store import Bounds
 from serin_gateway.upstream.naming import to_cascade, to_tenant
+
+DAY_S = 86_400.0
 
 
 class PublishedCatalog:
@@ -114,6 +117,7 @@ def _policy(policy: config_pb2.GatewayPolicy) -> Policy:
         policy.currency,
         tuple(_issuer(one) for one in policy.token_issuers),
         _guards(policy.guards),
+        _kept_responses(policy),
     )
 
 
@@ -145,6 +149,12 @@ def _guard_rules(rules: Iterable[config_pb2.GuardRule]) -> tuple[tuple[DetectorN
     return tuple(
         (detectors.get(one.detector, DetectorName.UNKNOWN), actions.get(one.action, Action.REFUSE)) for one in rules
     )
+
+
+def _kept_responses(policy: config_pb2.GatewayPolicy) -> Bounds:
+    if not policy.HasField("responses"):  # a control plane that does not know of them
+        return Policy().kept_responses
+    return Bounds(policy.responses.kept_day_count * DAY_S, policy.responses.project_byte_count)
 
 
 def _issuer(one: config_pb2.TokenIssuer) -> TokenIssuer:

@@ -171,6 +171,7 @@ class GatewayPolicy(_message.Message):
     TOKEN_ISSUERS_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
     GUARDS_FIELD_NUMBER: _builtins.int
+    RESPONSES_FIELD_NUMBER: _builtins.int
     max_body_byte_count: _builtins.int
     """Most bytes of a request body."""
     allow_anonymous: _builtins.bool
@@ -191,6 +192,10 @@ class GatewayPolicy(_message.Message):
     def guards(self) -> Global___GuardPolicies:
         """What is looked for in what callers and models write."""
 
+    @_builtins.property
+    def responses(self) -> Global___ResponsePolicy:
+        """How long and how much is kept of responses; absent: 30 days, 64 MiB."""
+
     def __init__(
         self,
         *,
@@ -201,10 +206,11 @@ class GatewayPolicy(_message.Message):
         token_issuers: _abc.Iterable[Global___TokenIssuer] | None = ...,
         currency: _builtins.str = ...,
         guards: Global___GuardPolicies | None = ...,
+        responses: Global___ResponsePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_limits", b"default_limits", "guards", b"guards"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_limits", b"default_limits", "guards", b"guards", "responses", b"responses"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_anonymous", b"allow_anonymous", "currency", b"currency", "default_limits", b"default_limits", "guards", b"guards", "max_body_byte_count", b"max_body_byte_count", "shadow_scoring", b"shadow_scoring", "token_issuers", b"token_issuers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_anonymous", b"allow_anonymous", "currency", b"currency", "default_limits", b"default_limits", "guards", b"guards", "max_body_byte_count", b"max_body_byte_count", "responses", b"responses", "shadow_scoring", b"shadow_scoring", "token_issuers", b"token_issuers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -387,6 +393,32 @@ class GuardRule(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GuardRule: _TypeAlias = GuardRule  # noqa: Y015
+
+@_typing.final
+class ResponsePolicy(_message.Message):
+    """What gateways keep of the Responses API."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEPT_DAY_COUNT_FIELD_NUMBER: _builtins.int
+    PROJECT_BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    kept_day_count: _builtins.int
+    """Days from the last time that a conversation was continued, 0 to 365; 0: nothing is kept."""
+    project_byte_count: _builtins.int
+    """Most bytes of all responses of one project; those go first whose conversations were continued longest ago."""
+    def __init__(
+        self,
+        *,
+        kept_day_count: _builtins.int = ...,
+        project_byte_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_day_count", b"kept_day_count", "project_byte_count", b"project_byte_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResponsePolicy: _TypeAlias = ResponsePolicy  # noqa: Y015
 
 @_typing.final
 class TokenIssuer(_message.Message):
