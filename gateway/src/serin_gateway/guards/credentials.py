@@ -87,10 +87,10 @@ def _form(kind: str, expression: str, is_one: Callable[[str], bool] = _is_mixed)
     return _Form(kind, Pattern(rf"(?<![A-Za-z0-9_+/-])(?:{expression})(?![A-Za-z0-9_+/-])"), is_one)
 
 
-_HINT = compiled(
-    r"(?i)-----BEGIN|ey[A-Za-z0-9_-]{10}|[A-Za-z0-9_:-]{14}|://|pass|pwd|secret|key|token|credential|wort|contrase|"
-    r"authorization"
-)
+_LONG = compiled(r"[A-Za-z0-9_+/=.~-]{16}|-----BEGIN")
+"""What has a form of its own is as long as this, a private key, or in an address."""
+_NAMED = compiled(r"(?i)pass|pwd|secret|key|token|credential|wort|contrase")
+"""Before what has none stands one of these."""
 _PEM = Pattern(r"(?r)-----BEGIN")
 _PEM_END = Pattern(r"-----END [A-Z0-9 ]{3,40}-----")
 
@@ -103,12 +103,15 @@ class Secrets:
 
     def find(self, text: str, start: int) -> Sequence[Finding]:
         """What is found from a position on; a known form counts before a guess by what stands before it."""
-        if _HINT.search(text, max(0, start - NAME_REACH)) is None:
-            return ()
+        left = max(0, start - NAME_REACH)
+        is_long = _LONG.search(text, start) is not None or "://" in text[left:]
+        is_named = _NAMED.search(text, left) is not None
         found = []
-        for form in self._forms:
+        for form in self._forms if is_long or is_named else ():
             is_guess = form.kind == "SECRET_VALUE"
-            for match in form.pattern.matches(text, max(0, start - NAME_REACH) if is_guess else start):
+            if not (is_named if is_guess else is_long):
+                continue
+            for match in form.pattern.matches(text, left if is_guess else start):
                 begin, end = match.span("it") if is_guess else match.span()
                 while is_guess and end > begin and text[end - 1] in ".!?:":
                     end -= 1

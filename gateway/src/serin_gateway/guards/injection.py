@@ -16,6 +16,8 @@ from serin_gateway.guards.patterns import Pattern
 
 REACH = 240
 """Longest phrase, which a stream waits for."""
+STEP = 64
+"""So many more characters a stream waits for, so that it is not all looked at for each of them."""
 KIND = "INJECTION"
 
 _FLAGS = regex.IGNORECASE | regex.VERSION0
@@ -51,8 +53,9 @@ class Injection:
         return settled(sorted(found, key=lambda one: (one.start, -one.end)))
 
     def open_from(self, text: str, start: int) -> int:
-        """A phrase may begin anywhere in the last characters."""
-        return max(start, len(text) - REACH)
+        """A phrase may begin anywhere in the last characters; they are looked at some at a time."""
+        opened = len(text) - REACH
+        return opened if opened - start >= STEP else start
 
 
 def _phrases() -> list[str]:

@@ -148,8 +148,10 @@ class Screen:
         if track.has_failed or track.looked >= len(self._text):
             return
         try:
-            found = rule.detector.find(self._text, track.looked)
             settled = len(self._text) if is_whole else rule.detector.open_from(self._text, track.looked)
+            if settled <= track.looked:
+                return  # in the middle of a word: there is nothing to tell yet
+            found = rule.detector.find(self._text, track.looked)
         except Exception as error:
             why = str(error) if isinstance(error, DetectorFailed) else type(error).__name__
             self._decisions.failed(rule.name, self._direction, why)
