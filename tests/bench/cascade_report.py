@@ -14,8 +14,7 @@ BAR_ACCURACY, BAR_COST = 0.98, 0.60
 HEAD = """# Cascades of the demo models: what each rule costs and how good it is
 
 Written by `make bench-cascade`. A real mesh: `serin up` with a process for every service, mini v1 and small v2 on real
-workers, {num_test} held-out questions (those of `python -m serin_worker.demo.evaluate`) asked through OpenAI's SDK,
-greedy, float32. {processor}, {date}.
+workers, {num_test} held-out questions asked through OpenAI's SDK, greedy, float32. {processor}, {date}.
 
 """
 

@@ -123,8 +123,8 @@ def _after(rules: EscalationRules, answer: Answer) -> Rule | None:
     return answer_rule(replace(rules, schema_fails=False), [HeldChoice(logprobs=answer.logprobs)], None, None)
 
 
-_MEANS = [-(2.0 ** (exponent / 2)) for exponent in range(-24, 2)]
-_LEAST = [-(2.0 ** (exponent / 2)) for exponent in range(-18, 6)]
+_MEANS = [-(2.0 ** (exponent / 4)) for exponent in range(-40, 0)]
+_LEAST = [-(2.0 ** (exponent / 4)) for exponent in range(-24, 8)]
 _PROBABILITIES = [at / 50 for at in range(1, 50)]
 
 Make = Callable[[Any], EscalationRules]
