@@ -552,6 +552,18 @@ async def test_long_texts_are_looked_at_beside_the_loop():
     house.collaborators.guards.close()  # waits for its threads: they have stopped
 
 
+async def test_only_so_many_texts_wait_for_a_thread(monkeypatch):
+    """One more is not looked at: 503 that may be tried again; short ones need no thread."""
+    monkeypatch.setattr("serin_gateway.guards.desk.MAX_WAITING", 0)
+    house = guarded(MASKING)
+    request = await begun(house)
+    with pytest.raises(MeshError) as full:
+        await request.begin(Ask("small", ["prose " * 1000]))
+    assert (full.value.reason, full.value.metadata["retry_after_s"]) == (Reason.GUARD_UNAVAILABLE, "1")
+    await request.settle(full.value)
+    assert said(await events_of(await begun(house), Ask("small", ["hi"]))) == "hello"
+
+
 async def test_a_request_waits_for_guards_no_longer_than_it_has():
     """DEADLINE_EXCEEDED, and the thread that looks stops."""
     house = guarded(MASKING)

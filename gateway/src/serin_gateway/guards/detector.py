@@ -42,7 +42,7 @@ class Detector(Protocol):
     """Looks at a text that may still grow.
 
     Both methods are pure and thread-safe. Texts are a few thousand characters at most: whoever has more gives it in
-    pieces, with at least `Screen.LEFT` characters of what came before in front of ``start``.
+    pieces, with some of what came before in front of ``start`` (`screen.LEFT_CHARACTERS`).
     """
 
     def find(self, text: str, start: int) -> Sequence[Finding]:
@@ -74,7 +74,9 @@ class Unavailable:
 def settled(findings: Sequence[Finding]) -> list[Finding]:
     """Findings in order and without overlaps: of two that overlap the one given first stays."""
     kept: list[Finding] = []
+    taken = bytearray(max((one.end for one in findings), default=0))
     for one in findings:
-        if all(one.end <= other.start or other.end <= one.start for other in kept):
+        if 1 not in taken[one.start : one.end]:
+            taken[one.start : one.end] = b"\1" * (one.end - one.start)
             kept.append(one)
     return sorted(kept, key=lambda one: one.start)

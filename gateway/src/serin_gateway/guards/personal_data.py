@@ -44,7 +44,7 @@ _EMAIL = r"(?<![\w.+%-])[\w!#$%&'*+^~-][\w.!#$%&'*+^~-]{0,63}@(?:\w(?:[\w-]{0,61
 for a part of the address."""
 _PRIVATE_SUFFIXES = frozenset({"local", "internal", "lan", "corp", "intranet", "localdomain", "home"})
 _VERSION_BEFORE = compiled(
-    r"(?i)(?:\bv|(?:version|release|firmware|build|section|chapter|kernel|driver|\bsec\.?|oid|§)\w*(?:\s+[a-z]+){0,2})[\s:=]*[\d.]*$"
+    r"(?i)(?:\bv|(?:version|release|firmware|build|section|chapter|\bsec\.?|oid|§)\w*(?:\s+[a-z]+){0,2})[\s:=]*[\d.]*$"
 )
 _ADDRESS_OF_A_URL = compiled(r"://[^\s]*$")
 
