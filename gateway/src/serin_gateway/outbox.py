@@ -56,11 +56,14 @@ class Outbox:
         """Everything put since the last call, waiting for at least one event; the last one of a request is `Completed`.
 
         Raises:
-            BaseException: what :meth:`fail` was given.
+            BaseException: what :meth:`fail` was given, once.
         """
         while not self._events:
             if self._failure is not None:
-                raise self._failure
+                try:
+                    raise self._failure
+                finally:
+                    self._failure = None  # its traceback holds whoever takes from here, and so this
             self._arrived.clear()
             await self._arrived.wait()
         return self._drained()
