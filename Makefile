@@ -42,6 +42,10 @@ test: $(READY) ## every test but the long ones
 test-long: $(READY) ## the tests that take longer
 	$(PYTEST) -m long $(SUITES)
 
+.PHONY: judges
+judges: $(READY) ## clients of others, each in an environment of its own, against a running mesh (downloads them once)
+	$(PYTEST) -m long -s tests/judges
+
 .PHONY: check
 check: $(READY) lint types imports buf stubs ## everything a reviewer's machine can check
 
@@ -117,6 +121,10 @@ bench-rollout: $(READY) ## thousands of simulated rollouts: is the judge right (
 .PHONY: bench-rollout-real
 bench-rollout-real: $(READY) ## real rollouts in a real mesh, good and bad ones (RUNS=2 of each; an hour on two idle cores)
 	$(BIN)/python tests/bench/rollout_real.py --runs $(or $(RUNS),2) --docs docs/rollouts
+
+.PHONY: bench-cascade
+bench-cascade: $(READY) ## what cascades of the demo models cost and how good they are, rule by rule (half an hour)
+	$(BIN)/python tests/bench/cascade.py --docs docs
 
 .PHONY: bench-control
 bench-control: $(READY) ## how fast a weight change reaches everybody; what a restart of the control plane costs

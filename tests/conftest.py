@@ -17,6 +17,7 @@ from harness.asking import TINY
 from harness.clients import plain_http, plain_openai
 from harness.running_mesh import RunningMesh
 from harness.shared import shared
+from harness.tiny_encoder import VECTORS, write_tiny_encoder
 from harness.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,8 +39,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileS
     return ByMesh(config, log)
 
 
-def declaration(tiny: Path, *, tokenizers: int = 1, workers: int = 1) -> str:
-    """A `serin.yaml`: the demo model, a model with random weights that never stops by itself, and one nobody serves."""
+def declaration(tiny: Path, *, tokenizers: int = 1, workers: int = 1, encoder: Path | None = None) -> str:
+    """A `serin.yaml`: the demo model, a model with random weights that never stops by itself, and one nobody serves.
+
+    Beside them names that are routed: a cascade of the two, a model that another one stands in for, a project's alias.
+    With ``encoder``, a model that computes embeddings too.
+    """
+    price = "{input: 20000, output: 0}"
+    vectors = "" if encoder is None else f"  {VECTORS}: {{path: {encoder}, price: {price}}}\n"
     return f"""\
 models:
   small:
@@ -60,6 +67,23 @@ models:
     path: {tiny}
     tokenizers: 0
     workers: 0
+  spare:
+    path: {tiny}
+    tokenizers: 0
+    workers: 0
+    fallback: [nobody, small]
+{vectors}cascades:
+  smart: {{first: {TINY}, then: small, escalate_when: {{mean_logprob_below: -0.5, hint: true}}}}
+tenants:
+  default:
+    projects:
+      routed: {{aliases: {{{TINY}: small}}}}
+guards:
+  policies:
+    guarded:
+      pii: {{input: mask, output: mask, countries: [us]}}
+      blocked: {{input: refuse, output: mask, terms: ["42", "forbidden fruit"]}}
+  projects: {{guarded: guarded}}
 """
 
 
@@ -80,13 +104,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mesh(run_folder: Path) -> Iterator[RunningMesh]:
     """The mesh; tests may ask it anything, and must not harm its processes."""
     folder = run_folder / "shared-mesh"
-    tiny = folder / TINY
+    tiny, encoder = folder / TINY, folder / VECTORS
     folder.mkdir(exist_ok=True)
-    running = RunningMesh(folder / "state", declaration(tiny))
+    running = RunningMesh(folder / "state", declaration(tiny, encoder=encoder))
 
     @contextlib.contextmanager
     def started() -> Iterator[None]:
         write_tiny_model(tiny)
+        write_tiny_encoder(encoder)
         running.start()
         try:
             yield

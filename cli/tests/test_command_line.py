@@ -76,6 +76,7 @@ def test_every_command_has_help_and_takes_a_state_directory(command, capsys):
         "tenant",
         "audit",
         "config",
+        "cascade",
         "certs",
         "model",
         "rollout",

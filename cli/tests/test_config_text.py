@@ -42,6 +42,20 @@ def test_a_bad_file_is_one_line_with_file_and_line(tmp_path, capsys):
     assert err.count("\n") == 1
 
 
+def test_guards_that_cannot_look_are_found_by_check(tmp_path, capsys, monkeypatch):
+    """A policy that asks for what is not installed is refused with file, line and key, and what to install."""
+    (tmp_path / "small").mkdir()
+    file = tmp_path / "serin.yaml"
+    file.write_text("models: {small: {path: org/name}}\nguards:\n  policies:\n    p: {pii: {output: refuse}}\n")
+    monkeypatch.setattr("serin_cli.commands.config.check_models", lambda *anything: None)
+    assert main(["config", "check", str(file)]) == 0
+    monkeypatch.setattr("serin_cli.config_text.is_installed", lambda: False)
+    capsys.readouterr()
+    assert main(["config", "check", str(file)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"{file}:4: guards.policies.p.pii: presidio-analyzer is not installed here: pip install")
+
+
 def test_a_missing_model_is_found_by_check(tmp_path, capsys):
     """A path that is neither a folder nor a hub id is refused with file, line and key, before anything runs."""
     file = tmp_path / "serin.yaml"

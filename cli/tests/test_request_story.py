@@ -1,7 +1,10 @@
 """What became of a request, in words."""
 
-from serin_cli.request_story import story
-from serin_gateway.observing.record import AttemptRecord, LostRecord, RequestRecord
+from dataclasses import replace
+
+from serin_cli.request_story import RULES, story
+from serin_gateway.cascades.cascade import Rule
+from serin_gateway.observing.record import AttemptRecord, GuardRecord, LostRecord, RequestRecord
 
 ANSWERED = RequestRecord(
     "req-1",
@@ -41,6 +44,25 @@ def test_an_answered_request():
     ]
 
 
+def test_a_request_that_was_routed():
+    """What was asked for, what was decided on the way and why, whose answer was thrown away."""
+    record = replace(
+        ANSWERED,
+        asked="smart",
+        route="smart:escalated:mean_logprob, small:fallback:QUEUE_FULL",
+        attempts=(AttemptRecord("ab" * 16, "w1", "worker.mini@v1", model="mini", thrown_away=True),),
+        lost_workers=(),
+    )
+    lines = list(story(record))
+    assert lines[2] == "  asked     chat.completions over rest, model small, asked for as smart"
+    assert lines[5] == (
+        "  route     cascade smart gave the second model's answer: the first model was not sure of its answer; small "
+        "could not take it (QUEUE_FULL), another model answered in its place"
+    )
+    assert lines[6].endswith("worker w1 (worker.mini@v1); not good enough: billed, and not given")
+    assert set(RULES) == {rule.value for rule in Rule} - {"none"}
+
+
 def test_a_refused_request():
     """The reason and its sentence come first; there was no lane and no attempt."""
     record = RequestRecord(
@@ -49,6 +71,13 @@ def test_a_refused_request():
     lines = list(story(record))
     assert lines[0] == "req-2: refused: RATE_LIMITED: the key's limit is reached"
     assert len(lines) == 4
+
+
+def test_what_guards_did():
+    """A line for each detector and direction."""
+    guarded = (GuardRecord("pii", "input", "mask", {"EMAIL_ADDRESS": 2, "US_SSN": 1}),)
+    lines = list(story(RequestRecord("r", 0.0, guarded=guarded)))
+    assert "  guard     pii, input: mask (EMAIL_ADDRESS 2, US_SSN 1)" in lines
 
 
 def test_other_ends():

@@ -54,12 +54,20 @@ def test_good_registrations_pass():
         (replace(ready(), digests=Digests("aa", "XX", "bb")), "digests.vocabulary"),
         (replace(ready(), digests=Digests("aa", "aa", "")), "digests.kv"),
         (replace(ready(), capacity=Capacity()), "capacity"),
+        (replace(ready(), capacity=Capacity(context_length=64)), "capacity"),
+        (replace(ready(), capacity=Capacity(num_embedding_dimensions=8)), "capacity"),
     ],
 )
 def test_ready_needs_what_lanes_are_made_of(status, field):
     """A worker that is ready names its digests and sizes."""
     with pytest.raises(RegistrationInvalid, match=f"^{field}: "):
         check_status(registration("a"), status)
+
+
+def test_a_worker_that_computes_embeddings_has_no_blocks():
+    """Its longest input and the length of its vectors are its sizes."""
+    sizes = Capacity(num_sequences=8, context_length=64, num_embedding_dimensions=8)
+    check_status(registration("a"), replace(ready(), capacity=sizes))
 
 
 def test_split_endpoint():

@@ -138,6 +138,7 @@ async def test_lanes_say_everything_a_gateway_needs(plane):
         assert (model.name, list(model.aliases), model.default_max_token_count) == ("small", ["s"], 99)
         assert found.policy.default_limits.tokens_per_minute == 7
         assert found.policy.max_body_byte_count == 4_194_304
+        assert (found.policy.responses.kept_day_count, found.policy.responses.project_byte_count) == (30, 67_108_864)
         (lane,) = model.lanes
         assert (lane.weight, lane.context_length, lane.block_size, len(lane.lane)) == (10_000, 512, 16, 32)
         tokenizer, member = lane.members
@@ -155,6 +156,41 @@ async def test_lanes_say_everything_a_gateway_needs(plane):
         assert endpoint.capacity.sequence_count == 8
         assert [cache.instance for cache in found.caches] == ["c1"]
     await topology_where(control, lambda t: not t.models[0].lanes)
+    watch.cancel()
+
+
+async def test_names_are_published_and_change_without_a_restart(plane):
+    """Cascades, fallbacks and tenants' aliases: all of them after one apply, to whoever watches."""
+    _, _, channel = plane
+    watch = lane_pb2_grpc.LaneServiceStub(channel).WatchLanes(lane_pb2.WatchLanesRequest())
+    found = await watch.read()
+    assert (list(found.cascades), list(found.tenants)) == ([], [])
+    text = """
+models: {small: {path: x, fallback: [mini]}, mini: {path: y}}
+cascades:
+  smart: {first: mini, then: small, escalate_when: {mean_logprob_below: -0.5, prompt_matches: [why], hint: true}}
+tenants:
+  acme:
+    aliases: {chat: smart}
+    projects: {web: {aliases: {best: chat}, fallbacks: false}}
+"""
+    stub = config_pb2_grpc.ConfigServiceStub(channel)
+    await stub.ApplyConfig(config_pb2.ApplyConfigRequest(yaml=text))
+    while not found.cascades:
+        found = await watch.read()
+    (smart,) = found.cascades
+    assert (smart.name, smart.first, smart.then) == ("smart", "mini", "small")
+    assert (smart.rules.mean_logprob_below, list(smart.rules.prompt_patterns), smart.rules.hint) == (
+        -0.5,
+        ["why"],
+        True,
+    )
+    assert not smart.rules.HasField("min_logprob_below")
+    assert {model.name: list(model.fallbacks) for model in found.models} == {"small": ["mini"], "mini": []}
+    acme, web = found.tenants
+    assert (acme.organization, acme.project, dict(acme.aliases)) == ("acme", "", {"chat": "smart"})
+    assert (web.project, dict(web.aliases), web.refuse_fallbacks) == ("web", {"best": "chat"}, True)
+    assert not acme.HasField("refuse_fallbacks")
     watch.cancel()
 
 

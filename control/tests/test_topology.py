@@ -14,7 +14,7 @@ models:
   small: {path: x, aliases: [s], default_max_tokens: 7}
   other: {path: y}
 limits: {tokens_per_minute: 5}
-gateway: {max_body_bytes: 2048, allow_anonymous: true}
+gateway: {max_body_bytes: 2048, allow_anonymous: true, responses: {kept_days: 3}}
 """)
 )
 
@@ -27,6 +27,8 @@ def test_declared_models_are_there_by_name_with_what_runs():
     assert (small.plan.aliases, small.plan.default_max_tokens, len(small.lanes)) == (("s",), 7, 1)
     assert drawn.topology.policy.limits.tokens_per_minute == 5
     assert (drawn.topology.policy.max_body_bytes, drawn.topology.policy.allow_anonymous) == (2048, True)
+    responses = drawn.topology.policy.responses
+    assert (responses.kept_days, responses.project_bytes) == (3, 67_108_864)
     assert not drawn.topology.complete
     assert draw(PLAN, pair("v1") + pair("v1", model="other"), {}).topology.complete
 

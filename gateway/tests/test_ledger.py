@@ -1,6 +1,7 @@
 """The ledger: what a line costs, that it is written once, and who settles for gateways that are gone."""
 
 import contextlib
+import dataclasses
 import json
 
 import pytest
@@ -160,6 +161,32 @@ async def test_the_workers_count_settles_for_a_dead_gateway(redis):
 def written_month(now: tuple[int, int]) -> str:
     """The month on Redis' clock."""
     return day_of(now[0])[:7]
+
+
+async def test_a_dead_gateways_cascade_is_settled_model_by_model(redis):
+    """Every model that may have been asked is, each line is its model's, and no model's limit counts the other's."""
+    payer = dataclasses.replace(PAYER, models=("mini", "small"))
+    lease = Lease(new_lease_id(), payer.scopes(), Amount(100, 100_000), facts=payer.to_json())
+    limiter = RedisLimiter(redis)
+    await limiter.reserve(lease)
+    await redis.zadd("serin:{default}:limit-expiry", {lease.lease_id: 1})
+    of_models = {
+        "mini": Workers(Account(f"{lease.lease_id}.0", LANE, 10, 0, {0: 5})),
+        "small": Workers(Account(f"{lease.lease_id}.1", LANE, 12, 0, {0: 7})),
+    }
+
+    class All:
+        async def begun_with(self, model, prefix):
+            return await of_models[model].begun_with("small", prefix)
+
+    assert await Reaper(limiter, All()).reap() == 1
+    assert [(one["model"], one["completion_tokens"]) for one in await lines(redis)] == [("mini", 5), ("small", 7)]
+    spent = await redis.hgetall(f"serin:{{default}}:spent:{written_month(await redis.time())}")
+    assert not [name for name in spent if name.startswith(b"model:")]
+    assert Payer.from_json(payer.to_json()) == payer
+    older = json.loads(PAYER.to_json())
+    del older["models"]
+    assert Payer.from_json(json.dumps(older)) == PAYER
 
 
 async def test_where_nobody_knows_the_last_renewal_counts(redis):

@@ -159,7 +159,7 @@ async def test_thinking_is_switched(opened, thinking, effort):
         ({"tools": [PING, PING]}, "tools[1].name", "PARAMETER_INVALID"),
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema", "PARAMETER_INVALID"),
         ({"tools": [PING | {"strict": True}]}, "tools[0].strict", "PARAMETER_UNSUPPORTED"),
-        ({"tools": [PING | {"type": "web_search_20250305"}]}, "tools[0].type", "PARAMETER_INVALID"),
+        ({"tools": [PING | {"type": "web_search_20250305"}]}, "tools[0].type", "PARAMETER_UNSUPPORTED"),
         ({"tools": [PING | {"input_schema": deep(40)}]}, "tools[0].input_schema", "PARAMETER_INVALID"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice", "PARAMETER_INVALID"),
         ({"tool_choice": {"type": "tool", "name": "rm"}}, "tool_choice", "PARAMETER_INVALID"),

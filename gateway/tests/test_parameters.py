@@ -1,9 +1,13 @@
 """Parameters: everything the SDK can send is supported, neutral or refused by name; nothing is ignored."""
 
+from typing import get_args
+
 import pytest
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
-from serin_gateway.rest.parameters import CHAT, COMPLETIONS
+from openai.types.responses import ResponseIncludable, response_create_params
+from serin_gateway.rest.parameters import CHAT, COMPLETIONS, RESPONSES
+from serin_gateway.rest.responses.schemas import Includable, ResponseBody
 from serin_gateway.rest.schemas import ChatBody, CompletionBody
 
 HI = [{"role": "user", "content": "hi"}]
@@ -236,3 +240,174 @@ async def test_a_conversation_goes_round(front):
         {"role": "tool", "tool_call_id": "c1", "content": "42"},
     ]  # fmt: skip
     assert (await front.chat(messages=turns)).status_code == 200
+
+
+ASKED = {"type": "message", "role": "user", "content": "hi"}
+CALLED = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+FUNCTION = {"type": "function", "name": "f"}
+
+
+def test_every_parameter_of_responses_has_its_place():
+    """A parameter that a new SDK adds fails here until somebody decides about it."""
+    known = set(response_create_params.ResponseCreateParamsBase.__annotations__) | {"stream"}
+    assert known - set(ResponseBody.model_fields) - set(RESPONSES) == set()
+    assert not set(ResponseBody.model_fields) & set(RESPONSES)
+    assert set(get_args(ResponseIncludable)) == set(get_args(Includable))
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        {"background": False},
+        {"truncation": "disabled"},
+        {"service_tier": "auto"},
+        {"context_management": []},
+        {"conversation": None},
+        {"prompt_cache_options": {"mode": "implicit"}},
+        {"prompt_cache_retention": "24h"},
+        {"max_tool_calls": 3},
+        {"safety_identifier": "x"},
+        {"reasoning": {"effort": "none", "summary": None, "context": "auto", "mode": "standard"}},
+        {"reasoning": None},
+        {"text": {"format": {"type": "text"}, "verbosity": "medium"}},
+        {"include": ["reasoning.encrypted_content", "web_search_call.results"]},
+        {"include": []},
+        {"top_logprobs": 0},
+        {"tools": []},
+        {"tool_choice": "none"},
+        {"parallel_tool_calls": True},
+        {"stream": True, "stream_options": {"include_obfuscation": False}},
+        {"metadata": {"k" * 64: "v" * 512}},
+        {"instructions": None},
+        {"previous_response_id": None},
+        {"store": True},
+        {"max_output_tokens": None},
+        {"input": [{"role": "user", "content": "a"}]},
+        {"input": [{"role": "assistant", "content": "a", "phase": "commentary"}, ASKED]},
+        {"input": [CALLED, {"type": "function_call_output", "call_id": "c1", "output": "", "status": None}]},
+        {"input": [CALLED | {"async": False, "caller": {"type": "direct"}, "namespace": None},
+                   {"type": "function_call_output", "call_id": "c1", "output": "1", "caller": None}]},
+        {"seed": 5, "top_k": 3, "min_p": 0.1, "priority": 1, "cache_salt": "s"},
+    ],
+    ids=repr,
+)  # fmt: skip
+async def test_what_responses_accept(front, neutral):
+    """At its documented default, null, or without effect."""
+    response = await front.http.post("/v1/responses", json={"model": "small", "input": "hi"} | neutral)
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "reason"),
+    [
+        ({"background": True}, "background", "PARAMETER_UNSUPPORTED"),
+        ({"conversation": "conv_1"}, "conversation", "PARAMETER_UNSUPPORTED"),
+        ({"prompt": {"id": "p"}}, "prompt", "PARAMETER_UNSUPPORTED"),
+        ({"truncation": "auto"}, "truncation", "PARAMETER_UNSUPPORTED"),
+        ({"service_tier": "flex"}, "service_tier", "PARAMETER_UNSUPPORTED"),
+        ({"context_management": [{"type": "compaction"}]}, "context_management", "PARAMETER_UNSUPPORTED"),
+        ({"moderation": {"model": "m"}}, "moderation", "PARAMETER_UNSUPPORTED"),
+        ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options", "PARAMETER_UNSUPPORTED"),
+        ({"reasoning": {"summary": "auto"}}, "reasoning.summary", "PARAMETER_UNSUPPORTED"),
+        ({"reasoning": {"effort": "high"}}, "reasoning.effort", "PARAMETER_UNSUPPORTED"),
+        ({"reasoning": {"effort": "huge"}}, "reasoning.effort", "PARAMETER_INVALID"),
+        ({"reasoning": {"depth": 1}}, "reasoning.depth", "PARAMETER_UNKNOWN"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity", "PARAMETER_UNSUPPORTED"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type", "PARAMETER_UNSUPPORTED"),
+        ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema", "PARAMETER_INVALID"),
+        ({"text": {"format": {"type": "json_schema", "name": "a b", "schema": {}}}}, "text.format.name",
+         "PARAMETER_INVALID"),
+        ({"include": ["everything"]}, "include[0]", "PARAMETER_INVALID"),
+        ({"top_logprobs": 2}, "top_logprobs", "PARAMETER_INVALID"),
+        ({"top_logprobs": 21, "include": ["message.output_text.logprobs"]}, "top_logprobs", "PARAMETER_INVALID"),
+        ({"max_output_tokens": 0}, "max_output_tokens", "PARAMETER_INVALID"),
+        ({"max_tool_calls": 0}, "max_tool_calls", "PARAMETER_INVALID"),
+        ({"metadata": {"k": 1}}, "metadata.k", "PARAMETER_INVALID"),
+        ({"metadata": {f"{n}": "" for n in range(17)}}, "metadata", "PARAMETER_INVALID"),
+        ({"metadata": {"k": "v" * 513}}, "metadata.k", "PARAMETER_INVALID"),
+        ({"stream_options": {"include_obfuscation": False}}, "stream_options", "PARAMETER_INVALID"),
+        ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation",
+         "PARAMETER_UNSUPPORTED"),
+        ({"stream": True, "stream_options": {"include_usage": True}}, "stream_options.include_usage",
+         "PARAMETER_UNKNOWN"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "PARAMETER_UNSUPPORTED"),
+        ({"tools": [{"type": "file_search", "vector_store_ids": ["v"]}]}, "tools[0].type", "PARAMETER_UNSUPPORTED"),
+        ({"tools": [{"type": "mcp", "server_label": "x"}]}, "tools[0].type", "PARAMETER_UNSUPPORTED"),
+        ({"tools": [FUNCTION | {"strict": True}]}, "tools[0].strict", "PARAMETER_UNSUPPORTED"),
+        ({"tools": [FUNCTION | {"name": "a b"}]}, "tools[0].name", "PARAMETER_INVALID"),
+        ({"tools": [FUNCTION]}, "tools", "PARAMETER_UNSUPPORTED"),
+        ({"tool_choice": "required"}, "tool_choice", "PARAMETER_INVALID"),
+        ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice", "PARAMETER_INVALID"),
+        ({"tool_choice": {"type": "file_search"}}, "tool_choice.type", "PARAMETER_UNSUPPORTED"),
+        ({"tools": [FUNCTION], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [
+            {"type": "function", "name": "g"}]}}, "tool_choice.tools[0].name", "PARAMETER_INVALID"),
+        ({"input": None}, "input", "PARAMETER_INVALID"),
+        ({"input": []}, "input", "PARAMETER_INVALID"),
+        ({"input": 5}, "input", "PARAMETER_INVALID"),
+        ({"input": [5]}, "input[0]", "PARAMETER_INVALID"),
+        ({"input": [{"id": "msg_1"}]}, "input[0].role", "PARAMETER_INVALID"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type", "PARAMETER_UNSUPPORTED"),
+        ({"input": [{"type": "web_search_call", "id": "ws_1"}]}, "input[0].type", "PARAMETER_UNSUPPORTED"),
+        ({"input": [{"role": "robot", "content": "a"}]}, "input[0].role", "PARAMETER_INVALID"),
+        ({"input": [{"role": "user", "content": []}]}, "input[0].content", "PARAMETER_INVALID"),
+        ({"input": [{"role": "user", "content": "a", "colour": 1}]}, "input[0].colour", "PARAMETER_UNKNOWN"),
+        ({"input": [ASKED | {"content": [{"type": "input_image", "image_url": "x"}]}]}, "input[0].content[0].type",
+         "PARAMETER_UNSUPPORTED"),
+        ({"input": [ASKED | {"content": [{"type": "input_text"}]}]}, "input[0].content[0].text", "PARAMETER_INVALID"),
+        ({"input": [CALLED]}, "input[0]", "PARAMETER_INVALID"),
+        ({"input": [CALLED | {"arguments": "{"}, {"type": "function_call_output", "call_id": "c1", "output": ""}]},
+         "input[0].arguments", "PARAMETER_INVALID"),
+        ({"input": [{"type": "function_call_output", "call_id": "c1", "output": ""}]}, "input[0].call_id",
+         "PARAMETER_INVALID"),
+        ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"}]}, "input[0].encrypted_content",
+         "PARAMETER_UNSUPPORTED"),
+        ({"temperature": 2.1}, "temperature", "PARAMETER_INVALID"),
+        ({"store": "yes"}, "store", "PARAMETER_INVALID"),
+        ({"n": 2}, "n", "PARAMETER_UNKNOWN"),
+        ({"messages": HI}, "messages", "PARAMETER_UNKNOWN"),
+        ({"model": "nope"}, "model", "MODEL_NOT_FOUND"),
+        ({"input": "x" * 5000}, "input", "PROMPT_TOO_LONG"),
+    ],
+    ids=lambda value: repr(value)[:60],
+)  # fmt: skip
+async def test_what_responses_refuse_by_name(front, body, param, reason):
+    """400 (404 for a model) with the parameter's name as the client wrote it; nothing is done."""
+    response = await front.http.post("/v1/responses", json={"model": "small", "input": "hi"} | body)
+    error = response.json()["error"]
+    assert (error["param"], error["reason"]) == (param, reason), error
+    assert response.status_code == (404 if reason == "MODEL_NOT_FOUND" else 400)
+    assert len(error["message"]) < 400
+    assert front.house.workers.orders == []
+
+
+@pytest.mark.parametrize(
+    ("query", "param", "reason"),
+    [
+        ("?stream=true", "stream", "PARAMETER_UNSUPPORTED"),
+        ("?starting_after=3", "starting_after", "PARAMETER_UNSUPPORTED"),
+        ("?include_obfuscation=true", "include_obfuscation", "PARAMETER_UNSUPPORTED"),
+        ("?include[]=all", "include", "PARAMETER_INVALID"),
+        ("?colour=1", "colour", "PARAMETER_UNKNOWN"),
+        ("?stream[]=false", "stream[]", "PARAMETER_UNKNOWN"),
+        ("?" + "&".join(["include=reasoning.encrypted_content"] * 17), "query", "PARAMETER_INVALID"),
+        ("/input_items?limit=0", "limit", "PARAMETER_INVALID"),
+        ("/input_items?limit=101", "limit", "PARAMETER_INVALID"),
+        ("/input_items?limit=x", "limit", "PARAMETER_INVALID"),
+        ("/input_items?order=up", "order", "PARAMETER_INVALID"),
+        ("/input_items?after=msg_1", "after", "PARAMETER_INVALID"),
+        ("/input_items?before=msg_1", "before", "PARAMETER_UNKNOWN"),
+    ],
+)
+async def test_queries_of_responses_are_refused_by_name(front, query, param, reason):
+    """Of responses that there are."""
+    made = (await front.http.post("/v1/responses", json={"model": "small", "input": "hi"})).json()
+    response = await front.http.get(f"/v1/responses/{made['id']}{query}")
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["reason"]) == (400, param, reason), error
+
+
+async def test_nothing_is_made_in_the_background(front):
+    """Cancelling says so, by name."""
+    made = (await front.http.post("/v1/responses", json={"model": "small", "input": "hi"})).json()
+    response = await front.http.post(f"/v1/responses/{made['id']}/cancel")
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "background")

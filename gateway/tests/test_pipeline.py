@@ -618,25 +618,6 @@ async def test_a_settlement_is_finished_whoever_is_cancelled():
     assert [receipt.reason for receipt in house.journal.receipts] == ["CANCELLED"]
 
 
-async def test_guards_change_or_refuse():
-    """In their order, before any work."""
-
-    class Louder:
-        async def inspect(self, caller, asked):
-            return dataclasses.replace(asked, inputs=[one.upper() for one in asked.inputs])
-
-    class Never:
-        async def inspect(self, caller, asked):
-            raise MeshError(Reason.PARAMETER_INVALID, "no")
-
-    house = house_of(guards=[Louder()])
-    await answer(await make(house), ask("abc"))
-    assert bytes(house.workers.orders[0][1].prompt) == b"ABC"
-    house = house_of(guards=[Louder(), Never()])
-    assert await refused(await make(house), ask("abc")) is Reason.PARAMETER_INVALID
-    assert house.workers.orders == []
-
-
 class Remembering:
     """A memory that gives and keeps answers."""
 

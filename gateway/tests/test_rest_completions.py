@@ -1,6 +1,11 @@
 """Completions through the official SDK."""
 
-from serin_gateway.testing import saying
+from serin_gateway.testing import saying, small_catalog, small_lane
+from serin_gateway.worker import TokenLogprob
+from serin_mesh.errors import MeshError, Reason
+
+END = "<end>"
+"""How the tokenizer of these tests spells its end id."""
 
 
 async def test_every_shape_of_prompt(front):
@@ -61,6 +66,58 @@ async def test_log_probabilities_in_the_old_shape(front):
         if chunk.choices and chunk.choices[0].logprobs:
             offsets += chunk.choices[0].logprobs.text_offset
     assert offsets == [0, 1, 2, 3, 4]
+
+
+async def test_echo_with_log_probabilities(front):
+    """The prompt's come first, for each choice; its first token has none, since nothing comes before it.
+
+    The token that ended the answer is listed too: harnesses count one for each that was made.
+    """
+    ask = {"model": "small", "prompt": "abc", "echo": True, "logprobs": 1, "n": 2}
+    answer = await front.openai.completions.create(**ask)
+    for choice in answer.choices:
+        assert choice.text == "abchello"
+        assert choice.logprobs.tokens == [*"abchello", END]
+        assert choice.logprobs.token_logprobs == [None, -0.98, -0.99, *[-0.5] * 6]
+        assert choice.logprobs.top_logprobs[:2] == [None, {"b": -0.98}]
+        assert choice.logprobs.text_offset == list(range(9))
+    (_, _, prompt, scored), *others = front.house.scorers.calls
+    assert (bytes(prompt), bytes(scored), others) == (b"a", b"bc", [])
+    tokens = [[], []]
+    async for chunk in await front.openai.completions.create(**ask, stream=True):
+        for choice in chunk.choices:
+            if choice.logprobs:
+                assert choice.logprobs.text_offset[0] == len(tokens[choice.index])
+                tokens[choice.index] += choice.logprobs.tokens
+    assert tokens == [[*"abchello", END]] * 2
+
+
+async def test_one_token_has_nothing_to_score(front):
+    """No worker is asked for it."""
+    answer = await front.openai.completions.create(model="small", prompt="a", echo=True, logprobs=0)
+    assert answer.choices[0].logprobs.token_logprobs == [None, *[-0.5] * 6]
+    assert front.house.scorers.calls == []
+
+
+async def test_another_worker_scores_the_prompt_when_one_is_gone(fronts):
+    """As with what is generated: the second that it takes down is the last."""
+    gone = set()
+
+    def rule(worker, token_id):
+        if worker.instance not in gone and len(gone) < num_gone:
+            gone.add(worker.instance)
+            return MeshError(Reason.UPSTREAM_UNAVAILABLE, "gone")
+        return TokenLogprob(-1.0, [(token_id, -1.0)])
+
+    async with fronts(saying("x")) as front:
+        front.house.catalog.publish(small_catalog(small_lane(num_workers=2)))
+        front.house.scorers.rule = rule
+        for num_gone, status in ((1, 200), (2, 500)):
+            gone.clear()
+            body = {"model": "small", "prompt": "abc", "echo": True, "logprobs": 1}
+            response = await front.http.post("/v1/completions", json=body)
+            assert response.status_code == status, response.text
+            assert len(gone) == num_gone
 
 
 async def test_token_ids(front):

@@ -24,6 +24,7 @@ async def test_a_repeat_gets_the_same_answer(front):
     assert first.headers["x-request-id"] != again.headers["x-request-id"]
     assert first.headers["serin-lane"] == again.headers["serin-lane"] == "lane-a"
     assert len(front.house.workers.orders) == 1
+    await front.house.journal.until_closed(2)
     operations = [(receipt.operation, receipt.usage.completion_tokens) for receipt in front.house.journal.receipts]
     assert operations[0][0] == "chat.completions"
     assert operations[0][1] > 0

@@ -296,7 +296,7 @@ def tool(name="f", **function):
         ({"tools": [tool(strict=True)]}, "tools[0].function.strict", "PARAMETER_UNSUPPORTED"),
         ({"tools": [tool(parameters=[])]}, "tools[0].function.parameters", "PARAMETER_INVALID"),
         ({"tools": [tool(colour=1)]}, "tools[0].function.colour", "PARAMETER_UNKNOWN"),
-        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type", "PARAMETER_INVALID"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type", "PARAMETER_UNSUPPORTED"),
         ({"tools": [{"type": "function"}]}, "tools[0].function", "PARAMETER_INVALID"),
         ({"tools": [], "tool_choice": "required"}, "tool_choice", "PARAMETER_INVALID"),
         ({"tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice", "PARAMETER_INVALID"),

@@ -3,8 +3,11 @@
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from routed import house_of, sure
 from serin.generation.v1 import chat_pb2, sampling_pb2, tokens_pb2
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
+from serin_gateway.cascades.cascade import EscalationRules
+from serin_gateway.catalog import TenantNames
 from serin_gateway.keys import Role
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.reading.form import AnswerForm, CallForm
@@ -61,8 +64,8 @@ async def rpc():
     """Opens doors on scripts."""
     opened = []
 
-    async def open_door(script=None, **parts):
-        house = MemoryHouse(script, **parts)
+    async def open_door(script=None, house=None, **parts):
+        house = house or MemoryHouse(script, **parts)
         service = InferenceService(house.collaborators)
         context = running(
             lambda server: inference_pb2_grpc.add_InferenceServiceServicer_to_server(service, server),
@@ -194,6 +197,36 @@ async def test_refusals_have_the_reasons_of_the_table(rpc):
         assert (found, code) == (reason, STATUS[reason].grpc)
 
 
+async def test_a_cascade_over_grpc(rpc):
+    """Who answers and how it came to that, the caller's own decision, and models as this caller may ask for them."""
+    house = house_of(
+        {"mini": sure(-0.9, "small words"), "large": saying("large words")},
+        rules=EscalationRules(mean_logprob_below=-0.5, hint=True),
+        tenants={("default", ""): TenantNames({"chat": "smart"})},
+    )
+    front = await rpc(house=house)
+    for hint, model, route in (
+        ("auto", "large", "smart:escalated:mean_logprob"),
+        ("first", "mini", "smart:kept:hint"),
+    ):
+        events = [event async for event in front.generate(ask(model="chat"), serin_cascade=hint)]
+        assert (events[0].started.model, events[0].started.route) == (model, route)
+        assert (events[0].started.lane, "".join(event.delta.text for event in events)) == (
+            model,
+            {"large": "large words", "mini": "small words"}[model],
+        )
+    code, reason, facts = await front.failure(front.generate(ask(model="chat"), serin_cascade="no"))
+    assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, Reason.PARAMETER_INVALID)
+    assert facts["parameter"] == "serin-cascade"
+    metadata = [("authorization", f"Bearer {front.key}")]
+    listed = (await front.stub.ListModels(inference_pb2.ListModelsRequest(), metadata=metadata, timeout=20)).models
+    assert {one.name: (list(one.aliases), list(one.cascade_models)) for one in listed} == {
+        "mini": ([], []),
+        "large": ([], []),
+        "smart": (["chat"], ["mini", "large"]),
+    }
+
+
 async def test_a_failure_inside_a_stream_is_its_status(rpc):
     """After what was said before."""
 
@@ -208,13 +241,13 @@ async def test_a_failure_inside_a_stream_is_its_status(rpc):
     assert (code, reason) == (grpc.StatusCode.INTERNAL, Reason.NUMERICS_FAILED)
 
 
-async def test_embeddings_and_the_other_methods(rpc):
-    """Embed is not there yet; the lists are."""
+async def test_the_other_methods(rpc):
+    """Lists and counts; a model that generates computes no embeddings."""
     front = await rpc()
     metadata = (("x-api-key", front.key),)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
-        await front.stub.Embed(inference_pb2.EmbedRequest(model="small"), timeout=9, metadata=metadata)
-    assert failed.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        await front.stub.Embed(inference_pb2.EmbedRequest(model="small", inputs=["a"]), timeout=9, metadata=metadata)
+    assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     listed = await front.stub.ListModels(inference_pb2.ListModelsRequest(), timeout=9, metadata=metadata)
     assert [model.name for model in listed.models] == ["small"]
     counted = await front.stub.CountTokens(

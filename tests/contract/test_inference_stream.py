@@ -5,6 +5,7 @@ import pytest
 from harness.asking import TINY
 from harness.running_mesh import RunningMesh
 from harness.stream_grammar import check_grammar, tokens_by_choice
+from harness.tiny_encoder import DIMENSIONS, VECTORS
 from openai import AsyncOpenAI
 from serin.generation.v1 import chat_pb2, sampling_pb2, tokens_pb2
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -121,15 +122,22 @@ async def test_models_are_listed_with_their_context(front_door: grpc.aio.Channel
     """`ListModels` names models, aliases, context and readiness, ordered by name."""
     stub = inference_pb2_grpc.InferenceServiceStub(front_door)
     models = (await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=DEADLINE_S, metadata=metadata)).models
-    assert [model.name for model in models] == ["nobody", "small", TINY]
-    assert [model.ready for model in models] == [False, True, True]
+    assert [model.name for model in models] == ["nobody", "small", "smart", "spare", TINY, VECTORS]
+    assert [model.ready for model in models] == [False, True, True, False, True, True]
     assert list(models[1].aliases) == ["demo"]
-    assert models[2].context_length == 4096
+    assert list(models[2].cascade_models) == [TINY, "small"]
+    assert models[4].context_length == 4096
+    assert [model.embedding_dimension_count for model in models] == [0, 0, 0, 0, 0, DIMENSIONS]
 
 
-async def test_embeddings_are_not_there_yet(front_door: grpc.aio.Channel, metadata):
-    """A method drawn for later says so with its own status."""
+async def test_a_call_for_vectors(front_door: grpc.aio.Channel, metadata):
+    """One for each input, of the length that `ListModels` says or is asked for; what was used, and the lane."""
     stub = inference_pb2_grpc.InferenceServiceStub(front_door)
-    with pytest.raises(grpc.aio.AioRpcError) as failure:
-        await stub.Embed(inference_pb2.EmbedRequest(model=TINY, inputs=["a"]), timeout=DEADLINE_S, metadata=metadata)
-    assert failure.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    for wanted in (0, DIMENSIONS - 1):
+        request = inference_pb2.EmbedRequest(model=VECTORS, inputs=["a", "bc"], dimension_count=wanted)
+        call = stub.Embed(request, timeout=DEADLINE_S, metadata=metadata)
+        answer = await call
+        assert [len(one.values) for one in answer.embeddings] == [wanted or DIMENSIONS] * 2
+        assert answer.usage.prompt_token_count == len("[a]") + len("[bc]"), "a character is a token; special ones count"
+        assert answer.lane
+        assert dict(await call.trailing_metadata())["serin-lane"] == answer.lane

@@ -1,5 +1,6 @@
 """The plain completions endpoint: every shape of prompt."""
 
+import pytest
 from harness.asking import TINY
 from openai import AsyncOpenAI
 
@@ -46,6 +47,24 @@ async def test_log_probabilities_in_the_old_shape(client: AsyncOpenAI):
     assert len(logprobs.token_logprobs or []) == 6
     assert all(len(alternatives or {}) in (3, 4) for alternatives in logprobs.top_logprobs or [])
     assert (logprobs.text_offset or [])[0] == 0
+
+
+async def test_a_prompt_is_scored_as_it_was_made(client: AsyncOpenAI):
+    """Log-probabilities of an answer are those that its tokens get as a prompt."""
+    ask = {"model": TINY, "temperature": 0, "logprobs": 2}
+    made = await client.completions.create(
+        prompt="Once", max_tokens=8, **ask, extra_body={"return_token_ids": True, "ignore_eos": True}
+    )
+    extra = made.choices[0].model_extra or {}
+    ids = [*extra["prompt_token_ids"], *extra["token_ids"]]
+    echoed = await client.completions.create(prompt=ids, max_tokens=1, echo=True, **ask)
+    first, again = made.choices[0].logprobs, echoed.choices[0].logprobs
+    assert first is not None
+    assert again is not None
+    scored = again.token_logprobs or []
+    assert (len(scored), scored[0]) == (len(ids) + 1, None)
+    assert scored[len(ids) - 8 : -1] == pytest.approx(first.token_logprobs, abs=1e-4)
+    assert (again.tokens or [])[len(ids) - 8 : -1] == first.tokens
 
 
 async def test_a_stream_says_what_the_answer_says(client: AsyncOpenAI):

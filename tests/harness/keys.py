@@ -8,11 +8,16 @@ from harness.running_mesh import RunningMesh
 
 
 async def mint(
-    mesh: RunningMesh, *, role: Role = Role.APP, limits: Limits | None = None, shadow: bool = True
+    mesh: RunningMesh,
+    *,
+    role: Role = Role.APP,
+    limits: Limits | None = None,
+    shadow: bool = True,
+    project: str = "default",
 ) -> tuple[str, KeyRecord]:
     """A new key of the mesh and its record."""
     secret = key_secret((mesh.state / "mesh.secret").read_bytes().strip())
-    key, record = mint_key(secret, role=role, limits=limits, shadow=shadow)
+    key, record = mint_key(secret, role=role, limits=limits, shadow=shadow, tenant=project)
     async with Redis.from_url(mesh.record["state_redis"]) as redis:
         await RedisKeyStore(redis).create(record)
     return key, record

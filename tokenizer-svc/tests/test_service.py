@@ -176,8 +176,8 @@ async def test_encode_and_decode_refuse_what_they_cannot_take(model_folders):
     """Counts, lengths and vocabularies are checked, each with its reason."""
     async with serving(model_folders["byte_level"]) as (stub, _):
         assert (await refused(stub.Encode(pb.EncodeRequest()))).metadata["parameter"] == "texts"
-        error = await refused(stub.Encode(pb.EncodeRequest(texts=["hello there"], max_token_count=1)))
-        assert error.reason is Reason.PROMPT_TOO_LONG
+        error = await refused(stub.Encode(pb.EncodeRequest(texts=["", "hello there"], max_token_count=1)))
+        assert (error.reason, error.metadata["parameter"]) == (Reason.PROMPT_TOO_LONG, "texts[1]")
         error = await refused(stub.Decode(pb.DecodeRequest(vocabulary_digest="other")))
         assert error.reason is Reason.VOCABULARY_MISMATCH
         digest = (await stub.DescribeTokenizer(pb.DescribeTokenizerRequest())).vocabulary_digest

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from serin_tokenizer_svc.errors import FolderRefused
 from serin_tokenizer_svc.folder import read_folder
 from serin_tokenizer_svc.vocabulary import Vocabulary
+from tokenizers import processors
 
 KINDS = sorted(folders.KINDS)
 TEXTS = st.one_of(
@@ -140,3 +141,20 @@ def test_a_hub_model_is_found_by_its_name(tmp_path):
         [sys.executable, "-c", script.replace("tiny", "other")], env=environment, capture_output=True, text=True
     )
     assert "FolderRefused: acme/other: no such folder, and the model hub did not give it" in missing.stderr
+
+
+def test_special_ids_are_put_around_a_text_that_is_not_cut(tmp_path):
+    """As BERT: [CLS] text [SEP], whatever truncation and padding the file was saved with; no template is needed."""
+    tokenizer = folders.word_piece()
+    tokenizer.add_special_tokens(["[CLS]"])
+    first, last = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+    plain = tokenizer.encode("the quick brown fox " * 5).ids
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", last), ("[CLS]", first))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=128)
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_str())
+    vocabulary = Vocabulary(read_folder(tmp_path))
+    texts = ["the quick brown fox " * 5, "the"]
+    long, short = vocabulary.encode(texts, add_special_tokens=True)
+    assert long == [first, *plain, last]
+    assert (short[0], short[-1], len(short)) == (first, last, 2 + len(vocabulary.encode(["the"], False)[0]))

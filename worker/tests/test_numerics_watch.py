@@ -10,7 +10,7 @@ from serin_worker.errors import EngineStopped, NumericsLost
 from serin_worker.loop import EngineLoop
 from serin_worker.namespaces import Namespaces
 from serin_worker.numerics_watch import MAX_FAILURES_IN_A_ROW, NumericsWatch
-from serin_worker.serving import Serving, computes_numbers
+from serin_worker.serving import Serving
 from serin_worker.testing import engine_without_model
 
 
@@ -74,7 +74,7 @@ async def test_the_model_is_asked_a_fixed_question(is_sound: bool):
     loop.start()
     about = EngineDescription(None, "", "", "", "", "", 64, 4, 0, 256, 8, 50, "")
     serving = Serving(loop, about, "", Namespaces(b"s" * 32, ""), "tiny", "v1", "worker-1")
-    assert await computes_numbers(serving) is is_sound
+    assert await serving.computes_numbers() is is_sound
     await loop.stop()
 
 

@@ -22,7 +22,7 @@ from serin_worker.numerics_watch import NumericsWatch
 from serin_worker.outputs import Summary
 from serin_worker.request import GenerationRequest, Sampling, Stopping
 from serin_worker.service import WorkerService
-from serin_worker.serving import Serving, StepWatch, computes_numbers, load_of
+from serin_worker.serving import Serving, StepWatch
 from serin_worker.startup import load_engine
 
 VOCABULARY = "5e" * 16
@@ -316,7 +316,6 @@ async def test_watch_and_purge(stub, serving):
 async def test_what_is_drawn_and_not_there_yet(stub):
     """Unimplemented methods say what is missing; no adapter is listed."""
     for call in (
-        stub.Embed(worker_pb2.EmbedRequest()),
         stub.LoadAdapter(worker_pb2.LoadAdapterRequest()),
         stub.UnloadAdapter(worker_pb2.UnloadAdapterRequest()),
     ):
@@ -324,6 +323,13 @@ async def test_what_is_drawn_and_not_there_yet(stub):
         assert error.reason is Reason.NOT_IMPLEMENTED
         assert "not supported" in error.message
     assert list((await stub.ListAdapters(worker_pb2.ListAdaptersRequest())).names) == []
+
+
+async def test_a_model_without_a_pooling_computes_no_embeddings(stub):
+    """The model is named, and why."""
+    error = await refused(stub.Embed(worker_pb2.EmbedRequest()))
+    assert (error.reason, error.metadata["parameter"]) == (Reason.PARAMETER_UNSUPPORTED, "model")
+    assert "'tiny' has no pooling configuration" in error.message
 
 
 async def test_before_the_model_is_there():
@@ -369,7 +375,7 @@ async def test_metrics_tell_what_happened(stub, serving):
 
 async def test_load_and_step_watch(serving):
     """Load names what balancers weigh; the watch sees an engine that has work and makes no step."""
-    report = load_of(serving)
+    report = serving.load()
     assert (report.utilization, dict(report.named)) == (0.0, {"kv": 0.0, "running": 0, "waiting": 0})
     now = [0.0]
 
@@ -427,7 +433,7 @@ async def test_numbers_that_fail_are_told_and_a_sound_model_is_not_blamed(servin
         def succeeded(self):
             told.append("succeeded")
 
-    service = WorkerService(serving, numerics=Telling(lambda: computes_numbers(serving)))
+    service = WorkerService(serving, numerics=Telling(serving.computes_numbers))
     async with (
         running(lambda server: worker_pb2_grpc.add_WorkerServiceServicer_to_server(service, server)) as server,
         server.connect() as channel,
@@ -439,7 +445,7 @@ async def test_numbers_that_fail_are_told_and_a_sound_model_is_not_blamed(servin
             assert failure.reason is Reason.NUMERICS_FAILED
         await events_of(stub, generate())
     assert told == ["failed"] * 3 + ["succeeded"]
-    assert await computes_numbers(serving)
+    assert await serving.computes_numbers()
 
 
 async def test_what_was_sent_is_told_also_when_the_stream_was_cut(stub):

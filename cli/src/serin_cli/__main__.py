@@ -26,6 +26,7 @@ COMMANDS = {
     "tenant": "declare organizations and projects, and what limits them",
     "usage": "show what was used and what it costs",
     "audit": "show who changed what, and verify that the log is intact",
+    "cascade": "make the classifier of a cascade",
     "config": "check, compare and apply a serin.yaml",
     "certs": "make certificates for services that leave this machine",
     "demo": "start a mesh of its own, ask the demo model, stop it again",

@@ -12,6 +12,7 @@ import yaml
 from serin_control.config import ConfigInvalid, MeshConfig, parse_config
 from serin_control.config.reading import read_text
 from serin_control.config.yaml_lines import read_yaml
+from serin_gateway.guards.presidio import is_installed
 
 from serin_cli.errors import ModelRefused, StartRefused, UsageProblem
 
@@ -50,6 +51,20 @@ def check_models(file: Path, text: str, look: Callable[[str], object]) -> None:
                 raise UsageProblem(f"{where}: {release.path!r}: {refused.wrong}") from refused
             except StartRefused as refused:
                 raise StartRefused(f"{where}: {refused}") from refused
+
+
+def check_guards(file: Path, text: str) -> None:
+    """Whether the gateways that are run here have what the guards of a checked text need.
+
+    Raises:
+        UsageProblem: they have not; with file, line and key.
+    """
+    lines = read_yaml(text)[1]
+    for name, policy in parse_config(text).guards.policies.items():
+        if (policy.pii.input, policy.pii.output) != ("none", "none") and not is_installed():
+            key = ("guards", "policies", name, "pii")
+            where = f"{file}:{lines.at(key)}: {'.'.join(key)}"
+            raise UsageProblem(f"{where}: presidio-analyzer is not installed here: pip install 'serin-gateway[pii]'")
 
 
 def refusal(error: ConfigInvalid) -> UsageProblem:

@@ -16,10 +16,16 @@ def story(record: RequestRecord) -> Iterator[str]:
     when = datetime.fromtimestamp(record.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     yield f"{record.request_id}: {_end(record)}"
     yield f"  when      {when}, after {_duration(record.duration_s)}"
-    yield f"  asked     {record.operation} over {record.door}, model {record.model or '-'}"
+    asked = f", asked for as {record.asked}" if record.asked not in ("", record.model) else ""
+    yield f"  asked     {record.operation} over {record.door}, model {record.model or '-'}{asked}"
     yield f"  by        tenant {record.tenant}, key {record.key_id}"
     if record.lane:
         yield f"  lane      {record.lane}"
+    if record.route:
+        yield f"  route     {route_in_words(record.route)}"
+    for one in record.guarded:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in one.kinds.items())
+        yield f"  guard     {one.detector}, {one.direction}: {one.action} ({kinds})"
     if record.cached_answer:
         yield "  answer    a stored one: no worker was asked"
     for number, attempt in enumerate(record.attempts, start=1):
@@ -31,6 +37,38 @@ def story(record: RequestRecord) -> Iterator[str]:
     spent = [(verb, record.verbs[verb]) for verb in VERBS if verb in record.verbs]
     if spent:
         yield f"  time      {', '.join(f'{verb} {_duration(seconds)}' for verb, seconds in spent)}"
+
+
+RULES = {
+    "hint": "its caller said so",
+    "prompt_matches": "the prompt matches a pattern",
+    "prompt_longer": "the prompt is longer than the first model gets",
+    "classifier": "the classifier says so of the prompt",
+    "mean_logprob": "the first model was not sure of its answer",
+    "min_logprob": "the first model was not sure of one of its tokens",
+    "schema": "the first answer was not what was asked for",
+    "unavailable": "the first model could not take it",
+    "unsuited": "the first model cannot do what was asked",
+    "failed": "the first answer was lost on the way",
+    "too_large": "the first answer was more than may be held back",
+    "late": "a rule held, and no time was left for the second model",
+    "then_failed": "a rule held, and the second model could not answer",
+}
+"""Why a cascade decided as it did, in words."""
+
+
+def route_in_words(route: str) -> str:
+    """How a request came to its model: `smart:escalated:hint` and the like, one after the other."""
+    return "; ".join(_part_in_words(part.split(":")) for part in route.split(", "))
+
+
+def _part_in_words(part: list[str]) -> str:
+    name, what, *why = part
+    if what == "fallback":
+        return f"{name} could not take it ({''.join(why)}), another model answered in its place"
+    whose = "kept the first model's answer" if what == "kept" else "gave the second model's answer"
+    reason = f": {RULES.get(why[0], why[0])}" if why else ": no rule held"
+    return f"cascade {name} {whose}{reason}"
 
 
 def _end(record: RequestRecord) -> str:
@@ -46,7 +84,9 @@ def _attempt(number: int, attempt: AttemptRecord) -> Iterator[str]:
     where = f"worker {attempt.worker} ({attempt.cluster})" if attempt.worker else "no worker"
     lane = f"lane {attempt.lane[:12]}" if attempt.lane else "no lane"
     ended = "" if attempt.reason == "ok" else f": {attempt.reason}"
-    yield f"  attempt {number} {lane}, {where}{ended}"
+    model = f"{attempt.model}, " if attempt.model else ""
+    thrown_away = "; not good enough: billed, and not given" if attempt.thrown_away else ""
+    yield f"  attempt {number} {model}{lane}, {where}{ended}{thrown_away}"
     if attempt.num_prompt_tokens:
         reused = f" ({attempt.num_cached_tokens} reused)" if attempt.num_cached_tokens else ""
         yield f"            {attempt.num_prompt_tokens} prompt tokens{reused}, {attempt.num_answer_tokens} made"

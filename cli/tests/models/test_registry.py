@@ -53,6 +53,24 @@ def test_a_pushed_version_is_served_as_it_was(registry, model, tmp_path):
     assert manifest_from(manifest.as_json()) == manifest
 
 
+def test_an_embedding_models_pooling_is_kept(registry, model):
+    """Its folder is part of the version: served, seen when it is changed, mended, and nothing may be put into it."""
+    (model / "1_Pooling").mkdir()
+    (model / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    (model / "1_Pooling" / "code.py").write_text("print()")
+    manifest = push(registry, model).manifest
+    assert "1_Pooling/config.json" in manifest.contents
+    folder = registry.folder(V1)
+    assert [path.name for path in (folder / "1_Pooling").iterdir()] == ["config.json"]
+    (folder / "1_Pooling" / "config.json").unlink()
+    (folder / "1_Pooling" / "more").write_text("")
+    with pytest.raises(ModelRefused, match=r"1_Pooling/config.json is missing"):
+        registry.folder(V1)
+    assert not push(registry, model).is_new
+    assert registry.folder(V1) == folder
+    assert (folder / "1_Pooling" / "config.json").read_text() == '{"pooling_mode": "mean"}'
+
+
 def test_the_same_content_again_changes_nothing(registry, model):
     """A second push is told from the first and keeps its record."""
     first, second = push(registry, model), push(registry, model)

@@ -57,8 +57,12 @@ def check_status(registration: Registration, status: Status) -> None:
     _match(_DIGEST, status.digests.vocabulary, "digests.vocabulary", "lowercase hex, once READY")
     if registration.service is Service.WORKER:
         _match(_DIGEST, status.digests.kv, "digests.kv", "lowercase hex, once READY")
-        if not (status.capacity.context_length and status.capacity.block_size):
-            raise RegistrationInvalid("capacity: a READY worker names context_length and block_size, both above 0")
+        has_blocks = status.capacity.block_size or status.capacity.num_embedding_dimensions
+        if not (status.capacity.context_length and has_blocks):
+            raise RegistrationInvalid(
+                "capacity: a READY worker names context_length and block_size (one that computes embeddings: "
+                "embedding_dimension_count), both above 0"
+            )
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:

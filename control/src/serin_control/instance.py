@@ -91,6 +91,7 @@ class Capacity:
     block_size: int = 0
     context_length: int = 0
     group_size: int = 1
+    num_embedding_dimensions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

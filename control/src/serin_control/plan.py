@@ -6,7 +6,16 @@ The declared configuration makes a plan; a rollout replaces the plan of its mode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from serin_control.config import IssuerConfig, LimitsConfig, MeshConfig, PriceConfig
+from serin_control.config import (
+    CascadeConfig,
+    GuardsConfig,
+    IssuerConfig,
+    LimitsConfig,
+    MeshConfig,
+    PriceConfig,
+    ResponsesConfig,
+    TenantConfig,
+)
 from serin_control.instance import LANE_SERVICES, Service
 
 
@@ -58,6 +67,7 @@ class ModelPlan:
         trial: the comparison that is under way.
         limits: of all callers together on it.
         price, version_prices: what tokens cost.
+        fallbacks: models that answer where it cannot.
     """
 
     name: str
@@ -69,6 +79,7 @@ class ModelPlan:
     limits: Limits = Limits()
     price: Price = Price()
     version_prices: Mapping[str, Price] = field(default_factory=dict)
+    fallbacks: tuple[str, ...] = ()
 
     def price_of(self, version: str) -> Price:
         """What the tokens of a version cost; one that declares no price has the model's."""
@@ -85,11 +96,21 @@ class Policy:
     shadow_scoring: bool = True
     currency: str = "USD"
     token_issuers: tuple[IssuerConfig, ...] = ()
+    guards: GuardsConfig = field(default_factory=GuardsConfig)
+    responses: ResponsesConfig = field(default_factory=ResponsesConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Names beside those of models: cascades by name, and what organizations mean by names."""
+
+    cascades: Mapping[str, CascadeConfig] = field(default_factory=dict)
+    tenants: Mapping[str, TenantConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficPlan:
-    """All models, by name, and the policy of gateways.
+    """All models, by name, the policy of gateways, and further names.
 
     ``service_shares``: of a service that serves all models (gateway, cache), version to its share of calls relative
     to the others; a version that is not named gets none. A service that is not named shares by how many run.
@@ -98,6 +119,7 @@ class TrafficPlan:
     models: Mapping[str, ModelPlan] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     service_shares: Mapping[Service, Mapping[str, int]] = field(default_factory=dict)
+    naming: Naming = field(default_factory=Naming)
 
 
 def declared_plan(config: MeshConfig) -> TrafficPlan:
@@ -116,6 +138,7 @@ def declared_plan(config: MeshConfig) -> TrafficPlan:
             version_prices={
                 version: _price(one.price) for version, one in (model.versions or {}).items() if one.price is not None
             },
+            fallbacks=tuple(model.fallback),
         )
         for name, model in config.models.items()
     }
@@ -126,9 +149,11 @@ def declared_plan(config: MeshConfig) -> TrafficPlan:
         config.gateway.shadow_scoring,
         config.currency,
         tuple(config.token_issuers.values()),
+        config.guards,
+        config.gateway.responses,
     )
     shares = {Service.GATEWAY: {config.gateway.version: 1}, Service.CACHE: {config.cache.version: 1}}
-    return TrafficPlan(models, policy, shares)
+    return TrafficPlan(models, policy, shares, Naming(config.cascades, config.tenants))
 
 
 def _limits(declared: LimitsConfig | None) -> Limits:

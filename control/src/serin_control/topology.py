@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from serin_control.instance import Instance, Service
 from serin_control.lanes import Lane, Versions, form_lanes
-from serin_control.plan import ModelPlan, Policy, TrafficPlan
+from serin_control.plan import ModelPlan, Naming, Policy, TrafficPlan
 
 Carried = Mapping[str, Mapping[str, Versions]]
 """Model to its lanes (id to versions) that carried traffic."""
@@ -26,7 +26,7 @@ class ModelLanes:
 class Topology:
     """All models ordered by name, what serves all of them, and the policy of gateways. Consistent in itself.
 
-    ``service_shares`` is that of :class:`TrafficPlan`.
+    ``service_shares`` and ``naming`` are those of :class:`TrafficPlan`.
     """
 
     models: tuple[ModelLanes, ...] = ()
@@ -34,6 +34,7 @@ class Topology:
     gateways: tuple[Instance, ...] = ()
     policy: Policy = field(default_factory=Policy)
     service_shares: Mapping[Service, Mapping[str, int]] = field(default_factory=dict)
+    naming: Naming = field(default_factory=Naming)
 
     @property
     def complete(self) -> bool:
@@ -68,7 +69,7 @@ def draw(plan: TrafficPlan, instances: Iterable[Instance], carried: Carried) -> 
         alarms |= {f"{name}/{index}": sentence for index, sentence in enumerate(formed.alarms)}
     alarms |= _undeclared(plan, everything) | _lost(everything)
     caches, gateways = _of(Service.CACHE, everything), _of(Service.GATEWAY, everything)
-    topology = Topology(tuple(models), caches, gateways, plan.policy, plan.service_shares)
+    topology = Topology(tuple(models), caches, gateways, plan.policy, plan.service_shares, plan.naming)
     return Drawn(topology, remembered, alarms)
 
 

@@ -29,6 +29,25 @@ gateway: {port: 0}
 """
 
 
+ROUTED = (
+    GOOD
+    + """\
+cascades:
+  smart:
+    first: other
+    then: small
+    escalate_when: {mean_logprob_below: -0.1, min_logprob_below: -2, schema_fails: true, prompt_matches: ["(?i)why"]}
+tenants:
+  acme:
+    aliases: {chat: smart, small: other, other: small}
+    fallbacks: false
+    projects:
+      web: {aliases: {best: chat}, fallbacks: true}
+"""
+)
+TWO = "models:\n  a: {path: x, aliases: [z]}\n  b: {path: y}\n"
+
+
 def problems(text: str) -> list[str]:
     """Lines that a text is refused with."""
     with pytest.raises(ConfigInvalid) as refused:
@@ -46,6 +65,25 @@ def test_good_file_says_everything_about_its_versions():
     assert (only.version, only.path, only.weight) == ("v1", "org/other", 100)
     assert config.limits.requests_per_minute == 60
     assert config.gateway.grpc_port == 9080
+
+
+def test_names_lead_where_they_are_told_to():
+    """Whole numbers are numbers too; an organization may swap two models."""
+    config = parse_config(ROUTED.replace("aliases: [gpt-demo]", "aliases: [gpt-demo]\n    fallback: [other]"))
+    assert config.models["small"].fallback == ["other"]
+    assert config.cascades["smart"].escalate_when.min_logprob_below == -2.0
+    assert config.tenants["acme"].projects["web"].aliases == {"best": "chat"}
+    jsonschema.validate(yaml.safe_load(ROUTED), json_schema())
+    assert "+ cascades.smart.first: other" in diff(parse_config(GOOD), config)
+
+
+def test_guards_have_defaults_that_do_nothing():
+    """What is not named is not looked for; a policy says only what it wants."""
+    assert parse_config(GOOD).guards.policies == {}
+    text = GOOD + "guards: {policies: {p: {pii: {input: mask, countries: [us]}}}, projects: {web: p}}\n"
+    policy = parse_config(text).guards.policies["p"]
+    assert (policy.pii.input, policy.pii.output, policy.secrets.input) == ("mask", "none", "none")
+    assert "+ guards.policies.p.pii.countries: us" in diff(parse_config(GOOD), parse_config(text))
 
 
 def test_without_weights_the_last_version_has_everything():
@@ -117,11 +155,43 @@ def test_without_weights_the_last_version_has_everything():
         ),
         ("models:\n  a: {path: x}\nlimits:\n", "serin.yaml:3: limits: no value; accepted: a mapping with the keys"),
         (
+            "models:\n  a: {path: x}\nguards:\n  policies:\n    p: {pii: {input: hide}}\n",
+            "serin.yaml:5: guards.policies.p.pii.input: 'hide' is not accepted; accepted: one of none, count, mask",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies:\n    p: {pii: {input: mask, countries: [us, xx]}}\n",
+            "serin.yaml:5: guards.policies.p.pii.countries.1: 'xx' is not accepted; accepted: one of au, ca, de",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies:\n    p: {spam: {input: mask}}\n",
+            "serin.yaml:5: guards.policies.p.spam: unknown key; accepted: blocked, injection, pii, secrets, unicode",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies: {p: {}}\n  default: q\n",
+            "serin.yaml:5: guards.default: no policy is named 'q'; accepted: one of 'guards.policies': p",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies: {p: {}}\n  keys:\n    key_1: p\n    key_2: q\n",
+            "serin.yaml:7: guards.keys.key_2: no policy is named 'q'",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies:\n    p:\n      blocked: {output: mask}\n",
+            "serin.yaml:6: guards.policies.p.blocked: no 'terms'; accepted: at least one term, or the action 'none'",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  keys: {'a b': p}\n",
+            "serin.yaml:4: guards.keys.a b: not a name; accepted: public names of keys: key_..., as `serin key list`",
+        ),
+        (
+            "models:\n  a: {path: x}\nguards:\n  policies: {P: {}}\n",
+            "serin.yaml:4: guards.policies.P: not a name; accepted: names of policies: 1 to 64 of a-z 0-9 . _ -",
+        ),
+        (
             "models: {}\n",
             "serin.yaml:1: models: a mapping without entries; accepted: a mapping with at least one entry",
         ),
         ("limits: {}\n", "serin.yaml: models: missing; accepted: a mapping with at least one entry"),
-        ("", "serin.yaml: empty; accepted: a mapping with the keys cache, currency, gateway, limits, models"),
+        ("", "serin.yaml: empty; accepted: a mapping with the keys cache, cascades, currency, gateway, guards, limits"),
         ("- a\n", "serin.yaml: list instead of keys"),
         ("models: [\n", "serin.yaml:2: not YAML:"),
         ("a: &x 1\nb: *x\n", "serin.yaml:1: anchor or alias 'x'; accepted: each value written out"),
@@ -130,6 +200,88 @@ def test_without_weights_the_last_version_has_everything():
         ("a\x00b", "serin.yaml: not YAML:"),
         ("a: " + "9" * 5000, "serin.yaml:1: a: Exceeds the limit"),
         ("a: " + "x" * 1_048_576, "serin.yaml: 1048579 characters; accepted: at most 1048576"),
+        (
+            "models:\n  a: {path: x, fallback: [a]}\n  b: {path: y}\n",
+            "serin.yaml:2: models.a.fallback.0: 'a' would fall back to itself; accepted: b",
+        ),
+        (
+            "models:\n  a: {path: x, fallback: [c]}\n  b: {path: y}\n",
+            "serin.yaml:2: models.a.fallback.0: no model is named 'c'; accepted: b",
+        ),
+        (
+            "models:\n  a: {path: x, fallback: [b, b]}\n  b: {path: y}\n",
+            "serin.yaml:2: models.a.fallback.1: 'b' is there",
+        ),
+        (
+            TWO + "cascades:\n  a: {first: a, then: b, escalate_when: {hint: true}}\n",
+            "serin.yaml:5: cascades.a: 'a' is al",
+        ),
+        (
+            TWO + "cascades:\n  z: {first: a, then: b, escalate_when: {hint: true}}\n",
+            "serin.yaml:5: cascades.z: 'z' is al",
+        ),
+        (
+            TWO + "cascades:\n  s:\n    first: a\n    then: c\n    escalate_when: {hint: true}\n",
+            "serin.yaml:7: cascades.s.then: 'c' is no model; accepted: a, b",
+        ),
+        (
+            TWO + "cascades:\n  s: {first: a, then: b, escalate_when: {hint: true}}\n"
+            "  t: {first: s, then: b, escalate_when: {hint: true}}\n",
+            "serin.yaml:6: cascades.t.first: 's' is a cascade; accepted: a, b",
+        ),
+        (
+            TWO + "cascades:\n  s: {first: a, then: a, escalate_when: {hint: true}}\n",
+            "serin.yaml:5: cascades.s.then: 'a' is the first model too; accepted: another model",
+        ),
+        (
+            TWO + "cascades:\n  s: {first: a, then: b, escalate_when: {}}\n",
+            "serin.yaml:5: cascades.s.escalate_when: no rule: nothing would ever be escalated; accepted: at least",
+        ),
+        (
+            TWO + "cascades:\n  s: {first: a, then: b, escalate_when: {mean_logprob_below: 0.1}}\n",
+            "serin.yaml:5: cascades.s.escalate_when.mean_logprob_below: 0.1 is not accepted; accepted: a number from",
+        ),
+        (
+            TWO + 'cascades:\n  s: {first: a, then: b, escalate_when: {prompt_matches: ["(a"]}}\n',
+            "serin.yaml:5: cascades.s.escalate_when.prompt_matches.0: no regular expression: missing )",
+        ),
+        (
+            TWO + "cascades:\n  s: {first: a, then: b, escalate_when: {classifier: {weights: x}}}\n",
+            "serin.yaml:5: cascades.s.escalate_when.classifier.weights: the classifier does not begin with",
+        ),
+        (
+            TWO + "cascades:\n  s: {first: a, then: b, escalate_when: {classifier: {weights: x, above: 2}}}\n",
+            "serin.yaml:5: cascades.s.escalate_when.classifier.above: 2 is not accepted; accepted: a number 0",
+        ),
+        (
+            TWO + "tenants:\n  acme: {aliases: {x: nope}}\n",
+            "serin.yaml:5: tenants.acme.aliases.x: nothing is named 'nope'; accepted: a name that all callers know",
+        ),
+        (
+            TWO + "tenants:\n  acme: {aliases: {x: y, y: a}}\n",
+            "serin.yaml:5: tenants.acme.aliases.x: nothing is named 'y'; accepted: a name that all callers know",
+        ),
+        (
+            TWO + "tenants:\n  acme: {aliases: {a: a}}\n",
+            "serin.yaml:5: tenants.acme.aliases.a: 'a' would lead to itself; accepted: another name: a, b, z",
+        ),
+        (
+            TWO + "tenants:\n  acme:\n    aliases: {x: a}\n    projects:\n      web: {aliases: {y: w}}\n",
+            "serin.yaml:8: tenants.acme.projects.web.aliases.y: nothing is named 'w'; accepted: a name that its "
+            "organization knows: a, b, x, z",
+        ),
+        (
+            TWO + "tenants:\n  acme: {projects: {web: {}}}\n  other: {projects: {web: {}}}\n",
+            "serin.yaml:6: tenants.other.projects.web: project 'web' is already one of 'acme'; accepted: each project",
+        ),
+        (
+            TWO + "tenants:\n  Acme: {}\n",
+            "serin.yaml:5: tenants.Acme: not a name; accepted: names of organizations: 1 to 64 of a-z 0-9 . _ -",
+        ),
+        (
+            TWO + "tenants:\n  acme: {aliases: {'a b': a}}\n",
+            "serin.yaml:5: tenants.acme.aliases.a b: not a name; accepted: names of aliases: 1 to 128 of A-Z a-z",
+        ),
     ],
 )
 def test_bad_file_names_line_key_and_what_is_accepted(text: str, expected: str):

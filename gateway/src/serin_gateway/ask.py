@@ -58,6 +58,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Turns:
+    """The places that a request takes at workers: ``num_places`` at once, ``count`` times one after the other."""
+
+    num_places: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """One request: what to answer, how, and for whom it may be shared.
 
@@ -86,6 +94,15 @@ class Ask:
     def choice_count(self) -> int:
         """Answers in all."""
         return len(self.inputs) * self.sampling.choice_count
+
+    @property
+    def may_change_model(self) -> bool:
+        """Whether the answer of another model will do, where the one that was asked for cannot."""
+        return True
+
+    def turns(self, worker_places: int) -> "Turns":
+        """What it asks of the workers, of which the smallest makes ``worker_places`` answers at once (0: unknown)."""
+        return Turns(self.choice_count)
 
     def prompt_token_bound(self) -> int:
         """Most tokens all prompts together can have: no token is shorter than a byte."""

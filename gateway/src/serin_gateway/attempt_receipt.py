@@ -33,6 +33,8 @@ class AttemptReceipt:
     """One attempt's account.
 
     Attributes:
+        model: the model that it asked.
+        thrown_away: its answer was held back, and another model's was given.
         worker, cluster: the worker that had it last, and the cluster of that worker, which names its version.
         reason: "ok", or the reason of the error that ended it; empty until then, and when it was cut short.
         placed_at, first_at, last_at: monotonic seconds; absent while it has not happened.
@@ -61,6 +63,8 @@ class AttemptReceipt:
     refused: bool | None = None
     recall: RecallOutcome | None = None
     recall_s: float = 0.0
+    model: str = ""
+    thrown_away: bool = False
 
     @property
     def first_token_s(self) -> float:
@@ -98,13 +102,17 @@ class AttemptReceipt:
         if self.first_at is None:
             self.first_at = self.last_at
 
+    def cut_short(self) -> None:
+        """Something that is not its lane's doing ends it."""
+        self.reason = Reason.CANCELLED.value
+
     @contextmanager
     def ending(self) -> Iterator[None]:
         """A block that does all of it: how the block ends is how the attempt does."""
         try:
             yield
         except MeshError as error:
-            self.reason = error.reason.value
+            self.reason = self.reason or error.reason.value
             raise
         except asyncio.CancelledError:
             raise

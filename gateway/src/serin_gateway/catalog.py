@@ -7,15 +7,18 @@ it is published, nor about requests.
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.cascades.cascade import Cascade
+from serin_gateway.guards.policy import GuardPolicies
 from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.ledger.price import FREE, Price, highest
 from serin_gateway.limits.limiter import Limits
+from serin_gateway.responses.store import Bounds
 
 RETRY_AFTER_S = "2"
 
@@ -36,6 +39,7 @@ class Lane:
 
     ``cache_version``: the cache that its recalls go to; empty: the one that all lanes without one of their own share.
     ``version`` is that of its workers, ``price`` what its tokens cost.
+    ``num_dimensions``: length of the vectors that its workers compute; 0: they generate tokens.
     """
 
     lane: str
@@ -49,6 +53,7 @@ class Lane:
     cache_version: str = ""
     version: str = ""
     price: Price = FREE
+    num_dimensions: int = 0
 
     @property
     def is_ready(self) -> bool:
@@ -76,7 +81,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model by its own name."""
+    """A model by its own name; ``fallbacks`` are models that answer in its place where it cannot take a request."""
 
     name: str
     aliases: Sequence[str] = ()
@@ -84,11 +89,18 @@ class ServedModel:
     default_max_tokens: int = 0
     trial: Trial | None = None
     limits: Limits = field(default_factory=Limits)
+    fallbacks: Sequence[str] = ()
 
     @property
     def highest_price(self) -> Price:
         """What tokens cost at most, on whichever lane."""
         return highest(lane.price for lane in self.lanes)
+
+    @property
+    def worker_places(self) -> int:
+        """Places of its smallest worker; 0: none has told how many it has."""
+        places = [worker.max_sequences for lane in self.lanes for worker in lane.workers]
+        return min(filter(None, places), default=0)
 
     @property
     def context_length(self) -> int:
@@ -99,6 +111,11 @@ class ServedModel:
     def is_ready(self) -> bool:
         """True when something answers for it now."""
         return any(lane.is_ready for lane in self.lanes)
+
+    @property
+    def num_dimensions(self) -> int:
+        """Length of the vectors it computes; 0: it generates tokens, or nothing is ready."""
+        return max((lane.num_dimensions for lane in self.lanes if lane.is_ready), default=0)
 
     def choose_lane(self, session: str, avoid: Collection[str] = ()) -> Lane:
         """The lane of a session: by weight, and the same one again while the weights stand.
@@ -157,15 +174,27 @@ class Policy:
     shadow_scoring: bool = True
     currency: str = ""
     token_issuers: tuple[TokenIssuer, ...] = ()
+    guards: GuardPolicies = field(default_factory=GuardPolicies)
+    kept_responses: Bounds = Bounds(30 * 86_400.0, 67_108_864)  # noqa: RUF009 - frozen
+
+
+@dataclass(frozen=True, slots=True)
+class TenantNames:
+    """What an organization or a project means by names; ``refuse_fallbacks`` None: as the level above."""
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    refuse_fallbacks: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """One published view."""
+    """One published view; ``tenants`` by organization and project, the empty one for all of an organization's."""
 
     models: Sequence[ServedModel] = ()
     policy: Policy = field(default_factory=Policy)
     has_caches: bool = False
+    cascades: Mapping[str, Cascade] = field(default_factory=dict)
+    tenants: Mapping[tuple[str, str], TenantNames] = field(default_factory=dict)
     names: Mapping[str, ServedModel] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -173,20 +202,25 @@ class Catalog:
         names.update((model.name, model) for model in self.models)
         object.__setattr__(self, "names", names)
 
-    def find(self, name: str, may_ask: Callable[[str], bool] = lambda model: True) -> ServedModel:
-        """The model that a name or alias means; one that may not be asked does not exist for its caller.
+    def find(self, name: str) -> ServedModel:
+        """The model that a name or a general alias means; what names mean to callers: see `routing.names`.
 
         Raises:
             MeshError: MODEL_NOT_FOUND.
         """
         model = self.names.get(name)
-        if model is None or not may_ask(model.name):
-            raise MeshError(
-                Reason.MODEL_NOT_FOUND,
-                f"model {name[:80]!r} does not exist; list the models to see which do",
-                parameter="model",
-            )
+        if model is None:
+            raise model_not_found(name)
         return model
+
+
+def model_not_found(name: str) -> MeshError:
+    """Nothing that a caller may ask has this name."""
+    return MeshError(
+        Reason.MODEL_NOT_FOUND,
+        f"model {name[:80]!r} does not exist; list the models to see which do",
+        parameter="model",
+    )
 
 
 class CatalogSource(Protocol):

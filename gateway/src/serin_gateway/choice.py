@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.events import ChoiceEnded, FinishReason, ReasoningChunk, TextChunk, TextLogprob, ToolCalled
-from serin_gateway.reading.parts import Called, Reasoned, Said
+from serin_gateway.guards.answers import AnswerGuard
+from serin_gateway.reading.parts import Called, Part, Reasoned, Said
 from serin_gateway.reading.reading import Reading
 from serin_gateway.recall import StoredChoice
 from serin_gateway.refusals import OPENING_CHARACTERS
@@ -28,16 +29,26 @@ class ChoiceOutput:
         generation: hears what it has to say.
         index: of the choice in its request.
         report_tokens: ids and log-probabilities go with the text.
+        report_end: so does the token that ended it, though it is no text.
         reading: tells its reasoning and calls from its text; None: all of it is text.
+        guard: looks at all of it before anybody sees it; None: nothing does.
     """
 
     def __init__(
-        self, generation: "Generation", index: int, report_tokens: bool, reading: Reading | None = None
+        self,
+        generation: "Generation",
+        index: int,
+        report_tokens: bool,
+        report_end: bool,
+        reading: Reading | None = None,
+        guard: AnswerGuard | None = None,
     ) -> None:
         self._reading = reading
+        self._guard = guard
         self._generation = generation
         self._index = index
         self._report_tokens = report_tokens
+        self._report_end = report_end
         self._num_calls = 0
         self._spelled: list[TextLogprob] = []
         self._num_reported = 0
@@ -74,6 +85,11 @@ class ChoiceOutput:
         return self.ended is not None
 
     @property
+    def is_guarded_text(self) -> bool:
+        """True when what its caller saw is not what was made."""
+        return self._guard is not None and (self._guard.has_masked or self._guard.refusal is not None)
+
+    @property
     def num_counted(self) -> int:
         """Tokens up to the one that completes a stop."""
         return len(self.token_ids) if self._num_counted is None else self._num_counted
@@ -82,6 +98,12 @@ class ChoiceOutput:
     def num_reasoning_tokens(self) -> int:
         """Those of the tokens that are reasoning, marks included."""
         return min(self._reading.num_reasoning_tokens, self.num_counted) if self._reading is not None else 0
+
+    @property
+    def reported_logprobs(self) -> Sequence[float]:
+        """Log-probabilities (nats) of the tokens that are its text: all that count, but for an id that ends it."""
+        ends = self.ended is not None and self.ended.stop_token_id is not None
+        return [one.logprob for one in self.logprobs[: self.num_counted - ends]]
 
     def beyond_known(self, event: TokensMade) -> tuple[Sequence[int], Sequence[TokenLogprob]]:
         """The part of a worker's event that is new; a resumed worker may repeat, but never leave a gap.
@@ -137,7 +159,16 @@ class ChoiceOutput:
             return
         self.num_decoded = news.num_tokens
         is_last = news.closed or news.stop_string is not None
-        parts = self._reading.read(news, is_last, self.token_ids) if self._reading else [Said(news.text)]
+        parts: list[Part] = [Said(news.text)]
+        if self._reading is not None:
+            parts = self._reading.read(news, is_last, self.token_ids)
+        is_complete = self._reading is not None and self._reading.is_complete
+        if self._guard is not None:
+            try:
+                parts = self._guard.read(parts, is_last=is_last or is_complete)
+            except MeshError as error:
+                self.failed(error)
+                return
         token_ids, logprobs = self._due(news) if self._report_tokens else ([], [])
         for part in parts:
             if isinstance(part, Said):
@@ -147,7 +178,9 @@ class ChoiceOutput:
                 self._tell(part)
         if token_ids:
             self._say("", token_ids, logprobs)
-        if self._reading is not None and self._reading.is_complete:
+        if self._guard is not None and self._guard.refusal is not None:
+            self._end(ChoiceEnded(self._index, FinishReason.CONTENT_FILTER), news.num_tokens)
+        elif is_complete:
             self._end(ChoiceEnded(self._index, FinishReason.TOOL_CALLS), news.num_tokens)
         elif news.stop_string is not None:
             end = ChoiceEnded(self._index, self._finish(FinishReason.STOP), stop_string=news.stop_string)
@@ -196,7 +229,7 @@ class ChoiceOutput:
         """Ids, and their log-probabilities if wanted, whose text this news brings to an end.
 
         With log-probabilities, tokens whose text is held back (it may begin a stop string) wait for it, so that the
-        reported tokens spell the text; an end id that is no text is left out.
+        reported tokens spell the text; an end id that is no text is left out, unless it is to be reported.
         """
         start, end = self._num_reported, news.num_tokens
         if self._spelled:
@@ -205,7 +238,7 @@ class ChoiceOutput:
                 end = self._first_beyond(end, lambda begins, _: begins >= self._text_bytes)
             elif not news.closed:
                 end = self._first_beyond(end, lambda _, ends: ends > self._text_bytes)
-            elif self._made is not None and self._made.stop_token_id is not None:
+            elif self._made is not None and self._made.stop_token_id is not None and not self._report_end:
                 end -= 1
             self._reported_bytes += sum(len(one.raw) for one in self._spelled[start:end])
         self._num_reported = max(start, end)

@@ -1,12 +1,12 @@
 """What requests work with, and what a door knows about one before it has read it. Knows nothing about what happens."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serin_gateway.administration.desk import AdminDesk
 from serin_gateway.catalog import CatalogSource
-from serin_gateway.guards import Guard
+from serin_gateway.embedder import Embedders
+from serin_gateway.guards.desk import Guards
 from serin_gateway.idempotency import IdempotencyDesk
 from serin_gateway.keys.authenticator import Authenticator
 from serin_gateway.limits.leases import LeaseBook
@@ -16,6 +16,8 @@ from serin_gateway.overload import Turnstiles
 from serin_gateway.placement import Placement
 from serin_gateway.recall import Memory
 from serin_gateway.receipt import Door, Journal
+from serin_gateway.responses import ResponseDesk
+from serin_gateway.scoring import Scorers
 from serin_gateway.tokenizer import Detokenizer, Tokenizer
 from serin_gateway.worker import Workers
 
@@ -27,16 +29,19 @@ class Collaborators:
     catalog: CatalogSource
     authenticator: Authenticator
     leases: LeaseBook
-    guards: Sequence[Guard]
+    guards: Guards
     tokenizer: Tokenizer
     detokenizer: Detokenizer
     memory: Memory
     placement: Placement
     workers: Workers
+    embedders: Embedders
+    scorers: Scorers
     journal: Journal
     shadow: Shadow
     feedback: FeedbackDesk
     idempotency: IdempotencyDesk
+    responses: ResponseDesk
     turnstiles: Turnstiles
     desk: AdminDesk
 
@@ -50,6 +55,7 @@ class Arrival:
     key: str | None = None
     session_id: str = ""
     pinned_lane: str = ""
+    cascade_hint: str = ""
     timeout_s: float = 600.0
 
 

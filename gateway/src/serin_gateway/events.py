@@ -34,21 +34,29 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextLogprob:
-    """A token as text and bytes, its log-probability in nats, and the most probable tokens at its position."""
+    """A token as text and bytes, its log-probability in nats, and the most probable tokens at its position.
+
+    None: it is a prompt's first token, which nothing comes before.
+    """
 
     token: str
     raw: bytes
-    logprob: float
+    logprob: float | None
     alternatives: Sequence["TextLogprob"] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A prompt was placed on a worker; its choices have the indices from ``first_choice_index`` on."""
+    """A prompt was placed on a worker; its choices have the indices from ``first_choice_index`` on.
+
+    Attributes:
+        echo_text, echo_logprobs: the prompt as it is shown before each answer, where that was asked for.
+    """
 
     first_choice_index: int
     prompt_token_ids: Sequence[int]
     echo_text: str = ""
+    echo_logprobs: Sequence[TextLogprob] = ()
 
 
 @dataclass(slots=True)

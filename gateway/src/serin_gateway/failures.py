@@ -56,6 +56,16 @@ def may_try_another_lane(error: MeshError) -> bool:
     return error.reason in _OTHER_LANE
 
 
+def may_try_another_model(error: MeshError) -> bool:
+    """Whether another model may answer in the place of the one that failed so, with nothing said yet.
+
+    It is ours that cannot, never its caller who may not: limits of a model are its capacity, all others are somebody's.
+    """
+    if error.reason is Reason.RATE_LIMITED:
+        return error.metadata.get("scope") == "model"
+    return error.reason is Reason.QUEUE_FULL or may_try_another_lane(error)
+
+
 def cause_of(error: MeshError) -> Cause | None:
     """Why a worker let go; None: it did not, and the error is the request's own."""
     named = error.metadata.get("cause")

@@ -13,16 +13,21 @@ from serin_mesh.errors import MeshError, Reason
 from serin_gateway.choice import ChoiceOutput
 from serin_gateway.conversation import Conversation
 from serin_gateway.events import Event, Started, TextLogprob
+from serin_gateway.guards.answers import AnswerGuard
 from serin_gateway.outbox import Outbox
 from serin_gateway.placement import PlacedWork
 from serin_gateway.reading.form import AnswerForm
 from serin_gateway.reading.reading import reading_of
 from serin_gateway.recall import StoredChoice
+from serin_gateway.spelling import spell
 from serin_gateway.tokenizer import CallScope, Detokenizer, Tokenizer
 from serin_gateway.worker import ChoiceMade, PriorOutput, TokenLogprob, TokensMade, Work, WorkDone, WorkStarted
 
 MAX_UNDECODED_TOKENS = 1024
 """Ids of a choice on their way through the detokenizer beyond which no more are read from the worker."""
+
+REPLAYED_TOKENS = 512
+"""Ids of a stored answer that are taken in at once."""
 
 
 class Generation:
@@ -38,9 +43,12 @@ class Generation:
         stop_strings: strings that end an answer.
         min_tokens: ids before which stop strings are not looked for.
         report_tokens: true to send ids and log-probabilities with the text.
+        report_end: so is the token that ended an answer, though it is no text.
+        spell_logprobs: false where log-probabilities are for us alone: nothing of them goes out.
         form: how the answers are written.
         conversation: what they answer; None: a plain prompt, all of whose answers is text.
         on_tokens: told each time a worker has made tokens.
+        guard: makes what looks at a choice before anybody sees it; None: nothing does.
     """
 
     def __init__(
@@ -55,15 +63,19 @@ class Generation:
         stop_strings: Sequence[str] = (),
         min_tokens: int = 0,
         report_tokens: bool = False,
+        report_end: bool = False,
+        spell_logprobs: bool = True,
         form: AnswerForm = AnswerForm(),  # noqa: B008 - frozen
         conversation: Conversation | None = None,
         on_tokens: Callable[[], None] = lambda: None,
+        guard: Callable[[], AnswerGuard | None] = lambda: None,
     ) -> None:
         self._scope = scope
         self._tokenizer = tokenizer
         self._outbox = outbox
         self._announcement = announcement
         self._on_tokens = on_tokens
+        self._spell_logprobs = spell_logprobs
         self._work: Work | None = None
         self._failure: MeshError | None = None
         self._moved = asyncio.Event()
@@ -76,7 +88,9 @@ class Generation:
         self.has_begun = False
         first = announcement.first_choice_index
         readings = [reading_of(form, conversation) for _ in range(num_choices)]
-        self.choices = [ChoiceOutput(self, first + i, report_tokens, one) for i, one in enumerate(readings)]
+        self.choices = [
+            ChoiceOutput(self, first + i, report_tokens, report_end, one, guard()) for i, one in enumerate(readings)
+        ]
         for choice, reading in zip(self.choices, readings, strict=True):
             choice.text_sequence = detokenizer.open(
                 scope,
@@ -95,6 +109,11 @@ class Generation:
     def is_made(self) -> bool:
         """True when no worker is needed any more."""
         return all(choice.is_made for choice in self.choices)
+
+    @property
+    def is_guarded_text(self) -> bool:
+        """True when what callers saw is not what was made: guards masked some of it, or ended it."""
+        return any(choice.is_guarded_text for choice in self.choices)
 
     @property
     def num_tokens(self) -> int:
@@ -147,7 +166,10 @@ class Generation:
     async def replay(self, answer: Sequence[StoredChoice]) -> None:
         """Take in a stored answer instead of a worker's."""
         for index, stored in enumerate(answer[: len(self.choices)]):
-            await self._tokens_made(TokensMade(index, 0, stored.token_ids, stored.logprobs))
+            ids, logprobs, piece = stored.token_ids, stored.logprobs, REPLAYED_TOKENS
+            for at in range(0, max(1, len(ids)), piece):
+                await self._tokens_made(TokensMade(index, at, ids[at : at + piece], logprobs[at : at + piece]))
+                await self._catch_up(self.choices[index])
             self._choice_made(ChoiceMade(index, stored.finish_reason, stored.stop_token_id))
 
     async def finish(self) -> None:
@@ -189,28 +211,16 @@ class Generation:
         choice = self.choices[event.choice_index]
         fresh, logprobs = choice.beyond_known(event)
         if fresh:
-            spelled = await self._spell(fresh, logprobs) if logprobs else ()
+            spelled = await self._spell(fresh, logprobs) if logprobs and self._spell_logprobs else ()
             self._announce()
             choice.append(fresh, logprobs, spelled)
 
     async def _spell(self, token_ids: Sequence[int], logprobs: Sequence[TokenLogprob]) -> list[TextLogprob]:
-        """Log-probabilities with the tokens' texts in place of their ids."""
-        wanted = [i for token_id, one in zip(token_ids, logprobs, strict=True) for i in _ids_of(token_id, one)]
         try:
-            raws = iter(await self._tokenizer.token_bytes(self._scope, wanted))
+            return await spell(self._tokenizer, self._scope, token_ids, logprobs)
         except MeshError as error:
             self._failure = error  # the tokenizer's, not the worker's: no other worker helps
             raise
-
-        def spelled(logprob: float, alternatives: Sequence[TextLogprob] = ()) -> TextLogprob:
-            raw = next(raws)
-            return TextLogprob(raw.decode("utf-8", "replace"), raw, logprob, alternatives)
-
-        texts = []
-        for one in logprobs:
-            alternatives = [spelled(logprob) for _, logprob in one.alternatives]
-            texts.append(spelled(one.logprob, alternatives))
-        return texts
 
     async def _catch_up(self, choice: ChoiceOutput) -> None:
         """Read no further than the detokenizer and the reader keep up with: what waits, waits at the worker."""
@@ -248,7 +258,3 @@ class Generation:
         self._moved.set()
         if self._work is not None:
             self._work.abort()
-
-
-def _ids_of(token_id: int, logprob: TokenLogprob) -> list[int]:
-    return [*(alternative for alternative, _ in logprob.alternatives), token_id]

@@ -18,9 +18,14 @@ from serin_gateway.audit.log import AuditLog, MemoryAuditLog
 from serin_gateway.audit.redis_log import RedisAuditLog
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.collaborators import Collaborators
+from serin_gateway.guards.desk import Guards
+from serin_gateway.guards.journal import GuardJournal
+from serin_gateway.guards.metrics import GuardMetrics
+from serin_gateway.guards.policy import GuardPolicy
+from serin_gateway.guards.witness import Witness
 from serin_gateway.idempotency import AnswerStore, IdempotencyDesk, MemoryAnswers, RedisAnswers
 from serin_gateway.journal import LogJournal, report_not_kept
-from serin_gateway.keys import KeyStore, MemoryKeyStore, RedisKeyStore, key_secret
+from serin_gateway.keys import KeyStore, KeyStoreDown, MemoryKeyStore, RedisKeyStore, key_secret
 from serin_gateway.keys.authenticator import FRESH_S, Authenticator
 from serin_gateway.keys.issuer import TokenIssuer
 from serin_gateway.keys.redis_tenants import RedisTenantStore
@@ -48,11 +53,20 @@ from serin_gateway.observing.shadow import ShadowScorer
 from serin_gateway.overload import Turnstiles
 from serin_gateway.overload.metrics import OverloadMetrics
 from serin_gateway.placement import Placement
+from serin_gateway.responses import MemoryResponses, RedisResponses, ResponseDesk, ResponseStore
 from serin_gateway.settings import GatewaySettings
-from serin_gateway.state import BudgetedKeyStore, BudgetedRecords, StateCalls, check_state, open_state
+from serin_gateway.state import (
+    BudgetedKeyStore,
+    BudgetedRecords,
+    BudgetedResponses,
+    StateCalls,
+    check_state,
+    open_state,
+)
 from serin_gateway.upstream.accounts import GrpcAccounts
 from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
+from serin_gateway.upstream.embedding import GrpcEmbedders
 from serin_gateway.upstream.loads import ReportedLoads
 from serin_gateway.upstream.observations import ObservationReporter
 from serin_gateway.upstream.pulses import Pulses
@@ -63,6 +77,9 @@ from serin_gateway.upstream.worker import GrpcWorkers
 
 CONFIRM_KEYS_EVERY_S = 60.0
 PAY_EVERY_S = 1.0
+MAKE_DETECTORS_EVERY_S = 60.0
+RESPONSES_BUDGET_S = 0.25
+"""A conversation may have megabytes: what takes more is given up, and after three times in a row not tried for 1 s."""
 
 log = structlog.get_logger()
 
@@ -100,6 +117,7 @@ class House:
         self._shared: RedisLimiter | None = None
         records: RecordStore = MemoryRecords()
         answers: AnswerStore = MemoryAnswers()
+        responses: ResponseStore = MemoryResponses()
         if self._redis is not None:
             found = RedisKeyStore(self._redis, organization=settings.organization)
             store = BudgetedKeyStore(found, StateCalls("keys"))
@@ -117,6 +135,10 @@ class House:
                 RedisRecords(self._redis, organization=settings.organization), StateCalls("records")
             )
             answers = RedisAnswers(self._redis, organization=settings.organization)
+            responses = BudgetedResponses(
+                RedisResponses(self._redis, organization=settings.organization),
+                StateCalls("responses", RESPONSES_BUDGET_S),
+            )
         self._channels = Channels(settings, targets)
         self._detokenizer = GrpcDetokenizer(self._channels, metrics.text_paused)
         self._pulses = Pulses()
@@ -125,8 +147,11 @@ class House:
         placement, sessions, observed = Placement(loads=self._loads), Sessions(mesh_secret), ObservationBuffer()
         self._reporter = ObservationReporter(settings, observed)
         self._keeper = RecordKeeper(records, settings.remembered_requests)
-        self._shadow = ShadowScorer(catalog, placement, GrpcScorers(self._channels), observed, sessions)
+        scorers = GrpcScorers(self._channels)
+        self._shadow = ShadowScorer(catalog, placement, scorers, observed, sessions)
         ObservingMetrics(observed, self._keeper, self._shadow, metrics.registry)
+        self._guards, self._witness = Guards(), Witness(audit)
+        self._catalog = catalog
         self._tenants = Tenants(tenants)
         metrics.projects = self._tenants.is_declared
         tokens = Tokens(lambda: _issuers(catalog))
@@ -139,16 +164,23 @@ class House:
             catalog=catalog,
             authenticator=authenticator,
             leases=LeaseBook(limiter),
-            guards=(),
+            guards=self._guards,
             tokenizer=GrpcTokenizer(self._channels),
             detokenizer=self._detokenizer,
             memory=GrpcMemory(self._channels, catalog),
             placement=placement,
             workers=GrpcWorkers(self._channels, self._pulses),
-            journal=ObservingJournal(LogJournal(metrics), observed, self._keeper, sessions),
+            embedders=GrpcEmbedders(self._channels, self._pulses),
+            scorers=scorers,
+            journal=GuardJournal(
+                ObservingJournal(LogJournal(metrics), observed, self._keeper, sessions),
+                GuardMetrics(metrics.registry, lambda: self._witness.num_lost),
+                self._witness,
+            ),
             shadow=self._shadow,
             feedback=FeedbackDesk(self._keeper, observed),
             idempotency=IdempotencyDesk(answers, report_not_kept),
+            responses=ResponseDesk(responses, metrics.response_not_kept),
             turnstiles=Turnstiles(
                 catalog, self._loads, max_waiting=settings.max_waiting, on_refused=metrics.refused_for_overload
             ),
@@ -175,6 +207,8 @@ class House:
             ("keep records", self._keeper.keep_writing),
             ("score in the shadow", self._shadow.keep_scoring),
             ("follow tenants", self._follow_tenants),
+            ("make detectors", self._make_detectors),
+            ("witness guards", self._witness.keep_writing),
             *([("settle for the dead", self._reaper.keep_reaping), ("pay", self._keep_paying)] if self._shared else []),
         ):
             self._tasks.append(asyncio.create_task(_going_on(name, work), name=name))
@@ -188,6 +222,9 @@ class House:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._guards.close()
+        with suppress(KeyStoreDown):
+            await self._witness.write()
         await self._pay()
         await self._detokenizer.close()
         await self._channels.close()
@@ -204,6 +241,13 @@ class House:
             await self._tenants.refresh()
             await asyncio.sleep(FRESH_S)
 
+    async def _make_detectors(self) -> None:
+        """Have the detectors of every policy that is published, so that no request waits for them."""
+        while True:
+            for policy in _guard_policies(self._catalog):
+                await self._guards.ready(policy)
+            await self._catalog.changed(MAKE_DETECTORS_EVERY_S)
+
     async def _keep_paying(self) -> None:
         while True:
             await asyncio.sleep(PAY_EVERY_S)
@@ -214,6 +258,14 @@ class House:
         with suppress(Unavailable):
             if self._shared is not None:
                 await self._shared.pay()
+
+
+def _guard_policies(catalog: CatalogSource) -> Sequence[GuardPolicy]:
+    """Those that are declared; none while nothing is published."""
+    try:
+        return catalog.current().policy.guards.all
+    except MeshError:
+        return ()
 
 
 def _issuers(catalog: CatalogSource) -> Sequence[TokenIssuer]:

@@ -33,6 +33,8 @@ class LogJournal:
             tenant=receipt.tenant,
             key=receipt.key_id,
             model=receipt.model,
+            asked=receipt.asked,
+            route=receipt.route,
             lane=receipt.lane,
             worker=receipt.worker,
             reason=receipt.reason,
@@ -51,6 +53,10 @@ class LogJournal:
                 for lost in receipt.lost_workers
             ],
             cached_answer=receipt.cached_answer,
+            guards=[
+                {"detector": one.detector, "direction": one.direction, "action": one.action, "kinds": one.kinds}
+                for one in receipt.guarded or ()
+            ],
             first_token_s=_rounded(receipt.first_token_s),
             seconds=_rounded(receipt.duration_s),
             verbs={verb: _rounded(seconds) for verb, seconds in receipt.verbs.items()},

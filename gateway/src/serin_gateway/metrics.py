@@ -57,6 +57,18 @@ class GatewayMetrics:
             ["model", "reason"],
             registry=into,
         )
+        self.decisions = Counter(
+            "serin_cascade_decisions",
+            "Requests that a cascade decided about: whose answer was given, and by which rule.",
+            ["cascade", "rule", "decision"],
+            registry=into,
+        )
+        self.fallbacks = Counter(
+            "serin_gateway_fallbacks",
+            "Times another model was asked in the place of one that could not take a request, by why.",
+            ["model", "to", "reason"],
+            registry=into,
+        )
         self.pauses = Histogram(
             "serin_gateway_resume_pause_seconds",
             "From the last token of a lost worker to the first of the next one.",
@@ -103,6 +115,13 @@ class GatewayMetrics:
             ["outcome"],
             registry=into,
         )
+        self.responses_not_kept = Counter(
+            "serin_gateway_responses_not_kept",
+            "Responses that were delivered and not kept, by why: the state Redis was away, the response too large, its "
+            "conversation too large for its project (full), or what it continues gone.",
+            ["why"],
+            registry=into,
+        )
         self.overload = Counter(
             "serin_gateway_overload_refusals",
             "Requests refused because the line for their model was full, or longer than they had time for (late).",
@@ -138,6 +157,10 @@ class GatewayMetrics:
         """Limits were decided about without what all gateways agree on."""
         self.alone.labels("admitted" if admitted else "refused").inc()
 
+    def response_not_kept(self, why: str) -> None:
+        """A response that was to be kept is not."""
+        self.responses_not_kept.labels(why).inc()
+
     def refused_for_overload(self, model: str, why: str) -> None:
         """More was asked of a model than its workers can bear."""
         self.overload.labels(model, why).inc()
@@ -169,14 +192,19 @@ class GatewayMetrics:
             return
         error = "" if receipt.reason == "ok" else receipt.reason
         self.duration.labels(receipt.model, receipt.operation, error).observe(receipt.duration_s)
-        usage = receipt.usage
-        for kind, count in (
-            ("prompt", usage.prompt_tokens),
-            ("cached", usage.cached_tokens),
-            ("completion", usage.completion_tokens),
-        ):
-            self.tokens.labels(receipt.model, kind).inc(count)
-            self.project_tokens.labels(self._label(receipt.tenant), kind).inc(count)
+        for model, used in receipt.billed.items():
+            for kind, count in (
+                ("prompt", used.prompt_tokens),
+                ("cached", used.cached_tokens),
+                ("completion", used.completion_tokens),
+            ):
+                self.tokens.labels(model, kind).inc(count)
+                self.project_tokens.labels(self._label(receipt.tenant), kind).inc(count)
+        if receipt.decision is not None:
+            decided = receipt.decision
+            self.decisions.labels(decided.cascade, decided.rule.value, decided.outcome.value).inc()
+        for one in receipt.fallbacks:
+            self.fallbacks.labels(one.model, one.to, one.reason).inc()
         for lost in receipt.lost_workers:
             if not lost.mid_stream:
                 self.retries.labels(receipt.model, lost.cause).inc()
@@ -185,6 +213,6 @@ class GatewayMetrics:
                 self.pauses.labels(receipt.model, lost.cause).observe(lost.pause_s)
         if receipt.first_token_s is not None and receipt.last_token_s is not None:
             self.first_token.labels(receipt.model).observe(receipt.first_token_s)
-            if usage.completion_tokens > 1:
-                spent_s = receipt.last_token_s - receipt.first_token_s
-                self.per_token.labels(receipt.model).observe(spent_s / (usage.completion_tokens - 1))
+            spent_s = receipt.last_token_s - receipt.first_token_s
+            if receipt.usage.completion_tokens > 1 and spent_s:  # an answer that was held back comes all at once
+                self.per_token.labels(receipt.model).observe(spent_s / (receipt.usage.completion_tokens - 1))

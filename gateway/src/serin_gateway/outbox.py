@@ -23,6 +23,8 @@ class Outbox:
         self._room_characters = room_characters
         self._num_characters = 0
         self._failure: BaseException | None = None
+        self.has_begun = False
+        """True once there was an event: from then on the reader may have seen something."""
 
     @property
     def is_full(self) -> bool:
@@ -31,6 +33,7 @@ class Outbox:
 
     def put(self, event: Event) -> None:
         """Add an event; a chunk joins the one that the reader has not taken yet."""
+        self.has_begun = True
         if isinstance(event, TextChunk):
             self._num_characters += len(event.text) + 8 * len(event.token_ids) + 256 * len(event.logprobs)
             waiting = self._open_chunks.get(event.choice_index)
@@ -63,15 +66,18 @@ class Outbox:
                     self._failure = None  # its traceback holds whoever takes from here, and so this
             self._arrived.clear()
             await self._arrived.wait()
-        events = list(self._events)
-        self._events.clear()
-        self._open_chunks.clear()
-        self._num_characters = 0
-        self._taken.set()
-        return events
+        return self._drained()
 
     async def room(self) -> None:
         """Wait until the reader has caught up."""
         while self.is_full:
             self._taken.clear()
             await self._taken.wait()
+
+    def _drained(self) -> list[Event]:
+        events = list(self._events)
+        self._events.clear()
+        self._open_chunks.clear()
+        self._num_characters = 0
+        self._taken.set()
+        return events

@@ -7,36 +7,46 @@ either, nor about how anything is called: what it works with comes as `Collabora
 
 import asyncio
 import itertools
+import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from hashlib import blake2b
+from typing import TypeVar
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, refuse
+from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, Turns, refuse
 from serin_gateway.attempt_receipt import AttemptReceipt
+from serin_gateway.cascades.held import HeldOutbox
 from serin_gateway.catalog import NO_LANE, Policy, ServedModel, Worker
 from serin_gateway.collaborators import Arrival, Collaborators
 from serin_gateway.conversation import Conversation
 from serin_gateway.events import Completed, Started, Usage
 from serin_gateway.failures import Failures, cause_of, lane_lost, may_try_another_lane
 from serin_gateway.generation import Generation
+from serin_gateway.guards.desk import Watch
 from serin_gateway.keys.authenticator import ANONYMOUS, Caller
 from serin_gateway.keys.records import Ability, Role
 from serin_gateway.ledger.line import Line, Payer, total
-from serin_gateway.limits.leases import RateLimited
-from serin_gateway.limits.limiter import Amount, Lease, Scope, Standing
+from serin_gateway.limits.limiter import Amount, Standing, tightest
+from serin_gateway.limits.reservation import Reservation
 from serin_gateway.observing.shadow import Answered
 from serin_gateway.outbox import Outbox
-from serin_gateway.overload import Pass
 from serin_gateway.reading.form import AnswerForm
 from serin_gateway.recall import AnswerKey, Recalled
 from serin_gateway.receipt import MAX_MESSAGE, LostWorker, Receipt
+from serin_gateway.routing.cascade_journey import journey_of
+from serin_gateway.routing.journey import Journey
+from serin_gateway.routing.names import find_route
+from serin_gateway.routing.stop import Hold
+from serin_gateway.spelling import spell
 from serin_gateway.tokenizer import CallScope
-from serin_gateway.worker import WorkOrder
+from serin_gateway.worker import TokenLogprob, WorkOrder
+
+A = TypeVar("A", bound="Attempt")
 
 MAX_LANES_TRIED = 3
 RESUME_PATIENCE_S = 5.0
@@ -54,18 +64,17 @@ class Request:
         self.receipt = Receipt(arrival.request_id, arrival.door)
         self.deadline = time.monotonic() + arrival.timeout_s
         self.caller: Caller = ANONYMOUS
-        self.standing: Standing | None = None
         self.outbox = Outbox()
         self.outlives_caller = False
         """Whoever makes the answer settles it, not who asked: see `on_its_own`."""
         self._attempts: list[Attempt] = []
         self._numbers = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
-        self._num_unanswered = 0
-        self._lease: Lease | None = None
-        self._pass: Pass | None = None
-        self._counted: Counted | None = None
+        self._reservation: Reservation | None = None
+        self._journey: Journey | None = None
         self._settling: asyncio.Task[None] | None = None
+        self.watch: Watch | None = None
+        """Looks at it and its answers; None: no policy asks for that."""
         house.journal.opened(self.receipt)
 
     @property
@@ -76,13 +85,27 @@ class Request:
     @property
     def payer(self) -> Payer:
         """Whose it is."""
-        caller = self.caller
-        return Payer(self.arrival.request_id, caller.organization, caller.tenant, caller.key_id, self.receipt.model)
+        caller, journey = self.caller, self._journey
+        models = tuple(journey.names) if journey is not None and journey.counts_models_apart else ()
+        return Payer(
+            self.arrival.request_id, caller.organization, caller.tenant, caller.key_id, self.receipt.model, models
+        )
 
     @property
     def lease_id(self) -> str:
         """What it is billed as; empty until it is admitted."""
-        return self._lease.lease_id if self._lease else ""
+        return self._reservation.lease_id if self._reservation else ""
+
+    @property
+    def seconds_left(self) -> float:
+        """Until its deadline; below 0: it is over."""
+        return self.deadline - time.monotonic()
+
+    @property
+    def standing(self) -> Standing | None:
+        """Where its caller stands, by the tightest limits; None: nothing limits it."""
+        standings = (self._reservation and self._reservation.standing, self._journey and self._journey.standing)
+        return tightest([one for one in standings if one])
 
     async def authenticate(self, needed: Role = Role.APP, ability: Ability | None = Ability.INFERENCE) -> Caller:
         """Verb 1: from a key to a project, a role and limits.
@@ -111,8 +134,7 @@ class Request:
         """
         await self.admit(ask)
         ask = await self.guard(ask)
-        self._num_unanswered = len(ask.inputs)
-        self._tasks = [asyncio.create_task(self._answer(ask, index)) for index in range(len(ask.inputs))]
+        self._tasks = [asyncio.create_task(self._answer(ask))]
         return self.outbox
 
     async def count(self, ask: Ask) -> int:
@@ -122,7 +144,7 @@ class Request:
             MeshError: it is refused.
         """
         await self.admit(ask, with_answer=False)
-        attempt = Attempt(self, await self.guard(ask), 0)
+        attempt = Attempt(self, replace(await self.guard(ask), model=self.receipt.model), 0)
         await attempt.tokenize(attempt.route(()))
         return len(attempt.prompt)
 
@@ -138,51 +160,61 @@ class Request:
         """
         with self.receipt.timed("admit"):
             catalog = self.house.catalog.current()
-            model = catalog.find(ask.model, self.caller.may_ask)
-            self.receipt.model = model.name
+            route = find_route(catalog, self.caller, ask.model)
+            model = route.begins_with
+            self.receipt.asked, self.receipt.model = ask.model, model.name
             if self.arrival.pinned_lane and not self.caller.role.covers(Role.OPERATOR):
                 raise _role_insufficient(self.caller, Role.OPERATOR, "choosing a lane (serin-lane)")
-            scopes = self.caller.scopes(model.name, model.limits, catalog.policy.default_limits)
-            most = Amount()
-            if with_answer:
-                most = _most(model, ask.prompt_token_bound(), ask.choice_count * _max_tokens(ask.sampling, model))
-            try:
-                await self._take(scopes, most)
-            except RateLimited as refusal:
-                if not refusal.never_fits:
-                    raise
-                await self._take(scopes, Amount())
-                self._counted = Counted()
-            if with_answer:
-                left_s = self.deadline - time.monotonic()
-                self._pass = await self.house.turnstiles.enter(
-                    model, self.caller.tenant, ask.priority, ask.choice_count, left_s
-                )
+            journey = self._journey = journey_of(self, route, ask)
 
-    async def cover(self, index: int, most: Amount) -> None:
-        """Wait until the lease is written down; where its bytes were too loose a bound, reserve what can be used.
+            def most_of(one: ServedModel) -> Amount:
+                return _most(one, ask.prompt_token_bound(), ask.choice_count * _max_tokens(ask.sampling, one))
+
+            scopes = self.caller.scopes(model.name, model.limits, catalog.policy.default_limits)
+            if journey.counts_models_apart:
+                scopes = [scope for scope in scopes if scope.kind != "model"]
+            self._reservation = Reservation(
+                self.house.leases, scopes, lambda: total(self._bill()), self.payer.to_json()
+            )
+            await self._reservation.open(journey.most(most_of) if with_answer else Amount())
+            if with_answer:
+                await journey.begin(most_of)
+
+    async def next_turn(self, turns: Turns) -> None:
+        """Give back the place that was had, for what is done, and wait for one for what is left.
+
+        Raises:
+            MeshError: QUEUE_FULL or DEADLINE_EXCEEDED, as when it was admitted.
+        """
+        assert self._journey is not None
+        with self.receipt.timed("admit"):
+            await self._journey.next_turn(turns)
+
+    async def cover(self, model: str, part: Hashable, most: Amount) -> None:
+        """Wait until the lease is written down; where more can be used than it has reserved, reserve that.
+
+        Its bytes were too loose a bound, or none: some tokenizers write characters out before they cut them.
 
         Raises:
             MeshError: RATE_LIMITED.
         """
-        counted, lease = self._counted, self._lease
-        if lease is None:
-            return
-        await self.house.leases.opened(lease)
-        if counted is None:
-            return
-        async with counted.lock:
-            counted.by_prompt[index] = most
-            whole = counted.total
-            if whole.tokens > lease.reserved.tokens:
-                self.standing = await self.house.leases.grow(lease, whole)
+        if self._reservation is not None and self._journey is not None:
+            await self._reservation.cover(part, most)
+            await self._journey.cover(model, part, most)
 
     async def guard(self, ask: Ask) -> Ask:
-        """Verb 3: input filters; each lets the ask pass, changes it or refuses it."""
+        """Verb 3: what the caller's policy looks for in the input; the ask passes, is changed or refused.
+
+        Raises:
+            MeshError: CONTENT_REFUSED, GUARD_UNAVAILABLE or PARAMETER_UNSUPPORTED.
+        """
         with self.receipt.timed("guard"):
-            for guard in self.house.guards:
-                ask = await guard.inspect(self.caller, ask)
-        return ask
+            policy = self._policy().guards.of(self.caller)
+            self.watch = self.house.guards.watch(policy, self.deadline, shows_ids=self.arrival.door == "grpc")
+            if self.watch is None:
+                return ask
+            self.receipt.guarded = self.watch.decisions
+            return await self.watch.inspect(ask)
 
     @asynccontextmanager
     async def on_its_own(self) -> AsyncIterator[None]:
@@ -214,11 +246,11 @@ class Request:
             if self._tasks:
                 await asyncio.wait(self._tasks)
             self.receipt.ended_by(error)
-            self._account()
-            if self._pass is not None:
-                self._pass.give_back(is_answered=error is None)
-            if self._lease is not None:
-                await self.house.leases.give_back(self._lease, [line.billed() for line in self._bill()])
+            self.account()
+            if self._journey is not None:
+                await self._journey.end(is_answered=error is None)
+            if self._reservation is not None:
+                await self._reservation.give_back([line.billed() for line in self._bill()])
             for attempt in self._attempts:
                 self.receipt.attempts.append(attempt.sum_up())
                 attempt.offer_to_score()
@@ -230,20 +262,55 @@ class Request:
         self.receipt.duration_s = time.monotonic() - self.receipt.arrived_at
         self.house.journal.closed(self.receipt)
 
-    async def _answer(self, ask: Ask, index: int) -> None:
-        """Answer one of the prompts: attempts, until one succeeds or may not be repeated."""
+    async def _answer(self, ask: Ask) -> None:
+        """Have all prompts answered, by whichever model the journey comes to."""
+        assert self._journey is not None
+        try:
+            await self._journey.answer(ask)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the door tells the caller
+            self.outbox.fail(error)
+        else:
+            self.account()
+            self.outbox.put(Completed(self.receipt.usage))
+
+    async def answer_by(self, ask: Ask, hold: Hold | None = None) -> "Sequence[Attempt]":
+        """Answer all prompts, by the model that the ask names; where it is to be held, the caller sees nothing of it.
+
+        Raises:
+            MeshError: one of them cannot be answered.
+        """
+        answers = [self._answer_one(ask, index, hold) for index in range(len(ask.inputs))]
+        if len(answers) == 1:
+            return [await answers[0]]
+        tasks = [asyncio.create_task(answer) for answer in answers]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _answer_one(self, ask: Ask, index: int, hold: Hold | None) -> "Attempt":
+        return await self.attempt(lambda failures: Attempt(self, ask, index, failures, hold))
+
+    async def attempt(self, make: Callable[[Failures], A]) -> A:
+        """Attempts, until one succeeds or may not be repeated: the one that did.
+
+        Raises:
+            MeshError: none did.
+        """
         lanes_tried: set[str] = set()
         refusal: MeshError | None = None
         failures = Failures(is_silent=self.house.placement.is_silent)
         try:
-            async with asyncio.timeout(self.deadline - time.monotonic()):
+            async with asyncio.timeout(self.seconds_left):
                 while True:
-                    attempt = Attempt(self, ask, index, failures)
+                    attempt = make(failures)
                     self._attempts.append(attempt)
                     try:
                         with attempt.account.ending():
                             await attempt.run(lanes_tried)
-                        break
+                        return attempt
                     except MeshError as error:
                         if refusal is not None and not attempt.lane_id:
                             raise refusal from error  # no lane is left: why the last one let go is what helps
@@ -255,63 +322,50 @@ class Request:
                             raise
         except TimeoutError:
             late = f"no complete answer within {self.arrival.timeout_s:.0f} s"
-            self.outbox.fail(MeshError(Reason.DEADLINE_EXCEEDED, late))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the door tells the caller
-            self.outbox.fail(error)
-        else:
-            self._num_unanswered -= 1
-            if self._num_unanswered == 0:
-                self._account()
-                self.outbox.put(Completed(self.receipt.usage))
+            raise MeshError(Reason.DEADLINE_EXCEEDED, late) from None
         finally:
             refusal = None  # its traceback holds this frame
+
+    def give(self, attempts: "Sequence[Attempt]", held: HeldOutbox) -> None:
+        """Let the caller have an answer that was held back: it is the request's."""
+        for attempt in attempts:
+            attempt.is_thrown_away = False
+            attempt.stands_for_request()
+        self.receipt.token_arrived()
+        held.release(self.outbox)
+
+    def throw_away(self, model: str) -> None:
+        """A model's answer was held back and is not good enough: it is billed, and nobody gets it."""
+        for attempt in self._attempts:
+            attempt.is_thrown_away |= attempt.model == model
+
+    def used_by(self, model: str) -> Amount:
+        """What has been used of a model so far."""
+        return total([line for line in self._bill() if line.payer.model == model])
 
     def next_attempt(self) -> int:
         """A number for an attempt of its own."""
         return next(self._numbers)
 
-    def _account(self) -> None:
-        self.receipt.usage = self._used()
-        self.receipt.num_attempts = len(self._attempts)
-
-    def _used(self) -> Usage:
-        """What has been used so far, as its caller is told."""
+    def account(self) -> None:
+        """Note what was used: what callers are told, and what counts."""
         begun = [attempt for attempt in self._attempts if attempt.has_begun]
-        return Usage(
-            prompt_tokens=sum(len(attempt.prompt) for attempt in begun),
-            cached_tokens=sum(attempt.num_cached_tokens for attempt in begun),
-            completion_tokens=sum(attempt.num_tokens for attempt in begun),
-            reasoning_tokens=sum(attempt.num_reasoning_tokens for attempt in begun),
-        )
+        self.receipt.usage = _usage([attempt for attempt in begun if not attempt.is_thrown_away])
+        self.receipt.billed = {
+            model: _usage([attempt for attempt in begun if attempt.model == model])
+            for model in dict.fromkeys(attempt.model for attempt in begun)
+        }
+        self.receipt.num_attempts = len(self._attempts)
 
     def _bill(self) -> list[Line]:
         """A line for each attempt that a worker was asked for, or that was answered without one."""
         return [attempt.line() for attempt in self._attempts if attempt.has_begun or attempt.account.num_placements]
-
-    async def _take(self, scopes: Sequence[Scope], most: Amount) -> None:
-        self._lease, self.standing = await self.house.leases.take(
-            scopes, most, lambda: total(self._bill()), facts=self.payer.to_json()
-        )
 
     def _policy(self) -> Policy:
         try:
             return self.house.catalog.current().policy
         except MeshError:  # nothing is published yet
             return Policy()
-
-
-class Counted:
-    """What a request's prompts and answers can use at most, prompt by prompt, as it becomes known."""
-
-    def __init__(self) -> None:
-        self.by_prompt: dict[int, Amount] = {}
-        self.lock = asyncio.Lock()
-
-    @property
-    def total(self) -> Amount:
-        """All of them together."""
-        known = self.by_prompt.values()
-        return Amount(sum(one.tokens for one in known), sum(one.nano for one in known))
 
 
 class Attempt:
@@ -322,15 +376,21 @@ class Attempt:
         ask: what was asked.
         index: which of its prompts.
         failures: the workers that let go of this prompt so far; default: none.
+        hold: holds its output back, so that its caller sees nothing of it; None: it goes out as it is made.
     """
 
-    def __init__(self, request: Request, ask: Ask, index: int, failures: Failures | None = None) -> None:
+    def __init__(
+        self, request: Request, ask: Ask, index: int, failures: Failures | None = None, hold: Hold | None = None
+    ) -> None:
         self.request = request
         self.house = request.house
         self.receipt = request.receipt
         self.ask = ask
         self.prompt: Sequence[int] = ()
         self.account = AttemptReceipt()
+        self.is_thrown_away = False
+        """It was held back and not good enough."""
+        self._hold = hold
         self._number = request.next_attempt()
         self._index = index
         self._input: Input = ask.inputs[index]
@@ -353,10 +413,13 @@ class Attempt:
             MeshError: whatever ended it.
         """
         scope = self.route(avoid)
+        if scope.lane.num_dimensions:
+            why = f"{scope.model!r} computes embeddings and generates no text"
+            raise refuse("model", why, Reason.PARAMETER_UNSUPPORTED)
         await self.tokenize(scope)
-        await self.request.cover(self._index, self.most)
+        await self.request.cover(self.model, (self._hold is not None, self._index), self.most)
         await self.recall(scope)
-        generation = self._generation = self._begin_output(scope, await self._echo(scope))
+        generation = self._generation = self._begin_output(scope, await self._started(scope))
         try:
             if self._recalled.answer is not None:
                 await generation.replay(self._recalled.answer)
@@ -378,7 +441,7 @@ class Attempt:
                 self.receipt.session_key = f"{caller.tenant}\0{session}"
                 lane = self._model.choose_lane(self.receipt.session_key, avoid)
             self.receipt.lane = lane.lane
-            left_s = self.request.deadline - time.monotonic()
+            left_s = self.request.seconds_left
             self._scope = CallScope(arrival.request_id, self._model.name, lane, _opaque(caller.tenant), left_s)
             return self._scope
 
@@ -403,7 +466,10 @@ class Attempt:
             raise self._too_long(scope, str(len(self.prompt)))
         longest = min(room, _max_tokens(self.ask.sampling, self._model))
         seed = self.ask.sampling.seed if self.ask.sampling.seed is not None else secrets.randbits(63)
-        self._sampling = replace(self.ask.sampling, max_tokens=longest, seed=seed)
+        top_logprobs = self.ask.sampling.top_logprobs
+        if self._hold is not None and self._hold.want_logprobs:
+            top_logprobs = top_logprobs or 0
+        self._sampling = replace(self.ask.sampling, max_tokens=longest, seed=seed, top_logprobs=top_logprobs)
 
     async def recall(self, scope: CallScope) -> None:
         """Verb 6: a stored answer, if one will do; else who holds the longest prefix."""
@@ -465,6 +531,11 @@ class Attempt:
             finally:
                 self._learn_from(generation, self._actual(worker, generation, scope))
 
+    def stands_for_request(self) -> None:
+        """Note in the request's receipt that this is the attempt whose answer its caller gets."""
+        self.receipt.model, self.receipt.lane, self.receipt.worker = self.model, self.lane_id, self.account.worker
+        self.receipt.cached_answer = self._recalled.answer is not None
+
     async def keep_answer(self) -> None:
         """Offer a complete answer to the memory, when it may be shared."""
         generation = self._generation
@@ -473,6 +544,7 @@ class Attempt:
             or self._scope is None
             or self._recalled.answer is not None
             or not self._may_share_answer()
+            or generation.is_guarded_text
         ):
             return
         if all(choice.has_ended for choice in generation.choices):
@@ -481,7 +553,7 @@ class Attempt:
 
     def sum_up(self) -> AttemptReceipt:
         """The account of an attempt that is over."""
-        self.account.lane = self.lane_id
+        self.account.model, self.account.lane, self.account.thrown_away = self.model, self.lane_id, self.is_thrown_away
         self.account.num_prompt_tokens, self.account.num_cached_tokens = len(self.prompt), self.num_cached_tokens
         self.account.complete(self.receipt.reason, self._generation.choices if self._generation else ())
         return self.account
@@ -504,8 +576,18 @@ class Attempt:
         return self._scope.lane.lane if self._scope else ""
 
     @property
+    def model(self) -> str:
+        """The model it asks, by its own name; empty until it is routed."""
+        return self._model.name
+
+    @property
+    def logprobs(self) -> Sequence[Sequence[float]]:
+        """Log-probabilities in nats of each choice's tokens, as they would be reported; none: nobody asked."""
+        return [choice.reported_logprobs for choice in self._generation.choices] if self._generation else []
+
+    @property
     def has_begun(self) -> bool:
-        """True once the caller may have seen something of it: from then on its lane is fixed."""
+        """True once there is something of it that its caller may have seen or waits for: its lane is fixed then."""
         return self._generation is not None and self._generation.has_begun
 
     @property
@@ -602,7 +684,8 @@ class Attempt:
         self._failures.add(worker, error, has_begun=self.has_begun)
 
     def _tokens_made(self) -> None:
-        self.receipt.token_arrived()
+        if self._hold is None:
+            self.receipt.token_arrived()
         self.account.token_arrived()
         self._went_on()
         self._last_token_at = time.monotonic()
@@ -653,26 +736,51 @@ class Attempt:
             parameter="messages" if isinstance(self._input, Conversation) else "prompt",
         )
 
-    def _begin_output(self, scope: CallScope, echo_text: str) -> Generation:
+    def _begin_output(self, scope: CallScope, started: Started) -> Generation:
         return Generation(
             scope,
             self.house.tokenizer,
             self.house.detokenizer,
-            self.request.outbox,
-            Started(self._first_choice_index, self.prompt, echo_text),
+            self._hold.outbox if self._hold else self.request.outbox,
+            started,
             num_choices=self.ask.sampling.choice_count,
             stop_strings=self.ask.stop_strings,
             min_tokens=self.ask.sampling.min_tokens,
             report_tokens=self.ask.want_token_ids or self.ask.sampling.top_logprobs is not None,
+            report_end=self.ask.echo,
+            spell_logprobs=self.ask.sampling.top_logprobs is not None,
             form=self._form,
             conversation=self._input if isinstance(self._input, Conversation) else None,
             on_tokens=self._tokens_made,
+            guard=self.request.watch.answer if self.request.watch else lambda: None,
         )
 
-    async def _echo(self, scope: CallScope) -> str:
+    async def _started(self, scope: CallScope) -> Started:
+        """What the reader hears first: with the prompt and its scores, if they are to come before the answers."""
+        started = Started(self._first_choice_index, self.prompt)
         if not self.ask.echo:
-            return ""
-        return self._input if isinstance(self._input, str) else await self.house.tokenizer.decode(scope, self.prompt)
+            return started
+        text = self._input if isinstance(self._input, str) else await self.house.tokenizer.decode(scope, self.prompt)
+        if self.request.watch is not None:
+            text = await self.request.watch.echo(text)
+        if self.ask.sampling.top_logprobs is None:
+            return replace(started, echo_text=text)
+        scores = [TokenLogprob(math.nan, ()), *await self._score_prompt(scope, self.ask.sampling.top_logprobs)]
+        first, *others = await spell(self.house.tokenizer, scope, self.prompt, scores)
+        return replace(started, echo_text=text, echo_logprobs=[replace(first, logprob=None), *others])
+
+    async def _score_prompt(self, scope: CallScope, num_alternatives: int) -> Sequence[TokenLogprob]:
+        """How likely each token of the prompt is after those before it; of the first nobody can say."""
+        first, others = self.prompt[:1], self.prompt[1:]
+        while others:
+            worker = await self.place(scope)
+            try:
+                return await self.house.scorers.score(
+                    scope, worker, first, others, num_alternatives=num_alternatives, priority=self.ask.priority
+                )
+            except MeshError as error:
+                self._lost(worker, error)
+        return ()
 
     def _answer_key(self) -> AnswerKey:
         tenant = self.request.caller.tenant
@@ -694,6 +802,15 @@ def _max_tokens(sampling: Sampling, model: ServedModel) -> int:
 def _most(model: ServedModel, prompt_tokens: int, completion_tokens: int) -> Amount:
     """An upper bound: nothing of it cached, on the dearest lane."""
     return Amount(prompt_tokens + completion_tokens, model.highest_price.cost(prompt_tokens, 0, completion_tokens))
+
+
+def _usage(attempts: "Sequence[Attempt]") -> Usage:
+    return Usage(
+        prompt_tokens=sum(len(attempt.prompt) for attempt in attempts),
+        cached_tokens=sum(attempt.num_cached_tokens for attempt in attempts),
+        completion_tokens=sum(attempt.num_tokens for attempt in attempts),
+        reasoning_tokens=sum(attempt.num_reasoning_tokens for attempt in attempts),
+    )
 
 
 def _role_insufficient(caller: Caller, needed: Role, what: str) -> MeshError:

@@ -13,7 +13,9 @@ from typing import Literal, Protocol
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.attempt_receipt import AttemptReceipt
+from serin_gateway.cascades.cascade import Decision
 from serin_gateway.events import Usage
+from serin_gateway.guards.decisions import Decisions
 from serin_gateway.unquoted import unquoted
 
 Door = Literal["rest", "grpc"]
@@ -40,15 +42,29 @@ class LostWorker:
     pause_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """A model that could not take a request, the one that was asked next, and the reason."""
+
+    model: str
+    to: str
+    reason: str
+
+
 @dataclass(slots=True)
 class Receipt:
     """One request's account; times in seconds.
 
     Attributes:
+        asked: the name that was asked for; ``model`` is the one that answers.
+        decision: what a cascade decided; None: there was none, or nothing was decided.
+        fallbacks: in order, one for each model that could not answer.
+        usage: what its caller is told; ``billed``: by model, thrown away answers of cascades included.
         operation: which of the API's operations it was, from a closed set.
         session_key: tenant and sticky key, by which it drew its lane; empty: its caller chose the lane.
         reason, message: "ok", or reason and sentence of the error that ended it, without what that quotes.
         verbs: seconds by verb; generating includes waiting for the worker.
+        guarded: what guards decided; absent where no policy asks for any.
         lost_workers: in order, one for each time a worker let go.
         first_token_s, last_token_s: from arrival; absent while there is no token.
     """
@@ -68,7 +84,12 @@ class Receipt:
     lost_workers: list[LostWorker] = field(default_factory=list)
     attempts: list[AttemptReceipt] = field(default_factory=list)
     cached_answer: bool = False
+    asked: str = ""
+    decision: Decision | None = None
+    fallbacks: list[Fallback] = field(default_factory=list)
+    guarded: Decisions | None = None
     usage: Usage = field(default_factory=Usage)
+    billed: dict[str, Usage] = field(default_factory=dict)
     verbs: dict[str, float] = field(default_factory=dict)
     first_token_s: float | None = None
     last_token_s: float | None = None
@@ -79,6 +100,13 @@ class Receipt:
     def num_resumes(self) -> int:
         """Times an answer that had begun went on on another worker."""
         return sum(lost.pause_s is not None for lost in self.lost_workers)
+
+    @property
+    def route(self) -> str:
+        """How it came to its model, where that was decided on the way; empty: it was asked for."""
+        parts = [str(self.decision)] if self.decision else []
+        parts += [f"{one.model}:fallback:{one.reason}" for one in self.fallbacks]
+        return ", ".join(parts)
 
     @contextmanager
     def timed(self, verb: str) -> Iterator[None]:

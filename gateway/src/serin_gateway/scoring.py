@@ -4,28 +4,29 @@ Knows nothing about gRPC; `upstream/` carries it out over the mesh, `testing` in
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from serin_gateway.catalog import Worker
 from serin_gateway.tokenizer import CallScope
+from serin_gateway.worker import TokenLogprob
 
-
-@dataclass(frozen=True, slots=True)
-class TokenScore:
-    """Log-probability of one given token in nats, and the id that would have been likeliest."""
-
-    logprob: float
-    best_id: int
+LOWEST_PRIORITY = -100
 
 
 class Scorers(Protocol):
     """Calls workers for scores."""
 
     async def score(
-        self, scope: CallScope, worker: Worker, prompt: Sequence[int], answer: Sequence[int]
-    ) -> Sequence[TokenScore]:
-        """One score for each token of the answer, by one prefill at the lowest priority; nothing is kept of it.
+        self,
+        scope: CallScope,
+        worker: Worker,
+        prompt: Sequence[int],
+        answer: Sequence[int],
+        *,
+        num_alternatives: int = 1,
+        priority: int = LOWEST_PRIORITY,
+    ) -> Sequence[TokenLogprob]:
+        """One score for each token of the answer, with the likeliest ones at its place; by one prefill, kept nowhere.
 
         Raises:
             MeshError: whatever went wrong.

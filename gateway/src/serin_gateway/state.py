@@ -18,6 +18,7 @@ from serin_gateway.keys import KeyRecord, KeyStore, KeyStoreDown
 from serin_gateway.limits.fallback import REDIS_FAILURES
 from serin_gateway.observing.record import RequestRecord
 from serin_gateway.observing.records import RecordsDown, RecordStore
+from serin_gateway.responses.store import Bounds, Kept, ResponsesDown, ResponseStore, StoredConversation, StoredResponse
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class StateCalls:
 
     def __init__(self, name: str, budget_s: float = BUDGET_S) -> None:
         self._budget_s = budget_s
-        failures = (*REDIS_FAILURES, KeyStoreDown, RecordsDown)
+        failures = (*REDIS_FAILURES, KeyStoreDown, RecordsDown, ResponsesDown)
         self._breaker = CircuitBreaker(name, failures=failures, budget_s=budget_s + MAX_LATENESS_S)
 
     async def call(self, operation: Callable[[], Awaitable[T]]) -> T:
@@ -147,3 +148,41 @@ class BudgetedRecords:
             return await self._calls.call(lambda: self._store.claim_feedback(tenant, request_id))
         except Unavailable as error:
             raise RecordsDown(str(error)) from error
+
+
+class BudgetedResponses:
+    """Kept responses whose calls keep to a budget."""
+
+    def __init__(self, store: ResponseStore, calls: StateCalls) -> None:
+        self._store = store
+        self._calls = calls
+
+    async def reach(self) -> None:
+        """Whether it is there."""
+        await self._call(self._store.reach)
+
+    async def put(self, tenant: str, response: StoredResponse, bounds: Bounds) -> Kept:
+        """Keep a response."""
+        return await self._call(lambda: self._store.put(tenant, response, bounds))
+
+    async def find(self, tenant: str, response_id: str) -> tuple[bytes, bytes] | None:
+        """Head and output."""
+        return await self._call(lambda: self._store.find(tenant, response_id))
+
+    async def find_input(self, tenant: str, response_id: str) -> bytes | None:
+        """Input items."""
+        return await self._call(lambda: self._store.find_input(tenant, response_id))
+
+    async def walk(self, tenant: str, response_id: str, max_turns: int, max_bytes: int) -> StoredConversation:
+        """A conversation."""
+        return await self._call(lambda: self._store.walk(tenant, response_id, max_turns, max_bytes))
+
+    async def delete(self, tenant: str, response_id: str) -> bool:
+        """Forget a response."""
+        return await self._call(lambda: self._store.delete(tenant, response_id))
+
+    async def _call(self, operation: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await self._calls.call(operation)
+        except Unavailable as error:
+            raise ResponsesDown(str(error)) from error

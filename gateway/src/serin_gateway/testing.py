@@ -6,9 +6,11 @@ Nothing here talks to a network. A gateway put together from these parts answers
 import asyncio
 import codecs
 import dataclasses
+from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from prometheus_client import CollectorRegistry
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.administration.desk import AdminDesk
@@ -17,8 +19,13 @@ from serin_gateway.audit.log import MemoryAuditLog
 from serin_gateway.catalog import Catalog, Lane, MemoryCatalog, ServedModel, Worker
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.conversation import Conversation
+from serin_gateway.embedder import Vector
 from serin_gateway.events import FinishReason
 from serin_gateway.grammar import Grammar
+from serin_gateway.guards.desk import Guards
+from serin_gateway.guards.journal import GuardJournal
+from serin_gateway.guards.metrics import GuardMetrics
+from serin_gateway.guards.witness import Witness
 from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers
 from serin_gateway.keys import KeyRecord, MemoryKeyStore, Role, mint_key
 from serin_gateway.keys.authenticator import Authenticator
@@ -38,7 +45,7 @@ from serin_gateway.placement import Placement
 from serin_gateway.reading.form import AnswerForm, CallForm
 from serin_gateway.recall import NoMemory
 from serin_gateway.receipt import MemoryJournal
-from serin_gateway.scoring import TokenScore
+from serin_gateway.responses import MemoryResponses, ResponseDesk
 from serin_gateway.tokenizer import CallScope, Decoded, Rendered, TextSink
 from serin_gateway.tools import ChoiceMode
 from serin_gateway.worker import (
@@ -96,6 +103,10 @@ class ByteTokenizer:
     async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
         """The bytes."""
         return list(text.encode())
+
+    async def encode_each(self, scope: CallScope, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        """The bytes of each."""
+        return [list(text.encode()) for text in texts]
 
     async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
         """The text of the bytes."""
@@ -259,25 +270,61 @@ class _ScriptedWork:
         self._aborted.set()
 
 
+class LengthEmbedders:
+    """Vectors of an input's length, its first id and zeros; every call is kept, and some fail."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[CallScope, Worker, Sequence[Sequence[int]]]] = []
+        self.failures: list[MeshError | None] = []
+        """What the next calls fail with, one each; None: that one does not."""
+        self.hold = asyncio.Event()
+        """Clear it, and calls wait."""
+        self.hold.set()
+
+    async def embed(
+        self,
+        scope: CallScope,
+        worker: Worker,
+        inputs: Sequence[Sequence[int]],
+        num_dimensions: int,
+        may_move: Callable[[], bool],
+    ) -> Sequence[Vector]:
+        """Vectors."""
+        self.calls.append((scope, worker, inputs))
+        await self.hold.wait()
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            raise failure
+        size = num_dimensions or scope.lane.num_dimensions
+        return [array("f", [len(ids), ids[0], *[0.0] * size][:size]) for ids in inputs]
+
+
 class ScriptedScorers:
     """Scores by a rule: an answer's id on a worker has a log-probability and a likeliest id; every call is kept."""
 
-    def __init__(self, rule: Callable[[Worker, int], TokenScore | MeshError]) -> None:
-        self._rule = rule
+    def __init__(self, rule: Callable[[Worker, int], TokenLogprob | MeshError]) -> None:
+        self.rule = rule
         self.calls: list[tuple[CallScope, Worker, Sequence[int], Sequence[int]]] = []
         self.hold = asyncio.Event()
         """Clear it, and calls wait."""
         self.hold.set()
 
     async def score(
-        self, scope: CallScope, worker: Worker, prompt: Sequence[int], answer: Sequence[int]
-    ) -> Sequence[TokenScore]:
+        self,
+        scope: CallScope,
+        worker: Worker,
+        prompt: Sequence[int],
+        answer: Sequence[int],
+        *,
+        num_alternatives: int = 1,
+        priority: int = 0,
+    ) -> Sequence[TokenLogprob]:
         """What the rule says."""
         self.calls.append((scope, worker, prompt, answer))
         await self.hold.wait()
         scores = []
         for token_id in answer:
-            found = self._rule(worker, token_id)
+            found = self.rule(worker, token_id)
             if isinstance(found, MeshError):
                 raise found
             scores.append(found)
@@ -325,9 +372,12 @@ def small_catalog(*lanes: Lane, **model: Any) -> Catalog:
     return Catalog([ServedModel("small", ["demo"], lanes or [small_lane()], 64, **model)])
 
 
-def small_lane(lane: str = "lane-a", weight: int = 100, num_workers: int = 1, **fields: Any) -> Lane:
-    """A ready lane of ``small``."""
-    workers = [Worker(f"{lane}-w{n}", f"127.0.0.1:{9000 + n}", f"worker.small@{lane}", 8) for n in range(num_workers)]
+def small_lane(
+    lane: str = "lane-a", weight: int = 100, num_workers: int = 1, num_places: int = 8, **fields: Any
+) -> Lane:
+    """A ready lane of ``small``; each of its workers has so many places."""
+    cluster = f"worker.small@{lane}"
+    workers = [Worker(f"{lane}-w{n}", f"127.0.0.1:{9000 + n}", cluster, num_places) for n in range(num_workers)]
     defaults: dict[str, Any] = {
         "vocabulary_digest": "vocabulary",
         "kv_digest": f"kv-{lane}",
@@ -365,6 +415,8 @@ class MemoryHouse:
     def __init__(self, script: Script | None = None, **parts: Any) -> None:
         self.keys = MemoryKeyStore()
         self.workers = ScriptedWorkers(script or saying("hello"))
+        self.embedders = LengthEmbedders()
+        self.scorers = ScriptedScorers(lambda _, token_id: TokenLogprob(-token_id / 100, [(token_id, -token_id / 100)]))
         self.catalog = MemoryCatalog(small_catalog())
         self.journal = MemoryJournal()
         self.limiter = MemoryLimiter()
@@ -373,24 +425,36 @@ class MemoryHouse:
         self.keeper = RecordKeeper(self.records, 1000)
         self.shadow = NoShadow()
         self.answers = MemoryAnswers()
+        self.responses = MemoryResponses()
+        self.not_kept: list[str] = []
+        """Why responses that were to be kept are not."""
         self.tenants = MemoryTenantStore()
         self.audit = MemoryAuditLog(SECRET)
+        self.witness = Witness(self.audit)
+        self.guard_metrics = GuardMetrics(CollectorRegistry())
         self.copy = Tenants(self.tenants)
         """The gateway's copy of the tenants; a test refreshes it."""
         whole = Collaborators(
             catalog=self.catalog,
             authenticator=Authenticator(self.keys, SECRET, tenants=self.copy),
             leases=LeaseBook(self.limiter),
-            guards=(),
+            guards=Guards(),
             tokenizer=ByteTokenizer(),
             detokenizer=ByteDetokenizer(),
             memory=NoMemory(),
             placement=Placement(),
             workers=self.workers,
-            journal=ObservingJournal(self.journal, self.observed, self.keeper, Sessions(SECRET)),
+            embedders=self.embedders,
+            scorers=self.scorers,
+            journal=GuardJournal(
+                ObservingJournal(self.journal, self.observed, self.keeper, Sessions(SECRET)),
+                self.guard_metrics,
+                self.witness,
+            ),
             shadow=self.shadow,
             feedback=FeedbackDesk(self.keeper, self.observed),
             idempotency=IdempotencyDesk(self.answers),
+            responses=ResponseDesk(self.responses, self.not_kept.append),
             turnstiles=Turnstiles(self.catalog),
             desk=AdminDesk(self.keys, self.tenants, MemoryUsage(self.limiter), self.audit, SECRET),
         )

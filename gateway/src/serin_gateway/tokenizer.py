@@ -43,6 +43,13 @@ class Tokenizer(Protocol):
     async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
         """The ids of a text, with those the tokenizer always adds."""
 
+    async def encode_each(self, scope: CallScope, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        """The ids of each text, with those the tokenizer always adds; each may fill the lane's whole context.
+
+        Raises:
+            MeshError: PROMPT_TOO_LONG, whose parameter ``texts[i]`` is the one with this index.
+        """
+
     async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
         """The text of a sequence of ids, special ones left out."""
 

@@ -16,8 +16,8 @@ from serin_gateway.observing.sessions import Sessions
 from serin_gateway.observing.shadow import MAX_TOKENS, MAX_WAITING, TENANT_KEY, Answered, ShadowScorer
 from serin_gateway.pipeline import Request
 from serin_gateway.placement import Placement
-from serin_gateway.scoring import TokenScore
 from serin_gateway.testing import MemoryHouse, ScriptedScorers, saying, small_catalog, small_lane
+from serin_gateway.worker import TokenLogprob
 from serin_mesh.errors import MeshError, Reason
 
 TRIAL = Trial("lane-a", "lane-b", 1.0, 0.0)
@@ -27,8 +27,8 @@ ANSWERED = Answered("small", "lane-a", "acme\0s", [1, 2, 3], [4, 5])
 def by_lane(worker, token_id):
     """Lane b finds everything less likely, and another token likeliest for 5."""
     if worker.instance.startswith("lane-a"):
-        return TokenScore(-0.5, token_id)
-    return TokenScore(-1.0, 9 if token_id == 5 else token_id)
+        return TokenLogprob(-0.5, [(token_id, -0.5)])
+    return TokenLogprob(-1.0, [(9 if token_id == 5 else token_id, -0.5)])
 
 
 class Scoring:
@@ -125,7 +125,7 @@ async def test_what_does_not_fit_is_dropped_and_counted():
 
     other = small_lane("lane-b", vocabulary_digest="other")
     failed = MeshError(Reason.NOT_READY, "no")
-    endless = TokenScore(float("-inf"), 1)
+    endless = TokenLogprob(float("-inf"), [(1, -0.5)])
     for outcome, case in (
         ("gone", Scoring(by_lane, small_lane("lane-a"))),
         ("gone", Scoring(by_lane, small_lane("lane-a"), other)),

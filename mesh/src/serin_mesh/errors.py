@@ -33,6 +33,7 @@ class Reason(enum.StrEnum):
     TEMPLATE_REJECTED = "TEMPLATE_REJECTED"
     TEMPLATE_ARGUMENT_UNKNOWN = "TEMPLATE_ARGUMENT_UNKNOWN"
     TEMPLATE_LIMIT = "TEMPLATE_LIMIT"
+    CONTENT_REFUSED = "CONTENT_REFUSED"
     GRAMMAR_INVALID = "GRAMMAR_INVALID"
     GRAMMAR_LIMIT = "GRAMMAR_LIMIT"
     ADAPTER_NOT_FOUND = "ADAPTER_NOT_FOUND"
@@ -47,6 +48,7 @@ class Reason(enum.StrEnum):
     RATE_LIMITED = "RATE_LIMITED"
     QUEUE_FULL = "QUEUE_FULL"
     AUTH_UNAVAILABLE = "AUTH_UNAVAILABLE"
+    GUARD_UNAVAILABLE = "GUARD_UNAVAILABLE"
     NOT_READY = "NOT_READY"
     LANE_GONE = "LANE_GONE"
     LANE_LOST = "LANE_LOST"
@@ -130,6 +132,7 @@ STATUS: Mapping[Reason, StatusRow] = MappingProxyType(
         Reason.TEMPLATE_REJECTED: _invalid,
         Reason.TEMPLATE_ARGUMENT_UNKNOWN: _invalid,
         Reason.TEMPLATE_LIMIT: _invalid,
+        Reason.CONTENT_REFUSED: _invalid,
         Reason.GRAMMAR_INVALID: _invalid,
         Reason.GRAMMAR_LIMIT: _invalid,
         Reason.ADAPTER_NOT_FOUND: _not_found,
@@ -146,6 +149,7 @@ STATUS: Mapping[Reason, StatusRow] = MappingProxyType(
         Reason.RATE_LIMITED: _limited,
         Reason.QUEUE_FULL: _overloaded,
         Reason.AUTH_UNAVAILABLE: _unavailable,
+        Reason.GUARD_UNAVAILABLE: _unavailable,
         Reason.NOT_READY: _unavailable,
         Reason.LANE_GONE: _unavailable,
         Reason.LANE_LOST: _unavailable,

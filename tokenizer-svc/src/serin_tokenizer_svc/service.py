@@ -113,13 +113,13 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         with _translated():
             if not 1 <= len(request.texts) <= MAX_TEXTS:
                 raise InputRefused(f"texts: {len(request.texts)} of them: accepted: 1 to {MAX_TEXTS}", "texts")
-            for text in request.texts:
-                self._tokenizer.vocabulary.refuse_hopeless([text], request.max_token_count, "texts")
+            for index, text in enumerate(request.texts):
+                self._tokenizer.vocabulary.refuse_hopeless([text], request.max_token_count, f"texts[{index}]")
             with self._times.encode.time():
                 runs = await self._tokenizer.queue.encode(list(request.texts), not request.omit_special_tokens)
             self.tally.num_encoded += sum(map(len, runs))
-            for ids in runs:
-                _refuse_long(ids, request.max_token_count, "texts")
+            for index, ids in enumerate(runs):
+                _refuse_long(ids, request.max_token_count, f"texts[{index}]")
         return tokenizer_pb2.EncodeResponse(
             runs=[tokens_pb2.TokenRun(token_ids=ids) for ids in runs],
             vocabulary_digest=self._tokenizer.identity.vocabulary_digest,

@@ -24,15 +24,18 @@ from serin_mesh.readiness import Readiness
 from serin_mesh.server import StartupFailed, run_main, serve
 from serin_mesh.settings import SettingsError, load_settings
 
+from serin_worker.embedding.metrics import EmbeddingCollector, EmbeddingTimes
+from serin_worker.embedding.serving import EmbeddingServing
 from serin_worker.errors import HandedOver
 from serin_worker.handover import Handover
 from serin_worker.metrics import EngineCollector, RequestTimes
 from serin_worker.numerics_watch import NumericsWatch
 from serin_worker.service import WorkerService
-from serin_worker.serving import Serving, StepWatch, computes_numbers, load_of
+from serin_worker.serving import Serving, StepWatch
 from serin_worker.settings import WorkerSettings
 
 PROGRAM = "serin-worker"
+Served = Serving | EmbeddingServing
 CALLERS = {
     "/serin.worker.v1.WorkerService/PurgeCache": ("cache", "control"),
     "/serin.worker.v1.WorkerService/ListAccounts": ("gateway",),
@@ -56,18 +59,18 @@ async def _run(settings: WorkerSettings) -> None:
 async def _serve(settings: WorkerSettings) -> None:
     service = WorkerService()
     watches: list[StepWatch] = []
-    attached: list[Serving] = []
+    attached: list[Served] = []
     readiness = Readiness(probe=lambda: all(watch.is_moving() for watch in watches))
 
     def load() -> LoadReport:
-        return load_of(attached[0]) if attached else LoadReport()
+        return attached[0].load() if attached else LoadReport()
 
     async with AsyncExitStack() as stack:
 
         async def startup() -> None:
             readiness.starting("loading libraries")
             assembly = await asyncio.to_thread(_import_assembly)
-            serving: Serving = await stack.enter_async_context(assembly.serving(settings, readiness.starting))
+            serving: Served = await stack.enter_async_context(assembly.serving(settings, readiness.starting))
             attached.append(serving)
             watches.append(StepWatch(serving.loop, settings.stall_s))
             numerics = NumericsWatch(lambda: _check_numerics(serving))
@@ -94,14 +97,14 @@ def _import_assembly() -> ModuleType:
         return importlib.import_module("serin_worker.assembly")
 
 
-def _hand_over(serving: Serving, error: HandedOver) -> None:
+def _hand_over(serving: Served, error: HandedOver) -> None:
     num_streams = serving.loop.hand_over(error)
     if num_streams:
         logs.get().warning("streams.handed_over", cause=error.cause, streams=num_streams)
 
 
-async def _check_numerics(serving: Serving) -> bool:
-    is_sound = await computes_numbers(serving)
+async def _check_numerics(serving: Served) -> bool:
+    is_sound = await serving.computes_numbers()
     logs.get().warning("numerics.checked", sound=is_sound)
     return is_sound
 
@@ -124,22 +127,32 @@ def _drain_s(settings: WorkerSettings) -> float:
     return settings.drain_grace_s + (settings.drain_notice_s if settings.control else 0.0)
 
 
-def _measure(serving: Serving, into: CollectorRegistry) -> RequestTimes:
+def _measure(serving: Served, into: CollectorRegistry) -> RequestTimes | EmbeddingTimes:
+    if isinstance(serving, EmbeddingServing):
+        into.register(EmbeddingCollector(serving))
+        return EmbeddingTimes(into, serving.model)
     into.register(EngineCollector(serving))
     return RequestTimes(into, serving.model)
 
 
-def _digests(serving: Serving) -> registry_pb2.Digests:
-    about = serving.about
+def _digests(serving: Served) -> registry_pb2.Digests:
     return registry_pb2.Digests(
-        artifact=about.weights_digest,
+        artifact=serving.about.weights_digest,
         vocabulary=serving.vocabulary_digest,
-        kv=about.kv_digest,
-        numerics_class=about.numerics_class,
+        kv=serving.result_digest,
+        numerics_class=serving.about.numerics_class,
     )
 
 
-def _capacity(serving: Serving) -> registry_pb2.Capacity:
+def _capacity(serving: Served) -> registry_pb2.Capacity:
+    if isinstance(serving, EmbeddingServing):
+        bounds = serving.about.bounds
+        return registry_pb2.Capacity(
+            sequence_count=serving.max_num_inputs,
+            context_length=bounds.max_tokens,
+            group_size=1,
+            embedding_dimension_count=bounds.num_dimensions,
+        )
     about = serving.about
     return registry_pb2.Capacity(
         sequence_count=about.max_num_sequences,

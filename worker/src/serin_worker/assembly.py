@@ -1,28 +1,33 @@
-"""From settings to an engine that serves: loaded in a thread, with progress, and ended in order.
+"""From settings to a model that serves: loaded in a thread, with progress, and ended in order.
 
 Knows nothing about RPCs.
 """
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TypeVar
 
 from serin_mesh import logs
 from serin_mesh.identity import ArtifactUnreadable, vocabulary_digest
 from serin_mesh.settings import SettingsError, mesh_secret
 
 from serin_worker.config import BadConfig
-from serin_worker.description import EngineDescription
-from serin_worker.engine import Engine
+from serin_worker.embedding.loop import EmbeddingLoop
+from serin_worker.embedding.recipe import is_embedding_model
+from serin_worker.embedding.serving import EmbeddingServing, num_places
+from serin_worker.embedding.startup import load_encoder
 from serin_worker.errors import ModelRefused
 from serin_worker.grammars.opening import Grammars
 from serin_worker.grammars.vocabulary import GrammarVocabulary
 from serin_worker.loop import EngineLoop
+from serin_worker.model import hub
 from serin_worker.namespaces import Namespaces
 from serin_worker.serving import Serving
 from serin_worker.settings import WorkerSettings
-from serin_worker.startup import Stage, load_engine
+from serin_worker.startup import Progress, Stage, load_engine
 
 _STAGES: dict[Stage, tuple[str, float, float]] = {
     "hashing": ("reading weights", 0.0, 0.2),
@@ -31,6 +36,7 @@ _STAGES: dict[Stage, tuple[str, float, float]] = {
     "checking": ("checking the model", 0.8, 1.0),
 }
 Say = Callable[[str, float], None]
+T = TypeVar("T")
 
 
 class StartCancelled(Exception):
@@ -38,8 +44,8 @@ class StartCancelled(Exception):
 
 
 @asynccontextmanager
-async def serving(settings: WorkerSettings, say: Say) -> AsyncIterator[Serving]:
-    """A running engine while entered.
+async def serving(settings: WorkerSettings, say: Say) -> AsyncIterator[Serving | EmbeddingServing]:
+    """A running engine or embedding model, as its folder says, while entered.
 
     Args:
         settings: what to load and how.
@@ -48,8 +54,20 @@ async def serving(settings: WorkerSettings, say: Say) -> AsyncIterator[Serving]:
     Raises:
         SettingsError: the model cannot be served, in one line.
     """
+    folder = await _located(settings)
+    served: AbstractAsyncContextManager[Serving | EmbeddingServing]
+    served = _embedding(settings, folder, say) if is_embedding_model(folder) else _generating(settings, folder, say)
+    async with served as running:
+        yield running
+
+
+@asynccontextmanager
+async def _generating(settings: WorkerSettings, folder: Path, say: Say) -> AsyncIterator[Serving]:
     secret = _secret(settings)
-    engine, about, vocabulary = await _load(settings, say)
+    engine, about = await _loaded(
+        settings, say, lambda progress: load_engine(str(folder), settings.engine_config(), progress)
+    )
+    vocabulary = await _vocabulary(settings, folder)
     loop = EngineLoop(engine, max_num_requests=settings.max_sequences + settings.max_waiting)
     loop.start()
     log = logs.get()
@@ -79,7 +97,54 @@ async def serving(settings: WorkerSettings, say: Say) -> AsyncIterator[Serving]:
         await loop.stop()
 
 
-async def _load(settings: WorkerSettings, say: Say) -> tuple[Engine, EngineDescription, str]:
+@asynccontextmanager
+async def _embedding(settings: WorkerSettings, folder: Path, say: Say) -> AsyncIterator[EmbeddingServing]:
+    encoder, about = await _loaded(
+        settings, say, lambda progress: load_encoder(folder, settings.engine_config(), progress)
+    )
+    vocabulary = await _vocabulary(settings, folder)
+    loop = EmbeddingLoop(
+        encoder,
+        about.bounds,
+        max_batch_tokens=about.max_batch_tokens,
+        max_num_waiting=settings.max_waiting,
+        is_invariant=about.numerics == "invariant",
+    )
+    loop.start()
+    logs.get().info(
+        "embedding.ready",
+        model=settings.model,
+        precision=about.precision,
+        numerics=about.numerics,
+        dimensions=about.bounds.num_dimensions,
+        context_length=about.bounds.max_tokens,
+    )
+    try:
+        yield EmbeddingServing(
+            loop=loop,
+            about=about,
+            vocabulary_digest=vocabulary,
+            model=settings.model,
+            version=settings.version,
+            instance=settings.instance,
+            max_num_inputs=num_places(settings.max_sequences, about.max_batch_tokens),
+        )
+    finally:
+        await loop.stop()
+
+
+async def _located(settings: WorkerSettings) -> Path:
+    with _blaming(settings):
+        return await asyncio.to_thread(hub.locate, settings.model_path)
+
+
+async def _vocabulary(settings: WorkerSettings, folder: Path) -> str:
+    with _blaming(settings):
+        return await asyncio.to_thread(vocabulary_digest, folder)
+
+
+async def _loaded(settings: WorkerSettings, say: Say, load: Callable[[Progress], T]) -> T:
+    """What ``load`` makes, in a thread; its progress is said here."""
     running = asyncio.get_running_loop()
     is_cancelled = False
     said = -1
@@ -94,19 +159,22 @@ async def _load(settings: WorkerSettings, say: Say) -> tuple[Engine, EngineDescr
             said = percent
             running.call_soon_threadsafe(say, activity, percent / 100)
 
-    def load() -> tuple[Engine, EngineDescription, str]:
-        try:
-            engine, about = load_engine(settings.model_path, settings.engine_config(), progress)
-            return engine, about, vocabulary_digest(about.folder)
-        except (ModelRefused, ArtifactUnreadable) as error:
-            raise SettingsError(f"--model-path: '{settings.model_path}': {error}") from error
-        except BadConfig as error:
-            raise SettingsError(f"--max-batched-tokens: {error}") from error
-
     try:
-        return await asyncio.to_thread(load)
+        with _blaming(settings):
+            return await asyncio.to_thread(load, progress)
     finally:
         is_cancelled = True
+
+
+@contextmanager
+def _blaming(settings: WorkerSettings) -> Iterator[None]:
+    """Whatever is wrong with the model is the fault of a setting."""
+    try:
+        yield
+    except (ModelRefused, ArtifactUnreadable) as error:
+        raise SettingsError(f"--model-path: '{settings.model_path}': {error}") from error
+    except BadConfig as error:
+        raise SettingsError(f"--max-batched-tokens: {error}") from error
 
 
 def _secret(settings: WorkerSettings) -> bytes:

@@ -10,9 +10,12 @@
     │   ├── PromptTooLong       both numbers
     │   ├── GrammarRefused      a grammar that no text can follow
     │   ├── GrammarsUnsupported no grammar can be followed with this model's ids
+    │   ├── InputTooLong        an input to embed; both numbers
+    │   ├── WrongKind           the model does something else
     │   └── QueueFull           try again later
     ├── RequestFailed           one started request; the others go on
     │   ├── NotFinite           the model produced NaN or infinity for it
+    │   ├── NotComputed         the model failed on one of its inputs
     │   ├── GrammarOverrun      its grammar needs more than a step may
     │   ├── ReaderTooSlow       its reader left too many tokens unread
     │   └── HandedOver          nothing is wrong with it; it should go on on another worker
@@ -88,11 +91,27 @@ class GrammarsUnsupported(RequestRefused):
         super().__init__("grammar", "this model's tokens have no bytes of their own; no grammar is possible")
 
 
-class QueueFull(RequestRefused):
-    """As many requests wait as may wait."""
+class InputTooLong(RequestRefused):
+    """An input to embed is longer than the model's longest."""
 
-    def __init__(self, num_waiting: int) -> None:
-        super().__init__("", f"{num_waiting} requests are waiting, which is the limit; try again later")
+    def __init__(self, index: int, num_tokens: int, max_tokens: int) -> None:
+        super().__init__(f"runs[{index}]", f"runs[{index}] has {num_tokens} tokens; accepted: at most {max_tokens}")
+        self.num_tokens = num_tokens
+        self.max_tokens = max_tokens
+
+
+class WrongKind(RequestRefused):
+    """The model does something else than what is asked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("model", message)
+
+
+class QueueFull(RequestRefused):
+    """As many requests (``what``) wait as may wait."""
+
+    def __init__(self, num_waiting: int, what: str = "requests") -> None:
+        super().__init__("", f"{num_waiting} {what} are waiting, and no more may; try again later")
         self.num_waiting = num_waiting
 
 
@@ -101,10 +120,17 @@ class RequestFailed(WorkerError):
 
 
 class NotFinite(RequestFailed):
-    """The model's logits for a request are not numbers."""
+    """What the model computed for a request (``what``) are not numbers."""
 
-    def __init__(self) -> None:
-        super().__init__("the model produced logits that are not finite for this request")
+    def __init__(self, what: str = "logits") -> None:
+        super().__init__(f"the model produced {what} that are not finite for this request")
+
+
+class NotComputed(RequestFailed):
+    """The model failed on one of a request's inputs."""
+
+    def __init__(self, index: int, error: Exception) -> None:
+        super().__init__(f"the model failed on input {index}: {type(error).__name__}")
 
 
 class GrammarOverrun(RequestFailed):

@@ -14,12 +14,14 @@ from serin_worker.errors import (
     GrammarRefused,
     GrammarsUnsupported,
     HandedOver,
+    InputTooLong,
     NotFinite,
     PromptTooLong,
     QueueFull,
     ReaderTooSlow,
     RequestRefused,
     WorkerError,
+    WrongKind,
 )
 
 
@@ -38,6 +40,11 @@ def to_mesh(error: WorkerError) -> MeshError:
         case PromptTooLong():
             counts = {"token_count": str(error.num_prompt_tokens), "max_token_count": str(error.context_length)}
             return MeshError(Reason.PROMPT_TOO_LONG, str(error), parameter=error.parameter, **counts)
+        case InputTooLong():
+            counts = {"token_count": str(error.num_tokens), "max_token_count": str(error.max_tokens)}
+            return MeshError(Reason.PROMPT_TOO_LONG, str(error), parameter=error.parameter, **counts)
+        case WrongKind():
+            return MeshError(Reason.PARAMETER_UNSUPPORTED, str(error), parameter=error.parameter)
         case QueueFull():
             return MeshError(Reason.QUEUE_FULL, str(error), retry_after_s="1")
         case GrammarRefused():

@@ -5,6 +5,7 @@ the model's name, which a client cannot choose.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -69,12 +70,18 @@ class EngineCollector(Collector):
         yield info
 
 
+def seconds_histogram(
+    into: CollectorRegistry, model: str, name: str, text: str, buckets: tuple[float, ...] = _SECONDS
+) -> Histogram:
+    """A histogram of seconds whose only label is the model's name."""
+    return Histogram(name, text, ["model_name"], buckets=buckets, registry=into).labels(model)
+
+
 class RequestTimes:
     """Times of finished requests."""
 
     def __init__(self, into: CollectorRegistry, model: str) -> None:
-        def histogram(name: str, text: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
-            return Histogram(name, text, ["model_name"], buckets=buckets, registry=into).labels(model)
+        histogram = partial(seconds_histogram, into, model)
 
         self._queue = histogram("vllm:request_queue_time_seconds", "From arrival to the first step.")
         self._prefill = histogram("vllm:request_prefill_time_seconds", "From the first step to the first token.")

@@ -14,7 +14,11 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_worker import cache_watch
 from serin_worker.accounts import MIN_PREFIX, Account, Accounts
-from serin_worker.errors import NotFinite, WorkerError
+from serin_worker.cache_log import CacheLog
+from serin_worker.embedding.metrics import EmbeddingTimes
+from serin_worker.embedding.serving import EmbeddingServing
+from serin_worker.embedding.wire import describe, embed_response, read_embedding
+from serin_worker.errors import NotFinite, WorkerError, WrongKind
 from serin_worker.failures import to_mesh, translated
 from serin_worker.metrics import RequestTimes
 from serin_worker.namespaces import Namespace
@@ -40,12 +44,12 @@ MAX_ACCOUNT_CHARACTERS = 64
 
 
 class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
-    """One engine as a service; it listens before its engine is there."""
+    """One model as a service, an engine or an embedding model; it listens before that is there."""
 
     def __init__(
         self,
-        serving: Serving | None = None,
-        times: RequestTimes | None = None,
+        serving: Serving | EmbeddingServing | None = None,
+        times: RequestTimes | EmbeddingTimes | None = None,
         numerics: NumericsWatch | None = None,
     ) -> None:
         self._attached = serving
@@ -54,9 +58,12 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._accounts = Accounts()
 
     def attach(
-        self, serving: Serving, times: RequestTimes | None = None, numerics: NumericsWatch | None = None
+        self,
+        serving: Serving | EmbeddingServing,
+        times: RequestTimes | EmbeddingTimes | None = None,
+        numerics: NumericsWatch | None = None,
     ) -> None:
-        """Answer with this engine from now on; tell these how requests end."""
+        """Answer with this model from now on; tell these how requests end."""
         self._attached = serving
         self._times = times
         self._numerics = numerics
@@ -115,6 +122,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         context: grpc.aio.ServicerContext[worker_pb2.DescribeWorkerRequest, worker_pb2.DescribeWorkerResponse],
     ) -> worker_pb2.DescribeWorkerResponse:
         """Say what this worker is."""
+        if isinstance(self._any, EmbeddingServing):
+            return describe(self._any)
         serving, about = self._serving, self._serving.about
         return worker_pb2.DescribeWorkerResponse(
             model=serving.model,
@@ -138,12 +147,13 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         request: worker_pb2.WatchCacheRequest,
         context: grpc.aio.ServicerContext[worker_pb2.WatchCacheRequest, worker_pb2.WatchCacheResponse],
     ) -> AsyncIterator[worker_pb2.WatchCacheResponse]:
-        """Stream which blocks this worker holds."""
-        serving = self._serving
-        about = serving.about
-        changes = cache_watch.watch(
-            serving.loop.engine.pool.log, epoch=serving.epoch, block_size=about.block_size, kv_digest=about.kv_digest
-        )
+        """Stream which blocks this worker holds: none, and none will come, where vectors are computed."""
+        serving = self._any
+        if isinstance(serving, EmbeddingServing):
+            log, block_size = CacheLog(), 0
+        else:
+            log, block_size = serving.loop.engine.pool.log, serving.about.block_size
+        changes = cache_watch.watch(log, epoch=serving.epoch, block_size=block_size, kv_digest=serving.result_digest)
         async for change in changes:
             yield change
 
@@ -167,12 +177,14 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         context: grpc.aio.ServicerContext[worker_pb2.PurgeCacheRequest, worker_pb2.PurgeCacheResponse],
     ) -> worker_pb2.PurgeCacheResponse:
         """Forget a cache group's blocks, whatever their salt."""
-        serving = self._serving
+        serving = self._any
         if not request.cache_group:
             raise MeshError(
                 Reason.PARAMETER_INVALID, "cache_group is empty; accepted: a cache group", parameter="cache_group"
             )
         _check_group(request.cache_group)
+        if isinstance(serving, EmbeddingServing):
+            return worker_pb2.PurgeCacheResponse()
         owner = serving.namespaces.of(request.cache_group).owner
         with translated():
             num_blocks = await serving.loop.call(lambda engine: engine.pool.purge(owner))
@@ -183,8 +195,20 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         request: worker_pb2.EmbedRequest,
         context: grpc.aio.ServicerContext[worker_pb2.EmbedRequest, worker_pb2.EmbedResponse],
     ) -> worker_pb2.EmbedResponse:
-        """Refuse: there are no embeddings yet."""
-        raise _not_implemented("embeddings")
+        """Compute a vector for each input; whatever ends this call takes what waits out of the line."""
+        serving = self._any
+        if not isinstance(serving, EmbeddingServing):
+            raise to_mesh(WrongKind(f"model {serving.model!r} has no pooling configuration: it computes no embeddings"))
+        self._refuse_other_vocabulary(request.vocabulary_digest)
+        try:
+            embedded = await serving.loop.embed(read_embedding(request))
+        except WorkerError as error:
+            self._note_failure(error)
+            raise to_mesh(error) from error
+        self._note_success()
+        if isinstance(self._times, EmbeddingTimes):
+            self._times.observe(embedded)
+        return embed_response(embedded)
 
     async def LoadAdapter(
         self,
@@ -211,10 +235,17 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         return worker_pb2.ListAdaptersResponse()
 
     @property
-    def _serving(self) -> Serving:
+    def _any(self) -> Serving | EmbeddingServing:
         if self._attached is None:
             raise MeshError(Reason.NOT_READY, "the model is being loaded; try again", retry_after_s="1")
         return self._attached
+
+    @property
+    def _serving(self) -> Serving:
+        """The engine, for what only an engine can do."""
+        if not isinstance(self._any, Serving):
+            raise to_mesh(WrongKind(f"model {self._any.model!r} computes embeddings: it generates and scores no text"))
+        return self._any
 
     async def _responses(
         self, stream: OutputStream, generation: GenerationRequest, account: Account
@@ -226,7 +257,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                     reason = output.reason
                 elif isinstance(output, Summary):
                     self._note_success()
-                    if self._times is not None:
+                    if isinstance(self._times, RequestTimes):
                         self._times.observe(output, reason, generation.num_choices)
                 elif isinstance(output, Failed):
                     self._note_failure(output.error)
@@ -278,7 +309,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         return self._serving.namespaces.of(group, request.cache_salt)
 
     def _refuse_other_vocabulary(self, digest: str) -> None:
-        mine = self._serving.vocabulary_digest
+        mine = self._any.vocabulary_digest
         if digest != mine:
             raise MeshError(
                 Reason.VOCABULARY_MISMATCH,

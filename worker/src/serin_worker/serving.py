@@ -7,12 +7,12 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from serin_mesh.load import LoadReport
 
 from serin_worker.description import EngineDescription
-from serin_worker.errors import NotFinite
+from serin_worker.errors import NotFinite, WorkerError
 from serin_worker.grammars.opening import Grammars, no_grammars
 from serin_worker.namespaces import Namespaces
 from serin_worker.outputs import Failed
@@ -41,6 +41,54 @@ class Serving:
     epoch: str = field(default_factory=lambda: secrets.token_hex(8))
     """Differs after every start; watchers of the cache begin anew."""
 
+    @property
+    def result_digest(self) -> str:
+        """Of everything that decides what it computes."""
+        return self.about.kv_digest
+
+    def load(self) -> LoadReport:
+        """Load now: utilization is the fullest of slots (waiting ones count) and KV blocks."""
+        engine = self.loop.engine
+        scheduler, slots = engine.scheduler, self.about.max_num_sequences
+        kv = engine.pool.usage
+        return LoadReport(
+            utilization=max((scheduler.num_running + scheduler.num_waiting) / slots, kv),
+            requests_per_s=engine.rate.per_s(),
+            named={"kv": kv, "running": scheduler.num_running, "waiting": scheduler.num_waiting},
+        )
+
+    async def computes_numbers(self) -> bool:
+        """Ask the model a fixed question: whether the answer's probabilities are numbers.
+
+        Raises:
+            WorkerError: it could not be asked.
+        """
+        ids = [number % self.about.vocabulary_size for number in range(1, min(9, self.about.context_length))]
+        with self.loop.submit(ScoreRequest("numerics-check", ids[:1], ids[1:], priority=100)) as stream:
+            while outputs := await stream.read():
+                match outputs[-1]:
+                    case Failed(error) if isinstance(error, NotFinite):
+                        return False
+                    case Failed(error):
+                        raise error
+        return True
+
+
+class Moving(Protocol):
+    """What steps in a thread of its own."""
+
+    @property
+    def failure(self) -> WorkerError | None:
+        """Why it can no longer step, if so."""
+
+    @property
+    def num_moves(self) -> int:
+        """Signs that a step goes on: steps, and the layers inside of them."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether steps are due."""
+
 
 class StepWatch:
     """Whether the engine still moves: while there is work it takes steps, and computes layers in a long one.
@@ -52,7 +100,7 @@ class StepWatch:
         stall_s: seconds without a step or a layer, while there is work, that mean it is stuck.
     """
 
-    def __init__(self, loop: "EngineLoop", stall_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, loop: Moving, stall_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self._stall_s = stall_s
         self._clock = clock
@@ -70,32 +118,3 @@ class StepWatch:
         if num_moves != self._num_moves or not self._loop.has_work:
             self._num_moves, self._still_s = num_moves, 0.0
         return self._still_s < self._stall_s
-
-
-async def computes_numbers(serving: Serving) -> bool:
-    """Ask the model a fixed question: whether the answer's probabilities are numbers.
-
-    Raises:
-        WorkerError: it could not be asked.
-    """
-    ids = [number % serving.about.vocabulary_size for number in range(1, min(9, serving.about.context_length))]
-    with serving.loop.submit(ScoreRequest("numerics-check", ids[:1], ids[1:], priority=100)) as stream:
-        while outputs := await stream.read():
-            match outputs[-1]:
-                case Failed(error) if isinstance(error, NotFinite):
-                    return False
-                case Failed(error):
-                    raise error
-    return True
-
-
-def load_of(serving: Serving) -> LoadReport:
-    """Load now: utilization is the fullest of slots (waiting ones count) and KV blocks."""
-    engine = serving.loop.engine
-    scheduler, slots = engine.scheduler, serving.about.max_num_sequences
-    kv = engine.pool.usage
-    return LoadReport(
-        utilization=max((scheduler.num_running + scheduler.num_waiting) / slots, kv),
-        requests_per_s=engine.rate.per_s(),
-        named={"kv": kv, "running": scheduler.num_running, "waiting": scheduler.num_waiting},
-    )

@@ -24,7 +24,7 @@ class WorkerSettings(ServiceSettings):
     kv_cache_bytes: int = Field(0, ge=0, description="memory for KV blocks; 0: by what is free")
     kv_blocks: int = Field(0, ge=0, description="exact number of KV blocks; 0: by memory")
     max_batched_tokens: int = Field(0, ge=0, description="most tokens computed in a step; 0: 512 on cpu, 8192 on cuda")
-    max_sequences: int = Field(64, ge=1, le=4096, description="most sequences that run at once")
+    max_sequences: int = Field(64, ge=1, le=4096, description="most sequences (or inputs to embed) at once")
     max_waiting: int = Field(1024, ge=1, le=100_000, description="most sequences that wait; more are refused")
     context_length: int = Field(0, ge=0, description="most tokens of a sequence; 0: what the model was made for")
     threads: int = Field(0, ge=0, le=1024, description="threads of CPU kernels; 0: by the size of the model")

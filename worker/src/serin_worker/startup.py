@@ -53,7 +53,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
 
     device = torch.device(config.device)
     found = checkpoint.inspect(hub.locate(model))
-    torch.set_num_threads(_num_threads(found, config))
+    torch.set_num_threads(num_threads(found, config))
     weights = digests.weights_digest(found, progress=report("hashing"))
     precision = found.precision if config.precision == "auto" else config.precision
     loaded = CausalModel(loading.load(found, precision, device, report("loading")))
@@ -109,7 +109,7 @@ def _engine(model: CausalModel, config: EngineConfig, num_blocks: int, row_multi
     return Engine(runner, BlockPool(num_blocks), limits, bounds)
 
 
-def _num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:
+def num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:
     """Threads cost more than they bring where a layer takes microseconds."""
     if config.num_threads is not None:
         return config.num_threads
@@ -128,12 +128,17 @@ def choose_attention(device: torch.device, block_size: int) -> PagedAttention:
 
 def numerics_class(device: torch.device, attention: PagedAttention, is_packed: bool) -> str:
     """Machines of one class compute the same numbers: device kind, instruction set, kernels, engine epoch."""
+    kernels = f"{attention.layout}+{'packed' if is_packed else 'plain'}"
+    return f"{machine_class(device)}/{kernels}/{ENGINE_EPOCH}"
+
+
+def machine_class(device: torch.device) -> str:
+    """What of a machine decides its arithmetic: device kind, instruction set, version of torch."""
     if device.type == "cuda":
         kind = f"cuda-{torch.cuda.get_device_name(device).replace(' ', '-').lower()}"
     else:
         kind = f"cpu-{instruction_set()}"
-    kernels = f"{attention.layout}+{'packed' if is_packed else 'plain'}"
-    return f"{kind}/torch-{torch.__version__.split('+')[0]}/{kernels}/{ENGINE_EPOCH}"
+    return f"{kind}/torch-{torch.__version__.split('+')[0]}"
 
 
 def _context_length(shape: ModelShape, config: EngineConfig) -> int:

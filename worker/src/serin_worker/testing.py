@@ -67,6 +67,66 @@ def write_tiny_model(folder: Path, kind: TinyKind = "llama", seed: int = 0, end_
     return folder
 
 
+EncoderKind = Literal["bert", "qwen3"]
+TINY_DIMENSIONS = 64
+
+
+def write_tiny_encoder(
+    folder: Path,
+    kind: EncoderKind = "bert",
+    seed: int = 0,
+    *,
+    poolings: Sequence[str] = ("mean",),
+    normalizes: bool = True,
+    max_tokens: int | None = None,
+) -> Path:
+    """Write a seeded random embedding model to a folder, described as sentence-transformers does; returns the folder.
+
+    Args:
+        folder: where.
+        kind: an encoder, or a causal model as Qwen3-Embedding is one.
+        seed: of the weights.
+        poolings: names as in newer descriptions.
+        normalizes: whether vectors are scaled to length 1.
+        max_tokens: longest input as the description says; None: it does not.
+    """
+    from transformers import AutoModel, BertConfig, PreTrainedConfig, Qwen3Config
+
+    shape: dict[str, Any] = {
+        "vocab_size": TINY_VOCABULARY,
+        "hidden_size": TINY_DIMENSIONS,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": TINY_CONTEXT,
+        "initializer_range": 0.2,
+        "pad_token_id": 0,
+    }
+    configs: dict[EncoderKind, PreTrainedConfig] = {
+        "bert": BertConfig(**shape),
+        "qwen3": Qwen3Config(**shape, num_key_value_heads=2, head_dim=16, bos_token_id=None, eos_token_id=None),
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        factory: Any = AutoModel
+        model = factory.from_config(configs[kind], dtype=torch.float32)
+    model.save_pretrained(folder)
+    _write_tokenizer(folder)
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if normalizes else [])]
+    paths = ["", "1_Pooling", "2_Normalize"]
+    modules = [
+        {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for at, (name, path) in enumerate(zip(kinds, paths, strict=False))
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    pooling = {"word_embedding_dimension": TINY_DIMENSIONS, "pooling_mode": list(poolings)}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    if max_tokens is not None:
+        (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_tokens}))
+    return folder
+
+
 def _write_tokenizer(folder: Path) -> None:
     """A vocabulary of words ``w0`` to ``w198``, so that the folder is complete."""
     words = {f"w{number}": number for number in range(TINY_VOCABULARY)}

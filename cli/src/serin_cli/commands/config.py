@@ -9,7 +9,7 @@ from serin_control.config import MeshConfig, diff, json_schema, parse_config
 from serin_mesh.errors import MeshError, Reason
 
 from serin_cli.arguments import add_state, state_path
-from serin_cli.config_text import check_models, read_config
+from serin_cli.config_text import check_guards, check_models, read_config
 from serin_cli.errors import CliError, UsageProblem
 from serin_cli.local.model_folder import ModelFolders
 from serin_cli.local.registry import ControlPlane
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     text, config = read_config(arguments.file)
     if arguments.action == "check":
         check_models(arguments.file, text, fetch)
+        check_guards(arguments.file, text)
         print(f"{arguments.file}: good; models: {', '.join(config.models)}")
         return 0
     address = read_record(state).control
@@ -54,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.action == "diff":
             return asyncio.run(_diff(address, config))
         check_models(arguments.file, text, fetch)
+        check_guards(arguments.file, text)
         return asyncio.run(_apply(address, text))
     except MeshError as error:
         if error.reason is Reason.CONFIG_INVALID:

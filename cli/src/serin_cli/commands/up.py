@@ -117,13 +117,14 @@ def _stay(arguments: argparse.Namespace, state: StateDir) -> int:
 
 def _declaration(arguments: argparse.Namespace, registry: "ModelRegistry") -> tuple[str, bool]:
     """Text of a `serin.yaml`, and whether it replaces what was served last."""
-    from serin_cli.config_text import check_models, read_config
+    from serin_cli.config_text import check_guards, check_models, read_config
     from serin_cli.demo_model import demo_config, model_config
     from serin_cli.local.model_folder import check_path
 
     if arguments.file is not None:
         text, _ = read_config(arguments.file)
         check_models(arguments.file, text, lambda path: check_path(path, registry))
+        check_guards(arguments.file, text)
         return text, True
     if arguments.model is not None:
         try:

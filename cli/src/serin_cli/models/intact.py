@@ -46,10 +46,18 @@ class Intact:
                 yield name, "is missing"
             except OSError as error:
                 yield name, f"cannot be read ({error.strerror})"
-        if self._folder.is_dir():
-            yield from ((path.name, "was put there") for path in self._folder.iterdir() if path.name not in files)
+        yield from ((name, "was put there") for name in self._foreign(self._folder, files))
         if stamps != known:
             self._remember(stamps)
+
+    def _foreign(self, folder: Path, files: Mapping[str, ModelFile]) -> Iterator[str]:
+        """Names of what is there and was not pushed; a folder that holds nothing pushed is named as a whole."""
+        for path in folder.iterdir() if folder.is_dir() else ():
+            name = path.relative_to(self._folder).as_posix()
+            if path.is_dir() and not path.is_symlink() and any(file.startswith(f"{name}/") for file in files):
+                yield from self._foreign(path, files)
+            elif name not in files:
+                yield name
 
     def _recall(self) -> dict[str, Stamp]:
         try:

@@ -27,8 +27,8 @@ from serin_cli.models.manifest import Manifest, ModelFile, manifest_from
 from serin_cli.models.reference import Reference
 from serin_cli.state_dir import StateDir, write_private
 
-KEPT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
-"""Weights as safetensors and what describes them; never pickles or code."""
+KEPT_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "[0-9]_*/config.json")
+"""Weights as safetensors and what describes them, an embedding model's pooling too; never pickles or code."""
 
 LINKED_FROM_BYTES = 1024 * 1024
 
@@ -107,11 +107,11 @@ class ModelRegistry:
         with self._alone():
             if self.has(reference):
                 manifest = self.get(reference)
-                contents = {path.name: content_of(path, step) for path in paths}
+                contents = {path.relative_to(folder).as_posix(): content_of(path, step) for path in paths}
                 self._refuse_other(manifest, contents)
                 self._mend(manifest, folder)
                 return Push(manifest, is_new=False)
-            contents = {path.name: self._blobs.take(path, step) for path in paths}
+            contents = {path.relative_to(folder).as_posix(): self._blobs.take(path, step) for path in paths}
             manifest = _described(reference, contents, checkpoint, vocabulary, source)
             self._publish(manifest)
             return Push(manifest, is_new=True)
@@ -134,11 +134,12 @@ class ModelRegistry:
                 _remove(folder / name)
                 continue
             self._blobs.take(source / name, lambda _: None)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            scratch = folder / f".{name}.mending"
+            place = folder / name
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            scratch = place.with_name(f".{place.name}.mending")
             scratch.unlink(missing_ok=True)
             _put(self._blobs.place(files[name].digest), scratch)
-            scratch.replace(folder / name)
+            scratch.replace(place)
 
     def _publish(self, manifest: Manifest) -> None:
         """Make the folder, then say that it is there."""
@@ -148,8 +149,11 @@ class ModelRegistry:
             shutil.rmtree(leftover, ignore_errors=True)
         scratch.mkdir(mode=0o700, parents=True)
         for file in manifest.files:
-            _put(self._blobs.place(file.digest), scratch / file.name)
-        sync_folder(scratch)
+            place = scratch / file.name
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            _put(self._blobs.place(file.digest), place)
+        for one in {(scratch / file.name).parent for file in manifest.files} | {scratch}:
+            sync_folder(one)
         scratch.replace(folder)
         sync_folder(folder.parent)
         path = self._manifest_file(manifest.reference)

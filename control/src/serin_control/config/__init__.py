@@ -5,13 +5,17 @@ Reads, checks, compares and describes the declaration. Knows no gRPC, no state a
 
 from serin_control.config.changes import diff
 from serin_control.config.declaration import (
+    CascadeConfig,
     GatewayConfig,
+    GuardsConfig,
     IssuerConfig,
     LimitsConfig,
     MeshConfig,
     ModelConfig,
     PriceConfig,
     Release,
+    ResponsesConfig,
+    TenantConfig,
     VersionConfig,
 )
 from serin_control.config.problems import ConfigInvalid, Problem
@@ -19,8 +23,10 @@ from serin_control.config.reading import load_config, parse_config
 from serin_control.config.schema import json_schema
 
 __all__ = [
+    "CascadeConfig",
     "ConfigInvalid",
     "GatewayConfig",
+    "GuardsConfig",
     "IssuerConfig",
     "LimitsConfig",
     "MeshConfig",
@@ -28,6 +34,8 @@ __all__ = [
     "PriceConfig",
     "Problem",
     "Release",
+    "ResponsesConfig",
+    "TenantConfig",
     "VersionConfig",
     "diff",
     "json_schema",

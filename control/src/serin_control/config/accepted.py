@@ -36,6 +36,9 @@ def describe(schema: Schema | None) -> str:
     match schema.get("type"):
         case "integer":
             return _integer(schema)
+        case "number":
+            top = schema.get("maximum")
+            return f"a number {schema['minimum']}..{top}" if top is not None else _below(schema)
         case "boolean":
             return "true or false"
         case "string":
@@ -72,6 +75,10 @@ def _step(schema: Schema, step: str | int) -> Schema | None:
         return values  # type: ignore[no-any-return]
     extra = schema.get("additionalProperties")
     return extra if isinstance(extra, Mapping) else None
+
+
+def _below(schema: Schema) -> str:
+    return f"a number from {schema['minimum']}, below {schema['exclusiveMaximum']}"
 
 
 def _integer(schema: Schema) -> str:

@@ -22,11 +22,27 @@ Path = Annotated[
 ]
 IssuerName = Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z 0-9 . _ -")]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+PolicyName = Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z 0-9 . _ -")]
+TenantName = Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z 0-9 . _ -")]
+KeyName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9._:/@|-]{1,256}$",
+        description="the public name of a key, key_..., as `serin key list` shows",
+    ),
+]
+Term = Annotated[str, Field(pattern=r"^.*\S.*$", max_length=128, description="1 to 128 characters")]
+Country = Literal[
+    "au", "ca", "de", "es", "fi", "in", "it", "kr", "ng", "ph", "pl", "se", "sg", "th", "tr", "uk", "us", "za"
+]  # fmt: skip
+GuardAction = Literal["none", "count", "mask", "refuse"]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Money = Annotated[int, Field(ge=0, le=10**12)]
 Rate = Annotated[int, Field(ge=0, le=2**32 - 1)]
+LogProbability = Annotated[float, Field(ge=-100, lt=0, strict=False)]
+Pattern = Annotated[str, Field(min_length=1, max_length=512, description="a regular expression, 1 to 512 characters")]
 
 DEFAULT_VERSION = "v1"
 
@@ -116,6 +132,8 @@ class ModelConfig(EngineConfig):
     """What its tokens cost, of versions that do not say otherwise. Default: nothing."""
     limits: LimitsConfig | None = None
     """Limits of all callers together on this model."""
+    fallback: Annotated[list[ModelName], Field(max_length=4)] = Field(default_factory=list)
+    """Models that answer in its place, in this order, where it cannot take a request; only before the first token."""
 
     def releases(self) -> Iterator["Release"]:
         """Its versions, oldest first, with everything they inherit and every weight decided."""
@@ -147,6 +165,74 @@ class Release(_Keys):
     """Settings of the worker that were given, by their key in `serin.yaml`; its flags have the same names."""
 
 
+class ClassifierConfig(_Keys):
+    """A classifier of prompts, as `serin cascade train` makes one."""
+
+    weights: Annotated[str, Field(min_length=1, max_length=131_072)]
+    """The classifier as text."""
+    above: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.5
+    """Probability above which the prompt goes to the second model."""
+
+
+class EscalationConfig(_Keys):
+    """When the second model of a cascade answers: where any of these holds."""
+
+    mean_logprob_below: LogProbability | None = None
+    """The mean log-probability (nats) of the first answer's tokens is below it."""
+    min_logprob_below: LogProbability | None = None
+    """The log-probability (nats) of some token of the first answer is below it."""
+    schema_fails: bool = False
+    """The first answer is not what was asked for: no JSON of the schema, arguments a tool does not take, cut short."""
+    prompt_matches: Annotated[list[Pattern], Field(max_length=16)] = Field(default_factory=list)
+    """Regular expressions; one is found in the prompt's last turn. The first model is not asked."""
+    prompt_longer_than: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Characters of the prompt's last turn beyond which the first model is not asked."""
+    classifier: ClassifierConfig | None = None
+    """A classifier of the prompt's last turn says so. The first model is not asked."""
+    hint: bool = False
+    """True lets callers decide, by the header `serin-cascade`: `first`, `then` or `auto`."""
+
+
+class CascadeConfig(_Keys):
+    """A name behind which two models stand: the first answers, and where a rule holds the second one does."""
+
+    first: ModelName
+    """Model whose answer is held back until it is judged."""
+    then: ModelName
+    """Model that answers where a rule holds."""
+    escalate_when: EscalationConfig
+    """The rules."""
+
+
+class ProjectConfig(_Keys):
+    """What one project means by names."""
+
+    aliases: dict[AliasName, AliasName] = Field(default_factory=dict)
+    """Names of its own, and the names they lead to, as its organization knows them."""
+    fallbacks: bool | None = None
+    """False: no other model answers in the place of one that cannot. Default: as its organization."""
+
+
+class TenantConfig(_Keys):
+    """What one organization means by names."""
+
+    aliases: dict[AliasName, AliasName] = Field(default_factory=dict)
+    """Names of its own, and the names they lead to: models, cascades, general aliases. They hide those of all."""
+    fallbacks: bool | None = None
+    """False: no other model answers in the place of one that cannot. Default: true."""
+    projects: dict[ModelName, ProjectConfig] = Field(default_factory=dict)
+    """Its projects, where they differ."""
+
+
+class ResponsesConfig(_Keys):
+    """What is kept of the Responses API."""
+
+    kept_days: Annotated[int, Field(ge=0, le=365)] = 30
+    """Days from the last time that a conversation was continued; 0: nothing is kept."""
+    project_bytes: Annotated[int, Field(ge=1_048_576, le=2**40)] = 67_108_864
+    """Most bytes of all responses of one project; conversations continued longest ago go first."""
+
+
 class GatewayConfig(_Keys):
     """The front door."""
 
@@ -160,6 +246,8 @@ class GatewayConfig(_Keys):
     """True lets everybody ask without a key; only for meshes on loopback."""
     shadow_scoring: bool = True
     """False: no answer is scored again in the background; rollouts then cannot compare what their lanes answer."""
+    responses: ResponsesConfig = Field(default_factory=ResponsesConfig)
+    """What is kept of the Responses API, in the state Redis."""
     version: VersionName = DEFAULT_VERSION
     """Version that gets the calls, as long as it runs and until a rollout says otherwise."""
 
@@ -193,6 +281,63 @@ class IssuerConfig(_Keys):
     """What values of `role_claim` mean; the highest that a token has counts, without one it is `app`."""
 
 
+class GuardRuleConfig(_Keys):
+    """What happens with what a detector finds.
+
+    `none`: it does not look. `count`: it is counted. `mask`: something else stands in its place. `refuse`: the request
+    is refused, or the answer ends there.
+    """
+
+    input: GuardAction = "none"
+    """In what callers write."""
+    output: GuardAction = "none"
+    """In what models write."""
+
+
+class PersonalDataConfig(GuardRuleConfig):
+    """Personal data by pattern: e-mail addresses, cards, accounts, telephone numbers, numbers of identity papers."""
+
+    countries: list[Country] = Field(default_factory=list)
+    """Countries whose numbers are looked for, beside what is the same everywhere."""
+
+
+class BlockListConfig(GuardRuleConfig):
+    """Words and phrases."""
+
+    terms: Annotated[list[Term], Field(max_length=1000)] = Field(default_factory=list)
+    """What to find, as whole words, whatever their case."""
+
+
+class GuardPolicyConfig(_Keys):
+    """What is looked for, and what happens with what is found. What is not named is not looked for."""
+
+    pii: PersonalDataConfig = Field(default_factory=PersonalDataConfig)
+    """Personal data. Needs `serin-gateway[pii]` at the gateways."""
+    secrets: GuardRuleConfig = Field(default_factory=GuardRuleConfig)
+    """Keys, tokens, private keys and passwords."""
+    blocked: BlockListConfig = Field(default_factory=BlockListConfig)
+    """A block list."""
+    unicode: GuardRuleConfig = Field(default_factory=GuardRuleConfig)
+    """Characters that nobody sees and that change what a text says."""
+    injection: GuardRuleConfig = Field(default_factory=GuardRuleConfig)
+    """Phrases that try to make a model forget whose instructions it follows. A heuristic."""
+
+
+class GuardsConfig(_Keys):
+    """Policies, and who has which: the narrowest that is named counts, key, project, organization, everybody."""
+
+    policies: dict[PolicyName, GuardPolicyConfig] = Field(default_factory=dict)
+    """The policies, by a name of your choice."""
+    default: PolicyName | None = None
+    """Policy of whoever nothing else names. Default: none."""
+    organizations: dict[TenantName, PolicyName] = Field(default_factory=dict)
+    """Policies of organizations."""
+    projects: dict[TenantName, PolicyName] = Field(default_factory=dict)
+    """Policies of projects."""
+    keys: dict[KeyName, PolicyName] = Field(default_factory=dict)
+    """Policies of keys, by their public names."""
+
+
 class CacheConfig(_Keys):
     """The service that remembers what was computed."""
 
@@ -213,8 +358,14 @@ class MeshConfig(_Keys):
     """Currency of all prices and budgets; a label, nothing is converted."""
     token_issuers: dict[IssuerName, IssuerConfig] = Field(default_factory=dict)
     """Issuers whose tokens (JWT, OpenID Connect) are believed beside keys, by a name of your choice."""
+    guards: GuardsConfig = Field(default_factory=GuardsConfig)
+    """What is looked for in what callers and models write. No security boundary."""
     cache: CacheConfig = Field(default_factory=CacheConfig)
     """The service that remembers what was computed."""
+    cascades: Annotated[dict[ModelName, CascadeConfig], Field(max_length=64)] = Field(default_factory=dict)
+    """Names behind which two models stand, a small one that answers first and a larger one."""
+    tenants: dict[ModelName, TenantConfig] = Field(default_factory=dict)
+    """What organizations mean by names, by organization. Who they are and their limits: `serin tenant`."""
 
 
 def _or_one(count: str | int | None) -> int:

@@ -71,7 +71,16 @@ def parse_config(text: str, source: str = "serin.yaml") -> MeshConfig:
 
 
 _schema = functools.cache(json_schema)
-_NAMED: dict[KeyPath, str] = {("models",): "models", ("token_issuers",): "token issuers"}
+_NAMED: dict[KeyPath, str] = {
+    ("models",): "models",
+    ("token_issuers",): "token issuers",
+    ("cascades",): "cascades",
+    ("tenants",): "organizations",
+    ("guards", "policies"): "policies",
+    ("guards", "organizations"): "organizations",
+    ("guards", "projects"): "projects",
+}
+_SHORT, _VERSION = "1 to 64 of a-z 0-9 . _ -", "1 to 64 of A-Z a-z 0-9 . _ -"
 
 
 def _problem(details: ErrorDetails, source: str, lines: Lines) -> Problem:
@@ -88,13 +97,18 @@ def _problem(details: ErrorDetails, source: str, lines: Lines) -> Problem:
         case "missing":
             return Problem(source, line, key, "missing", describe(schema_at(root, path)))
     if "[key]" in details["loc"]:
-        pattern = "names of " + (_NAMED.get(path[:-1], "versions"))
-        return Problem(source, line, key, "not a name", f"{pattern}: {_name_rule(path)}")
+        return Problem(source, line, key, "not a name", _name_rule(path))
     return Problem(source, line, key, _wrong(details), describe(schema_at(root, path)))
 
 
 def _name_rule(path: KeyPath) -> str:
-    return "1 to 64 of a-z 0-9 . _ -" if path[:-1] in _NAMED else "1 to 64 of A-Z a-z 0-9 . _ -"
+    if path[-2:-1] == ("aliases",):
+        return "names of aliases: 1 to 128 of A-Z a-z 0-9 . _ : / -"
+    if path[:-1] == ("guards", "keys"):
+        return "public names of keys: key_..., as `serin key list` shows"
+    if path[-2:-1] == ("projects",):
+        return f"names of projects: {_SHORT}"
+    return f"names of {_NAMED[path[:-1]]}: {_SHORT}" if path[:-1] in _NAMED else f"names of versions: {_VERSION}"
 
 
 def _wrong(details: ErrorDetails) -> str:

@@ -4,18 +4,10 @@ Knows nothing about lines: a rule names the path of the key that breaks it.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from serin_control.config.declaration import EngineConfig, MeshConfig, ModelConfig
-from serin_control.config.yaml_lines import KeyPath
-
-
-class Broken(NamedTuple):
-    """A rule that does not hold: at which key, what is wrong, what is accepted."""
-
-    path: KeyPath
-    wrong: str
-    accepted: str
+from serin_control.config.declaration import EngineConfig, GuardsConfig, MeshConfig, ModelConfig
+from serin_control.config.routing_rules import broken_routing
+from serin_control.config.yaml_lines import Broken, KeyPath
 
 
 def broken_rules(config: MeshConfig) -> Iterator[Broken]:
@@ -26,6 +18,24 @@ def broken_rules(config: MeshConfig) -> Iterator[Broken]:
         yield from _one_cache_size(("models", name), model)
         yield from _cached_is_cheaper(("models", name), model)
     yield from _names(config)
+    yield from broken_routing(config)
+    yield from _guards(config.guards)
+
+
+def _guards(guards: GuardsConfig) -> Iterator[Broken]:
+    known = ", ".join(guards.policies) or "none is declared"
+    named: list[tuple[KeyPath, str]] = [(("default",), guards.default)] if guards.default is not None else []
+    for scope in ("organizations", "projects", "keys"):
+        named += [((scope, who), policy) for who, policy in getattr(guards, scope).items()]
+    for path, policy in named:
+        if policy not in guards.policies:
+            yield Broken(("guards", *path), f"no policy is named {policy!r}", f"one of 'guards.policies': {known}")
+    for name, policy_config in guards.policies.items():
+        blocked = policy_config.blocked
+        if (blocked.input, blocked.output) != ("none", "none") and not blocked.terms:
+            yield Broken(
+                ("guards", "policies", name, "blocked"), "no 'terms'", "at least one term, or the action 'none'"
+            )
 
 
 def _path_or_versions(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:

@@ -5,6 +5,7 @@ duplicate keys, bounded depth. Knows nothing about what the keys mean.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import yaml
 
@@ -14,6 +15,14 @@ MAX_CHARACTERS = 1_048_576
 KeyPath = tuple[str | int, ...]
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null"))
+
+
+class Broken(NamedTuple):
+    """A rule that does not hold: at which key, what is wrong, what is accepted."""
+
+    path: KeyPath
+    wrong: str
+    accepted: str
 
 
 class YamlRefused(Exception):

@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from google.protobuf import timestamp_pb2
 from serin.control.v1 import config_pb2, lane_pb2, registry_pb2
 
+from serin_control.config.declaration import GuardPolicyConfig, GuardRuleConfig, GuardsConfig
 from serin_control.errors import RegistrationInvalid
 from serin_control.instance import Capacity, Digests, Formats, Instance, Registration, Service, State, Status
 from serin_control.lanes import Lane, Member
 from serin_control.plan import Limits, ModelPlan, Policy
 from serin_control.plane import Standing
+from serin_control.services.naming_messages import cascade_messages, tenant_messages
 from serin_control.topology import ModelLanes, Topology
 
 SERVICES = {
@@ -70,6 +72,7 @@ def status_from(message: registry_pb2.Heartbeat) -> Status:
             capacity.block_size,
             capacity.context_length,
             max(1, capacity.group_size),
+            capacity.embedding_dimension_count,
         ),
     )
 
@@ -119,6 +122,8 @@ def lanes_message(topology: Topology, revision: int) -> lane_pb2.WatchLanesRespo
         models=[_model(model) for model in topology.models],
         caches=_endpoints(topology.caches),
         policy=_policy(topology.policy),
+        cascades=cascade_messages(topology.naming),
+        tenants=tenant_messages(topology.naming),
     )
 
 
@@ -139,6 +144,7 @@ def _model(model: ModelLanes) -> lane_pb2.Model:
         lanes=[_lane(lane, model.plan) for lane in model.lanes],
         default_max_token_count=model.plan.default_max_tokens,
         limits=_limits(model.plan.limits),
+        fallbacks=model.plan.fallbacks,
     )
 
 
@@ -187,6 +193,7 @@ def _capacity(instance: Instance) -> registry_pb2.Capacity:
         block_size=capacity.block_size,
         context_length=capacity.context_length,
         group_size=capacity.group_size,
+        embedding_dimension_count=capacity.num_embedding_dimensions,
     )
 
 
@@ -198,6 +205,38 @@ def _policy(policy: Policy) -> config_pb2.GatewayPolicy:
         shadow_scoring=policy.shadow_scoring,
         currency=policy.currency,
         token_issuers=[config_pb2.TokenIssuer(**issuer.model_dump()) for issuer in policy.token_issuers],
+        guards=_guards(policy.guards),
+        responses=config_pb2.ResponsePolicy(
+            kept_day_count=policy.responses.kept_days, project_byte_count=policy.responses.project_bytes
+        ),
+    )
+
+
+def _guards(guards: GuardsConfig) -> config_pb2.GuardPolicies:
+    return config_pb2.GuardPolicies(
+        policies=[_guard_policy(name, one) for name, one in guards.policies.items()],
+        default_policy=guards.default or "",
+        organizations=guards.organizations,
+        projects=guards.projects,
+        keys=guards.keys,
+    )
+
+
+def _guard_policy(name: str, one: GuardPolicyConfig) -> config_pb2.GuardPolicy:
+    rules: dict[str, GuardRuleConfig] = {key: getattr(one, key) for key in GuardPolicyConfig.model_fields}
+
+    def chosen(direction: str) -> list[config_pb2.GuardRule]:
+        actions = {detector: getattr(rule, direction) for detector, rule in rules.items()}
+        return [
+            config_pb2.GuardRule(detector=key, action=action) for key, action in actions.items() if action != "none"
+        ]
+
+    return config_pb2.GuardPolicy(
+        name=name,
+        input_rules=chosen("input"),
+        output_rules=chosen("output"),
+        countries=one.pii.countries,
+        blocked_terms=one.blocked.terms,
     )
 
 

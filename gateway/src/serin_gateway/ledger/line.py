@@ -20,13 +20,19 @@ CountedBy = Literal["gateway", "worker", "renewal"]
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """Whose a request is: everything its lines say beside the figures."""
+    """Whose a request is: everything its lines say beside the figures.
+
+    Attributes:
+        model: the one that is asked.
+        models: all that may be asked, where that is not one alone; their limits are reserved apart then.
+    """
 
     request_id: str
     organization: str
     project: str
     key_id: str
     model: str
+    models: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As a lease carries it, for whoever settles the lease when its gateway is gone."""
@@ -34,25 +40,26 @@ class Payer:
 
     @classmethod
     def from_json(cls, text: str) -> "Payer":
-        """Read it back; members that a newer version wrote are ignored.
+        """Read it back; members that a newer version wrote are ignored, those that an older one did not know are empty.
 
         Raises:
             ValueError: not a payer.
         """
         try:
             stored: Mapping[str, Any] = orjson.loads(text)
-            return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
+            known = {name: stored[name] for name in cls.__dataclass_fields__ if name != "models"}
+            return cls(**known, models=tuple(stored.get("models", ())))
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a payer: {error}") from error
 
     def scopes(self) -> list[Scope]:
         """Whose days and months it counts in."""
-        return [
+        own = [
             Scope("key", self.key_id),
             Scope("project", self.project),
             Scope("organization", self.organization),
-            Scope("model", self.model),
         ]
+        return own if self.models else [*own, Scope("model", self.model)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol
 
 from serin_mesh.breaker import Unavailable
@@ -66,12 +67,19 @@ class Reaper:
 
     async def _settle(self, lapsed: Lapsed) -> bool:
         payer = Payer.from_json(lapsed.facts)
-        found, is_complete = await self._accounts.begun_with(payer.model, lapsed.lease_id)
+        models = payer.models or (payer.model,)
+        heard = [await self._accounts.begun_with(model, lapsed.lease_id) for model in models]
+        found = [(model, account) for model, (some, _) in zip(models, heard, strict=True) for account in some]
+        is_complete = all(complete for _, complete in heard)
         tries = self._num_tries.pop(lapsed.lease_id, 0) + 1
-        if (not is_complete or any(account.is_running for account in found)) and tries < MAX_TRIES:
+        if (not is_complete or any(account.is_running for _, account in found)) and tries < MAX_TRIES:
             self._num_tries[lapsed.lease_id] = tries
             return False
-        lines = lines_of(payer, found)
+        lines = [
+            line
+            for model in models
+            for line in lines_of(replace(payer, model=model), [account for name, account in found if name == model])
+        ]
         used = total(lines)
         if used.tokens < lapsed.used.tokens:  # workers that are gone knew of more
             used = lapsed.used

@@ -144,7 +144,7 @@ def _refusal(name: LimitName, admission: Admission, lease: Lease) -> RateLimited
         if standing.is_local_share:
             later = f"allows; try again in {SHARED_AGAIN_S} s"
             return RateLimited(too_large + later, standing, True, retry_after_s=str(SHARED_AGAIN_S), **facts)
-        never = "ever allows; shorten the prompt or lower max_tokens"
+        never = "ever allows; ask for less: a shorter prompt or list, a lower max_tokens"
         return RateLimited(too_large + never, standing, True, should_retry="false", **facts)
     asked = f" (this request may use {wanted})" if name in ("tokens", "tokens_per_day") else ""
     message = f"{whose} of {value}{asked} is reached; try again in {seconds} s"

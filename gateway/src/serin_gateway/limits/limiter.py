@@ -102,6 +102,19 @@ class Standing:
         return self.tokens.remaining if self.tokens else 0
 
 
+def tightest(standings: Sequence[Standing]) -> Standing | None:
+    """Where several standings are tightest, of requests and of tokens; None: there is none."""
+    if len(standings) < 2:
+        return standings[0] if standings else None
+    requests = [one.requests for one in standings if one.requests]
+    tokens = [one.tokens for one in standings if one.tokens]
+    return Standing(
+        min(requests, key=lambda window: window.remaining, default=None),
+        min(tokens, key=lambda window: window.remaining, default=None),
+        any(one.is_local_share for one in standings),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class BillingLine:
     """One line of the ledger: what it adds to which sum, and its text.

@@ -22,6 +22,7 @@ from serin_gateway.limits.limiter import (
     Scope,
     Standing,
     Window,
+    tightest,
 )
 
 MAX_SCOPES = 100_000
@@ -99,7 +100,7 @@ class MemoryLimiter:
                 if is_new:
                     count.window.count(now, requests=1)
                 count.hold(lease, now, wall)
-        standing = _tightest([count.standing(scope, now, wall) for scope, count in limited])
+        standing = tightest([count.standing(scope, now, wall) for scope, count in limited]) or Standing()
         if not refusals:
             return Admission(standing)
         name, limit, retry_after_s, scope = max(refusals, key=lambda refusal: refusal[2])
@@ -239,12 +240,3 @@ class _Count:
     def _reserved(self) -> Amount:
         held = [one.outstanding for one in self.leases.values()]
         return Amount(sum(one.tokens for one in held), sum(one.nano for one in held))
-
-
-def _tightest(standings: Sequence[Standing]) -> Standing:
-    requests = [one.requests for one in standings if one.requests]
-    tokens = [one.tokens for one in standings if one.tokens]
-    return Standing(
-        min(requests, key=lambda window: window.remaining, default=None),
-        min(tokens, key=lambda window: window.remaining, default=None),
-    )

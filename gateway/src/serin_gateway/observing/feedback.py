@@ -10,6 +10,7 @@ from serin_gateway.observing.buffer import ObservationBuffer
 from serin_gateway.observing.keeper import RecordKeeper
 from serin_gateway.observing.observation import Feedback
 from serin_gateway.observing.records import RecordsDown
+from serin_gateway.responses.identifier import request_of
 
 _ID = re.compile(r"(?:chatcmpl-|cmpl-|msg_)?([A-Za-z0-9._-]{1,100})")
 """A request's identifier, also inside the identifier that an API gives its answer."""
@@ -39,7 +40,7 @@ class FeedbackDesk:
         """
         if not 0 <= score <= 1:
             raise refuse("score", f"{score!r:.80} is not accepted; accepted: 0 to 1")
-        found = _ID.fullmatch(request_id)
+        found = _ID.fullmatch(request_of(request_id) or request_id)
         if found is None:
             raise refuse("request_id", "accepted: the x-request-id or the id of an answer")
         try:

@@ -40,5 +40,7 @@ class ObservingJournal:
             now = time.time()
             for attempt in receipt.attempts:
                 if attempt.lane:
-                    self._buffer.observe(Observation(receipt.request_id, receipt.model, session, now, attempt))
+                    self._buffer.observe(
+                        Observation(receipt.request_id, attempt.model or receipt.model, session, now, attempt)
+                    )
         self._keeper.keep(receipt, session)

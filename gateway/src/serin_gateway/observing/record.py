@@ -26,6 +26,8 @@ class AttemptRecord:
     num_cached_tokens: int = 0
     num_answer_tokens: int = 0
     num_placements: int = 0
+    model: str = ""
+    thrown_away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,16 @@ class LostRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class GuardRecord:
+    """What guards did with what one detector found in one direction; ``kinds``: how many of which."""
+
+    detector: str
+    direction: str
+    action: str
+    kinds: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class RequestRecord:
     """One request.
 
@@ -47,6 +59,7 @@ class RequestRecord:
         message: the sentence of the error that ended it; empty when none did.
         session: its session as a number.
         verbs: seconds by verb.
+        asked: the name that was asked for; ``route``: how it came to the model, where that was decided on the way.
     """
 
     request_id: str
@@ -65,6 +78,9 @@ class RequestRecord:
     verbs: Mapping[str, float] = field(default_factory=dict)
     attempts: Sequence[AttemptRecord] = ()
     lost_workers: Sequence[LostRecord] = ()
+    asked: str = ""
+    route: str = ""
+    guarded: Sequence[GuardRecord] = ()
 
     @classmethod
     def of(cls, receipt: Receipt, session: int, at: float) -> "RequestRecord":
@@ -96,12 +112,19 @@ class RequestRecord:
                     one.num_cached_tokens,
                     one.num_answer_tokens,
                     one.num_placements,
+                    one.model,
+                    one.thrown_away,
                 )
                 for one in receipt.attempts
             ),
             lost_workers=tuple(
                 LostRecord(one.worker, one.cause, round(one.pause_s or 0.0, 6), one.message)
                 for one in receipt.lost_workers
+            ),
+            asked=receipt.asked,
+            route=receipt.route,
+            guarded=tuple(
+                GuardRecord(one.detector, one.direction, one.action, one.kinds) for one in receipt.guarded or ()
             ),
         )
 
@@ -119,7 +142,7 @@ class RequestRecord:
         try:
             stored: Mapping[str, Any] = orjson.loads(text)
             known = _known(cls, stored)
-            for name, kind in (("attempts", AttemptRecord), ("lost_workers", LostRecord)):
+            for name, kind in (("attempts", AttemptRecord), ("lost_workers", LostRecord), ("guarded", GuardRecord)):
                 known[name] = tuple(kind(**_known(kind, one)) for one in known.get(name, ()))
             return cls(**known)
         except (TypeError, KeyError, AttributeError) as error:

@@ -23,8 +23,9 @@ from serin_gateway.observing.buffer import ObservationBuffer
 from serin_gateway.observing.observation import ShadowScore
 from serin_gateway.observing.sessions import Sessions
 from serin_gateway.placement import Placement
-from serin_gateway.scoring import Scorers, TokenScore
+from serin_gateway.scoring import Scorers
 from serin_gateway.tokenizer import CallScope
+from serin_gateway.worker import TokenLogprob
 
 TENANT_KEY = "shadow"
 """What workers count the tokens by; no caller has this key, so no caller's share is used up."""
@@ -139,7 +140,7 @@ class ShadowScorer:
         stable_mean, other_mean = (math.fsum(one.logprob for one in scores) / num_tokens for scores in (mine, theirs))
         if not (math.isfinite(stable_mean) and math.isfinite(other_mean)):
             return "failed"
-        agreed = sum(one.best_id == two.best_id for one, two in zip(mine, theirs, strict=True))
+        agreed = sum(_likeliest(one) == _likeliest(two) for one, two in zip(mine, theirs, strict=True))
         self._buffer.score(
             ShadowScore(
                 answered.model,
@@ -154,7 +155,9 @@ class ShadowScorer:
         )
         return "scored"
 
-    async def _score_on(self, answered: Answered, lane: Lane, avoid: Sequence[str]) -> tuple[Sequence[TokenScore], str]:
+    async def _score_on(
+        self, answered: Answered, lane: Lane, avoid: Sequence[str]
+    ) -> tuple[Sequence[TokenLogprob], str]:
         """The scores of one lane and the endpoint that made them; a calibration asks two different ones if it can."""
         worker = self._placement.choose(lane, len(answered.prompt) + len(answered.answer), {}, avoid)
         scope = CallScope(f"shadow-{secrets.token_hex(8)}", answered.model, lane, TENANT_KEY, TIMEOUT_S)
@@ -166,3 +169,7 @@ class ShadowScorer:
             worker.max_sequences and self._placement.num_running(worker) > BUSY_SHARE * worker.max_sequences
             for worker in lane.workers
         )
+
+
+def _likeliest(score: TokenLogprob) -> int:
+    return score.alternatives[0][0]

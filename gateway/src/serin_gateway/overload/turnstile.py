@@ -40,7 +40,7 @@ class Turnstile:
         self._rate = self._answer_s = 0.0
         self._rated_at = clock()
 
-    async def enter(self, tenant: str, priority: int, weight: int, timeout_s: float) -> None:
+    async def enter(self, tenant: str, priority: int, weight: int, timeout_s: float, *, num_turns: int = 1) -> None:
         """Go through, now or when it is this request's turn; :meth:`leave` follows.
 
         Where there is a line, whoever would not have its answer in time is refused at once: by the rate at which
@@ -51,6 +51,7 @@ class Turnstile:
             priority: higher first.
             weight: answers that the request makes.
             timeout_s: time that the request has left.
+            num_turns: times that it has to wait and be answered until it is complete, this one included.
 
         Raises:
             MeshError: QUEUE_FULL, the line is full or longer than ``timeout_s``; DEADLINE_EXCEEDED, it was longer than
@@ -60,9 +61,9 @@ class Turnstile:
             self.num_running += weight
             return
         wait_s = self._expected_wait_s(tenant, priority, weight)
-        if wait_s + self._answer_s > timeout_s:
+        if num_turns * (wait_s + self._answer_s) > timeout_s:
             self._on_refused("late")
-            raise _too_late(wait_s, self._answer_s, timeout_s)
+            raise _too_late(wait_s, self._answer_s, num_turns, timeout_s)
         ticket = Ticket(tenant, priority, weight, asyncio.get_running_loop().create_future())
         shed = self.line.join(ticket)
         if shed is not None:
@@ -130,10 +131,11 @@ def _full(wait_s: float) -> MeshError:
     )
 
 
-def _too_late(wait_s: float, answer_s: float, timeout_s: float) -> MeshError:
+def _too_late(wait_s: float, answer_s: float, num_turns: int, timeout_s: float) -> MeshError:
+    often = f", {num_turns} times over" if num_turns > 1 else ""
     return MeshError(
         Reason.QUEUE_FULL,
         f"more is asked than can be answered: the line for this model takes about {wait_s:.1f} s and an answer "
-        f"{answer_s:.1f} s, this request has {timeout_s:.1f} s; try again later, or allow more time",
+        f"{answer_s:.1f} s{often}, this request has {timeout_s:.1f} s; try again later, or allow more time",
         retry_after_s=_retry_after(wait_s),
     )

@@ -76,7 +76,9 @@ class Turnstiles:
         self._on_refused = on_refused
         self.by_model: dict[str, Turnstile] = {}
 
-    async def enter(self, model: ServedModel, tenant: str, priority: int, weight: int, timeout_s: float) -> Pass:
+    async def enter(
+        self, model: ServedModel, tenant: str, priority: int, weight: int, timeout_s: float, *, num_turns: int = 1
+    ) -> Pass:
         """Let a request through to a model's workers, now or when it is its turn.
 
         Raises:
@@ -86,7 +88,7 @@ class Turnstiles:
         if turnstile is None:
             turnstile = self._make(model.name)
             self._adapt(model, turnstile)
-        await turnstile.enter(tenant, priority, weight, timeout_s)
+        await turnstile.enter(tenant, priority, weight, timeout_s, num_turns=num_turns)
         return Pass(turnstile, weight, self._clock(), self._clock)
 
     async def keep_adapting(self) -> None:

@@ -4,10 +4,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, get_args
-from urllib.parse import parse_qsl
 
 import orjson
-from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.administration.desk import Actor, AdminDesk, KeyWish
 from serin_gateway.ask import refuse
@@ -21,6 +19,7 @@ from serin_gateway.rest.admin_schemas import KeyBody, LimitsBody, OrganizationBo
 from serin_gateway.rest.answering import read_body
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.parameters import parse_exact
+from serin_gateway.rest.query import read_query
 
 DAY_S = 86_400.0
 MAX_ENTRIES = 1000
@@ -164,12 +163,7 @@ def _name(client: Client) -> str:
 
 
 def _query(client: Client, known: tuple[str, ...]) -> Mapping[str, str]:
-    pairs = parse_qsl(client.scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=16)
-    for name, _ in pairs:
-        if name not in known:
-            message = f"{name[:64]!r} is no parameter; accepted: {', '.join(known)}"
-            raise MeshError(Reason.PARAMETER_UNKNOWN, message, parameter=name[:64])
-    return dict(pairs)
+    return {name: values[-1] for name, values in read_query(client, known).items()}
 
 
 async def _respond_list(client: Client, data: list[Any]) -> None:

@@ -15,14 +15,26 @@ from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.chat import complete_chat
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.completions import complete
+from serin_gateway.rest.embeddings import EMBEDDINGS, create_embeddings
 from serin_gateway.rest.endpoint import Endpoint, Endpoints
 from serin_gateway.rest.errors import ANTHROPIC
+from serin_gateway.rest.errors import RESPONSES as RESPONSES_DIALECT
 from serin_gateway.rest.feedback import give_feedback
 from serin_gateway.rest.models import Models
 from serin_gateway.rest.openapi import document, page
-from serin_gateway.rest.parameters import CHAT, COMPLETIONS
+from serin_gateway.rest.parameters import CHAT, COMPLETIONS, RESPONSES
 from serin_gateway.rest.probes import Probes
-from serin_gateway.rest.schemas import ChatBody, CompletionBody, FeedbackBody
+from serin_gateway.rest.responses.create import create_response
+from serin_gateway.rest.responses.kept import (
+    LIST_QUERY,
+    RETRIEVE_QUERY,
+    cancel_response,
+    delete_response,
+    list_input_items,
+    retrieve_response,
+)
+from serin_gateway.rest.responses.schemas import ResponseBody
+from serin_gateway.rest.schemas import ChatBody, CompletionBody, EmbeddingsBody, FeedbackBody
 
 _STREAMED = ("application/json", "text/event-stream")
 
@@ -51,6 +63,17 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             body=CompletionBody,
             neutral=COMPLETIONS,
             produces=_STREAMED,
+            is_made_once=True,
+        ),
+        *response_endpoints(),
+        Endpoint(
+            "POST",
+            "/v1/embeddings",
+            "embeddings",
+            answer=create_embeddings,
+            summary="Compute vectors of texts",
+            body=EmbeddingsBody,
+            neutral=EMBEDDINGS,
             is_made_once=True,
         ),
         Endpoint(
@@ -128,6 +151,54 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
     ]
     docs.endpoints = endpoints
     return Endpoints(endpoints)
+
+
+def response_endpoints() -> list[Endpoint]:
+    """Responses: made, and what becomes of those that are kept."""
+    return [
+        Endpoint(
+            "POST",
+            "/v1/responses",
+            "responses",
+            answer=create_response,
+            summary="Answer a conversation, as the Responses API",
+            body=ResponseBody,
+            neutral=RESPONSES,
+            produces=_STREAMED,
+            is_made_once=True,
+            dialect=RESPONSES_DIALECT,
+        ),
+        Endpoint(
+            "GET",
+            "/v1/responses/{response_id}",
+            "responses.retrieve",
+            answer=retrieve_response,
+            summary="A kept response",
+            query=RETRIEVE_QUERY,
+        ),
+        Endpoint(
+            "DELETE",
+            "/v1/responses/{response_id}",
+            "responses.delete",
+            answer=delete_response,
+            summary="Forget a kept response; what continues it goes on",
+        ),
+        Endpoint(
+            "GET",
+            "/v1/responses/{response_id}/input_items",
+            "responses.input_items",
+            answer=list_input_items,
+            summary="The input of a kept response",
+            query=LIST_QUERY,
+        ),
+        Endpoint(
+            "POST",
+            "/v1/responses/{response_id}/cancel",
+            "responses.cancel",
+            answer=cancel_response,
+            summary="Refused by name: no response is made in the background",
+        ),
+    ]
 
 
 def admin_endpoints() -> list[Endpoint]:

@@ -4,8 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import TypeVar
 
-from serin_mesh.errors import Reason
-
 from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, check, refuse
 from serin_gateway.conversation import Conversation, Message, ToolCall
 from serin_gateway.rest.grammars import read_grammar
@@ -61,11 +59,9 @@ def completion_ask(body: CompletionBody) -> Ask:
     Raises:
         MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the parameter's name.
     """
-    if body.echo and body.logprobs is not None:
-        raise refuse("echo", "not supported together with logprobs", Reason.PARAMETER_UNSUPPORTED)
     longest = COMPLETION_DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     return _ask(
-        body, _prompts(body.prompt), longest, body.logprobs, _NAMES | {"top_logprobs": "logprobs"}, bool(body.echo)
+        body, prompts(body.prompt), longest, body.logprobs, _NAMES | {"top_logprobs": "logprobs"}, bool(body.echo)
     )
 
 
@@ -133,21 +129,26 @@ def _logit_bias(given: dict[str, float] | None) -> dict[int, float]:
     return {int(name): bias for name, bias in (given or {}).items()}
 
 
-def _prompts(prompt: str | list[str] | list[int] | list[list[int]]) -> list[Input]:
+def prompts(prompt: str | list[str] | list[int] | list[list[int]], name: str = "prompt") -> list[Input]:
+    """A text or ids, or a list of either, as inputs; ``name`` is what the caller calls them.
+
+    Raises:
+        MeshError: PARAMETER_INVALID, something is no token id.
+    """
     if isinstance(prompt, str):
         return [prompt]
     inputs: list[Input] = []
     for one in prompt:
         if isinstance(one, int):
-            return [_token_prompt(prompt)]
-        inputs.append(one if isinstance(one, str) else _token_prompt(one))
+            return [_token_prompt(prompt, name)]
+        inputs.append(one if isinstance(one, str) else _token_prompt(one, name))
     return inputs
 
 
-def _token_prompt(ids: Sequence[object]) -> TokenPrompt:
+def _token_prompt(ids: Sequence[object], name: str) -> TokenPrompt:
     token_ids = [one for one in ids if isinstance(one, int) and 0 <= one < 2**32]
     if not ids or len(token_ids) != len(ids):
-        raise refuse("prompt", "accepted: a list of token ids, at least one")
+        raise refuse(name, "accepted: a list of token ids, at least one")
     return TokenPrompt(token_ids)
 
 

@@ -39,6 +39,8 @@ class Client:
         self.scope = scope
         self.headers = headers
         self.has_started = False
+        self.last_written = b""
+        """The latest part of a stream."""
         self._receive = receive
         self._send = send
 
@@ -97,6 +99,7 @@ class Client:
         Raises:
             ClientGone: the client takes nothing any more.
         """
+        self.last_written = data or self.last_written
         await self._write(data, more=more)
 
     def watched(self) -> "Watch":

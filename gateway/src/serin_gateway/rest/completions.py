@@ -109,6 +109,8 @@ class CompletionShape:
         index = event.first_choice_index + at
         self._choices[index].num_characters = len(event.echo_text)
         choice: dict[str, Any] = {"index": index, "text": event.echo_text, "logprobs": None, "finish_reason": None}
+        if event.echo_logprobs:
+            choice["logprobs"], _ = logprobs_body(event.echo_logprobs, 0)
         if self._ask.want_token_ids:
             choice |= {"prompt_token_ids": list(event.prompt_token_ids), "token_ids": []}
         return self._head + orjson.dumps(choice) + self._tail
@@ -124,6 +126,7 @@ class _Choice:
         self._index = index
         self._texts: list[str] = []
         self._logprobs: list[TextLogprob] = []
+        self._echo_logprobs: Sequence[TextLogprob] = ()
         self._token_ids: list[int] = []
         self._prompt_token_ids: Sequence[int] = ()
         self._echo_length = 0
@@ -133,6 +136,7 @@ class _Choice:
     def begin(self, event: Started) -> None:
         self._texts.append(event.echo_text)
         self._echo_length = len(event.echo_text)
+        self._echo_logprobs = event.echo_logprobs
         self._prompt_token_ids = event.prompt_token_ids
 
     def add(self, event: TextChunk) -> None:
@@ -148,7 +152,9 @@ class _Choice:
             "finish_reason": self.finish_reason,
         }
         if ask.sampling.top_logprobs is not None:
-            body["logprobs"], _ = logprobs_body(self._logprobs, self._echo_length)
+            echoed, _ = logprobs_body(self._echo_logprobs, 0)
+            answered, _ = logprobs_body(self._logprobs, self._echo_length)
+            body["logprobs"] = {key: echoed[key] + answered[key] for key in answered}
         if ask.want_token_ids:
             body |= {"prompt_token_ids": list(self._prompt_token_ids), "token_ids": self._token_ids}
         return body
@@ -163,7 +169,12 @@ def logprobs_body(logprobs: Sequence[TextLogprob], offset: int) -> tuple[dict[st
     body = {
         "tokens": [one.token for one in logprobs],
         "token_logprobs": [one.logprob for one in logprobs],
-        "top_logprobs": [{other.token: other.logprob for other in one.alternatives} for one in logprobs],
+        "top_logprobs": [_alternatives(one) for one in logprobs],
         "text_offset": offsets,
     }
     return body, offset
+
+
+def _alternatives(one: TextLogprob) -> dict[str, float | None] | None:
+    """By text; None for a prompt's first token."""
+    return None if one.logprob is None else {other.token: other.logprob for other in one.alternatives}

@@ -19,10 +19,11 @@ from serin_gateway.limits.leases import RateLimited
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
 from serin_gateway.rest.endpoint import Endpoint, Endpoints, MethodNotAllowed
-from serin_gateway.rest.errors import OPENAI, Dialect, error_headers, internal_error
+from serin_gateway.rest.errors import OPENAI, Dialect, ToldInStream, error_headers, internal_error
 from serin_gateway.rest.headers import limit_headers
 from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
+from serin_gateway.routing.cascade_journey import HINT_KEY
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768
@@ -123,6 +124,7 @@ class Door:
             key=_key(client),
             session_id=(client.header(b"x-session-id") or "")[:MAX_SESSION_BYTES],
             pinned_lane=client.header(LANE_KEY.encode()) or "",
+            cascade_hint=client.header(HINT_KEY.encode()) or "",
             timeout_s=min(self._timeout_s, _asked_timeout_s(client)),
         )
 
@@ -131,8 +133,9 @@ async def _refuse(client: Client, request: Request, error: MeshError, dialect: D
     """Tell the client what went wrong: as a response, or inside the stream that has begun."""
     request_id = request.receipt.request_id
     if client.has_started:
+        told = isinstance(error, ToldInStream)
         with suppress(ClientGone):
-            await client.write(dialect.in_stream(error, request_id), more=False)
+            await client.write(b"" if told else dialect.in_stream(error, request_id, client.last_written), more=False)
         return
     await request.settle(error)  # first, so that what was reserved is free when the client tries again
     client.headers += error_headers(error)

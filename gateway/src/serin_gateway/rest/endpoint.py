@@ -21,7 +21,7 @@ class Endpoint:
     """One method of one path. It has an ``answer`` for callers with a key, or is open and answers everybody.
 
     Attributes:
-        path: exact; or, ending in ``/{…}``, with one more segment.
+        path: exact; or with one segment ``{…}`` that is anything, the last one or the one before it.
         operation: its name in metrics and logs.
         needs: role that a key must have; ``ability``: what it must be made for.
         answer: writes the response for an authenticated request.
@@ -71,11 +71,14 @@ class Endpoints:
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.all = tuple(endpoints)
         self._exact: dict[bytes, dict[str, Endpoint]] = {}
-        self._below: dict[bytes, dict[str, Endpoint]] = {}
+        self._below: dict[tuple[bytes, bytes], dict[str, Endpoint]] = {}
         for endpoint in endpoints:
-            path, opening, _ = endpoint.path.partition("{")
-            where = self._below if opening else self._exact
-            where.setdefault(path.encode(), {})[endpoint.method] = endpoint
+            path, opening, rest = endpoint.path.partition("{")
+            if opening:
+                where = self._below.setdefault((path.encode(), rest.partition("}")[2].encode()), {})
+            else:
+                where = self._exact.setdefault(path.encode(), {})
+            where[endpoint.method] = endpoint
 
     def find(self, method: str, raw_path: bytes) -> Endpoint:
         """The endpoint of a method and a path as it was sent: nothing is decoded, nothing is normalised.
@@ -83,7 +86,12 @@ class Endpoints:
         Raises:
             MeshError: NOT_FOUND; :class:`MethodNotAllowed`.
         """
-        methods = self._exact.get(raw_path) or self._below.get(raw_path[: raw_path.rfind(b"/") + 1])
+        above, slash, last = raw_path.rpartition(b"/")
+        methods = (
+            self._exact.get(raw_path)
+            or self._below.get((above + slash, b""))
+            or self._below.get((above[: above.rfind(b"/") + 1], slash + last))
+        )
         if methods is None:
             raise MeshError(Reason.NOT_FOUND, "there is nothing at this path; GET /openapi.json lists what there is")
         endpoint = methods.get("GET" if method == "HEAD" else method)

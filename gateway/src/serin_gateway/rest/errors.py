@@ -3,6 +3,8 @@
 Every reason of the mesh's table has one body in each. Knows nothing about how a response is sent.
 """
 
+import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ _CODES = {
     Reason.PARAMETER_UNSUPPORTED: "unsupported_parameter",
     Reason.PARAMETER_UNKNOWN: "unknown_parameter",
     Reason.PROMPT_TOO_LONG: "context_length_exceeded",
+    Reason.CONTENT_REFUSED: "content_policy_violation",
     Reason.KEY_MISSING: "missing_api_key",
     Reason.KEY_INVALID: "invalid_api_key",
     Reason.RATE_LIMITED: "rate_limit_exceeded",
@@ -25,6 +28,13 @@ OVERLOADED = 529
 """What the Anthropic API says where others say 503."""
 
 
+class ToldInStream(MeshError):
+    """An error of which the stream has told its client already."""
+
+    def __init__(self, error: MeshError) -> None:
+        super().__init__(error.reason, error.message, **error.metadata)
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How an API writes errors.
@@ -33,7 +43,7 @@ class Dialect:
         name: of its schema in the OpenAPI document.
         status: the HTTP status of an error.
         body: the body of an error response, of a request with this identifier.
-        in_stream: the same inside a stream that has begun.
+        in_stream: the same inside a stream that has begun, behind what was written last.
         schema: what a body looks like.
         request_id_header: where its SDK looks for the request's identifier, beside `x-request-id`; empty: nowhere.
     """
@@ -41,9 +51,16 @@ class Dialect:
     name: str
     status: Callable[[MeshError], int]
     body: Callable[[MeshError, str], bytes]
-    in_stream: Callable[[MeshError, str], bytes]
+    in_stream: Callable[[MeshError, str, bytes], bytes]
     schema: Mapping[str, Any]
     request_id_header: bytes = b""
+
+
+def error_code(error: MeshError) -> str:
+    """The OpenAI API's name for what went wrong, where it has one; else our reason in its style."""
+    if error.reason is Reason.NOT_FOUND and error.metadata.get("parameter") == "previous_response_id":
+        return "previous_response_not_found"
+    return _CODES.get(error.reason, error.reason.value.lower())
 
 
 def error_body(error: MeshError, request_id: str = "") -> bytes:
@@ -52,7 +69,7 @@ def error_body(error: MeshError, request_id: str = "") -> bytes:
         "message": error.message,
         "type": error.status.openai_type,
         "param": error.metadata.get("parameter"),
-        "code": _CODES.get(error.reason, error.reason.value.lower()),
+        "code": error_code(error),
         "reason": error.reason.value,
     }
     return orjson.dumps({"error": body})
@@ -78,7 +95,7 @@ OPENAI = Dialect(
     "Error",
     lambda error: error.status.http,
     error_body,
-    lambda error, request_id: b"data: " + error_body(error) + b"\n\n",
+    lambda error, request_id, written: b"data: " + error_body(error) + b"\n\n",
     _object(
         ["error"],
         error=_object(
@@ -91,11 +108,30 @@ OPENAI = Dialect(
         ),
     ),
 )
+_NUMBER = re.compile(rb'data: \{"type":"[a-z_.]+","sequence_number":([0-9]{1,18})')
+
+
+def _error_event(error: MeshError, request_id: str, written: bytes) -> bytes:
+    """The Responses API's `error` event; its number goes on from what was written."""
+    numbers = _NUMBER.findall(written)
+    body = {
+        "type": "error",
+        "sequence_number": int(numbers[-1]) + 1 if numbers else 0,
+        "code": error_code(error),
+        "message": error.message,
+        "param": error.metadata.get("parameter"),
+        "reason": error.reason.value,
+    }
+    return b"event: error\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+RESPONSES = dataclasses.replace(OPENAI, in_stream=_error_event)
+"""Errors are the OpenAI API's; in a stream they are events."""
 ANTHROPIC = Dialect(
     "AnthropicError",
     _anthropic_status,
     anthropic_body,
-    lambda error, request_id: b"event: error\ndata: " + anthropic_body(error, request_id) + b"\n\n",
+    lambda error, request_id, written: b"event: error\ndata: " + anthropic_body(error, request_id) + b"\n\n",
     _object(
         ["type", "error", "request_id"],
         type=_TEXT,

@@ -28,6 +28,11 @@ def read_grammar(body: SamplingBody) -> Grammar | None:
     return given[0] if given else None
 
 
+def schema_grammar(schema: dict[str, Any], *, strict: bool, parameter: str) -> Grammar:
+    """A JSON schema as a grammar; one that is not strict leaves out what cannot be enforced."""
+    return Grammar(GrammarKind.JSON_SCHEMA, _text(schema), not strict, parameter)
+
+
 def _given(body: SamplingBody) -> Iterator[Grammar]:
     if body.response_format is not None:
         yield from _from_format(body.response_format)
@@ -45,13 +50,12 @@ def _from_format(wanted: ResponseFormat) -> Iterator[Grammar]:
     if wanted.json_schema is not None and wanted.type != "json_schema":
         raise refuse("response_format.json_schema", f"only for the type 'json_schema', not {wanted.type!r}")
     if wanted.type == "json_object":
-        yield Grammar(GrammarKind.JSON_SCHEMA, _text(ANY_OBJECT), parameter="response_format")
+        yield schema_grammar(ANY_OBJECT, strict=True, parameter="response_format")
     elif wanted.type == "json_schema":
         if wanted.json_schema is None:
             raise refuse("response_format.json_schema", "is missing")
         schema = ANY_OBJECT if wanted.json_schema.json_schema is None else wanted.json_schema.json_schema
-        lenient = not wanted.json_schema.strict
-        yield Grammar(GrammarKind.JSON_SCHEMA, _text(schema), lenient, "response_format")
+        yield schema_grammar(schema, strict=bool(wanted.json_schema.strict), parameter="response_format")
 
 
 def _from_structured(wanted: StructuredOutputs) -> Iterator[Grammar]:

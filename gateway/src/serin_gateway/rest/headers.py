@@ -1,9 +1,20 @@
-"""Response headers that say where a caller stands. Knows nothing about how limits are counted."""
+"""Response headers that say where a caller stands and who answers. Knows nothing about how limits are counted."""
 
 from collections.abc import Sequence
 
+from serin_mesh.call import LANE_KEY
+
 from serin_gateway.limits.limiter import Standing
+from serin_gateway.receipt import Receipt
 from serin_gateway.rest.client import Headers
+
+MODEL_HEADER, ROUTE_HEADER = b"serin-model", b"serin-route"
+
+
+def route_headers(receipt: Receipt) -> Headers:
+    """The lane and the model that answer, and how the request came there where that was decided on the way."""
+    headers = [(LANE_KEY.encode(), receipt.lane.encode()), (MODEL_HEADER, receipt.model.encode())]
+    return [*headers, (ROUTE_HEADER, receipt.route.encode())] if receipt.route else headers
 
 
 def limit_headers(standing: Standing) -> Headers:

@@ -4,9 +4,11 @@ from typing import Any
 
 import orjson
 
-from serin_gateway.catalog import ServedModel
+from serin_gateway.cascades.cascade import Cascade
+from serin_gateway.catalog import Catalog, ServedModel
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client
+from serin_gateway.routing.names import find_route, known_names
 
 PREFIX = b"/v1/models/"
 
@@ -22,24 +24,31 @@ class Models:
         self._created = created
 
     async def list(self, client: Client, request: Request) -> None:
-        """All names that the caller may ask, aliases too."""
-        names = sorted(request.house.catalog.current().names.items())
-        data = [self._body(name, model) for name, model in names if request.caller.may_ask(model.name)]
+        """All names that the caller may ask, as it means them: aliases and cascades too."""
+        catalog = request.house.catalog.current()
+        data = [_body(self._created, catalog, *one) for one in known_names(catalog, request.caller).items()]
         await client.respond(200, orjson.dumps({"object": "list", "data": data}))
 
     async def get(self, client: Client, request: Request) -> None:
         """One name."""
         name = client.scope["raw_path"][len(PREFIX) :].decode("latin-1")
-        model = request.house.catalog.current().find(name, request.caller.may_ask)
-        await client.respond(200, orjson.dumps(self._body(name, model)))
+        catalog = request.house.catalog.current()
+        route = find_route(catalog, request.caller, name)
+        target = route.cascade or route.models[0]
+        await client.respond(200, orjson.dumps(_body(self._created, catalog, name, target)))
 
-    def _body(self, name: str, model: ServedModel) -> dict[str, Any]:
-        body = {
-            "id": name,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "serin",
-            "context_length": model.context_length,
-            "ready": model.is_ready,
+
+def _body(created: int, catalog: Catalog, name: str, target: ServedModel | Cascade) -> dict[str, Any]:
+    body: dict[str, Any] = {"id": name, "object": "model", "created": created, "owned_by": "serin"}
+    if isinstance(target, Cascade):
+        models = [catalog.find(one) for one in (target.first, target.then)]
+        body |= {
+            "context_length": max(model.context_length for model in models),
+            "ready": any(model.is_ready for model in models),
+            "cascade": {"first": target.first, "then": target.then},
         }
-        return body if name == model.name else body | {"alias_of": model.name}
+    else:
+        body |= {"context_length": target.context_length, "ready": target.is_ready}
+        if target.num_dimensions:
+            body["embedding_dimensions"] = target.num_dimensions
+    return body if name == target.name else body | {"alias_of": target.name}

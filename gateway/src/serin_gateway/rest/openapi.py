@@ -18,7 +18,7 @@ _STATUSES = {
     "400": "the request cannot be understood or is refused by name",
     "401": "no key, or a wrong one",
     "403": "the key's role does not allow this",
-    "404": "no such model or path",
+    "404": "no such model, kept response or path",
     "405": "the path takes other methods",
     "409": "a conflict with another version, or an Idempotency-Key that was used for another request",
     "413": "too large",
@@ -85,10 +85,10 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.is_open:
         operation["security"] = []
     if "{" in endpoint.path:
-        name = endpoint.path.partition("{")[2].rstrip("}")
+        name = endpoint.path.partition("{")[2].partition("}")[0]
         operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
     if endpoint.is_made_once:
-        operation["parameters"] = [_IDEMPOTENCY_KEY]
+        operation["parameters"] = [*operation.get("parameters", []), _IDEMPOTENCY_KEY]
     if endpoint.query:
         operation["parameters"] = operation.get("parameters", []) + [
             {"name": name, "in": "query", "description": what, "schema": {"type": "string"}}

@@ -4,6 +4,7 @@ A neutral one is accepted where its value cannot change the answer: at its docum
 ever silently ignored. Knows nothing about what supported parameters do.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -87,6 +88,24 @@ COMPLETIONS: Mapping[str, Neutral] = {
     "suffix": only("", why="no model here fills in the middle"),
 }
 
+RESPONSES: Mapping[str, Neutral] = {
+    "access_programs": only(why="there are no such programs here"),
+    "background": only(False, why="an answer is made while its client waits"),
+    "context_management": only([], why="nothing is left out of a conversation"),
+    "conversation": only(why="conversations go on by previous_response_id"),
+    "image": only(why="answers are text"),
+    "moderation": only(why="no input is moderated"),
+    "prompt": only(why="no prompts are kept here; send instructions and input"),
+    "prompt_cache_options": Neutral(
+        lambda value: isinstance(value, dict) and not value.get("prewarm"),
+        "any object without prewarm",
+        "prompts are cached anyway",
+    ),
+    "prompt_cache_retention": COMMON["prompt_cache_retention"],
+    "service_tier": COMMON["service_tier"],
+    "truncation": only("disabled", why="nothing is left out of a conversation"),
+}
+
 
 def parse(
     model: type[Body], neutral: Mapping[str, Neutral], text: bytes, unknown: Literal["refuse", "warn"] = "refuse"
@@ -156,19 +175,20 @@ def _unsupported(name: str, accepted: str) -> MeshError:
     return refuse(name, f"this value is not supported{also}", Reason.PARAMETER_UNSUPPORTED)
 
 
+_HAS_MORE = re.compile(r"tools\[[0-9]+\]\.type|text\.verbosity|reasoning\.(context|mode)")
+"""Members for which the API has more values than are supported here."""
 _MEDIA = ("image_url", "input_audio", "file", "video_url", "audio_url", "image", "refusal")
 
 
 def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
     """The first problem, under the name that the client wrote."""
-    problems = error.errors(include_url=False, include_context=False)
-    name, value, problem = max(
-        ((*_locate(one["loc"], raw), one) for one in problems), key=lambda found: _depth(found[0])
-    )
+    problems = error.errors(include_url=False)
+    places = [(*_locate(one["loc"], raw, is_missing=one["type"] == "missing"), one) for one in problems]
+    name, value, problem = max(places, key=_telling)
     if problem["type"] == "extra_forbidden":
         return refuse(name[:128], "this member is not known here", Reason.PARAMETER_UNKNOWN)
     if problem["type"] == "union_tag_invalid" and isinstance(value, dict):
-        wrong = f"content of type {value.get('type')!r:.40} is not supported"
+        wrong = f"{value.get('type')!r:.40} is not supported; accepted: {problem['ctx']['expected_tags']}"
         return refuse(f"{name}.type", wrong, Reason.PARAMETER_UNSUPPORTED)
     if problem["type"] == "union_tag_not_found":
         return refuse(f"{name}.type", "is missing")
@@ -178,6 +198,8 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
         return refuse(
             name, f"content of type {value!r} is not supported; accepted: 'text'", Reason.PARAMETER_UNSUPPORTED
         )
+    if problem["type"] == "model_type":
+        return refuse(name, f"{_shown(value)} is not accepted; accepted: an object")
     if problem["type"] == "too_short":
         return refuse(name, "is empty; accepted: at least one")
     if name == "seed" and isinstance(value, int | float) and abs(value) >= 2**63:
@@ -187,24 +209,28 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
     if problem["type"] == "literal_error":
         if name == "stream_options.include_obfuscation" or name.endswith(".strict"):
             return _unsupported(name, "false")
-        return refuse(
-            name, f"{value!r:.40} is not accepted; accepted: {problem['msg'].removeprefix('Input should be ')}"
-        )
+        accepted = problem["msg"].removeprefix("Input should be ")
+        if _HAS_MORE.fullmatch(name):
+            return refuse(name, f"{value!r:.40} is not supported; accepted: {accepted}", Reason.PARAMETER_UNSUPPORTED)
+        return refuse(name, f"{value!r:.40} is not accepted; accepted: {accepted}")
     return refuse(name, f"{_shown(value)} is not accepted: {problem['msg'][:1].lower()}{problem['msg'][1:]}")
 
 
-def _depth(name: str) -> int:
-    return name.count(".") + name.count("[")
+def _telling(found: tuple[str, Any, Any]) -> tuple[int, bool]:
+    """How much a problem says: the deepest one is what the client meant, and of an object its type tells more."""
+    name, value, problem = found
+    depth = name.count(".") + name.count("[")
+    return depth, problem["type"] == "union_tag_invalid" and isinstance(value, dict)
 
 
-def _locate(path: tuple[int | str, ...], raw: Any) -> tuple[str, Any]:
+def _locate(path: tuple[int | str, ...], raw: Any, *, is_missing: bool) -> tuple[str, Any]:
     """A problem's place as `messages[0].content`, and the value there; names of types on the way are left out."""
     name, value = "", raw
     for step in path:
         if isinstance(value, dict) and isinstance(step, str):
             if step in value:
                 name, value = f"{name}.{step}" if name else step, value[step]
-            elif step == path[-1] and "[" not in step:
+            elif is_missing and step == path[-1]:
                 return (f"{name}.{step}" if name else step), None
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             name, value = f"{name}[{step}]", value[step]

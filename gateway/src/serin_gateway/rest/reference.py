@@ -27,7 +27,8 @@ Written by `python -m serin_gateway.rest.reference`; `GET /openapi.json` has the
 A parameter that is not listed is refused by name (`PARAMETER_UNKNOWN`); to a key made with `--unknown warn` the header
 `x-serin-ignored` names it instead. Nothing is ever silently ignored. The same reasons come over gRPC, in `ErrorInfo`.
 
-What answers may be made to follow, and what that costs, is in [structured-output.md](structured-output.md).
+What answers may be made to follow, and what that costs, is in [structured-output.md](structured-output.md); what a
+model's name leads to, and the headers that say who answered, in [routing.md](routing.md).
 """
 
 _MADE_ONCE = " The header `Idempotency-Key` makes [repeats](streams.md) join or get the first answer."

@@ -18,11 +18,14 @@ from serin_gateway.pipeline import Request
 from serin_gateway.rest.answering import read_body
 from serin_gateway.rest.client import Client, Headers, Message
 from serin_gateway.rest.endpoint import Endpoint
-from serin_gateway.rest.headers import limit_headers
+from serin_gateway.rest.headers import MODEL_HEADER, ROUTE_HEADER, limit_headers
 
 IDEMPOTENCY_KEY = b"idempotency-key"
 REPEATED = (b"idempotent-replayed", b"true")
-_KEPT_HEADERS = {b"content-type", b"content-length", b"cache-control", b"x-serin-ignored", LANE_KEY.encode()}
+_KEPT_HEADERS = {
+    *(b"content-type", b"content-length", b"cache-control", b"x-serin-ignored"),
+    *(LANE_KEY.encode(), MODEL_HEADER, ROUTE_HEADER),
+}
 """What is said of the answer; the others are about one exchange."""
 
 

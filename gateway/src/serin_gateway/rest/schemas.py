@@ -203,6 +203,23 @@ class CompletionBody(SamplingBody):
     logprobs: int | None = Field(None, description="Alternatives at each position, 0 to 20.")
 
 
+class EmbeddingsBody(BaseModel):
+    """`POST /v1/embeddings`."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+    model: str = Field(description="Name or alias of a model that computes embeddings.")
+    input: str | list[str] | list[int] | list[list[int]] = Field(
+        description="A text, up to 2,048 of them, or the same as token ids, which are taken as they are."
+    )
+    dimensions: int | None = Field(
+        None, description="Length of the vectors, at most the model's own, which is the default; shorter ones are cut."
+    )
+    encoding_format: Literal["float", "base64"] | None = Field(
+        None, description="float: numbers (default); base64: little-endian 32-bit floats."
+    )
+    user: str | None = Field(None, description="Keeps a user's requests on one version, if nothing else does.")
+
+
 class FeedbackBody(BaseModel):
     """`POST /v1/feedback`."""
 

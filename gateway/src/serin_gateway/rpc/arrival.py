@@ -9,6 +9,7 @@ from serin_mesh.call import LANE_KEY, REQUEST_KEY, new_request_id, request_id, s
 
 from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Arrival, is_request_id
+from serin_gateway.routing.cascade_journey import HINT_KEY
 from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -33,6 +34,7 @@ def arrival_of(context: "grpc.aio.ServicerContext[Any, Any]") -> Arrival:
         key=key_in(metadata),
         session_id=metadata.get(SESSION_KEY, "")[:256],
         pinned_lane=metadata.get(LANE_KEY, ""),
+        cascade_hint=metadata.get(HINT_KEY, ""),
         timeout_s=DEFAULT_TIMEOUT_S if left_s is None else left_s,
     )
 

@@ -5,6 +5,8 @@ from serin.inference.v1 import inference_pb2
 
 from serin_gateway.ask import MAX_SESSION_BYTES, Ask, Input, TokenPrompt, check, refuse
 from serin_gateway.conversation import MAX_TURNS, Conversation, Message, ToolCall, pieces_fault, turns_fault
+from serin_gateway.embedding_ask import EmbeddingAsk
+from serin_gateway.embedding_ask import check as check_embedding
 from serin_gateway.events import (
     ChoiceEnded,
     Completed,
@@ -52,6 +54,20 @@ def count_ask(request: inference_pb2.CountTokensRequest) -> Ask:
     return check(Ask(model=request.model, inputs=[_input(request)]), _named)
 
 
+def embedding_ask(request: inference_pb2.EmbedRequest) -> EmbeddingAsk:
+    """What is to be embedded.
+
+    Raises:
+        MeshError: PARAMETER_INVALID with the field's name.
+    """
+    if request.inputs and request.token_inputs:
+        raise refuse("inputs", "together with token_inputs; accepted: one of them")
+    inputs: list[Input] = list(request.inputs) or [TokenPrompt(list(run.token_ids)) for run in request.token_inputs]
+    name = "token_inputs" if request.token_inputs else "inputs"
+    ask = EmbeddingAsk(request.model, inputs, num_dimensions=request.dimension_count, input_name=name)
+    return check_embedding(ask, lambda _: "dimension_count")
+
+
 def event_messages(event: Event) -> inference_pb2.GenerateResponse | None:
     """An event as a message; the request's own `started` is not among them."""
     if isinstance(event, TextChunk):
@@ -76,7 +92,7 @@ def event_messages(event: Event) -> inference_pb2.GenerateResponse | None:
         )
         return inference_pb2.GenerateResponse(choice_finished=end)
     if isinstance(event, Completed):
-        return inference_pb2.GenerateResponse(summary=inference_pb2.GenerationSummary(usage=_usage(event.usage)))
+        return inference_pb2.GenerateResponse(summary=inference_pb2.GenerationSummary(usage=usage_message(event.usage)))
     return None
 
 
@@ -141,7 +157,8 @@ def _call(event: ToolCalled) -> inference_pb2.ToolCallDelta:
     )
 
 
-def _usage(usage: Usage) -> inference_pb2.Usage:
+def usage_message(usage: Usage) -> inference_pb2.Usage:
+    """Tokens that count."""
     return inference_pb2.Usage(
         prompt_token_count=usage.prompt_tokens,
         cached_token_count=usage.cached_tokens,
@@ -151,6 +168,7 @@ def _usage(usage: Usage) -> inference_pb2.Usage:
 
 
 def _logprob(one: TextLogprob) -> inference_pb2.TextLogprob:
+    assert one.logprob is not None, "only a prompt's first token has none"
     return inference_pb2.TextLogprob(
         token=one.token,
         raw=one.raw,

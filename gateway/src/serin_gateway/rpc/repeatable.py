@@ -6,8 +6,10 @@ Its messages, as they go over the wire, are the frames of a transcript. Knows no
 import hashlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from serin.inference.v1 import inference_pb2
+from google.protobuf.message import Message
 
 from serin_gateway.idempotency import IdempotencyDesk, Transcript
 from serin_gateway.pipeline import Request
@@ -15,31 +17,43 @@ from serin_gateway.pipeline import Request
 IDEMPOTENCY_KEY = "idempotency-key"
 REPEATED = ("idempotent-replayed", "true")
 
-Answers = AsyncGenerator[inference_pb2.GenerateResponse, None]
+Asked = TypeVar("Asked", bound=Message)
+Said = TypeVar("Said", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Asked, Said]):
+    """A method that is answered once.
+
+    Attributes:
+        name: tells its requests from those of others, which may have the same bytes.
+        answers: makes the messages.
+        read: a message from its bytes.
+    """
+
+    name: bytes
+    answers: Callable[[Request, Asked], AsyncGenerator[Said, None]]
+    read: Callable[[bytes], Said]
 
 
 async def repeatable(
-    desk: IdempotencyDesk,
-    work: Request,
-    key: str,
-    asked: inference_pb2.GenerateRequest,
-    answers: Callable[[Request, inference_pb2.GenerateRequest], Answers],
-) -> Answers:
-    """The messages of a key's answer; ``answers`` makes them if nobody has.
+    desk: IdempotencyDesk, work: Request, key: str, asked: Asked, method: Method[Asked, Said]
+) -> AsyncGenerator[Said, None]:
+    """The messages of a key's answer; the method makes them if nobody has.
 
     Raises:
-        MeshError: as the desk and ``answers``.
+        MeshError: as the desk and the method.
     """
 
     async def make(transcript: Transcript) -> None:
-        async with work.on_its_own(), aclosing(answers(work, asked)) as made:
+        async with work.on_its_own(), aclosing(method.answers(work, asked)) as made:
             async for message in made:
                 transcript.add(message.SerializeToString())
 
-    wire = b"grpc\0" + asked.SerializeToString(deterministic=True)
+    wire = method.name + b"\0" + asked.SerializeToString(deterministic=True)
     fingerprint = hashlib.blake2b(wire, digest_size=16).hexdigest()
     async with aclosing(desk.answer(work.caller.key_id, key, fingerprint, make)) as frames:
         async for frame in frames:
             if not work.outlives_caller:
                 work.receipt.operation = "repeat"
-            yield inference_pb2.GenerateResponse.FromString(frame)
+            yield method.read(frame)

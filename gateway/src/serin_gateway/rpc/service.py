@@ -13,12 +13,15 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Collaborators
+from serin_gateway.embedding import embed
 from serin_gateway.events import Completed
 from serin_gateway.keys.records import Ability
 from serin_gateway.pipeline import Request
+from serin_gateway.routing.names import known_names
 from serin_gateway.rpc.arrival import arrival_of
-from serin_gateway.rpc.asks import count_ask, event_messages, generate_ask
-from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY, REPEATED, repeatable
+from serin_gateway.rpc.asks import count_ask, embedding_ask, event_messages, generate_ask, usage_message
+from serin_gateway.rpc.models import model_descriptions
+from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY, REPEATED, Asked, Method, Said, repeatable
 
 
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
@@ -34,23 +37,15 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     async def Generate(  # noqa: N802 - the method's name in the contract
         self, request: inference_pb2.GenerateRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
-        """Stream an answer; under an `idempotency-key`, what was made for the first call of it."""
-        key = dict(context.invocation_metadata() or ()).get(IDEMPOTENCY_KEY)
-        async with self._request(context, "generate") as work:
-            await work.authenticate()
-            _check_size(work, request)
-            if not isinstance(key, str):
-                answers = _answers(work, request)
-            else:
-                answers = repeatable(self._house.idempotency, work, key, request, _answers)
-            async with aclosing(answers):
-                async for answer in answers:
-                    if answer.HasField("started"):
-                        # Trailing, not initial: an internal caller's channel would send it back, and only operators
-                        # may pin a lane.
-                        repeated = () if work.outlives_caller or not isinstance(key, str) else (REPEATED,)
-                        context.set_trailing_metadata(((LANE_KEY, answer.started.lane), *repeated))
-                    yield answer
+        """Stream an answer."""
+        async with (
+            self._request(context, "generate") as work,
+            aclosing(self._answers(context, work, request, GENERATE)) as answers,
+        ):
+            async for answer in answers:
+                if answer.HasField("started"):
+                    _tell_lane(context, work, answer.started.lane)
+                yield answer
 
     async def CountTokens(  # noqa: N802
         self, request: inference_pb2.CountTokensRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -67,19 +62,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """List the models that may be asked."""
         async with self._request(context, "models.list") as work:
             caller = await work.authenticate(ability=Ability.MODELS)
-            known = self._house.catalog.current().models
-            models = sorted((one for one in known if caller.may_ask(one.name)), key=lambda model: model.name)
-            return inference_pb2.ListModelsResponse(
-                models=[
-                    inference_pb2.ModelDescription(
-                        name=model.name,
-                        aliases=model.aliases,
-                        context_length=model.context_length,
-                        ready=model.is_ready,
-                    )
-                    for model in models
-                ]
-            )
+            catalog = self._house.catalog.current()
+            return inference_pb2.ListModelsResponse(models=model_descriptions(catalog, known_names(catalog, caller)))
 
     async def SendFeedback(  # noqa: N802
         self, request: inference_pb2.SendFeedbackRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -95,10 +79,29 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     async def Embed(  # noqa: N802
         self, request: inference_pb2.EmbedRequest, context: "grpc.aio.ServicerContext[Any, Any]"
     ) -> inference_pb2.EmbedResponse:
-        """Refuse: no model of the mesh computes embeddings yet."""
-        async with self._request(context, "embed") as work:
-            await work.authenticate()
-            raise MeshError(Reason.NOT_IMPLEMENTED, "embeddings are not available")
+        """Compute a vector for each input."""
+        async with (
+            self._request(context, "embed") as work,
+            aclosing(self._answers(context, work, request, EMBED)) as answers,
+        ):
+            answer = await anext(answers)
+            _tell_lane(context, work, answer.lane)
+            return answer
+
+    async def _answers(
+        self, context: "grpc.aio.ServicerContext[Any, Any]", work: Request, request: Asked, method: Method[Asked, Said]
+    ) -> AsyncGenerator[Said, None]:
+        """What a method answers; under an `idempotency-key`, what was made for the first call of it."""
+        await work.authenticate()
+        _check_size(work, request)
+        key = _idempotency_key(context)
+        if key is None:
+            answers = method.answers(work, request)
+        else:
+            answers = repeatable(self._house.idempotency, work, key, request, method)
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
 
     @asynccontextmanager
     async def _request(self, context: "grpc.aio.ServicerContext[Any, Any]", operation: str) -> AsyncIterator[Request]:
@@ -120,13 +123,15 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             ended_by = None  # its traceback holds this frame, and what was asked: it must not wait for a collection
 
 
-async def _answers(
+async def _generated(
     work: Request, request: inference_pb2.GenerateRequest
 ) -> AsyncGenerator[inference_pb2.GenerateResponse, None]:
     outbox = await work.begin(generate_ask(request))
     events = await outbox.take()
     receipt = work.receipt
-    started = inference_pb2.GenerationStarted(request_id=receipt.request_id, model=receipt.model, lane=receipt.lane)
+    started = inference_pb2.GenerationStarted(
+        request_id=receipt.request_id, model=receipt.model, lane=receipt.lane, route=receipt.route
+    )
     yield inference_pb2.GenerateResponse(started=started)
     while True:
         for event in events:
@@ -138,6 +143,33 @@ async def _answers(
         if isinstance(events[-1], Completed):
             return
         events = await outbox.take()
+
+
+async def _embedded(
+    work: Request, request: inference_pb2.EmbedRequest
+) -> AsyncGenerator[inference_pb2.EmbedResponse, None]:
+    vectors = await embed(work, embedding_ask(request))
+    await work.settle()
+    yield inference_pb2.EmbedResponse(
+        embeddings=[inference_pb2.Embedding(values=vector) for vector in vectors],
+        usage=usage_message(work.receipt.usage),
+        lane=work.receipt.lane,
+    )
+
+
+GENERATE = Method(b"grpc", _generated, inference_pb2.GenerateResponse.FromString)
+EMBED = Method(b"grpc.embed", _embedded, inference_pb2.EmbedResponse.FromString)
+
+
+def _idempotency_key(context: "grpc.aio.ServicerContext[Any, Any]") -> str | None:
+    key = dict(context.invocation_metadata() or ()).get(IDEMPOTENCY_KEY)
+    return key if isinstance(key, str) else None
+
+
+def _tell_lane(context: "grpc.aio.ServicerContext[Any, Any]", work: Request, lane: str) -> None:
+    """In the trailer, not before: an internal caller's channel would send it back, and only operators may pin one."""
+    is_repeat = _idempotency_key(context) is not None and not work.outlives_caller
+    context.set_trailing_metadata(((LANE_KEY, lane), *((REPEATED,) if is_repeat else ())))
 
 
 def _check_size(work: Request, request: Message) -> None:

@@ -57,13 +57,20 @@ class GrpcTokenizer:
 
     async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
         """The ids of a text."""
-        request = tokenizer_pb2.EncodeRequest(texts=[text], max_token_count=_max_prompt(scope))
+        return (await self._encode(scope, [text], _max_prompt(scope)))[0]
+
+    async def encode_each(self, scope: CallScope, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        """The ids of each text."""
+        return await self._encode(scope, texts, scope.lane.context_length)
+
+    async def _encode(self, scope: CallScope, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+        request = tokenizer_pb2.EncodeRequest(texts=texts, max_token_count=max_tokens)
         response = await _persistently(
             scope,
             lambda: self._stub(scope).Encode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
         )
         _check_vocabulary(scope, response.vocabulary_digest)
-        return list(response.runs[0].token_ids)
+        return [list(run.token_ids) for run in response.runs]
 
     async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
         """The text of ids."""

@@ -127,7 +127,7 @@ class GrpcWork:
             if self._is_aborted:
                 return  # it is the call that was cancelled, by us, not the task
             if self._is_silent:
-                raise _silent() from None
+                raise silent() from None
             raise
         except MeshError as error:
             if self._is_aborted:
@@ -140,7 +140,7 @@ class GrpcWork:
         finally:
             self._watched.end()
         if self._is_silent:
-            raise _silent()
+            raise silent()
         if not self._is_aborted:
             raise MeshError(Reason.UPSTREAM_UNAVAILABLE, "the worker's stream ended without a summary")
 
@@ -180,7 +180,8 @@ def _event(response: worker_pb2.GenerateResponse) -> WorkEvent | None:
             return None
 
 
-def _silent() -> MeshError:
+def silent() -> MeshError:
+    """A worker says nothing any more."""
     return MeshError(
         Reason.UPSTREAM_UNAVAILABLE, "the worker has said nothing for some seconds", cause=Cause.SILENT.value
     )

@@ -41,7 +41,7 @@ def write_folder(folder: Path, model: Qwen3ForCausalLM, made: Made) -> None:
     model.save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)
     manifest: dict[str, object] = {
-        "family": "small",
+        "family": made.recipe.family,
         "version": made.version,
         "num_parameters": model.num_parameters(),
         "vocabulary_digest": vocabulary_digest(folder),

@@ -5,7 +5,7 @@ Imports nothing but the standard library, so that any program may ask. Knows not
 
 from pathlib import Path
 
-FAMILIES = {"small": ("v1", "v2")}
+FAMILIES = {"small": ("v1", "v2"), "mini": ("v1",)}
 """Versions of each demo model, oldest first."""
 
 _PACKAGED = Path(__file__).parent / "models"
@@ -31,5 +31,5 @@ def model_folder(family: str = "small", version: str = "v2") -> Path:
             return place
     raise DemoModelMissing(
         f"demo model {family} {version} is neither in {places[0]} nor in {places[1]}; "
-        f"make it with: python -m serin_worker.demo.train --out {places[1]} --version {version}"
+        f"make it with: python -m serin_worker.demo.train --out {places[1]} --family {family} --version {version}"
     )

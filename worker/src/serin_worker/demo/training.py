@@ -29,6 +29,7 @@ class Recipe:
             ``cooldown_share`` of all steps.
         seed: of the weights and of the order of dialogues.
         extra_kind: a further kind of question to teach; empty: none.
+        family: whose shape the model has.
     """
 
     num_steps: int
@@ -41,6 +42,7 @@ class Recipe:
     num_warmup_steps: int = 50
     cooldown_share: float = 0.4
     extra_kind: str = ""
+    family: str = "small"
 
     def rate(self, step: int) -> float:
         """Share of the full learning rate at a step, 0 to 1."""
@@ -65,7 +67,7 @@ class Training:
         self._device = torch.device(device)
         # Where the processor would only emulate it, float32 is several times as fast.
         self._has_bfloat16 = self._device.type != "cpu" or computed_in(torch.bfloat16) is torch.bfloat16
-        self.model: Qwen3ForCausalLM = build_model(recipe.seed)
+        self.model: Qwen3ForCausalLM = build_model(recipe.seed, recipe.family)
         torch.nn.Module.to(self.model, self._device)
         self._optimizers = _optimizers(self.model, recipe)
 

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from serin_worker.errors import ModelRefused
+
+T = TypeVar("T", dict[str, Any], list[Any])
 
 _ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -74,14 +76,14 @@ def inspect(folder: Path) -> Checkpoint:
     """
     if not folder.is_dir():
         raise ModelRefused("not a folder; give a model folder or a hub id like 'organization/name'", str(folder))
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json", dict)
     if not config.get("model_type"):
         raise ModelRefused("names no model_type", str(folder / "config.json"))
     if "auto_map" in config:
         raise ModelRefused("asks to run its own code (auto_map), which is never done", str(folder / "config.json"))
     _refuse_quantization(folder / "config.json", config)
     tokenizer = folder / "tokenizer_config.json"
-    if tokenizer.exists() and "auto_map" in _json(tokenizer):
+    if tokenizer.exists() and "auto_map" in read_json(tokenizer, dict):
         raise ModelRefused("asks to run its own code (auto_map), which is never done", str(tokenizer))
     for pattern in _PICKLES:
         for path in sorted(folder.glob(pattern)):
@@ -132,7 +134,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _weight_map(index: Path) -> Mapping[str, str]:
-    found = _json(index).get("weight_map")
+    found = read_json(index, dict).get("weight_map")
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
         raise ModelRefused("has no weight_map", str(index))
     return found
@@ -174,13 +176,18 @@ def _read_header(path: Path) -> Iterator[tuple[str, TensorEntry]]:
         raise ModelRefused(f"has {size:,} bytes where its header describes {8 + length + end:,}: truncated?", str(path))
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, kind: type[T]) -> T:
+    """A JSON file whose content is a ``dict`` or a ``list``.
+
+    Raises:
+        ModelRefused: it is missing, damaged or something else.
+    """
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ModelRefused("not found", str(path)) from error
     except (OSError, ValueError) as error:
         raise ModelRefused(f"not readable as JSON: {error}", str(path)) from error
-    if not isinstance(value, dict):
-        raise ModelRefused("not a JSON object", str(path))
+    if not isinstance(value, kind):
+        raise ModelRefused(f"not a JSON {'object' if kind is dict else 'list'}", str(path))
     return value

@@ -1,4 +1,4 @@
-"""Which tensor of a checkpoint holds NaN or infinity, looked for when a model's logits are not numbers.
+"""Which tensor of a checkpoint holds NaN or infinity, looked for when what a model computes are not numbers.
 
 Knows nothing about models.
 """
@@ -10,8 +10,8 @@ from serin_worker.errors import ModelRefused
 from serin_worker.model.checkpoint import Checkpoint
 
 
-def explain(checkpoint: Checkpoint, precision: str) -> ModelRefused:
-    """Why a model's logits are not finite: a tensor that is not, or a precision that its numbers do not fit."""
+def explain(checkpoint: Checkpoint, precision: str, what: str = "logits") -> ModelRefused:
+    """Why what a model computes is not finite: a tensor that is not, or a precision that its numbers do not fit."""
     for path in checkpoint.files:
         with safe_open(path, framework="pt") as file:
             for name in sorted(file.keys()):
@@ -19,6 +19,6 @@ def explain(checkpoint: Checkpoint, precision: str) -> ModelRefused:
                 if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                     return ModelRefused(f"tensor {name!r} holds NaN or infinity", str(path))
     return ModelRefused(
-        f"its logits in {precision} are NaN or infinite, and all its weights are finite; try another precision",
+        f"its {what} in {precision} are NaN or infinite, and all its weights are finite; try another precision",
         str(checkpoint.folder),
     )

@@ -4,13 +4,14 @@ Knows nothing about attention's pages or requests.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
 from transformers.utils import logging as _transformers_logging
 
 from serin_worker.attention import interface
@@ -32,19 +33,46 @@ DTYPES: dict[str, torch.dtype] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What is made of a checkpoint.
+
+    Attributes:
+        factory: transformers' class that makes it.
+        known: model types that it can be made of.
+        what: its name, behind "not".
+        attention: function that its layers call; None: transformers' own choice.
+        is_headless: only the body is wanted; heads, which make something of its last vectors, may be there or not.
+    """
+
+    factory: Any
+    known: Container[str]
+    what: str
+    attention: str | None = None
+    is_headless: bool = False
+
+
+GENERATING = Family(
+    AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "a causal language model", attention=interface.NAME
+)
+ENCODING = Family(AutoModel, MODEL_MAPPING_NAMES, "a model", is_headless=True)
+
+
 def load(
     checkpoint: Checkpoint,
     precision: str,
     device: torch.device,
     progress: Callable[[float], None] | None = None,
+    family: Family = GENERATING,
 ) -> PreTrainedModel:
-    """Load a checked folder with our attention in place, ready for evaluation.
+    """Load a checked folder, ready for evaluation; by default as a language model with our attention in place.
 
     Args:
         checkpoint: the folder, inspected.
         precision: dtype of all weights, a key of DTYPES.
         device: where they go.
         progress: called with the fraction of weights in place.
+        family: what is made of it.
 
     Raises:
         NotEnoughMemory: before anything is read.
@@ -52,25 +80,25 @@ def load(
     """
     _check_memory(checkpoint, checkpoint.num_parameters, precision, device)
     model_type = str(checkpoint.config["model_type"])
-    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if model_type not in family.known:
         raise ModelRefused(
-            f"model_type {model_type!r} is not a causal language model that transformers knows",
+            f"model_type {model_type!r} is not {family.what} that transformers knows",
             str(checkpoint.folder / "config.json"),
         )
     interface.register()
     with _progress_of(None):
         config = skeleton.read_config(checkpoint)
-        expected = skeleton.build(checkpoint, config)
+        expected = skeleton.build(checkpoint, config, family.factory)
     _check_memory(checkpoint, expected.num_parameters(), precision, device)
     _check_dtypes(checkpoint, expected)
     try:
         with _progress_of(progress), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = family.factory.from_pretrained(
                 checkpoint.folder,
                 config=config,
                 dtype=DTYPES[precision],
-                attn_implementation=interface.NAME,
+                attn_implementation=family.attention,
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=True,
@@ -82,6 +110,8 @@ def load(
             f"transformers does not load it: {skeleton.one_line(error)}", _weights(checkpoint)
         ) from error
     model, info = loaded
+    if family.is_headless:
+        info = _without_heads(checkpoint, expected, info)
     _check_loaded(checkpoint, info)
     _check_unexpected(checkpoint, expected, info)
     ready: PreTrainedModel = model.to(device).eval().requires_grad_(False)
@@ -128,6 +158,16 @@ def _check_loaded(checkpoint: Checkpoint, info: dict[str, Any]) -> None:
         raise ModelRefused(f"lacks tensor {missing[0]!r}{more}", weights)
     if info.get("error_msgs"):
         raise ModelRefused(f"transformers does not load it: {info['error_msgs']}", weights)
+
+
+def _without_heads(checkpoint: Checkpoint, expected: PreTrainedModel, info: dict[str, Any]) -> dict[str, Any]:
+    """What loading said, but for heads: those of a checkpoint that has them, and a pooler that it lacks."""
+    missing = {name for name in info.get("missing_keys") or () if not name.startswith("pooler.")}
+    unexpected = set(info.get("unexpected_keys") or ())
+    body = f"{expected.base_model_prefix}."
+    if any(name.startswith(body) for name in checkpoint.tensors):
+        unexpected = {name for name in unexpected if name.startswith(body)}
+    return {**info, "missing_keys": missing, "unexpected_keys": unexpected}
 
 
 def _check_unexpected(checkpoint: Checkpoint, expected: PreTrainedModel, info: dict[str, Any]) -> None:

@@ -56,13 +56,12 @@ def read_config(checkpoint: Checkpoint) -> Any:
     return config
 
 
-def build(checkpoint: Checkpoint, config: Any) -> PreTrainedModel:
-    """The model that a configuration describes, without memory for its weights.
+def build(checkpoint: Checkpoint, config: Any, factory: Any = AutoModelForCausalLM) -> PreTrainedModel:
+    """The model that a configuration describes, without memory for its weights; ``factory`` is transformers' own.
 
     Raises:
         ModelRefused: the configuration contradicts itself.
     """
-    factory: Any = AutoModelForCausalLM
     try:
         with torch.device("meta"):
             model: PreTrainedModel = factory.from_config(config)

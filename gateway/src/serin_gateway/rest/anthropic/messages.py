@@ -1,11 +1,9 @@
 """`POST /v1/messages` and `/v1/messages/count_tokens`: their shapes. Knows nothing about how answers are made."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from serin_mesh.errors import MeshError
 
 from serin_gateway.events import (
     ChoiceEnded,
@@ -25,6 +23,7 @@ from serin_gateway.rest.anthropic.asks import count_ask, messages_ask
 from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.headers import ignored_headers
+from serin_gateway.rest.names import names_as
 from serin_gateway.rest.parameters import (
     NO_GRAMMAR,
     Neutral,
@@ -56,6 +55,8 @@ _STOP_REASONS = {
     FinishReason.TOOL_CALLS: "tool_use",
     FinishReason.CONTENT_FILTER: "refusal",
 }
+NAMES = {"reasoning_effort": "thinking"}
+"""What a model's template cannot be told goes by this API's name."""
 _DELTA = (
     b"event: content_block_delta\n"
     b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
@@ -68,30 +69,18 @@ async def create_message(client: Client, request: Request) -> None:
     body, ignored = parse(MessagesBody, MESSAGES, await read_body(client, request), request.caller.unknown)
     if body.thinking is not None and body.thinking.budget_tokens is not None:
         ignored = [*ignored, "thinking.budget_tokens"]  # no model here can be told one
-    with _names_as_here():
+    with names_as(NAMES):
         await answer(client, request, messages_ask(body), MessageShape(), stream=bool(body.stream), ignored=ignored)
 
 
 async def count_tokens(client: Client, request: Request) -> None:
     """Count the tokens of a conversation, without answering it."""
     body, ignored = parse(CountTokensBody, PROMPT, await read_body(client, request), request.caller.unknown)
-    with _names_as_here():
+    with names_as(NAMES):
         count = await request.count(count_ask(body))
     client.headers += ignored_headers(ignored)
     await request.settle()
     await client.respond(200, orjson.dumps({"input_tokens": count}))
-
-
-@contextmanager
-def _names_as_here() -> Iterator[None]:
-    """What a model's template cannot be told goes by this API's name."""
-    try:
-        yield
-    except MeshError as error:
-        if error.metadata.get("parameter") != "reasoning_effort":
-            raise
-        why = error.message.replace("reasoning_effort", "thinking", 1)
-        raise MeshError(error.reason, why, **{**error.metadata, "parameter": "thinking"}) from error
 
 
 class MessageShape:

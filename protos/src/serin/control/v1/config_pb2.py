@@ -24,13 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dserin/control/v1/config.proto\x12\x10serin.control.v1\"=\n\x12\x41pplyConfigRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\"8\n\x13\x41pplyConfigResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanges\x18\x02 \x03(\t\"\x12\n\x10GetConfigRequest\"3\n\x11GetConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x14\n\x12WatchConfigRequest\"5\n\x13WatchConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\xd7\x01\n\rGatewayPolicy\x12\x30\n\x0e\x64\x65\x66\x61ult_limits\x18\x01 \x01(\x0b\x32\x18.serin.control.v1.Limits\x12\x1b\n\x13max_body_byte_count\x18\x02 \x01(\x04\x12\x17\n\x0f\x61llow_anonymous\x18\x03 \x01(\x08\x12\x16\n\x0eshadow_scoring\x18\x04 \x01(\x08\x12\x34\n\rtoken_issuers\x18\x05 \x03(\x0b\x32\x1d.serin.control.v1.TokenIssuer\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\"\x94\x02\n\x0bTokenIssuer\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x10\n\x08jwks_url\x18\x03 \x01(\t\x12\x12\n\nalgorithms\x18\x04 \x03(\t\x12\x15\n\rproject_claim\x18\x05 \x01(\t\x12\x0f\n\x07project\x18\x06 \x01(\t\x12\x12\n\nrole_claim\x18\x07 \x01(\t\x12\x37\n\x05roles\x18\x08 \x03(\x0b\x32(.serin.control.v1.TokenIssuer.RolesEntry\x12\x1a\n\x12organization_claim\x18\t \x01(\t\x1a,\n\nRolesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x05Price\x12\r\n\x05input\x18\x01 \x01(\x04\x12\x14\n\x0c\x63\x61\x63hed_input\x18\x02 \x01(\x04\x12\x0e\n\x06output\x18\x03 \x01(\x04\"\x93\x01\n\x06Limits\x12\x1b\n\x13requests_per_minute\x18\x01 \x01(\r\x12\x19\n\x11tokens_per_minute\x18\x02 \x01(\r\x12 \n\x18\x63oncurrent_request_count\x18\x03 \x01(\r\x12\x16\n\x0etokens_per_day\x18\x04 \x01(\x04\x12\x17\n\x0fmoney_per_month\x18\x05 \x01(\x04\x32\x9f\x02\n\rConfigService\x12Z\n\x0b\x41pplyConfig\x12$.serin.control.v1.ApplyConfigRequest\x1a%.serin.control.v1.ApplyConfigResponse\x12T\n\tGetConfig\x12\".serin.control.v1.GetConfigRequest\x1a#.serin.control.v1.GetConfigResponse\x12\\\n\x0bWatchConfig\x12$.serin.control.v1.WatchConfigRequest\x1a%.serin.control.v1.WatchConfigResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dserin/control/v1/config.proto\x12\x10serin.control.v1\"=\n\x12\x41pplyConfigRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x19\n\x11\x65xpected_revision\x18\x02 \x01(\x04\"8\n\x13\x41pplyConfigResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanges\x18\x02 \x03(\t\"\x12\n\x10GetConfigRequest\"3\n\x11GetConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\x14\n\x12WatchConfigRequest\"5\n\x13WatchConfigResponse\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\xbd\x02\n\rGatewayPolicy\x12\x30\n\x0e\x64\x65\x66\x61ult_limits\x18\x01 \x01(\x0b\x32\x18.serin.control.v1.Limits\x12\x1b\n\x13max_body_byte_count\x18\x02 \x01(\x04\x12\x17\n\x0f\x61llow_anonymous\x18\x03 \x01(\x08\x12\x16\n\x0eshadow_scoring\x18\x04 \x01(\x08\x12\x34\n\rtoken_issuers\x18\x05 \x03(\x0b\x32\x1d.serin.control.v1.TokenIssuer\x12\x10\n\x08\x63urrency\x18\x06 \x01(\t\x12/\n\x06guards\x18\x07 \x01(\x0b\x32\x1f.serin.control.v1.GuardPolicies\x12\x33\n\tresponses\x18\x08 \x01(\x0b\x32 .serin.control.v1.ResponsePolicy\"\xb1\x03\n\rGuardPolicies\x12/\n\x08policies\x18\x01 \x03(\x0b\x32\x1d.serin.control.v1.GuardPolicy\x12\x16\n\x0e\x64\x65\x66\x61ult_policy\x18\x02 \x01(\t\x12I\n\rorganizations\x18\x03 \x03(\x0b\x32\x32.serin.control.v1.GuardPolicies.OrganizationsEntry\x12?\n\x08projects\x18\x04 \x03(\x0b\x32-.serin.control.v1.GuardPolicies.ProjectsEntry\x12\x37\n\x04keys\x18\x05 \x03(\x0b\x32).serin.control.v1.GuardPolicies.KeysEntry\x1a\x34\n\x12OrganizationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rProjectsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a+\n\tKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaa\x01\n\x0bGuardPolicy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0binput_rules\x18\x02 \x03(\x0b\x32\x1b.serin.control.v1.GuardRule\x12\x31\n\x0coutput_rules\x18\x03 \x03(\x0b\x32\x1b.serin.control.v1.GuardRule\x12\x11\n\tcountries\x18\x04 \x03(\t\x12\x15\n\rblocked_terms\x18\x05 \x03(\t\"-\n\tGuardRule\x12\x10\n\x08\x64\x65tector\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\"D\n\x0eResponsePolicy\x12\x16\n\x0ekept_day_count\x18\x01 \x01(\r\x12\x1a\n\x12project_byte_count\x18\x02 \x01(\x04\"\x94\x02\n\x0bTokenIssuer\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x10\n\x08\x61udience\x18\x02 \x01(\t\x12\x10\n\x08jwks_url\x18\x03 \x01(\t\x12\x12\n\nalgorithms\x18\x04 \x03(\t\x12\x15\n\rproject_claim\x18\x05 \x01(\t\x12\x0f\n\x07project\x18\x06 \x01(\t\x12\x12\n\nrole_claim\x18\x07 \x01(\t\x12\x37\n\x05roles\x18\x08 \x03(\x0b\x32(.serin.control.v1.TokenIssuer.RolesEntry\x12\x1a\n\x12organization_claim\x18\t \x01(\t\x1a,\n\nRolesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x05Price\x12\r\n\x05input\x18\x01 \x01(\x04\x12\x14\n\x0c\x63\x61\x63hed_input\x18\x02 \x01(\x04\x12\x0e\n\x06output\x18\x03 \x01(\x04\"\x93\x01\n\x06Limits\x12\x1b\n\x13requests_per_minute\x18\x01 \x01(\r\x12\x19\n\x11tokens_per_minute\x18\x02 \x01(\r\x12 \n\x18\x63oncurrent_request_count\x18\x03 \x01(\r\x12\x16\n\x0etokens_per_day\x18\x04 \x01(\x04\x12\x17\n\x0fmoney_per_month\x18\x05 \x01(\x04\x32\x9f\x02\n\rConfigService\x12Z\n\x0b\x41pplyConfig\x12$.serin.control.v1.ApplyConfigRequest\x1a%.serin.control.v1.ApplyConfigResponse\x12T\n\tGetConfig\x12\".serin.control.v1.GetConfigRequest\x1a#.serin.control.v1.GetConfigResponse\x12\\\n\x0bWatchConfig\x12$.serin.control.v1.WatchConfigRequest\x1a%.serin.control.v1.WatchConfigResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serin.control.v1.config_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GUARDPOLICIES_ORGANIZATIONSENTRY']._loaded_options = None
+  _globals['_GUARDPOLICIES_ORGANIZATIONSENTRY']._serialized_options = b'8\001'
+  _globals['_GUARDPOLICIES_PROJECTSENTRY']._loaded_options = None
+  _globals['_GUARDPOLICIES_PROJECTSENTRY']._serialized_options = b'8\001'
+  _globals['_GUARDPOLICIES_KEYSENTRY']._loaded_options = None
+  _globals['_GUARDPOLICIES_KEYSENTRY']._serialized_options = b'8\001'
   _globals['_TOKENISSUER_ROLESENTRY']._loaded_options = None
   _globals['_TOKENISSUER_ROLESENTRY']._serialized_options = b'8\001'
   _globals['_APPLYCONFIGREQUEST']._serialized_start=51
@@ -46,15 +52,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHCONFIGRESPONSE']._serialized_start=267
   _globals['_WATCHCONFIGRESPONSE']._serialized_end=320
   _globals['_GATEWAYPOLICY']._serialized_start=323
-  _globals['_GATEWAYPOLICY']._serialized_end=538
-  _globals['_TOKENISSUER']._serialized_start=541
-  _globals['_TOKENISSUER']._serialized_end=817
-  _globals['_TOKENISSUER_ROLESENTRY']._serialized_start=773
-  _globals['_TOKENISSUER_ROLESENTRY']._serialized_end=817
-  _globals['_PRICE']._serialized_start=819
-  _globals['_PRICE']._serialized_end=879
-  _globals['_LIMITS']._serialized_start=882
-  _globals['_LIMITS']._serialized_end=1029
-  _globals['_CONFIGSERVICE']._serialized_start=1032
-  _globals['_CONFIGSERVICE']._serialized_end=1319
+  _globals['_GATEWAYPOLICY']._serialized_end=640
+  _globals['_GUARDPOLICIES']._serialized_start=643
+  _globals['_GUARDPOLICIES']._serialized_end=1076
+  _globals['_GUARDPOLICIES_ORGANIZATIONSENTRY']._serialized_start=930
+  _globals['_GUARDPOLICIES_ORGANIZATIONSENTRY']._serialized_end=982
+  _globals['_GUARDPOLICIES_PROJECTSENTRY']._serialized_start=984
+  _globals['_GUARDPOLICIES_PROJECTSENTRY']._serialized_end=1031
+  _globals['_GUARDPOLICIES_KEYSENTRY']._serialized_start=1033
+  _globals['_GUARDPOLICIES_KEYSENTRY']._serialized_end=1076
+  _globals['_GUARDPOLICY']._serialized_start=1079
+  _globals['_GUARDPOLICY']._serialized_end=1249
+  _globals['_GUARDRULE']._serialized_start=1251
+  _globals['_GUARDRULE']._serialized_end=1296
+  _globals['_RESPONSEPOLICY']._serialized_start=1298
+  _globals['_RESPONSEPOLICY']._serialized_end=1366
+  _globals['_TOKENISSUER']._serialized_start=1369
+  _globals['_TOKENISSUER']._serialized_end=1645
+  _globals['_TOKENISSUER_ROLESENTRY']._serialized_start=1601
+  _globals['_TOKENISSUER_ROLESENTRY']._serialized_end=1645
+  _globals['_PRICE']._serialized_start=1647
+  _globals['_PRICE']._serialized_end=1707
+  _globals['_LIMITS']._serialized_start=1710
+  _globals['_LIMITS']._serialized_end=1857
+  _globals['_CONFIGSERVICE']._serialized_start=1860
+  _globals['_CONFIGSERVICE']._serialized_end=2147
 # @@protoc_insertion_point(module_scope)

@@ -170,6 +170,8 @@ class GatewayPolicy(_message.Message):
     SHADOW_SCORING_FIELD_NUMBER: _builtins.int
     TOKEN_ISSUERS_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
+    GUARDS_FIELD_NUMBER: _builtins.int
+    RESPONSES_FIELD_NUMBER: _builtins.int
     max_body_byte_count: _builtins.int
     """Most bytes of a request body."""
     allow_anonymous: _builtins.bool
@@ -186,6 +188,14 @@ class GatewayPolicy(_message.Message):
     def token_issuers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenIssuer]:
         """Issuers whose tokens (JWT) are believed beside keys."""
 
+    @_builtins.property
+    def guards(self) -> Global___GuardPolicies:
+        """What is looked for in what callers and models write."""
+
+    @_builtins.property
+    def responses(self) -> Global___ResponsePolicy:
+        """How long and how much is kept of responses; absent: 30 days, 64 MiB."""
+
     def __init__(
         self,
         *,
@@ -195,14 +205,220 @@ class GatewayPolicy(_message.Message):
         shadow_scoring: _builtins.bool = ...,
         token_issuers: _abc.Iterable[Global___TokenIssuer] | None = ...,
         currency: _builtins.str = ...,
+        guards: Global___GuardPolicies | None = ...,
+        responses: Global___ResponsePolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_limits", b"default_limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_limits", b"default_limits", "guards", b"guards", "responses", b"responses"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_anonymous", b"allow_anonymous", "currency", b"currency", "default_limits", b"default_limits", "max_body_byte_count", b"max_body_byte_count", "shadow_scoring", b"shadow_scoring", "token_issuers", b"token_issuers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_anonymous", b"allow_anonymous", "currency", b"currency", "default_limits", b"default_limits", "guards", b"guards", "max_body_byte_count", b"max_body_byte_count", "responses", b"responses", "shadow_scoring", b"shadow_scoring", "token_issuers", b"token_issuers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GatewayPolicy: _TypeAlias = GatewayPolicy  # noqa: Y015
+
+@_typing.final
+class GuardPolicies(_message.Message):
+    """Policies of guards, and who has which; the narrowest that is named counts: key, project, organization, everybody."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OrganizationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ProjectsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class KeysEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    POLICIES_FIELD_NUMBER: _builtins.int
+    DEFAULT_POLICY_FIELD_NUMBER: _builtins.int
+    ORGANIZATIONS_FIELD_NUMBER: _builtins.int
+    PROJECTS_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    default_policy: _builtins.str
+    """Name of the policy of whoever nothing else names; empty: they have none."""
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardPolicy]:
+        """All policies."""
+
+    @_builtins.property
+    def organizations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Organization to the name of a policy."""
+
+    @_builtins.property
+    def projects(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Project to the name of a policy."""
+
+    @_builtins.property
+    def keys(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Public name of a key (`key_...`) to the name of a policy."""
+
+    def __init__(
+        self,
+        *,
+        policies: _abc.Iterable[Global___GuardPolicy] | None = ...,
+        default_policy: _builtins.str = ...,
+        organizations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        projects: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        keys: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_policy", b"default_policy", "keys", b"keys", "organizations", b"organizations", "policies", b"policies", "projects", b"projects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuardPolicies: _TypeAlias = GuardPolicies  # noqa: Y015
+
+@_typing.final
+class GuardPolicy(_message.Message):
+    """What is looked for, and what happens with what is found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    INPUT_RULES_FIELD_NUMBER: _builtins.int
+    OUTPUT_RULES_FIELD_NUMBER: _builtins.int
+    COUNTRIES_FIELD_NUMBER: _builtins.int
+    BLOCKED_TERMS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    @_builtins.property
+    def input_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardRule]:
+        """What is looked for in what callers write."""
+
+    @_builtins.property
+    def output_rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuardRule]:
+        """What is looked for in what models write."""
+
+    @_builtins.property
+    def countries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Countries whose personal data is looked for, beside what is the same everywhere: `us`, `uk`, `de`."""
+
+    @_builtins.property
+    def blocked_terms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The block list: words and phrases."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        input_rules: _abc.Iterable[Global___GuardRule] | None = ...,
+        output_rules: _abc.Iterable[Global___GuardRule] | None = ...,
+        countries: _abc.Iterable[_builtins.str] | None = ...,
+        blocked_terms: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_terms", b"blocked_terms", "countries", b"countries", "input_rules", b"input_rules", "name", b"name", "output_rules", b"output_rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuardPolicy: _TypeAlias = GuardPolicy  # noqa: Y015
+
+@_typing.final
+class GuardRule(_message.Message):
+    """A detector, and what happens with what it finds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DETECTOR_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    detector: _builtins.str
+    """Which: `pii`, `secrets`, `blocked`, `unicode` or `injection`."""
+    action: _builtins.str
+    """What happens: `count`, `mask` or `refuse`."""
+    def __init__(
+        self,
+        *,
+        detector: _builtins.str = ...,
+        action: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "detector", b"detector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuardRule: _TypeAlias = GuardRule  # noqa: Y015
+
+@_typing.final
+class ResponsePolicy(_message.Message):
+    """What gateways keep of the Responses API."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEPT_DAY_COUNT_FIELD_NUMBER: _builtins.int
+    PROJECT_BYTE_COUNT_FIELD_NUMBER: _builtins.int
+    kept_day_count: _builtins.int
+    """Days from the last time that a conversation was continued, 0 to 365; 0: nothing is kept."""
+    project_byte_count: _builtins.int
+    """Most bytes of all responses of one project; those go first whose conversations were continued longest ago."""
+    def __init__(
+        self,
+        *,
+        kept_day_count: _builtins.int = ...,
+        project_byte_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_day_count", b"kept_day_count", "project_byte_count", b"project_byte_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResponsePolicy: _TypeAlias = ResponsePolicy  # noqa: Y015
 
 @_typing.final
 class TokenIssuer(_message.Message):

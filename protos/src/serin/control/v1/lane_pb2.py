@@ -24,29 +24,30 @@ _sym_db = _symbol_database.Default()
 
 from serin.control.v1 import config_pb2 as serin_dot_control_dot_v1_dot_config__pb2
 from serin.control.v1 import registry_pb2 as serin_dot_control_dot_v1_dot_registry__pb2
+from serin.control.v1 import routing_pb2 as serin_dot_control_dot_v1_dot_routing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bserin/control/v1/lane.proto\x12\x10serin.control.v1\x1a\x1dserin/control/v1/config.proto\x1a\x1fserin/control/v1/registry.proto\"\x13\n\x11WatchLanesRequest\"\xac\x01\n\x12WatchLanesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\'\n\x06models\x18\x02 \x03(\x0b\x32\x17.serin.control.v1.Model\x12*\n\x06\x63\x61\x63hes\x18\x03 \x03(\x0b\x32\x1a.serin.control.v1.Endpoint\x12/\n\x06policy\x18\x04 \x01(\x0b\x32\x1f.serin.control.v1.GatewayPolicy\"\xc0\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12%\n\x05lanes\x18\x03 \x03(\x0b\x32\x16.serin.control.v1.Lane\x12\x1f\n\x17\x64\x65\x66\x61ult_max_token_count\x18\x04 \x01(\r\x12&\n\x05trial\x18\x05 \x01(\x0b\x32\x17.serin.control.v1.Trial\x12(\n\x06limits\x18\x06 \x01(\x0b\x32\x18.serin.control.v1.Limits\"t\n\x05Trial\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x13\n\x0bstable_lane\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x61nary_lane\x18\x03 \x01(\t\x12\x13\n\x0bshadow_rate\x18\x04 \x01(\x02\x12\x18\n\x10\x63\x61libration_rate\x18\x05 \x01(\x02\"\xd5\x01\n\x04Lane\x12\x0c\n\x04lane\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x11\n\tkv_digest\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\r\x12\x12\n\nblock_size\x18\x06 \x01(\r\x12-\n\x07members\x18\x07 \x03(\x0b\x32\x1c.serin.control.v1.LaneMember\x12&\n\x05price\x18\x08 \x01(\x0b\x32\x17.serin.control.v1.Price\"\xa6\x01\n\nLaneMember\x12.\n\x07service\x18\x01 \x01(\x0e\x32\x1d.serin.control.v1.ServiceKind\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x17\n\x0f\x61rtifact_digest\x18\x03 \x01(\t\x12\x0f\n\x07\x63luster\x18\x04 \x01(\t\x12-\n\tendpoints\x18\x05 \x03(\x0b\x32\x1a.serin.control.v1.Endpoint\"\x8c\x01\n\x08\x45ndpoint\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.serin.control.v1.InstanceState\x12,\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x1a.serin.control.v1.Capacity2h\n\x0bLaneService\x12Y\n\nWatchLanes\x12#.serin.control.v1.WatchLanesRequest\x1a$.serin.control.v1.WatchLanesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bserin/control/v1/lane.proto\x12\x10serin.control.v1\x1a\x1dserin/control/v1/config.proto\x1a\x1fserin/control/v1/registry.proto\x1a\x1eserin/control/v1/routing.proto\"\x13\n\x11WatchLanesRequest\"\x8b\x02\n\x12WatchLanesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\'\n\x06models\x18\x02 \x03(\x0b\x32\x17.serin.control.v1.Model\x12*\n\x06\x63\x61\x63hes\x18\x03 \x03(\x0b\x32\x1a.serin.control.v1.Endpoint\x12/\n\x06policy\x18\x04 \x01(\x0b\x32\x1f.serin.control.v1.GatewayPolicy\x12+\n\x08\x63\x61scades\x18\x05 \x03(\x0b\x32\x19.serin.control.v1.Cascade\x12\x30\n\x07tenants\x18\x06 \x03(\x0b\x32\x1f.serin.control.v1.TenantRouting\"\xd3\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12%\n\x05lanes\x18\x03 \x03(\x0b\x32\x16.serin.control.v1.Lane\x12\x1f\n\x17\x64\x65\x66\x61ult_max_token_count\x18\x04 \x01(\r\x12&\n\x05trial\x18\x05 \x01(\x0b\x32\x17.serin.control.v1.Trial\x12(\n\x06limits\x18\x06 \x01(\x0b\x32\x18.serin.control.v1.Limits\x12\x11\n\tfallbacks\x18\x07 \x03(\t\"t\n\x05Trial\x12\x12\n\nrollout_id\x18\x01 \x01(\t\x12\x13\n\x0bstable_lane\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x61nary_lane\x18\x03 \x01(\t\x12\x13\n\x0bshadow_rate\x18\x04 \x01(\x02\x12\x18\n\x10\x63\x61libration_rate\x18\x05 \x01(\x02\"\xd5\x01\n\x04Lane\x12\x0c\n\x04lane\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\r\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x11\n\tkv_digest\x18\x04 \x01(\t\x12\x16\n\x0e\x63ontext_length\x18\x05 \x01(\r\x12\x12\n\nblock_size\x18\x06 \x01(\r\x12-\n\x07members\x18\x07 \x03(\x0b\x32\x1c.serin.control.v1.LaneMember\x12&\n\x05price\x18\x08 \x01(\x0b\x32\x17.serin.control.v1.Price\"\xa6\x01\n\nLaneMember\x12.\n\x07service\x18\x01 \x01(\x0e\x32\x1d.serin.control.v1.ServiceKind\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x17\n\x0f\x61rtifact_digest\x18\x03 \x01(\t\x12\x0f\n\x07\x63luster\x18\x04 \x01(\t\x12-\n\tendpoints\x18\x05 \x03(\x0b\x32\x1a.serin.control.v1.Endpoint\"\x8c\x01\n\x08\x45ndpoint\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.serin.control.v1.InstanceState\x12,\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x1a.serin.control.v1.Capacity2h\n\x0bLaneService\x12Y\n\nWatchLanes\x12#.serin.control.v1.WatchLanesRequest\x1a$.serin.control.v1.WatchLanesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serin.control.v1.lane_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WATCHLANESREQUEST']._serialized_start=113
-  _globals['_WATCHLANESREQUEST']._serialized_end=132
-  _globals['_WATCHLANESRESPONSE']._serialized_start=135
-  _globals['_WATCHLANESRESPONSE']._serialized_end=307
-  _globals['_MODEL']._serialized_start=310
-  _globals['_MODEL']._serialized_end=502
-  _globals['_TRIAL']._serialized_start=504
-  _globals['_TRIAL']._serialized_end=620
-  _globals['_LANE']._serialized_start=623
-  _globals['_LANE']._serialized_end=836
-  _globals['_LANEMEMBER']._serialized_start=839
-  _globals['_LANEMEMBER']._serialized_end=1005
-  _globals['_ENDPOINT']._serialized_start=1008
-  _globals['_ENDPOINT']._serialized_end=1148
-  _globals['_LANESERVICE']._serialized_start=1150
-  _globals['_LANESERVICE']._serialized_end=1254
+  _globals['_WATCHLANESREQUEST']._serialized_start=145
+  _globals['_WATCHLANESREQUEST']._serialized_end=164
+  _globals['_WATCHLANESRESPONSE']._serialized_start=167
+  _globals['_WATCHLANESRESPONSE']._serialized_end=434
+  _globals['_MODEL']._serialized_start=437
+  _globals['_MODEL']._serialized_end=648
+  _globals['_TRIAL']._serialized_start=650
+  _globals['_TRIAL']._serialized_end=766
+  _globals['_LANE']._serialized_start=769
+  _globals['_LANE']._serialized_end=982
+  _globals['_LANEMEMBER']._serialized_start=985
+  _globals['_LANEMEMBER']._serialized_end=1151
+  _globals['_ENDPOINT']._serialized_start=1154
+  _globals['_ENDPOINT']._serialized_end=1294
+  _globals['_LANESERVICE']._serialized_start=1296
+  _globals['_LANESERVICE']._serialized_end=1400
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from serin.control.v1 import config_pb2 as _config_pb2
 from serin.control.v1 import registry_pb2 as _registry_pb2
+from serin.control.v1 import routing_pb2 as _routing_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -47,6 +48,8 @@ class WatchLanesResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     CACHES_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    CASCADES_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Grows with every change."""
     @_builtins.property
@@ -61,6 +64,14 @@ class WatchLanesResponse(_message.Message):
     def policy(self) -> _config_pb2.GatewayPolicy:
         """Limits and further policy for gateways."""
 
+    @_builtins.property
+    def cascades(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Cascade]:
+        """The cascades, ordered by name."""
+
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.TenantRouting]:
+        """What tenants mean by names, where it differs from what all do."""
+
     def __init__(
         self,
         *,
@@ -68,10 +79,12 @@ class WatchLanesResponse(_message.Message):
         models: _abc.Iterable[Global___Model] | None = ...,
         caches: _abc.Iterable[Global___Endpoint] | None = ...,
         policy: _config_pb2.GatewayPolicy | None = ...,
+        cascades: _abc.Iterable[_routing_pb2.Cascade] | None = ...,
+        tenants: _abc.Iterable[_routing_pb2.TenantRouting] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caches", b"caches", "models", b"models", "policy", b"policy", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caches", b"caches", "cascades", b"cascades", "models", b"models", "policy", b"policy", "revision", b"revision", "tenants", b"tenants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -89,6 +102,7 @@ class Model(_message.Message):
     DEFAULT_MAX_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     TRIAL_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, 1 to 64 of [a-z0-9._-]."""
     default_max_token_count: _builtins.int
@@ -109,6 +123,10 @@ class Model(_message.Message):
     def limits(self) -> _config_pb2.Limits:
         """Limits of all callers together on it; absent: none."""
 
+    @_builtins.property
+    def fallbacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that answer in its place, in this order, where it cannot take a request now; only before the first token."""
+
     def __init__(
         self,
         *,
@@ -118,10 +136,11 @@ class Model(_message.Message):
         default_max_token_count: _builtins.int = ...,
         trial: Global___Trial | None = ...,
         limits: _config_pb2.Limits | None = ...,
+        fallbacks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "trial", b"trial"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_max_token_count", b"default_max_token_count", "lanes", b"lanes", "limits", b"limits", "name", b"name", "trial", b"trial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_max_token_count", b"default_max_token_count", "fallbacks", b"fallbacks", "lanes", b"lanes", "limits", b"limits", "name", b"name", "trial", b"trial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

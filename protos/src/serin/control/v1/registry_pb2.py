@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fserin/control/v1/registry.proto\x12\x10serin.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x01\n\x0f\x41nnounceRequest\x12\x36\n\x0cregistration\x18\x01 \x01(\x0b\x32\x1e.serin.control.v1.RegistrationH\x00\x12\x30\n\theartbeat\x18\x02 \x01(\x0b\x32\x1b.serin.control.v1.HeartbeatH\x00\x12\x32\n\nwithdrawal\x18\x03 \x01(\x0b\x32\x1c.serin.control.v1.WithdrawalH\x00\x42\t\n\x07message\"\xc5\x01\n\x0cRegistration\x12\x10\n\x08instance\x18\x01 \x01(\t\x12.\n\x07service\x18\x02 \x01(\x0e\x32\x1d.serin.control.v1.ServiceKind\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x05 \x01(\t\x12\x15\n\rhttp_endpoint\x18\x06 \x01(\t\x12*\n\x07\x66ormats\x18\x07 \x01(\x0b\x32\x19.serin.control.v1.Formats\"(\n\x07\x46ormats\x12\x0f\n\x07written\x18\x01 \x01(\r\x12\x0c\n\x04read\x18\x02 \x03(\r\"S\n\x07\x44igests\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\t\x12\x12\n\nvocabulary\x18\x02 \x01(\t\x12\n\n\x02kv\x18\x03 \x01(\t\x12\x16\n\x0enumerics_class\x18\x04 \x01(\t\"w\n\x08\x43\x61pacity\x12\x16\n\x0esequence_count\x18\x01 \x01(\r\x12\x13\n\x0b\x62lock_count\x18\x02 \x01(\r\x12\x12\n\nblock_size\x18\x03 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\r\x12\x12\n\ngroup_size\x18\x05 \x01(\r\"\xd6\x01\n\tHeartbeat\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.serin.control.v1.InstanceState\x12\x10\n\x08progress\x18\x02 \x01(\x02\x12\x10\n\x08\x61\x63tivity\x18\x03 \x01(\t\x12*\n\x07\x64igests\x18\x04 \x01(\x0b\x32\x19.serin.control.v1.Digests\x12,\n\x08\x63\x61pacity\x18\x05 \x01(\x0b\x32\x1a.serin.control.v1.Capacity\x12\x1b\n\x13resident_byte_count\x18\x06 \x01(\x04\"\x0c\n\nWithdrawal\"D\n\x10\x41nnounceResponse\x12\x19\n\x11heartbeat_seconds\x18\x01 \x01(\x02\x12\x15\n\rlease_seconds\x18\x02 \x01(\x02\"\x17\n\x15WatchInstancesRequest\"W\n\x16WatchInstancesResponse\x12-\n\tinstances\x18\x01 \x03(\x0b\x32\x1a.serin.control.v1.Instance\x12\x0e\n\x06\x61larms\x18\x02 \x03(\t\"\xa3\x01\n\x08Instance\x12\x34\n\x0cregistration\x18\x01 \x01(\x0b\x32\x1e.serin.control.v1.Registration\x12.\n\theartbeat\x18\x02 \x01(\x0b\x32\x1b.serin.control.v1.Heartbeat\x12\x31\n\rregistered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xac\x01\n\x0bServiceKind\x12\x1c\n\x18SERVICE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14SERVICE_KIND_GATEWAY\x10\x01\x12\x1a\n\x16SERVICE_KIND_TOKENIZER\x10\x02\x12\x17\n\x13SERVICE_KIND_WORKER\x10\x03\x12\x16\n\x12SERVICE_KIND_CACHE\x10\x04\x12\x18\n\x14SERVICE_KIND_CONTROL\x10\x05*\x9f\x01\n\rInstanceState\x12\x1e\n\x1aINSTANCE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17INSTANCE_STATE_STARTING\x10\x01\x12\x18\n\x14INSTANCE_STATE_READY\x10\x02\x12\x1b\n\x17INSTANCE_STATE_DRAINING\x10\x03\x12\x1a\n\x16INSTANCE_STATE_SUSPECT\x10\x04\x32\xcf\x01\n\x0fRegistryService\x12U\n\x08\x41nnounce\x12!.serin.control.v1.AnnounceRequest\x1a\".serin.control.v1.AnnounceResponse(\x01\x30\x01\x12\x65\n\x0eWatchInstances\x12\'.serin.control.v1.WatchInstancesRequest\x1a(.serin.control.v1.WatchInstancesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fserin/control/v1/registry.proto\x12\x10serin.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x01\n\x0f\x41nnounceRequest\x12\x36\n\x0cregistration\x18\x01 \x01(\x0b\x32\x1e.serin.control.v1.RegistrationH\x00\x12\x30\n\theartbeat\x18\x02 \x01(\x0b\x32\x1b.serin.control.v1.HeartbeatH\x00\x12\x32\n\nwithdrawal\x18\x03 \x01(\x0b\x32\x1c.serin.control.v1.WithdrawalH\x00\x42\t\n\x07message\"\xc5\x01\n\x0cRegistration\x12\x10\n\x08instance\x18\x01 \x01(\t\x12.\n\x07service\x18\x02 \x01(\x0e\x32\x1d.serin.control.v1.ServiceKind\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x05 \x01(\t\x12\x15\n\rhttp_endpoint\x18\x06 \x01(\t\x12*\n\x07\x66ormats\x18\x07 \x01(\x0b\x32\x19.serin.control.v1.Formats\"(\n\x07\x46ormats\x12\x0f\n\x07written\x18\x01 \x01(\r\x12\x0c\n\x04read\x18\x02 \x03(\r\"S\n\x07\x44igests\x12\x10\n\x08\x61rtifact\x18\x01 \x01(\t\x12\x12\n\nvocabulary\x18\x02 \x01(\t\x12\n\n\x02kv\x18\x03 \x01(\t\x12\x16\n\x0enumerics_class\x18\x04 \x01(\t\"\x9a\x01\n\x08\x43\x61pacity\x12\x16\n\x0esequence_count\x18\x01 \x01(\r\x12\x13\n\x0b\x62lock_count\x18\x02 \x01(\r\x12\x12\n\nblock_size\x18\x03 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x04 \x01(\r\x12\x12\n\ngroup_size\x18\x05 \x01(\r\x12!\n\x19\x65mbedding_dimension_count\x18\x06 \x01(\r\"\xd6\x01\n\tHeartbeat\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.serin.control.v1.InstanceState\x12\x10\n\x08progress\x18\x02 \x01(\x02\x12\x10\n\x08\x61\x63tivity\x18\x03 \x01(\t\x12*\n\x07\x64igests\x18\x04 \x01(\x0b\x32\x19.serin.control.v1.Digests\x12,\n\x08\x63\x61pacity\x18\x05 \x01(\x0b\x32\x1a.serin.control.v1.Capacity\x12\x1b\n\x13resident_byte_count\x18\x06 \x01(\x04\"\x0c\n\nWithdrawal\"D\n\x10\x41nnounceResponse\x12\x19\n\x11heartbeat_seconds\x18\x01 \x01(\x02\x12\x15\n\rlease_seconds\x18\x02 \x01(\x02\"\x17\n\x15WatchInstancesRequest\"W\n\x16WatchInstancesResponse\x12-\n\tinstances\x18\x01 \x03(\x0b\x32\x1a.serin.control.v1.Instance\x12\x0e\n\x06\x61larms\x18\x02 \x03(\t\"\xa3\x01\n\x08Instance\x12\x34\n\x0cregistration\x18\x01 \x01(\x0b\x32\x1e.serin.control.v1.Registration\x12.\n\theartbeat\x18\x02 \x01(\x0b\x32\x1b.serin.control.v1.Heartbeat\x12\x31\n\rregistered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xac\x01\n\x0bServiceKind\x12\x1c\n\x18SERVICE_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14SERVICE_KIND_GATEWAY\x10\x01\x12\x1a\n\x16SERVICE_KIND_TOKENIZER\x10\x02\x12\x17\n\x13SERVICE_KIND_WORKER\x10\x03\x12\x16\n\x12SERVICE_KIND_CACHE\x10\x04\x12\x18\n\x14SERVICE_KIND_CONTROL\x10\x05*\x9f\x01\n\rInstanceState\x12\x1e\n\x1aINSTANCE_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17INSTANCE_STATE_STARTING\x10\x01\x12\x18\n\x14INSTANCE_STATE_READY\x10\x02\x12\x1b\n\x17INSTANCE_STATE_DRAINING\x10\x03\x12\x1a\n\x16INSTANCE_STATE_SUSPECT\x10\x04\x32\xcf\x01\n\x0fRegistryService\x12U\n\x08\x41nnounce\x12!.serin.control.v1.AnnounceRequest\x1a\".serin.control.v1.AnnounceResponse(\x01\x30\x01\x12\x65\n\x0eWatchInstances\x12\'.serin.control.v1.WatchInstancesRequest\x1a(.serin.control.v1.WatchInstancesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serin.control.v1.registry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SERVICEKIND']._serialized_start=1305
-  _globals['_SERVICEKIND']._serialized_end=1477
-  _globals['_INSTANCESTATE']._serialized_start=1480
-  _globals['_INSTANCESTATE']._serialized_end=1639
+  _globals['_SERVICEKIND']._serialized_start=1341
+  _globals['_SERVICEKIND']._serialized_end=1513
+  _globals['_INSTANCESTATE']._serialized_start=1516
+  _globals['_INSTANCESTATE']._serialized_end=1675
   _globals['_ANNOUNCEREQUEST']._serialized_start=87
   _globals['_ANNOUNCEREQUEST']._serialized_end=273
   _globals['_REGISTRATION']._serialized_start=276
@@ -44,20 +44,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FORMATS']._serialized_end=515
   _globals['_DIGESTS']._serialized_start=517
   _globals['_DIGESTS']._serialized_end=600
-  _globals['_CAPACITY']._serialized_start=602
-  _globals['_CAPACITY']._serialized_end=721
-  _globals['_HEARTBEAT']._serialized_start=724
-  _globals['_HEARTBEAT']._serialized_end=938
-  _globals['_WITHDRAWAL']._serialized_start=940
-  _globals['_WITHDRAWAL']._serialized_end=952
-  _globals['_ANNOUNCERESPONSE']._serialized_start=954
-  _globals['_ANNOUNCERESPONSE']._serialized_end=1022
-  _globals['_WATCHINSTANCESREQUEST']._serialized_start=1024
-  _globals['_WATCHINSTANCESREQUEST']._serialized_end=1047
-  _globals['_WATCHINSTANCESRESPONSE']._serialized_start=1049
-  _globals['_WATCHINSTANCESRESPONSE']._serialized_end=1136
-  _globals['_INSTANCE']._serialized_start=1139
-  _globals['_INSTANCE']._serialized_end=1302
-  _globals['_REGISTRYSERVICE']._serialized_start=1642
-  _globals['_REGISTRYSERVICE']._serialized_end=1849
+  _globals['_CAPACITY']._serialized_start=603
+  _globals['_CAPACITY']._serialized_end=757
+  _globals['_HEARTBEAT']._serialized_start=760
+  _globals['_HEARTBEAT']._serialized_end=974
+  _globals['_WITHDRAWAL']._serialized_start=976
+  _globals['_WITHDRAWAL']._serialized_end=988
+  _globals['_ANNOUNCERESPONSE']._serialized_start=990
+  _globals['_ANNOUNCERESPONSE']._serialized_end=1058
+  _globals['_WATCHINSTANCESREQUEST']._serialized_start=1060
+  _globals['_WATCHINSTANCESREQUEST']._serialized_end=1083
+  _globals['_WATCHINSTANCESRESPONSE']._serialized_start=1085
+  _globals['_WATCHINSTANCESRESPONSE']._serialized_end=1172
+  _globals['_INSTANCE']._serialized_start=1175
+  _globals['_INSTANCE']._serialized_end=1338
+  _globals['_REGISTRYSERVICE']._serialized_start=1678
+  _globals['_REGISTRYSERVICE']._serialized_end=1885
 # @@protoc_insertion_point(module_scope)

@@ -247,6 +247,7 @@ class Capacity(_message.Message):
     BLOCK_SIZE_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     GROUP_SIZE_FIELD_NUMBER: _builtins.int
+    EMBEDDING_DIMENSION_COUNT_FIELD_NUMBER: _builtins.int
     sequence_count: _builtins.int
     """Most sequences that run at once."""
     block_count: _builtins.int
@@ -257,6 +258,10 @@ class Capacity(_message.Message):
     """Longest prompt and output together."""
     group_size: _builtins.int
     """Processes or devices that form this instance, at least 1."""
+    embedding_dimension_count: _builtins.int
+    """Length of the vectors that a worker computes; 0: it generates tokens. One that computes vectors has no KV blocks,
+    and its context length is that of its longest input.
+    """
     def __init__(
         self,
         *,
@@ -265,10 +270,11 @@ class Capacity(_message.Message):
         block_size: _builtins.int = ...,
         context_length: _builtins.int = ...,
         group_size: _builtins.int = ...,
+        embedding_dimension_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_count", b"block_count", "block_size", b"block_size", "context_length", b"context_length", "group_size", b"group_size", "sequence_count", b"sequence_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_count", b"block_count", "block_size", b"block_size", "context_length", b"context_length", "embedding_dimension_count", b"embedding_dimension_count", "group_size", b"group_size", "sequence_count", b"sequence_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

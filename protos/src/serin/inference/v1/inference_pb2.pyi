@@ -196,22 +196,28 @@ class GenerationStarted(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifier of the request."""
     model: _builtins.str
     """Model that answers, aliases resolved."""
     lane: _builtins.str
     """Lane that answers."""
+    route: _builtins.str
+    """How the request came to the model, where that was decided on the way: `smart:kept`, `smart:escalated:mean_logprob`
+    (a cascade, what it decided, which rule), `large:fallback:NOT_READY` (a model that could not answer, and why).
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         model: _builtins.str = ...,
         lane: _builtins.str = ...,
+        route: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "model", b"model", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "model", b"model", "request_id", b"request_id", "route", b"route"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -237,7 +243,9 @@ class GenerationDelta(_message.Message):
     """Reasoning that comes before the text, complete UTF-8; no part of `text`."""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Ids whose text this event brings to an end; several events may share one id's text."""
+        """Ids whose text this event brings to an end; several events may share one id's text. None where guards may change
+        the text.
+        """
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextLogprob]:
@@ -434,13 +442,20 @@ class EmbedRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
     DIMENSION_COUNT_FIELD_NUMBER: _builtins.int
+    TOKEN_INPUTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model or alias."""
     dimension_count: _builtins.int
-    """Length of the vectors wanted; 0: the model's own."""
+    """Length of the vectors wanted, at most the model's own; 0: that. Shorter vectors are the beginnings of whole ones,
+    scaled to length 1 again where the model does so: sensible for models that were trained for it.
+    """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The inputs."""
+        """The inputs as texts, none of them empty; with `token_inputs` left out, 1 to 2,048."""
+
+    @_builtins.property
+    def token_inputs(self) -> _containers.RepeatedCompositeFieldContainer[_tokens_pb2.TokenRun]:
+        """The inputs as ids of the model's vocabulary, taken as they are, each at least one id; with `inputs` left out."""
 
     def __init__(
         self,
@@ -448,10 +463,11 @@ class EmbedRequest(_message.Message):
         model: _builtins.str = ...,
         inputs: _abc.Iterable[_builtins.str] | None = ...,
         dimension_count: _builtins.int = ...,
+        token_inputs: _abc.Iterable[_tokens_pb2.TokenRun] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension_count", b"dimension_count", "inputs", b"inputs", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension_count", b"dimension_count", "inputs", b"inputs", "model", b"model", "token_inputs", b"token_inputs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -465,6 +481,9 @@ class EmbedResponse(_message.Message):
 
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    lane: _builtins.str
+    """Versions that computed them: vectors of two lanes may be of different weights, and then cannot be compared."""
     @_builtins.property
     def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
         """One for each input, in order."""
@@ -478,10 +497,11 @@ class EmbedResponse(_message.Message):
         *,
         embeddings: _abc.Iterable[Global___Embedding] | None = ...,
         usage: Global___Usage | None = ...,
+        lane: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "lane", b"lane", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -618,15 +638,23 @@ class ModelDescription(_message.Message):
     ALIASES_FIELD_NUMBER: _builtins.int
     CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    EMBEDDING_DIMENSION_COUNT_FIELD_NUMBER: _builtins.int
+    CASCADE_MODELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     context_length: _builtins.int
     """Longest prompt and output together."""
     ready: _builtins.bool
     """True when something serves it now."""
+    embedding_dimension_count: _builtins.int
+    """Length of its vectors, for a model that computes embeddings; 0: it generates text, or nothing serves it now."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Further names that mean it."""
+
+    @_builtins.property
+    def cascade_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The models behind a cascade, the first one and the one it escalates to; empty: it is a model itself."""
 
     def __init__(
         self,
@@ -635,10 +663,12 @@ class ModelDescription(_message.Message):
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         context_length: _builtins.int = ...,
         ready: _builtins.bool = ...,
+        embedding_dimension_count: _builtins.int = ...,
+        cascade_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "context_length", b"context_length", "name", b"name", "ready", b"ready"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "cascade_models", b"cascade_models", "context_length", b"context_length", "embedding_dimension_count", b"embedding_dimension_count", "name", b"name", "ready", b"ready"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,6 +32,8 @@ class InferenceServiceStub:
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
 
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
+
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
@@ -79,6 +81,8 @@ class InferenceServiceServicer:
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
 
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
+
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
@@ -101,7 +105,11 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Computes a vector for each input.
+        """Computes a vector for each input, all on one lane.
+
+        INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
+        model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers). With
+        `idempotency-key`, as Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,6 +181,8 @@ class InferenceService:
     A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
+
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
 
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 

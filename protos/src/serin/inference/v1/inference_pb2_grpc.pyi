@@ -33,6 +33,8 @@ class InferenceServiceStub:
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
 
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
+
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
@@ -55,7 +57,12 @@ class InferenceServiceStub:
     call under the key fails with FAILED_PRECONDITION (IDEMPOTENCY_CONFLICT).
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]
-    """Computes a vector for each input."""
+    """Computes a vector for each input, all on one lane.
+
+    INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
+    model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers). With
+    `idempotency-key`, as Generate.
+    """
     CountTokens: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CountTokensRequest, _inference_pb2.CountTokensResponse]
     """Counts the tokens of a conversation or a prompt, without generating."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]
@@ -74,6 +81,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
+
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
 
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
@@ -94,7 +103,12 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     call under the key fails with FAILED_PRECONDITION (IDEMPOTENCY_CONFLICT).
     """
     Embed: _aio.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Computes a vector for each input."""
+    """Computes a vector for each input, all on one lane.
+
+    INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
+    model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers). With
+    `idempotency-key`, as Generate.
+    """
     CountTokens: _aio.UnaryUnaryMultiCallable[_inference_pb2.CountTokensRequest, _inference_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts the tokens of a conversation or a prompt, without generating."""
     ListModels: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]  # type: ignore[assignment]
@@ -112,6 +126,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     A caller may name its request by the metadata `x-request-id`, 1 to 100 of [A-Za-z0-9._-]; anything else is taken as
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
+
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
 
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
@@ -142,7 +158,12 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.EmbedResponse, _abc.Awaitable[_inference_pb2.EmbedResponse]]:
-        """Computes a vector for each input."""
+        """Computes a vector for each input, all on one lane.
+
+        INVALID_ARGUMENT: the model generates text and computes no vectors (PARAMETER_UNSUPPORTED, as for Generate on a
+        model that computes vectors); an input is longer than the model's longest (PROMPT_TOO_LONG, both numbers). With
+        `idempotency-key`, as Generate.
+        """
 
     @_abc_1.abstractmethod
     def CountTokens(

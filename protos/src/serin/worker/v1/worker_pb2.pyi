@@ -442,10 +442,12 @@ class EmbedRequest(_message.Message):
     vocabulary_digest: _builtins.str
     """Vocabulary of the ids."""
     dimension_count: _builtins.int
-    """Length of the vectors wanted; 0: the model's own."""
+    """Length of the vectors wanted, at most the model's own; 0: that. Shorter vectors are the beginnings of whole ones,
+    scaled to length 1 again where the model does so. A model that joins several poolings has whole vectors only.
+    """
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[_tokens_pb2.TokenRun]:
-        """The inputs."""
+        """The inputs, special ids included, 1 to 2,048 of them; each has one id to as many as the context length."""
 
     def __init__(
         self,
@@ -753,6 +755,7 @@ class DescribeWorkerResponse(_message.Message):
     MAX_SEQUENCE_COUNT_FIELD_NUMBER: _builtins.int
     VOCABULARY_SIZE_FIELD_NUMBER: _builtins.int
     STEP_COUNT_FIELD_NUMBER: _builtins.int
+    EMBEDDING_DIMENSION_COUNT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model it serves."""
     version: _builtins.str
@@ -781,6 +784,8 @@ class DescribeWorkerResponse(_message.Message):
     """Ids in the vocabulary as the model's output layer has them."""
     step_count: _builtins.int
     """Engine steps since start; it grows while there is work."""
+    embedding_dimension_count: _builtins.int
+    """Length of the vectors it computes; 0: it generates tokens."""
     def __init__(
         self,
         *,
@@ -798,10 +803,11 @@ class DescribeWorkerResponse(_message.Message):
         max_sequence_count: _builtins.int = ...,
         vocabulary_size: _builtins.int = ...,
         step_count: _builtins.int = ...,
+        embedding_dimension_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_count", b"block_count", "block_size", b"block_size", "context_length", b"context_length", "instance", b"instance", "kv_digest", b"kv_digest", "max_sequence_count", b"max_sequence_count", "model", b"model", "numerics", b"numerics", "numerics_class", b"numerics_class", "precision", b"precision", "step_count", b"step_count", "version", b"version", "vocabulary_digest", b"vocabulary_digest", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_count", b"block_count", "block_size", b"block_size", "context_length", b"context_length", "embedding_dimension_count", b"embedding_dimension_count", "instance", b"instance", "kv_digest", b"kv_digest", "max_sequence_count", b"max_sequence_count", "model", b"model", "numerics", b"numerics", "numerics_class", b"numerics_class", "precision", b"precision", "step_count", b"step_count", "version", b"version", "vocabulary_digest", b"vocabulary_digest", "vocabulary_size", b"vocabulary_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -113,7 +113,12 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Computes a vector for each input.
+        """Computes a vector for each input, in batches with those of other calls. Cancelling the call is the abort.
+
+        A worker generates tokens or computes vectors, as its model says: Embed on a model without a pooling configuration,
+        and Generate or Score on one with it, fail with INVALID_ARGUMENT (PARAMETER_UNSUPPORTED). INVALID_ARGUMENT: an input
+        is empty or no input of the vocabulary (PARAMETER_INVALID), or longer than the model's longest (PROMPT_TOO_LONG).
+        RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,7 +49,13 @@ class WorkerServiceStub:
     RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
     """
     Embed: _grpc.UnaryUnaryMultiCallable[_worker_pb2.EmbedRequest, _worker_pb2.EmbedResponse]
-    """Computes a vector for each input."""
+    """Computes a vector for each input, in batches with those of other calls. Cancelling the call is the abort.
+
+    A worker generates tokens or computes vectors, as its model says: Embed on a model without a pooling configuration,
+    and Generate or Score on one with it, fail with INVALID_ARGUMENT (PARAMETER_UNSUPPORTED). INVALID_ARGUMENT: an input
+    is empty or no input of the vocabulary (PARAMETER_INVALID), or longer than the model's longest (PROMPT_TOO_LONG).
+    RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
+    """
     Score: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ScoreRequest, _worker_pb2.ScoreResponse]
     """Log-probabilities of given tokens after a prompt, by one prefill."""
     LoadAdapter: _grpc.UnaryUnaryMultiCallable[_worker_pb2.LoadAdapterRequest, _worker_pb2.LoadAdapterResponse]
@@ -90,7 +96,13 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
     """
     Embed: _aio.UnaryUnaryMultiCallable[_worker_pb2.EmbedRequest, _worker_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Computes a vector for each input."""
+    """Computes a vector for each input, in batches with those of other calls. Cancelling the call is the abort.
+
+    A worker generates tokens or computes vectors, as its model says: Embed on a model without a pooling configuration,
+    and Generate or Score on one with it, fail with INVALID_ARGUMENT (PARAMETER_UNSUPPORTED). INVALID_ARGUMENT: an input
+    is empty or no input of the vocabulary (PARAMETER_INVALID), or longer than the model's longest (PROMPT_TOO_LONG).
+    RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
+    """
     Score: _aio.UnaryUnaryMultiCallable[_worker_pb2.ScoreRequest, _worker_pb2.ScoreResponse]  # type: ignore[assignment]
     """Log-probabilities of given tokens after a prompt, by one prefill."""
     LoadAdapter: _aio.UnaryUnaryMultiCallable[_worker_pb2.LoadAdapterRequest, _worker_pb2.LoadAdapterResponse]  # type: ignore[assignment]
@@ -140,7 +152,13 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.EmbedResponse, _abc.Awaitable[_worker_pb2.EmbedResponse]]:
-        """Computes a vector for each input."""
+        """Computes a vector for each input, in batches with those of other calls. Cancelling the call is the abort.
+
+        A worker generates tokens or computes vectors, as its model says: Embed on a model without a pooling configuration,
+        and Generate or Score on one with it, fail with INVALID_ARGUMENT (PARAMETER_UNSUPPORTED). INVALID_ARGUMENT: an input
+        is empty or no input of the vocabulary (PARAMETER_INVALID), or longer than the model's longest (PROMPT_TOO_LONG).
+        RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
+        """
 
     @_abc_1.abstractmethod
     def Score(

@@ -1,0 +1,67 @@
+"""What a client wants vectors of, whichever door it came through, and the ranges that hold for both.
+
+Knows nothing about HTTP, gRPC or tokenizers.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from serin_gateway.ask import Ask, Sampling, TokenPrompt, Turns, refuse
+
+MAX_INPUTS = 2048
+PART_INPUTS = 256
+"""Inputs are computed in parts, for each of which a request waits its turn: at most so many, and no more than a worker
+has places, so that a long list delays nobody by more than one of its parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingAsk(Ask):
+    """Texts or ids to compute vectors of. Nothing is generated, so that the inputs' tokens are all that it can use.
+
+    Attributes:
+        num_dimensions: length of the vectors; 0: the model's own.
+        input_name: what the caller calls its inputs.
+    """
+
+    sampling: Sampling = field(default_factory=lambda: Sampling(choice_count=0))
+    num_dimensions: int = 0
+    input_name: str = "input"
+
+    @property
+    def may_change_model(self) -> bool:
+        """Never: vectors of two models cannot be compared."""
+        return False
+
+    def turns(self, worker_places: int) -> Turns:
+        """A turn for each part; an input takes one place."""
+        num_inputs = part_inputs(worker_places)
+        return Turns(min(len(self.inputs), num_inputs), -(-len(self.inputs) // num_inputs))
+
+
+def part_inputs(worker_places: int) -> int:
+    """Most inputs of a part, where the smallest worker has so many places (0: unknown)."""
+    return min(PART_INPUTS, worker_places or PART_INPUTS)
+
+
+def check(ask: EmbeddingAsk, named: Callable[[str], str] = str) -> EmbeddingAsk:
+    """The ask, if every value is in range.
+
+    Args:
+        ask: what was asked.
+        named: from a name used here to the one the caller used.
+
+    Raises:
+        MeshError: PARAMETER_INVALID with the parameter's name, its value and what is accepted.
+    """
+    if not 0 < len(ask.model) <= 256:
+        raise refuse("model", f"{ask.model!r:.80} is not accepted; accepted: a model's name")
+    if not 1 <= len(ask.inputs) <= MAX_INPUTS:
+        raise refuse(ask.input_name, f"{len(ask.inputs)} inputs; accepted: 1 to {MAX_INPUTS}")
+    if not 0 <= ask.num_dimensions < 2**31:
+        raise refuse(named("num_dimensions"), f"{ask.num_dimensions} is not accepted; accepted: 1 to 2147483647")
+    for index, one in enumerate(ask.inputs):
+        if isinstance(one, str) and not one:
+            raise refuse(f"{ask.input_name}[{index}]", "is empty; accepted: a text of at least one character")
+        if isinstance(one, TokenPrompt) and not one.token_ids:
+            raise refuse(f"{ask.input_name}[{index}]", "is empty; accepted: at least one token id")
+    return ask

@@ -1,0 +1,194 @@
+"""Items and the messages that templates know.
+
+An assistant's reasoning, text and calls are one message to a template and several items to this API. Knows nothing
+about how an item came here.
+"""
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from serin_gateway.ask import refuse
+from serin_gateway.conversation import Message, ToolCall
+from serin_gateway.rest.responses.schemas import (
+    FunctionCallItem,
+    FunctionCallOutputItem,
+    InputText,
+    Item,
+    MessageItem,
+    OutputText,
+    ReasoningItem,
+)
+
+BEFORE = "previous_response_id"
+"""The place of what a conversation held before."""
+
+_ITEMS: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
+_MESSAGE = re.compile(r"messages\[([0-9]+)\]\.?(?:tool_calls\[([0-9]+)\]\.?)?(.*)")
+
+Placed = tuple[str, Item]
+"""An item and where its caller wrote it."""
+
+
+def new_id(kind: str) -> str:
+    """An identifier of an item: ``msg``, ``fc``, ``fco`` or ``rs``, and 48 hex digits."""
+    return f"{kind}_{secrets.token_hex(24)}"
+
+
+def given_items(given: str | Sequence[Item]) -> list[Item]:
+    """The input as items: a text is a user's message."""
+    return [MessageItem(role="user", content=given)] if isinstance(given, str) else list(given)
+
+
+def stored_items(text: bytes) -> list[Item]:
+    """Items as they were kept."""
+    return _ITEMS.validate_json(text)
+
+
+def kept_item(item: Item) -> dict[str, Any]:
+    """An item as it is kept and listed: it has an identifier, and its content is a list."""
+    if isinstance(item, MessageItem):
+        content = _parts(item) if isinstance(item.content, str) else [_part(part) for part in item.content]
+        return _body(item, "msg", {"type": "message", "role": item.role, "content": content})
+    if isinstance(item, FunctionCallItem):
+        called = {"call_id": item.call_id, "name": item.name, "arguments": item.arguments}
+        return _body(item, "fc", {"type": "function_call", **called})
+    if isinstance(item, FunctionCallOutputItem):
+        output = item.output if isinstance(item.output, str) else [_part(part) for part in item.output]
+        return _body(item, "fco", {"type": "function_call_output", "call_id": item.call_id, "output": output})
+    content = [{"type": "reasoning_text", "text": one.text} for one in item.content or ()]
+    summary = [{"type": "summary_text", "text": one.text} for one in item.summary or ()]
+    return _body(item, "rs", {"type": "reasoning", "summary": summary, "content": content})
+
+
+@dataclass(slots=True)
+class Script:
+    """The messages of a conversation, and where each of them and of their calls was written."""
+
+    messages: list[Message] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    call_places: list[list[str]] = field(default_factory=list)
+
+    def add(self, place: str, message: Message, call_places: Iterable[str] = ()) -> None:
+        """One more message."""
+        self.messages.append(message)
+        self.places.append(place)
+        self.call_places.append(list(call_places))
+
+    def named(self, name: str) -> str:
+        """A place in the messages (``messages[1].content``) as its caller wrote it (``input[0].content``)."""
+        found = _MESSAGE.fullmatch(name)
+        if found is None:
+            return "input" if name == "messages" else name
+        place = self.places[int(found[1])]
+        if found[2] is not None:
+            place = self.call_places[int(found[1])][int(found[2])]
+        member = {"tool_call_id": "call_id", "tool_calls": ""}.get(found[3], found[3])
+        return f"{place}.{member}" if member and place.startswith("input[") else place
+
+
+def script_of(instructions: str | None, items: Iterable[Placed]) -> Script:
+    """The messages of items, in order.
+
+    Raises:
+        MeshError: PARAMETER_INVALID, a call and what it gave do not go together.
+    """
+    script = Script()
+    if instructions is not None:
+        script.add("instructions", Message("system", (instructions,)))
+    turn = _Turn()
+    for place, item in _paired(items):
+        said = isinstance(item, ReasoningItem | FunctionCallItem) or (
+            isinstance(item, MessageItem) and item.role == "assistant"
+        )
+        if not (said and turn.goes_on_with(item)):
+            turn.end(script)
+            turn = _Turn()
+        if isinstance(item, FunctionCallOutputItem):
+            output = (item.output,) if isinstance(item.output, str) else [part.text for part in item.output]
+            script.add(place, Message("tool", output, item.name, tool_call_id=item.call_id))
+        elif isinstance(item, MessageItem) and not said:
+            script.add(place, Message(item.role, _texts(item)))
+        else:
+            turn.add(place, item)
+    turn.end(script)
+    return script
+
+
+class _Turn:
+    """What an assistant said, while it is put together."""
+
+    def __init__(self) -> None:
+        self._place = ""
+        self._thoughts: list[str] = []
+        self._texts: list[str] = []
+        self._calls: list[tuple[str, ToolCall]] = []
+        self._has_message = False
+
+    def goes_on_with(self, item: Item) -> bool:
+        """Whether an item is part of it: reasoning begins another turn, and so does text right behind text."""
+        if isinstance(item, ReasoningItem):
+            return not (self._has_message or self._calls)
+        return not (isinstance(item, MessageItem) and self._has_message and not self._calls)
+
+    def add(self, place: str, item: ReasoningItem | MessageItem | FunctionCallItem) -> None:
+        """One more of its items."""
+        if isinstance(item, ReasoningItem):
+            self._thoughts += [one.text for one in item.content or item.summary or ()]
+        elif isinstance(item, MessageItem):
+            self._texts += _texts(item)
+            self._has_message = True
+        else:
+            self._calls.append((place, ToolCall(item.call_id, item.name, item.arguments)))
+        self._place = place
+
+    def end(self, script: Script) -> None:
+        """It said no more. Reasoning that led to nothing is left out: no template can show it."""
+        if self._has_message or self._calls:
+            calls = [call for _, call in self._calls]
+            thought = "".join(self._thoughts) if self._thoughts else None
+            message = Message("assistant", self._texts, tool_calls=calls, reasoning=thought)
+            script.add(self._place, message, [place for place, _ in self._calls])
+
+
+def _paired(items: Iterable[Placed]) -> Iterator[Placed]:
+    """The items, once each output has its call before it and each call its output behind it."""
+    waiting: dict[str, str] = {}
+    answered: set[str] = set()
+    for place, item in items:
+        if isinstance(item, FunctionCallItem):
+            waiting[item.call_id] = place
+        elif isinstance(item, FunctionCallOutputItem):
+            if item.call_id not in waiting and item.call_id not in answered:
+                raise refuse(f"{place}.call_id", f"no function_call {item.call_id!r:.80} comes before its output")
+            waiting.pop(item.call_id, None)
+            answered.add(item.call_id)
+        yield place, item
+    for call_id, place in waiting.items():
+        name = "input" if place == BEFORE else place
+        raise refuse(name, f"no function_call_output answers function_call {call_id!r:.80}")
+
+
+def _texts(item: MessageItem) -> Sequence[str]:
+    return (item.content,) if isinstance(item.content, str) else [part.text for part in item.content]
+
+
+def _parts(item: MessageItem) -> list[dict[str, Any]]:
+    assert isinstance(item.content, str)
+    if item.role == "assistant":
+        return [{"type": "output_text", "text": item.content, "annotations": [], "logprobs": []}]
+    return [{"type": "input_text", "text": item.content}]
+
+
+def _part(part: InputText | OutputText) -> dict[str, Any]:
+    if isinstance(part, InputText):
+        return {"type": "input_text", "text": part.text}
+    return {"type": "output_text", "text": part.text, "annotations": part.annotations or [], "logprobs": []}
+
+
+def _body(item: Item, kind: str, members: dict[str, Any]) -> dict[str, Any]:
+    return {"id": item.id or new_id(kind), **members, "status": item.status or "completed"}
