@@ -72,7 +72,7 @@ async def test_over_rest(front, made: list[weakref.ref], body: dict, status: int
         ({"prompt": "x" * 3000}, None, grpc.StatusCode.INVALID_ARGUMENT),
         ({}, "no", grpc.StatusCode.UNAUTHENTICATED),
     ],
-    ids=str,
+    ids=["stop", "model", "long", "key"],
 )
 async def test_over_grpc(made: list[weakref.ref], fields: dict, key: str | None, code: grpc.StatusCode):
     """The same; the message goes with the request."""

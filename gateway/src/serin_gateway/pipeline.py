@@ -72,6 +72,7 @@ class Request:
         self._tasks: list[asyncio.Task[None]] = []
         self._reservation: Reservation | None = None
         self._journey: Journey | None = None
+        self._stood: Standing | None = None
         self._settling: asyncio.Task[None] | None = None
         self.watch: Watch | None = None
         """Looks at it and its answers; None: no policy asks for that."""
@@ -104,7 +105,8 @@ class Request:
     @property
     def standing(self) -> Standing | None:
         """Where its caller stands, by the tightest limits; None: nothing limits it."""
-        standings = (self._reservation and self._reservation.standing, self._journey and self._journey.standing)
+        reservation, journey = self._reservation, self._journey
+        standings = (self._stood, reservation and reservation.standing, journey and journey.standing)
         return tightest([one for one in standings if one])
 
     async def authenticate(self, needed: Role = Role.APP, ability: Ability | None = Ability.INFERENCE) -> Caller:
@@ -257,8 +259,9 @@ class Request:
             if error is None:
                 for attempt in self._attempts:
                     await attempt.keep_answer()
-        # Attempts hold their request: what was asked is let go now, not when somebody collects garbage.
-        self._attempts, self._tasks = [], []
+        # What holds its request is let go now, not when somebody collects garbage.
+        self._stood = self.standing
+        self._attempts, self._tasks, self._journey, self._reservation = [], [], None, None
         self.receipt.duration_s = time.monotonic() - self.receipt.arrived_at
         self.house.journal.closed(self.receipt)
 

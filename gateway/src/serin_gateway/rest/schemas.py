@@ -208,7 +208,7 @@ class EmbeddingsBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
     model: str = Field(description="Name or alias of a model that computes embeddings.")
-    input: str | list[str] | list[int] | list[list[int]] = Field(
+    input: str | Many[str] | Many[int] | Many[Many[int]] = Field(
         description="A text, up to 2,048 of them, or the same as token ids, which are taken as they are."
     )
     dimensions: int | None = Field(

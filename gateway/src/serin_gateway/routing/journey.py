@@ -146,7 +146,11 @@ class Journey:
         may_go_on = not is_late if stands_in else may_try_another_model(error)
         if not may_go_on or self._at + 1 == len(self._models) or self._request.arrival.pinned_lane:
             receipt.model = self._models[0].name
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal, error  # their tracebacks hold this frame, and with it what was asked
+                self._refusal = None
         self._refusal = refusal
         self._at += 1
         receipt.fallbacks.append(Fallback(model.name, self._models[self._at].name, error.reason.value))

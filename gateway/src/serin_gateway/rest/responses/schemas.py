@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from serin_gateway.rest.schemas import SeedInt
+from serin_gateway.rest.schemas import Many, SeedInt
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"] | None
 
@@ -35,8 +35,8 @@ class OutputText(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     type: Literal["output_text"]
     text: str
-    annotations: list[Any] | None = None
-    logprobs: list[Any] | None = None
+    annotations: Many[Any] | None = None
+    logprobs: Many[Any] | None = None
 
 
 Content = Annotated[InputText | OutputText, Field(discriminator="type")]
@@ -48,7 +48,7 @@ class MessageItem(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     type: Literal["message"] | None = None
     role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[Content]
+    content: str | Many[Content]
     id: str | None = None
     status: ItemStatus = None
     phase: Literal["commentary", "final_answer"] | None = None
@@ -75,7 +75,7 @@ class FunctionCallOutputItem(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     type: Literal["function_call_output"]
     call_id: str
-    output: str | list[InputText]
+    output: str | Many[InputText]
     name: str | None = None
     id: str | None = None
     status: ItemStatus = None
@@ -104,8 +104,8 @@ class ReasoningItem(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
     type: Literal["reasoning"]
-    summary: list[SummaryText] | None = None
-    content: list[ReasoningText] | None = None
+    summary: Many[SummaryText] | None = None
+    content: Many[ReasoningText] | None = None
     id: str | None = None
     status: ItemStatus = None
     encrypted_content: None = None
@@ -135,7 +135,7 @@ class FunctionToolBody(BaseModel):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: Literal[False] | None = None
-    allowed_callers: list[Literal["direct"]] | None = None
+    allowed_callers: Many[Literal["direct"]] | None = None
     defer_loading: Literal[False] | None = None
     is_async: Literal[False] | None = Field(None, alias="async")
     output_schema: None = None
@@ -155,7 +155,7 @@ class AllowedTools(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[list[ToolName], Field(min_length=1)]
+    tools: Annotated[Many[ToolName], Field(min_length=1)]
 
 
 ToolChoiceBody = (
@@ -228,7 +228,7 @@ class ResponseBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
     model: str = Field(description="A model's name or alias.")
-    input: str | list[Item] = Field(
+    input: str | Many[Item] = Field(
         description="A text, or items: message, function_call, function_call_output, reasoning."
     )
     instructions: str | None = Field(
@@ -242,7 +242,7 @@ class ResponseBody(BaseModel):
     )
     stream: bool | None = Field(None, description="Send events as they happen.")
     stream_options: ResponseStreamOptions | None = Field(None, description="include_obfuscation: false only.")
-    include: list[Includable] | None = Field(
+    include: Many[Includable] | None = Field(
         None, description="message.output_text.logprobs; the others name what no answer here has."
     )
     top_logprobs: int | None = Field(
@@ -251,7 +251,7 @@ class ResponseBody(BaseModel):
     max_output_tokens: int | None = Field(None, description="Most tokens of the answer, reasoning included.")
     temperature: float | None = Field(None, description="0 to 2; 0 takes the most probable token. Default 1.")
     top_p: float | None = Field(None, description="Above 0, at most 1. Default 1.")
-    tools: list[FunctionToolBody] | None = Field(
+    tools: Many[FunctionToolBody] | None = Field(
         None, description="Functions that may be called, at most 128; built-in tools are refused."
     )
     tool_choice: ToolChoiceBody = Field(
