@@ -92,3 +92,18 @@ async def test_strangers_are_let_in_where_policy_says_so(opened):
     stub = inference_pb2_grpc.InferenceServiceStub(channel)
     assert (await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=10)).models
     assert await refusal_of_silence(channel, ("authorization", "Bearer no")) == "KEY_INVALID"
+
+
+@pytest.mark.parametrize("method", ["Generate", "ListModels"])
+async def test_what_is_no_message_is_refused_as_such(opened, method: str):
+    """Bytes that are no protobuf: MALFORMED_BODY as over REST, not a crash with the name of an exception."""
+    _, key, channel = opened
+    call = channel.unary_unary(GENERATE.replace("Generate", method))(
+        b"\0", metadata=[("authorization", f"Bearer {key}")], timeout=10
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await call
+    details = dict(failure.value.trailing_metadata() or ())["grpc-status-details-bin"]
+    info = error_details_pb2.ErrorInfo()
+    assert status_pb2.Status.FromString(details).details[0].Unpack(info)
+    assert (failure.value.code(), info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_BODY")

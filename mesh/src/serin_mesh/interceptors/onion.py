@@ -9,7 +9,9 @@ from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
+from serin_mesh.errors import MeshError, Reason
 from serin_mesh.interceptors.rpc import Rpc
 
 Handle = Callable[[Rpc], Awaitable[Any]]
@@ -54,7 +56,30 @@ class Onion(grpc.aio.ServerInterceptor):
             return await handle(rpc)
 
         make = _MAKERS[bool(handler.request_streaming), bool(handler.response_streaming)]
-        return make(serve, handler.request_deserializer, handler.response_serializer)
+        read = handler.request_deserializer
+        if read is not None and not handler.request_streaming:
+            read = _forgiving(read)
+        return make(serve, read, handler.response_serializer)
+
+
+class _Unreadable:
+    """Stands for a message that is none, until the layers have been passed: gRPC would call it a crash of ours."""
+
+
+def _forgiving(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def forgiving(data: bytes) -> Any:
+        try:
+            return read(data)
+        except DecodeError:
+            return _Unreadable()
+
+    return forgiving
+
+
+def _request(rpc: Rpc) -> Any:
+    if isinstance(rpc.request, _Unreadable):
+        raise MeshError(Reason.MALFORMED_BODY, f"what was sent is no message of {rpc.method[1:]}")
+    return rpc.request
 
 
 def _innermost(handler: Handler) -> Handle:
@@ -62,12 +87,12 @@ def _innermost(handler: Handler) -> Handle:
     if not handler.response_streaming:
 
         async def answer(rpc: Rpc) -> Any:
-            return await function(rpc.request, rpc.context)
+            return await function(_request(rpc), rpc.context)
 
         return answer
 
     async def stream(rpc: Rpc) -> None:
-        responses = function(rpc.request, rpc.context)
+        responses = function(_request(rpc), rpc.context)
         if inspect.isawaitable(responses):
             await responses  # it writes by itself
             return
