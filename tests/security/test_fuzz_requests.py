@@ -20,7 +20,7 @@ from serin_gateway.keys import Role
 from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.endpoint import Endpoint
-from serin_gateway.rest.errors import ANTHROPIC, OPENAI
+from serin_gateway.rest.errors import ANTHROPIC
 from serin_gateway.rest.openapi import document
 from serin_gateway.testing import MemoryHouse, saying
 from serin_mesh.errors import STATUS, Reason
@@ -45,6 +45,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "/v1/completions": {"model": "small", "prompt": "hi"},
     "/v1/messages": {"model": "small", "messages": HELLO, "max_tokens": 5},
     "/v1/messages/count_tokens": {"model": "small", "messages": HELLO},
+    "/v1/responses": {"model": "small", "input": "hi"},
+    "/v1/embeddings": {"model": "small", "input": "hi"},
     "/v1/feedback": {"request_id": "req-1", "score": 1},
 }
 """A body that is right, where fuzzing from nothing would hardly get beyond the first member."""
@@ -90,7 +92,10 @@ def bodies(draw: st.DrawFn, endpoint: Endpoint) -> bytes:
     return bytes(text)
 
 
-REQUESTS = st.sampled_from(ENDPOINTS).flatmap(lambda one: st.tuples(st.just(one), bodies(one), HEADERS))
+BY_NAME = {one.operation: one for one in ENDPOINTS}
+REQUESTS = st.sampled_from(sorted(BY_NAME)).flatmap(
+    lambda name: st.tuples(st.just(name), bodies(BY_NAME[name]), HEADERS)
+)
 
 
 @pytest.mark.parametrize("seconds", LENGTHS)
@@ -101,8 +106,9 @@ def test_any_json_at_any_endpoint(seconds: float):
     with asyncio.Runner() as runner:
         key = runner.run(house.key(Role.ADMIN))
 
-        def check(asked: tuple[Endpoint, bytes, list[tuple[bytes, bytes]]]) -> None:
-            endpoint, body, headers = asked
+        def check(asked: tuple[str, bytes, list[tuple[bytes, bytes]]]) -> None:
+            name, body, headers = asked
+            endpoint = BY_NAME[name]
             status, answer = runner.run(exchanged(door, endpoint, body, headers, key))
             judge(endpoint, status, answer)
 
@@ -126,7 +132,6 @@ def judge(endpoint: Endpoint, status: int, answer: bytes) -> None:
     if endpoint.dialect is ANTHROPIC:
         assert (told["type"], bool(told["request_id"]), bool(error["type"])) == ("error", True, True)
     else:
-        assert endpoint.dialect is OPENAI
         assert {"message", "type", "param", "code"} <= set(error)
 
 
@@ -196,8 +201,6 @@ async def called(doors: Doors, method: Any, request: Message | bytes, key: str) 
         refusal = error
     if refusal is None:
         return
-    if isinstance(request, bytes) and "deserializing" in (refusal.details() or ""):
-        return  # it is no message at all, which gRPC itself finds
     info = error_info(refusal)
     row = STATUS[Reason(info.reason)]
     assert refusal.code() is row.grpc
