@@ -21,6 +21,7 @@ PATIENCE_S = 0.3
 """How long an answer is waited for that may never come: half a request is none."""
 STATUS_LINE = re.compile(rb"HTTP/1\.1 ([0-9]{3}) ")
 BODY = b'{"model": "small", "prompt": "hi"}'
+STREAM = b'{"model": "small", "prompt": "hi", "stream": true}'
 
 Mutation = Callable[[random.Random, bytes], bytes]
 
@@ -37,7 +38,7 @@ def good(key: str) -> list[bytes]:
         post + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY,
         post + b"Transfer-Encoding: chunked\r\n\r\n" + chunks,
         post + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY,
-        post + b"Content-Length: %d\r\n\r\n" % (len(BODY) + 15) + BODY[:-1] + b',"stream":true}',
+        post + b"Content-Length: %d\r\n\r\n" % len(STREAM) + STREAM,
     ]
 
 
