@@ -114,7 +114,8 @@ async def test_nothing_of_a_canary_is_traced(monkeypatch: pytest.MonkeyPatch):
     written = "".join(span.to_json() for span in exporter.get_finished_spans())
     assert "gen_ai.operation.name" in written
     assert canary not in written
-    assert canary not in repr(doors.house.journal.receipts)
+    # A receipt's sticky key stays in memory: what is written down of it is a digest.
+    assert canary not in repr([replace(one, session_key="") for one in doors.house.journal.receipts])
 
 
 def spans_of(exporter: InMemorySpanExporter):

@@ -178,8 +178,8 @@ CHAT_ONLY: dict[str, tuple[Reason, dict[str, Any]]] = {
         {"messages": [{"role": "assistant", "tool_calls": [
             {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}] * 129}]},
     ),
-    "a tool that runs code": (INVALID, {"tools": [{"type": "code_interpreter"}]}),
-    "a tool on somebody's server": (INVALID, {"tools": [{"type": "mcp", "server_url": "http://evil"}]}),
+    "a tool that runs code": (UNSUPPORTED, {"tools": [{"type": "code_interpreter"}]}),
+    "a tool on somebody's server": (UNSUPPORTED, {"tools": [{"type": "mcp", "server_url": "http://evil"}]}),
     "a search of the web": (UNSUPPORTED, {"web_search_options": {}}),
 }  # fmt: skip
 
@@ -206,7 +206,6 @@ PROMPTS: dict[str, tuple[Reason, dict[str, Any]]] = {
     "log-probabilities of 10^9": (INVALID, {"logprobs": 10**9}),
     "log-probabilities below 0": (INVALID, {"logprobs": -1}),
     "log-probabilities as a truth value": (INVALID, {"logprobs": True}),
-    "log-probabilities of an echo": (UNSUPPORTED, {"logprobs": 1, "echo": True}),
 }
 
 TEXTS = {
