@@ -144,14 +144,3 @@ def test_mesh_secret_comes_from_a_file(tmp_path) -> None:
         mesh_secret(ServiceSettings(mesh_secret_file=tmp_path / "absent"))
     with pytest.raises(SettingsError, match="not set"):
         mesh_secret(ServiceSettings())
-
-
-def test_a_password_in_a_url_is_not_said_back() -> None:
-    """Whatever is wrong with the value."""
-
-    class StoreSettings(ServiceSettings):
-        store: str = Field("", pattern="^redis://", description="where it is")
-
-    with pytest.raises(SettingsError, match=r"--store: 'http://…@host/0': accepted: ") as refusal:
-        parse_settings(StoreSettings, ["--store", "http://me:my-secret@host/0"], {})
-    assert "my-secret" not in str(refusal.value)

@@ -71,8 +71,8 @@ PATCHES: Mapping[str, Sequence[Patch]] = {
         Patch("assembly.py", "import asyncio\n", "import asyncio\nimport os\n"),
         Patch(
             "assembly.py",
-            "            engine, about = load_engine(",
-            "            os._exit(3)\n            engine, about = load_engine(",
+            "    engine, about = await _loaded(",
+            "    os._exit(3)\n    engine, about = await _loaded(",
         ),
     ),
 }

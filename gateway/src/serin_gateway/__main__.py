@@ -20,17 +20,13 @@ from serin_gateway.metrics import GatewayMetrics
 from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.server import RestServer
-from serin_gateway.rpc.arrival import DEFAULT_TIMEOUT_S
-from serin_gateway.rpc.gate import KeyGate
-from serin_gateway.rpc.service import InferenceService
+from serin_gateway.rpc.service import DEFAULT_TIMEOUT_S, InferenceService
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.state import StateUnsafe
 from serin_gateway.upstream.lanes import PublishedCatalog
 from serin_gateway.upstream.targets import ControlPlaneTargets
 
 PROGRAM = "serin-gateway"
-MAX_STREAMS = 1024
-"""gRPC calls at once on one connection; further ones wait at the client."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,8 +71,6 @@ async def _serve(settings: GatewaySettings) -> None:
             shutdown=rest.drain,
             default_deadline_s=DEFAULT_TIMEOUT_S,
             metrics_http=False,
-            gate=KeyGate(house.collaborators),
-            max_streams=MAX_STREAMS,
         )
 
 

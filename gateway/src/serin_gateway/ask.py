@@ -3,7 +3,7 @@
 Knows nothing about HTTP, gRPC or tokenizers: text is text, ids are numbers.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from serin_mesh.errors import MeshError, Reason
@@ -150,49 +150,45 @@ def refuse(parameter: str, why: str, reason: Reason = Reason.PARAMETER_INVALID) 
     return MeshError(reason, f"{parameter}: {why}", parameter=parameter)
 
 
-def _findings(ask: Ask) -> Iterator[tuple[str, bool, object, str]]:
-    # One after the other: what counts entries comes before what looks at each of them.
+def _findings(ask: Ask) -> list[tuple[str, bool, object, str]]:
     s = ask.sampling
     longest = s.max_tokens if s.max_tokens is not None else 2**31
     stops = ask.stop_strings
-    yield ("model", 0 < len(ask.model) <= 256, ask.model, "a model's name")
-    yield ("inputs", 1 <= len(ask.inputs) <= MAX_PROMPTS, len(ask.inputs), f"1 to {MAX_PROMPTS} prompts")
-    yield ("temperature", 0 <= s.temperature <= 2, s.temperature, "0 to 2")
-    yield ("top_p", 0 < s.top_p <= 1, s.top_p, "above 0, at most 1")
-    yield ("top_k", 0 <= s.top_k < 2**31, s.top_k, "0 (all) to 2147483647")
-    yield ("min_p", 0 <= s.min_p <= 1, s.min_p, "0 to 1")
-    yield ("frequency_penalty", -2 <= s.frequency_penalty <= 2, s.frequency_penalty, "-2 to 2")
-    yield ("presence_penalty", -2 <= s.presence_penalty <= 2, s.presence_penalty, "-2 to 2")
-    yield ("repetition_penalty", 0 < s.repetition_penalty <= 2, s.repetition_penalty, "above 0, at most 2")
-    yield (
-        "logit_bias",
-        len(s.logit_bias) <= MAX_LOGIT_BIASES,
-        len(s.logit_bias),
-        f"at most {MAX_LOGIT_BIASES} entries",
-    )
-    yield ("logit_bias", all(0 <= i < 2**32 for i in s.logit_bias), list(s.logit_bias), "token ids as names")
-    yield ("logit_bias", all(-100 <= b <= 100 for b in s.logit_bias.values()), dict(s.logit_bias), "values -100 to 100")
-    yield ("seed", s.seed is None or 0 <= s.seed < 2**64, s.seed, "an integer of 64 bits")
-    yield ("max_tokens", s.max_tokens is None or 1 <= s.max_tokens < 2**31, s.max_tokens, "1 to 2147483647")
-    yield ("min_tokens", 0 <= s.min_tokens <= longest, s.min_tokens, "0 to max_tokens")
-    yield ("stop_token_ids", len(s.stop_token_ids) <= MAX_STOP_TOKEN_IDS, len(s.stop_token_ids), "at most 64 ids")
-    yield ("stop_token_ids", all(0 <= i < 2**32 for i in s.stop_token_ids), list(s.stop_token_ids), "token ids")
-    yield ("top_logprobs", s.top_logprobs is None or 0 <= s.top_logprobs <= 20, s.top_logprobs, "0 to 20")
-    yield ("choice_count", 1 <= s.choice_count <= MAX_CHOICES, s.choice_count, f"1 to {MAX_CHOICES}")
-    yield ("choice_count", ask.choice_count <= MAX_CHOICES, ask.choice_count, f"at most {MAX_CHOICES} answers in all")
-    yield ("stop_strings", len(stops) <= MAX_STOP_STRINGS, len(stops), f"at most {MAX_STOP_STRINGS} strings")
-    yield ("stop_strings", all(stops), "", "strings that are not empty")
-    yield (
-        "stop_strings",
-        all(len(stop.encode()) <= MAX_STOP_STRING_BYTES for stop in stops),
-        "a longer string",
-        f"strings of at most {MAX_STOP_STRING_BYTES} bytes",
-    )
-    yield ("priority", -100 <= ask.priority <= 100, ask.priority, "-100 to 100")
-    yield (
-        "allow_cached_answer",
-        s.is_greedy or not ask.allow_cached_answer,
-        True,
-        "with temperature 0 only; other answers differ each time, and none is kept",
-    )
-    yield ("cache_salt", len(ask.cache_salt.encode()) <= MAX_SALT_BYTES, "a longer salt", "at most 128 bytes")
+    return [
+        ("model", 0 < len(ask.model) <= 256, ask.model, "a model's name"),
+        ("inputs", 1 <= len(ask.inputs) <= MAX_PROMPTS, len(ask.inputs), f"1 to {MAX_PROMPTS} prompts"),
+        ("temperature", 0 <= s.temperature <= 2, s.temperature, "0 to 2"),
+        ("top_p", 0 < s.top_p <= 1, s.top_p, "above 0, at most 1"),
+        ("top_k", 0 <= s.top_k < 2**31, s.top_k, "0 (all) to 2147483647"),
+        ("min_p", 0 <= s.min_p <= 1, s.min_p, "0 to 1"),
+        ("frequency_penalty", -2 <= s.frequency_penalty <= 2, s.frequency_penalty, "-2 to 2"),
+        ("presence_penalty", -2 <= s.presence_penalty <= 2, s.presence_penalty, "-2 to 2"),
+        ("repetition_penalty", 0 < s.repetition_penalty <= 2, s.repetition_penalty, "above 0, at most 2"),
+        ("logit_bias", len(s.logit_bias) <= MAX_LOGIT_BIASES, len(s.logit_bias), f"at most {MAX_LOGIT_BIASES} entries"),
+        ("logit_bias", all(0 <= i < 2**32 for i in s.logit_bias), list(s.logit_bias), "token ids as names"),
+        ("logit_bias", all(-100 <= b <= 100 for b in s.logit_bias.values()), dict(s.logit_bias), "values -100 to 100"),
+        ("seed", s.seed is None or 0 <= s.seed < 2**64, s.seed, "an integer of 64 bits"),
+        ("max_tokens", s.max_tokens is None or 1 <= s.max_tokens < 2**31, s.max_tokens, "1 to 2147483647"),
+        ("min_tokens", 0 <= s.min_tokens <= longest, s.min_tokens, "0 to max_tokens"),
+        ("stop_token_ids", len(s.stop_token_ids) <= MAX_STOP_TOKEN_IDS, len(s.stop_token_ids), "at most 64 ids"),
+        ("stop_token_ids", all(0 <= i < 2**32 for i in s.stop_token_ids), list(s.stop_token_ids), "token ids"),
+        ("top_logprobs", s.top_logprobs is None or 0 <= s.top_logprobs <= 20, s.top_logprobs, "0 to 20"),
+        ("choice_count", 1 <= s.choice_count <= MAX_CHOICES, s.choice_count, f"1 to {MAX_CHOICES}"),
+        ("choice_count", ask.choice_count <= MAX_CHOICES, ask.choice_count, f"at most {MAX_CHOICES} answers in all"),
+        ("stop_strings", len(stops) <= MAX_STOP_STRINGS, len(stops), f"at most {MAX_STOP_STRINGS} strings"),
+        ("stop_strings", all(stops), "", "strings that are not empty"),
+        (
+            "stop_strings",
+            all(len(stop.encode()) <= MAX_STOP_STRING_BYTES for stop in stops),
+            "a longer string",
+            f"strings of at most {MAX_STOP_STRING_BYTES} bytes",
+        ),
+        ("priority", -100 <= ask.priority <= 100, ask.priority, "-100 to 100"),
+        (
+            "allow_cached_answer",
+            s.is_greedy or not ask.allow_cached_answer,
+            True,
+            "with temperature 0 only; other answers differ each time, and none is kept",
+        ),
+        ("cache_salt", len(ask.cache_salt.encode()) <= MAX_SALT_BYTES, "a longer salt", "at most 128 bytes"),
+    ]

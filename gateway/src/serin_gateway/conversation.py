@@ -18,9 +18,6 @@ from serin_gateway.tools import (
     tools_faults,
 )
 
-MAX_TURNS = 4096
-MAX_PIECES = 16_384
-"""Texts and calls of all turns together."""
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 _TURN_OVERHEAD_BYTES = 64  # what a template may add around one turn, in tokens of at least one byte
@@ -101,10 +98,6 @@ class Conversation:
         """The first thing about it that is not accepted: where (``messages[0].role``), and why."""
         if not self.messages:
             return "messages", "is empty; accepted: at least one"
-        num_pieces = sum(len(one.texts) + len(one.tool_calls) for one in self.messages)
-        why = turns_fault(len(self.messages)) or pieces_fault(num_pieces)
-        if why:
-            return "messages", why
         for at, message in enumerate(self.messages):
             for member, why in _faults(message):
                 return f"messages[{at}].{member}", why
@@ -120,16 +113,6 @@ class Conversation:
             yield "tool_choice", "a call cannot be begun inside a message that goes on"
         if self.effort and self.effort not in EFFORTS:
             yield "reasoning_effort", f"{self.effort!r:.40} is not accepted; accepted: {', '.join(EFFORTS)}"
-
-
-def turns_fault(num_turns: int) -> str:
-    """Why a conversation has too many turns; empty: it has not."""
-    return f"{num_turns} of them; accepted: at most {MAX_TURNS}" if num_turns > MAX_TURNS else ""
-
-
-def pieces_fault(num_pieces: int) -> str:
-    """Why its turns have too many texts and calls together; empty: they have not."""
-    return f"{num_pieces} texts and calls in all; accepted: at most {MAX_PIECES}" if num_pieces > MAX_PIECES else ""
 
 
 def _tools_bound(tools: Sequence[Tool]) -> int:

@@ -56,14 +56,11 @@ class Outbox:
         """Everything put since the last call, waiting for at least one event; the last one of a request is `Completed`.
 
         Raises:
-            BaseException: what :meth:`fail` was given, once.
+            BaseException: what :meth:`fail` was given.
         """
         while not self._events:
             if self._failure is not None:
-                try:
-                    raise self._failure
-                finally:
-                    self._failure = None  # its traceback holds whoever takes from here, and so this
+                raise self._failure
             self._arrived.clear()
             await self._arrived.wait()
         return self._drained()

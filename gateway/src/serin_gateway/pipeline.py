@@ -228,7 +228,6 @@ class Request:
             raise
         finally:
             await self.settle(ended_by)
-            ended_by = None  # its traceback holds this frame
 
     async def settle(self, error: BaseException | None = None) -> None:
         """Verb 9: end everything, account for what was used, keep the answer, tell the journal.
@@ -257,8 +256,6 @@ class Request:
             if error is None:
                 for attempt in self._attempts:
                     await attempt.keep_answer()
-        # Attempts hold their request: what was asked is let go now, not when somebody collects garbage.
-        self._attempts, self._tasks = [], []
         self.receipt.duration_s = time.monotonic() - self.receipt.arrived_at
         self.house.journal.closed(self.receipt)
 
@@ -323,8 +320,6 @@ class Request:
         except TimeoutError:
             late = f"no complete answer within {self.arrival.timeout_s:.0f} s"
             raise MeshError(Reason.DEADLINE_EXCEEDED, late) from None
-        finally:
-            refusal = None  # its traceback holds this frame
 
     def give(self, attempts: "Sequence[Attempt]", held: HeldOutbox) -> None:
         """Let the caller have an answer that was held back: it is the request's."""
@@ -704,13 +699,10 @@ class Attempt:
         try:
             return await self._ids(scope), await preparing
         except MeshError as error:
-            if error.metadata.get("parameter") != "grammar":
-                raise
             raise self._blaming_grammar(error) from error
         finally:
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
-            del preparing  # the traceback of its error holds this frame
 
     def _blaming_grammar(self, error: MeshError) -> MeshError:
         """An error of the grammar, under the name by which the client gave it."""

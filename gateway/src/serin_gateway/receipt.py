@@ -16,7 +16,6 @@ from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.cascades.cascade import Decision
 from serin_gateway.events import Usage
 from serin_gateway.guards.decisions import Decisions
-from serin_gateway.unquoted import unquoted
 
 Door = Literal["rest", "grpc"]
 
@@ -62,7 +61,7 @@ class Receipt:
         usage: what its caller is told; ``billed``: by model, thrown away answers of cascades included.
         operation: which of the API's operations it was, from a closed set.
         session_key: tenant and sticky key, by which it drew its lane; empty: its caller chose the lane.
-        reason, message: "ok", or reason and sentence of the error that ended it, without what that quotes.
+        reason, message: "ok", or reason and sentence of the error that ended it.
         verbs: seconds by verb; generating includes waiting for the worker.
         guarded: what guards decided; absent where no policy asks for any.
         lost_workers: in order, one for each time a worker let go.
@@ -120,7 +119,7 @@ class Receipt:
     def ended_by(self, error: BaseException | None) -> None:
         """Name what ended the request."""
         if isinstance(error, MeshError):
-            self.reason, self.message = error.reason.value, unquoted(error)
+            self.reason, self.message = error.reason.value, error.message
         elif isinstance(error, asyncio.CancelledError):
             self.reason = Reason.CANCELLED.value
         elif error is not None:

@@ -70,7 +70,7 @@ class ToolChoice:
 def tools_faults(tools: Sequence[Tool], choice: ToolChoice) -> Iterator[tuple[str, str]]:
     """What is not accepted about tools and choice: where, and why."""
     if len(tools) > MAX_TOOLS:
-        yield "tools", too_many_tools(len(tools))
+        yield "tools", f"{len(tools)} of them; accepted: at most {MAX_TOOLS}"
         return
     if sum(tool.byte_count for tool in tools) > MAX_ALL_TOOLS_BYTES:
         yield "tools", f"more than {MAX_ALL_TOOLS_BYTES} bytes together"
@@ -92,11 +92,6 @@ def tools_faults(tools: Sequence[Tool], choice: ToolChoice) -> Iterator[tuple[st
         yield "tool_choice", "needs tools; there are none"
     elif choice.mode is ChoiceMode.NAMED and choice.name not in names:
         yield "tool_choice", f"{choice.name!r:.80} is not among the tools"
-
-
-def too_many_tools(count: int) -> str:
-    """What is said of more than `MAX_TOOLS`."""
-    return f"{count} of them; accepted: at most {MAX_TOOLS}"
 
 
 def json_fault(text: str, max_depth: int, *, needs_object: bool) -> str:

@@ -52,8 +52,6 @@ class ServiceHost:
         callers: services that may call, by method or service (see ``interceptors.identity``).
         default_deadline_s: deadline of calls that come without one; None: they are refused.
         metrics_http: serve /metrics, /live and /ready on the metrics port.
-        gate: sees each call before its first message is read, and before all layers.
-        max_streams: calls at once on one connection, further ones wait at the client; None: any number.
     """
 
     def __init__(
@@ -68,8 +66,6 @@ class ServiceHost:
         callers: Callers | None = None,
         default_deadline_s: float | None = None,
         metrics_http: bool = True,
-        gate: grpc.aio.ServerInterceptor | None = None,
-        max_streams: int | None = None,
     ) -> None:
         self.settings = settings
         self.service = service
@@ -83,8 +79,6 @@ class ServiceHost:
         self._callers = callers or {}
         self._default_deadline_s = default_deadline_s
         self._metrics_http = metrics_http
-        self._gate = gate
-        self._max_streams = max_streams
         self._watches = Watches()
         self._server: grpc.aio.Server | None = None
         self._stack = AsyncExitStack()
@@ -130,9 +124,7 @@ class ServiceHost:
             default_deadline_s=self._default_deadline_s,
             watches=self._watches,
         )
-        streams = () if self._max_streams is None else (("grpc.max_concurrent_streams", self._max_streams),)
-        gates = [] if self._gate is None else [self._gate]
-        server = grpc.aio.server(interceptors=[*gates, onion], options=(*_OPTIONS, *streams))
+        server = grpc.aio.server(interceptors=[onion], options=_OPTIONS)
         served = ServedNames(server)
         self._register(served)
         health = HealthServicer((self.service, *served.names), self.readiness)

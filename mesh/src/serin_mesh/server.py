@@ -8,8 +8,6 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-import grpc
-
 from serin_mesh import logs
 from serin_mesh.advertise import NotReachable
 from serin_mesh.announce import Announcement
@@ -56,8 +54,6 @@ async def serve(
     shutdown: Step | None = None,
     default_deadline_s: float | None = None,
     metrics_http: bool = True,
-    gate: grpc.aio.ServerInterceptor | None = None,
-    max_streams: int | None = None,
 ) -> None:
     """Serve until this process is asked to stop, then drain.
 
@@ -80,8 +76,6 @@ async def serve(
         callers=callers,
         default_deadline_s=default_deadline_s,
         metrics_http=metrics_http,
-        gate=gate,
-        max_streams=max_streams,
     )
     log = logs.get()
     try:

@@ -5,7 +5,6 @@ Knows nothing about what the settings are used for.
 """
 
 import os
-import re
 import secrets
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,8 +19,6 @@ S = TypeVar("S", bound="ServiceSettings")
 
 ENVIRONMENT_PREFIX = "SERIN_"
 MIN_SECRET_BYTES = 32
-_PASSWORD = re.compile(r"(?<=://)[^/@]*@")
-"""Who logs in at a URL, and by which password."""
 
 
 class SettingsError(Exception):
@@ -119,8 +116,7 @@ def parse_settings(cls: type[S], argv: Sequence[str], environment: Mapping[str, 
         return cls.model_validate(values)
     except ValidationError as error:
         name, value, accepted = first_problem(error, cls)
-        shown = _PASSWORD.sub("…@", repr(value))
-        raise SettingsError(f"{origin.get(name, _flag(name))}: {shown}: accepted: {accepted}") from error
+        raise SettingsError(f"{origin.get(name, _flag(name))}: {value!r}: accepted: {accepted}") from error
 
 
 def mesh_secret(settings: ServiceSettings) -> bytes:

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from serin_gateway.keys.records import Ability, Role
-from serin_gateway.rest.schemas import Many
 
 _NAME = r"^[a-z0-9._-]{1,64}$"
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -40,13 +39,13 @@ class KeyBody(_Body):
     project: Name = Field("default", description="Project that it belongs to.")
     limits: LimitsBody | None = Field(None, description="Limits of its own; left out: the mesh's defaults.")
     expires_days: int | None = Field(None, ge=1, le=36_500, description="Days until it ends; left out: never.")
-    abilities: Many[Ability] = Field(
+    abilities: list[Ability] = Field(
         default_factory=list,
         max_length=8,
         description="What it is made for: inference, models, feedback, monitoring, administration; empty: all that its "
         "role may.",
     )
-    models: Many[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
+    models: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
         default_factory=list, max_length=256, description="Names of models that it may ask; empty: all."
     )
     unknown: Literal["refuse", "warn"] = Field("refuse", description="What happens to a parameter nobody knows.")

@@ -28,18 +28,6 @@ from serin_gateway.routing.cascade_journey import HINT_KEY
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768
 MAX_SESSION_BYTES = 256
-_ONCE = frozenset(
-    {
-        b"authorization",
-        b"x-api-key",
-        LANE_KEY.encode(),
-        IDEMPOTENCY_KEY,
-        b"x-session-id",
-        b"x-request-timeout",
-        b"content-encoding",
-    }
-)
-"""Headers that decide something: of two, whoever stands between may have read the other one."""
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
@@ -80,7 +68,7 @@ class Door:
         if dialect.request_id_header:
             client.headers.append((dialect.request_id_header, request.receipt.request_id.encode()))
         try:
-            _check_headers(client.scope["headers"])
+            _check_size(client.scope["headers"])
             if not request.arrival.timeout_s:
                 raise MeshError(
                     Reason.PARAMETER_INVALID,
@@ -115,7 +103,6 @@ class Door:
         finally:
             if not request.outlives_caller:
                 await request.settle(ended_by)
-            ended_by = None  # its traceback holds this frame, and what was asked: it must not wait for a collection
 
     def _arrival(self, request_id: str, client: Client) -> Arrival:
         return Arrival(
@@ -167,17 +154,13 @@ def _request_id(headers: Headers) -> str:
     return new_request_id()
 
 
-def _check_headers(headers: Headers) -> None:
+def _check_size(headers: Headers) -> None:
     num_bytes = sum(len(name) + len(value) for name, value in headers)
     if len(headers) > MAX_HEADERS or num_bytes > MAX_HEADER_BYTES:
         raise MeshError(
             Reason.BODY_TOO_LARGE,
             f"the headers are too large; accepted: {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes in all",
         )
-    decisive = [name for name, _ in headers if name in _ONCE]
-    if len(decisive) > len(set(decisive)):
-        name = next(name for name in decisive if decisive.count(name) > 1).decode()
-        raise MeshError(Reason.PARAMETER_INVALID, f"{name}: is there twice; accepted: once", parameter=name)
 
 
 def _key(client: Client) -> str | None:

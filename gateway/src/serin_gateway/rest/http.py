@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a socket: uvicorn's protocol, with bounds on the size and time of everything that is not a body.
+"""HTTP/1.1 on a socket: uvicorn's protocol, with bounds on the size and time of a request's head.
 
 Knows nothing about applications or servers.
 """
@@ -6,15 +6,10 @@ Knows nothing about applications or servers.
 import asyncio
 from typing import Any
 
-import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
-MAX_FRAMING_BYTES = 262_144
-"""Of what surrounds a chunked body: sizes, extensions, trailers. Each byte of the body allows for 8 more."""
 HEAD_TIMEOUT_S = 10.0
-REST_TIMEOUT_S = 30.0
-"""For the rest of a request that has been answered already."""
 MAX_UNREAD_BYTES = 64 << 20
 """Of a body that has been refused already this much is taken in and forgotten, so that its sender hears why."""
 
@@ -30,18 +25,14 @@ class BoundedHttp(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._is_in_head = True
-        self._is_in_message = False
         self._num_head_bytes = 0
-        self._num_body_bytes = 0
-        self._num_framing_bytes = 0
         self._num_unread_bytes = 0
-        self._num_body_bytes_in_data = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; it is given some seconds to say what it wants."""
         super().connection_made(transport)
-        self._start_timer(HEAD_TIMEOUT_S)
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
@@ -49,85 +40,38 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come; what does not end is not collected for ever."""
-        if self.timeout_keep_alive_task is not None and not self._is_in_message and not data.strip(b"\r\n"):
-            return  # empty lines between requests are ignored (RFC 9112, 2.2), and buy no time
-        self._num_body_bytes_in_data = 0
+        """Bytes have come; a head that does not end is not collected for ever."""
         super().data_received(data)
-        if self.transport.is_closing():
-            return
-        num_bytes = len(data) - self._num_body_bytes_in_data
+        if self.cycle is not None and self.cycle.response_complete and not self._is_in_head:
+            self._num_unread_bytes += len(data)
+            if self._num_unread_bytes > MAX_UNREAD_BYTES:
+                self.transport.close()
         if self._is_in_head:
-            self._num_head_bytes += num_bytes
-            if self._num_head_bytes > MAX_HEAD_BYTES:
-                self._refuse()
-        elif self._is_in_message:
-            self._num_framing_bytes += num_bytes
-            if self.cycle.response_complete:
-                self._take_unread(len(data))
-            elif self._num_framing_bytes > MAX_FRAMING_BYTES + 8 * self._num_body_bytes:
-                self._refuse()
+            self._num_head_bytes += len(data)
+            if self._num_head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._is_in_head = self._is_in_message = True
-        self._num_head_bytes = self._num_body_bytes = self._num_framing_bytes = self._num_unread_bytes = 0
-        self._start_timer(HEAD_TIMEOUT_S)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; one that comes behind the body (RFC 9110, 6.5) is nothing that anybody here asks for."""
-        if self._is_in_head:
-            super().on_header(name, value)
+        self._is_in_head = True
+        self._num_head_bytes = self._num_unread_bytes = 0
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
 
     def on_headers_complete(self) -> None:
-        """Its head is complete.
-
-        Raises:
-            HttpParserError: it does not name one host (RFC 9112, 3.2).
-        """
-        num_hosts = sum(name == b"host" for name, _ in self.headers)
-        if num_hosts != 1 and (num_hosts or self.parser.get_http_version() == "1.1"):
-            raise httptools.HttpParserError(f"{num_hosts} Host headers")
+        """Its head is complete."""
         self._is_in_head = False
         self._stop_timer()
         super().on_headers_complete()
 
-    def on_body(self, body: bytes) -> None:
-        """Part of its body."""
-        self._num_body_bytes += len(body)
-        self._num_body_bytes_in_data += len(body)
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """It is whole."""
-        self._is_in_message = False
-        self._stop_timer()
-        super().on_message_complete()
-
-    def _take_unread(self, num_bytes: int) -> None:
-        """The rest of a request that has been answered: so much of it, and so long."""
-        self._num_unread_bytes += num_bytes
-        if self._num_unread_bytes > MAX_UNREAD_BYTES:
-            self.transport.close()
-        elif self._timer is None:
-            self._start_timer(REST_TIMEOUT_S)
-
-    def _refuse(self) -> None:
-        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            self.transport.write(_TOO_LARGE)
-        self.transport.close()
-
-    def _start_timer(self, seconds: float) -> None:
-        if self._timer is None:
-            self._timer = self.loop.call_later(seconds, self._give_up)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _give_up(self) -> None:
-        self._timer = None
+        self._head_timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ValidationError
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import refuse
-from serin_gateway.rest.body_size import size_fault
 from serin_gateway.rest.repeats import repeated_key
 
+MAX_DEPTH = 64
 MAX_UNKNOWN_NAME = 64
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -160,14 +160,18 @@ def parse_object(text: bytes) -> dict[str, Any]:
         raise MeshError(Reason.MALFORMED_BODY, f"the body is not JSON: {error}") from None
     if not isinstance(raw, dict):
         raise MeshError(Reason.MALFORMED_BODY, "the body must be a JSON object")
-    fault = size_fault(text, raw)
-    if fault:
-        raise MeshError(Reason.MALFORMED_BODY, fault)
+    if text.count(b"{") + text.count(b"[") > MAX_DEPTH and _is_deeper(raw, MAX_DEPTH):
+        raise MeshError(Reason.MALFORMED_BODY, f"the body is nested deeper than {MAX_DEPTH} levels")
     twice = repeated_key(text, raw)
     if twice is not None:
         shown = twice[:MAX_UNKNOWN_NAME]
         raise MeshError(Reason.MALFORMED_BODY, f"an object of the body has {shown!r} twice", parameter=shown)
     return raw
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inner if isinstance(one, dict | list))
 
 
 def _unsupported(name: str, accepted: str) -> MeshError:

@@ -4,18 +4,12 @@ Ranges are checked with the ask (they hold over gRPC too); what is neutral, unsu
 `parameters`. Knows nothing about what a parameter does.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serin_gateway.conversation import MAX_TURNS
-
-T = TypeVar("T")
-
-Many = Annotated[list[T], Field(fail_fast=True)]
-"""A list whose first wrong item is the last one looked at: a million of them must not cost a million errors."""
 SeedInt = Annotated[int, Field(ge=-(2**63), lt=2**64)]
-Stop = str | Many[str] | None
+Stop = str | list[str] | None
 
 
 class Part(BaseModel):
@@ -51,13 +45,13 @@ class MessageBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Many[Part] | None = None
+    content: str | list[Part] | None = None
     name: str | None = None
-    tool_calls: Many[ToolCallBody] | None = None
+    tool_calls: list[ToolCallBody] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     refusal: None = None
-    annotations: Many[Any] | None = None
+    annotations: list[Any] | None = None
     audio: None = None
     function_call: None = None
     cache_control: Any = None
@@ -130,7 +124,7 @@ class StructuredOutputs(BaseModel):
     json_value: dict[str, Any] | str | None = Field(None, alias="json")
     json_object: bool | None = None
     regex: str | None = None
-    choice: Many[str] | None = None
+    choice: list[str] | None = None
     grammar: str | None = None
 
 
@@ -155,7 +149,7 @@ class SamplingBody(BaseModel):
     max_tokens: int | None = Field(None, description="Most tokens of an answer.")
     min_tokens: int | None = Field(None, description="Fewest tokens before an answer may stop.")
     ignore_eos: bool | None = Field(None, description="Go on past the model's end tokens.")
-    stop_token_ids: Many[int] | None = Field(None, description="Up to 64 token ids that end an answer.")
+    stop_token_ids: list[int] | None = Field(None, description="Up to 64 token ids that end an answer.")
     user: str | None = Field(None, description="Keeps a user's requests on one version, if nothing else does.")
     prompt_cache_key: str | None = Field(None, description="Keeps related requests on one version.")
     priority: int | None = Field(None, description="-100 to 100, higher first.")
@@ -170,17 +164,15 @@ class SamplingBody(BaseModel):
     )
     guided_json: dict[str, Any] | str | None = Field(None, description="A JSON schema that each answer follows.")
     guided_regex: str | None = Field(None, description="A regular expression that each answer matches as a whole.")
-    guided_choice: Many[str] | None = Field(None, description="Each answer is one of these.")
+    guided_choice: list[str] | None = Field(None, description="Each answer is one of these.")
     guided_grammar: str | None = Field(None, description="A grammar that each answer follows: Lark or GBNF.")
 
 
 class ChatBody(SamplingBody):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[
-        Many[MessageBody], Field(min_length=1, max_length=MAX_TURNS, description="The conversation so far, text only.")
-    ]
-    tools: Many[ToolBody] | None = Field(None, description="Functions that may be called, at most 128.")
+    messages: Annotated[list[MessageBody], Field(min_length=1, description="The conversation so far, text only.")]
+    tools: list[ToolBody] | None = Field(None, description="Functions that may be called, at most 128.")
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = Field(
         None, description="none shows no tools; required, and a function by name, begin the answer as a call."
     )
@@ -196,7 +188,7 @@ class ChatBody(SamplingBody):
 class CompletionBody(SamplingBody):
     """`POST /v1/completions`."""
 
-    prompt: str | Many[str] | Many[int] | Many[Many[int]] = Field(
+    prompt: str | list[str] | list[int] | list[list[int]] = Field(
         description="A text, up to 128 of them, or the same as token ids."
     )
     echo: bool | None = Field(None, description="Return the prompt before each answer.")

@@ -4,7 +4,7 @@ from serin.generation.v1 import chat_pb2
 from serin.inference.v1 import inference_pb2
 
 from serin_gateway.ask import MAX_SESSION_BYTES, Ask, Input, TokenPrompt, check, refuse
-from serin_gateway.conversation import MAX_TURNS, Conversation, Message, ToolCall, pieces_fault, turns_fault
+from serin_gateway.conversation import Conversation, Message, ToolCall
 from serin_gateway.embedding_ask import EmbeddingAsk
 from serin_gateway.embedding_ask import check as check_embedding
 from serin_gateway.events import (
@@ -17,7 +17,6 @@ from serin_gateway.events import (
     ToolCalled,
     Usage,
 )
-from serin_gateway.tools import MAX_TOOLS, too_many_tools
 from serin_gateway.upstream.tool_wire import from_tool, from_tool_choice
 from serin_gateway.upstream.wire import from_grammar, from_sampling, to_finish
 
@@ -106,14 +105,6 @@ def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensReq
     if kind is None:
         raise refuse("input", "is missing; accepted: chat, prompt or token_prompt")
     chat = request.chat
-    # Before anything is translated, or looked at: a field of two bytes can be repeated a million times.
-    why = turns_fault(len(chat.messages)) or pieces_fault(
-        sum(len(one.content) + len(one.tool_calls) for one in chat.messages[:MAX_TURNS])
-    )
-    if why:
-        raise refuse("messages", why)
-    if len(chat.tools) > MAX_TOOLS:
-        raise refuse("tools", too_many_tools(len(chat.tools)))
     return Conversation(
         [_message(message, at) for at, message in enumerate(chat.messages)],
         chat.continue_final_message,

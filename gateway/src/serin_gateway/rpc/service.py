@@ -6,22 +6,28 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
+import structlog
 from google.protobuf.message import Message
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
-from serin_mesh.call import LANE_KEY
+from serin_mesh.call import LANE_KEY, REQUEST_KEY, new_request_id, request_id, served_call
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import refuse
-from serin_gateway.collaborators import Collaborators
+from serin_gateway.collaborators import Arrival, Collaborators, is_request_id
 from serin_gateway.embedding import embed
 from serin_gateway.events import Completed
 from serin_gateway.keys.records import Ability
 from serin_gateway.pipeline import Request
+from serin_gateway.routing.cascade_journey import HINT_KEY
 from serin_gateway.routing.names import known_names
-from serin_gateway.rpc.arrival import arrival_of
 from serin_gateway.rpc.asks import count_ask, embedding_ask, event_messages, generate_ask, usage_message
 from serin_gateway.rpc.models import model_descriptions
 from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY, REPEATED, Asked, Method, Said, repeatable
+
+DEFAULT_TIMEOUT_S = 600.0
+SESSION_KEY = "x-session-id"
+CLIENT_REQUEST_KEY = "x-request-id"
+"""What clients outside of the mesh call a request by, as over REST."""
 
 
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
@@ -106,7 +112,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     @asynccontextmanager
     async def _request(self, context: "grpc.aio.ServicerContext[Any, Any]", operation: str) -> AsyncIterator[Request]:
         """A request that is settled in the end, however it ends."""
-        work = Request(self._house, arrival_of(context))
+        work = Request(self._house, _arrival(context))
         work.receipt.operation = operation
         ended_by: BaseException | None = None
         try:
@@ -120,7 +126,6 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         finally:
             if not work.outlives_caller:
                 await work.settle(ended_by)
-            ended_by = None  # its traceback holds this frame, and what was asked: it must not wait for a collection
 
 
 async def _generated(
@@ -182,3 +187,29 @@ def _check_size(work: Request, request: Message) -> None:
             byte_count=str(num_bytes),
             max_byte_count=str(most),
         )
+
+
+def _arrival(context: "grpc.aio.ServicerContext[Any, Any]") -> Arrival:
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    scheme, _, key = metadata.get("authorization", "").partition(" ")
+    left_s = context.time_remaining()
+    return Arrival(
+        "grpc",
+        _request_id(metadata),
+        key=key.strip() if scheme.lower() == "bearer" else metadata.get("x-api-key"),
+        session_id=metadata.get(SESSION_KEY, "")[:256],
+        pinned_lane=metadata.get(LANE_KEY, ""),
+        cascade_hint=metadata.get(HINT_KEY, ""),
+        timeout_s=DEFAULT_TIMEOUT_S if left_s is None else left_s,
+    )
+
+
+def _request_id(metadata: dict[str, str]) -> str:
+    """The mesh's own identifier of the request, else the client's; from here on everything goes by it."""
+    given, served = metadata.get(CLIENT_REQUEST_KEY, ""), served_call()
+    if REQUEST_KEY not in metadata and is_request_id(given):
+        if served is not None:
+            served.request_id = given
+        structlog.contextvars.bind_contextvars(request_id=given)
+        return given
+    return request_id() or new_request_id()

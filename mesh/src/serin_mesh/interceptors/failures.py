@@ -14,9 +14,8 @@ def send_failures(handle: Handle) -> Handle:
         try:
             return await handle(rpc)
         except MeshError as error:
-            status = to_status(error)  # not the error: its traceback would keep this call, and its request, alive
-        rpc.request = None  # gRPC keeps the abort, whose traceback holds this frame, in a circle of its own
-        await rpc.context.abort_with_status(status)
+            failure = error
+        await rpc.context.abort_with_status(to_status(failure))
         raise AssertionError("abort_with_status always raises")
 
     return sent

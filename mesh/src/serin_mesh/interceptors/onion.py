@@ -49,9 +49,7 @@ class Onion(grpc.aio.ServerInterceptor):
             handle = layer(handle)
 
         async def serve(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
-            rpc = Rpc.arrived(method, request, context)
-            del request  # it is the call's now, which lets it go when it has failed
-            return await handle(rpc)
+            return await handle(Rpc.arrived(method, request, context))
 
         make = _MAKERS[bool(handler.request_streaming), bool(handler.response_streaming)]
         return make(serve, handler.request_deserializer, handler.response_serializer)

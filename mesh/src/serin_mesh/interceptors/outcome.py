@@ -28,17 +28,19 @@ def note_outcome(handle: Handle) -> Handle:
             code: Any = rpc.context.code()
             rpc.code = code if isinstance(code, grpc.StatusCode) else _BY_NUMBER.get(code, grpc.StatusCode.UNKNOWN)
             raise
-        except MeshError as error:
-            _note(rpc, error.reason)
-            raise
         except Exception as error:
-            # Not kept in a name: its traceback would hold this frame, and with it the request.
-            raise _noted(rpc, _translate(rpc, error)) from error
+            failure = _translate(rpc, error)
+            _note(rpc, failure.reason)
+            if failure is error:
+                raise
+            raise failure from error
 
     return noted
 
 
 def _translate(rpc: Rpc, error: Exception) -> MeshError:
+    if isinstance(error, MeshError):
+        return error
     if isinstance(error, grpc.RpcError):
         return from_rpc_error(error)
     if isinstance(error, grpc.aio.InternalError):  # a write to, or a read from, a caller that is no longer there
@@ -52,11 +54,6 @@ def _translate(rpc: Rpc, error: Exception) -> MeshError:
 
 def _note(rpc: Rpc, reason: Reason) -> None:
     rpc.code, rpc.reason = STATUS[reason].grpc, reason
-
-
-def _noted(rpc: Rpc, failure: MeshError) -> MeshError:
-    _note(rpc, failure.reason)
-    return failure
 
 
 def _is_late(rpc: Rpc) -> bool:

@@ -7,9 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serin_gateway.conversation import MAX_TURNS
-from serin_gateway.rest.schemas import Many
-
 
 class TextBlock(BaseModel):
     """Text."""
@@ -39,7 +36,7 @@ class ToolResultBlock(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
     type: Literal["tool_result"]
     tool_use_id: str
-    content: str | Many[TextBlock] | None = None
+    content: str | list[TextBlock] | None = None
     is_error: bool | None = None
     cache_control: dict[str, Any] | None = None
 
@@ -66,7 +63,7 @@ class ToolBody(BaseModel):
     type: Literal["custom"] | None = None
     cache_control: dict[str, Any] | None = None
     eager_input_streaming: bool | None = None
-    allowed_callers: Many[Literal["direct"]] | None = None
+    allowed_callers: list[Literal["direct"]] | None = None
     defer_loading: Literal[False] | None = None
     input_examples: None = None
     strict: Literal[False] | None = None
@@ -95,7 +92,7 @@ class TurnBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
     role: Literal["user", "assistant"]
-    content: str | Many[Block]
+    content: str | list[Block]
 
 
 class MetadataBody(BaseModel):
@@ -111,15 +108,14 @@ class PromptBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
     model: str = Field(description="A model's name or alias.")
     messages: Annotated[
-        Many[TurnBody],
+        list[TurnBody],
         Field(
             min_length=1,
-            max_length=MAX_TURNS,
             description="The conversation so far, text only; the answer goes on from a last assistant's turn.",
         ),
     ]
-    system: str | Many[TextBlock] | None = Field(None, description="What holds for the whole conversation.")
-    tools: Many[ToolBody] | None = Field(None, description="Tools that may be used, at most 128.")
+    system: str | list[TextBlock] | None = Field(None, description="What holds for the whole conversation.")
+    tools: list[ToolBody] | None = Field(None, description="Tools that may be used, at most 128.")
     tool_choice: ToolChoiceBody | None = Field(
         None, description="none shows no tools; any, and tool with a name, begin the answer as a call."
     )
@@ -137,7 +133,7 @@ class MessagesBody(PromptBody):
     )
     top_p: float | None = Field(None, description="Above 0, at most 1. Default 1.")
     top_k: int | None = Field(None, description="Number of most probable tokens to draw from; 0: all.")
-    stop_sequences: Many[str] | None = Field(None, description="Up to 4 strings that end the answer.")
+    stop_sequences: list[str] | None = Field(None, description="Up to 4 strings that end the answer.")
     stream: bool | None = Field(None, description="Send the answer as it is made.")
     metadata: MetadataBody | None = Field(None, description="user_id keeps a user's requests on one version.")
 
