@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import httpx2
 import pytest
+import pytest_asyncio
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -64,6 +65,13 @@ async def open_front(house: MemoryHouse, **options) -> AsyncIterator[Front]:
 @pytest.fixture
 async def front() -> AsyncIterator[Front]:
     """A door whose model says hello."""
+    async with open_front(MemoryHouse()) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_front() -> AsyncIterator[Front]:
+    """The same for all tests of a file that leave nothing behind."""
     async with open_front(MemoryHouse()) as opened:
         yield opened
 

@@ -83,6 +83,27 @@ async def test_known_keys_go_on_for_five_minutes_without_the_store(setting):
     await setting.authenticator.identify(key)
 
 
+async def test_a_slow_store_is_waited_for_by_strangers_only(setting, monkeypatch):
+    """A key that was confirmed goes on by its copy, which the late answer then confirms; a new one is not refused."""
+    known, _ = await setting.mint()
+    fresh, record = await setting.mint()
+    await setting.authenticator.identify(known)
+    setting.now += FRESH_S
+    answers = asyncio.Event()
+    look_up = setting.store.lookup
+
+    async def slowly(digest):
+        await answers.wait()
+        return await look_up(digest)
+
+    monkeypatch.setattr(setting.store, "lookup", slowly)
+    stranger = asyncio.create_task(setting.authenticator.identify(fresh))
+    await setting.authenticator.identify(known)
+    assert not stranger.done()
+    answers.set()
+    assert (await stranger).key_id == record.key_id
+
+
 async def test_how_long_the_store_is_silent_is_known(setting):
     """From the first question in vain until an answer, whoever asks, also where no key is known to ask about."""
     key, _ = await setting.mint()

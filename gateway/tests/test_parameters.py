@@ -10,6 +10,8 @@ from serin_gateway.rest.parameters import CHAT, COMPLETIONS, RESPONSES
 from serin_gateway.rest.responses.schemas import Includable, ResponseBody
 from serin_gateway.rest.schemas import ChatBody, CompletionBody
 
+ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+
 HI = [{"role": "user", "content": "hi"}]
 
 
@@ -56,9 +58,10 @@ def test_every_parameter_of_the_sdk_has_its_place():
     ],
     ids=repr,
 )
-async def test_what_changes_nothing_is_accepted(front, neutral):
+@ONE_LOOP
+async def test_what_changes_nothing_is_accepted(shared_front, neutral):
     """At its documented default, null, or without effect."""
-    response = await front.chat(**neutral)
+    response = await shared_front.chat(**neutral)
     assert response.status_code == 200, response.text
 
 
@@ -153,14 +156,16 @@ async def test_what_changes_nothing_is_accepted(front, neutral):
     ],
     ids=lambda value: repr(value)[:48],
 )
-async def test_what_is_not_supported_is_refused_by_name(front, body, param, reason):
+@ONE_LOOP
+async def test_what_is_not_supported_is_refused_by_name(shared_front, body, param, reason):
     """400 (404 for a model) with the parameter's name as the client wrote it; the next request is answered."""
-    response = await front.chat(**body)
+    num_orders = len(shared_front.house.workers.orders)
+    response = await shared_front.chat(**body)
     error = response.json()["error"]
     assert (error["param"], error["reason"]) == (param, reason), error
     assert response.status_code == (404 if reason == "MODEL_NOT_FOUND" else 400)
     assert len(error["message"]) < 400
-    assert front.house.workers.orders == []
+    assert len(shared_front.house.workers.orders) == num_orders
 
 
 @pytest.mark.parametrize(
@@ -182,9 +187,10 @@ async def test_what_is_not_supported_is_refused_by_name(front, body, param, reas
     ],
     ids=lambda value: repr(value)[:40],
 )
-async def test_the_same_for_completions(front, body, param, reason):
+@ONE_LOOP
+async def test_the_same_for_completions(shared_front, body, param, reason):
     """Their own parameters."""
-    response = await front.http.post("/v1/completions", json={"model": "small"} | body)
+    response = await shared_front.http.post("/v1/completions", json={"model": "small"} | body)
     error = response.json()["error"]
     assert (response.status_code, error["reason"]) == (400, reason), error
     assert error["param"].startswith(param)
@@ -195,9 +201,10 @@ async def test_the_same_for_completions(front, body, param, reason):
     [({"messages": []}, "is empty"), ({"seed": 2**64}, "64 bits"), ({"seed": -(2**63) - 1}, "64 bits")],
     ids=repr,
 )
-async def test_refusals_are_in_our_own_words(front, body, words):
+@ONE_LOOP
+async def test_refusals_are_in_our_own_words(shared_front, body, words):
     """Not in those of a library."""
-    message = (await front.chat(**body)).json()["error"]["message"]
+    message = (await shared_front.chat(**body)).json()["error"]["message"]
     assert words in message
     assert "accepted" in message
 
@@ -208,16 +215,18 @@ async def test_refusals_are_in_our_own_words(front, body, words):
      b'{"a":"\\ud800"}', b'{"a":' * 500 + b"1" + b"}" * 500],
     ids=lambda body: repr(body[:12]),
 )  # fmt: skip
-async def test_a_body_that_is_no_request(front, body):
+@ONE_LOOP
+async def test_a_body_that_is_no_request(shared_front, body):
     """However it is broken, it is refused as such."""
-    response = await front.http.post("/v1/chat/completions", content=body)
+    response = await shared_front.http.post("/v1/chat/completions", content=body)
     assert (response.status_code, response.json()["error"]["reason"]) == (400, "MALFORMED_BODY")
 
 
-async def test_a_key_may_ask_to_be_warned_only(front):
+@ONE_LOOP
+async def test_a_key_may_ask_to_be_warned_only(shared_front):
     """Unknown parameters are named in a header, and the answer is given."""
-    key = await front.house.key(unknown="warn")
-    response = await front.http.post(
+    key = await shared_front.house.key(unknown="warn")
+    response = await shared_front.http.post(
         "/v1/chat/completions",
         json={"model": "small", "messages": HI, "temprature": 1, "colour": "é"},
         headers={"authorization": f"Bearer {key}"},
@@ -226,9 +235,10 @@ async def test_a_key_may_ask_to_be_warned_only(front):
     assert response.headers["x-serin-ignored"] == "temprature, colour"
 
 
-async def test_a_conversation_goes_round(front):
+@ONE_LOOP
+async def test_a_conversation_goes_round(shared_front):
     """What an answer's message holds can be sent back; parts of text, names and tool turns too."""
-    first = await front.chat()
+    first = await shared_front.chat()
     message = first.json()["choices"][0]["message"]
     turns = [
         {"role": "developer", "content": "be brief"},
@@ -239,7 +249,7 @@ async def test_a_conversation_goes_round(front):
             {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
         {"role": "tool", "tool_call_id": "c1", "content": "42"},
     ]  # fmt: skip
-    assert (await front.chat(messages=turns)).status_code == 200
+    assert (await shared_front.chat(messages=turns)).status_code == 200
 
 
 ASKED = {"type": "message", "role": "user", "content": "hi"}
@@ -291,9 +301,10 @@ def test_every_parameter_of_responses_has_its_place():
     ],
     ids=repr,
 )  # fmt: skip
-async def test_what_responses_accept(front, neutral):
+@ONE_LOOP
+async def test_what_responses_accept(shared_front, neutral):
     """At its documented default, null, or without effect."""
-    response = await front.http.post("/v1/responses", json={"model": "small", "input": "hi"} | neutral)
+    response = await shared_front.http.post("/v1/responses", json={"model": "small", "input": "hi"} | neutral)
     assert response.status_code == 200, response.text
 
 
@@ -370,14 +381,16 @@ async def test_what_responses_accept(front, neutral):
     ],
     ids=lambda value: repr(value)[:60],
 )  # fmt: skip
-async def test_what_responses_refuse_by_name(front, body, param, reason):
+@ONE_LOOP
+async def test_what_responses_refuse_by_name(shared_front, body, param, reason):
     """400 (404 for a model) with the parameter's name as the client wrote it; nothing is done."""
-    response = await front.http.post("/v1/responses", json={"model": "small", "input": "hi"} | body)
+    num_orders = len(shared_front.house.workers.orders)
+    response = await shared_front.http.post("/v1/responses", json={"model": "small", "input": "hi"} | body)
     error = response.json()["error"]
     assert (error["param"], error["reason"]) == (param, reason), error
     assert response.status_code == (404 if reason == "MODEL_NOT_FOUND" else 400)
     assert len(error["message"]) < 400
-    assert front.house.workers.orders == []
+    assert len(shared_front.house.workers.orders) == num_orders
 
 
 @pytest.mark.parametrize(
@@ -398,16 +411,18 @@ async def test_what_responses_refuse_by_name(front, body, param, reason):
         ("/input_items?before=msg_1", "before", "PARAMETER_UNKNOWN"),
     ],
 )
-async def test_queries_of_responses_are_refused_by_name(front, query, param, reason):
+@ONE_LOOP
+async def test_queries_of_responses_are_refused_by_name(shared_front, query, param, reason):
     """Of responses that there are."""
-    made = (await front.http.post("/v1/responses", json={"model": "small", "input": "hi"})).json()
-    response = await front.http.get(f"/v1/responses/{made['id']}{query}")
+    made = (await shared_front.http.post("/v1/responses", json={"model": "small", "input": "hi"})).json()
+    response = await shared_front.http.get(f"/v1/responses/{made['id']}{query}")
     error = response.json()["error"]
     assert (response.status_code, error["param"], error["reason"]) == (400, param, reason), error
 
 
-async def test_nothing_is_made_in_the_background(front):
+@ONE_LOOP
+async def test_nothing_is_made_in_the_background(shared_front):
     """Cancelling says so, by name."""
-    made = (await front.http.post("/v1/responses", json={"model": "small", "input": "hi"})).json()
-    response = await front.http.post(f"/v1/responses/{made['id']}/cancel")
+    made = (await shared_front.http.post("/v1/responses", json={"model": "small", "input": "hi"})).json()
+    response = await shared_front.http.post(f"/v1/responses/{made['id']}/cancel")
     assert (response.status_code, response.json()["error"]["param"]) == (400, "background")

@@ -16,6 +16,7 @@ from serin_mesh.errors import MeshError, Reason
         (Reason.MODEL_NOT_FOUND, "model 'my secret' does not exist", "model '…' does not exist"),
         (Reason.PARAMETER_UNKNOWN, "my secret: this parameter is not known here", "a parameter is not known here"),
         (Reason.GRAMMAR_INVALID, "guided_regex: (my secret", "guided_regex was refused"),
+        (Reason.RATE_LIMITED, "the key's limit of 1 requests is reached", "the key's limit of 1 requests is reached"),
         (Reason.PROMPT_TOO_LONG, "the prompt has 3007 tokens; the context is 1024", "the prompt has 3007 tokens"),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-SHORT_S, LONG_S = 15.0, 600.0
+SHORT_S, LONG_S = 10.0, 600.0
 LENGTHS = [
     pytest.param(SHORT_S, id="short"),
     pytest.param(LONG_S, id="long", marks=[pytest.mark.long, pytest.mark.timeout(2 * LONG_S)]),

@@ -6,6 +6,7 @@ import itertools
 
 import grpc
 import pytest
+import pytest_asyncio
 import tokenizer_folders as folders
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from serin_tokenizer_svc.render_pool import RenderLimits
 from serin_tokenizer_svc.sequences import CREDIT
 from serin_tokenizer_svc.service import TokenizerService
 from serin_tokenizer_svc.text_stream import PieceStream
+
+ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
 
 LOOP = (
     "{% if messages[0].content == 'loop' %}"
@@ -42,6 +45,21 @@ async def serving(folder, limits=None):
 
         async with running(register, "tokenizer") as host, host.connect() as channel:
             yield tokenizer_pb2_grpc.TokenizerServiceStub(channel), service
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def services():
+    """Services that tests share, one for each folder: its processes take seconds to start."""
+    opened = {}
+    async with contextlib.AsyncExitStack() as stack:
+
+        @contextlib.asynccontextmanager
+        async def shared(folder):
+            if folder not in opened:
+                opened[folder] = await stack.enter_async_context(serving(folder))
+            yield opened[folder]
+
+        yield shared
 
 
 def message(role, *texts, **fields):
@@ -66,7 +84,8 @@ async def refused(call):
     return caught.value
 
 
-async def test_render_equals_transformers(model_folders, oracles):
+@ONE_LOOP
+async def test_render_equals_transformers(model_folders, oracles, services):
     """Messages, tools and arguments over the wire become the ids that transformers makes."""
     request = render(
         message("system", "Be brief."),
@@ -108,7 +127,7 @@ async def test_render_equals_transformers(model_folders, oracles):
         add_generation_prompt=True,
         return_dict=False,
     )
-    async with serving(model_folders["byte_level"]) as (stub, _):
+    async with services(model_folders["byte_level"]) as (stub, _):
         response = await stub.Render(request)
     assert [list(segment.tokens.token_ids) for segment in response.segments] == [expected]
     assert response.token_count == len(expected)
@@ -126,9 +145,10 @@ async def test_render_equals_transformers(model_folders, oracles):
         (render(message("user", "x"), tools=[chat_pb2.ToolDefinition()]), Reason.PARAMETER_INVALID, "tools[0].name"),
     ],
 )
-async def test_render_refuses_by_name(request_, reason, parameter, model_folders):
+@ONE_LOOP
+async def test_render_refuses_by_name(request_, reason, parameter, model_folders, services):
     """A bad field is named; a prompt that is too long comes with both numbers."""
-    async with serving(model_folders["byte_level"]) as (stub, _):
+    async with services(model_folders["byte_level"]) as (stub, _):
         error = await refused(stub.Render(request_))
     assert (error.reason, error.metadata["parameter"]) == (reason, parameter)
     if reason is Reason.PROMPT_TOO_LONG:
@@ -136,6 +156,7 @@ async def test_render_refuses_by_name(request_, reason, parameter, model_folders
         assert int(error.metadata["token_count"]) > 3
 
 
+@ONE_LOOP
 async def test_an_endless_template_costs_its_own_request_only(tmp_path):
     """The looping conversation is refused with its limit's reason while others are answered."""
     folder = folders.make("byte_level", tmp_path, chat_template=LOOP)
@@ -148,21 +169,23 @@ async def test_an_endless_template_costs_its_own_request_only(tmp_path):
         assert (await stub.Render(render(message("user", "hi")))).token_count > 0
 
 
-async def test_the_templates_refusal_reaches_the_caller(model_folders):
+@ONE_LOOP
+async def test_the_templates_refusal_reaches_the_caller(model_folders, services):
     """What the template raises is the message; a folder without a template says so."""
-    async with serving(model_folders["byte_fallback"]) as (stub, _):
+    async with services(model_folders["byte_fallback"]) as (stub, _):
         error = await refused(stub.Render(render(message("user", "a"), message("user", "b"))))
         assert error.reason is Reason.TEMPLATE_REJECTED
         assert "user came twice" in error.message
-    async with serving(model_folders["characters"]) as (stub, _):
+    async with services(model_folders["characters"]) as (stub, _):
         assert (await refused(stub.Render(render(message("user", "a"))))).reason is Reason.TEMPLATE_REJECTED
         assert not (await stub.DescribeTokenizer(pb.DescribeTokenizerRequest())).has_chat_template
 
 
-async def test_many_encodes_at_once_equal_one_by_one(model_folders, oracles):
+@ONE_LOOP
+async def test_many_encodes_at_once_equal_one_by_one(model_folders, oracles, services):
     """Calls that share a batch get their own ids, special ones added or not as each asked."""
     texts = [f"{text} {number}" for number in range(20) for text in folders.CORPUS[:5]]
-    async with serving(model_folders["byte_fallback"]) as (stub, _):
+    async with services(model_folders["byte_fallback"]) as (stub, _):
         requests = [
             pb.EncodeRequest(texts=[text, "x"], omit_special_tokens=at % 3 == 0) for at, text in enumerate(texts)
         ]
@@ -172,9 +195,10 @@ async def test_many_encodes_at_once_equal_one_by_one(model_folders, oracles):
         assert list(response.runs[0].token_ids) == expected
 
 
-async def test_encode_and_decode_refuse_what_they_cannot_take(model_folders):
+@ONE_LOOP
+async def test_encode_and_decode_refuse_what_they_cannot_take(model_folders, services):
     """Counts, lengths and vocabularies are checked, each with its reason."""
-    async with serving(model_folders["byte_level"]) as (stub, _):
+    async with services(model_folders["byte_level"]) as (stub, _):
         assert (await refused(stub.Encode(pb.EncodeRequest()))).metadata["parameter"] == "texts"
         error = await refused(stub.Encode(pb.EncodeRequest(texts=["", "hello there"], max_token_count=1)))
         assert (error.reason, error.metadata["parameter"]) == (Reason.PROMPT_TOO_LONG, "texts[1]")
@@ -185,6 +209,7 @@ async def test_encode_and_decode_refuse_what_they_cannot_take(model_folders):
         assert error.metadata["parameter"] == "runs"
 
 
+@ONE_LOOP
 async def test_grammars_are_prepared_or_refused_with_their_reason(model_folders):
     """What comes back is of its own kind; equal grammars give equal texts, and each refusal has its reason."""
     async with serving(model_folders["byte_level"]) as (stub, service):
@@ -207,6 +232,7 @@ async def test_grammars_are_prepared_or_refused_with_their_reason(model_folders)
         assert service._tokenizer.grammars.cache.num_hits == 1
 
 
+@ONE_LOOP
 async def test_what_can_never_fit_is_refused_before_it_is_encoded(model_folders):
     """By its bytes: the least number of ids is told, and nothing is counted as encoded."""
     async with serving(model_folders["byte_level"]) as (stub, service):
@@ -222,9 +248,10 @@ async def test_what_can_never_fit_is_refused_before_it_is_encoded(model_folders)
         assert service.tally.num_encoded == 0
 
 
-async def test_decode_gives_text_and_exact_bytes(model_folders):
+@ONE_LOOP
+async def test_decode_gives_text_and_exact_bytes(model_folders, services):
     """Half a character is U+FFFD in the text and itself in the bytes."""
-    async with serving(model_folders["byte_level"]) as (stub, _):
+    async with services(model_folders["byte_level"]) as (stub, _):
         ids = list((await stub.Encode(pb.EncodeRequest(texts=["🙂"]))).runs[0].token_ids)
         about = await stub.DescribeTokenizer(pb.DescribeTokenizerRequest())
         end = tokens_pb2.TokenRun(token_ids=[*ids, *about.end_token_ids])
@@ -238,10 +265,11 @@ async def test_decode_gives_text_and_exact_bytes(model_folders):
         assert kept.texts[0] == "🙂<|im_end|>"
 
 
-async def test_describe_says_what_the_tokenizer_is(model_folders):
+@ONE_LOOP
+async def test_describe_says_what_the_tokenizer_is(model_folders, services):
     """Digests, size and end ids are those of the folder."""
     folder = model_folders["byte_level"]
-    async with serving(folder) as (stub, _):
+    async with services(folder) as (stub, _):
         about = await stub.DescribeTokenizer(pb.DescribeTokenizerRequest())
     assert about.vocabulary_digest == vocabulary_digest(folder)
     assert about.tokenizer_digest == read_folder(folder).digest
@@ -292,21 +320,22 @@ class Caller:
 
 
 @contextlib.asynccontextmanager
-async def calling(folder):
+async def calling(folder, services=serving):
     """A caller of a served tokenizer."""
-    async with serving(folder) as (stub, service):
+    async with services(folder) as (stub, service):
         caller = Caller(stub, vocabulary_digest(folder))
         yield caller, service
         caller.stream.cancel()
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "byte_fallback", "word_piece"])
-async def test_many_sequences_share_a_stream(kind, model_folders, vocabularies):
+@ONE_LOOP
+async def test_many_sequences_share_a_stream(kind, model_folders, vocabularies, services):
     """Interleaved sequences each get their own text, watermark and byte count."""
     vocabulary = vocabularies[kind]
     wanted = {f"s{number}": text for number, text in enumerate(folders.CORPUS[:5])}
     ids = {name: vocabulary.encode([text], False)[0] for name, text in wanted.items()}
-    async with calling(model_folders[kind]) as (caller, _):
+    async with calling(model_folders[kind], services) as (caller, _):
         for name in wanted:
             await caller.open(name)
         for at in range(max(map(len, ids.values()))):
@@ -325,10 +354,11 @@ async def test_many_sequences_share_a_stream(kind, model_folders, vocabularies):
             assert [reply.watermark for reply in caller.heard[name]] == sorted(r.watermark for r in caller.heard[name])
 
 
-async def test_a_stop_string_ends_its_sequence_only(model_folders, vocabularies):
+@ONE_LOOP
+async def test_a_stop_string_ends_its_sequence_only(model_folders, vocabularies, services):
     """The match across tokens is found, named and withheld; late frames are passed over; others go on."""
     (ids,) = vocabularies["characters"].encode(["The quick brown"], False)
-    async with calling(model_folders["characters"]) as (caller, _):
+    async with calling(model_folders["characters"], services) as (caller, _):
         await caller.open("a", stop_strings=["ick b", "zzz"])
         await caller.open("b")
         await caller.append("a", ids)
@@ -348,11 +378,12 @@ async def test_a_stop_string_ends_its_sequence_only(model_folders, vocabularies)
         assert caller.text("b") == "The quick brown"
 
 
-async def test_another_stream_takes_over_exactly(model_folders, vocabularies):
+@ONE_LOOP
+async def test_another_stream_takes_over_exactly(model_folders, vocabularies, services):
     """Prior ids and delivered bytes hand a sequence over in the middle of a character and of a stop string."""
     vocabulary = vocabularies["byte_level"]
     (ids,) = vocabulary.encode(["naïve 🙂 café STOP"], False)
-    async with calling(model_folders["byte_level"]) as (old, _):
+    async with calling(model_folders["byte_level"], services) as (old, _):
         new = Caller(old.stub, old.digest)
         for at in range(len(ids) + 1):
             name, fence = f"at {at}", f"fence {at}"
@@ -385,10 +416,11 @@ async def test_another_stream_takes_over_exactly(model_folders, vocabularies):
         (pb.CloseSequence(), "NOT_FOUND"),
     ],
 )
-async def test_a_failure_is_an_event_of_its_sequence(frame, reason, model_folders, vocabularies):
+@ONE_LOOP
+async def test_a_failure_is_an_event_of_its_sequence(frame, reason, model_folders, vocabularies, services):
     """A bad frame fails its sequence with a reason; the stream and the other sequences go on."""
     (ids,) = vocabularies["byte_level"].encode(["hello"], False)
-    async with calling(model_folders["byte_level"]) as (caller, _):
+    async with calling(model_folders["byte_level"], services) as (caller, _):
         await caller.open("good")
         if isinstance(frame, pb.OpenSequence) and not frame.vocabulary_digest:
             frame.vocabulary_digest = caller.digest
@@ -401,7 +433,8 @@ async def test_a_failure_is_an_event_of_its_sequence(frame, reason, model_folder
         assert caller.text("good") == "hello"
 
 
-async def test_a_decoders_fault_costs_one_sequence(model_folders, vocabularies, monkeypatch):
+@ONE_LOOP
+async def test_a_decoders_fault_costs_one_sequence(model_folders, vocabularies, monkeypatch, services):
     """Where decoding itself breaks, that sequence fails as our fault and the others go on."""
     (ids,) = vocabularies["byte_level"].encode(["hello"], False)
     append = PieceStream.append
@@ -412,7 +445,7 @@ async def test_a_decoders_fault_costs_one_sequence(model_folders, vocabularies, 
         return append(stream, token_ids)
 
     monkeypatch.setattr(PieceStream, "append", break_on_77)
-    async with calling(model_folders["byte_level"]) as (caller, _):
+    async with calling(model_folders["byte_level"], services) as (caller, _):
         await caller.open("bad")
         await caller.open("good")
         await caller.append("bad", [77])
@@ -423,9 +456,10 @@ async def test_a_decoders_fault_costs_one_sequence(model_folders, vocabularies, 
         assert caller.text("good") == "hello"
 
 
-async def test_credit_is_kept(model_folders):
+@ONE_LOOP
+async def test_credit_is_kept(model_folders, services):
     """A caller that sends more than its credit loses that sequence, and only that."""
-    async with calling(model_folders["byte_level"]) as (caller, _):
+    async with calling(model_folders["byte_level"], services) as (caller, _):
         await caller.open("greedy")
         await caller.open("good")
         await caller.append("greedy", [1] * (CREDIT + 1))
@@ -436,12 +470,13 @@ async def test_credit_is_kept(model_folders):
         assert caller.heard["good"][-1].watermark == CREDIT
 
 
-async def test_a_long_prior_is_taken_in_pieces(model_folders, vocabularies):
+@ONE_LOOP
+async def test_a_long_prior_is_taken_in_pieces(model_folders, vocabularies, services):
     """Text of many prior ids comes in messages of bounded size and adds up."""
     vocabulary = vocabularies["byte_level"]
     (ids,) = vocabulary.encode([folders.CORPUS[0] * 40], False)
     prior = ids * 40
-    async with calling(model_folders["byte_level"]) as (caller, _):
+    async with calling(model_folders["byte_level"], services) as (caller, _):
         await caller.open("s", prior_token_ids=prior)
         await caller.close("s")
         await caller.hear_out("s")
@@ -449,6 +484,7 @@ async def test_a_long_prior_is_taken_in_pieces(model_folders, vocabularies):
         assert max(len(reply.text) for reply in caller.heard["s"]) <= 1 << 16
 
 
+@ONE_LOOP
 async def test_a_draining_service_hands_its_streams_over(model_folders, vocabularies):
     """New sequences are refused, open ones end in peace, then the stream ends by itself."""
     (ids,) = vocabularies["byte_level"].encode(["hello"], False)
@@ -465,6 +501,7 @@ async def test_a_draining_service_hands_its_streams_over(model_folders, vocabula
         assert await caller.stream.read() is grpc.aio.EOF
 
 
+@ONE_LOOP
 async def test_a_caller_that_leaves_leaves_nothing(model_folders):
     """Cancelling a stream frees its sequences."""
     async with serving(model_folders["byte_level"]) as (stub, service):
@@ -518,6 +555,7 @@ def test_any_frames_over_the_wire_equal_decode(model_folders, vocabularies):
             runner.run(calls.__aexit__(None, None, None))
 
 
+@ONE_LOOP
 async def test_an_answers_form_travels_with_its_prompt(tmp_path):
     """Family, marks and the call that was begun; DescribeTokenizer knows the family too."""
     tool = chat_pb2.ToolDefinition(name="f", parameters_json='{"type": "object"}')
@@ -553,21 +591,23 @@ async def test_an_answers_form_travels_with_its_prompt(tmp_path):
         ),
     ],
 )
-async def test_what_a_template_has_no_place_for_is_refused_by_name(fields, reason, parameter, model_folders):
+@ONE_LOOP
+async def test_what_a_template_has_no_place_for_is_refused_by_name(fields, reason, parameter, model_folders, services):
     """Tools and efforts among it, and what is too much of it."""
-    async with serving(model_folders["byte_fallback"]) as (stub, _):
+    async with services(model_folders["byte_fallback"]) as (stub, _):
         found = await refused(stub.Render(render(message("user", "x"), **fields)))
         assert (found.reason.value, found.metadata["parameter"]) == (reason, parameter)
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "byte_fallback", "word_piece"])
-async def test_special_ids_are_written_out_where_they_are_asked_for(kind, model_folders, vocabularies):
+@ONE_LOOP
+async def test_special_ids_are_written_out_where_they_are_asked_for(kind, model_folders, vocabularies, services):
     """Those that are shown, and no others; a sequence that is taken over goes on behind them."""
     vocabulary = vocabularies[kind]
     special = [(token, token_id) for token, (token_id, is_special) in vocabulary.added_tokens.items() if is_special]
     (shown, shown_id), (hidden, hidden_id), *_ = special
     word = vocabulary.encode(["fox"], False)[0]
-    async with calling(model_folders[kind]) as (caller, _):
+    async with calling(model_folders[kind], services) as (caller, _):
         await caller.open("a", shown_token_ids=[shown_id])
         await caller.append("a", [*word, hidden_id, shown_id])
         await caller.close("a")

@@ -78,6 +78,8 @@ from serin_gateway.upstream.worker import GrpcWorkers
 CONFIRM_KEYS_EVERY_S = 60.0
 PAY_EVERY_S = 1.0
 MAKE_DETECTORS_EVERY_S = 60.0
+KEYS_BUDGET_S = 0.5
+"""A key that nobody knows yet waits so long; one that was confirmed before has a copy (`keys.authenticator`)."""
 RESPONSES_BUDGET_S = 0.25
 """A conversation may have megabytes: what takes more is given up, and after three times in a row not tried for 1 s."""
 
@@ -120,7 +122,7 @@ class House:
         responses: ResponseStore = MemoryResponses()
         if self._redis is not None:
             found = RedisKeyStore(self._redis, organization=settings.organization)
-            store = BudgetedKeyStore(found, StateCalls("keys"))
+            store = BudgetedKeyStore(found, StateCalls("keys", KEYS_BUDGET_S))
             usage = RedisUsage(self._redis, organization=settings.organization)
             audit = RedisAuditLog(self._redis, audit_secret(mesh_secret), organization=settings.organization)
             tenants = RedisTenantStore(self._redis, organization=settings.organization)

@@ -8,7 +8,7 @@ import re
 
 from serin_mesh.errors import MeshError, Reason
 
-_QUOTED = re.compile(r"""'(?:\\.|[^'\\])*(?:'|$)|"(?:\\.|[^"\\])*(?:"|$)""")
+_QUOTED = re.compile(r"""(?<!\w)'(?:\\.|[^'\\])*(?:'|$)|(?<!\w)"(?:\\.|[^"\\])*(?:"|$)""")
 _OWN_WORDS = (Reason.GRAMMAR_INVALID, Reason.GRAMMAR_LIMIT, Reason.TEMPLATE_REJECTED, Reason.PARAMETER_UNKNOWN)
 """These say in their caller's words what is wrong with them."""
 

@@ -185,6 +185,8 @@ async def test_a_batch_that_stands_still_is_noticed(held):
     assert not is_moving
     encoder.gate.set()
     await first
+    # A batch counts as a step only after its answers; the next one's answer comes after both.
+    assert await loop.computes_numbers()
     assert watch.is_moving()
 
 

@@ -25,6 +25,8 @@ from serin_gateway.limits.limiter import Limits, Scope
 
 FRESH_S = 0.5
 COPY_S = 300.0
+COPY_PATIENCE_S = 0.05
+"""A key that was confirmed before waits so long for the store; others wait as long as the store may take."""
 KEPT_S = 3600.0
 MAX_COPIES = 10_000
 MAX_KEY_LENGTH = 256
@@ -164,8 +166,8 @@ class Authenticator:
             if now - copy.confirmed_at < FRESH_S:
                 return copy.record
         try:
-            record = await self._ask(digest)
-        except KeyStoreDown as error:
+            record = await asyncio.wait_for(self._ask(digest), None if copy is None else COPY_PATIENCE_S)
+        except (KeyStoreDown, TimeoutError) as error:
             if copy is not None and now - copy.confirmed_at < COPY_S:
                 return copy.record
             raise MeshError(
@@ -179,8 +181,13 @@ class Authenticator:
         asking = self._asking.get(digest)
         if asking is None:
             asking = self._asking[digest] = asyncio.create_task(self._look_up(digest))
-            asking.add_done_callback(lambda _: self._asking.pop(digest, None))
+            asking.add_done_callback(lambda done: self._asked(digest, done))
         return await asyncio.shield(asking)
+
+    def _asked(self, digest: str, done: "asyncio.Task[KeyRecord | None]") -> None:
+        self._asking.pop(digest, None)
+        if not done.cancelled():
+            done.exception()  # nobody may have waited for it: it was late, and a copy did
 
     async def _look_up(self, digest: str) -> KeyRecord | None:
         try:

@@ -36,7 +36,7 @@ class Limits:
     @property
     def is_unlimited(self) -> bool:
         """True when nothing needs counting."""
-        return not any(getattr(self, one.name) for one in fields(self))
+        return self == NO_LIMITS
 
     @classmethod
     def read(cls, stored: Mapping[str, int]) -> "Limits":
@@ -47,6 +47,9 @@ class Limits:
         """A part of every limit, at least 1 of each that is set."""
         values = [getattr(self, one.name) for one in fields(self)]
         return Limits(*(max(1, int(limit * part)) if limit else 0 for limit in values))
+
+
+NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)

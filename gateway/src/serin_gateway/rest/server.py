@@ -15,6 +15,7 @@ from serin_gateway.rest.http import BoundedHttp
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
 LOOK_AT_CERTIFICATES_EVERY_S = 5.0
+TICK_S = 1.0
 
 
 class RestServer:
@@ -94,10 +95,18 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Stop accepting, at the next tick."""
+        """Stop accepting."""
         self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """Until it is stopped, which is noticed at once; once a second the date of answers is made new."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), TICK_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
