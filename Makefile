@@ -11,9 +11,10 @@ ROOMS := protos mesh control tokenizer-svc worker cache-svc gateway cli
 SOURCES := $(filter-out protos/src,$(wildcard $(ROOMS:%=%/src)))
 # Whole meshes first: they take longest and mostly wait, so that what computes fills the gaps.
 SUITES := $(wildcard tests cli/tests $(patsubst %,%/tests,$(filter-out cli,$(ROOMS))))
-# Files run side by side, in this order; the long suite runs alone, since it measures.
+# Files run side by side, in this order, each with one thread for arithmetic: threads that wait for one another's cores
+# burn more than they compute. The long suite runs alone, since it measures.
 PYTEST := $(BIN)/python -m pytest
-WORKERS ?= 3
+WORKERS ?= 4
 
 .PHONY: help
 help: ## list the targets
@@ -36,7 +37,7 @@ demo: $(READY) ## start a whole mesh, ask the demo model a question, stop again
 
 .PHONY: test
 test: $(READY) ## every test but the long ones
-	$(PYTEST) -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SUITES)
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not long" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(SUITES)
 
 .PHONY: test-long
 test-long: $(READY) ## the tests that take longer

@@ -45,16 +45,12 @@ class Clients:
         history: where everything is noted.
         rng: decides who asks what and who leaves when.
         leaving: share of requests whose client leaves.
-        thinking_s: longest pause of a client between two questions.
     """
 
-    def __init__(
-        self, mesh: RunningMesh, history: History, rng: random.Random, leaving: float, thinking_s: float = 0.0
-    ) -> None:
+    def __init__(self, mesh: RunningMesh, history: History, rng: random.Random, leaving: float) -> None:
         self._mesh = mesh
         self._history = history
         self._leaving = leaving
-        self._thinking_s = thinking_s
         self._questions = questions()
         self._rngs = [random.Random(rng.random()) for _ in range(NUM_CLIENTS)]
         self._is_over = False
@@ -90,7 +86,6 @@ class Clients:
             asked = self._history.ask(f"c{client}-{number}", name)
             await self._ask(asked, rng.randrange(2, 40) if rng.random() < self._leaving else None)
             number += 1
-            await asyncio.sleep(rng.uniform(0, self._thinking_s))
 
     async def _ask(self, asked: Asked, num_events: int | None) -> None:
         def stay(seen: Streamed) -> bool:

@@ -19,23 +19,12 @@ from harness.running_mesh import RunningMesh
 from harness.workers import Workers
 
 LEAVING = 0.25
-SHORT_THINKING_S = 1.0
-"""Of clients of the short history, which leaves some of the machine to other tests."""
 
 
-async def check(
-    crowd: RunningMesh,
-    workers: Workers,
-    rng: random.Random,
-    to: Path,
-    *,
-    num_harms: int,
-    num_left: int,
-    thinking_s: float = 0.0,
-):
+async def check(crowd: RunningMesh, workers: Workers, rng: random.Random, num_harms: int, num_left: int, to: Path):
     """Record a history with so many faults, and hold it against the model."""
     history, log = History(), GatewayLog(crowd)
-    clients = Clients(crowd, history, rng, LEAVING, thinking_s)
+    clients = Clients(crowd, history, rng, LEAVING)
     await workers.ready()
     right = await clients.undisturbed()
     asking = asyncio.create_task(clients.run())
@@ -79,13 +68,14 @@ async def nothing_left(crowd: RunningMesh, endpoints: dict[str, str]) -> None:
         )
 
 
+@pytest.mark.long
 async def test_a_short_history(crowd, workers: Workers, rng: random.Random, tmp_path: Path):
-    """Two harms and some departures: every answer is right, whole or honestly ended; no block is leaked."""
-    await check(crowd, workers, rng, tmp_path, num_harms=2, num_left=3, thinking_s=SHORT_THINKING_S)
+    """Two harms and some departures, to try the next one with: every answer is right, whole or honestly ended; no block is leaked."""
+    await check(crowd, workers, rng, num_harms=2, num_left=3, to=tmp_path)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 async def test_three_hundred_faults(crowd, workers: Workers, rng: random.Random, tmp_path: Path):
     """The full measure of the promise."""
-    await check(crowd, workers, rng, tmp_path, num_harms=100, num_left=200)
+    await check(crowd, workers, rng, num_harms=100, num_left=200, to=tmp_path)
