@@ -70,7 +70,7 @@ async def nothing_left(crowd: RunningMesh, endpoints: dict[str, str]) -> None:
 
 @pytest.mark.long
 async def test_a_short_history(crowd, workers: Workers, rng: random.Random, tmp_path: Path):
-    """Two harms and some departures, to try the next one with: every answer is right, whole or honestly ended; no block is leaked."""
+    """Two harms and some departures, to try the next one with: every answer is right or honestly ended."""
     await check(crowd, workers, rng, num_harms=2, num_left=3, to=tmp_path)
 
 
