@@ -7,7 +7,7 @@ import itertools
 import pytest
 from serin_gateway import failures, pipeline
 from serin_gateway.ask import Ask, Sampling, TokenPrompt
-from serin_gateway.catalog import Catalog, ServedModel
+from serin_gateway.catalog import Catalog, ServedModel, Trial
 from serin_gateway.collaborators import Arrival
 from serin_gateway.conversation import Conversation, Message
 from serin_gateway.events import ChoiceEnded, Completed, FinishReason, Started, TextChunk
@@ -648,6 +648,30 @@ async def test_a_stored_answer_replaces_the_work():
     assert receipt.cached_answer
     assert [attempt.recall for attempt in receipt.attempts] == [RecallOutcome.ANSWER]
     assert receipt.attempts[0].recall_s > 0
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "fields", "outcome"),
+    [
+        (1, {}, RecallOutcome.SKIPPED),
+        (2, {}, RecallOutcome.MISSED),
+        (1, {"temperature": 0.0, "allow_cached_answer": True}, RecallOutcome.MISSED),
+    ],
+)
+async def test_the_memory_is_asked_where_something_depends_on_it(num_workers, fields, outcome):
+    """An only worker gets the prompt whatever it holds of it, unless an answer may do."""
+    house = house_of(num_workers=num_workers, memory=Remembering())
+    await answer(await make(house), ask(**fields))
+    assert [attempt.recall for attempt in house.journal.receipts[0].attempts] == [outcome]
+
+
+async def test_the_memory_is_asked_while_lanes_are_compared():
+    """What a recall brings is one of the things that are compared."""
+    house = house_of(memory=Remembering())
+    trial = Trial("lane-a", "lane-b")
+    house.catalog.publish(small_catalog(small_lane(), trial=trial))
+    await answer(await make(house), ask())
+    assert [attempt.recall for attempt in house.journal.receipts[0].attempts] == [RecallOutcome.MISSED]
 
 
 async def test_answers_are_kept_only_when_they_may_be_shared():

@@ -29,7 +29,9 @@ async def openai(path: WholePath):
 
 async def test_a_question_over_rest(path: WholePath, openai: AsyncOpenAI):
     """Rendered by the template, generated, decoded; lane, request and pick travel to the worker."""
-    answer = await openai.chat.completions.create(model="demo", messages=HI)
+    answer = await openai.chat.completions.create(
+        model="demo", messages=HI, temperature=0, extra_body={"allow_cached_answer": True}
+    )
     assert answer.choices[0].message.content == "hello"
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.completion_tokens == 6

@@ -16,7 +16,8 @@ from serin_gateway.keys import Role
 from serin_gateway.limits.limiter import Limits
 
 CHAT = "/v1/chat/completions"
-BODY = greedy("Without a store.", max_tokens=12)
+BODY = greedy("Without a store.", max_tokens=12) | {"allow_cached_answer": True}
+"""So that the cache is asked, though one worker alone has to be chosen from."""
 ASKING_VERBS = {"authenticate", "admit", "recall", "settle"}
 UNKNOWN_KEY = "sk-serin-" + "u" * 40
 

@@ -478,9 +478,12 @@ class Attempt:
         """Verb 6: a stored answer, if one will do; else who holds the longest prefix."""
         began_at = time.monotonic()
         with self.receipt.timed("recall"):
-            self._recalled = await self.house.memory.recall(
-                scope, self._answer_key(), allow_answer=self._may_share_answer()
-            )
+            if self._may_share_answer() or len(scope.lane.workers) > 1 or self._model.trial is not None:
+                self._recalled = await self.house.memory.recall(
+                    scope, self._answer_key(), allow_answer=self._may_share_answer()
+                )
+            else:
+                self._recalled = Recalled(skipped=True)  # an only worker gets the prompt, whatever it holds of it
             self.receipt.cached_answer = self._recalled.answer is not None
         self.account.recalled(self._recalled.outcome, time.monotonic() - began_at)
 

@@ -51,7 +51,8 @@ class RecallOutcome(enum.StrEnum):
 class Recalled:
     """What was found: an answer, or which endpoints hold how many positions of the prompt.
 
-    ``failed``: the cache or its store did not say all it should; ``skipped``: there is no cache to ask.
+    ``failed``: the cache or its store did not say all it should; ``skipped``: there is no cache to ask, or nothing that
+    depends on what it would say.
     """
 
     answer: Sequence[StoredChoice] | None = None
