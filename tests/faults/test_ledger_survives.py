@@ -8,19 +8,17 @@ import asyncio
 import json
 import random
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 from harness.clients import plain_http
 from harness.eventually import eventually
-from harness.leash import leashed
-from harness.ports import free_port
+from harness.further_gateways import further_gateway, process, serves
 from harness.running_mesh import RunningMesh
 from redis.asyncio import Redis
 
@@ -39,27 +37,6 @@ def counted(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Itera
     running.start()
     yield running
     running.stop()
-
-
-@contextmanager
-def process(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that is gone in the end."""
-    with log.open("wb") as output:
-        running = subprocess.Popen(leashed(command), stdout=output, stderr=output, start_new_session=True)
-    try:
-        yield running
-    finally:
-        running.terminate()
-        running.wait(30)
-
-
-def gateway(mesh: RunningMesh, name: str, port: int) -> list[str]:
-    """The command line of a further gateway of a mesh."""
-    return [
-        sys.executable, "-m", "serin_gateway", "--instance", name, "--http-port", str(port), "--port", "0",
-        "--control", mesh.control, "--mesh-secret-file", str(mesh.state / "mesh.secret"),
-        "--state-redis", mesh.record["state_redis"],
-    ]  # fmt: skip
 
 
 def worker(mesh: RunningMesh, model: Path, tally: Path) -> list[str]:
@@ -94,21 +71,18 @@ async def test_a_killed_gateway_leaves_no_gap_and_no_double(
 ):
     """SIGKILL in the middle: of each attempt the ledger says what the worker sent, once; so do the sums by day."""
     tally_file = tmp_path / "tally.json"
-    ports = [free_port(), free_port()]
-    bases = [counted.rest, *(f"http://127.0.0.1:{port}" for port in ports)]
     headers = {"authorization": f"Bearer {counted.key}"}
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(Redis.from_url(counted.record["state_redis"]))
         for kind in ("ledger", "usage"):
             await redis.delete("none", *await redis.keys(f"serin:{{default}}:{kind}:*"))
         counting = stack.enter_context(process(worker(counted, tiny_model, tally_file), tmp_path / "worker.log"))
-        others = [
-            stack.enter_context(process(gateway(counted, f"gw-{n}", port), tmp_path / f"gw{n}.log"))
-            for n, port in enumerate(ports)
-        ]
+        further = [stack.enter_context(further_gateway(counted, f"gw-{n}", tmp_path)) for n in range(2)]
+        bases = [counted.rest, *(url for url, _ in further)]
+        victim = further[1][1]
         client = await stack.enter_async_context(plain_http(timeout=60, headers=headers))
         for base in bases:
-            await eventually(lambda base=base: until_served(client, base), bool, f"{base} serves", timeout_s=60)
+            await eventually(lambda base=base: serves(client, base, MODEL), bool, f"{base} serves", timeout_s=60)
 
         ended: list[bool] = []
         kill_at = num_requests // 2 + rng.randrange(num_requests // 10)
@@ -121,7 +95,7 @@ async def test_a_killed_gateway_leaves_no_gap_and_no_double(
                 async with client.stream("POST", f"{bases[2]}/v1/chat/completions", json=body) as answer:
                     async for chunk in answer.aiter_text():
                         if '"content":"' in chunk:
-                            others[1].send_signal(signal.SIGKILL)
+                            victim.send_signal(signal.SIGKILL)
             except httpx.TransportError:
                 ended.append(False)
 
@@ -133,7 +107,7 @@ async def test_a_killed_gateway_leaves_no_gap_and_no_double(
                 ended.append(await ask(client, alive[number % len(alive)], rng, stream=number % 3 != 0))
 
         await asyncio.gather(*(go_on() for _ in range(AT_ONCE)))
-        assert others[1].wait(10) == -signal.SIGKILL
+        assert victim.wait(10) == -signal.SIGKILL
         dead = await redis.hkeys(LEASES)
         if dead:
             await redis.zadd(EXPIRY, dict.fromkeys(dead, 1))  # as if LEASE_S had passed
@@ -163,11 +137,3 @@ async def test_a_killed_gateway_leaves_no_gap_and_no_double(
         fresh = line["prompt_tokens"] - line["cached_tokens"]
         pico = 150_000 * fresh + 75_000 * line["cached_tokens"] + 600_000 * line["completion_tokens"]
         assert line["nano"] == -(-pico // 1000)
-
-
-async def until_served(client: httpx.AsyncClient, base: str) -> bool:
-    """Whether a gateway answers for the model."""
-    try:
-        return (await client.get(f"{base}/v1/models/{MODEL}")).json().get("ready", False)
-    except (httpx.TransportError, ValueError):
-        return False
