@@ -194,6 +194,43 @@ tenants:
     watch.cancel()
 
 
+async def test_limits_and_issuers_are_published_and_change_without_a_restart(plane):
+    """Limits of models and of keys' defaults, the currency, and whose tokens are believed: after one apply."""
+    _, _, channel = plane
+    watch = lane_pb2_grpc.LaneServiceStub(channel).WatchLanes(lane_pb2.WatchLanesRequest())
+    found = await watch.read()
+    text = """
+models: {small: {path: x, limits: {tokens_per_day: 1000, money_per_month: 5000000}}}
+limits: {concurrent_requests: 3}
+currency: EUR
+token_issuers:
+  staff:
+    issuer: https://login.example/
+    audience: serin
+    jwks_url: https://login.example/keys
+    project_claim: team
+    role_claim: groups
+    roles: {sre: operator}
+"""
+    stub = config_pb2_grpc.ConfigServiceStub(channel)
+    await stub.ApplyConfig(config_pb2.ApplyConfigRequest(yaml=text))
+    while not found.policy.token_issuers:
+        found = await watch.read()
+    limits = found.models[0].limits
+    assert (limits.tokens_per_day, limits.money_per_month, limits.requests_per_minute) == (1000, 5_000_000, 0)
+    assert found.policy.default_limits.concurrent_requests == 3
+    assert found.policy.currency == "EUR"
+    (issuer,) = found.policy.token_issuers
+    assert (issuer.issuer, issuer.audience, issuer.jwks_url) == (
+        "https://login.example/",
+        "serin",
+        "https://login.example/keys",
+    )
+    assert list(issuer.algorithms) == ["RS256", "ES256"]
+    assert (issuer.project_claim, issuer.role_claim, dict(issuer.roles)) == ("team", "groups", {"sre": "operator"})
+    watch.cancel()
+
+
 async def test_configuration_is_read_applied_and_watched(plane):
     """Applying answers with what changed; bad text and old revisions are refused by reason; watchers see good ones."""
     _, _, channel = plane

@@ -6,6 +6,7 @@ import io
 import json
 
 import httpx
+import pytest
 from harness.asking import TINY, greedy
 from harness.clients import plain_http
 from harness.eventually import eventually
@@ -73,11 +74,8 @@ async def test_what_cannot_be_meant_is_one_line(mesh: RunningMesh):
         (("key", "create", "--role", "app", "--expires-days", "0"), "--expires-days"),
         (("audit", "verify", "--expect", "0" * 64), "expect"),
     ):
-        try:
+        with pytest.raises(MeshFailed) as failure:
             await serin(mesh, *arguments)
-        except MeshFailed as failure:
-            assert said in str(failure), failure
-            assert "Traceback" not in str(failure)
-        else:
-            raise AssertionError(f"{arguments} was taken")
+        assert said in str(failure.value), failure.value
+        assert "Traceback" not in str(failure.value)
     assert await serin(mesh, "tenant", "list") == before
