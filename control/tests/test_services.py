@@ -218,7 +218,7 @@ token_issuers:
         found = await watch.read()
     limits = found.models[0].limits
     assert (limits.tokens_per_day, limits.money_per_month, limits.requests_per_minute) == (1000, 5_000_000, 0)
-    assert found.policy.default_limits.concurrent_requests == 3
+    assert found.policy.default_limits.concurrent_request_count == 3
     assert found.policy.currency == "EUR"
     (issuer,) = found.policy.token_issuers
     assert (issuer.issuer, issuer.audience, issuer.jwks_url) == (
