@@ -154,11 +154,43 @@ async def test_an_organization_administers_itself_alone(front, admin):
     tenants = (await admin("GET", "/admin/tenants", key)).json()
     assert [one["name"] for one in tenants["projects"]] == ["acme-web"]
     assert (await admin("PUT", "/admin/organizations/acme", key, json={})).status_code == 403
-    assert (await admin("PUT", "/admin/projects/acme-app", key, json={"organization": "acme"})).status_code == 200
+    assert (await admin("PUT", "/admin/projects/acme-web", key, json={"organization": "acme"})).status_code == 200
+    assert (await admin("GET", "/metrics", key)).status_code == 403
     assert (await admin("PUT", "/admin/projects/x", key, json={"organization": "rival"})).status_code == 403
     assert (await admin("GET", "/admin/audit", key)).status_code == 403
     await admin("POST", "/v1/completions", json={"model": "small", "prompt": "x"})
     assert (await admin("GET", "/admin/usage", key)).json()["data"] == []
+
+
+async def test_nobody_takes_over_what_another_organization_uses(front, admin):
+    """A name that nobody declared is the mesh's own organization's, with what was kept under it; one with keys stays."""
+    await front.house.tenants.put_organization(Organization("acme"))
+    await front.house.tenants.put_project(Project("acme-web", "acme"))
+    await front.house.copy.refresh()
+    key = await front.house.key(Role.ADMIN, tenant="acme-web", organization="acme")
+    await front.house.key_and_record(tenant="rid")
+    for name in ("rid", "default", "free"):
+        taken = await admin("PUT", f"/admin/projects/{name}", key, json={"organization": "acme"})
+        assert (taken.status_code, taken.json()["error"]["reason"]) == (403, "ROLE_INSUFFICIENT")
+    for name in ("rid", "default"):
+        moved = await admin("PUT", f"/admin/projects/{name}", json={"organization": "acme"})
+        assert (moved.status_code, moved.json()["error"]["reason"]) == (409, "CONFIG_CONFLICT")
+    assert (await admin("PUT", "/admin/projects/free", json={"organization": "acme"})).status_code == 200
+    assert (await admin("PUT", "/admin/projects/rid", json={"limits": {"requests_per_minute": 9}})).status_code == 200
+    declared = {one["name"]: one["organization"] for one in (await admin("GET", "/admin/tenants")).json()["projects"]}
+    assert declared == {"acme-web": "acme", "free": "acme", "rid": "default"}
+
+
+async def test_keys_are_their_projects_whatever_was_written_when_they_were_made(front, admin):
+    """Its organization's administrators see them and end them."""
+    await front.house.tenants.put_project(Project("web", "acme"))
+    await front.house.copy.refresh()
+    key = await front.house.key(Role.ADMIN, tenant="web", organization="acme")
+    _, older = await front.house.key_and_record(tenant="web")
+    assert older.organization == "default"
+    listed = {one["id"]: one["organization"] for one in (await admin("GET", "/admin/keys", key)).json()["data"]}
+    assert listed[older.key_id] == "acme"
+    assert (await admin("DELETE", f"/admin/keys/{older.key_id}", key)).status_code == 200
 
 
 async def test_usage_is_priced_and_comes_as_json_and_csv(fronts_on):

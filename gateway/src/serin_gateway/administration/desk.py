@@ -7,7 +7,7 @@ command line or Redis.
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from serin_mesh.errors import MeshError, Reason
@@ -16,7 +16,7 @@ from serin_gateway.audit.entry import Entry
 from serin_gateway.audit.log import AuditLog
 from serin_gateway.keys.records import Ability, KeyRecord, Role, mint_key
 from serin_gateway.keys.store import KeyNotFound, KeyStore, KeyStoreDown
-from serin_gateway.keys.tenants import Directory, Organization, Project, ProjectMoved, TenantStore
+from serin_gateway.keys.tenants import Directory, Organization, Project, ProjectMoved, TenantStore, check_home
 from serin_gateway.ledger.usage import By, UsageRow, UsageStore, added_up, days_between
 from serin_gateway.limits.limiter import Limits
 
@@ -101,9 +101,14 @@ class AdminDesk:
             return key, record
 
     async def keys(self, actor: Actor) -> Sequence[KeyRecord]:
-        """All keys within reach, oldest first."""
+        """All keys within reach, oldest first; each is of the organization that its project is of now."""
         with _translated():
-            return [one for one in await self._keys.list() if actor.organization in (None, one.organization)]
+            directory = await self._tenants.directory() or Directory()
+            homes = {one.name: one.organization for one in directory.projects}
+            found = [
+                replace(one, organization=homes.get(one.tenant, one.organization)) for one in await self._keys.list()
+            ]
+            return [one for one in found if actor.organization in (None, one.organization)]
 
     async def revoke_key(self, actor: Actor, key_id: str) -> KeyRecord:
         """End a key, by its public name."""
@@ -134,9 +139,14 @@ class AdminDesk:
                 await self._tenants.put_organization(organization)
 
     async def put_project(self, actor: Actor, project: Project) -> None:
-        """Declare a project, whose it is, and its limits."""
+        """Declare a project, whose it is, and its limits.
+
+        Whoever nobody declared is of the mesh's own organization, with whatever it has kept: only that one's
+        administrators give such a name to another organization, and none that has keys.
+        """
         _check_reach(actor, project.organization)
         with _translated():
+            await self._check_is_free(actor, project)
             facts = {"organization": project.organization, "limits": asdict(project.limits)}
             async with self._audited(actor, "project.put", project.name, **facts):
                 await self._tenants.put_project(project)
@@ -159,6 +169,19 @@ class AdminDesk:
             raise MeshError(Reason.ROLE_INSUFFICIENT, "the audit log is for the mesh's own organization")
         with _translated():
             return await self.audit.entries(first, count)
+
+    async def _check_is_free(self, actor: Actor, project: Project) -> None:
+        directory = await self._tenants.directory() or Directory()
+        if project.organization == self.home or any(one.name == project.name for one in directory.projects):
+            return  # the store refuses to move a declared one
+        if actor.organization is not None:
+            raise MeshError(
+                Reason.ROLE_INSUFFICIENT,
+                f"project {project.name!r} is not declared; that is for the administrators of {self.home!r}, the mesh's "
+                "own organization: ask them",
+            )
+        if project.name == KeyWish.project or any(one.tenant == project.name for one in await self._keys.list()):
+            check_home(Project(project.name, self.home), project)
 
     async def _project(self, name: str) -> Project:
         directory = await self._tenants.directory() or Directory()

@@ -1,6 +1,7 @@
 """`/live`, `/ready` and `/metrics`. Knows nothing about what makes a gateway ready."""
 
 import orjson
+from serin_mesh.errors import MeshError, Reason
 from serin_mesh.metrics import CONTENT_TYPE, scrape
 from serin_mesh.readiness import Readiness, State
 
@@ -23,7 +24,14 @@ class Probes:
         await self._report(client, self._readiness.is_ready)
 
     async def metrics(self, client: Client, request: Request) -> None:
-        """All metrics in Prometheus' text format."""
+        """All metrics in Prometheus' text format.
+
+        Raises:
+            MeshError: ROLE_INSUFFICIENT, the caller is of another organization: projects of all are in them.
+        """
+        home = request.house.desk.home
+        if request.caller.organization != home:
+            raise MeshError(Reason.ROLE_INSUFFICIENT, f"metrics are for {home!r}, the mesh's own organization")
         await client.respond(200, scrape(), CONTENT_TYPE.encode())
 
     async def _report(self, client: Client, good: bool) -> None:
