@@ -149,7 +149,7 @@ class Desk:
                 now = service_shares(service, (standing.shares if still else None) or standing.declared, instances)
             back = target(model, to_version, standing, now, instances, self._path_of, engine.shared)
             if back != now:
-                moved = replace(standing, declared=engine.declared(scope)).moved_to(back, now, engine.wall_clock())
+                moved = replace(standing, declared=engine.declared(scope)).back_at(back, now, engine.wall_clock())
                 what = f"{scope}: {named(now[0].versions)} -> {named(back[0].versions)}: {why or NO_REASON}"
                 last = Act(engine.wall_clock(), "", actor.shown, "rollback", what, actor.identity)
                 await engine.write(Change((last,), None, moved))

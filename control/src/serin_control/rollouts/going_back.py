@@ -32,16 +32,30 @@ def target(
     """
     if not to_version:
         if not standing.previous:
-            raise RolloutInvalid(f"model: {model} has not moved: there is nothing to go back to")
+            raise RolloutInvalid(_nowhere(model, standing))
         return _living(model, standing.previous, instances, path_of)
     known = list(_known(to_version, standing, now[0].versions, shared or {}))
     if not known and len(now) == 1 and any(version == to_version for _, version in now[0].versions):
         return now
-    candidates = [*known, *_thinkable(to_version, now[0].versions)]
+    thinkable = _thinkable(to_version, now[0].versions)
+    if known and len(now) == 1:  # a part of now that has this version's name is not what is meant
+        thinkable = (shares for shares in thinkable if shares[0].versions != now[0].versions)
+    candidates = [*known, *thinkable]
     for shares in candidates:
         if _is_alive(model, shares[0].versions, instances):
             return shares
     return _living(model, min(candidates, key=lambda s: len(_gone(model, s, instances))), instances, path_of)
+
+
+def _nowhere(model: str, standing: Standing) -> str:
+    left = [kept.versions[-1] for kept in standing.kept if kept.good]
+    if not left:
+        return f"model: {model} has not moved: there is nothing to go back to"
+    service, version = left[-1]
+    return (
+        f"model: {model} went back already, nothing was done; {service} {version}, which had its traffic before, is "
+        f"kept: `serin rollback --model {model} --to {version}` returns to it"
+    )
 
 
 def lane_of(model: str, versions: Versions, instances: Iterable[Instance]) -> Lane | None:

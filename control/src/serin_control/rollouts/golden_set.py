@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import jsonschema
 from serin_control.config.problems import Problem
 
 MAX_CASES = 10_000
@@ -72,7 +73,7 @@ def parse_golden(text: str, source: str = "golden") -> tuple[GoldenCase, ...]:
         raise GoldenInvalid([Problem(source, 0, "", f"{len(text.encode())} bytes", f"at most {MAX_BYTES}")])
     cases: dict[str, tuple[int, GoldenCase]] = {}
     problems: list[Problem] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -150,6 +151,7 @@ def _expect(expect: Any) -> tuple[Literal["exact", "regex", "schema", "webhook"]
     if scorer == "schema":
         if not isinstance(expected, dict):
             raise _Broken(key, f"{type(expected).__name__} is not accepted", "a JSON Schema, an object")
+        _check_schema(key, expected)
         return "schema", expected
     if not isinstance(expected, str):
         raise _Broken(key, f"{type(expected).__name__} is not accepted", "text")
@@ -162,6 +164,31 @@ def _expect(expect: Any) -> tuple[Literal["exact", "regex", "schema", "webhook"]
     if address.scheme not in ("http", "https") or not address.hostname:
         raise _Broken(key, f"{expected!r} is not accepted", "an http:// or https:// address")
     return "webhook", expected
+
+
+def _check_schema(key: str, schema: Mapping[str, Any]) -> None:
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        at = ".".join(map(str, (key, *error.absolute_path)))
+        raise _Broken(at, f"no JSON Schema: {error.message[:200]}", "JSON Schema, draft 2020-12") from error
+    except RecursionError as error:
+        raise _Broken(key, "nested too deep", "JSON Schema, draft 2020-12") from error
+    outside = next((one for one in _references(schema) if not one.startswith("#")), None)
+    if outside is not None:
+        raise _Broken(key, f"$ref {outside[:80]!r} is not accepted", "references inside the schema, #/…")
+
+
+def _references(schema: Any) -> Iterator[str]:
+    waiting = [schema]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            waiting += one.values()
+            if isinstance(one.get("$ref"), str):
+                yield one["$ref"]
+        elif isinstance(one, list):
+            waiting += one
 
 
 def _check_pattern(key: str, pattern: str) -> None:

@@ -17,8 +17,10 @@ def after(rollout: Rollout, standing: Standing, declared: tuple[Share, ...], now
     if rollout.state is State.ABORTED:
         if rollout.was_able:
             standing = standing.taken_back(rollout.arms.canary, now)
-        if not rollout.spec.moves_lanes:  # nothing else says who has its calls
-            standing = replace(standing, shares=rollout.arms.stable)
+        held = standing.shares or declared
+        if not rollout.spec.moves_lanes or held != rollout.arms.stable or standing.declared != declared:
+            # Nothing else says who has its calls; or somebody declared other shares meanwhile, perhaps to the canary.
+            standing = replace(standing, shares=rollout.arms.stable, declared=declared)
         return _without_baseline(rollout, standing, now)
     return None
 

@@ -150,14 +150,14 @@ def whole_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def weight_of(value: float) -> int:
-    """The weight of a share in percent, of 10,000; a share too small for it is the least there is.
+    """The weight of a share in percent, of 10,000.
 
     Raises:
         RolloutInvalid: it is no share.
     """
-    if not 0 < value <= 100:
-        raise RolloutInvalid(f"steps: {value:g} %: accepted: above 0, at most 100 %")
-    return max(1, round(value * WEIGHT_SUM / 100))
+    if not 100 / WEIGHT_SUM <= value <= 100:
+        raise RolloutInvalid(f"steps: {value:g} %: accepted: {100 / WEIGHT_SUM:g} % to 100 %")
+    return round(value * WEIGHT_SUM / 100)
 
 
 def percent(weight: int) -> str:

@@ -34,7 +34,7 @@ class Standing:
 
     Attributes:
         shares: who shares it; None: as declared.
-        previous: shares before the last promotion or rollback; empty: there was none.
+        previous: shares before the last promotion; empty: there was none, or it was taken back.
         kept: versions that keep the least weight.
         retired: versions that get nothing, although processes of theirs may still run.
         declared: shares that `serin.yaml` gave when this began.
@@ -51,6 +51,10 @@ class Standing:
         """Everything goes to these shares; what had it before is kept."""
         leaving = [Kept(share.versions, now + KEEP_S, True) for share in before]
         return replace(self, shares=shares, previous=before)._with(leaving, shares)
+
+    def back_at(self, shares: tuple[Share, ...], before: tuple[Share, ...], now: float) -> "Standing":
+        """The same, because what had it before was not good enough: going back once more leads nowhere."""
+        return replace(self.moved_to(shares, before, now), previous=())
 
     def taken_back(self, versions: Versions, now: float) -> "Standing":
         """A canary lost its traffic: it drains."""
