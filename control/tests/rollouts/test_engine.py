@@ -112,6 +112,44 @@ async def test_a_kept_lane_takes_everything_back(stage):
     assert await acts(stage) == ["start", "step", "step", "promote", "rollback", "rollback"]
 
 
+async def test_going_back_twice_has_no_effect(stage):
+    """Whoever repeats a rollback, or does it beside somebody else, does not bring back what was not good enough."""
+    await promoted(stage)
+    assert (await stage.desk.rollback("small", "", ANN, "smells")).version == "v1"
+    with pytest.raises(RolloutInvalid, match="went back already.*worker v2.*`serin rollback --model small --to v2`"):
+        await stage.desk.rollback("small", "", ANN, "smells")
+    assert stage.weights() == {"v1": 9_999, "v2": 1}
+    await stage.desk.rollback("small", "v2", ANN, "it was something else")
+    assert stage.weights() == {"v2": 9_999, "v1": 1}
+
+
+async def test_what_is_gone_is_not_mistaken_for_a_part_that_has_its_name(clock):
+    """The tokenizer is still called v2, the worker v2 runs no more: traffic stays, and that is said."""
+    stage = Stage(clock, instances=[*pair("v2"), instance("w1", version="v1")])
+    stage.plan = declared(v2=1)
+    await promoted(stage, to_version="v1")
+    stage.running = [one for one in stage.running if one.registration.instance != "w0-small-v2"]
+    with pytest.raises(VersionGone, match="nothing of worker v2 of small takes calls"):
+        await stage.desk.rollback("small", "v2", ANN, "")
+
+
+async def test_an_abort_holds_whatever_was_declared_meanwhile(stage):
+    """Shares that name the canary are no reason to give it anything; the next ones that are declared count."""
+    stage.plan = declared(v1=100, v2=0)
+    stage.running = [*pair("v1"), *pair("v2")]
+    await stage.look()
+    started = await stage.desk.start(spec(also=(Service.TOKENIZER,)), "", ANN)
+    await stage.look()
+    stage.plan = declared(v1=50, v2=50)
+    await stage.look()
+    await stage.desk.act(started.id, Action.ABORT, ANN, "")
+    await stage.look(DRAIN_S)
+    assert stage.weights() == {"v1": 10_000}
+    stage.plan = declared(v1=60, v2=40)
+    await stage.look()
+    assert stage.weights() == {"v1": 6_000, "v2": 4_000}
+
+
 async def test_after_a_day_the_old_lane_gets_nothing_but_can_still_be_gone_back_to(stage):
     """Kept lanes expire; what runs can take the traffic all the same."""
     await promoted(stage)

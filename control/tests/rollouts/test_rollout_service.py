@@ -142,7 +142,7 @@ async def test_people_act_and_are_told_what_came_of_it(mesh):
         (
             {"steps": [rollout_pb2.RolloutStep(weight_percent=101.0)]},
             Reason.ROLLOUT_INVALID,
-            "steps: 101 %: accepted: above 0, at most 100 %",
+            "steps: 101 %: accepted: 0.01 % to 100 %",
         ),
         (
             {"steps": [rollout_pb2.RolloutStep(weight_percent=w) for w in (5.0, 1.0)]},

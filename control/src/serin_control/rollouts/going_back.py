@@ -92,8 +92,12 @@ def _living(model: str, shares: tuple[Share, ...], instances: Sequence[Instance]
     names = ", ".join(f"{service} {version}" for service, version in gone)
     raise VersionGone(
         f"nothing of {names} of {model} takes calls any more: traffic stays where it is; {commands} brings it back, "
-        f"then `serin rollback --model {model} --to {gone[-1][1]}`"
+        f"then `serin rollback --model {model} --to {gone[-1][1]}{_flag(gone[-1][0])}`"
     )
+
+
+def _flag(service: Service) -> str:
+    return "" if service in MEMBER_SERVICES else f" --service {service}"
 
 
 def _bringing_back(model: str, service: Service, version: str, path_of: PathOf) -> str:

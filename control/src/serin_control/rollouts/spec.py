@@ -173,7 +173,7 @@ def _check_steps(spec: Spec) -> None:
     before = 0
     for number, step in enumerate(spec.steps, start=1):
         if not 0 < step.weight <= WEIGHT_SUM:
-            raise RolloutInvalid(f"steps: step {number}: {step.percent}: accepted: above 0, at most 100 %")
+            raise RolloutInvalid(f"steps: step {number}: {step.percent}: accepted: 0.01 % to 100 %")
         if step.weight <= before:
             raise RolloutInvalid(
                 f"steps: step {number}: {step.percent} after {percent(before)}: accepted: each above the one before"
