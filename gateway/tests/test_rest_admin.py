@@ -163,7 +163,7 @@ async def test_an_organization_administers_itself_alone(front, admin):
 
 
 async def test_nobody_takes_over_what_another_organization_uses(front, admin):
-    """A name that nobody declared is the mesh's own organization's, with what was kept under it; one with keys stays."""
+    """A name that nobody declared is the mesh's own organization's, with what is kept under it; one with keys stays."""
     await front.house.tenants.put_organization(Organization("acme"))
     await front.house.tenants.put_project(Project("acme-web", "acme"))
     await front.house.copy.refresh()

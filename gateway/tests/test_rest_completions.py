@@ -1,5 +1,7 @@
 """Completions through the official SDK."""
 
+from serin_gateway.events import TextLogprob
+from serin_gateway.rest.completions import Offsets
 from serin_gateway.testing import saying, small_catalog, small_lane
 from serin_gateway.worker import TokenLogprob
 from serin_mesh.errors import MeshError, Reason
@@ -128,3 +130,12 @@ async def test_token_ids(front):
     for choice in answer.choices:
         assert choice.model_extra["prompt_token_ids"] == [97, 98]
         assert choice.model_extra["token_ids"] == [*b"hello", 256]
+
+
+def test_offsets_are_characters_of_the_text_also_inside_of_one():
+    """Tokens that are parts of a character begin where it does; none lies behind the text."""
+    text = "é€😀x"
+    parts = [bytes([byte]) for byte in text.encode()]
+    offsets = Offsets(7)
+    found = [offsets.of(TextLogprob(part.decode("utf-8", "replace"), part, -1.0)) for part in parts]
+    assert found == [7, 7, 8, 8, 8, 9, 9, 9, 9, 10]

@@ -16,11 +16,12 @@ _FLAGS = {
 }
 
 
-def add_limits(parser: argparse.ArgumentParser, whose: str) -> None:
-    """Add a flag for each limit."""
+def add_limits(parser: argparse.ArgumentParser, whose: str, note: str = "") -> None:
+    """Add a flag for each limit; the first one's help ends with a note."""
     for name, (words, most) in _FLAGS.items():
         flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=integer(0, most), metavar="N", help=f"{whose} limit of {words}; 0: none")
+        parser.add_argument(flag, type=integer(0, most), metavar="N", help=f"{whose} limit of {words}; 0: none{note}")
+        note = ""
 
 
 def limits_from(arguments: argparse.Namespace) -> Limits | None:

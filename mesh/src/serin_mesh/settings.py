@@ -171,7 +171,8 @@ def _flag(name: str) -> str:
 def _help(cls: type[BaseModel], program: str) -> str:
     lines = [f"usage: {program} [--flag VALUE ...]", "", "Every flag is also an environment variable SERIN_<FLAG>.", ""]
     for name, field in cls.model_fields.items():
-        default = "" if field.is_required() or field.default in ("", None) else f" (default {field.default})"
+        has_none = field.is_required() or field.default_factory is not None or field.default in ("", None)
+        default = "" if has_none else f" (default {field.default})"
         lines.append(f"  {_flag(name)}: {accepted_values(cls, name)}{default}")
         if field.description:
             lines.append(f"      {field.description}")

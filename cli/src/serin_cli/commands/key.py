@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a model it may ask, again for more (default: all)",
     )
     create.add_argument("--unknown", choices=["refuse", "warn"], default="refuse", help="parameters nobody knows")
-    add_limits(create, "its own")
+    add_limits(create, "its own", "; with one of these five, none of the mesh's default limits of keys hold")
     create.add_argument(
         "--no-shadow", action="store_true", help="its answers are never scored again to compare two versions"
     )

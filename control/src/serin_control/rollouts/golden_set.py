@@ -15,6 +15,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import jsonschema
+
 from serin_control.config.problems import Problem
 
 MAX_CASES = 10_000

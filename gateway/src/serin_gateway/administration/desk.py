@@ -177,8 +177,8 @@ class AdminDesk:
         if actor.organization is not None:
             raise MeshError(
                 Reason.ROLE_INSUFFICIENT,
-                f"project {project.name!r} is not declared; that is for the administrators of {self.home!r}, the mesh's "
-                "own organization: ask them",
+                f"project {project.name!r} is not declared; that is for the administrators of {self.home!r}, the "
+                "mesh's own organization: ask them",
             )
         if project.name == KeyWish.project or any(one.tenant == project.name for one in await self._keys.list()):
             check_home(Project(project.name, self.home), project)

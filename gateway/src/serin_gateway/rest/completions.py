@@ -1,5 +1,6 @@
 """`POST /v1/completions`: its shape. Knows nothing about how answers are made."""
 
+import codecs
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -97,7 +98,7 @@ class CompletionShape:
             "finish_reason": None,
         }
         if self._ask.sampling.top_logprobs is not None:
-            choice["logprobs"], shown.num_characters = logprobs_body(event.logprobs, shown.num_characters)
+            choice["logprobs"] = logprobs_body(event.logprobs, shown.offsets)
         if self._ask.want_token_ids:
             choice["token_ids"] = event.token_ids
         return self._head + orjson.dumps(choice) + self._tail
@@ -107,10 +108,10 @@ class CompletionShape:
         if not event.echo_text and not self._ask.want_token_ids:
             return b""
         index = event.first_choice_index + at
-        self._choices[index].num_characters = len(event.echo_text)
+        self._choices[index].offsets = Offsets(len(event.echo_text))
         choice: dict[str, Any] = {"index": index, "text": event.echo_text, "logprobs": None, "finish_reason": None}
         if event.echo_logprobs:
-            choice["logprobs"], _ = logprobs_body(event.echo_logprobs, 0)
+            choice["logprobs"] = logprobs_body(event.echo_logprobs, Offsets())
         if self._ask.want_token_ids:
             choice |= {"prompt_token_ids": list(event.prompt_token_ids), "token_ids": []}
         return self._head + orjson.dumps(choice) + self._tail
@@ -130,7 +131,7 @@ class _Choice:
         self._token_ids: list[int] = []
         self._prompt_token_ids: Sequence[int] = ()
         self._echo_length = 0
-        self.num_characters = 0
+        self.offsets = Offsets()
         self.finish_reason = ""
 
     def begin(self, event: Started) -> None:
@@ -152,27 +153,40 @@ class _Choice:
             "finish_reason": self.finish_reason,
         }
         if ask.sampling.top_logprobs is not None:
-            echoed, _ = logprobs_body(self._echo_logprobs, 0)
-            answered, _ = logprobs_body(self._logprobs, self._echo_length)
+            echoed = logprobs_body(self._echo_logprobs, Offsets())
+            answered = logprobs_body(self._logprobs, Offsets(self._echo_length))
             body["logprobs"] = {key: echoed[key] + answered[key] for key in answered}
         if ask.want_token_ids:
             body |= {"prompt_token_ids": list(self._prompt_token_ids), "token_ids": self._token_ids}
         return body
 
 
-def logprobs_body(logprobs: Sequence[TextLogprob], offset: int) -> tuple[dict[str, Any], int]:
-    """Log-probabilities of a completion's choice, and the character that the next token begins at."""
-    offsets = []
-    for one in logprobs:
-        offsets.append(offset)
-        offset += len(one.token)
-    body = {
+class Offsets:
+    """Where each token of a text begins, in characters; one that begins inside a character begins where that does.
+
+    Args:
+        first: where the first one does.
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        self._next = first
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def of(self, token: TextLogprob) -> int:
+        """Of the next token."""
+        begins = self._next
+        self._next += len(self._characters.decode(token.raw))
+        return begins
+
+
+def logprobs_body(logprobs: Sequence[TextLogprob], offsets: Offsets) -> dict[str, Any]:
+    """Log-probabilities of a completion's choice."""
+    return {
         "tokens": [one.token for one in logprobs],
         "token_logprobs": [one.logprob for one in logprobs],
         "top_logprobs": [_alternatives(one) for one in logprobs],
-        "text_offset": offsets,
+        "text_offset": [offsets.of(one) for one in logprobs],
     }
-    return body, offset
 
 
 def _alternatives(one: TextLogprob) -> dict[str, float | None] | None:

@@ -119,7 +119,7 @@ class _LaneStreams:
             return
         away_s = time.monotonic() - (sequence.lost_at or time.monotonic())
         if away_s > RESTART_PATIENCE_S or sequence.num_relocations > MAX_RELOCATIONS:
-            sequence.fail(tokenizer_lost(self._scope, error))
+            sequence.fail(tokenizer_lost(self._scope))
             return
         self._is_lane_gone = self._is_lane_gone or error.reason is Reason.LANE_GONE
         pause_s = 0.0 if sequence.num_tries == 1 else min(1.0, 0.05 * 2 ** min(sequence.num_tries, 8))

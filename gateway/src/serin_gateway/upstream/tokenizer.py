@@ -108,7 +108,7 @@ class GrpcTokenizer:
                 if error.reason not in _AWAY:
                     raise
                 if time.monotonic() > give_up_at:
-                    raise tokenizer_lost(scope, error) from error
+                    raise tokenizer_lost(scope) from error
                 await asyncio.sleep(LOOK_AGAIN_S)
 
     async def _decode(
@@ -128,12 +128,11 @@ class GrpcTokenizer:
         return self._channels.stub(tokenizer_pb2_grpc.TokenizerServiceStub, "tokenizer", scope.model)
 
 
-def tokenizer_lost(scope: CallScope, error: MeshError) -> MeshError:
+def tokenizer_lost(scope: CallScope) -> MeshError:
     """A begun answer's text cannot go on: the worker is not to blame."""
     return MeshError(
         Reason.UPSTREAM_UNAVAILABLE,
-        f"tokenizer.{scope.model} is gone and did not come back within {RESTART_PATIENCE_S:g} s: {error.message:.200}; "
-        "ask again",
+        f"tokenizer.{scope.model} is gone and did not come back within {RESTART_PATIENCE_S:g} s; ask again",
         service="tokenizer",
     )
 
@@ -151,8 +150,14 @@ async def _persistently(scope: CallScope, call: Callable[[], Awaitable[T]]) -> T
             if error.reason is Reason.DEADLINE_EXCEEDED and scope.timeout_s > TIMEOUT_S:
                 late = f"tokenizer.{scope.model} did not answer within {TIMEOUT_S:g} s"
                 raise MeshError(Reason.UPSTREAM_UNAVAILABLE, late, service="tokenizer") from error
-            if pause_s is None or error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY):
+            if error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY):
                 raise
+            if pause_s is None:
+                if error.reason is Reason.NOT_READY:
+                    raise
+                # What the transport says of it names machines, which are not the caller's matter.
+                away = f"no tokenizer of {scope.model!r} can be reached at the moment; try again shortly"
+                raise MeshError(Reason.UPSTREAM_UNAVAILABLE, away, service="tokenizer", retry_after_s="2") from error
             await asyncio.sleep(pause_s)
     raise AssertionError("the last call returns or raises")
 
