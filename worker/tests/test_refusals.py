@@ -134,3 +134,12 @@ def test_the_process_ends_with_status_2_and_one_line(folder):
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert str(path) in line
+
+
+def test_a_context_longer_than_the_models_is_refused(tiny_folder):
+    """With both numbers: nothing is cut to fit without a word."""
+    config = EngineConfig(precision="float32", num_blocks=8, context_length=100_000)
+    with pytest.raises(
+        ModelRefused, match="context_length 100000: the model has positions for 256; accepted: 1 to that"
+    ):
+        load_engine(str(tiny_folder("qwen3")), config)

@@ -116,7 +116,7 @@ async def test_going_back_twice_has_no_effect(stage):
     """Whoever repeats a rollback, or does it beside somebody else, does not bring back what was not good enough."""
     await promoted(stage)
     assert (await stage.desk.rollback("small", "", ANN, "smells")).version == "v1"
-    with pytest.raises(RolloutInvalid, match="went back already.*worker v2.*`serin rollback --model small --to v2`"):
+    with pytest.raises(RolloutInvalid, match=r"went back already.*worker v2.*`serin rollback --model small --to v2`"):
         await stage.desk.rollback("small", "", ANN, "smells")
     assert stage.weights() == {"v1": 9_999, "v2": 1}
     await stage.desk.rollback("small", "v2", ANN, "it was something else")

@@ -58,7 +58,9 @@ def check(ask: EmbeddingAsk, named: Callable[[str], str] = str) -> EmbeddingAsk:
     if not 1 <= len(ask.inputs) <= MAX_INPUTS:
         raise refuse(ask.input_name, f"{len(ask.inputs)} inputs; accepted: 1 to {MAX_INPUTS}")
     if not 0 <= ask.num_dimensions < 2**31:
-        raise refuse(named("num_dimensions"), f"{ask.num_dimensions} is not accepted; accepted: 1 to 2147483647")
+        raise refuse(
+            named("num_dimensions"), f"{max(0, ask.num_dimensions)} is not accepted; accepted: 1 to 2147483647"
+        )
     for index, one in enumerate(ask.inputs):
         if isinstance(one, str) and not one:
             raise refuse(f"{ask.input_name}[{index}]", "is empty; accepted: a text of at least one character")

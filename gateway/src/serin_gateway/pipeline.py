@@ -324,7 +324,7 @@ class Request:
                         if attempt.has_begun or is_last or not may_try_another_lane(error):
                             raise
         except TimeoutError:
-            late = f"no complete answer within {self.arrival.timeout_s:.0f} s"
+            late = f"no complete answer within {self.arrival.timeout_s:g} s"
             raise MeshError(Reason.DEADLINE_EXCEEDED, late) from None
         finally:
             refusal = None  # its traceback holds this frame

@@ -142,7 +142,12 @@ def machine_class(device: torch.device) -> str:
 
 
 def _context_length(shape: ModelShape, config: EngineConfig) -> int:
-    return min(shape.context_length, config.context_length or shape.context_length)
+    asked = config.context_length or shape.context_length
+    if asked > shape.context_length:
+        raise ModelRefused(
+            f"context_length {asked}: the model has positions for {shape.context_length}; accepted: 1 to that many"
+        )
+    return asked
 
 
 def _num_blocks(shape: ModelShape, dtype: torch.dtype, device: torch.device, config: EngineConfig) -> int:

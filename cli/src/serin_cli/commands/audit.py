@@ -73,8 +73,9 @@ def _show(entries: Sequence[Entry | None], *, as_json: bool) -> None:
             print(entry.to_json() if entry else json.dumps(None))
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("number", "when", "who", "what", "on", "outcome", "facts"):
+    for heading in ("number", "when", "who", "what", "on", "outcome"):
         table.add_column(heading, no_wrap=True)
+    table.add_column("facts", overflow="fold")
     for entry in entries:
         if entry is None:
             table.add_row("?", "", "", "cannot be read", "", "", "")

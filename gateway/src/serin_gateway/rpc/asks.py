@@ -114,6 +114,9 @@ def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensReq
         raise refuse("messages", why)
     if len(chat.tools) > MAX_TOOLS:
         raise refuse("tools", too_many_tools(len(chat.tools)))
+    if chat.tool_choice.mode not in chat_pb2.ToolChoiceMode.values():
+        known = ", ".join(chat_pb2.ToolChoiceMode.keys())
+        raise refuse("tool_choice.mode", f"{chat.tool_choice.mode} is not known; accepted: {known}")
     return Conversation(
         [_message(message, at) for at, message in enumerate(chat.messages)],
         chat.continue_final_message,
