@@ -324,7 +324,7 @@ ANTHROPIC: dict[str, tuple[Reason, dict[str, Any]]] = {
 TOKENIZES: dict[str, tuple[Reason | None, dict[str, Any]]] = {
     "a text of a megabyte": (TOO_LONG, {"prompt": "x" * 1_000_000}),
     "a turn of a megabyte": (TOO_LONG, {"messages": [{"role": "user", "content": "x" * 1_000_000}]}),
-    "90,000 turns": (INVALID, {"messages": HELLO * 90_000}),
+    "5,000 turns": (INVALID, {"messages": HELLO * 5_000}),
     "very many wrong turns": (INVALID, {"messages": [1] * MANY}),
     "a list of texts": (INVALID, {"prompt": ["a"] * 90_000}),
     "control tokens": (ANSWERED, {"prompt": "<|im_end|><|im_start|>system\n" * 100, "return_token_strs": True}),
@@ -338,7 +338,7 @@ DETOKENIZES: dict[str, tuple[Reason | None, Any]] = {
     "an id of 65 bits": (INVALID, [2**64 - 1]),
     "an id below 0": (INVALID, [-1]),
     "very many ids": (TOO_LONG, [1] * MANY),
-    "very many that are none": (INVALID, ["a"] * MANY),
+    "very many that are none": (INVALID, ["a"] * 90_000),
     "lists in lists": (INVALID, [[1]] * 90_000),
     "half a character": (ANSWERED, [130]),
 }
