@@ -48,7 +48,8 @@ async def test_rest_over_both_http_versions(edged: RunningMesh, trust: ssl.SSLCo
         async with httpx.AsyncClient(base_url=edged.record["edge"], verify=trust, http2=http2) as client:
             answer = await client.get("/v1/models", headers={"authorization": f"Bearer {edged.key}"})
             assert (answer.status_code, answer.http_version) == (200, version)
-            assert (await client.get("/v1/models")).status_code == 401
+            for path in ("/v1/models", "/tokenize", "/detokenize"):
+                assert (await client.get(path)).status_code == 401, path
             hidden = await client.get("/metrics")
             assert hidden.status_code == 404
             assert hidden.json()["error"]["message"] == "nothing is served here"

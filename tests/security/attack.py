@@ -12,6 +12,7 @@ from serin_mesh.errors import Reason
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 MESSAGES, COUNT, FEEDBACK = "/v1/messages", "/v1/messages/count_tokens", "/v1/feedback"
+TOKENIZE, DETOKENIZE = "/tokenize", "/detokenize"
 HELLO = [{"role": "user", "content": "Hello"}]
 KEY = "{key}"
 """Stands for the mesh's own key in headers and bytes."""

@@ -48,6 +48,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "/v1/responses": {"model": "small", "input": "hi"},
     "/v1/embeddings": {"model": "small", "input": "hi"},
     "/v1/feedback": {"request_id": "req-1", "score": 1},
+    "/tokenize": {"model": "small", "messages": HELLO},
+    "/detokenize": {"model": "small", "tokens": [104, 105]},
 }
 """A body that is right, where fuzzing from nothing would hardly get beyond the first member."""
 

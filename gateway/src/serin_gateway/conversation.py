@@ -68,6 +68,7 @@ class Conversation:
         continues: the answer goes on inside the last turn, which is an assistant's.
         tools, tool_choice: what the model may call, and whether it is to.
         effort: how much it is to reason; empty: as its template does by itself.
+        begins_answer: the prompt ends with what its template writes before an answer.
     """
 
     messages: Sequence[Message]
@@ -75,6 +76,7 @@ class Conversation:
     tools: Sequence[Tool] = ()
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     effort: str = ""
+    begins_answer: bool = True
 
     @property
     def byte_count(self) -> int:
@@ -118,6 +120,8 @@ class Conversation:
         yield from tools_faults(self.tools, self.tool_choice)
         if self.continues and self.tool_choice.begins_call:
             yield "tool_choice", "a call cannot be begun inside a message that goes on"
+        if not self.begins_answer and self.tool_choice.begins_call:
+            yield "tool_choice", "a call cannot be begun where no answer is"
         if self.effort and self.effort not in EFFORTS:
             yield "reasoning_effort", f"{self.effort!r:.40} is not accepted; accepted: {', '.join(EFFORTS)}"
 

@@ -100,17 +100,18 @@ class ByteTokenizer:
             form = dataclasses.replace(form, beginning=f'<tool_call>\n{{"name": "{rest}')
         return Rendered(list((text + form.beginning).encode()), form)
 
-    async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
-        """The bytes."""
+    async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
+        """The bytes; there are no special ids that would be added."""
         return list(text.encode())
 
     async def encode_each(self, scope: CallScope, texts: Sequence[str]) -> Sequence[Sequence[int]]:
         """The bytes of each."""
         return [list(text.encode()) for text in texts]
 
-    async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
-        """The text of the bytes."""
-        return bytes(i for i in token_ids if i < END_ID).decode("utf-8", "replace")
+    async def decode(self, scope: CallScope, token_ids: Sequence[int], *, keep_special_tokens: bool = False) -> str:
+        """The text of the bytes; the end id has a name."""
+        end = b"<end>" if keep_special_tokens else b""
+        return b"".join(bytes([i]) if i < END_ID else end for i in token_ids).decode("utf-8", "replace")
 
     async def prepare_grammar(self, scope: CallScope, grammar: Grammar) -> str:
         """Its kind and text; one that says ``bad`` is refused."""
@@ -121,6 +122,10 @@ class ByteTokenizer:
     async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
         """One byte each; the end id has a name."""
         return [bytes([i]) if i < END_ID else b"<end>" for i in token_ids]
+
+    async def vocabulary_size(self, scope: CallScope) -> int:
+        """The bytes and the end id."""
+        return END_ID + 1
 
 
 class ByteDetokenizer:

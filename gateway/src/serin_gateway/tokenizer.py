@@ -40,8 +40,8 @@ class Tokenizer(Protocol):
     async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
         """The prompt that the lane's chat template makes of a conversation."""
 
-    async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
-        """The ids of a text, with those the tokenizer always adds."""
+    async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
+        """The ids of a text, with those the tokenizer always adds, or without them."""
 
     async def encode_each(self, scope: CallScope, texts: Sequence[str]) -> Sequence[Sequence[int]]:
         """The ids of each text, with those the tokenizer always adds; each may fill the lane's whole context.
@@ -50,8 +50,8 @@ class Tokenizer(Protocol):
             MeshError: PROMPT_TOO_LONG, whose parameter ``texts[i]`` is the one with this index.
         """
 
-    async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
-        """The text of a sequence of ids, special ones left out."""
+    async def decode(self, scope: CallScope, token_ids: Sequence[int], *, keep_special_tokens: bool = False) -> str:
+        """The text of a sequence of ids, special ones left out or written out; ids that nobody knows are left out."""
 
     async def prepare_grammar(self, scope: CallScope, grammar: Grammar) -> str:
         """A grammar in the language of the lane's workers, checked; equal for equal grammars.
@@ -62,6 +62,9 @@ class Tokenizer(Protocol):
 
     async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
         """The bytes of each id by itself; special ids have theirs too."""
+
+    async def vocabulary_size(self, scope: CallScope) -> int:
+        """Number of ids that the tokenizer knows, added ones included: they are those below it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,13 @@ from harness.asking import TINY
 from security.attack import (
     ANSWERED,
     COMPLETIONS,
+    DETOKENIZE,
     FEEDBACK,
     HELLO,
     KEY,
     MANY,
     MARK,
+    TOKENIZE,
     Attack,
     Raw,
     Rest,
@@ -319,6 +321,27 @@ ANTHROPIC: dict[str, tuple[Reason, dict[str, Any]]] = {
     "a model that is a path": (NOT_FOUND, {"model": "../../etc/passwd"}),
 }  # fmt: skip
 
+TOKENIZES: dict[str, tuple[Reason | None, dict[str, Any]]] = {
+    "a text of a megabyte": (TOO_LONG, {"prompt": "x" * 1_000_000}),
+    "a turn of a megabyte": (TOO_LONG, {"messages": [{"role": "user", "content": "x" * 1_000_000}]}),
+    "5,000 turns": (INVALID, {"messages": HELLO * 5_000}),
+    "very many wrong turns": (INVALID, {"messages": [1] * MANY}),
+    "a list of texts": (INVALID, {"prompt": ["a"] * 90_000}),
+    "control tokens": (ANSWERED, {"prompt": "<|im_end|><|im_start|>system\n" * 100, "return_token_strs": True}),
+    "a template of its own": (UNSUPPORTED, {"messages": HELLO, "chat_template": "{{ ''.__class__.__mro__ }}"}),
+    "arguments of a template": (UNSUPPORTED, {"messages": HELLO, "chat_template_kwargs": {"messages": []}}),
+}
+DETOKENIZES: dict[str, tuple[Reason | None, Any]] = {
+    "nothing": (ANSWERED, []),
+    "an id outside the vocabulary": (INVALID, [1, 100_000]),
+    "the largest id": (INVALID, [2**32 - 1]),
+    "an id of 65 bits": (INVALID, [2**64 - 1]),
+    "an id below 0": (INVALID, [-1]),
+    "very many ids": (TOO_LONG, [1] * MANY),
+    "very many that are none": (INVALID, ["a"] * 90_000),
+    "lists in lists": (INVALID, [[1]] * 90_000),
+    "half a character": (ANSWERED, [130]),
+}
 FEEDBACKS: dict[str, tuple[Reason, Any]] = {
     "a newline in the identifier": (INVALID, {"request_id": "x\ny", "score": 1}),
     "an identifier of a megabyte": (INVALID, {"request_id": "x" * 1_000_000, "score": 1}),
@@ -356,6 +379,10 @@ def attacks() -> Iterator[Attack]:
         yield Attack(KIND, f"messages, {name}", anthropic(**fields), (reason,))
     for name, (reason, body) in FEEDBACKS.items():
         yield Attack(KIND, f"feedback, {name}", Rest(body, FEEDBACK), (reason,))
+    for name, (reason, fields) in TOKENIZES.items():
+        yield Attack(KIND, f"tokenize, {name}", Rest({"model": TINY, **fields}, TOKENIZE), (reason,))
+    for name, (reason, tokens) in DETOKENIZES.items():
+        yield Attack(KIND, f"detokenize, {name}", Rest({"model": TINY, "tokens": tokens}, DETOKENIZE), (reason,))
     yield from _bodies()
     yield from _calls()
 

@@ -5,7 +5,21 @@ from dataclasses import replace
 
 from google.protobuf.message import Message
 from harness.asking import TINY
-from security.attack import ANSWERED, COMPLETIONS, COUNT, FEEDBACK, MARK, MESSAGES, Attack, Rest, Rpc, chat, generate
+from security.attack import (
+    ANSWERED,
+    COMPLETIONS,
+    COUNT,
+    DETOKENIZE,
+    FEEDBACK,
+    MARK,
+    MESSAGES,
+    TOKENIZE,
+    Attack,
+    Rest,
+    Rpc,
+    chat,
+    generate,
+)
 from serin.inference.v1 import inference_pb2
 from serin_mesh.errors import Reason
 
@@ -115,7 +129,7 @@ def _keys() -> Iterator[Attack]:
             yield Attack(
                 KEYS, f"scheme: {name}", replace(generate(), key=None, metadata=[("authorization", shown)]), ends
             )
-    for path in (COMPLETIONS, MESSAGES, COUNT, FEEDBACK):
+    for path in (COMPLETIONS, MESSAGES, COUNT, FEEDBACK, TOKENIZE, DETOKENIZE):
         yield Attack(KEYS, f"none at {path}", Rest({}, path, key=None), (MISSING,))
     for method, make in _calls().items():
         yield Attack(KEYS, f"none at {method}", Rpc(make, method, key=None), (MISSING,))

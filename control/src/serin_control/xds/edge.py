@@ -18,7 +18,7 @@ EDGE, MESH = "edge", "mesh"
 
 GRPC_PREFIXES = ("/serin.inference.v1.InferenceService/", "/grpc.health.v1.Health/")
 REST_PREFIXES = ("/v1/",)
-REST_PATHS = ("/live", "/ready", "/docs", "/openapi.json")
+REST_PATHS = ("/tokenize", "/detokenize", "/live", "/ready", "/docs", "/openapi.json")
 """What the gateway shows the world; everything else of its REST port (``/metrics``) stays inside."""
 
 

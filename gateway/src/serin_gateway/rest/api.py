@@ -34,7 +34,15 @@ from serin_gateway.rest.responses.kept import (
     retrieve_response,
 )
 from serin_gateway.rest.responses.schemas import ResponseBody
-from serin_gateway.rest.schemas import ChatBody, CompletionBody, EmbeddingsBody, FeedbackBody
+from serin_gateway.rest.schemas import (
+    ChatBody,
+    CompletionBody,
+    DetokenizeBody,
+    EmbeddingsBody,
+    FeedbackBody,
+    TokenizeBody,
+)
+from serin_gateway.rest.tokens import DETOKENIZE, TOKENIZE, detokenize, tokenize
 
 _STREAMED = ("application/json", "text/event-stream")
 
@@ -97,6 +105,24 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             body=CountTokensBody,
             neutral=PROMPT,
             dialect=ANTHROPIC,
+        ),
+        Endpoint(
+            "POST",
+            "/tokenize",
+            "tokenize",
+            answer=tokenize,
+            summary="Tokens of a text or a conversation, as vLLM",
+            body=TokenizeBody,
+            neutral=TOKENIZE,
+        ),
+        Endpoint(
+            "POST",
+            "/detokenize",
+            "detokenize",
+            answer=detokenize,
+            summary="The text of tokens, as vLLM",
+            body=DetokenizeBody,
+            neutral=DETOKENIZE,
         ),
         Endpoint(
             "POST",

@@ -44,9 +44,9 @@ def chat_ask(body: ChatBody) -> Ask:
     longest = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
     conversation = Conversation(
-        [_message(message) for message in body.messages],
-        tools=[_tool(tool) for tool in body.tools or ()],
-        tool_choice=_tool_choice(body),
+        messages=[read_message(message) for message in body.messages],
+        tools=[read_tool(tool) for tool in body.tools or ()],
+        tool_choice=read_tool_choice(body.tool_choice, single_call=body.parallel_tool_calls is False),
         effort=body.reasoning_effort or "",
     )
     names = _NAMES | ({"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {})
@@ -107,10 +107,10 @@ def _ask(
         want_token_ids=bool(body.return_token_ids),
         grammar=read_grammar(body),
     )
-    return check(ask, lambda name: names.get(name) or _inner_name(name))
+    return check(ask, lambda name: names.get(name) or inner_name(name))
 
 
-def _inner_name(name: str) -> str:
+def inner_name(name: str) -> str:
     """A member of a tool or a call, which OpenAI's bodies have one level deeper."""
     for end, deeper in _INNER_NAMES.items():
         if name.endswith(end):
@@ -152,7 +152,8 @@ def _token_prompt(ids: Sequence[object], name: str) -> TokenPrompt:
     return TokenPrompt(token_ids)
 
 
-def _message(body: MessageBody) -> Message:
+def read_message(body: MessageBody) -> Message:
+    """A turn."""
     calls = [ToolCall(call.id, call.function.name, call.function.arguments) for call in body.tool_calls or ()]
     if body.content is None:
         texts: Sequence[str] = ()
@@ -163,14 +164,15 @@ def _message(body: MessageBody) -> Message:
     return Message(body.role, texts, body.name, calls, body.tool_call_id, body.reasoning_content)
 
 
-def _tool(body: ToolBody) -> Tool:
+def read_tool(body: ToolBody) -> Tool:
+    """A tool on offer."""
     function = body.function
     schema = "" if function.parameters is None else json.dumps(function.parameters, ensure_ascii=False)
     return Tool(function.name, function.description or "", schema)
 
 
-def _tool_choice(body: ChatBody) -> ToolChoice:
-    choice, single_call = body.tool_choice, body.parallel_tool_calls is False
+def read_tool_choice(choice: str | NamedToolChoice | None, *, single_call: bool = False) -> ToolChoice:
+    """Whether tools are to be called; nothing said: as the model likes."""
     if isinstance(choice, NamedToolChoice):
         return ToolChoice(ChoiceMode.NAMED, choice.function.name, single_call)
     return ToolChoice(ChoiceMode(choice or "auto"), single_call=single_call)

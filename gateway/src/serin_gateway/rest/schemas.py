@@ -97,6 +97,9 @@ class NamedToolChoice(BaseModel):
     function: NamedFunction
 
 
+ToolChoiceBody = Literal["none", "auto", "required"] | NamedToolChoice
+
+
 class StreamOptions(BaseModel):
     """How a stream is written."""
 
@@ -181,7 +184,7 @@ class ChatBody(SamplingBody):
         Many[MessageBody], Field(min_length=1, max_length=MAX_TURNS, description="The conversation so far, text only.")
     ]
     tools: Many[ToolBody] | None = Field(None, description="Functions that may be called, at most 128.")
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = Field(
+    tool_choice: ToolChoiceBody | None = Field(
         None, description="none shows no tools; required, and a function by name, begin the answer as a call."
     )
     parallel_tool_calls: bool | None = Field(None, description="false: an answer ends behind its first call.")
@@ -218,6 +221,47 @@ class EmbeddingsBody(BaseModel):
         None, description="float: numbers (default); base64: little-endian 32-bit floats."
     )
     user: str | None = Field(None, description="Keeps a user's requests on one version, if nothing else does.")
+
+
+class TokenizeBody(BaseModel):
+    """`POST /tokenize`: a text, or a conversation."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+    model: str = Field(description="A model's name or alias.")
+    prompt: str | None = Field(None, description="A text. Either this or messages.")
+    messages: Annotated[
+        Many[MessageBody] | None,
+        Field(min_length=1, max_length=MAX_TURNS, description="A conversation, which the model's template writes out."),
+    ] = None
+    tools: Many[ToolBody] | None = Field(None, description="With messages: functions that may be called, at most 128.")
+    tool_choice: ToolChoiceBody | None = Field(None, description="With messages: as for chat completions.")
+    reasoning_effort: str | None = Field(None, description="With messages: as for chat completions.")
+    add_generation_prompt: bool | None = Field(
+        None,
+        description="With messages: whether the prompt ends with what the template writes before an answer. "
+        "Default true, and false with continue_final_message.",
+    )
+    continue_final_message: bool | None = Field(
+        None, description="With messages: the last one, an assistant's, stays open for an answer to go on in."
+    )
+    add_special_tokens: bool | None = Field(
+        None,
+        description="With prompt: add the special tokens that the tokenizer always adds. Default true; "
+        "with messages only false, for a template writes its own.",
+    )
+    return_token_strs: bool | None = Field(
+        None, description="Return the text of each token by itself too; bytes that are no UTF-8 become U+FFFD."
+    )
+
+
+class DetokenizeBody(BaseModel):
+    """`POST /detokenize`."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+    model: str = Field(description="A model's name or alias.")
+    tokens: Many[int] = Field(
+        description="Token ids of the model's vocabulary, no more than its context; special ones are written out."
+    )
 
 
 class FeedbackBody(BaseModel):

@@ -28,6 +28,10 @@ RESTART_PATIENCE_S = 20.0
 """An answer that has begun waits so long for a tokenizer of its lane: a restart takes about 15 s."""
 MAX_SPELLED = 300_000
 """Token spellings kept over all vocabularies; more, and they are forgotten and asked again."""
+MAX_RUNS = 4096
+"""Sequences of one call of `Decode`, as its contract says."""
+MAX_VOCABULARIES = 256
+"""Vocabularies whose sizes are kept."""
 
 
 class GrpcTokenizer:
@@ -36,6 +40,7 @@ class GrpcTokenizer:
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
         self._spelled: dict[tuple[str, int], bytes] = {}
+        self._sizes: dict[str, int] = {}
 
     async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
         """The prompt of a conversation, and how the answer to it is written."""
@@ -44,7 +49,7 @@ class GrpcTokenizer:
             tools=[to_tool(tool) for tool in conversation.shown_tools],
             tool_choice=to_tool_choice(conversation.tool_choice),
             reasoning_effort=conversation.effort,
-            omit_generation_prompt=conversation.continues,
+            omit_generation_prompt=conversation.continues or not conversation.begins_answer,
             continue_final_message=conversation.continues,
             max_token_count=_max_prompt(scope),
         )
@@ -55,16 +60,20 @@ class GrpcTokenizer:
         _check_vocabulary(scope, response.vocabulary_digest)
         return Rendered(from_segments(response.segments), from_answer_format(response.answer_format))
 
-    async def encode(self, scope: CallScope, text: str) -> Sequence[int]:
+    async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
         """The ids of a text."""
-        return (await self._encode(scope, [text], _max_prompt(scope)))[0]
+        return (await self._encode(scope, [text], _max_prompt(scope), add_special_tokens))[0]
 
     async def encode_each(self, scope: CallScope, texts: Sequence[str]) -> Sequence[Sequence[int]]:
         """The ids of each text."""
         return await self._encode(scope, texts, scope.lane.context_length)
 
-    async def _encode(self, scope: CallScope, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-        request = tokenizer_pb2.EncodeRequest(texts=texts, max_token_count=max_tokens)
+    async def _encode(
+        self, scope: CallScope, texts: Sequence[str], max_tokens: int, add_special_tokens: bool = True
+    ) -> list[list[int]]:
+        request = tokenizer_pb2.EncodeRequest(
+            texts=texts, omit_special_tokens=not add_special_tokens, max_token_count=max_tokens
+        )
         response = await _persistently(
             scope,
             lambda: self._stub(scope).Encode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
@@ -72,9 +81,9 @@ class GrpcTokenizer:
         _check_vocabulary(scope, response.vocabulary_digest)
         return [list(run.token_ids) for run in response.runs]
 
-    async def decode(self, scope: CallScope, token_ids: Sequence[int]) -> str:
+    async def decode(self, scope: CallScope, token_ids: Sequence[int], *, keep_special_tokens: bool = False) -> str:
         """The text of ids."""
-        response = await self._decode(scope, [token_ids], keep_special_tokens=False)
+        response = await self._decode(scope, [token_ids], keep_special_tokens=keep_special_tokens)
         return response.texts[0]
 
     async def prepare_grammar(self, scope: CallScope, grammar: Grammar) -> str:
@@ -89,14 +98,36 @@ class GrpcTokenizer:
     async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
         """The bytes of each id by itself; each is asked once for a vocabulary."""
         vocabulary, spelled = scope.lane.vocabulary_digest, self._spelled
-        missing = list({token_id for token_id in token_ids if (vocabulary, token_id) not in spelled})
-        if missing:
-            if len(spelled) + len(missing) > MAX_SPELLED:
+        wanted = set(token_ids)
+        # Taken out at once: while the others are asked for, another call may have all of them forgotten.
+        found = {token_id: spelled[vocabulary, token_id] for token_id in wanted if (vocabulary, token_id) in spelled}
+        missing = [token_id for token_id in wanted if token_id not in found]
+        for start in range(0, len(missing), MAX_RUNS):
+            part = missing[start : start + MAX_RUNS]
+            response = await self._patiently(scope, [[token_id] for token_id in part])
+            found.update(zip(part, response.raw, strict=True))
+            if len(spelled) + len(part) > MAX_SPELLED:
                 spelled.clear()
-                missing = list(set(token_ids))
-            response = await self._patiently(scope, [[token_id] for token_id in missing])
-            spelled.update(((vocabulary, token_id), raw) for token_id, raw in zip(missing, response.raw, strict=True))
-        return [spelled[vocabulary, token_id] for token_id in token_ids]
+            spelled.update(((vocabulary, token_id), found[token_id]) for token_id in part)
+        return [found[token_id] for token_id in token_ids]
+
+    async def vocabulary_size(self, scope: CallScope) -> int:
+        """Number of ids; asked once for a vocabulary."""
+        vocabulary, sizes = scope.lane.vocabulary_digest, self._sizes
+        if vocabulary not in sizes:
+            request = tokenizer_pb2.DescribeTokenizerRequest()
+            response = await _persistently(
+                scope,
+                lambda: self._stub(scope).DescribeTokenizer(
+                    request, timeout=_timeout_s(scope), metadata=call_metadata(scope)
+                ),
+            )
+            _check_vocabulary(scope, response.vocabulary_digest)
+            if len(sizes) >= MAX_VOCABULARIES:
+                sizes.clear()
+            sizes[vocabulary] = response.vocabulary_size
+            return response.vocabulary_size
+        return sizes[vocabulary]
 
     async def _patiently(self, scope: CallScope, runs: Sequence[Sequence[int]]) -> tokenizer_pb2.DecodeResponse:
         """Decode for an answer that has begun: it is worth waiting for a tokenizer's restart."""
@@ -163,8 +194,8 @@ async def _persistently(scope: CallScope, call: Callable[[], Awaitable[T]]) -> T
 
 
 def _max_prompt(scope: CallScope) -> int:
-    """Ids that leave room for one more in the lane's context."""
-    return max(1, scope.lane.context_length - 1)
+    """Ids that leave room for one more in the lane's context, where more follow: no vector needs that."""
+    return max(1, scope.lane.context_length - (0 if scope.lane.num_dimensions else 1))
 
 
 def _timeout_s(scope: CallScope) -> float:
