@@ -180,7 +180,7 @@ class AdminDesk:
                 f"project {project.name!r} is not declared; that is for the administrators of {self.home!r}, the "
                 "mesh's own organization: ask them",
             )
-        if project.name == KeyWish.project or any(one.tenant == project.name for one in await self._keys.list()):
+        if project.name == KeyWish().project or any(one.tenant == project.name for one in await self._keys.list()):
             check_home(Project(project.name, self.home), project)
 
     async def _project(self, name: str) -> Project:
