@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 from serin_gateway.placement import Placement
-from serin_gateway.testing import small_lane
+from serin_gateway.testing import MemoryLoads, small_catalog, small_lane
 from serin_mesh.errors import MeshError, Reason
 
 LANE = small_lane(num_workers=4)
@@ -89,6 +89,19 @@ def test_a_silent_worker_gets_nothing():
     with pytest.raises(MeshError) as refusal:
         placement.choose(LANE, 10, {}, avoid=[worker.endpoint for worker in LANE.workers[1:]])
     assert refusal.value.reason is Reason.NOT_READY
+
+
+def test_a_model_whose_workers_are_all_silent_is_not_ready():
+    """Whatever the control plane knew of them last."""
+    loads = MemoryLoads()
+    placement = Placement(random.Random(7), loads=loads)
+    lane = small_lane(num_workers=2)
+    model = small_catalog(lane).find("small")
+    loads.silent = {lane.workers[0].endpoint}
+    assert placement.serves(model)
+    loads.silent = {worker.endpoint for worker in lane.workers}
+    assert not placement.serves(model)
+    assert not placement.serves(small_catalog(small_lane(num_workers=0)).find("small"))
 
 
 def test_workers_of_another_numerics_class_come_last():

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.catalog import RETRY_AFTER_S, Lane, Worker
+from serin_gateway.catalog import RETRY_AFTER_S, Lane, ServedModel, Worker
 
 TOKENS_PER_RUNNING_CHOICE = 64
 """A running choice weighs as much as this many prompt tokens: it takes part in every step until it ends."""
@@ -95,6 +95,13 @@ class Placement:
     def is_silent(self, endpoint: str) -> bool:
         """Whether a worker that used to report says nothing any more; unknown is not silent."""
         return self._loads is not None and self._loads.is_silent(endpoint)
+
+    def serves(self, model: ServedModel) -> bool:
+        """Whether a request for a model would find a worker now: lanes whose workers have all fallen silent have none."""
+        return any(
+            lane.is_ready and not all(self.is_silent(worker.endpoint) for worker in lane.workers)
+            for lane in model.lanes
+        )
 
     def cost(self, worker: Worker, uncached_tokens: int) -> float:
         """Tokens a worker would have before it and for it."""

@@ -63,7 +63,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         async with self._request(context, "models.list") as work:
             caller = await work.authenticate(ability=Ability.MODELS)
             catalog = self._house.catalog.current()
-            return inference_pb2.ListModelsResponse(models=model_descriptions(catalog, known_names(catalog, caller)))
+            names, serves = known_names(catalog, caller), self._house.placement.serves
+            return inference_pb2.ListModelsResponse(models=model_descriptions(catalog, names, serves))
 
     async def SendFeedback(  # noqa: N802
         self, request: inference_pb2.SendFeedbackRequest, context: "grpc.aio.ServicerContext[Any, Any]"
