@@ -5,7 +5,7 @@ import random
 
 import pytest
 from redis.asyncio import Redis
-from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers, RedisAnswers, desk, redis_store, store
+from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers, RedisAnswers, desk, following, posting, redis_store, store
 from serin_mesh.errors import MeshError, Reason
 
 
@@ -164,7 +164,7 @@ async def test_a_gateway_that_dies_does_not_bar_its_keys(answers, desks, monkeyp
 
 async def test_a_claim_is_kept_while_nothing_is_made(answers, desks, monkeypatch):
     """An answer that takes longer than a claim lives is not made twice."""
-    for module in (store, redis_store, desk):
+    for module in (store, redis_store, posting):
         monkeypatch.setattr(module, "CLAIM_S", 0.3)
     make, never = Maker(), Maker()
     first = asyncio.create_task(frames_of(desks[0], make))
@@ -193,7 +193,8 @@ async def test_a_posting_that_comes_twice_does_no_harm(answers):
 
 async def test_a_long_answer_is_delivered_and_not_kept(desks, monkeypatch):
     """A repeat is told, and not answered anew: that would be paid twice."""
-    monkeypatch.setattr(desk, "MAX_KEPT_BYTES", 10)
+    for module in (posting, following):
+        monkeypatch.setattr(module, "MAX_KEPT_BYTES", 10)
     long = Maker((b"x" * 6,) * 3).let()
     assert await frames_of(desks[0], long) == [b"x" * 6] * 3
     await asyncio.gather(*(running.task for running in desks[0]._running.values()))
