@@ -5,7 +5,16 @@ import random
 
 import pytest
 from redis.asyncio import Redis
-from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers, RedisAnswers, desk, following, posting, redis_store, store
+from serin_gateway.idempotency import (
+    IdempotencyDesk,
+    MemoryAnswers,
+    RedisAnswers,
+    desk,
+    following,
+    posting,
+    redis_store,
+    store,
+)
 from serin_mesh.errors import MeshError, Reason
 
 

@@ -92,8 +92,7 @@ async def test_another_body_is_refused(front):
     [("serin-lane", ["lane-a", "lane-b"]), ("serin-cascade", ["first", "then"]), ("x-session-id", ["a", "b"])],
 )
 async def test_what_is_said_beside_the_body_is_part_of_the_question(fronts_on, header, values):
-    """A header that changes the answer asks for something else when it has another value, comes or goes; what is about
-    one exchange does not."""
+    """A header that changes the answer asks for something else when it comes, goes or changes; others do not."""
     house = MemoryHouse()
     credentials = {"authorization": f"Bearer {await house.key(role=Role.OPERATOR)}"}
     async with fronts_on(house) as front:

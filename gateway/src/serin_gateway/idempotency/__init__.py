@@ -10,4 +10,12 @@ from serin_gateway.idempotency.redis_store import RedisAnswers
 from serin_gateway.idempotency.store import AnswersDown, AnswerStore, MemoryAnswers
 from serin_gateway.idempotency.transcript import Transcript
 
-__all__ = ["AnswerStore", "AnswersDown", "IdempotencyDesk", "MemoryAnswers", "RedisAnswers", "Transcript", "fingerprint"]
+__all__ = [
+    "AnswerStore",
+    "AnswersDown",
+    "IdempotencyDesk",
+    "MemoryAnswers",
+    "RedisAnswers",
+    "Transcript",
+    "fingerprint",
+]

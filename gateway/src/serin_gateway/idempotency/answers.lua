@@ -12,12 +12,15 @@ local op, owner, lives_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local held = redis.call("HMGET", KEYS[1], "state", "fingerprint", "owner")
 local state, fingerprint, holder = held[1] or "gone", held[2] or "", held[3] or ""
 
+-- What is billed for the answer is remembered there for as long as it may be made anew: see limits.lua.
+local credit = KEYS[4] .. "limit-credit:" .. owner
+
 local function lives()
   redis.call("PEXPIRE", KEYS[1], lives_ms)
   redis.call("PEXPIRE", KEYS[2], lives_ms)
 end
 
--- What a maker that was taken for dead has used is not billed, whoever settles it and whenever: see limits.lua.
+-- What a maker that was taken for dead has used is not billed, whoever settles it and whenever.
 local function supersede(dead)
   redis.call("ZADD", KEYS[4] .. "limit-superseded", redis.call("TIME")[1] * 1000, dead)
   redis.call("SADD", KEYS[4] .. "limit-credits-due", dead)
@@ -30,6 +33,7 @@ if op == "claim" then
   redis.call("DEL", KEYS[2])
   redis.call("HSET", KEYS[1], "state", "running", "fingerprint", ARGV[4], "owner", owner)
   redis.call("SET", KEYS[3], owner, "PX", ARGV[5])
+  redis.call("SET", credit, "", "PX", ARGV[5])
   lives()
   return {"mine", ARGV[4], owner}
 end
@@ -47,7 +51,7 @@ if op == "renew" then
   redis.call("HINCRBY", KEYS[1], "renewals", 1)
   lives()
 else
-  redis.call("DEL", KEYS[3], KEYS[4] .. "limit-credit:" .. owner)
+  redis.call("DEL", KEYS[3], credit)
   if ARGV[4] == "gone" then
     redis.call("DEL", KEYS[1], KEYS[2])
   else

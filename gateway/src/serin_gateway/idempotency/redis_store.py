@@ -1,7 +1,8 @@
 """Kept answers in the state Redis, shared by all gateways.
 
 ``serin:{org}:answer:<name>`` is a hash that says who makes the answer and of what, ``…:frames`` the list of what was
-made, ``…:maker`` who makes it or died over it: that one's lease is superseded by whoever makes the answer anew. Knows nothing about requests; a slow or dead Redis becomes :class:`AnswersDown` within the budget.
+made, ``…:maker`` who makes it or died over it: whoever makes the answer anew supersedes that one's lease. Knows
+nothing about requests; a slow or dead Redis becomes :class:`AnswersDown` within the budget.
 """
 
 from collections.abc import Awaitable, Sequence

@@ -67,7 +67,7 @@ class RepeatableAnswer:
 
     async def _make(self, transcript: Transcript) -> None:
         assert self._endpoint.answer is not None
-        async with self._request.on_its_own():
+        async with self._request.on_its_own(transcript.account):
             await self._endpoint.answer(_recorded(self._client, self._body, transcript), self._request)
 
 

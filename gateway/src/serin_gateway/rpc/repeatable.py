@@ -45,7 +45,7 @@ async def repeatable(
     """
 
     async def make(transcript: Transcript) -> None:
-        async with work.on_its_own(), aclosing(method.answers(work, asked)) as made:
+        async with work.on_its_own(transcript.account), aclosing(method.answers(work, asked)) as made:
             async for message in made:
                 transcript.add(message.SerializeToString())
 
