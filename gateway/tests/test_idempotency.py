@@ -172,7 +172,7 @@ async def test_a_gateway_that_dies_does_not_bar_its_keys(answers, desks, monkeyp
 
 
 async def test_nothing_is_shown_of_a_dead_gateways_answer(answers, desks, monkeypatch):
-    """It had posted half of it: a repeat sees nothing of that, and gets a whole new answer when the claim has lapsed."""
+    """It had posted half of it: a repeat sees nothing of that, and gets a whole new answer once the claim lapses."""
     for module in (store, redis_store):
         monkeypatch.setattr(module, "CLAIM_S", 0.5)
     name = desk._name("key_1", "k")
