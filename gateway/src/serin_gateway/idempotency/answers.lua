@@ -33,7 +33,7 @@ if op == "claim" then
   redis.call("DEL", KEYS[2])
   redis.call("HSET", KEYS[1], "state", "running", "fingerprint", ARGV[4], "owner", owner)
   redis.call("SET", KEYS[3], owner, "PX", ARGV[5])
-  redis.call("SET", credit, "", "PX", ARGV[5])
+  redis.call("SET", credit, "", "NX", "PX", ARGV[5]) -- one that takes its own claim again may have been billed
   lives()
   return {"mine", ARGV[4], owner}
 end
