@@ -5,7 +5,16 @@ import random
 
 import pytest
 from redis.asyncio import Redis
-from serin_gateway.idempotency import IdempotencyDesk, MemoryAnswers, RedisAnswers, desk, redis_store, store
+from serin_gateway.idempotency import (
+    IdempotencyDesk,
+    MemoryAnswers,
+    RedisAnswers,
+    desk,
+    following,
+    posting,
+    redis_store,
+    store,
+)
 from serin_mesh.errors import MeshError, Reason
 
 
@@ -162,9 +171,162 @@ async def test_a_gateway_that_dies_does_not_bar_its_keys(answers, desks, monkeyp
     assert await frames_of(desks[1], Maker()) == [b"a", b"b", b"c"]
 
 
+async def test_nothing_is_shown_of_a_dead_gateways_answer(answers, desks, monkeypatch):
+    """It had posted half of it: a repeat sees nothing of that, and gets a whole new answer once the claim lapses."""
+    for module in (store, redis_store):
+        monkeypatch.setattr(module, "CLAIM_S", 0.5)
+    name = desk._name("key_1", "k")
+    await answers.claim(name, "f", "dead")
+    await answers.renew(name, "dead", [b"old", b"older"], 0)
+    make = Maker().let()
+    assert await asyncio.gather(frames_of(desks[0], make), frames_of(desks[1], make)) == [[b"a", b"b", b"c"]] * 2
+    assert make.num_begun == 1
+
+
+@pytest.mark.parametrize("sign", ["frame", "renewal", "end"])
+async def test_a_sign_of_life_shows_what_was_held(answers, desks, sign):
+    """A further frame, a renewal of the claim, or the end."""
+    name = desk._name("key_1", "k")
+    await answers.claim(name, "f", "alive")
+    await answers.renew(name, "alive", [b"a"], 0)
+    shown = asyncio.ensure_future(anext(joined := desks[0].answer("key_1", "k", "f", Maker())))
+    await asyncio.sleep(0.2)
+    assert not shown.done()
+    if sign == "end":
+        await answers.finish(name, "alive", store.State.KEPT)
+    else:
+        await answers.renew(name, "alive", [b"b"] if sign == "frame" else [], 1)
+    assert await shown == b"a"
+    await answers.finish(name, "alive", store.State.KEPT)
+    assert [frame async for frame in joined] == ([b"b"] if sign == "frame" else [])
+
+
+async def test_halves_of_two_answers_are_never_joined(answers, desks):
+    """Between two looks an answer was lost, and another one is further: who saw something of the first is told so."""
+    name = desk._name("key_1", "k")
+    await answers.claim(name, "f", "first")
+    await answers.renew(name, "first", [b"a"], 0)
+    seeing, blind = (desks[n].answer("key_1", "k", "f", Maker()) for n in (0, 1))
+    saw = asyncio.ensure_future(anext(seeing))
+    await asyncio.sleep(0.2)
+    await answers.renew(name, "first", [b"b"], 1)
+    assert await saw == b"a"
+    assert await anext(seeing) == b"b"
+    waits = asyncio.ensure_future(anext(blind))
+    await asyncio.sleep(0.2)
+    await answers.finish(name, "first", store.State.GONE)
+    await answers.claim(name, "f", "second")
+    await answers.renew(name, "second", [b"x", b"y", b"z"], 0)
+    with pytest.raises(MeshError) as lost:
+        await anext(seeing)
+    assert lost.value.reason is Reason.UPSTREAM_UNAVAILABLE
+    await asyncio.sleep(0.2)
+    await answers.finish(name, "second", store.State.KEPT)
+    assert [await waits, *[frame async for frame in blind]] == [b"x", b"y", b"z"]
+    assert await reason_of(desks[0], Maker(), fingerprint="other") is Reason.IDEMPOTENCY_CONFLICT
+
+
+async def test_a_gateway_that_was_held_up_takes_its_claim_again(answers, desks):
+    """Nobody else had begun: its answer is kept whole. Somebody had: theirs is, and its own callers get its own."""
+    for key, is_taken in (("free", False), ("taken", True)):
+        name, make = desk._name("key_1", key), Maker()
+        first = asyncio.create_task(frames_of(desks[0], make, key=key))
+        make.let(1)
+        await asyncio.sleep(0.1)
+        claimed = desks[0]._running[name].transcript.account
+        await answers.finish(name, claimed, store.State.GONE)  # as if its claim had lapsed
+        if is_taken:
+            assert await frames_of(desks[1], Maker((b"x",)).let(), key=key) == [b"x"]
+        make.let(2)
+        assert await first == [b"a", b"b", b"c"]
+        await asyncio.gather(*(running.task for running in desks[0]._running.values()))
+        assert await frames_of(desks[1], Maker(), key=key) == ([b"x"] if is_taken else [b"a", b"b", b"c"])
+
+
+class Mortal:
+    """A gateway's way to the store, until it dies: then nothing it says arrives any more."""
+
+    def __init__(self, answers) -> None:
+        self.answers = answers
+        self.desk = IdempotencyDesk(self)
+        self.is_dead = False
+        self.calling = asyncio.Lock()
+        self.buried = asyncio.Event()
+
+    def __getattr__(self, verb: str):
+        async def call(*arguments, **options):
+            async with self.calling:
+                if not self.is_dead:
+                    return await getattr(self.answers, verb)(*arguments, **options)
+            await self.buried.wait()
+            raise store.AnswersDown("this gateway is dead")
+
+        return call
+
+    async def die(self) -> None:
+        """What is on its way still arrives; nothing after it does."""
+        async with self.calling:
+            self.is_dead = True
+
+    async def bury(self) -> None:
+        """End what hangs."""
+        self.buried.set()
+        await self.desk.drain()
+
+
+async def test_random_deaths_show_no_one_what_is_dead(answers, monkeypatch):
+    """Gateways die while answers are made and ended: whoever asks a living one then gets all of one that is whole."""
+    for module in (store, redis_store, posting):
+        monkeypatch.setattr(module, "CLAIM_S", 1.2)
+    monkeypatch.setattr(posting, "POST_EVERY_S", 0.05)
+    monkeypatch.setattr(posting, "LAST_POSTS", 1)
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    makings: list[Mortal] = []
+
+    def maker(gateway: Mortal, length: int):
+        async def make(transcript) -> None:
+            number = len(makings)
+            makings.append(gateway)
+            for at in range(length):
+                await asyncio.sleep(rng.random() * 0.1)
+                transcript.add(b"%d/%d/%d" % (number, at, length))
+
+        return make
+
+    async def life(key: str) -> None:
+        dead: set[int] = set()
+        for _ in range(2):
+            victim = Mortal(answers)
+            length = rng.randrange(1, 9)
+            first = asyncio.create_task(frames_of(victim.desk, maker(victim, length), key=key))
+            await asyncio.sleep(rng.random() * 0.6)
+            await victim.die()
+            was_kept = (await answers.read(desk._name("key_1", key), 0)).state is store.State.KEPT
+            first.cancel()
+            dead |= set() if was_kept else {number for number, made_by in enumerate(makings) if made_by is victim}
+            victims.append(victim)
+            await asyncio.sleep(rng.random() * 0.8)
+        crowd = []
+        for _ in range(3):
+            gateway = rng.choice(living)
+            crowd.append(frames_of(gateway.desk, maker(gateway, rng.randrange(1, 9)), key=key))
+        async with asyncio.timeout(20):
+            for frames in await asyncio.gather(*crowd):
+                numbers = {int(frame.split(b"/")[0]) for frame in frames}
+                assert len(numbers) == 1, f"seed {seed}: {frames}"
+                assert not numbers & dead, f"seed {seed}: {frames} of {dead}"
+                assert [int(frame.split(b"/")[1]) for frame in frames] == list(range(int(frames[0].split(b"/")[2])))
+
+    living, victims = [Mortal(answers) for _ in range(2)], []
+    await asyncio.gather(*(life(f"k{number}") for number in range(12)))
+    for gateway in (*living, *victims):
+        await gateway.bury()
+
+
 async def test_a_claim_is_kept_while_nothing_is_made(answers, desks, monkeypatch):
     """An answer that takes longer than a claim lives is not made twice."""
-    for module in (store, redis_store, desk):
+    for module in (store, redis_store, posting):
         monkeypatch.setattr(module, "CLAIM_S", 0.3)
     make, never = Maker(), Maker()
     first = asyncio.create_task(frames_of(desks[0], make))
@@ -193,7 +355,8 @@ async def test_a_posting_that_comes_twice_does_no_harm(answers):
 
 async def test_a_long_answer_is_delivered_and_not_kept(desks, monkeypatch):
     """A repeat is told, and not answered anew: that would be paid twice."""
-    monkeypatch.setattr(desk, "MAX_KEPT_BYTES", 10)
+    for module in (posting, following):
+        monkeypatch.setattr(module, "MAX_KEPT_BYTES", 10)
     long = Maker((b"x" * 6,) * 3).let()
     assert await frames_of(desks[0], long) == [b"x" * 6] * 3
     await asyncio.gather(*(running.task for running in desks[0]._running.values()))

@@ -105,7 +105,16 @@ async def test_a_request_names_one_host(front, connect, hosts: bytes):
 
 
 @pytest.mark.parametrize(
-    "name", ["authorization", "x-api-key", "serin-lane", "idempotency-key", "x-session-id", "x-request-timeout"]
+    "name",
+    [
+        "authorization",
+        "x-api-key",
+        "serin-lane",
+        "serin-cascade",
+        "idempotency-key",
+        "x-session-id",
+        "x-request-timeout",
+    ],
 )
 async def test_what_decides_comes_once(front, name: str):
     """Of two, a proxy may have read the other one."""

@@ -5,6 +5,7 @@ import asyncio
 import anthropic
 import openai
 import pytest
+from serin_gateway.keys.records import Role
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.testing import MemoryHouse, saying
 from serin_mesh.errors import MeshError, Reason
@@ -84,6 +85,28 @@ async def test_another_body_is_refused(front):
     assert response.status_code == 409
     response = await front.http.post("/v1/chat/completions", json=HI, headers={"idempotency-key": "a b"})
     assert (response.status_code, response.json()["error"]["param"]) == (400, "idempotency-key")
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [("serin-lane", ["lane-a", "lane-b"]), ("serin-cascade", ["first", "then"]), ("x-session-id", ["a", "b"])],
+)
+async def test_what_is_said_beside_the_body_is_part_of_the_question(fronts_on, header, values):
+    """A header that changes the answer asks for something else when it comes, goes or changes; others do not."""
+    house = MemoryHouse()
+    credentials = {"authorization": f"Bearer {await house.key(role=Role.OPERATOR)}"}
+    async with fronts_on(house) as front:
+
+        async def status(key: str, value: str, **others: str) -> int:
+            headers = credentials | {"idempotency-key": key} | ({header: value} if value else {}) | others
+            return (await front.http.post("/v1/chat/completions", json=HI, headers=headers)).status_code
+
+        for first in ("", values[0]):
+            assert await status(f"order-{first}", first) == 200
+            for other in ("", *values):
+                again = await status(f"order-{first}", other, **{"x-request-id": "r-2", "x-request-timeout": "9"})
+                assert again == (200 if other == first else 409), (first, other)
+        assert len(house.workers.orders) == 2
 
 
 async def test_what_was_refused_may_be_asked_again(fronts):

@@ -322,6 +322,9 @@ async def test_a_call_under_an_idempotency_key_is_answered_once(rpc):
     assert len(front.house.workers.orders) == 1
     await front.house.journal.until_closed(3)
     assert sorted(receipt.operation for receipt in front.house.journal.receipts) == ["generate", "generate", "repeat"]
+    for beside in ({"serin_cascade": "first"}, {"serin_lane": "lane-a"}, {"x_session_id": "s"}):
+        code, reason, _ = await front.failure(front.generate(idempotency_key="k", **beside))
+        assert (code, reason) == (grpc.StatusCode.FAILED_PRECONDITION, Reason.IDEMPOTENCY_CONFLICT), beside
 
 
 HERMES = AnswerForm(CallForm.HERMES, "<think>", "</think>", reasoning_close_ids=tuple(b"</think>"))

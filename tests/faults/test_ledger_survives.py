@@ -137,3 +137,54 @@ async def test_a_killed_gateway_leaves_no_gap_and_no_double(
         fresh = line["prompt_tokens"] - line["cached_tokens"]
         pico = 150_000 * fresh + 75_000 * line["cached_tokens"] + 600_000 * line["completion_tokens"]
         assert line["nano"] == -(-pico // 1000)
+
+
+@pytest.mark.parametrize("stream", [True, pytest.param(False, marks=pytest.mark.long)])
+async def test_an_answer_that_was_begun_anew_is_billed_once(
+    counted: RunningMesh, tiny_model: Path, tmp_path: Path, stream: bool
+):
+    """SIGKILL in the middle of an answer under a key: the repeat is whole and new, the dead attempt costs nothing."""
+    headers = {"authorization": f"Bearer {counted.key}", "idempotency-key": f"order-{stream}"}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 3000, "stream": stream}
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(Redis.from_url(counted.record["state_redis"]))
+        await redis.delete("none", *await redis.keys("serin:{default}:ledger:*"))
+        tally = tmp_path / "tally.json"
+        stack.enter_context(process(worker(counted, tiny_model, tally), tmp_path / "worker.log"))
+        url, victim = stack.enter_context(further_gateway(counted, f"victim-{stream}", tmp_path))
+        client = await stack.enter_async_context(plain_http(timeout=60, headers=headers))
+        for base in (counted.rest, url):
+            await eventually(lambda base=base: serves(client, base, MODEL), bool, f"{base} serves", timeout_s=60)
+
+        first = asyncio.create_task(client.post(f"{url}/v1/chat/completions", json=body))
+        await eventually(lambda: redis.hlen(LEASES), bool, "the lease is written ahead", timeout_s=30)
+        if stream:
+            (maker,) = await redis.keys("serin:{default}:answer:*:maker")
+            frames = maker.removesuffix(b":maker") + b":frames"
+            await eventually(lambda: redis.llen(frames), lambda count: count > 1, "some of it is posted", timeout_s=30)
+        else:
+            await asyncio.sleep(0.4)  # of 1.5 s that the worker needs: nothing says from outside that it has begun
+        victim.send_signal(signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            await first
+        (dead,) = await redis.hkeys(LEASES)
+        again = await client.post(f"{counted.rest}/v1/chat/completions", json=body)
+        assert again.status_code == 200
+        assert "idempotent-replayed" not in again.headers
+        if stream:
+            assert again.text.count('"finish_reason":"length"') == 1
+            assert again.text.endswith("data: [DONE]\n\n")
+            assert len({line[:60] for line in again.text.splitlines() if line.startswith("data: {")}) == 1
+        else:
+            assert again.json()["usage"]["completion_tokens"] == 3000
+        await redis.zadd(EXPIRY, {dead: 1}, xx=True)  # as if LEASE_S had passed
+        await eventually(lambda: redis.hlen(LEASES), lambda left: left == 0, "the dead one is settled", timeout_s=60)
+        lines = [
+            json.loads(fields[b"line"])
+            for name in await redis.keys("serin:{default}:ledger:*")
+            for _, fields in await redis.xrange(name)
+        ]
+    superseded = [line for line in lines if line["account"].startswith(dead.decode())]
+    assert [(line["superseded"], line["nano"], line["counted_by"]) for line in superseded] == [(True, 0, "worker")]
+    assert 0 < superseded[0]["completion_tokens"] < 3000
+    assert [line["completion_tokens"] for line in lines if line["nano"]] == [3000]

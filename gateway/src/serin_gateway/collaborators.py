@@ -58,6 +58,11 @@ class Arrival:
     cascade_hint: str = ""
     timeout_s: float = 600.0
 
+    @property
+    def steering(self) -> tuple[str, ...]:
+        """All that is said beside the body and changes the answer: another value asks for something else."""
+        return self.pinned_lane, self.cascade_hint, self.session_id
+
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 

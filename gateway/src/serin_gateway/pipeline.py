@@ -67,6 +67,7 @@ class Request:
         self.outbox = Outbox()
         self.outlives_caller = False
         """Whoever makes the answer settles it, not who asked: see `on_its_own`."""
+        self._account = ""
         self._attempts: list[Attempt] = []
         self._numbers = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
@@ -176,7 +177,7 @@ class Request:
             if journey.counts_models_apart:
                 scopes = [scope for scope in scopes if scope.kind != "model"]
             self._reservation = Reservation(
-                self.house.leases, scopes, lambda: total(self._bill()), self.payer.to_json()
+                self.house.leases, scopes, lambda: total(self._bill()), self.payer.to_json(), self._account
             )
             await self._reservation.open(journey.most(most_of) if with_answer else Amount())
             if with_answer:
@@ -219,9 +220,13 @@ class Request:
             return await self.watch.inspect(ask)
 
     @asynccontextmanager
-    async def on_its_own(self) -> AsyncIterator[None]:
-        """A block that makes the answer whoever leaves meanwhile, and settles the request in the end."""
-        self.outlives_caller = True
+    async def on_its_own(self, account: str) -> AsyncIterator[None]:
+        """A block that makes the answer whoever leaves meanwhile, and settles the request in the end.
+
+        Args:
+            account: what it is billed as. Whoever makes the answer anew goes by it, so that one of both costs nothing.
+        """
+        self.outlives_caller, self._account = True, account
         ended_by: BaseException | None = None
         try:
             yield
@@ -252,7 +257,8 @@ class Request:
             if self._journey is not None:
                 await self._journey.end(is_answered=error is None)
             if self._reservation is not None:
-                await self._reservation.give_back([line.billed() for line in self._bill()])
+                lines = [line.billed(is_repeatable=bool(self._account)) for line in self._bill()]
+                await self._reservation.give_back(lines)
             for attempt in self._attempts:
                 self.receipt.attempts.append(attempt.sum_up())
                 attempt.offer_to_score()

@@ -177,7 +177,7 @@ def _metadata() -> Iterator[Attack]:
         yield Attack(METADATA, f"the mesh's own {name}", replace(chat(), headers={name: value}), (ANSWERED,))
         if name != "grpc-timeout":
             yield Attack(METADATA, f"the mesh's own {name}", replace(generate(), metadata=[(name, value)]), (ANSWERED,))
-    for name in ("authorization", "x-api-key", "serin-lane", "idempotency-key", "x-session-id"):
+    for name in ("authorization", "x-api-key", "serin-lane", "serin-cascade", "idempotency-key", "x-session-id"):
         twice = replace(generate(), key=None, metadata=[(name, "a"), (name, "b")])
         yield Attack(METADATA, f"{name} twice", twice, (Reason.PARAMETER_INVALID,))
 

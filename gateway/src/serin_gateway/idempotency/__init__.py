@@ -5,8 +5,17 @@ An `IdempotencyDesk` says whose answer is made and whose is followed; a `Transcr
 """
 
 from serin_gateway.idempotency.desk import IdempotencyDesk
+from serin_gateway.idempotency.fingerprint import fingerprint
 from serin_gateway.idempotency.redis_store import RedisAnswers
 from serin_gateway.idempotency.store import AnswersDown, AnswerStore, MemoryAnswers
 from serin_gateway.idempotency.transcript import Transcript
 
-__all__ = ["AnswerStore", "AnswersDown", "IdempotencyDesk", "MemoryAnswers", "RedisAnswers", "Transcript"]
+__all__ = [
+    "AnswerStore",
+    "AnswersDown",
+    "IdempotencyDesk",
+    "MemoryAnswers",
+    "RedisAnswers",
+    "Transcript",
+    "fingerprint",
+]

@@ -9,28 +9,25 @@ import asyncio
 import hashlib
 import re
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.idempotency.store import CLAIM_S, MAX_KEPT_BYTES, AnswersDown, AnswerStore, State
+from serin_gateway.idempotency.following import followed
+from serin_gateway.idempotency.posting import Posting
+from serin_gateway.idempotency.store import AnswersDown, AnswerStore, State
 from serin_gateway.idempotency.transcript import Transcript
 
 T = TypeVar("T")
 
-POST_EVERY_S = 0.25
-"""What is made reaches other gateways in steps of this."""
-LOOK_FIRST_S, LOOK_AT_MOST_S = 0.05, 0.5
-"""How often an answer that another gateway makes is looked at."""
 MAX_RUNNING_BYTES = 256 << 20
 """Of all answers that are being made under keys here; beyond, further ones are refused."""
-LAST_POSTS = 5
 
 Make = Callable[[Transcript], Awaitable[None]]
-"""Makes an answer, frame by frame; raises what the caller is told when it fails."""
+"""Makes an answer, frame by frame, billed as the transcript's account; raises what the caller is told when it fails."""
 
 
 @dataclass(slots=True)
@@ -76,7 +73,7 @@ class IdempotencyDesk:
                 continue
             if running is None:
                 self._check_room()
-                claim = await self._ask(self._store.claim(name, fingerprint, owner := secrets.token_hex(8)))
+                claim = await self._ask(self._store.claim(name, fingerprint, owner := secrets.token_hex(16)))
                 if claim.state is State.MINE:
                     running = self._begin(name, owner, fingerprint, make)
             first = claim.fingerprint if running is None else running.fingerprint
@@ -90,7 +87,7 @@ class IdempotencyDesk:
                     yield frame
                 return
             num_seen = 0
-            async for frame in self._elsewhere(name):
+            async for frame in followed(lambda at: self._ask(self._store.read(name, at)), claim.owner):
                 num_seen += 1
                 yield frame
             if num_seen:
@@ -117,13 +114,14 @@ class IdempotencyDesk:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, name: str, owner: str, fingerprint: str, make: Make) -> _Running:
-        transcript = Transcript()
-        task = asyncio.create_task(self._make(name, owner, transcript, make), name="answer of a key")
+        transcript = Transcript(owner)
+        posting = Posting(self._store, name, fingerprint, transcript, self._on_not_kept)
+        task = asyncio.create_task(self._make(name, transcript, make, posting), name="answer of a key")
         running = self._running[name] = _Running(fingerprint, transcript, task)
         return running
 
-    async def _make(self, name: str, owner: str, transcript: Transcript, make: Make) -> None:
-        keeping = asyncio.create_task(self._keep(name, owner, transcript))
+    async def _make(self, name: str, transcript: Transcript, make: Make, posting: Posting) -> None:
+        keeping = asyncio.create_task(posting.run())
         try:
             await make(transcript)
             transcript.end()
@@ -136,63 +134,6 @@ class IdempotencyDesk:
             with suppress(asyncio.CancelledError):
                 await keeping
             self._running.pop(name, None)
-
-    async def _keep(self, name: str, owner: str, transcript: Transcript) -> None:
-        """Bring a transcript to the store while it is made, and its end."""
-        num_kept, posted_at, loop = 0, 0.0, asyncio.get_running_loop()
-        while not transcript.is_over:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLAIM_S / 5):
-                    await transcript.changed()
-            await asyncio.sleep(max(0.0, posted_at + POST_EVERY_S - loop.time()))
-            posted_at = loop.time()
-            if transcript.is_over:
-                break
-            frames = transcript.frames[num_kept:] if transcript.num_bytes <= MAX_KEPT_BYTES else []
-            with suppress(AnswersDown):  # the next step brings it too
-                await self._store.renew(name, owner, frames, num_kept)
-                num_kept += len(frames)
-        for attempt in range(LAST_POSTS):
-            try:
-                await self._close(name, owner, transcript, num_kept)
-                return
-            except AnswersDown:
-                await asyncio.sleep(attempt)
-        self._on_not_kept()
-
-    async def _close(self, name: str, owner: str, transcript: Transcript, num_kept: int) -> None:
-        state = State.KEPT if transcript.num_bytes <= MAX_KEPT_BYTES else State.TOO_LONG
-        if transcript.failure is not None:
-            state = State.GONE
-        elif state is State.KEPT and not await self._store.renew(name, owner, transcript.frames[num_kept:], num_kept):
-            return  # the claim has lapsed: somebody else makes it anew
-        await self._store.finish(name, owner, state)
-
-    async def _elsewhere(self, name: str) -> AsyncIterator[bytes]:
-        """Frames of an answer that another gateway makes, or that is kept; none if it turns out to be gone."""
-        num_seen, wait_s = 0, LOOK_FIRST_S
-        while True:
-            found = await self._ask(self._store.read(name, num_seen))
-            if found.state is State.TOO_LONG:
-                raise MeshError(
-                    Reason.IDEMPOTENCY_CONFLICT,
-                    f"the answer of this Idempotency-Key was delivered; it has over {MAX_KEPT_BYTES} bytes, so it is "
-                    "not kept",
-                )
-            for frame in found.frames:
-                num_seen += 1
-                yield frame
-            if found.state is State.KEPT:
-                return
-            if found.state is State.GONE:
-                if num_seen:
-                    raise MeshError(
-                        Reason.UPSTREAM_UNAVAILABLE,
-                        "this answer has failed where it was made; ask again under the same Idempotency-Key",
-                    )
-                return
-            wait_s = LOOK_FIRST_S if found.frames else min(2 * wait_s, LOOK_AT_MOST_S)
-            await asyncio.sleep(wait_s)
 
     async def _ask(self, call: Awaitable[T]) -> T:
         try:

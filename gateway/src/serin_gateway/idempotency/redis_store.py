@@ -1,7 +1,8 @@
 """Kept answers in the state Redis, shared by all gateways.
 
 ``serin:{org}:answer:<name>`` is a hash that says who makes the answer and of what, ``…:frames`` the list of what was
-made. Knows nothing about requests; a slow or dead Redis becomes :class:`AnswersDown` within the budget.
+made, ``…:maker`` who makes it or died over it: whoever makes the answer anew supersedes that one's lease. Knows
+nothing about requests; a slow or dead Redis becomes :class:`AnswersDown` within the budget.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -28,17 +29,17 @@ class RedisAnswers:
     def __init__(self, redis: Redis, *, organization: str = "default", timeout_s: float = 2.0) -> None:
         self._redis = redis
         self._script = redis.register_script(files(__package__).joinpath("answers.lua").read_text())
-        self._prefix = f"serin:{{{organization}}}:answer:"
+        self._prefix = f"serin:{{{organization}}}:"
         self._timeout_s = timeout_s
 
     async def claim(self, name: str, fingerprint: str, owner: str) -> Claim:
         """Become the one who makes an answer, or hear who does."""
-        state, first = await self._run(name, "claim", owner, CLAIM_S, fingerprint)
-        return Claim(State(state), first)
+        state, first, who = await self._run(name, "claim", owner, CLAIM_S, fingerprint, int(KEPT_S * 1000))
+        return Claim(State(state), first, who)
 
     async def renew(self, name: str, owner: str, frames: Sequence[bytes], at: int) -> bool:
         """Keep a claim, and what was made since."""
-        state, _ = await self._run(name, "renew", owner, CLAIM_S, at, *frames)
+        state, _, _ = await self._run(name, "renew", owner, CLAIM_S, at, *frames)
         return state == State.RUNNING
 
     async def finish(self, name: str, owner: str, state: State, ttl_s: float = KEPT_S) -> None:
@@ -47,21 +48,24 @@ class RedisAnswers:
 
     async def read(self, name: str, at: int) -> Found:
         """Frames behind the first ``at``."""
-        claim, frames = self._keys(name)
+        claim, frames, *_ = self._keys(name)
         async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hget(claim, "state")
+            pipe.hmget(claim, "state", "owner", "renewals")
             pipe.lrange(frames, at, -1)
-            state, found = await self._answer(pipe.execute())
-        return Found(State.GONE) if state is None else Found(State(state.decode()), found)
+            (state, owner, renewals), found = await self._answer(pipe.execute())
+        if state is None:
+            return Found(State.GONE)
+        return Found(State(state.decode()), found, owner.decode(), int(renewals or 0))
 
-    async def _run(self, name: str, verb: str, owner: str, lives_s: float, *rest: Any) -> tuple[str, str]:
-        state, fingerprint = await self._answer(
+    async def _run(self, name: str, verb: str, owner: str, lives_s: float, *rest: Any) -> tuple[str, str, str]:
+        state, fingerprint, who = await self._answer(
             self._script(self._keys(name), [verb, owner, int(lives_s * 1000), *rest])
         )
-        return state.decode(), fingerprint.decode()
+        return state.decode(), fingerprint.decode(), who.decode()
 
     def _keys(self, name: str) -> list[str]:
-        return [self._prefix + name, f"{self._prefix}{name}:frames"]
+        claim = f"{self._prefix}answer:{name}"
+        return [claim, f"{claim}:frames", f"{claim}:maker", self._prefix]
 
     async def _answer(self, call: Awaitable[T]) -> T:
         return await in_time(call, self._timeout_s, AnswersDown)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-CLAIM_S = 15.0
-"""A claim that is not renewed for this long lapses."""
+CLAIM_S = 14.0
+"""A claim that is not renewed for this long lapses; whoever waits for that sees it within 15 s of the last renewal."""
 KEPT_S = 86_400.0
 """A complete answer is kept this long."""
 MAX_KEPT_BYTES = 8 << 20
@@ -39,25 +39,38 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A store's answer to a claim: the state, and the fingerprint of what was asked under the name first."""
+    """A store's answer to a claim: the state, the fingerprint of what was asked under the name first, and by whom."""
 
     state: State
     fingerprint: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a store has of an answer: its state, and frames from where it was asked for."""
+    """What a store has of an answer: its state, frames from where it was asked for, and who makes or made it.
+
+    ``num_renewals``: of the claim; one more since the last look says that its maker lives.
+    """
 
     state: State
     frames: Sequence[bytes] = ()
+    owner: str = ""
+    num_renewals: int = 0
 
 
 class AnswerStore(Protocol):
     """Keeps answers by name. Every method may raise :class:`AnswersDown`."""
 
     async def claim(self, name: str, fingerprint: str, owner: str) -> Claim:
-        """Become the one who makes an answer, or hear who does."""
+        """Become the one who makes an answer, or hear who does.
+
+        Args:
+            name: of the answer.
+            fingerprint: of what is asked.
+            owner: new for each answer that is made. Whoever had the name, let its claim lapse and said nothing of an
+                end is taken for dead: what was made under that owner is not billed.
+        """
 
     async def renew(self, name: str, owner: str, frames: Sequence[bytes], at: int) -> bool:
         """Keep a claim, and what was made since: ``frames`` go behind the first ``at``.
@@ -79,6 +92,7 @@ class _Kept:
     ends_at: float
     state: State = State.RUNNING
     frames: list[bytes] = field(default_factory=list)
+    num_renewals: int = 0
 
     @property
     def num_bytes(self) -> int:
@@ -86,7 +100,10 @@ class _Kept:
 
 
 class MemoryAnswers:
-    """Answers of one process, up to ``max_bytes``; the oldest go first. ``down`` makes every call fail."""
+    """Answers of one process, up to ``max_bytes``; the oldest go first. ``down`` makes every call fail.
+
+    Its answers, claims and ledger end together, so nothing is left that could be billed twice.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, max_bytes: int = MAX_MEMORY_BYTES) -> None:
         self._clock = clock
@@ -98,9 +115,9 @@ class MemoryAnswers:
         """Become the one who makes an answer, or hear who does."""
         kept = self._find(name)
         if kept is not None:
-            return Claim(kept.state, kept.fingerprint)
+            return Claim(kept.state, kept.fingerprint, kept.owner)
         self._kept[name] = _Kept(fingerprint, owner, self._clock() + CLAIM_S)
-        return Claim(State.MINE, fingerprint)
+        return Claim(State.MINE, fingerprint, owner)
 
     async def renew(self, name: str, owner: str, frames: Sequence[bytes], at: int) -> bool:
         """Keep a claim, and what was made since."""
@@ -108,6 +125,7 @@ class MemoryAnswers:
         if kept is None or kept.owner != owner or kept.state is not State.RUNNING:
             return False
         kept.frames[at:] = frames
+        kept.num_renewals += 1
         kept.ends_at = self._clock() + CLAIM_S
         return True
 
@@ -132,7 +150,7 @@ class MemoryAnswers:
     async def read(self, name: str, at: int) -> Found:
         """Frames behind the first ``at``."""
         kept = self._find(name)
-        return Found(State.GONE) if kept is None else Found(kept.state, kept.frames[at:])
+        return Found(State.GONE) if kept is None else Found(kept.state, kept.frames[at:], kept.owner, kept.num_renewals)
 
     def _find(self, name: str) -> _Kept | None:
         if self.down:

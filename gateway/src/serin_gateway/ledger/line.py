@@ -4,7 +4,7 @@ Knows nothing about where lines are kept, nor about how a request is carried out
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
@@ -93,10 +93,15 @@ class Line:
             cost = self.price.cost(self.prompt_tokens, self.cached_tokens, self.completion_tokens)
         return Amount(self.prompt_tokens + self.completion_tokens, cost)
 
-    def billed(self) -> BillingLine:
-        """As a limiter writes it."""
+    def billed(self, *, is_repeatable: bool = False) -> BillingLine:
+        """As a limiter writes it.
+
+        Args:
+            is_repeatable: the answer may be made anew by somebody else, who takes this one's gateway for dead; then it
+                costs nothing, or what it cost is taken back.
+        """
         nano, payer = self.amount.nano, self.payer
-        text = {
+        text: dict[str, Any] = {
             "account": self.account,
             "request_id": payer.request_id,
             "organization": payer.organization,
@@ -113,9 +118,15 @@ class Line:
             "counted_by": self.counted_by,
         }
         sums = SEPARATOR.join((payer.organization, payer.project, payer.key_id, payer.model, self.version))
-        return BillingLine(
+        line = BillingLine(
             sums, self.prompt_tokens, self.cached_tokens, self.completion_tokens, nano, orjson.dumps(text).decode()
         )
+        if not is_repeatable:
+            return line
+        waived = text | {"nano": 0, "superseded": True}
+        nothing = {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0}
+        credit = waived | nothing | {"nano": -nano}
+        return replace(line, waived_text=orjson.dumps(waived).decode(), credit_text=orjson.dumps(credit).decode())
 
 
 def total(lines: "list[Line]") -> Amount:

@@ -85,7 +85,7 @@ class Reaper:
             used = lapsed.used
             lines = [_posted(payer, lapsed)]
         lease = Lease(lapsed.lease_id, payer.scopes(), used, used, lapsed.facts)
-        is_ours = await self._leases.reap(lease, lapsed.used, [line.billed() for line in lines])
+        is_ours = await self._leases.reap(lease, lapsed.used, [line.billed(is_repeatable=True) for line in lines])
         if is_ours:
             self._on_reaped(len(lines), lines[0].counted_by if lines else "worker")
         return is_ours

@@ -22,7 +22,7 @@ MAX_DAYS = 400
 class Sum:
     """What was used under one name on one day, or what several of them add up to.
 
-    ``nano``: 10^-9 of the currency.
+    ``nano``: 10^-9 of the currency; below 0 where more of an earlier day was taken back than was billed.
     """
 
     day: str = ""
@@ -157,8 +157,8 @@ def as_csv(rows: Iterable[UsageRow], by: By, currency: str) -> str:
 
 def decimal(nano: int) -> str:
     """Nano-units as a decimal of the currency; no float touches it."""
-    whole, rest = divmod(nano, 1_000_000_000)
-    return f"{whole}.{rest:09d}"
+    whole, rest = divmod(abs(nano), 1_000_000_000)
+    return f"{'-' if nano < 0 else ''}{whole}.{rest:09d}"
 
 
 def _inert(name: str) -> str:

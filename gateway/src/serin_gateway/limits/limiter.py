@@ -125,6 +125,8 @@ class BillingLine:
     Attributes:
         sums: name under which it is summed up, see `ledger.line`.
         text: the whole line as JSON.
+        waived_text: the same where it is not billed, as somebody else made the answer anew; empty: always billed.
+        credit_text: a line that takes back what this one billed, written when that turns out afterwards.
     """
 
     sums: str
@@ -133,6 +135,8 @@ class BillingLine:
     completion_tokens: int
     nano: int
     text: str
+    waived_text: str = ""
+    credit_text: str = ""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,8 @@
 -- An operation: v "reserve" | "grow" | "renew" | "settle" | "reap", l lease, t and n tokens and nano-units still to be
 -- reserved, ut and un used so far, kt and kn of these known to be counted (for a lease that is not known here any more),
 -- s scopes {kind, name, requests/min, tokens/min, at once, tokens/day, nano-units/month; 0: no limit}, a what a reaper
--- needs to know, q number of a settlement, b lines {sum's name, prompt, cached, completion, nano-units, line as JSON}.
+-- needs to know, q number of a settlement, b lines {sum's name, prompt, cached, completion, nano-units, line as JSON; of
+-- an answer that may be made anew elsewhere: the line if it is not billed, a line that takes it back}.
 --
 -- limit:<kind>:<name>  hash: R, T requests and tokens in the window; r<bucket>, t<bucket> the same by bucket of 1 s;
 --                      L oldest and C latest bucket, lr and lt the latest with requests and tokens; O, M tokens and
@@ -16,6 +17,9 @@
 -- limit-leases         hash: lease -> {t, n, ut, un, h (scopes that count it), a, z (it lapsed)}
 -- limit-expiry, limit-lapsed, limit-settled   sorted sets: lease -> millisecond it ends; lapsed or was claimed; was reaped
 -- limit-applied:<gateway>   number of its last settlement
+-- limit-superseded     sorted set: lease -> millisecond at which its answer was begun anew (answers.lua): it costs nothing
+-- limit-credit:<lease> there while its answer may still be superseded: what was billed for it, empty until something was
+-- limit-credits-due    set: leases that were superseded, and may have been billed before
 -- spent:<month>        hash: <kind>:<name>:m nano-units of the month, <kind>:<name>:<day> tokens of the day
 -- ledger:<date>        stream of lines; usage:<date>: hash of their sums
 
@@ -53,6 +57,8 @@ local function month_ends()
 end
 
 local LEASES, EXPIRY, LAPSED, SETTLED = P .. "limit-leases", P .. "limit-expiry", P .. "limit-lapsed", P .. "limit-settled"
+
+local SUPERSEDED, CREDIT, CREDITS_DUE = P .. "limit-superseded", P .. "limit-credit:", P .. "limit-credits-due"
 
 local function load_lease(id)
   local packed = redis.call("HGET", LEASES, id)
@@ -231,6 +237,53 @@ local function write(lines)
   end
 end
 
+-- Take off days and months what counts no more; of an earlier day or month nothing is left to take it off.
+local function refund(scopes, tokens, nano)
+  for _, scope in ipairs(scopes) do
+    for what, amount in pairs({[day] = tokens, m = nano}) do
+      local field = scope[1] .. ":" .. scope[2] .. ":" .. what
+      local less = math.min(amount, tonumber(redis.call("HGET", spent_key, field) or 0))
+      if less > 0 then redis.call("HINCRBY", spent_key, field, whole(-less)) end
+    end
+  end
+end
+
+-- The end of a lease's account: its lines are written and count. Those of an answer that was begun anew meanwhile, as
+-- its gateway was taken for dead, cost nothing; what is billed now is remembered while that may still happen.
+local function bill(op, mine, scopes)
+  local lines, credits = op.b or {}, {}
+  if redis.call("ZSCORE", SUPERSEDED, op.l) then
+    refund(op.s, mine and mine.ut or op.kt or 0, mine and mine.un or op.kn or 0)
+    for _, line in ipairs(lines) do
+      if line[7] then line[5], line[6] = 0, line[7] end
+    end
+  else
+    post(op, mine, scopes)
+    for _, line in ipairs(lines) do
+      if line[8] then credits[#credits + 1] = {line[1], 0, 0, 0, -line[5], line[8]} end
+    end
+    if #credits > 0 then
+      local known = cmsgpack.pack({s = op.s, t = op.ut, n = op.un, b = credits})
+      redis.call("SET", CREDIT .. op.l, known, "XX", "PX", TOMBSTONE_MS + 3600000)
+    end
+  end
+  write(lines)
+end
+
+-- What was billed before it was superseded is taken back.
+local function pay_credits()
+  for _, id in ipairs(redis.call("SPOP", CREDITS_DUE, AT_ONCE)) do
+    local known = redis.call("GET", CREDIT .. id)
+    if known and known ~= "" then
+      local credit = cmsgpack.unpack(known)
+      refund(credit.s, credit.t, credit.n)
+      write(credit.b)
+    end
+    redis.call("DEL", CREDIT .. id)
+  end
+  redis.call("ZREMRANGEBYSCORE", SUPERSEDED, "-inf", now - TOMBSTONE_MS)
+end
+
 local function open_all(op)
   local scopes = {}
   for i, scope in ipairs(op.s) do
@@ -304,11 +357,10 @@ function verbs.settle(op)
   redis.call("SET", applied, whole(op.q), "EX", 86400)
   if redis.call("ZSCORE", SETTLED, op.l) then return {"settled"} end
   local mine, scopes = load_lease(op.l), open_all(op)
-  post(op, mine, scopes)
+  bill(op, mine, scopes)
   for _, at in ipairs(scopes) do if at then close_scope(at) end end
   if mine then release(mine) end
   forget_lease(op.l)
-  write(op.b)
   return {"written"}
 end
 
@@ -316,16 +368,16 @@ end
 function verbs.reap(op)
   local mine = load_lease(op.l)
   if not (mine and mine.z) then return {"settled"} end
-  post(op, mine, {})
+  bill(op, mine, {})
   forget_lease(op.l)
   redis.call("ZADD", SETTLED, now, op.l)
   redis.call("ZREMRANGEBYSCORE", SETTLED, "-inf", now - TOMBSTONE_MS)
-  write(op.b)
   return {"written"}
 end
 
 -- Lapsed leases that nobody looks into now; they are the caller's for a while.
 function verbs.claim(op)
+  pay_credits()
   local found = {}
   for _, id in ipairs(redis.call("ZRANGEBYSCORE", LAPSED, "-inf", now, "LIMIT", 0, AT_ONCE)) do
     local lease = load_lease(id)

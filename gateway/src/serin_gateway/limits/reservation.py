@@ -21,13 +21,22 @@ class Reservation:
         scopes: whose limits it counts against.
         used: what has been used of it so far.
         facts: what somebody else needs to know to settle it; empty: it leaves no line in the ledger.
+        lease_id: what it is to be billed as; default: a new one.
     """
 
-    def __init__(self, leases: LeaseBook, scopes: Sequence[Scope], used: Callable[[], Amount], facts: str = "") -> None:
+    def __init__(
+        self,
+        leases: LeaseBook,
+        scopes: Sequence[Scope],
+        used: Callable[[], Amount],
+        facts: str = "",
+        lease_id: str = "",
+    ) -> None:
         self._leases = leases
         self._scopes = scopes
         self._used = used
         self._facts = facts
+        self._wanted_id = lease_id
         self._lease: Lease | None = None
         self._counted: dict[Hashable, Amount] = {}
         self._growing = asyncio.Lock()
@@ -72,5 +81,7 @@ class Reservation:
             await self._leases.give_back(lease, lines)
 
     async def _take(self, most: Amount) -> None:
-        self._lease, self.standing = await self._leases.take(self._scopes, most, self._used, facts=self._facts)
+        self._lease, self.standing = await self._leases.take(
+            self._scopes, most, self._used, lease_id=self._wanted_id, facts=self._facts
+        )
         self.lease_id = self._lease.lease_id

@@ -289,7 +289,8 @@ def _scope(scope: Scope) -> tuple[str | int, ...]:
 
 
 def _line(line: BillingLine) -> tuple[str | int, ...]:
-    return line.sums, line.prompt_tokens, line.cached_tokens, line.completion_tokens, line.nano, line.text
+    figures = (line.sums, line.prompt_tokens, line.cached_tokens, line.completion_tokens, line.nano, line.text)
+    return (*figures, line.waived_text, line.credit_text) if line.waived_text else figures
 
 
 def _admission(answer: Sequence[Any]) -> Admission:

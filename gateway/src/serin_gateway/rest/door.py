@@ -33,6 +33,7 @@ _ONCE = frozenset(
         b"authorization",
         b"x-api-key",
         LANE_KEY.encode(),
+        HINT_KEY.encode(),
         IDEMPOTENCY_KEY,
         b"x-session-id",
         b"x-request-timeout",

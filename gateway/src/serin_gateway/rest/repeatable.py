@@ -5,7 +5,6 @@ sent these. Knows nothing about who keeps transcripts, nor about what endpoints 
 """
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import orjson
 from serin_mesh.call import LANE_KEY
 
-from serin_gateway.idempotency import IdempotencyDesk, Transcript
+from serin_gateway.idempotency import IdempotencyDesk, Transcript, fingerprint
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.answering import read_body
 from serin_gateway.rest.client import Client, Headers, Message
@@ -47,9 +46,8 @@ class RepeatableAnswer:
         """
         client, request = self._client, self._request
         self._body = await read_body(client, request)
-        asked = self._endpoint.path.encode() + b"\0" + self._body
-        fingerprint = hashlib.blake2b(asked, digest_size=16).hexdigest()
-        frames = self._desk.answer(request.caller.key_id, key, fingerprint, self._make)
+        asked = fingerprint(self._endpoint.path.encode(), self._body, request.arrival.steering)
+        frames = self._desk.answer(request.caller.key_id, key, asked, self._make)
         async with client.watched(), aclosing(frames):
             await self._send(frames)
 
@@ -69,7 +67,7 @@ class RepeatableAnswer:
 
     async def _make(self, transcript: Transcript) -> None:
         assert self._endpoint.answer is not None
-        async with self._request.on_its_own():
+        async with self._request.on_its_own(transcript.account):
             await self._endpoint.answer(_recorded(self._client, self._body, transcript), self._request)
 
 

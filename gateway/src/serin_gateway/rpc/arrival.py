@@ -16,7 +16,7 @@ DEFAULT_TIMEOUT_S = 600.0
 SESSION_KEY = "x-session-id"
 CLIENT_REQUEST_KEY = "x-request-id"
 """What clients outside of the mesh call a request by, as over REST."""
-_ONCE = frozenset({"authorization", "x-api-key", LANE_KEY, IDEMPOTENCY_KEY, SESSION_KEY})
+_ONCE = frozenset({"authorization", "x-api-key", LANE_KEY, HINT_KEY, IDEMPOTENCY_KEY, SESSION_KEY})
 """Metadata that decides something: of two, whoever stands between may have read the other one."""
 
 

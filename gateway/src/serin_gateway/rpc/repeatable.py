@@ -3,7 +3,6 @@
 Its messages, as they go over the wire, are the frames of a transcript. Knows nothing about who keeps transcripts.
 """
 
-import hashlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from serin_gateway.idempotency import IdempotencyDesk, Transcript
+from serin_gateway.idempotency import IdempotencyDesk, Transcript, fingerprint
 from serin_gateway.pipeline import Request
 
 IDEMPOTENCY_KEY = "idempotency-key"
@@ -46,13 +45,13 @@ async def repeatable(
     """
 
     async def make(transcript: Transcript) -> None:
-        async with work.on_its_own(), aclosing(method.answers(work, asked)) as made:
+        async with work.on_its_own(transcript.account), aclosing(method.answers(work, asked)) as made:
             async for message in made:
                 transcript.add(message.SerializeToString())
 
-    wire = method.name + b"\0" + asked.SerializeToString(deterministic=True)
-    fingerprint = hashlib.blake2b(wire, digest_size=16).hexdigest()
-    async with aclosing(desk.answer(work.caller.key_id, key, fingerprint, make)) as frames:
+    wire = asked.SerializeToString(deterministic=True)
+    whole = fingerprint(method.name, wire, work.arrival.steering)
+    async with aclosing(desk.answer(work.caller.key_id, key, whole, make)) as frames:
         async for frame in frames:
             if not work.outlives_caller:
                 work.receipt.operation = "repeat"
