@@ -139,7 +139,8 @@ async def test_a_killed_gateway_leaves_no_gap_and_no_double(
         assert line["nano"] == -(-pico // 1000)
 
 
-@pytest.mark.parametrize("stream", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("stream", [True, False])
 async def test_an_answer_that_was_begun_anew_is_billed_once(
     counted: RunningMesh, tiny_model: Path, tmp_path: Path, stream: bool
 ):

@@ -97,7 +97,7 @@ class Placement:
         return self._loads is not None and self._loads.is_silent(endpoint)
 
     def serves(self, model: ServedModel) -> bool:
-        """Whether a request for a model would find a worker now: lanes whose workers have all fallen silent have none."""
+        """Whether a request for a model would find a worker now; lanes whose workers all fell silent have none."""
         return any(
             lane.is_ready and not all(self.is_silent(worker.endpoint) for worker in lane.workers)
             for lane in model.lanes
