@@ -166,7 +166,7 @@ class Changeover:
 
     def _is_useless(self, name: str) -> bool:
         row = self._board.row(name)
-        never_served = row is not None and row.phase is Phase.STARTING and not row.ready_at
+        never_served = row is None or (row.phase is Phase.STARTING and not row.ready_at)
         return never_served or self._has_crashed(name) or self._is_refused(name)
 
     def _is_refused(self, name: str) -> bool:
