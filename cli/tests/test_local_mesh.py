@@ -117,7 +117,7 @@ def test_what_is_killed_comes_back(running, name):
 
 
 def test_a_configuration_is_applied_while_it_serves(running, tmp_path):
-    """A second worker comes and goes by `config apply`; a bad file changes nothing."""
+    """A second worker comes and goes by `config apply`, also with another precision; a bad file changes nothing."""
     file = tmp_path / "serin.yaml"
     text = _declared(workers=2)
     file.write_text(text.replace("workers: 2", "workers: two"))
@@ -134,9 +134,11 @@ def test_a_configuration_is_applied_while_it_serves(running, tmp_path):
     first = rows(running)["worker.small.v2.0"]["pid"]
     assert await_condition(lambda: rows(running).get(second, {}).get("phase") == "ready", CHANGE_S)
     assert rows(running)["worker.small.v2.0"]["pid"] == first
-    file.write_text(_declared(workers=1))
+    file.write_text(_declared(workers=1, precision="bfloat16"))  # it differs from the one that goes
     assert serin(running, "config", "apply", str(file)).returncode == 0
     assert await_condition(lambda: second not in rows(running), CHANGE_S)
+    assert await_condition(lambda: rows(running)["worker.small.v2.0"]["phase"] == "ready", CHANGE_S)
+    assert await_condition(lambda: read_record(running).alarms == [], CHANGE_S)
     assert "Paris" in ask(read_record(running), running.read_default_key())
 
 
@@ -165,9 +167,9 @@ def test_nothing_outlives_a_killed_supervisor_but_keys(running):
     assert "Paris" in ask(read_record(running), key)
 
 
-def _declared(workers: int) -> str:
+def _declared(workers: int, precision: str = "float32") -> str:
     folder = Path(__file__).resolve().parents[2] / "deploy" / "models" / "small" / "v2"
     return (
-        f"models:\n  small:\n    workers: {workers}\n    numerics: invariant\n    precision: float32\n"
+        f"models:\n  small:\n    workers: {workers}\n    numerics: invariant\n    precision: {precision}\n"
         f"    versions:\n      v2:\n        path: {folder}\n"
     )

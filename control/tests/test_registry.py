@@ -164,20 +164,60 @@ def test_restored_instances_have_one_lease_to_come_back(registry, clock):
 
 
 @pytest.mark.parametrize(
-    "digests",
+    ("digests", "said"),
     [
-        Digests("f0", ready().digests.vocabulary, ready().digests.kv, "cpu"),
-        Digests("a1", "f0", ready().digests.kv, "cpu"),
-        Digests("a1", ready().digests.vocabulary, "f0", "cpu"),
+        (
+            Digests("f0", ready().digests.vocabulary, ready().digests.kv, "cpu"),
+            "files 'f0' and 'a1': give changed files a version of their own",
+        ),
+        (Digests("a1", "f0", ready().digests.kv, "cpu"), "different digests: vocabulary 'f0' and "),
+        (
+            Digests("a1", ready().digests.vocabulary, "f0", "cpu"),
+            "different digests: KV (weights, precision, block layout) 'f0' and",
+        ),
+        (Digests("a1", ready().digests.vocabulary, "f0", "cpu"), "the same engine settings (precision, device)"),
+        (Digests("f0", ready().digests.vocabulary, "f0", "cpu"), "version of their own"),
     ],
 )
-def test_a_version_with_other_digests_is_refused(registry, clock, digests):
-    """Siblings hold the same files; who says otherwise loses its lease."""
+def test_a_version_with_other_digests_is_refused(registry, clock, digests, said):
+    """Siblings hold the same files; who says otherwise counts as starting, and hears what differs."""
     announce(registry, "a")
     liar = registry.announce(registration("b"), 0.0)
     other = Status(State.READY, 1.0, digests=digests, capacity=ready().capacity)
-    with pytest.raises(VersionMismatch, match=r"worker\.small@v1 is announced by 'b'.*version of their own"):
+    with pytest.raises(VersionMismatch, match=r"worker\.small@v1 is announced by 'b' and by 'a'") as caught:
         registry.beat(liar, other)
+    assert said in str(caught.value)
+    assert states(registry) == {"a": State.READY, "b": State.STARTING}
+    assert registry.instances()[1].refusal == str(caught.value)
+
+
+def test_who_is_refused_is_believed_once_its_sibling_has_gone(registry, clock):
+    """The reason stands while it announces itself again and again, and falls with the first heartbeat that can be."""
+    sibling = announce(registry, "a")
+    other = ready(artifact="ff")
+    for _ in range(3):
+        again = registry.announce(registration("b"), 0.0)
+        assert states(registry).get("b", State.STARTING) is State.STARTING
+        with pytest.raises(VersionMismatch):
+            registry.beat(again, other)
+        registry.lose(again)
+    assert "different digests" in registry.instances()[1].refusal
+    registry.withdraw(sibling)
+    registry.beat(registry.announce(registration("b"), 0.0), other)
+    (held,) = registry.instances()
+    assert (held.state, held.refusal) == (State.READY, "")
+
+
+def test_a_refusal_goes_with_its_lease(registry, clock):
+    """Who is refused and falls silent is gone; a new process of its name begins anew."""
+    sibling = announce(registry, "a")
+    for _ in range(2):
+        refused = registry.announce(registration("b"), 0.0)
+        with pytest.raises(VersionMismatch):
+            registry.beat(refused, ready(artifact="ff"))
+    registry.announce(registration("b", port=4999), 0.0)
+    assert registry.instances()[1].refusal == ""
+    pass_time(registry, clock, 4, {sibling: ready()})
     assert states(registry) == {"a": State.READY}
 
 

@@ -105,8 +105,8 @@ async def test_announcements_that_cannot_be_true_are_refused(plane, messages, sa
 
 
 async def test_other_files_under_the_same_version_are_refused(plane):
-    """VERSION_MISMATCH on the stream of the newcomer; the sibling serves on."""
-    control, _, channel = plane
+    """VERSION_MISMATCH on the stream of the newcomer; the sibling serves on, and whoever watches sees both."""
+    _, _, channel = plane
     stub = registry_pb2_grpc.RegistryServiceStub(channel)
     sibling = stub.Announce()
     await sibling.write(register_message())
@@ -114,7 +114,13 @@ async def test_other_files_under_the_same_version_are_refused(plane):
     await sibling.write(beat_message())
     error = await refusal(channel, register_message(instance="w2", endpoint="127.0.0.1:4001"), beat_message("dd"))
     assert error.reason is Reason.VERSION_MISMATCH
-    assert [held.registration.instance for held in control.plane.registry.instances()] == ["w1"]
+    watch = stub.WatchInstances(registry_pb2.WatchInstancesRequest())
+    while not (found := await watch.read()).alarms:
+        pass
+    starting, ready = registry_pb2.INSTANCE_STATE_STARTING, registry_pb2.INSTANCE_STATE_READY
+    assert [one.heartbeat.state for one in found.instances] == [ready, starting]
+    assert [one.refusal for one in found.instances] == ["", error.message]
+    assert found.alarms[0] == f"w2 gets no traffic: {error.message}"
     sibling.cancel()
 
 

@@ -1,6 +1,7 @@
 """Announcements: every control plane knows each instance, its state at once, and its leaving."""
 
 import asyncio
+import itertools
 
 import pytest
 from serin.control.v1 import registry_pb2
@@ -119,6 +120,35 @@ async def test_a_refusal_is_logged_with_its_reason_and_tried_again(echo, quiet_l
     broken = [line for line in quiet_logs if line["event"] == "announce.broken"]
     assert [line["reason"] for line in broken[:2]] == ["REGISTRATION_INVALID"] * 2
     assert broken[0]["log_level"] == "error"
+
+
+async def test_refusals_that_repeat_themselves_come_further_and_further_apart(echo, monkeypatch) -> None:
+    """A registration that is accepted, and whose first heartbeat is refused, is no reason to begin the pauses anew."""
+    monkeypatch.setattr("serin_mesh.announce.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("serin_mesh.announce.MAX_PAUSE_S", 0.16)
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    refused_at = []
+    enough = asyncio.Event()
+
+    class Strict(ControlTwin):
+        async def Announce(self, requests, context):  # noqa: N802
+            async for answer in super().Announce(requests, context):
+                if self.num_heartbeats > len(refused_at):
+                    refused_at.append(asyncio.get_running_loop().time())
+                    if len(refused_at) == 8:
+                        enough.set()
+                    raise MeshError(Reason.VERSION_MISMATCH, "another KV digest")
+                yield answer
+
+    async with (
+        running(Strict().register, "control") as control,
+        running(echo.register, settings=settings_for(control), announce=Announcement()),
+        asyncio.timeout(20),
+    ):
+        await enough.wait()
+    pauses = [after - before for before, after in itertools.pairwise(refused_at)]
+    assert pauses[4] >= 0.16, "0.01 s doubled four times"
+    assert min(pauses[4:]) >= 0.16, pauses
 
 
 async def test_what_is_advertised_is_a_numeric_address(monkeypatch) -> None:

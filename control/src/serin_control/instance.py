@@ -68,6 +68,9 @@ class Registration:
         return f"{self.target}@{self.version}"
 
 
+_OF_A_VERSION = ("artifact", "vocabulary", "kv")
+
+
 @dataclass(frozen=True, slots=True)
 class Digests:
     """What an artifact is, in lowercase hex; empty where a service has no such thing."""
@@ -79,7 +82,11 @@ class Digests:
 
     def same_artifact(self, other: "Digests") -> bool:
         """Whether both may stand behind one version. The numerics class may differ: it depends on the device."""
-        return (self.artifact, self.vocabulary, self.kv) == (other.artifact, other.vocabulary, other.kv)
+        return not self.differences(other)
+
+    def differences(self, other: "Digests") -> tuple[str, ...]:
+        """Names of the digests for which the two may not stand behind one version."""
+        return tuple(name for name in _OF_A_VERSION if getattr(self, name) != getattr(other, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +122,7 @@ class Instance:
         registered_at: when it last registered and was heard, seconds since 1970.
         suspect: its stream broke or went silent; its lease still runs, or it is ``lost``.
         lost: its lease has ended, and it is kept because too much of its cluster was lost together.
+        refusal: why what it said last is not believed: it counts as starting; empty: it is believed.
     """
 
     registration: Registration
@@ -122,6 +130,7 @@ class Instance:
     registered_at: float
     suspect: bool = False
     lost: bool = False
+    refusal: str = ""
 
     @property
     def state(self) -> State:

@@ -4,6 +4,8 @@ An instance is heard, then *suspect* (its stream broke, or two heartbeats are mi
 of a cluster is silent together, the fault is more likely between us and them than in them: those are kept, as *lost*,
 until enough of the cluster is heard again. So an empty cluster never replaces a full one.
 
+Who says what cannot be is refused: it counts as starting, with the reason, for as long as it goes on saying so.
+
 Knows nothing about the wire, lanes or storage. Time comes from the clock it is given (seconds, monotonic).
 """
 
@@ -12,7 +14,9 @@ from dataclasses import dataclass, replace
 
 from serin_control.admission import check_registration, check_status
 from serin_control.errors import LeaseSuperseded, RegistrationInvalid, VersionMismatch
-from serin_control.instance import Instance, Registration, State, Status
+from serin_control.instance import Digests, Instance, Registration, State, Status
+
+_KINDS = {"artifact": "files", "vocabulary": "vocabulary", "kv": "KV (weights, precision, block layout)"}
 
 MAX_INSTANCES = 10_000
 """Most leases that are held; a mesh of this size needs several control planes' worth of thought first."""
@@ -79,9 +83,10 @@ class Registry:
         old = self._leases.get(registration.instance)
         same = old is not None and old.held.registration == registration
         status = old.held.status if old is not None and same else Status()
+        refusal = old.held.refusal if old is not None and same else ""
         since = old.held.registered_at if old is not None and same else registered_at
         self._num_tickets += 1
-        self._hold(Instance(registration, status, since), self._num_tickets)
+        self._hold(Instance(registration, status, since, refusal=refusal), self._num_tickets)
         return Ticket(registration.instance, self._num_tickets, registered_at)
 
     def beat(self, ticket: Ticket, status: Status) -> None:
@@ -90,7 +95,7 @@ class Registry:
         Raises:
             LeaseSuperseded: the instance announced again elsewhere.
             RegistrationInvalid: it says it is ready and leaves out what that needs.
-            VersionMismatch: its digests differ from those of its version; its lease ends.
+            VersionMismatch: its digests differ from those of its version.
         """
         lease = self._leases.get(ticket.instance)
         if lease is None or lease.ticket != ticket.number:
@@ -100,10 +105,11 @@ class Registry:
         try:
             check_status(lease.held.registration, status)
             self._check_siblings(lease.held, status)
-        except (RegistrationInvalid, VersionMismatch):
-            self._drop(ticket.instance)
+        except (RegistrationInvalid, VersionMismatch) as error:
+            self._refuse(lease, ticket, str(error))
             raise
-        heard = replace(lease.held, status=status, registered_at=ticket.registered_at, suspect=False, lost=False)
+        since = ticket.registered_at
+        heard = replace(lease.held, status=status, registered_at=since, suspect=False, lost=False, refusal="")
         self._hold(heard, ticket.number)
 
     def lose(self, ticket: Ticket) -> None:
@@ -148,6 +154,10 @@ class Registry:
             elif not lease.held.lost:
                 self._change(lease, replace(lease.held, lost=True))
 
+    def _refuse(self, lease: _Lease, ticket: Ticket, reason: str) -> None:
+        """It goes on as the start that it was: announcing itself again and again is not starting again and again."""
+        self._hold(replace(lease.held, status=Status(), suspect=False, lost=False, refusal=reason), ticket.number)
+
     def _make_way(self, held: Instance, newcomer: Registration) -> None:
         """A process that restarts on its old name or endpoint replaces itself, and nobody of another service."""
         who = held.registration
@@ -171,11 +181,7 @@ class Registry:
             if other.lost:  # dead for longer than a lease: it vetoes nothing, and it may not be mixed with the new
                 self._drop(other.registration.instance)
                 continue
-            raise VersionMismatch(
-                f"{who.cluster} is announced by {who.instance!r} with artifact {status.digests.artifact[:12]!r}, "
-                f"by {other.registration.instance!r} with {other.status.digests.artifact[:12]!r} "
-                "(or another vocabulary or KV digest): give changed files a version of their own"
-            )
+            raise VersionMismatch(_mismatch(instance, status.digests, other))
 
     def _clusters(self) -> Iterator[list[_Lease]]:
         clusters: dict[str, list[_Lease]] = {}
@@ -206,3 +212,19 @@ class Registry:
 def _order(instance: Instance) -> tuple[str, str, str, str]:
     who = instance.registration
     return (who.service, who.model, who.version, who.instance)
+
+
+def _mismatch(instance: Instance, digests: Digests, other: Instance) -> str:
+    """What differs between an instance and a sibling of its version, and what to do about it."""
+    who, sibling = instance.registration, other.registration
+    differences = digests.differences(other.status.digests)
+    found = "; ".join(
+        f"{_KINDS[name]} {getattr(digests, name)[:12]!r} and {getattr(other.status.digests, name)[:12]!r}"
+        for name in differences
+    )
+    if differences == ("kv",):
+        remedy = "give all instances of the version the same engine settings (precision, device), one after the other"
+    else:
+        remedy = "give changed files a version of their own"
+    both = f"{who.cluster} is announced by {who.instance!r} and by {sibling.instance!r}"
+    return f"{both} with different digests: {found}: {remedy}"

@@ -67,7 +67,7 @@ def draw(plan: TrafficPlan, instances: Iterable[Instance], carried: Carried) -> 
         if used:
             remembered[name] = used
         alarms |= {f"{name}/{index}": sentence for index, sentence in enumerate(formed.alarms)}
-    alarms |= _undeclared(plan, everything) | _lost(everything)
+    alarms |= _undeclared(plan, everything) | _lost(everything) | _refused(everything)
     caches, gateways = _of(Service.CACHE, everything), _of(Service.GATEWAY, everything)
     topology = Topology(tuple(models), caches, gateways, plan.policy, plan.service_shares, plan.naming)
     return Drawn(topology, remembered, alarms)
@@ -94,4 +94,12 @@ def _lost(instances: Iterable[Instance]) -> dict[str, str]:
         f"lost/{cluster}": f"{cluster}: {', '.join(names)} fell silent together: kept as the last known until heard "
         "again or until another instance takes over"
         for cluster, names in by_cluster.items()
+    }
+
+
+def _refused(instances: Iterable[Instance]) -> dict[str, str]:
+    return {
+        f"refused/{i.registration.instance}": f"{i.registration.instance} gets no traffic: {i.refusal}"
+        for i in instances
+        if i.refusal
     }

@@ -1,12 +1,14 @@
 """Announces this instance to every control plane, for as long as it lives.
 
 Each control plane has its own stream: registration first, then a heartbeat at the interval it asks for and at every
-change of readiness. A broken stream is opened again after a pause that grows to 2 s. Knows nothing about how the
-control plane uses it.
+change of readiness. A broken stream is opened again after a pause that grows to 2 s until a stream stands: one that is
+refused is accepted first, since the registration says little, and ends with its first heartbeat. Knows nothing about
+how the control plane uses it.
 """
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +99,7 @@ class Announcer:
                 except MeshError as error:
                     say = self._log.warning if error.status.retryable else self._log.error
                     say("announce.broken", control=address, reason=error.reason, message=error.message)
-                if stream.was_accepted:
+                if stream.stood:
                     pause_s = FIRST_PAUSE_S
                 try:
                     async with asyncio.timeout(pause_s * random.uniform(0.5, 1.0)):
@@ -112,13 +114,18 @@ class _Stream:
     def __init__(
         self, call: Any, registration: registry_pb2.Registration, readiness: Readiness, leaving: asyncio.Event
     ) -> None:
-        self.was_accepted = False
+        self._accepted_at: float | None = None  # seconds, monotonic
         self._call = call
         self._registration = registration
         self._readiness = readiness
         self._leaving = leaving
         self._heartbeat_s = DEFAULT_HEARTBEAT_S
         self._news = asyncio.Event()
+
+    @property
+    def stood(self) -> bool:
+        """Whether it was accepted and has outlived a heartbeat: what is refused has not."""
+        return self._accepted_at is not None and time.monotonic() - self._accepted_at >= self._heartbeat_s
 
     async def run(self) -> None:
         """Announce until leaving, or until the stream breaks.
@@ -159,7 +166,8 @@ class _Stream:
 
     async def _follow_answers(self) -> None:
         async for answer in self._call:
-            self.was_accepted = True
+            if self._accepted_at is None:
+                self._accepted_at = time.monotonic()
             if answer.heartbeat_seconds > 0:
                 self._heartbeat_s = answer.heartbeat_seconds
 

@@ -70,7 +70,7 @@ def _print_table(state: StateDir, record: MeshRecord, processes: list[dict[str, 
             f"{memory / 2**20:.0f} MiB" if memory else "-",
             str(process["num_restarts"]),
             _duration(time.time() - process["started_at"]) if alive else "-",
-            process["problem"] or process["activity"],
+            process["problem"] or process["refusal"] or process["activity"],
         )
     console.print(table)
     for alarm in record.alarms:

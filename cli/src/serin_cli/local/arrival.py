@@ -26,6 +26,10 @@ def await_version(state: StateDir, which: Which, num_processes: int, timeout_s: 
         return len(rows) == num_processes and all(row["phase"] in ("ready", "crashed") for row in rows.values())
 
     if not await_condition(arrived, timeout_s):
+        for name, row in rows.items():
+            if row["refusal"]:
+                remedy = f"see `serin status`, or `serin remove {which.arguments}`"
+                raise CliError(f"{name} is refused: {row['refusal']}; {remedy}")
         raise CliError(f"{which} is not ready after {timeout_s:.0f} s; it goes on starting: see `serin status`")
     for name, row in rows.items():
         if row["phase"] == "crashed":

@@ -35,11 +35,14 @@ class Row:
     ready_at: float = 0.0  # the same; when it became READY last
     num_restarts: int = 0
     problem: str = ""  # for CRASHED: what it said last
+    refusal: str = ""  # for STARTING: why the control plane does not believe that it is ready
 
     def describe(self) -> str:
         """What it does, in a few words."""
         if self.phase is Phase.CRASHED:
             return f"crashed: {self.problem}" if self.problem else "crashed"
+        if self.phase is Phase.STARTING and self.refusal:
+            return f"refused: {self.refusal}"
         if self.phase is Phase.STARTING and self.activity:
             return self.activity if self.progress is None else f"{self.activity} {self.progress:.0%}"
         return str(self.phase)
@@ -118,10 +121,14 @@ class Board:
         self._listeners.append(listener)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until a condition on the rows holds; it is asked again after each change."""
+        """Wait until a condition on the rows holds; it is asked again after each change, and when asked to."""
         while not condition():
             self._changed.clear()
             await self._changed.wait()
+
+    def ask_again(self) -> None:
+        """Have everybody who waits ask again: what changed is not on the board."""
+        self._changed.set()
 
     def _alarms_changed(self) -> None:
         for listener in self._alarm_listeners:

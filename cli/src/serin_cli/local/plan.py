@@ -116,7 +116,8 @@ def _cache(site: Site, name: str, version: str) -> ProcessSpec:
 
 def _tokenizer(model: str, release: Release, path: Path, site: Site, index: int) -> ProcessSpec:
     name = f"tokenizer.{model}.{release.version}.{index}"
-    return _python("serin_tokenizer_svc", name, Tier.TOKENIZER, _serving(name, model, release, path, site), {})
+    spec = _python("serin_tokenizer_svc", name, Tier.TOKENIZER, _serving(name, model, release, path, site), {})
+    return replace(spec, cluster=f"tokenizer.{model}@{release.version}")
 
 
 def _worker(model: str, release: Release, path: Path, site: Site, index: int, threads: int) -> ProcessSpec:
@@ -124,7 +125,8 @@ def _worker(model: str, release: Release, path: Path, site: Site, index: int, th
     engine = {key.replace("_", "-"): value for key, value in release.engine.items()}
     flags = {**_serving(name, model, release, path, site), **engine}
     # A share of the cores, unless declared. No flag: another worker beside it is no reason to start it again.
-    return _python("serin_worker", name, Tier.WORKER, flags, {"SERIN_THREADS": str(threads)})
+    spec = _python("serin_worker", name, Tier.WORKER, flags, {"SERIN_THREADS": str(threads)})
+    return replace(spec, cluster=f"worker.{model}@{release.version}")
 
 
 def _serving(name: str, model: str, release: Release, path: Path, site: Site) -> dict[str, object]:

@@ -50,6 +50,7 @@ class ProcessSpec:
     environment: Mapping[str, str] = field(default_factory=dict, compare=False)
     grace_s: float = 25.0  # from SIGTERM to SIGKILL
     is_addition: bool = field(default=False, compare=False)  # a mesh comes up without it
+    cluster: str = field(default="", compare=False)  # its siblings: who differs from them is refused; empty: none
 
 
 class Process:
@@ -132,6 +133,7 @@ class Process:
             started_at=time.time(),
             num_restarts=num_restarts,
             problem="",
+            refusal="",
         )
         if self._stopping:  # stopped while it was being made
             self._signal(signal.SIGTERM)
@@ -166,7 +168,7 @@ class Process:
             self.refusal = StartRefused(
                 f"{self.spec.name} stopped{times} while starting: {problem} (log: {self._journal.path})"
             )
-        self._board.update(self.spec.name, phase=Phase.CRASHED, problem=problem, pid=None)
+        self._board.update(self.spec.name, phase=Phase.CRASHED, problem=problem, refusal="", pid=None)
 
     def _signal(self, number: int) -> None:
         child = self._child

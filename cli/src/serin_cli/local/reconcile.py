@@ -89,7 +89,7 @@ class Reconciler:
             self._fleet.start(spec)
         needed = [name for name, spec in specs.items() if not spec.is_addition]
         await self._board.until(lambda: self._fleet.can_come_up() and self._in(needed, Phase.READY))
-        await self._board.until(lambda: self._in(specs, Phase.READY, Phase.CRASHED))
+        await self._board.until(lambda: all(self._is_clear(name) for name in specs))
 
     async def find_added(self, additions: Iterable[Addition]) -> None:
         """Find the models of added versions.
@@ -108,11 +108,12 @@ class Reconciler:
     def declare(self, config: MeshConfig) -> None:
         """Have another configuration carried out by :meth:`run`."""
         self._newest = config
-        self._news.set()
+        self.look_again()
 
     def look_again(self) -> None:
         """Have :meth:`run` look what was added or taken away."""
         self._news.set()
+        self._board.ask_again()  # a change that waits for a process ends: there are newer wishes
 
     async def run(self) -> None:
         """Carry out configurations and additions as they come, until cancelled."""
@@ -147,6 +148,11 @@ class Reconciler:
 
     async def _fetch(self, release: Release) -> None:
         await asyncio.to_thread(self._folders.fetch, release.path)
+
+    def _is_clear(self, name: str) -> bool:
+        """Whether it is known how a start went, for the time being."""
+        row = self._board.row(name)
+        return row is not None and (row.phase in (Phase.READY, Phase.CRASHED) or bool(row.refusal))
 
     def _in(self, names: Iterable[str], *phases: Phase) -> bool:
         return all(self._board.phase(name) in phases for name in names)

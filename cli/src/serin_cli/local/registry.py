@@ -114,6 +114,7 @@ def put_on_board(snapshot: registry_pb2.WatchInstancesResponse, board: Board) ->
             phase=phase,
             activity=heartbeat.activity if loading else "",
             progress=heartbeat.progress if loading and heartbeat.progress > 0 else None,
+            refusal=instance.refusal if loading else "",
             address=registration.http_endpoint if is_gateway else registration.endpoint,
         )
 

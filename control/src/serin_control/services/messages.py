@@ -112,6 +112,7 @@ def instance_message(instance: Instance) -> registry_pb2.Instance:
         ),
         heartbeat=beat,
         registered_at=registered_at,
+        refusal=instance.refusal,
     )
 
 

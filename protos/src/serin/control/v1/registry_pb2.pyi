@@ -425,6 +425,9 @@ class Instance(_message.Message):
     REGISTRATION_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     REGISTERED_AT_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    refusal: _builtins.str
+    """Why what it says is not believed, so that it counts as starting; empty: it is believed."""
     @_builtins.property
     def registration(self) -> Global___Registration:
         """Who it is."""
@@ -443,10 +446,11 @@ class Instance(_message.Message):
         registration: Global___Registration | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         registered_at: _timestamp_pb2.Timestamp | None = ...,
+        refusal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "registered_at", b"registered_at", "registration", b"registration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "registered_at", b"registered_at", "registration", b"registration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "refusal", b"refusal", "registered_at", b"registered_at", "registration", b"registration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
