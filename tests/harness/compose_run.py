@@ -4,7 +4,9 @@ Our own services run by their own command, environment and health check; the ima
 by the same programs from wheels. Prometheus and Grafana are left out.
 """
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -63,8 +65,12 @@ class ComposeRun:
             try:
                 codes[name] = process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGABRT)  # with faulthandler, its log says where each thread stands
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5)
                 process.kill()
                 codes[name] = process.wait()
+                print(f"{name} did not end:\n{self.log(name)[-6000:]}")
         return codes
 
     def run(self, name: str, *arguments: str) -> str:
@@ -98,7 +104,8 @@ class ComposeRun:
     def _environment(self, service: ComposeService) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
         passed_on = {name: os.environ[name] for name in ("HOME", "XDG_CACHE_HOME", "PYTHONPATH") if name in os.environ}
-        return {"PATH": path, "OMP_NUM_THREADS": "1", **passed_on, **self.translation.environment(service)}
+        ours = {"PATH": path, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+        return {**ours, **passed_on, **self.translation.environment(service)}
 
     def _meet(self, name: str, condition: str) -> None:
         if condition == "service_completed_successfully":
