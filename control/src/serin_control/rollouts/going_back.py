@@ -54,7 +54,7 @@ def _nowhere(model: str, standing: Standing) -> str:
     service, version = left[-1]
     return (
         f"model: {model} went back already, nothing was done; {service} {version}, which had its traffic before, is "
-        f"kept: `serin rollback --model {model} --to {version}` returns to it"
+        f"kept: `serin rollback --model {model} --to {version}{_flag(service)}` returns to it"
     )
 
 

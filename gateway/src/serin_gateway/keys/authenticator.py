@@ -166,28 +166,27 @@ class Authenticator:
             if now - copy.confirmed_at < FRESH_S:
                 return copy.record
         try:
-            record = await asyncio.wait_for(self._ask(digest), None if copy is None else COPY_PATIENCE_S)
+            return await asyncio.wait_for(self._ask(digest, now), None if copy is None else COPY_PATIENCE_S)
         except (KeyStoreDown, TimeoutError) as error:
             if copy is not None and now - copy.confirmed_at < COPY_S:
                 return copy.record
             raise MeshError(
                 Reason.AUTH_UNAVAILABLE, "keys cannot be checked at the moment; try again shortly", retry_after_s="2"
             ) from error
-        self._remember(digest, record, now)
-        return record
 
-    async def _ask(self, digest: str) -> KeyRecord | None:
+    async def _ask(self, digest: str, now: float) -> KeyRecord | None:
         """Ask the store, once for all who want to know the same at the same time."""
         asking = self._asking.get(digest)
         if asking is None:
             asking = self._asking[digest] = asyncio.create_task(self._look_up(digest))
-            asking.add_done_callback(lambda done: self._asked(digest, done))
+            asking.add_done_callback(lambda done: self._asked(digest, done, now))
         return await asyncio.shield(asking)
 
-    def _asked(self, digest: str, done: "asyncio.Task[KeyRecord | None]") -> None:
+    def _asked(self, digest: str, done: "asyncio.Task[KeyRecord | None]", now: float) -> None:
+        """Remember the answer, also one that came too late for whoever asked: a copy did for them."""
         self._asking.pop(digest, None)
-        if not done.cancelled():
-            done.exception()  # nobody may have waited for it: it was late, and a copy did
+        if not done.cancelled() and done.exception() is None:
+            self._remember(digest, done.result(), now)
 
     async def _look_up(self, digest: str) -> KeyRecord | None:
         try:
