@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import jsonschema
-
 from serin_control.config.problems import Problem
+from serin_control.observations.unscored import NotScored
 
 MAX_CASES = 10_000
 MAX_BYTES = 8 << 20
@@ -167,29 +166,13 @@ def _expect(expect: Any) -> tuple[Literal["exact", "regex", "schema", "webhook"]
     return "webhook", expected
 
 
-def _check_schema(key: str, schema: Mapping[str, Any]) -> None:
+def _check_schema(key: str, schema: dict[str, Any]) -> None:
+    from serin_control.observations.obedience import check_schema  # some megabytes that only schemas need
+
     try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        at = ".".join(map(str, (key, *error.absolute_path)))
-        raise _Broken(at, f"no JSON Schema: {error.message[:200]}", "JSON Schema, draft 2020-12") from error
-    except RecursionError as error:
-        raise _Broken(key, "nested too deep", "JSON Schema, draft 2020-12") from error
-    outside = next((one for one in _references(schema) if not one.startswith("#")), None)
-    if outside is not None:
-        raise _Broken(key, f"$ref {outside[:80]!r} is not accepted", "references inside the schema, #/…")
-
-
-def _references(schema: Any) -> Iterator[str]:
-    waiting = [schema]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            waiting += one.values()
-            if isinstance(one.get("$ref"), str):
-                yield one["$ref"]
-        elif isinstance(one, list):
-            waiting += one
+        check_schema(schema)
+    except NotScored as error:
+        raise _Broken(key, str(error), "JSON Schema, draft 2020-12, that refers to itself alone") from error
 
 
 def _check_pattern(key: str, pattern: str) -> None:
