@@ -114,7 +114,7 @@ class EmbeddingAttempt(Attempt):
             with self.receipt.timed("generate"), self.house.placement.running(worker, num_tokens, len(part)):
                 try:
                     return await self.house.embedders.embed(
-                        scope, worker, part, self._embedding.num_dimensions, lambda: self._may_move(scope)
+                        scope, worker, part, self._embedding.num_dimensions or 0, lambda: self._may_move(scope)
                     )
                 except MeshError as error:
                     self._lost(worker, self._about_input(error, first, scope))
@@ -127,7 +127,7 @@ class EmbeddingAttempt(Attempt):
             raise
 
     def _check_lane(self, scope: CallScope) -> None:
-        most, wanted = scope.lane.num_dimensions, self._embedding.num_dimensions
+        most, wanted = scope.lane.num_dimensions, self._embedding.num_dimensions or 0
         if not most:
             raise refuse(
                 "model",

@@ -19,12 +19,12 @@ class EmbeddingAsk(Ask):
     """Texts or ids to compute vectors of. Nothing is generated, so that the inputs' tokens are all that it can use.
 
     Attributes:
-        num_dimensions: length of the vectors; 0: the model's own.
+        num_dimensions: length of the vectors; None: the model's own.
         input_name: what the caller calls its inputs.
     """
 
     sampling: Sampling = field(default_factory=lambda: Sampling(choice_count=0))
-    num_dimensions: int = 0
+    num_dimensions: int | None = None
     input_name: str = "input"
 
     @property
@@ -57,10 +57,8 @@ def check(ask: EmbeddingAsk, named: Callable[[str], str] = str) -> EmbeddingAsk:
         raise refuse("model", f"{ask.model!r:.80} is not accepted; accepted: a model's name")
     if not 1 <= len(ask.inputs) <= MAX_INPUTS:
         raise refuse(ask.input_name, f"{len(ask.inputs)} inputs; accepted: 1 to {MAX_INPUTS}")
-    if not 0 <= ask.num_dimensions < 2**31:
-        raise refuse(
-            named("num_dimensions"), f"{max(0, ask.num_dimensions)} is not accepted; accepted: 1 to 2147483647"
-        )
+    if ask.num_dimensions is not None and not 1 <= ask.num_dimensions < 2**31:
+        raise refuse(named("num_dimensions"), f"{ask.num_dimensions} is not accepted; accepted: 1 to 2147483647")
     for index, one in enumerate(ask.inputs):
         if isinstance(one, str) and not one:
             raise refuse(f"{ask.input_name}[{index}]", "is empty; accepted: a text of at least one character")

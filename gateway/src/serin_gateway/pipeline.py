@@ -21,7 +21,7 @@ from serin_mesh.errors import MeshError, Reason
 from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, Turns, refuse
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.cascades.held import HeldOutbox
-from serin_gateway.catalog import NO_LANE, Policy, ServedModel, Worker
+from serin_gateway.catalog import NO_LANE, Lane, Policy, ServedModel, Worker
 from serin_gateway.collaborators import Arrival, Collaborators
 from serin_gateway.conversation import Conversation
 from serin_gateway.events import Completed, Started, Usage
@@ -330,10 +330,13 @@ class Request:
                         if attempt.has_begun or is_last or not may_try_another_lane(error):
                             raise
         except TimeoutError:
-            late = f"no complete answer within {self.arrival.timeout_s:g} s"
-            raise MeshError(Reason.DEADLINE_EXCEEDED, late) from None
+            raise self.late() from None
         finally:
             refusal = None  # its traceback holds this frame
+
+    def late(self) -> MeshError:
+        """Its deadline is over."""
+        return MeshError(Reason.DEADLINE_EXCEEDED, f"no complete answer within {self.arrival.timeout_s:g} s")
 
     def give(self, attempts: "Sequence[Attempt]", held: HeldOutbox) -> None:
         """Let the caller have an answer that was held back: it is the request's."""
@@ -466,13 +469,12 @@ class Attempt:
             except MeshError as error:
                 if error.reason is not Reason.PROMPT_TOO_LONG:
                     raise
-                least = "at least " if error.metadata.get("at_least") else ""
-                raise self._too_long(scope, least + error.metadata.get("token_count", "more")) from error
+                raise too_long(self._input, scope.lane, error) from error
         if not self.prompt:
             raise refuse("prompt", "no tokens; accepted: at least one")
         room = scope.lane.context_length - len(self.prompt)
         if room < 1:
-            raise self._too_long(scope, str(len(self.prompt)))
+            raise too_long(self._input, scope.lane, len(self.prompt))
         longest = min(room, _max_tokens(self.ask.sampling, self._model))
         seed = self.ask.sampling.seed if self.ask.sampling.seed is not None else secrets.randbits(63)
         top_logprobs = self.ask.sampling.top_logprobs
@@ -740,14 +742,6 @@ class Attempt:
             return rendered.token_ids
         return await self.house.tokenizer.encode(scope, self._input)
 
-    def _too_long(self, scope: CallScope, num_tokens: str) -> MeshError:
-        return MeshError(
-            Reason.PROMPT_TOO_LONG,
-            f"the prompt has {num_tokens} tokens; the model's context is {scope.lane.context_length} tokens, "
-            "prompt and answer together",
-            parameter="messages" if isinstance(self._input, Conversation) else "prompt",
-        )
-
     def _begin_output(self, scope: CallScope, started: Started) -> Generation:
         return Generation(
             scope,
@@ -803,6 +797,21 @@ class Attempt:
 
     def _nobody_left(self, error: MeshError) -> MeshError:
         return lane_lost() if self.has_begun else self._failures.last or error
+
+
+def too_long(prompt: Input, lane: Lane, counted: MeshError | int) -> MeshError:
+    """A prompt that a lane's context does not hold, in numbers; ``counted``: its tokens, or a tokenizer's refusal."""
+    if isinstance(counted, MeshError):
+        least = "at least " if counted.metadata.get("at_least") else ""
+        num_tokens = least + counted.metadata.get("token_count", "more")
+    else:
+        num_tokens = str(counted)
+    together = "" if lane.num_dimensions else ", prompt and answer together"
+    return MeshError(
+        Reason.PROMPT_TOO_LONG,
+        f"the prompt has {num_tokens} tokens; the model's context is {lane.context_length} tokens{together}",
+        parameter="messages" if isinstance(prompt, Conversation) else "prompt",
+    )
 
 
 def _max_tokens(sampling: Sampling, model: ServedModel) -> int:

@@ -13,7 +13,7 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import Ask, TokenPrompt, refuse
 from serin_gateway.conversation import Conversation
-from serin_gateway.pipeline import Attempt, Request
+from serin_gateway.pipeline import Attempt, Request, too_long
 from serin_gateway.tokenizer import CallScope
 
 
@@ -57,7 +57,7 @@ async def tokenize(
         except MeshError as error:
             if error.reason is not Reason.PROMPT_TOO_LONG:
                 raise
-            raise _too_long(prompt, scope, error) from error
+            raise too_long(prompt, scope.lane, error) from error
         spelled = await tokenizer.token_bytes(scope, token_ids) if want_bytes else None
         return Tokenization(token_ids, scope.lane.context_length, spelled)
 
@@ -94,16 +94,4 @@ async def _tokenizing(request: Request, ask: Ask) -> AsyncIterator[tuple[Convers
             with request.receipt.timed("tokenize"):
                 yield ask.inputs[0], scope
     except TimeoutError:
-        late = f"no complete answer within {request.arrival.timeout_s:.0f} s"
-        raise MeshError(Reason.DEADLINE_EXCEEDED, late) from None
-
-
-def _too_long(prompt: Conversation | TokenPrompt | str, scope: CallScope, error: MeshError) -> MeshError:
-    least = "at least " if error.metadata.get("at_least") else ""
-    name = "messages" if isinstance(prompt, Conversation) else "prompt"
-    together = "" if scope.lane.num_dimensions else ", prompt and answer together"
-    why = (
-        f"it has {least}{error.metadata.get('token_count', 'more')} tokens; the model's context is "
-        f"{scope.lane.context_length} tokens{together}"
-    )
-    return refuse(name, why, Reason.PROMPT_TOO_LONG)
+        raise request.late() from None

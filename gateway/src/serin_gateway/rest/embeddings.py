@@ -52,7 +52,7 @@ def embedding_ask(body: EmbeddingsBody) -> EmbeddingAsk:
         model=body.model,
         inputs=prompts(body.input, "input"),
         session_keys=[body.user[:256]] if body.user else [],
-        num_dimensions=0 if body.dimensions is None else body.dimensions or -1,
+        num_dimensions=body.dimensions,
     )
     return check(ask, lambda name: _NAMES.get(name, name))
 

@@ -64,7 +64,7 @@ def embedding_ask(request: inference_pb2.EmbedRequest) -> EmbeddingAsk:
         raise refuse("inputs", "together with token_inputs; accepted: one of them")
     inputs: list[Input] = list(request.inputs) or [TokenPrompt(list(run.token_ids)) for run in request.token_inputs]
     name = "token_inputs" if request.token_inputs else "inputs"
-    ask = EmbeddingAsk(request.model, inputs, num_dimensions=request.dimension_count, input_name=name)
+    ask = EmbeddingAsk(request.model, inputs, num_dimensions=request.dimension_count or None, input_name=name)
     return check_embedding(ask, lambda _: "dimension_count")
 
 
