@@ -115,7 +115,7 @@ def test_any_json_at_any_endpoint(seconds: float):
             judge(endpoint, status, answer)
 
         hunt(seconds, REQUESTS, check)
-    assert len(house.journal.receipts) > EXAMPLES
+    assert len(house.journal.receipts) >= EXAMPLES, "each request leaves its receipt, and one round always runs"
     assert {one.reason for one in house.journal.receipts} & {"INTERNAL"} == set()
 
 
