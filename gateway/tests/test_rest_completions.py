@@ -1,9 +1,13 @@
 """Completions through the official SDK."""
 
-from serin_gateway.events import TextLogprob
+import dataclasses
+import json
+
+from serin_gateway.events import FinishReason, TextLogprob
+from serin_gateway.limits.limiter import Limits
 from serin_gateway.rest.completions import Offsets
 from serin_gateway.testing import saying, small_catalog, small_lane
-from serin_gateway.worker import TokenLogprob
+from serin_gateway.worker import ChoiceMade, TokenLogprob, TokensMade, WorkDone, WorkStarted
 from serin_mesh.errors import MeshError, Reason
 
 END = "<end>"
@@ -68,6 +72,119 @@ async def test_log_probabilities_in_the_old_shape(front):
         if chunk.choices and chunk.choices[0].logprobs:
             offsets += chunk.choices[0].logprobs.text_offset
     assert offsets == [0, 1, 2, 3, 4]
+
+
+def unlikely(texts, num_alternatives):
+    """A script that says something of which no token is among the likeliest ones."""
+
+    def script(worker, order):
+        others = [(65 + n, -0.1 - n) for n in range(order.sampling.top_logprobs)]
+        assert len(others) == num_alternatives[-1]
+        made = [
+            dataclasses.replace(event, logprobs=[TokenLogprob(-9.0, others) for _ in event.token_ids])
+            if isinstance(event, TokensMade)
+            else event
+            for event in saying(*texts)(worker, order)
+        ]
+        return made
+
+    return script
+
+
+async def streamed(stream):
+    """The log-probabilities of a stream's only choice, chunk after chunk."""
+    return [chunk.choices[0].logprobs async for chunk in stream if chunk.choices and chunk.choices[0].logprobs]
+
+
+async def test_the_token_that_was_taken_is_always_listed(fronts):
+    """Among a completion's up to k + 1, whole and streamed, with k = 0 too; a chat's list is the k likeliest alone."""
+    asked = [0]
+    async with fronts(unlikely(["xy"], asked)) as front:
+        chats = front.openai.chat.completions
+        for asked[0] in (0, 1, 3):
+            others = {chr(65 + n): -0.1 - n for n in range(asked[0])}
+            ask = {"model": "small", "prompt": "ab", "logprobs": asked[0]}
+            whole = (await front.openai.completions.create(**ask)).choices[0].logprobs
+            assert whole.top_logprobs == [others | {"x": -9.0}, others | {"y": -9.0}]
+            parts = await streamed(await front.openai.completions.create(**ask, stream=True))
+            assert [top for part in parts for top in part.top_logprobs] == whole.top_logprobs
+            talk = {"model": "small", "messages": [{"role": "user", "content": "hi"}], "logprobs": True}
+            talk |= {"top_logprobs": asked[0]} if asked[0] else {}
+            entries = (await chats.create(**talk)).choices[0].logprobs.content
+            assert [(one.token, one.logprob) for one in entries] == [("x", -9.0), ("y", -9.0)]
+            assert [{other.token: other.logprob for other in one.top_logprobs} for one in entries] == [others] * 2
+            parts = await streamed(await chats.create(**talk, stream=True))
+            assert [one for part in parts for one in part.content] == entries
+
+
+async def test_tokens_that_are_spelled_alike(fronts):
+    """Pieces of characters: the likeliest is listed, and the one that was taken before all others."""
+
+    def script(worker, order):
+        found = [TokenLogprob(-2.0, [(0xA0, -0.5), (0xA1, -1.5)]), TokenLogprob(-0.1, [(97, -0.1), (0xA1, -3.0)])]
+        return [WorkStarted(worker.instance, 0, 0), TokensMade(0, 0, [0x80, 97], found),
+                ChoiceMade(0, FinishReason.LENGTH, None), WorkDone()]  # fmt: skip
+
+    async with fronts(script) as front:
+        answer = await front.openai.completions.create(model="small", prompt="a", logprobs=2)
+        assert answer.choices[0].logprobs.top_logprobs == [{"\ufffd": -2.0}, {"a": -0.1, "\ufffd": -3.0}]
+
+
+async def test_a_prompt_alone_is_scored(front):
+    """`echo` with `max_tokens: 0`, as evaluation harnesses ask: nothing is made, and the prompt is what it costs."""
+    ask = {"model": "small", "prompt": ["abc", "ab"], "echo": True, "max_tokens": 0, "logprobs": 1, "n": 2}
+    answer = await front.openai.completions.create(**ask)
+    assert [(choice.text, choice.finish_reason) for choice in answer.choices] == [
+        *[("abc", "length")] * 2,
+        *[("ab", "length")] * 2,
+    ]
+    for choice in answer.choices[:2]:
+        assert choice.logprobs.tokens == ["a", "b", "c"]
+        assert choice.logprobs.token_logprobs == [None, -0.98, -0.99]
+        assert choice.logprobs.top_logprobs == [None, {"b": -0.98}, {"c": -0.99}]
+        assert choice.logprobs.text_offset == [0, 1, 2]
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (5, 0)
+    stream = await front.openai.completions.create(**ask, stream=True, stream_options={"include_usage": True})
+    chunks = [chunk async for chunk in stream]
+    for index, said in enumerate(answer.choices):
+        mine = [one for chunk in chunks for one in chunk.choices if one.index == index]
+        assert [(one.text, one.finish_reason) for one in mine] == [(said.text, None), ("", "length")]
+        assert mine[0].logprobs == said.logprobs
+    assert chunks[-1].usage == answer.usage
+    assert front.house.workers.orders == []
+    lines = [json.loads(line.text) for line in front.house.limiter.lines]
+    assert [(line["prompt_tokens"], line["completion_tokens"]) for line in lines] == [(3, 0), (2, 0)] * 2
+    assert {receipt.worker for receipt in front.house.journal.receipts} == {"lane-a-w0"}
+
+
+async def test_a_prompt_alone_may_fill_the_context(front):
+    """Without log-probabilities it just comes back; it needs no room for an answer, and no more than the context."""
+    ask = {"model": "small", "echo": True, "max_tokens": 0}
+    answer = await front.openai.completions.create(**ask, prompt="x" * 1024)
+    assert (answer.choices[0].text, answer.choices[0].logprobs) == ("x" * 1024, None)
+    assert answer.usage.prompt_tokens == 1024
+    body = ask | {"prompt": "x" * 1025}
+    assert (await front.http.post("/v1/completions", json=body)).json()["error"]["reason"] == "PROMPT_TOO_LONG"
+    for path, body in (
+        ("completions", {"prompt": "x", "max_tokens": 0}),
+        ("completions", {"prompt": "x", "max_tokens": 0, "echo": False}),
+        ("completions", {"prompt": "x", "max_tokens": 0, "echo": True, "min_tokens": 1}),
+        ("chat/completions", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}),
+    ):
+        error = (await front.http.post(f"/v1/{path}", json={"model": "small", **body})).json()["error"]
+        assert (error["reason"], "accepted" in error["message"]) == ("PARAMETER_INVALID", True)
+        assert error["param"] == ("min_tokens" if "min_tokens" in body else "max_tokens")
+
+
+async def test_a_prompt_alone_is_reserved_as_such(fronts):
+    """Of a limit on tokens only the prompt is taken, not the model's default answer."""
+    async with fronts() as front:
+        key = await front.house.key(limits=Limits(tokens_per_minute=10))
+        headers = {"authorization": f"Bearer {key}"}
+        body = {"model": "small", "prompt": "abcdefgh", "echo": True, "max_tokens": 0, "logprobs": 0}
+        first, again = [await front.http.post("/v1/completions", json=body, headers=headers) for _ in range(2)]
+        assert (first.status_code, first.headers["x-ratelimit-remaining-tokens"]) == (200, "1")
+        assert again.status_code == 429
 
 
 async def test_echo_with_log_probabilities(front):

@@ -133,12 +133,14 @@ async def test_grammars(rpc):
 
 
 async def test_log_probabilities_and_stop_strings(rpc):
-    """Alternatives by text and bytes; the end names the stop string."""
+    """Alternatives by text and bytes, as many as were asked for; the end names the stop string."""
     front = await rpc(saying("ab--cd"))
-    request = ask(sampling={"top_logprobs": 2}, stop_strings=["--"])
-    events = [event async for event in front.generate(request)]
-    entries = [entry for e in events for entry in e.delta.logprobs]
-    assert [(entry.token, entry.raw, len(entry.alternatives)) for entry in entries] == [("a", b"a", 2), ("b", b"b", 2)]
+    for count in (0, 2):
+        request = ask(sampling={"top_logprobs": count}, stop_strings=["--"])
+        events = [event async for event in front.generate(request)]
+        entries = [entry for e in events for entry in e.delta.logprobs]
+        assert [(entry.token, entry.raw, entry.logprob) for entry in entries] == [("a", b"a", -0.5), ("b", b"b", -0.5)]
+        assert [len(entry.alternatives) for entry in entries] == [count] * 2
     end = next(e.choice_finished for e in events if e.HasField("choice_finished"))
     assert end.stop_string == "--"
 

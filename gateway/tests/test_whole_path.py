@@ -149,6 +149,8 @@ async def test_echo_puts_the_prompt_first(path: WholePath, openai: AsyncOpenAI):
     ids = path.ids("ab")
     answer = await openai.completions.create(model="small", prompt=ids, max_tokens=3, echo=True)
     assert answer.choices[0].text == "abhel"
+    answer = await openai.completions.create(model="small", prompt=ids, max_tokens=0, echo=True)
+    assert (answer.choices[0].text, answer.choices[0].finish_reason) == ("ab", "length")
 
 
 async def test_a_stored_answer_is_given_again(path: WholePath, openai: AsyncOpenAI):

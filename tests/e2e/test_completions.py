@@ -65,6 +65,11 @@ async def test_a_prompt_is_scored_as_it_was_made(client: AsyncOpenAI):
     assert (len(scored), scored[0]) == (len(ids) + 1, None)
     assert scored[len(ids) - 8 : -1] == pytest.approx(first.token_logprobs, abs=1e-4)
     assert (again.tokens or [])[len(ids) - 8 : -1] == first.tokens
+    alone = (await client.completions.create(prompt=ids, max_tokens=0, echo=True, **ask)).choices[0].logprobs
+    assert alone is not None
+    assert alone.token_logprobs == pytest.approx(scored[:-1], abs=1e-4)
+    tokens, tops = (alone.tokens or [])[1:], (alone.top_logprobs or [])[1:]
+    assert [top[token] for token, top in zip(tokens, tops, strict=True)] == (alone.token_logprobs or [])[1:]
 
 
 async def test_a_stream_says_what_the_answer_says(client: AsyncOpenAI):

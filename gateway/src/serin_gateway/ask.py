@@ -72,7 +72,7 @@ class Ask:
     Attributes:
         inputs: one conversation, or 1 to 128 prompts; each is answered ``sampling.choice_count`` times.
         session_keys: what may make the caller's requests stay on one lane, best first; empty ones are passed over.
-        echo: the prompt's text comes before each answer.
+        echo: the prompt's text comes before each answer. Only then ``sampling.max_tokens`` may be 0: the prompt alone.
         want_token_ids: the ids go with the text.
         grammar: what each answer must be; None: anything.
         allow_cached_answer: a stored answer will do (deterministic requests only).
@@ -94,6 +94,11 @@ class Ask:
     def choice_count(self) -> int:
         """Answers in all."""
         return len(self.inputs) * self.sampling.choice_count
+
+    @property
+    def is_prompt_only(self) -> bool:
+        """Whether nothing is to be made: the prompt is given back, with its scores where these are wanted."""
+        return self.sampling.max_tokens == 0
 
     @property
     def may_change_model(self) -> bool:
@@ -154,6 +159,7 @@ def _findings(ask: Ask) -> Iterator[tuple[str, bool, object, str]]:
     # One after the other: what counts entries comes before what looks at each of them.
     s = ask.sampling
     longest = s.max_tokens if s.max_tokens is not None else 2**31
+    fewest = 0 if ask.echo else 1
     stops = ask.stop_strings
     yield ("model", 0 < len(ask.model) <= 256, ask.model, "a model's name")
     yield ("inputs", 1 <= len(ask.inputs) <= MAX_PROMPTS, len(ask.inputs), f"1 to {MAX_PROMPTS} prompts")
@@ -173,7 +179,12 @@ def _findings(ask: Ask) -> Iterator[tuple[str, bool, object, str]]:
     yield ("logit_bias", all(0 <= i < 2**32 for i in s.logit_bias), list(s.logit_bias), "token ids as names")
     yield ("logit_bias", all(-100 <= b <= 100 for b in s.logit_bias.values()), dict(s.logit_bias), "values -100 to 100")
     yield ("seed", s.seed is None or 0 <= s.seed < 2**64, s.seed, "an integer of 64 bits")
-    yield ("max_tokens", s.max_tokens is None or 1 <= s.max_tokens < 2**31, s.max_tokens, "1 to 2147483647")
+    yield (
+        "max_tokens",
+        s.max_tokens is None or fewest <= s.max_tokens < 2**31,
+        s.max_tokens,
+        f"{fewest} to 2147483647",
+    )
     yield ("min_tokens", 0 <= s.min_tokens <= longest, s.min_tokens, "0 to max_tokens")
     yield ("stop_token_ids", len(s.stop_token_ids) <= MAX_STOP_TOKEN_IDS, len(s.stop_token_ids), "at most 64 ids")
     yield ("stop_token_ids", all(0 <= i < 2**32 for i in s.stop_token_ids), list(s.stop_token_ids), "token ids")

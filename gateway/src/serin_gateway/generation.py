@@ -12,7 +12,7 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.choice import ChoiceOutput
 from serin_gateway.conversation import Conversation
-from serin_gateway.events import Event, Started, TextLogprob
+from serin_gateway.events import Event, FinishReason, Started, TextLogprob
 from serin_gateway.guards.answers import AnswerGuard
 from serin_gateway.outbox import Outbox
 from serin_gateway.placement import PlacedWork
@@ -171,6 +171,11 @@ class Generation:
                 await self._tokens_made(TokensMade(index, at, ids[at : at + piece], logprobs[at : at + piece]))
                 await self._catch_up(self.choices[index])
             self._choice_made(ChoiceMade(index, stored.finish_reason, stored.stop_token_id))
+
+    def make_nothing(self) -> None:
+        """End every choice before its first token: the prompt alone was asked for."""
+        for index in range(len(self.choices)):
+            self._choice_made(ChoiceMade(index, FinishReason.LENGTH, None))
 
     async def finish(self) -> None:
         """Wait until all text is in the outbox.

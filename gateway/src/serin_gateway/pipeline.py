@@ -430,10 +430,13 @@ class Attempt:
             raise refuse("model", why, Reason.PARAMETER_UNSUPPORTED)
         await self.tokenize(scope)
         await self.request.cover(self.model, (self._hold is not None, self._index), self.most)
-        await self.recall(scope)
+        if not self.ask.is_prompt_only:
+            await self.recall(scope)
         generation = self._generation = self._begin_output(scope, await self._started(scope))
         try:
-            if self._recalled.answer is not None:
+            if self.ask.is_prompt_only:
+                generation.make_nothing()
+            elif self._recalled.answer is not None:
                 await generation.replay(self._recalled.answer)
             while not generation.is_made:
                 await self.generate(scope, generation, await self.place(scope))
@@ -473,7 +476,7 @@ class Attempt:
         if not self.prompt:
             raise refuse("prompt", "no tokens; accepted: at least one")
         room = scope.lane.context_length - len(self.prompt)
-        if room < 1:
+        if room < (0 if self.ask.is_prompt_only else 1):
             raise too_long(self._input, scope.lane, len(self.prompt))
         longest = min(room, _max_tokens(self.ask.sampling, self._model))
         seed = self.ask.sampling.seed if self.ask.sampling.seed is not None else secrets.randbits(63)
@@ -557,6 +560,7 @@ class Attempt:
             generation is None
             or self._scope is None
             or self._recalled.answer is not None
+            or self.ask.is_prompt_only
             or not self._may_share_answer()
             or generation.is_guarded_text
         ):
@@ -780,6 +784,8 @@ class Attempt:
         first, others = self.prompt[:1], self.prompt[1:]
         while others:
             worker = await self.place(scope)
+            self.receipt.worker = self.account.worker = worker.instance
+            self.account.cluster = worker.cluster
             try:
                 return await self.house.scorers.score(
                     scope, worker, first, others, num_alternatives=num_alternatives, priority=self.ask.priority
@@ -817,7 +823,9 @@ def too_long(prompt: Input, lane: Lane, counted: MeshError | int) -> MeshError:
 def _max_tokens(sampling: Sampling, model: ServedModel) -> int:
     """Most tokens of one answer: what was asked, else the model's default, and never more than its context."""
     longest = model.context_length or 2**31
-    return min(sampling.max_tokens or model.default_max_tokens or longest, longest)
+    if sampling.max_tokens is not None:
+        return min(sampling.max_tokens, longest)
+    return min(model.default_max_tokens or longest, longest)
 
 
 def _most(model: ServedModel, prompt_tokens: int, completion_tokens: int) -> Amount:

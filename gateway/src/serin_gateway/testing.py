@@ -369,7 +369,8 @@ def _logprobs(order: WorkOrder, token_ids: Sequence[int]) -> list[TokenLogprob]:
     wanted = order.sampling.top_logprobs
     if wanted is None:
         return []
-    return [TokenLogprob(-0.5, [(i, -0.5), *((63 + n, -1.0 - n) for n in range(wanted - 1))]) for i in token_ids]
+    others = [(63 + n, -1.0 - n) for n in range(wanted - 1)]
+    return [TokenLogprob(-0.5, [(i, -0.5), *others][:wanted]) for i in token_ids]
 
 
 def small_catalog(*lanes: Lane, **model: Any) -> Catalog:

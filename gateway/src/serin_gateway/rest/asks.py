@@ -59,6 +59,12 @@ def completion_ask(body: CompletionBody) -> Ask:
     Raises:
         MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the parameter's name.
     """
+    if body.max_tokens == 0 and not body.echo:
+        raise refuse(
+            "max_tokens",
+            "0 makes no answer; accepted: 1 to 2147483647, or 0 with echo, which gives the prompt back (with logprobs, "
+            "how likely it is)",
+        )
     longest = COMPLETION_DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     return _ask(
         body, prompts(body.prompt), longest, body.logprobs, _NAMES | {"top_logprobs": "logprobs"}, bool(body.echo)

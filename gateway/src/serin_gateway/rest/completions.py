@@ -105,7 +105,7 @@ class CompletionShape:
 
     def _first_chunk(self, event: Started, at: int) -> bytes:
         """The prompt, for those who want it before the answer, and its ids."""
-        if not event.echo_text and not self._ask.want_token_ids:
+        if not (event.echo_text or event.echo_logprobs or self._ask.want_token_ids):
             return b""
         index = event.first_choice_index + at
         self._choices[index].offsets = Offsets(len(event.echo_text))
@@ -190,5 +190,13 @@ def logprobs_body(logprobs: Sequence[TextLogprob], offsets: Offsets) -> dict[str
 
 
 def _alternatives(one: TextLogprob) -> dict[str, float | None] | None:
-    """By text; None for a prompt's first token."""
-    return None if one.logprob is None else {other.token: other.logprob for other in one.alternatives}
+    """By text, and always with the token that was taken, as OpenAI has it; None for a prompt's first token.
+
+    Of tokens that are spelled alike (pieces of characters) the most probable one is listed.
+    """
+    if one.logprob is None:
+        return None
+    shown: dict[str, float | None] = {}
+    for other in one.alternatives:
+        shown.setdefault(other.token, other.logprob)
+    return shown | {one.token: one.logprob}

@@ -202,8 +202,15 @@ class CompletionBody(SamplingBody):
     prompt: str | Many[str] | Many[int] | Many[Many[int]] = Field(
         description="A text, up to 128 of them, or the same as token ids."
     )
-    echo: bool | None = Field(None, description="Return the prompt before each answer.")
-    logprobs: int | None = Field(None, description="Alternatives at each position, 0 to 20.")
+    max_tokens: int | None = Field(
+        None, description="Most tokens of an answer. Default 16; with echo also 0: the prompt alone, which is scored."
+    )
+    echo: bool | None = Field(
+        None, description="Return the prompt before each answer; with logprobs, its log-probabilities too."
+    )
+    logprobs: int | None = Field(
+        None, description="Alternatives at each position, 0 to 20; the token that was taken is always listed too."
+    )
 
 
 class EmbeddingsBody(BaseModel):
