@@ -1,14 +1,17 @@
 """Parameters: everything the SDK can send is supported, neutral or refused by name; nothing is ignored."""
 
+import json
 from typing import get_args
 
 import pytest
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import ResponseIncludable, response_create_params
-from serin_gateway.rest.parameters import CHAT, COMPLETIONS, RESPONSES
+from serin_gateway.rest.anthropic.schemas import MessagesBody
+from serin_gateway.rest.parameters import CHAT, COMPLETIONS, RESPONSES, parse
 from serin_gateway.rest.responses.schemas import Includable, ResponseBody
 from serin_gateway.rest.schemas import ChatBody, CompletionBody
+from serin_mesh.errors import MeshError, Reason
 
 ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
 
@@ -228,11 +231,59 @@ async def test_a_key_may_ask_to_be_warned_only(shared_front):
     key = await shared_front.house.key(unknown="warn")
     response = await shared_front.http.post(
         "/v1/chat/completions",
-        json={"model": "small", "messages": HI, "temprature": 1, "colour": "é"},
+        json={"model": "small", "temprature": 1, "colour": "é",
+              "messages": [{"role": "user", "content": "hi", "colour": 1}]},
         headers={"authorization": f"Bearer {key}"},
     )
     assert response.status_code == 200
-    assert response.headers["x-serin-ignored"] == "temprature, colour"
+    assert response.headers["x-serin-ignored"] == "messages[0].colour, temprature, colour"
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "places"),
+    [
+        (ChatBody, {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "b": 1}], "c": 2}]},
+         ["messages[0].c", "messages[0].content[0].b"]),
+        (ChatBody, {"messages": HI, "zz": 0, "tools": [{"type": "function", "function": {"name": "f", "d": 1}}],
+                    "tool_choice": {"type": "function", "function": {"name": "f"}, "e": {"f": 1}}},
+         ["tools[0].function.d", "tool_choice.e", "zz"]),
+        (ChatBody, {"messages": HI, "response_format": {"type": "json_schema", "json_schema": {
+            "name": "n", "schema": {"any": "thing"}, "g": 1}}}, ["response_format.json_schema.g"]),
+        (CompletionBody, {"prompt": [1, 2], "stream_options": {"h": 1}}, ["stream_options.h"]),
+        (ResponseBody, {"input": [{"role": "user", "content": [{"type": "input_text", "text": "a", "i": 1}]}],
+                        "text": {"format": {"type": "json_schema", "name": "n", "schema": {"any": 1}, "k": 1}}},
+         ["input[0].content[0].i", "text.format.k"]),
+        (MessagesBody, {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "j": 1}]}],
+                        "max_tokens": 5}, ["messages[0].content[0].j"]),
+    ],
+)  # fmt: skip
+def test_members_inside_of_objects_are_judged_as_all_others(model, body, places):
+    """Named by their place to whom that is enough, refused by the same name to everybody else."""
+    text = json.dumps({"model": "small", **body}).encode()
+    parsed, ignored = parse(model, {}, text, "warn")
+    assert ignored == places
+    with pytest.raises(MeshError) as refused:
+        parse(model, {}, text)
+    assert refused.value.reason is Reason.PARAMETER_UNKNOWN
+    assert refused.value.metadata["parameter"] in places
+    assert parsed.model == "small"
+
+
+@ONE_LOOP
+async def test_what_was_ignored_fits_a_header(shared_front):
+    """However many names there are, and whatever is in them."""
+    key = await shared_front.house.key(unknown="warn")
+    odd = {"a\r\nset-cookie: x": 1, "é": 1, "l" * 1000: 1} | {f"x{n}": n for n in range(1000)}
+    response = await shared_front.http.post(
+        "/v1/chat/completions",
+        json={"model": "small", "messages": HI, **odd},
+        headers={"authorization": f"Bearer {key}"},
+    )
+    assert response.status_code == 200
+    assert "set-cookie" not in response.headers
+    named = response.headers["x-serin-ignored"].split(", ")
+    assert named[:4] == ["a??set-cookie: x", "?", "l" * 128, "x0"]
+    assert named[-1] == "and 971 more"
 
 
 @ONE_LOOP

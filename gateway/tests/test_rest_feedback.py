@@ -36,6 +36,17 @@ async def test_feedback_reaches_whoever_judges(front, said, score):
     assert given.session == Sessions(SECRET).number("default\0s")
 
 
+async def test_unknown_members_are_named_to_whom_that_is_enough(front):
+    """A key made with `--unknown warn`; others are refused."""
+    request_id, body = await answered(front), {"score": 1, "why": "good"}
+    key = await front.house.key(unknown="warn")
+    warned = await front.http.post(
+        "/v1/feedback", json=body | {"request_id": request_id}, headers={"authorization": f"Bearer {key}"}
+    )
+    assert (warned.status_code, warned.headers["x-serin-ignored"]) == (200, "why")
+    assert (await give(front, request_id=request_id, **body)).json()["error"]["param"] == "why"
+
+
 async def test_the_first_counts(front):
     """Saying it again changes nothing, and says so."""
     request_id = await answered(front)

@@ -416,3 +416,47 @@ async def test_tools_are_refused_for_the_same_reasons_as_over_rest(rpc, fields, 
     conversation = inference_pb2.Chat(messages=chat("hi").messages, **fields)
     code, found, metadata = await front.failure(front.generate(ask(chat=conversation)))
     assert (code, found, metadata["parameter"]) == (grpc.StatusCode.INVALID_ARGUMENT, reason, parameter)
+
+
+async def test_fields_of_newer_versions_are_refused_by_number(rpc):
+    """Each method's, in every depth, as unknown parameters over REST; no worker hears of them."""
+    front = await rpc()
+    metadata = (("authorization", f"Bearer {front.key}"),)
+    deep = ask(prompt="a")
+    deep.sampling.MergeFromString(b"\x98\x06\x01")
+    calls = [front.stub.Generate(deep, timeout=20, metadata=metadata)]
+    for method, request in (
+        (front.stub.Embed, inference_pb2.EmbedRequest(model="small", inputs=["a"])),
+        (front.stub.CountTokens, inference_pb2.CountTokensRequest(model="small", prompt="a")),
+        (front.stub.ListModels, inference_pb2.ListModelsRequest()),
+        (front.stub.SendFeedback, inference_pb2.SendFeedbackRequest(request_id="x", score=1)),
+    ):
+        request.MergeFromString(b"\x98\x06\x01")
+        calls.append(one_answer(method(request, timeout=20, metadata=metadata)))
+    for call, place in zip(calls, ["sampling.99", *["99"] * 4], strict=True):
+        code, reason, found = await front.failure(call)
+        assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, Reason.PARAMETER_UNKNOWN)
+        assert found["parameter"] == place
+    assert front.house.workers.orders == []
+
+
+async def one_answer(call):
+    """A call with one answer as a stream of one."""
+    yield await call
+
+
+async def test_a_key_may_ask_to_be_warned_of_fields_only(rpc):
+    """Made with `--unknown warn`: the trailer names them, beside the lane and for repeats too."""
+    front = await rpc()
+    key = await front.house.key(unknown="warn")
+    request = ask(prompt="a")
+    request.MergeFromString(b"\x98\x06\x01")
+    for replayed in (None, "true"):
+        call = front.generate(request, key=key, idempotency_key="once")
+        assert [event async for event in call][-1].HasField("summary")
+        trailer = dict(await call.trailing_metadata())
+        assert (trailer["x-serin-ignored"], trailer["serin-lane"]) == ("99", "lane-a")
+        assert trailer.get("idempotent-replayed") == replayed
+    call = front.generate(ask(prompt="a"), key=key)
+    assert [event async for event in call]
+    assert "x-serin-ignored" not in dict(await call.trailing_metadata())

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from serin_mesh.call import LANE_KEY
 
+from serin_gateway.ignored import IGNORED_KEY, ignored_text
 from serin_gateway.limits.limiter import Standing
 from serin_gateway.receipt import Receipt
 from serin_gateway.rest.client import Headers
@@ -37,4 +38,4 @@ def limit_headers(standing: Standing) -> Headers:
 
 def ignored_headers(names: Sequence[str]) -> Headers:
     """The parameters that had no effect, for callers who asked to be warned of them only."""
-    return [(b"x-serin-ignored", ", ".join(names).encode("ascii", "replace"))] if names else []
+    return [(IGNORED_KEY.encode(), ignored_text(names).encode())] if names else []

@@ -5,7 +5,7 @@ ever silently ignored. Knows nothing about what supported parameters do.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -112,17 +112,18 @@ def parse(
 ) -> tuple[Body, list[str]]:
     """A request body, and the names of unknown parameters that the key's owner wants to be warned of only.
 
-    The model keeps members that it does not know; ``neutral`` are those that are accepted without effect.
+    The model keeps members that it does not know; ``neutral`` are those that are accepted without effect. Members inside
+    of objects are named by their place.
 
     Raises:
         MeshError: MALFORMED_BODY; PARAMETER_INVALID, _UNSUPPORTED or _UNKNOWN with the parameter's name.
     """
     raw = parse_object(text)
     try:
-        body = model.model_validate(raw)
+        body = model.model_validate(raw, extra="allow" if unknown == "warn" else None)
     except ValidationError as error:
         raise _translate(error, raw) from None
-    ignored = []
+    ignored = list(_unknown_inside(body)) if unknown == "warn" else []
     for name, value in (body.__pydantic_extra__ or {}).items():
         if name in neutral:
             if value is not None and not neutral[name].accepts(value):
@@ -168,6 +169,23 @@ def parse_object(text: bytes) -> dict[str, Any]:
         shown = twice[:MAX_UNKNOWN_NAME]
         raise MeshError(Reason.MALFORMED_BODY, f"an object of the body has {shown!r} twice", parameter=shown)
     return raw
+
+
+def _unknown_inside(body: BaseModel, place: str = "") -> Iterator[str]:
+    """Where objects inside of a body have members that nobody knows."""
+    for name, field in type(body).model_fields.items():
+        inner = f"{place}{field.alias or name}"
+        for where, one in _objects(getattr(body, name), inner):
+            yield from (f"{where}.{extra}" for extra in one.__pydantic_extra__ or ())
+            yield from _unknown_inside(one, f"{where}.")
+
+
+def _objects(value: Any, place: str) -> Iterator[tuple[str, BaseModel]]:
+    """An object, or those of a list of them; the items of a list are of one kind."""
+    if isinstance(value, BaseModel):
+        yield place, value
+    elif isinstance(value, list) and value and isinstance(value[0], BaseModel):
+        yield from ((f"{place}[{at}]", one) for at, one in enumerate(value))
 
 
 def _unsupported(name: str, accepted: str) -> MeshError:
@@ -226,8 +244,10 @@ def _telling(found: tuple[str, Any, Any]) -> tuple[int, bool]:
 def _locate(path: tuple[int | str, ...], raw: Any, *, is_missing: bool) -> tuple[str, Any]:
     """A problem's place as `messages[0].content`, and the value there; names of types on the way are left out."""
     name, value = "", raw
-    for step in path:
+    for step, behind in zip(path, (*path[1:], None), strict=True):
         if isinstance(value, dict) and isinstance(step, str):
+            if behind in value and not isinstance(value.get(step), dict):
+                continue  # a type may be called as one of its members: of `text`, `text` or what stands beside it
             if step in value:
                 name, value = f"{name}.{step}" if name else step, value[step]
             elif is_missing and step == path[-1]:

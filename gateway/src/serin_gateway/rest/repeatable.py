@@ -13,6 +13,7 @@ import orjson
 from serin_mesh.call import LANE_KEY
 
 from serin_gateway.idempotency import IdempotencyDesk, Transcript, fingerprint
+from serin_gateway.ignored import IGNORED_KEY
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.answering import read_body
 from serin_gateway.rest.client import Client, Headers, Message
@@ -22,7 +23,7 @@ from serin_gateway.rest.headers import MODEL_HEADER, ROUTE_HEADER, limit_headers
 IDEMPOTENCY_KEY = b"idempotency-key"
 REPEATED = (b"idempotent-replayed", b"true")
 _KEPT_HEADERS = {
-    *(b"content-type", b"content-length", b"cache-control", b"x-serin-ignored"),
+    *(b"content-type", b"content-length", b"cache-control", IGNORED_KEY.encode()),
     *(LANE_KEY.encode(), MODEL_HEADER, ROUTE_HEADER),
 }
 """What is said of the answer; the others are about one exchange."""

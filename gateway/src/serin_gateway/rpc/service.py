@@ -15,6 +15,8 @@ from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.embedding import embed
 from serin_gateway.events import Completed
+from serin_gateway.ignored import IGNORED_KEY, ignored_text
+from serin_gateway.keys.authenticator import Caller
 from serin_gateway.keys.records import Ability
 from serin_gateway.pipeline import Request
 from serin_gateway.routing.names import known_names
@@ -22,6 +24,7 @@ from serin_gateway.rpc.arrival import arrival_of
 from serin_gateway.rpc.asks import count_ask, embedding_ask, event_messages, generate_ask, usage_message
 from serin_gateway.rpc.models import model_descriptions
 from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY, REPEATED, Asked, Method, Said, repeatable
+from serin_gateway.rpc.unknown_fields import drop_unknown_fields
 
 
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
@@ -52,8 +55,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.CountTokensResponse:
         """Count the tokens of a prompt."""
         async with self._request(context, "count_tokens") as work:
-            await work.authenticate()
-            _check_size(work, request)
+            await _authenticate(context, work, request)
             return inference_pb2.CountTokensResponse(token_count=await work.count(count_ask(request)))
 
     async def ListModels(  # noqa: N802
@@ -61,7 +63,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.ListModelsResponse:
         """List the models that may be asked."""
         async with self._request(context, "models.list") as work:
-            caller = await work.authenticate(ability=Ability.MODELS)
+            caller = await _authenticate(context, work, request, Ability.MODELS)
             catalog = self._house.catalog.current()
             names, serves = known_names(catalog, caller), self._house.placement.serves
             return inference_pb2.ListModelsResponse(models=model_descriptions(catalog, names, serves))
@@ -71,7 +73,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.SendFeedbackResponse:
         """Take what the caller thinks of an answer."""
         async with self._request(context, "feedback") as work:
-            caller = await work.authenticate(ability=Ability.FEEDBACK)
+            caller = await _authenticate(context, work, request, Ability.FEEDBACK)
             if not request.HasField("score"):
                 raise refuse("score", "is missing")
             counted = await self._house.feedback.give(caller.tenant, request.request_id, request.score)
@@ -93,8 +95,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         self, context: "grpc.aio.ServicerContext[Any, Any]", work: Request, request: Asked, method: Method[Asked, Said]
     ) -> AsyncGenerator[Said, None]:
         """What a method answers; under an `idempotency-key`, what was made for the first call of it."""
-        await work.authenticate()
-        _check_size(work, request)
+        await _authenticate(context, work, request)
         key = _idempotency_key(context)
         if key is None:
             answers = method.answers(work, request)
@@ -170,12 +171,43 @@ def _idempotency_key(context: "grpc.aio.ServicerContext[Any, Any]") -> str | Non
 def _tell_lane(context: "grpc.aio.ServicerContext[Any, Any]", work: Request, lane: str) -> None:
     """In the trailer, not before: an internal caller's channel would send it back, and only operators may pin one."""
     is_repeat = _idempotency_key(context) is not None and not work.outlives_caller
-    context.set_trailing_metadata(((LANE_KEY, lane), *((REPEATED,) if is_repeat else ())))
+    _tell(context, (LANE_KEY, lane), *((REPEATED,) if is_repeat else ()))
 
 
-def _check_size(work: Request, request: Message) -> None:
+def _tell(context: "grpc.aio.ServicerContext[Any, Any]", *pairs: tuple[str, str]) -> None:
+    """More for the trailer, beside what is there."""
+    context.set_trailing_metadata((*(context.trailing_metadata() or ()), *pairs))
+
+
+async def _authenticate(
+    context: "grpc.aio.ServicerContext[Any, Any]",
+    work: Request,
+    request: Message,
+    ability: Ability = Ability.INFERENCE,
+) -> Caller:
+    """Who calls; what they sent is within bounds, and every field of it is known.
+
+    Raises:
+        MeshError: as `Request.authenticate`; BODY_TOO_LARGE or PARAMETER_UNKNOWN.
+    """
+    caller = await work.authenticate(ability=ability)
+    wire = request.SerializeToString()
+    _check_size(work, len(wire))
+    unknown = drop_unknown_fields(request, wire)
+    if unknown and caller.unknown == "refuse":
+        raise refuse(
+            unknown[0],
+            "this field is not known here: it is a newer version's; leave it out, or update the mesh",
+            Reason.PARAMETER_UNKNOWN,
+        )
+    if unknown:
+        _tell(context, (IGNORED_KEY, ignored_text(unknown)))
+    return caller
+
+
+def _check_size(work: Request, num_bytes: int) -> None:
     """What the mesh's policy allows the body of a request holds for a message too."""
-    num_bytes, most = request.ByteSize(), work.max_body_bytes
+    most = work.max_body_bytes
     if num_bytes > most:
         raise MeshError(
             Reason.BODY_TOO_LARGE,

@@ -325,7 +325,9 @@ class TextLogprob(_message.Message):
     """Log-probability in nats."""
     @_builtins.property
     def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextLogprob]:
-        """The most probable tokens at this position; their own alternatives are empty."""
+        """The most probable tokens at this position, as many as were asked for; the token itself is among them only if it is
+        one of these. Their own alternatives are empty.
+        """
 
     def __init__(
         self,

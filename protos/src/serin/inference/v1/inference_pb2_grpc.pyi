@@ -39,7 +39,12 @@ class InferenceServiceStub:
 
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
     RESOURCE_EXHAUSTED (RATE_LIMITED, QUEUE_FULL), NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (PARAMETER_INVALID,
-    PARAMETER_UNSUPPORTED, PROMPT_TOO_LONG, GRAMMAR_INVALID, GRAMMAR_LIMIT) or UNAVAILABLE (NOT_READY, AUTH_UNAVAILABLE).
+    PARAMETER_UNSUPPORTED, PARAMETER_UNKNOWN, PROMPT_TOO_LONG, GRAMMAR_INVALID, GRAMMAR_LIMIT) or UNAVAILABLE (NOT_READY,
+    AUTH_UNAVAILABLE).
+
+    Fields that this version does not know are never passed over: PARAMETER_UNKNOWN names the first one by its place and
+    number (`sampling.99`). A key made to be warned only is answered, and the metadata `x-serin-ignored` in the trailer
+    names them.
     """
 
     @_typing.overload
@@ -88,7 +93,12 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
 
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
     RESOURCE_EXHAUSTED (RATE_LIMITED, QUEUE_FULL), NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (PARAMETER_INVALID,
-    PARAMETER_UNSUPPORTED, PROMPT_TOO_LONG, GRAMMAR_INVALID, GRAMMAR_LIMIT) or UNAVAILABLE (NOT_READY, AUTH_UNAVAILABLE).
+    PARAMETER_UNSUPPORTED, PARAMETER_UNKNOWN, PROMPT_TOO_LONG, GRAMMAR_INVALID, GRAMMAR_LIMIT) or UNAVAILABLE (NOT_READY,
+    AUTH_UNAVAILABLE).
+
+    Fields that this version does not know are never passed over: PARAMETER_UNKNOWN names the first one by its place and
+    number (`sampling.99`). A key made to be warned only is answered, and the metadata `x-serin-ignored` in the trailer
+    names them.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -133,7 +143,12 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Any call may fail with UNAUTHENTICATED (KEY_MISSING, KEY_INVALID), PERMISSION_DENIED (ROLE_INSUFFICIENT),
     RESOURCE_EXHAUSTED (RATE_LIMITED, QUEUE_FULL), NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (PARAMETER_INVALID,
-    PARAMETER_UNSUPPORTED, PROMPT_TOO_LONG, GRAMMAR_INVALID, GRAMMAR_LIMIT) or UNAVAILABLE (NOT_READY, AUTH_UNAVAILABLE).
+    PARAMETER_UNSUPPORTED, PARAMETER_UNKNOWN, PROMPT_TOO_LONG, GRAMMAR_INVALID, GRAMMAR_LIMIT) or UNAVAILABLE (NOT_READY,
+    AUTH_UNAVAILABLE).
+
+    Fields that this version does not know are never passed over: PARAMETER_UNKNOWN names the first one by its place and
+    number (`sampling.99`). A key made to be warned only is answered, and the metadata `x-serin-ignored` in the trailer
+    names them.
     """
 
     @_abc_1.abstractmethod
