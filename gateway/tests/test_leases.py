@@ -46,6 +46,22 @@ async def test_a_refusal_names_the_limit_and_when_to_come_back(limits, words):
     assert refusal.value.metadata["scope"] == "key"
 
 
+async def test_where_nothing_is_left_even_who_wants_nothing_yet_is_told_why():
+    """Once more was used than is allowed (a limit was lowered): no request "may use 0", the limit is used up."""
+    for limits, words in (
+        (Limits(tokens_per_minute=5), "limit of 5 tokens per minute is used up already, by earlier requests; try again"),
+        (Limits(tokens_per_day=5), "limit of 5 tokens per day is used up already, by earlier requests; try again"),
+    ):
+        book = LeaseBook(MemoryLimiter())
+        lease, _ = await book.take(key(Limits(tokens_per_minute=100, tokens_per_day=100)), Amount(9), lambda: Amount(9))
+        await book.give_back(lease)
+        for most in (Amount(), Amount(5)):
+            with pytest.raises(RateLimited) as refusal:
+                await book.take(key(limits), most, nothing)
+            assert (words in refusal.value.message) is (most.tokens == 0)
+            assert ("(this request may use 5) is reached" in refusal.value.message) is (most.tokens == 5)
+
+
 async def test_a_request_that_never_fits_is_told_so():
     """Coming back later would not help, and the SDK is told not to."""
     with pytest.raises(RateLimited, match="more than the key's limit of 5") as refusal:

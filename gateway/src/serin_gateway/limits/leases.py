@@ -146,8 +146,11 @@ def _refusal(name: LimitName, admission: Admission, lease: Lease) -> RateLimited
             return RateLimited(too_large + later, standing, True, retry_after_s=str(SHARED_AGAIN_S), **facts)
         never = "ever allows; ask for less: a shorter prompt or list, a lower max_tokens"
         return RateLimited(too_large + never, standing, True, should_retry="false", **facts)
-    asked = f" (this request may use {wanted})" if name in ("tokens", "tokens_per_day") else ""
-    message = f"{whose} of {value}{asked} is reached; try again in {seconds} s"
+    state = "is reached"
+    if name in ("tokens", "tokens_per_day"):
+        # Nothing is wanted yet of who only has tokens counted, or whose prompt is covered once its tokens are known.
+        state = f"(this request may use {wanted}) is reached" if wanted else "is used up already, by earlier requests"
+    message = f"{whose} of {value} {state}; try again in {seconds} s"
     return RateLimited(message, standing, False, retry_after_s=str(seconds), **facts)
 
 
