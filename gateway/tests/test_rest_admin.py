@@ -90,6 +90,8 @@ _HI = [{"role": "user", "content": "hi"}]
         ("POST", "/admin/keys", {"role": "root"}, "role"),
         ("POST", "/admin/keys", {"colour": "red"}, "colour"),
         ("POST", "/admin/keys", {"project": "A B"}, "project"),
+        ("POST", "/admin/keys", {"models": ["small", "demo"]}, "models"),  # an alias, which may lead elsewhere one day
+        ("POST", "/admin/keys", {"models": ["nope"]}, "models"),
         ("POST", "/admin/keys", {"limits": {"tokens_per_day": -1}}, "limits.tokens_per_day"),
         ("POST", "/admin/keys", {"limits": {"money_per_month": 0.5}}, "limits.money_per_month"),
         ("PUT", "/admin/projects/A", {}, "name"),

@@ -72,6 +72,8 @@ async def test_what_cannot_be_meant_is_one_line(mesh: RunningMesh):
         (("usage", "--from", "yesterday"), "yesterday"),
         (("usage", "--by", "weather"), "weather"),
         (("key", "create", "--role", "app", "--expires-days", "0"), "--expires-days"),
+        (("key", "create", "--role", "app", "--model", "nope"), "--model: 'nope' is no model; accepted: "),
+        (("key", "create", "--role", "app", "--model", "demo"), "--model: 'demo' is an alias; keys are made for models"),
         (("audit", "verify", "--expect", "0" * 64), "expect"),
     ):
         with pytest.raises(MeshFailed) as failure:

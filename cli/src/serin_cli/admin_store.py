@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from serin_gateway.administration.desk import Actor, AdminDesk
 from serin_gateway.audit.entry import audit_secret
 from serin_gateway.audit.redis_log import RedisAuditLog
+from serin_gateway.catalog import CatalogSource
 from serin_gateway.keys import RedisKeyStore, key_secret
 from serin_gateway.keys.redis_tenants import RedisTenantStore
 from serin_gateway.ledger.redis_usage import RedisUsage
@@ -41,8 +42,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 @asynccontextmanager
-async def open_desk(arguments: argparse.Namespace) -> AsyncIterator[OpenDesk]:
-    """The desk of the mesh that the flags mean."""
+async def open_desk(arguments: argparse.Namespace, catalog: CatalogSource | None = None) -> AsyncIterator[OpenDesk]:
+    """The desk of the mesh that the flags mean; ``catalog``: which models it has, where that is known."""
     state = StateDir(state_path(arguments.state))
     url = arguments.state_redis or read_record(state).state_redis
     secret = _mesh_secret(arguments.mesh_secret_file or state.mesh_secret)
@@ -54,6 +55,7 @@ async def open_desk(arguments: argparse.Namespace) -> AsyncIterator[OpenDesk]:
         RedisUsage(redis),
         RedisAuditLog(redis, sealing),
         key_secret(secret),
+        catalog=catalog,
     )
     try:
         yield OpenDesk(desk, Actor(f"cli:{_user()}"), sealing)

@@ -186,7 +186,15 @@ class House:
             turnstiles=Turnstiles(
                 catalog, self._loads, max_waiting=settings.max_waiting, on_refused=metrics.refused_for_overload
             ),
-            desk=AdminDesk(keys or found, tenants, usage, audit, key_secret(mesh_secret), home=settings.organization),
+            desk=AdminDesk(
+                keys or found,
+                tenants,
+                usage,
+                audit,
+                key_secret(mesh_secret),
+                home=settings.organization,
+                catalog=catalog,
+            ),
         )
         OverloadMetrics(self.collaborators.turnstiles, metrics.registry)
 

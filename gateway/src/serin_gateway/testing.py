@@ -462,7 +462,9 @@ class MemoryHouse:
             idempotency=IdempotencyDesk(self.answers),
             responses=ResponseDesk(self.responses, self.not_kept.append),
             turnstiles=Turnstiles(self.catalog),
-            desk=AdminDesk(self.keys, self.tenants, MemoryUsage(self.limiter), self.audit, SECRET),
+            desk=AdminDesk(
+                self.keys, self.tenants, MemoryUsage(self.limiter), self.audit, SECRET, catalog=self.catalog
+            ),
         )
         self.collaborators = dataclasses.replace(whole, **parts)
 

@@ -8,7 +8,7 @@ from serin_gateway.embedding_ask import EmbeddingAsk
 from serin_gateway.keys.authenticator import Caller
 from serin_gateway.keys.records import Role
 from serin_gateway.routing.alike import alike
-from serin_gateway.routing.names import find_route, known_names
+from serin_gateway.routing.names import find_route, known_names, no_model_fault
 from serin_mesh.errors import MeshError, Reason
 
 CATALOG = Catalog(
@@ -57,6 +57,24 @@ def test_what_may_not_be_asked_does_not_exist():
             find_route(CATALOG, only, name)
         assert failure.value.reason is Reason.MODEL_NOT_FOUND
     assert sorted(known_names(CATALOG, only)) == ["gpt", "large"]
+
+
+@pytest.mark.parametrize(
+    ("name", "project", "words"),
+    [
+        ("mini", "web", None),  # a model's own name, though it means another one to this organization
+        ("gpt", "web", "'gpt' is an alias; keys are made for models by their own names: this one is 'mini' now"),
+        ("chat", "web", "'chat' is an alias; keys are made for models by their own names: this one is 'large' now"),
+        ("chat", "x", "'chat' leads to a cascade; keys are made for models: name both of its own, 'mini' and 'large'"),
+        ("smart", "x", "'smart' leads to a cascade"),
+        ("nope", "x", "'nope' is no model; accepted: mini, large, other"),
+    ],
+)
+def test_keys_are_made_for_models_by_their_own_names(name, project, words):
+    """Who names something else is told what to name."""
+    fault = no_model_fault(CATALOG, "acme", project, name)
+    assert (fault or "").startswith(words or "")
+    assert (fault is None) == (words is None)
 
 
 def test_fallbacks_are_those_that_the_caller_may_ask():

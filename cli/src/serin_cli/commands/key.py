@@ -2,21 +2,27 @@
 
 import argparse
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.table import Table
 from serin_gateway.administration.desk import KeyWish
+from serin_gateway.catalog import CatalogSource, MemoryCatalog
 from serin_gateway.keys import KeyRecord, Role
 from serin_gateway.keys.records import Ability
+from serin_gateway.upstream.lanes import to_catalog
 from serin_mesh.errors import MeshError, Reason
 
 from serin_cli.admin_store import OpenDesk, add_flags, open_desk
-from serin_cli.arguments import integer, model_name, one_line, tenant_name
-from serin_cli.errors import CliError, UsageProblem
+from serin_cli.arguments import integer, model_name, one_line, state_path, tenant_name
+from serin_cli.errors import CliError, NoMesh, UsageProblem
 from serin_cli.limit_flags import add_limits, limits_from, shown
 from serin_cli.local.display import wide_console
+from serin_cli.local.registry import ControlPlane
+from serin_cli.record import read_record
+from serin_cli.state_dir import StateDir
 
 DESCRIPTION = """\
 Make, list and revoke API keys. Roles: app asks models; viewer also sees how the mesh is; operator also changes what it
@@ -43,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         type=model_name,
         default=[],
-        help="a model it may ask, again for more (default: all)",
+        help="a model it may ask, by its own name and no alias, again for more (default: all)",
     )
     create.add_argument("--unknown", choices=["refuse", "warn"], default="refuse", help="parameters nobody knows")
     add_limits(create, "its own", "; with one of these five, none of the mesh's default limits of keys hold")
@@ -63,11 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
     except MeshError as error:
         if error.reason is Reason.NOT_FOUND:
             raise UsageProblem.setting("serin key revoke", arguments.key_id, "an id from `serin key list`") from error
+        if error.metadata.get("parameter") == "models":
+            raise UsageProblem(f"serin key create: --model: {error.message.removeprefix('models: ')}") from error
         raise CliError(f"{error.message}; see `serin status`") from error
 
 
 async def _act(arguments: argparse.Namespace) -> int:
-    async with open_desk(arguments) as at:
+    catalog = await _catalog(arguments) if arguments.action == "create" and arguments.model else None
+    async with open_desk(arguments, catalog) as at:
         if arguments.action == "create":
             key, _ = await at.desk.create_key(at.actor, _wish(arguments))
             print(key)
@@ -76,6 +85,19 @@ async def _act(arguments: argparse.Namespace) -> int:
         else:
             _print_table(await at.desk.keys(at.actor))
     return 0
+
+
+async def _catalog(arguments: argparse.Namespace) -> CatalogSource | None:
+    """Which models the mesh has; None, and a warning: nobody can be asked."""
+    try:
+        if arguments.state_redis:
+            raise NoMesh("this mesh's control plane is not known")
+        async with ControlPlane(read_record(StateDir(state_path(arguments.state))).control) as control:
+            return MemoryCatalog(to_catalog(await control.lanes()))
+    except (MeshError, NoMesh) as error:
+        named = ", ".join(arguments.model)
+        print(f"not checked whether these are models' own names: {named} ({error})", file=sys.stderr)
+        return None
 
 
 def _wish(arguments: argparse.Namespace) -> KeyWish:

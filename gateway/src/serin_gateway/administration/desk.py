@@ -12,13 +12,16 @@ from typing import Any, Literal
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.ask import refuse
 from serin_gateway.audit.entry import Entry
 from serin_gateway.audit.log import AuditLog
+from serin_gateway.catalog import CatalogSource
 from serin_gateway.keys.records import Ability, KeyRecord, Role, mint_key
 from serin_gateway.keys.store import KeyNotFound, KeyStore, KeyStoreDown
 from serin_gateway.keys.tenants import Directory, Organization, Project, ProjectMoved, TenantStore, check_home
 from serin_gateway.ledger.usage import By, UsageRow, UsageStore, added_up, days_between
 from serin_gateway.limits.limiter import Limits
+from serin_gateway.routing.names import no_model_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class AdminDesk:
         keys, tenants, usage, audit: the stores.
         secret: what keys are digested with.
         home: organization of projects that nobody declared.
+        catalog: what models there are, which keys may be made for; None: that cannot be known here, and any is taken.
         clock: Unix seconds.
     """
 
@@ -63,10 +67,12 @@ class AdminDesk:
         secret: bytes,
         *,
         home: str = "default",
+        catalog: CatalogSource | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.audit = audit
         self.home = home
+        self._catalog = catalog
         self._keys = keys
         self._tenants = tenants
         self._usage = usage
@@ -78,10 +84,16 @@ class AdminDesk:
         return Actor(name, None if organization == self.home else organization)
 
     async def create_key(self, actor: Actor, wish: KeyWish) -> tuple[str, KeyRecord]:
-        """A new key, which nobody can ask for again, and its record."""
+        """A new key, which nobody can ask for again, and its record.
+
+        Raises:
+            MeshError: PARAMETER_INVALID (models: something is no model's own name), ROLE_INSUFFICIENT, AUTH_UNAVAILABLE,
+                or NOT_READY where it is not known yet which models there are.
+        """
         with _translated():
             project = await self._project(wish.project)
             _check_reach(actor, project.organization)
+            self._check_models(project, wish.models)
             key, record = mint_key(
                 self._secret,
                 role=wish.role,
@@ -169,6 +181,15 @@ class AdminDesk:
             raise MeshError(Reason.ROLE_INSUFFICIENT, "the audit log is for the mesh's own organization")
         with _translated():
             return await self.audit.entries(first, count)
+
+    def _check_models(self, project: Project, models: Sequence[str]) -> None:
+        if self._catalog is None or not models:
+            return
+        catalog = self._catalog.current()
+        for name in models:
+            fault = no_model_fault(catalog, project.organization, project.name, name)
+            if fault is not None:
+                raise refuse("models", fault)
 
     async def _check_is_free(self, actor: Actor, project: Project) -> None:
         directory = await self._tenants.directory() or Directory()

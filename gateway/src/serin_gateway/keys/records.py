@@ -62,7 +62,7 @@ class KeyRecord:
         shadow: whether answers to it may be scored again in the background, to compare versions.
         tenant: its project; ``organization``: the project's.
         abilities: what it was made for; empty: all that its role may.
-        models: names of the models that it may ask; empty: all.
+        models: the models that it may ask, by their own names; empty: all.
     """
 
     key_id: str

@@ -45,7 +45,7 @@ def find_route(catalog: Catalog, caller: Caller, name: str) -> Route:
     Raises:
         MeshError: MODEL_NOT_FOUND.
     """
-    target = _meant(catalog, caller, name)
+    target = _meant(catalog, caller.organization, caller.tenant, name)
     if isinstance(target, Cascade) and _may_ask(catalog, caller, target):
         first, then = catalog.find(target.first), catalog.find(target.then)
         return Route(name, (then, *_fallbacks(catalog, caller, then)), target, first)
@@ -59,7 +59,7 @@ def known_names(catalog: Catalog, caller: Caller) -> dict[str, ServedModel | Cas
     names = {*catalog.names, *catalog.cascades}
     for tenant in (catalog.tenants.get((caller.organization, project)) for project in ("", caller.tenant)):
         names.update(tenant.aliases if tenant else ())
-    meant = {name: _meant(catalog, caller, name) for name in sorted(names)}
+    meant = {name: _meant(catalog, caller.organization, caller.tenant, name) for name in sorted(names)}
     return {
         name: target
         for name, target in meant.items()
@@ -68,9 +68,26 @@ def known_names(catalog: Catalog, caller: Caller) -> dict[str, ServedModel | Cas
     }
 
 
-def _meant(catalog: Catalog, caller: Caller, name: str) -> ServedModel | Cascade | None:
-    for project in (caller.tenant, ""):
-        tenant = catalog.tenants.get((caller.organization, project))
+def no_model_fault(catalog: Catalog, organization: str, project: str, name: str) -> str | None:
+    """Why a key of a project cannot be made for what a name leads to; None: it is a model's own name.
+
+    Keys are for models and not for names, so that an alias that is moved takes no permission along.
+    """
+    if any(model.name == name for model in catalog.models):
+        return None
+    target = _meant(catalog, organization, project, name)
+    if isinstance(target, Cascade):
+        both = f"{target.first!r} and {target.then!r}"
+        return f"{name!r} leads to a cascade; keys are made for models: name both of its own, {both}"
+    if target is not None:
+        return f"{name!r} is an alias; keys are made for models by their own names: this one is {target.name!r} now"
+    known = ", ".join(model.name for model in catalog.models) or "none yet"
+    return f"{name[:80]!r} is no model; accepted: {known}"
+
+
+def _meant(catalog: Catalog, organization: str, project: str, name: str) -> ServedModel | Cascade | None:
+    for level in (project, ""):
+        tenant = catalog.tenants.get((organization, level))
         if tenant is not None:
             name = tenant.aliases.get(name, name)
     return catalog.cascades.get(name) or catalog.names.get(name)
