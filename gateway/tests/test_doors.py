@@ -21,6 +21,7 @@ class BothDoors:
         self.house = front.house
         self.key = front.key
         self._front = front
+        self.http = front.http
         self.stub = stub
 
     async def rest(self, messages, **body):
@@ -124,6 +125,20 @@ async def test_arguments_of_a_tool_call_are_json(doors, arguments):
     rest, rpc = await doors.rest(turns), await doors.rpc(turns)
     assert rest[:2] == ("PARAMETER_INVALID", "messages[0].tool_calls[0].function.arguments")
     assert rpc[:2] == ("PARAMETER_INVALID", "messages[0].tool_calls[0].arguments_json")
+
+
+@pytest.mark.parametrize("name", ["serin-lane", "serin-cascade", "x-session-id"])
+async def test_what_decides_says_something(doors, name):
+    """An empty header is a variable that was never set: both doors refuse it by name, and nobody answers."""
+    turns = [{"role": "user", "content": "hi"}]
+    asked = {"model": "small", "messages": turns}
+    response = await doors.http.post("/v1/chat/completions", json=asked, headers={name: ""})
+    error = response.json()["error"]
+    rpc = await doors.rpc(turns, metadata=((name, ""),))
+    assert rpc == (error["reason"], error["param"], error["message"])
+    assert rpc[:2] == ("PARAMETER_INVALID", name)
+    assert rpc[2].startswith(f"{name}: is empty; accepted: ")
+    assert doors.house.workers.orders == []
 
 
 async def test_a_conversation_with_tools_passes_both_doors(doors):

@@ -24,6 +24,7 @@ from serin_gateway.rest.headers import limit_headers
 from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
 from serin_gateway.routing.cascade_journey import HINT_KEY
+from serin_gateway.steering import SESSION_KEY, check_steering
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768
@@ -35,7 +36,7 @@ _ONCE = frozenset(
         LANE_KEY.encode(),
         HINT_KEY.encode(),
         IDEMPOTENCY_KEY,
-        b"x-session-id",
+        SESSION_KEY.encode(),
         b"x-request-timeout",
         b"content-encoding",
     }
@@ -123,7 +124,7 @@ class Door:
             "rest",
             request_id,
             key=_key(client),
-            session_id=(client.header(b"x-session-id") or "")[:MAX_SESSION_BYTES],
+            session_id=(client.header(SESSION_KEY.encode()) or "")[:MAX_SESSION_BYTES],
             pinned_lane=client.header(LANE_KEY.encode()) or "",
             cascade_hint=client.header(HINT_KEY.encode()) or "",
             timeout_s=min(self._timeout_s, _asked_timeout_s(client)),
@@ -179,6 +180,7 @@ def _check_headers(headers: Headers) -> None:
     if len(decisive) > len(set(decisive)):
         name = next(name for name in decisive if decisive.count(name) > 1).decode()
         raise MeshError(Reason.PARAMETER_INVALID, f"{name}: is there twice; accepted: once", parameter=name)
+    check_steering((name.decode(), value.decode("latin-1")) for name, value in headers if name in _ONCE)
 
 
 def _key(client: Client) -> str | None:

@@ -11,9 +11,9 @@ from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Arrival, is_request_id
 from serin_gateway.routing.cascade_journey import HINT_KEY
 from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY
+from serin_gateway.steering import SESSION_KEY, check_steering
 
 DEFAULT_TIMEOUT_S = 600.0
-SESSION_KEY = "x-session-id"
 CLIENT_REQUEST_KEY = "x-request-id"
 """What clients outside of the mesh call a request by, as over REST."""
 _ONCE = frozenset({"authorization", "x-api-key", LANE_KEY, HINT_KEY, IDEMPOTENCY_KEY, SESSION_KEY})
@@ -24,9 +24,10 @@ def arrival_of(context: "grpc.aio.ServicerContext[Any, Any]") -> Arrival:
     """A call that has come in.
 
     Raises:
-        MeshError: PARAMETER_INVALID, something that decides is there twice.
+        MeshError: PARAMETER_INVALID, something that decides is there twice, or says nothing.
     """
     metadata = texts_of(context.invocation_metadata() or ())
+    check_steering(metadata.items())
     left_s = context.time_remaining()
     return Arrival(
         "grpc",

@@ -32,7 +32,8 @@ class InferenceServiceStub:
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
 
-    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to; `x-session-id`
+    keeps a session's requests on one lane; `serin-lane` chooses one, for operators. Empty, each is refused by its name.
 
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
@@ -86,7 +87,8 @@ class InferenceServiceServicer:
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
 
-    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to; `x-session-id`
+    keeps a session's requests on one lane; `serin-lane` chooses one, for operators. Empty, each is refused by its name.
 
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 
@@ -192,7 +194,8 @@ class InferenceService:
     absent, and services of the mesh send their own `serin-request-id`, which is preferred. The request's identifier is
     in `started`, in logs and traces.
 
-    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to.
+    The metadata `serin-cascade` (`first`, `then` or `auto`) decides for a cascade that allows its callers to; `x-session-id`
+    keeps a session's requests on one lane; `serin-lane` chooses one, for operators. Empty, each is refused by its name.
 
     A request larger than the mesh's `gateway.max_body_bytes` is refused with INVALID_ARGUMENT (BODY_TOO_LARGE).
 

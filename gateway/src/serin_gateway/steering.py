@@ -1,0 +1,25 @@
+"""What callers say beside a request to decide who answers: the same names and the same rules at both doors.
+
+A header over REST, metadata over gRPC. Knows nothing about what becomes of it.
+"""
+
+from collections.abc import Iterable
+
+from serin_mesh.call import LANE_KEY
+
+from serin_gateway.ask import refuse
+from serin_gateway.routing.cascade_journey import HINT_KEY
+
+SESSION_KEY = "x-session-id"
+_ACCEPTED = {LANE_KEY: "a lane", HINT_KEY: "first, then or auto", SESSION_KEY: "an identifier of the session"}
+
+
+def check_steering(said: Iterable[tuple[str, str]]) -> None:
+    """Whether what is there says something: an empty value is a variable that was never set, not a decision.
+
+    Raises:
+        MeshError: PARAMETER_INVALID, with its name.
+    """
+    for name, value in said:
+        if name in _ACCEPTED and not value.strip():
+            raise refuse(name, f"is empty; accepted: {_ACCEPTED[name]}, or left out")
