@@ -206,6 +206,23 @@ async def test_claims_mean_what_was_declared(server):
         await fixed.read(token())
 
 
+async def test_a_project_that_cannot_be_read_is_not_the_default_one(server):
+    """That is whose token names none; one that names several, or nothing, is refused."""
+    tokens = Tokens(lambda: [issuer(server, project="shared")])
+    assert (await tokens.read(token(project=None))).project == "shared"
+    assert (await tokens.read(token(project="web"))).project == "web"
+    for named in (["web"], "", 7, {"name": "web"}):
+        with pytest.raises(MeshError, match="names no project"):
+            await tokens.read(token(project=named))
+
+
+async def test_no_other_claim_narrows_a_caller(server):
+    """As documented: a token may what its role may, at every model; whoever is to be narrower gets a key."""
+    authenticator = Authenticator(MemoryKeyStore(), b"s" * 32, tokens=Tokens(lambda: [issuer(server)]))
+    caller = await authenticator.identify(token(models=["small"], abilities=["models"], scope="models"))
+    assert (caller.models, caller.abilities, caller.limits, caller.unknown) == ((), (), None, "refuse")
+
+
 async def test_a_project_of_another_organization_is_refused(server):
     """The issuer vouches for an organization; the project's own one counts."""
     store = MemoryTenantStore()

@@ -22,9 +22,11 @@ class TokenIssuer:
     roles: Mapping[str, Role] = field(default_factory=dict)
 
     def project_of(self, claims: Mapping[str, Any]) -> str:
-        """The caller's project; empty: its token names none."""
+        """The caller's project; empty: its token names none, or in a form that nobody can read."""
         named = claims.get(self.project_claim) if self.project_claim else None
-        return named if isinstance(named, str) and named else self.project
+        if named is None:
+            return self.project
+        return named if isinstance(named, str) else ""
 
     def organization_of(self, claims: Mapping[str, Any]) -> str | None:
         """The caller's organization; None: it is not looked at; empty: it should be named and is not."""
