@@ -48,10 +48,11 @@ async def test_a_refusal_names_the_limit_and_when_to_come_back(limits, words):
 
 async def test_where_nothing_is_left_even_who_wants_nothing_yet_is_told_why():
     """Once more was used than is allowed (a limit was lowered): no request "may use 0", the limit is used up."""
-    for limits, words in (
-        (Limits(tokens_per_minute=5), "limit of 5 tokens per minute is used up already, by earlier requests; try again"),
-        (Limits(tokens_per_day=5), "limit of 5 tokens per day is used up already, by earlier requests; try again"),
+    for limits, value in (
+        (Limits(tokens_per_minute=5), "5 tokens per minute"),
+        (Limits(tokens_per_day=5), "5 tokens per day"),
     ):
+        words = f"limit of {value} is used up already, by earlier requests; try again"
         book = LeaseBook(MemoryLimiter())
         lease, _ = await book.take(key(Limits(tokens_per_minute=100, tokens_per_day=100)), Amount(9), lambda: Amount(9))
         await book.give_back(lease)

@@ -231,8 +231,12 @@ async def test_a_key_may_ask_to_be_warned_only(shared_front):
     key = await shared_front.house.key(unknown="warn")
     response = await shared_front.http.post(
         "/v1/chat/completions",
-        json={"model": "small", "temprature": 1, "colour": "é",
-              "messages": [{"role": "user", "content": "hi", "colour": 1}]},
+        json={
+            "model": "small",
+            "temprature": 1,
+            "colour": "é",
+            "messages": [{"role": "user", "content": "hi", "colour": 1}],
+        },
         headers={"authorization": f"Bearer {key}"},
     )
     assert response.status_code == 200

@@ -80,13 +80,12 @@ def unlikely(texts, num_alternatives):
     def script(worker, order):
         others = [(65 + n, -0.1 - n) for n in range(order.sampling.top_logprobs)]
         assert len(others) == num_alternatives[-1]
-        made = [
+        return [
             dataclasses.replace(event, logprobs=[TokenLogprob(-9.0, others) for _ in event.token_ids])
             if isinstance(event, TokensMade)
             else event
             for event in saying(*texts)(worker, order)
         ]
-        return made
 
     return script
 

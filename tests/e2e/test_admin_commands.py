@@ -73,7 +73,7 @@ async def test_what_cannot_be_meant_is_one_line(mesh: RunningMesh):
         (("usage", "--by", "weather"), "weather"),
         (("key", "create", "--role", "app", "--expires-days", "0"), "--expires-days"),
         (("key", "create", "--role", "app", "--model", "nope"), "--model: 'nope' is no model; accepted: "),
-        (("key", "create", "--role", "app", "--model", "demo"), "--model: 'demo' is an alias; keys are made for models"),
+        (("key", "create", "--role", "app", "--model", "demo"), "--model: 'demo' is an alias; keys are made"),
         (("audit", "verify", "--expect", "0" * 64), "expect"),
     ):
         with pytest.raises(MeshFailed) as failure:

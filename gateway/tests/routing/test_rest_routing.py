@@ -73,6 +73,20 @@ async def test_a_hint_and_an_idempotent_repeat(fronts_on):
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "serin-cascade")
 
 
+async def test_a_prompt_alone_is_the_first_models_to_score(fronts_on):
+    """Nothing is made, so no rule about answers holds; rules about prompts do."""
+    for rules, route in (
+        (RULES, "smart:kept"),
+        (EscalationRules(prompt_longer_than=1), "smart:escalated:prompt_longer"),
+    ):
+        async with fronts_on(house_of(UNSURE, rules=rules)) as front:
+            body = {"model": "smart", "prompt": "ab", "max_tokens": 0, "echo": True, "logprobs": 0}
+            answer: httpx.Response = await front.http.post("/v1/completions", json=body)
+            assert (answer.status_code, answer.headers["serin-route"]) == (200, route), answer.text
+            assert answer.json()["choices"][0]["logprobs"]["token_logprobs"] == [None, -0.98]
+            assert front.house.workers.orders == []
+
+
 async def test_models_are_listed_by_the_callers_own_names(fronts_on):
     """What a name means to this caller, what may be asked; one name like all."""
     house = house_of(

@@ -87,8 +87,8 @@ class AdminDesk:
         """A new key, which nobody can ask for again, and its record.
 
         Raises:
-            MeshError: PARAMETER_INVALID (models: something is no model's own name), ROLE_INSUFFICIENT, AUTH_UNAVAILABLE,
-                or NOT_READY where it is not known yet which models there are.
+            MeshError: PARAMETER_INVALID (models: something is no model's own name), ROLE_INSUFFICIENT,
+                AUTH_UNAVAILABLE, or NOT_READY where it is not known yet which models there are.
         """
         with _translated():
             project = await self._project(wish.project)

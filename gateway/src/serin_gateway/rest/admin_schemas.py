@@ -47,7 +47,9 @@ class KeyBody(_Body):
         "role may.",
     )
     models: Many[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
-        default_factory=list, max_length=256, description="Models that it may ask, by their own names, under any name; empty: all."
+        default_factory=list,
+        max_length=256,
+        description="Models that it may ask, by their own names and no aliases; empty: all.",
     )
     unknown: Literal["refuse", "warn"] = Field("refuse", description="What happens to a parameter nobody knows.")
     shadow: bool = Field(True, description="Whether its answers may be scored again to compare versions.")

@@ -112,8 +112,8 @@ def parse(
 ) -> tuple[Body, list[str]]:
     """A request body, and the names of unknown parameters that the key's owner wants to be warned of only.
 
-    The model keeps members that it does not know; ``neutral`` are those that are accepted without effect. Members inside
-    of objects are named by their place.
+    The model keeps members that it does not know; ``neutral`` are those that are accepted without effect. Members
+    inside of objects are named by their place.
 
     Raises:
         MeshError: MALFORMED_BODY; PARAMETER_INVALID, _UNSUPPORTED or _UNKNOWN with the parameter's name.

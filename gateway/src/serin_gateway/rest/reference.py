@@ -26,9 +26,9 @@ Written by `python -m serin_gateway.rest.reference`; `GET /openapi.json` has the
 
 A parameter that is not listed is refused by name (`PARAMETER_UNKNOWN`); to a key made with `--unknown warn` the header
 `x-serin-ignored` names it instead. So it is with members inside of objects, which are named by their place
-(`messages[0].colour`). Administration (`/admin/…`) refuses whatever it does not know. Nothing is ever silently ignored. The
-same reasons come over gRPC, in `ErrorInfo`: a field that this version does not know is refused, or named in the trailer
-`x-serin-ignored`, by its number (`sampling.99`).
+(`messages[0].colour`). Administration (`/admin/…`) refuses whatever it does not know. Nothing is ever silently
+ignored. The same reasons come over gRPC, in `ErrorInfo`: a field that this version does not know is refused, or named
+in the trailer `x-serin-ignored`, by its number (`sampling.99`).
 
 What answers may be made to follow, and what that costs, is in [structured-output.md](structured-output.md); what a
 model's name leads to, and the headers that say who answered, in [routing.md](routing.md).

@@ -33,7 +33,8 @@ def drop_unknown_fields(message: Message, wire: bytes) -> list[str]:
         whole = type(message)()
         whole.ParseFromString(wire)
         for inside, one in islice(_messages(whole, ""), MAX_MESSAGES):
-            places.update((f"{inside}{unknown.field_number}", None) for unknown in UnknownFieldSet(one))
+            unknown = UnknownFieldSet(one)
+            places.update((f"{inside}{unknown[at].field_number}", None) for at in range(len(unknown)))
     return list(places) or [f"({num_bytes} bytes of unknown fields)"]
 
 
