@@ -17,7 +17,7 @@ from pathlib import Path
 from serin_worker.model.processor import processor_flags
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
-_SOURCES = ("vector.h", "paged.cpp", "draw.cpp", "rows.cpp")
+_SOURCES = ("vector.h", "element.h", "paged.cpp", "draw.cpp", "rows.cpp", "int8.cpp")
 
 
 class KernelUnavailable(Exception):
