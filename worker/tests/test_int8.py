@@ -47,7 +47,8 @@ def _processor(request, monkeypatch, tmp_path_factory):
     made = tmp_path_factory.mktemp("int8") / "int8.so"
     source = library.resources.files("serin_worker.native").joinpath("int8.cpp")
     options = [flag for flag in library._FLAGS if not flag.startswith("-march")]
-    subprocess.run([compiler, *options, f"-march={request.param}", str(source), "-o", str(made)], check=True)
+    options += ["-shared", f"-march={request.param}"]
+    subprocess.run([compiler, *options, str(source), "-o", str(made)], check=True)
     monkeypatch.setattr(int8, "kernels", lambda: ctypes.CDLL(str(made)))
 
 
