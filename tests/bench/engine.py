@@ -30,7 +30,12 @@ BATCH_CONTEXT = 128
 BATCH_STEPS = 16
 BATCHES = (4, 16, 32)
 SERVED, SERVED_LOW, SERVED_HIGH = 32, 16, 128
-PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+PRECISIONS = {
+    "bf16": ("bfloat16", "none"),
+    "fp16": ("float16", "none"),
+    "fp32": ("float32", "none"),
+    "int8": ("bfloat16", "int8"),
+}
 ROWS = ("prefill_512", "decode_b1", *(f"decode_b{size}" for size in BATCHES), "serve_32")
 
 
@@ -124,8 +129,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="runs of each row, the best counts")
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=ROWS)
     given = parser.parse_args()
+    precision, quantize = PRECISIONS[given.precision]
     config = EngineConfig(
-        precision=PRECISIONS[given.precision],
+        precision=precision,
+        quantize=quantize,
         numerics=given.numerics,
         device=given.device,
         num_threads=given.threads,

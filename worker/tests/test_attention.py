@@ -1,6 +1,7 @@
 """Paged attention: the compiled kernel and its torch twin against plain softmax, and bit for bit."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -190,3 +191,23 @@ def test_other_block_sizes_are_left_to_torch():
     """The kernel works in tiles of 16 keys and says so."""
     with pytest.raises(KernelUnavailable, match="not a multiple of 16"):
         NativePagedAttention(12)
+
+
+def test_kernels_are_built_once_by_whoever_comes_first(tmp_path, monkeypatch):
+    """Of threads or processes that need them at the same time the others wait, and take what was built."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text(
+        f"""#!/bin/sh
+case "$*" in
+  --version) echo 1; exit;;
+  *-shared*) echo linked >> {tmp_path}/links; sleep 0.3;;
+esac
+while [ $# -gt 1 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done
+"""
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    with ThreadPoolExecutor(4) as at_once:
+        built = list(at_once.map(build, [tmp_path / "kernels"] * 4))
+    assert {path.read_text() for path in built} == {"made\n"}
+    assert (tmp_path / "links").read_text() == "linked\n"

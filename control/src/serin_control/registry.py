@@ -223,7 +223,7 @@ def _mismatch(instance: Instance, digests: Digests, other: Instance) -> str:
         for name in differences
     )
     if differences == ("kv",):
-        remedy = "give all instances of the version the same engine settings (precision, device)"
+        remedy = "give all instances of the version the same engine settings (precision, quantize, device)"
     else:
         remedy = "give changed files a version of their own"
     both = f"{who.cluster} is announced by {who.instance!r} and by {sibling.instance!r}"

@@ -16,6 +16,9 @@ class WorkerSettings(ServiceSettings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of weights and KV; auto: what the model was saved in"
     )
+    quantize: Literal["none", "int8"] = Field(
+        "none", description="int8: linear layers in 8 bits, weights and what they are given; the rest in `precision`"
+    )
     numerics: Literal["auto", "fast", "invariant"] = Field(
         "auto", description="invariant: identical tokens in any batch and after a resume; auto: where the model can"
     )
@@ -40,6 +43,7 @@ class WorkerSettings(ServiceSettings):
         """
         return EngineConfig(
             precision=self.precision,
+            quantize=self.quantize,
             numerics=self.numerics,
             device=self.device,
             block_size=self.block_size,

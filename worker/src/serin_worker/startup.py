@@ -18,7 +18,7 @@ from serin_worker.bounds import Bounds
 from serin_worker.config import EngineConfig, Numerics
 from serin_worker.description import EngineDescription
 from serin_worker.engine import Engine
-from serin_worker.errors import LogitsNotFinite, ModelRefused, NotEnoughMemory
+from serin_worker.errors import LogitsNotFinite, ModelRefused, NotEnoughMemory, QuantizationUnavailable
 from serin_worker.limits import Limits
 from serin_worker.model import checkpoint, digests, finiteness, hub, loading
 from serin_worker.model.causal_lm import CausalModel, ModelShape
@@ -46,6 +46,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
 
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
+        QuantizationUnavailable: this device or machine cannot compute so.
     """
 
     def report(stage: Stage) -> Callable[[float], None]:
@@ -58,7 +59,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     precision = found.precision if config.precision == "auto" else config.precision
     loaded = CausalModel(loading.load(found, precision, device, report("loading")))
     attention = choose_attention(device, config.block_size)
-    row_multiple = loaded.prepare(keep_bits=config.numerics == "invariant", progress=report("preparing"))
+    row_multiple = _prepare(loaded, config, report("preparing"))
     report("checking")(0.0)
     num_blocks = _num_blocks(loaded.shape, loaded.dtype, device, config)
     loaded.bind(attention, num_blocks, config.block_size)
@@ -69,11 +70,13 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     engine = _engine(loaded, config, num_blocks, row_multiple if row_multiple and numerics == "invariant" else 1)
     report("checking")(1.0)
     layout = f"{attention.layout}/{config.block_size}"
+    if config.quantize != "none":
+        precision = f"{config.quantize}/{precision}"
     return engine, EngineDescription(
         folder=found.folder,
         weights_digest=weights,
         kv_digest=kv_digest(weights=weights, precision=precision, layout=layout, engine_epoch=ENGINE_EPOCH),
-        numerics_class=numerics_class(device, attention, loaded.is_packed),
+        numerics_class=numerics_class(device, attention, loaded.linears),
         numerics=numerics,
         precision=precision,
         num_blocks=num_blocks,
@@ -84,6 +87,15 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
         vocabulary_size=loaded.shape.vocabulary_size,
         attention=attention.layout,
     )
+
+
+def _prepare(model: CausalModel, config: EngineConfig, progress: Callable[[float], None]) -> int | None:
+    if config.quantize != "none" and model.device.type != "cpu":
+        raise QuantizationUnavailable(f"{config.quantize} on {model.device.type}; accepted there: none")
+    try:
+        return model.prepare(keep_bits=config.numerics == "invariant", quantize=config.quantize, progress=progress)
+    except KernelUnavailable as error:
+        raise QuantizationUnavailable(f"{config.quantize}: its kernel cannot be built here: {error}") from error
 
 
 def _verify(model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int | None) -> Numerics:
@@ -126,9 +138,9 @@ def choose_attention(device: torch.device, block_size: int) -> PagedAttention:
     return TorchPagedAttention(device)
 
 
-def numerics_class(device: torch.device, attention: PagedAttention, is_packed: bool) -> str:
+def numerics_class(device: torch.device, attention: PagedAttention, linears: str) -> str:
     """Machines of one class compute the same numbers: device kind, instruction set, kernels, engine epoch."""
-    kernels = f"{attention.layout}+{'packed' if is_packed else 'plain'}"
+    kernels = f"{attention.layout}+{linears}"
     return f"{machine_class(device)}/{kernels}/{ENGINE_EPOCH}"
 
 

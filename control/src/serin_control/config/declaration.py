@@ -88,6 +88,8 @@ class EngineConfig(_Keys):
     """Tokenizer processes; 0: none are started here. Default 1."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     """Type the model computes in."""
+    quantize: Literal["none", "int8"] | None = None
+    """`int8`: linear layers in 8 bits, weights and what they are given; the rest in `precision`."""
     numerics: Literal["fast", "invariant"] | None = None
     """`invariant`: the same tokens alone, in any batch and after a resume."""
     device: Device | None = None

@@ -14,7 +14,7 @@ from serin_worker.config import EngineConfig
 from serin_worker.embedding.encoder import Encoder
 from serin_worker.embedding.recipe import read_recipe
 from serin_worker.embedding.request import EmbeddingBounds
-from serin_worker.errors import LogitsNotFinite, ModelRefused
+from serin_worker.errors import LogitsNotFinite, ModelRefused, QuantizationUnavailable
 from serin_worker.model import checkpoint, digests, finiteness, loading
 from serin_worker.model.packing import computed_in
 from serin_worker.startup import Progress, Stage, machine_class, num_threads
@@ -57,11 +57,14 @@ def load_encoder(
 
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
+        QuantizationUnavailable: one is asked for.
     """
 
     def report(stage: Stage) -> Callable[[float], None]:
         return lambda fraction: progress(stage, fraction) if progress else None
 
+    if config.quantize != "none":
+        raise QuantizationUnavailable(f"{config.quantize} for a model of embeddings; accepted: none")
     device = torch.device(config.device)
     found = checkpoint.inspect(folder)
     recipe = read_recipe(folder)

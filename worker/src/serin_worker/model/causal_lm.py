@@ -12,9 +12,12 @@ from transformers import PreTrainedModel
 from serin_worker.attention import interface
 from serin_worker.attention.interface import PagedStep
 from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
+from serin_worker.config import Quantization
 from serin_worker.errors import ModelRefused
+from serin_worker.model.int8 import quantize_linears
 from serin_worker.model.native_modules import replace_small_modules
 from serin_worker.model.packing import pack_linears, packed_row_multiple
+from serin_worker.model.siblings import Siblings, find_siblings
 
 _PLAIN_ROW_MULTIPLE = 16
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -41,7 +44,8 @@ class CausalModel:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._modules = _probe(model)
-        self._num_packed = 0
+        self.linears = "plain"
+        """How linear layers are computed: plain, packed or int8."""
         self._caches: list[LayerCache] = []
         self._step: PagedStep | None = None
         config = model.config.get_text_config()
@@ -72,26 +76,35 @@ class CausalModel:
         """The model itself, for what replaces parts of it."""
         return self._model
 
-    @property
-    def is_packed(self) -> bool:
-        """Whether linear layers have been packed."""
-        return self._num_packed > 0
-
-    def prepare(self, *, keep_bits: bool, progress: Callable[[float], None] | None = None) -> int | None:
-        """Replace layers by faster ones that compute the same, where this machine can.
+    def prepare(
+        self, *, keep_bits: bool, quantize: Quantization = "none", progress: Callable[[float], None] | None = None
+    ) -> int | None:
+        """Replace layers by faster ones that compute the same, where this machine can, or nearly the same, where asked.
 
         Args:
             keep_bits: leave out what would let a row's bits depend on its batch.
+            quantize: what becomes of linear layers.
             progress: called with the fraction of layers done.
 
         Returns:
             The number of rows in whose multiples a row's bits do not depend on its batch; None: they do.
+
+        Raises:
+            KernelUnavailable: there is no compiler, and ``quantize`` needs one.
         """
         replace_small_modules(self._model)
+        if quantize == "int8":
+            quantize_linears(self._model, self._siblings(), progress)
+            self.linears = "int8"
+            return 1
         multiple = packed_row_multiple(self._model)
-        if multiple is not None or not keep_bits:
-            self._num_packed = pack_linears(self._model, progress)
-        return multiple if self._num_packed else _PLAIN_ROW_MULTIPLE
+        if (multiple is not None or not keep_bits) and pack_linears(self._model, progress):
+            self.linears = "packed"
+        return multiple if self.linears == "packed" else _PLAIN_ROW_MULTIPLE
+
+    def _siblings(self) -> list[Siblings]:
+        with interface.recording():
+            return find_siblings(self._model, lambda: _run(self._model))
 
     def bind(self, attention: PagedAttention, num_blocks: int, block_size: int) -> None:
         """Make pages for every layer."""
@@ -141,11 +154,9 @@ def _probe(model: PreTrainedModel) -> dict[torch.nn.Module, LayerSpec]:
     unknown = set(getattr(config, "layer_types", None) or ()) - _LAYER_TYPES
     if unknown:
         raise ModelRefused(f"{kind} has layers of type {sorted(unknown)}; supported: {sorted(_LAYER_TYPES)}")
-    ids = torch.zeros((1, 4), dtype=torch.long, device=model.device)
-    positions = torch.arange(4, device=model.device)[None]
     try:
-        with interface.recording() as found, torch.inference_mode():
-            model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=torch.tensor([3]))
+        with interface.recording() as found:
+            _run(model)
     except (TypeError, ValueError, RuntimeError, KeyError, IndexError, AttributeError) as error:
         raise ModelRefused(f"{kind} does not run through transformers' attention interface: {error}") from error
     if len(found) != config.num_hidden_layers:
@@ -158,6 +169,14 @@ def _probe(model: PreTrainedModel) -> dict[torch.nn.Module, LayerSpec]:
         if kind_of_layer == "sliding_attention" and not spec.window:
             raise ModelRefused(f"{kind} has sliding layers but does not say how wide their window is")
     return found
+
+
+@torch.inference_mode()
+def _run(model: PreTrainedModel) -> None:
+    """A few tokens through a model whose attention is recorded."""
+    ids = torch.zeros((1, 4), dtype=torch.long, device=model.device)
+    positions = torch.arange(4, device=model.device)[None]
+    model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=torch.tensor([3]))
 
 
 def _end_ids(model: PreTrainedModel) -> frozenset[int]:

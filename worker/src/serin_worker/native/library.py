@@ -1,9 +1,12 @@
 """The compiled kernels: built on first use with the compiler at hand, kept in the user's cache folder.
 
-Named by sources, compiler and processor, so a change of any builds anew. Knows nothing about what kernels do.
+Named by sources, compiler and processor, so a change of any builds anew. Of processes that need it at the same time one
+builds and the others wait. Knows nothing about what kernels do.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import functools
 import hashlib
 import os
@@ -11,13 +14,15 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
 from serin_worker.model.processor import processor_flags
 
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-Wno-psabi")
-_SOURCES = ("vector.h", "paged.cpp", "draw.cpp", "rows.cpp")
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++17", "-fopenmp", "-fPIC", "-Wno-psabi")
+_SOURCES = ("vector.h", "element.h", "paged.cpp", "draw.cpp", "rows.cpp", "int8.cpp")
 
 
 class KernelUnavailable(Exception):
@@ -64,8 +69,9 @@ def build(folder: Path) -> Path:
         return library
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            _compile(compiler, sources, Path(scratch)).replace(library)
+        with _alone_in(folder), tempfile.TemporaryDirectory(dir=folder) as scratch:
+            if not library.exists():
+                _compile(compiler, sources, Path(scratch)).replace(library)
     except subprocess.CalledProcessError as error:
         raise KernelUnavailable(f"{compiler} failed: {error.stderr.decode(errors='replace')[-500:]}") from error
     except (OSError, subprocess.SubprocessError) as error:
@@ -73,12 +79,29 @@ def build(folder: Path) -> Path:
     return library
 
 
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process builds there; one that dies builds no longer."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _compile(compiler: str, sources: dict[str, bytes], scratch: Path) -> Path:
     for name, text in sources.items():
         (scratch / name).write_bytes(text)
-    units = [str(scratch / name) for name in sources if name.endswith(".cpp")]
+    units = [scratch / name for name in sources if name.endswith(".cpp")]
+
+    def run(*arguments: str) -> None:
+        subprocess.run([compiler, *_FLAGS, *arguments], capture_output=True, check=True, timeout=300)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as side_by_side:
+        list(side_by_side.map(lambda unit: run("-c", str(unit), "-o", str(unit.with_suffix(".o"))), units))
     made = scratch / "kernels.so"
-    subprocess.run([compiler, *_FLAGS, *units, "-o", str(made)], capture_output=True, check=True, timeout=300)
+    run("-shared", *(str(unit.with_suffix(".o")) for unit in units), "-o", str(made))
     return made
 
 

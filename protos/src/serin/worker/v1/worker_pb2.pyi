@@ -771,7 +771,7 @@ class DescribeWorkerResponse(_message.Message):
     numerics: _builtins.str
     """"fast" or "invariant"."""
     precision: _builtins.str
-    """"bfloat16", "float16" or "float32"."""
+    """"bfloat16", "float16" or "float32", behind "int8/" where linear layers are quantized."""
     block_size: _builtins.int
     """Tokens in a KV block."""
     block_count: _builtins.int

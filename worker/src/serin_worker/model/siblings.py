@@ -1,0 +1,101 @@
+"""Which linear layers of a model are given the same rows, so that one pass over the rows can serve all of them.
+
+Query, key and value projections are such siblings, and the gate and up projections of a feed-forward part. Found by
+looking at a run, not by names. Knows nothing about how layers compute.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+Siblings = list[str]
+"""Names of layers that come one after the other and are given the same tensor."""
+
+
+def find_siblings(model: torch.nn.Module, run: Callable[[], object]) -> list[Siblings]:
+    """Every plain linear layer of a model in groups of siblings, in the order in which ``run()`` calls them.
+
+    Layers that the run does not call stand alone, last.
+    """
+    names = {module: name for name, module in model.named_modules() if type(module) is torch.nn.Linear}
+    calls: list[tuple[torch.nn.Linear, torch.Tensor]] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda called, given: calls.append((called, given[0]))) for module in names
+    ]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    groups = [[names[module] for module in group] for group in _runs_of_same(calls)]
+    called = {name for group in groups for name in group}
+    return groups + [[name] for name in names.values() if name not in called]
+
+
+def _runs_of_same(calls: list[tuple[torch.nn.Linear, torch.Tensor]]) -> Iterator[list[torch.nn.Linear]]:
+    """Consecutive calls with one tensor; a layer that is called twice is in the first group alone."""
+    group: list[torch.nn.Linear] = []
+    rows: torch.Tensor | None = None
+    seen: set[torch.nn.Linear] = set()
+    for module, given in calls:
+        if given is not rows and group:
+            yield group
+            group = []
+        rows = given
+        if module not in seen:
+            seen.add(module)
+            group.append(module)
+    if group:
+        yield group
+
+
+class Member(torch.nn.Module):
+    """Stands where one of several siblings stood; the first that is asked computes for all.
+
+    A member that is given other rows than the first was computes anew, so that a wrong guess costs time only.
+    """
+
+    def __init__(self, group: "Group", index: int) -> None:
+        super().__init__()
+        self._group = group
+        self._index = index
+        self.in_features, self.out_features = group.in_features, group.out_features[index]
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """[..., in] to [..., out]."""
+        return self._group.output(self._index, rows)
+
+
+class Group:
+    """Siblings that are computed together.
+
+    Args:
+        compute: rows [..., in] to one tensor [..., out] for each sibling.
+        in_features: width of a row.
+        out_features: width of each output.
+    """
+
+    def __init__(
+        self, compute: Callable[[torch.Tensor], list[torch.Tensor]], in_features: int, out_features: list[int]
+    ) -> None:
+        self.in_features = in_features
+        self.out_features = out_features
+        self._compute = compute
+        self._rows: torch.Tensor | None = None
+        self._outputs: list[torch.Tensor | None] = []
+
+    def output(self, index: int, rows: torch.Tensor) -> torch.Tensor:
+        """What sibling ``index`` makes of the rows."""
+        if rows is not self._rows or self._outputs[index] is None:
+            self._rows, self._outputs = rows, list(self._compute(rows))
+        output = self._outputs[index]
+        assert output is not None
+        self._outputs[index] = None
+        if all(one is None for one in self._outputs):
+            self._rows = None  # nothing of a step stays in memory
+        return output
+
+
+def members(group: Group) -> list[torch.nn.Module]:
+    """A module for each sibling."""
+    return [Member(group, index) for index in range(len(group.out_features))]
