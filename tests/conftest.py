@@ -25,13 +25,16 @@ DEMO_MODEL = ROOT / "deploy" / "models" / "small" / "v2"
 
 
 class ByMesh(LoadFileScheduling):
-    """Test processes take whole files; those that harm one mesh go to the same one, which then starts it once."""
+    """Test processes take whole files; those that need a mesh of their own go to the same one, which starts it once.
+
+    That mesh ends with its last file (`scope="package"`): one that idles costs every other test.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
         if file.startswith("tests/faults/"):
             return "crowd" if "history" in file or "streams_survive" in file else "mesh"
-        return file
+        return "edge" if file.startswith("tests/edge/") else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:

@@ -1,6 +1,5 @@
 """One mesh with an edge for the tests of this folder: two versions of a model, with two vocabularies."""
 
-import contextlib
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ import grpc
 import pytest
 import serin_control.xds  # noqa: F401 - imports envoy-data-plane without the warnings that it raises
 from harness.running_mesh import RunningMesh
-from harness.shared import shared
 from harness.two_vocabularies import pair_declaration, write_pair
 from openai import AsyncOpenAI
 
@@ -17,25 +15,16 @@ WEIGHTS = {"a": 70, "b": 30}
 FLAGS = ("--edge", "--edge-port", "0", "--edge-mesh-port", "0")
 
 
-@pytest.fixture(scope="session")
-def edged(run_folder: Path) -> Iterator[RunningMesh]:
+@pytest.fixture(scope="package")
+def edged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """The mesh; tests may ask it anything, and must not harm its processes."""
-    folder = run_folder / "edged-mesh"
-    folder.mkdir(exist_ok=True)
+    folder = tmp_path_factory.mktemp("edged-mesh")
+    write_pair(folder)
     versions = {version: folder / version for version in WEIGHTS}
     running = RunningMesh(folder / "state", pair_declaration(versions, WEIGHTS), FLAGS)
-
-    @contextlib.contextmanager
-    def started() -> Iterator[None]:
-        write_pair(folder)
-        running.start()
-        try:
-            yield
-        finally:
-            running.stop()
-
-    with shared(folder, started()):
-        yield running
+    running.start()
+    yield running
+    running.stop()
 
 
 @pytest.fixture

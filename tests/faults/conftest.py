@@ -28,7 +28,7 @@ models:
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """A mesh whose workers may be harmed, all but one at a time; its drains are short."""
     running = RunningMesh(tmp_path_factory.mktemp("crowd") / "state", crowd_of(), environment=environment())
@@ -43,7 +43,7 @@ def workers(crowd: RunningMesh) -> Workers:
     return Workers(crowd, SMALL, NUM_WORKERS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Valkey]]:
     """The state and the cache store of `mesh`, which a test may kill and stop."""
     folder = tmp_path_factory.mktemp("stores")
@@ -55,7 +55,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Valke
         store.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, stores: dict[str, Valkey]
 ) -> Iterator[RunningMesh]:
