@@ -2,15 +2,17 @@
 
 import asyncio
 import base64
+import re
 
 import httpx
 import pytest
 from serin_gateway.catalog import Catalog, Policy, ServedModel
 from serin_gateway.events import FinishReason
 from serin_gateway.keys import Role
-from serin_gateway.limits.limiter import Limits
+from serin_gateway.limits.limiter import Limits, Standing, Window
 from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.errors import OPENAI
+from serin_gateway.rest.headers import limit_headers
 from serin_gateway.testing import saying, small_lane
 from serin_gateway.worker import ChoiceMade, TokensMade, WorkStarted
 from serin_mesh.errors import MeshError, Reason
@@ -207,7 +209,8 @@ async def test_limits_are_shown_and_refused_with_a_time(front):
     first = await front.http.post("/v1/completions", json=body, headers=headers)
     assert first.headers["x-ratelimit-limit-requests"] == "2"
     assert first.headers["x-ratelimit-remaining-requests"] == "1"
-    assert first.headers["x-ratelimit-reset-requests"].endswith("s")
+    for what in ("requests", "tokens"):  # some of both is taken, for up to 61 s
+        assert re.fullmatch(r"[1-5][0-9](\.[0-9]+)?s|1m[01]s", first.headers[f"x-ratelimit-reset-{what}"])
     assert int(first.headers["x-ratelimit-remaining-tokens"]) < 5000
     await front.http.post("/v1/completions", json=body, headers=headers)
     refused = await front.http.post("/v1/completions", json=body, headers=headers)
@@ -215,6 +218,19 @@ async def test_limits_are_shown_and_refused_with_a_time(front):
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert refused.headers["x-should-retry"] == "true"
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0s"), (0.0001, "1ms"), (0.017, "17ms"), (0.9991, "1s"), (1.0, "1s"), (12.34, "12.34s"), (59.999, "59.999s"),
+        (59.9999, "1m0s"), (60.375, "1m1s"), (360.0, "6m0s"), (3600.0, "1h0m0s"), (86_399.0, "23h59m59s"),
+    ],
+)  # fmt: skip
+def test_when_a_limit_is_whole_again_is_told_as_openai_does(seconds: float, text: str):
+    """A duration with units, never less than it is."""
+    headers = dict(limit_headers(Standing(tokens=Window(10, 5, seconds, "key"))))
+    assert headers[b"x-ratelimit-reset-tokens"].decode() == text
 
 
 async def test_one_after_the_other_fits_into_one_slot(front):
