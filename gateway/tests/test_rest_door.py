@@ -223,8 +223,9 @@ async def test_limits_are_shown_and_refused_with_a_time(front):
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.0, "0s"), (0.0001, "1ms"), (0.017, "17ms"), (0.9991, "1s"), (1.0, "1s"), (12.34, "12.34s"), (59.999, "59.999s"),
-        (59.9999, "1m0s"), (60.375, "1m1s"), (360.0, "6m0s"), (3600.0, "1h0m0s"), (86_399.0, "23h59m59s"),
+        (0.0, "0s"), (0.0001, "1ms"), (0.017, "17ms"), (0.9991, "1s"), (1.0, "1s"), (12.34, "12.34s"),
+        (59.999, "59.999s"), (59.9999, "1m0s"), (60.375, "1m1s"), (360.0, "6m0s"), (3600.0, "1h0m0s"),
+        (86_399.0, "23h59m59s"),
     ],
 )  # fmt: skip
 def test_when_a_limit_is_whole_again_is_told_as_openai_does(seconds: float, text: str):
