@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
+from serin_cli.demo_model import demo_config
 from serin_cli.errors import StartRefused, UsageProblem
 from serin_cli.local.board import Phase
 from serin_cli.local.default_key import ensure_default_key
 from serin_cli.local.follow import follow_store
+from serin_cli.local.mesh import LocalMesh
 from serin_cli.local.store_policy import check_cache_store, check_state_store, hide_password
 from serin_cli.local.valkey import CACHE_STORE, STATE_STORE, store_spec, store_url
+from serin_cli.local.wish import Wish
 from serin_gateway.keys import RedisKeyStore, key_digest, key_secret
 
 
@@ -80,6 +83,22 @@ async def test_an_absent_redis_is_named(tmp_path):
         await check_state_store(f"unix://:secret@{tmp_path}/none.sock")
     with pytest.raises(UsageProblem, match=r"--cache-redis"):
         await check_cache_store("redis://127.0.0.1:port")
+
+
+@pytest.mark.parametrize("given", ["state_redis", "cache_redis"])
+async def test_beside_a_redis_that_does_not_answer_nothing_is_started(given, fleet, board, state):
+    """It is asked before the other store, and before ports and models are looked for."""
+    wish = Wish(demo_config(1), replaces=True, http_port=0, grpc_port=0, **{given: f"unix://{state.root}/none.sock"})
+    mesh = LocalMesh(wish, state, board, fleet, lambda text: None)
+    flag = given.replace("_", "-")
+    try:
+        with pytest.raises(StartRefused, match=rf"^--{flag}: unix://.*/none.sock does not answer"):
+            async with asyncio.timeout(20):
+                await mesh.start()
+        assert fleet.specs == {}
+        assert list(state.data.iterdir()) == []
+    finally:
+        await mesh.stop()
 
 
 def test_passwords_are_not_shown():

@@ -42,7 +42,7 @@ def test_a_session_moves_at_most_once_toward_the_canary_and_back_only_on_abort()
 def test_only_ready_lanes_are_chosen():
     """Without a worker or a tokenizer a lane gets nothing; without any lane the model is not ready."""
     empty = small_lane("empty", 100, workers=[])
-    mute = small_lane("mute", 100, num_tokenizers=0)
+    mute = small_lane("mute", 100, tokenizers=[])
     good = small_lane("good", 1)
     model = ServedModel("m", lanes=[empty, mute, good])
     assert {model.choose_lane(session).lane for session in SESSIONS[:50]} == {"good"}

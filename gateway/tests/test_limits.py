@@ -150,6 +150,58 @@ async def test_time_frees_everything_in_memory():
     assert (await limiter.reserve(lease(limits, 100))).refused_by is None
 
 
+async def test_a_window_says_when_it_is_whole_again():
+    """A fresh one: now. Held or used: a window's length from then, however little or much; counted by a fake clock."""
+    now, wall = 100.25, 1_000_000_000.0  # 01:46:40 UTC
+    limiter = MemoryLimiter(clock=lambda: now, wall=lambda: wall)
+    minute, both = Limits(tokens_per_minute=100), Limits(tokens_per_minute=1000, tokens_per_day=100)
+
+    async def told(limits: Limits, tokens: int, subject: str) -> tuple[Lease, int, float]:
+        one = lease(limits, tokens, subject=subject)
+        window = (await limiter.reserve(one)).standing.tokens
+        assert (window.reset_s == 0) == (window.remaining == window.limit)
+        return one, window.remaining, window.reset_s
+
+    assert (await told(minute, 0, "k"))[1:] == (100, 0.0)
+    half, *standing = await told(minute, 50, "k")
+    assert standing == [50, 60.75]  # held: as if it were used now, in the second that began at 100
+    half.used = Amount(40)
+    await limiter.settle(half)
+    now = 130.5
+    assert (await told(minute, 0, "k"))[1:] == (60, 30.5)  # the rest was free at once, what was used leaves at 161
+    full, *standing = await told(minute, 60, "k")
+    assert standing == [0, 60.5]
+    full.used = Amount(60)
+    await limiter.settle(full)
+    now = 161.0
+    assert (await told(minute, 0, "k"))[1:] == (40, 30.0)
+    now = 191.0
+    assert (await told(minute, 0, "k"))[1:] == (100, 0.0)
+    assert (await told(both, 0, "d"))[1:] == (100, 0.0)
+    assert (await told(both, 10, "d"))[1:] == (90, 80_000.0)  # to midnight
+
+
+async def test_a_window_that_is_not_whole_says_so(limiter):
+    """In memory as in Redis: only where something is missing is anything awaited, and never less than what is held."""
+    for limits, longest_s in ((Limits(tokens_per_minute=100), 61), (Limits(tokens_per_day=100), 86_400)):
+        subject = str(limits)
+        fresh = (await limiter.reserve(lease(limits, 0, subject=subject))).standing.tokens
+        assert (fresh.remaining, fresh.reset_s) == (100, 0)
+        held = lease(limits, 30, subject=subject)
+        standing = (await limiter.reserve(held)).standing.tokens
+        assert standing.remaining == 70
+        assert 0 < standing.reset_s <= longest_s
+        assert longest_s != 61 or standing.reset_s > 60  # what is used now is in the window for a minute
+        held.used = Amount(20)
+        await limiter.settle(held)
+        used = (await limiter.reserve(lease(limits, 0, subject=subject))).standing.tokens
+        assert used.remaining == 80
+        assert 0 < used.reset_s <= longest_s
+        full = (await limiter.reserve(lease(limits, 80, subject=subject))).standing.tokens
+        assert full.remaining == 0
+        assert 0 < full.reset_s <= longest_s
+
+
 async def test_the_window_never_holds_more_than_the_limit():
     """Over random arrivals, no 60 seconds ever see more requests than the limit (seed printed)."""
     seed = random.randrange(2**32)

@@ -8,6 +8,7 @@ from serin_gateway.settings import GatewaySettings
 from serin_gateway.testing import small_catalog, small_lane
 from serin_gateway.upstream import loads as module
 from serin_gateway.upstream.loads import ReportedLoads
+from serin_gateway.upstream.pulses import SILENT_TICKS, Pulses
 from serin_mesh.load import LoadReport
 from serin_mesh.testing import running
 
@@ -37,8 +38,24 @@ async def test_reports_are_followed_and_forgotten(monkeypatch):
         monkeypatch.setattr(module.time, "monotonic", lambda clock=time.monotonic: clock() + 60)
         assert loads.num_sequences(host.address) == 0
         monkeypatch.undo()
-        catalog.publish(small_catalog(small_lane(workers=[])))
+        catalog.publish(small_catalog(small_lane(workers=[], tokenizers=[])))
         await until(lambda: not loads._watching)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
     assert loads.num_sequences("127.0.0.1:1") == 0
+
+
+async def test_tokenizers_are_listened_to_as_well(monkeypatch):
+    """Their reports are signs of life: who was taken for silent speaks again."""
+    monkeypatch.setattr(module, "REPORT_EVERY_S", 0.1)
+    async with running(lambda server: None, "tokenizer", load=LoadReport) as host:
+        catalog, pulses = MemoryCatalog(small_catalog(small_lane(workers=[], tokenizers=[host.address]))), Pulses()
+        loads = ReportedLoads(GatewaySettings(), catalog, pulses)
+        pulses.heard(host.address, "tokenizer")
+        for _ in range(SILENT_TICKS):
+            pulses.tick()
+        assert loads.is_silent(host.address)
+        watching = asyncio.create_task(loads.watch())
+        await until(lambda: not loads.is_silent(host.address))
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)

@@ -401,7 +401,7 @@ async def test_a_begun_answer_needs_no_tokenizer_to_find_a_worker():
     house = house_of(dying_after(4), num_workers=1)
     outbox = await (request := await make(house)).begin(ask())
     events = await outbox.take()
-    house.catalog.publish(small_catalog(small_lane(num_workers=2, num_tokenizers=0)))
+    house.catalog.publish(small_catalog(small_lane(num_workers=2, tokenizers=[])))
     while not isinstance(events[-1], Completed):
         events += await outbox.take()
     await request.settle()

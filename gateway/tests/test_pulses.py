@@ -1,5 +1,6 @@
 """Who lives: workers that report, workers that stop reporting, and a gateway that was held up itself."""
 
+import structlog
 from openai import AsyncOpenAI
 from serin_gateway.upstream.pulses import SILENT_TICKS, Pulses
 from whole_path import whole_path
@@ -49,6 +50,18 @@ def test_who_is_silent_stays_so_when_the_connection_goes_too():
     assert pulses.is_silent(HERE)
     pulses.gone(HERE)
     assert not pulses.is_silent(HERE)
+
+
+def test_silence_is_logged_by_the_name_of_who_is_silent():
+    """Once when it begins and once when it ends, for a tokenizer as for a worker."""
+    pulses = Pulses()
+    with structlog.testing.capture_logs() as log:
+        pulses.heard(HERE, "tokenizer")
+        for _ in range(2 * SILENT_TICKS):
+            pulses.tick()
+        pulses.moved(HERE)
+        pulses.heard(HERE, "tokenizer")
+    assert [entry["event"] for entry in log] == ["tokenizer.silent", "tokenizer.heard_again"]
 
 
 def test_a_gateway_that_was_held_up_takes_nobody_for_dead():

@@ -2,16 +2,19 @@
 
 import asyncio
 import base64
+import re
 
 import httpx
 import pytest
-from serin_gateway.catalog import Catalog, Policy, ServedModel
+from serin_gateway.catalog import Catalog, Policy, ServedModel, Worker
 from serin_gateway.events import FinishReason
 from serin_gateway.keys import Role
-from serin_gateway.limits.limiter import Limits
+from serin_gateway.limits.limiter import Limits, Standing, Window
+from serin_gateway.placement import Placement
 from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.errors import OPENAI
-from serin_gateway.testing import saying, small_lane
+from serin_gateway.rest.headers import limit_headers
+from serin_gateway.testing import MemoryHouse, MemoryLoads, saying, small_lane
 from serin_gateway.worker import ChoiceMade, TokensMade, WorkStarted
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.readiness import Readiness, State
@@ -207,7 +210,8 @@ async def test_limits_are_shown_and_refused_with_a_time(front):
     first = await front.http.post("/v1/completions", json=body, headers=headers)
     assert first.headers["x-ratelimit-limit-requests"] == "2"
     assert first.headers["x-ratelimit-remaining-requests"] == "1"
-    assert first.headers["x-ratelimit-reset-requests"].endswith("s")
+    for what in ("requests", "tokens"):  # some of both is taken, for up to 61 s
+        assert re.fullmatch(r"[1-5][0-9](\.[0-9]+)?s|1m[01]s", first.headers[f"x-ratelimit-reset-{what}"])
     assert int(first.headers["x-ratelimit-remaining-tokens"]) < 5000
     await front.http.post("/v1/completions", json=body, headers=headers)
     refused = await front.http.post("/v1/completions", json=body, headers=headers)
@@ -215,6 +219,20 @@ async def test_limits_are_shown_and_refused_with_a_time(front):
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert refused.headers["x-should-retry"] == "true"
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0s"), (0.0001, "1ms"), (0.017, "17ms"), (0.9991, "1s"), (1.0, "1s"), (12.34, "12.34s"),
+        (59.999, "59.999s"), (59.9999, "1m0s"), (60.375, "1m1s"), (360.0, "6m0s"), (3600.0, "1h0m0s"),
+        (86_399.0, "23h59m59s"),
+    ],
+)  # fmt: skip
+def test_when_a_limit_is_whole_again_is_told_as_openai_does(seconds: float, text: str):
+    """A duration with units, never less than it is."""
+    headers = dict(limit_headers(Standing(tokens=Window(10, 5, seconds, "key"))))
+    assert headers[b"x-ratelimit-reset-tokens"].decode() == text
 
 
 async def test_one_after_the_other_fits_into_one_slot(front):
@@ -306,6 +324,45 @@ async def test_live_ready_and_draining(front):
         refused = await stranger.get("/ready")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert (await stranger.get("/live")).status_code == 200
+
+
+async def test_ready_and_the_models_tell_the_same(fronts_on):
+    """`/ready` while any model would answer, not when none would: no worker, no tokenizer, silent ones, no model."""
+    loads = MemoryLoads()
+    house = MemoryHouse(placement=Placement(loads=loads))
+    near = small_lane("near", workers=[Worker("w", "near:1", "c")], tokenizers=["near:2"])
+    far = small_lane("far", workers=[Worker("w", "far:1", "c")], tokenizers=["far:2", "far:3"])
+    several = Catalog([ServedModel("small", lanes=[near]), ServedModel("other", lanes=[far])])
+    lonely = [
+        Catalog([ServedModel("small", lanes=lanes)])
+        for lanes in ([small_lane(workers=[])], [small_lane(tokenizers=[])], [small_lane(weight=0)], [])
+    ]
+    async with fronts_on(house) as front, httpx.AsyncClient(base_url=front.url) as balancer:
+        for catalog, silent, serving in (
+            (several, [], {"small", "other"}),
+            (several, ["near:1"], {"other"}),
+            (several, ["near:2"], {"other"}),
+            (several, ["near:1", "far:2"], {"other"}),
+            (several, ["near:2", "far:2", "far:3"], set()),
+            (several, ["near:1", "far:1"], set()),
+            *((catalog, [], set()) for catalog in lonely),
+            (Catalog(), [], set()),
+            (several, [], {"small", "other"}),
+        ):
+            house.catalog.publish(catalog)
+            loads.silent = set(silent)
+            models = (await front.http.get("/v1/models")).json()["data"]
+            assert {model["id"] for model in models if model["ready"]} == serving
+            ready = await balancer.get("/ready")
+            assert ready.status_code == (200 if serving else 503)
+            assert ready.json()["state"] == ("ready" if serving else "waiting")
+            assert ready.headers.get("retry-after") == (None if serving else "1")
+            assert (await balancer.get("/live")).status_code == 200
+        house.catalog.publish(several)
+        loads.silent = {"near:1", "far:1"}
+        asked = await front.chat()
+        assert (asked.status_code, error(asked)["reason"]) == (503, "NOT_READY")
+        assert int(asked.headers["retry-after"]) > 0
 
 
 async def test_models_are_listed_by_every_name(front):

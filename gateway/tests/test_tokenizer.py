@@ -1,4 +1,4 @@
-"""The tokenizer service's unary calls: whose time is up is told truly, and a prompt's bound travels along."""
+"""The tokenizer service's unary calls: whose time is up and who is silent is told truly; bounds travel along."""
 
 import asyncio
 
@@ -9,23 +9,32 @@ from serin_gateway.conversation import Conversation, Message
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.testing import small_lane
 from serin_gateway.tokenizer import CallScope
-from serin_gateway.upstream import tokenizer
+from serin_gateway.upstream import replicas, tokenizer
+from serin_gateway.upstream.pulses import SILENT_TICKS, Pulses
 from serin_gateway.upstream.targets import Channels, FixedTargets
 from serin_gateway.upstream.tokenizer import GrpcTokenizer
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.testing import running
 
 
-class Silent(tokenizer_pb2_grpc.TokenizerServiceServicer):
+class Gated(tokenizer_pb2_grpc.TokenizerServiceServicer):
     """A service that answers once its gate is open."""
 
     def __init__(self):
         self.gate = asyncio.Event()
         self.requests = []
+        self._asked = asyncio.Condition()
+
+    async def asked(self, count: int) -> None:
+        """Wait until so many calls have come."""
+        async with asyncio.timeout(10), self._asked:
+            await self._asked.wait_for(lambda: len(self.requests) >= count)
 
     async def Encode(self, request, context):  # noqa: N802
         """Wait, then one id."""
-        self.requests.append(request)
+        async with self._asked:
+            self.requests.append(request)
+            self._asked.notify_all()
         await self.gate.wait()
         return tokenizer_pb2.EncodeResponse(runs=[tokens_pb2.TokenRun(token_ids=[1])], vocabulary_digest="vocabulary")
 
@@ -33,14 +42,14 @@ class Silent(tokenizer_pb2_grpc.TokenizerServiceServicer):
 @pytest.fixture
 async def asked():
     """A service and a gateway's view of it."""
-    service = Silent()
+    service = Gated()
 
     def add(server):
         tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, server)
 
     async with running(add, "tokenizer") as host:
         channels = Channels(GatewaySettings(), FixedTargets({"tokenizer.small": host.address}))
-        yield service, GrpcTokenizer(channels)
+        yield service, GrpcTokenizer(channels, Pulses())
         await channels.close()
 
 
@@ -52,14 +61,90 @@ def scope(timeout_s: float) -> CallScope:
 async def test_a_silent_tokenizer_is_not_the_callers_deadline(asked, monkeypatch):
     """The call's own limit ends it: the service is named. The caller's limit ends it: it is the caller's."""
     _, client = asked
-    monkeypatch.setattr(tokenizer, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(replicas, "TIMEOUT_S", 0.1)
     with pytest.raises(MeshError, match=r"tokenizer\.small did not answer within 0\.1 s") as late:
         await client.encode(scope(20.0), "hi")
     assert late.value.reason is Reason.UPSTREAM_UNAVAILABLE
-    monkeypatch.setattr(tokenizer, "TIMEOUT_S", 20.0)
+    monkeypatch.setattr(replicas, "TIMEOUT_S", 20.0)
     with pytest.raises(MeshError) as late:
         await client.encode(scope(0.1), "hi")
     assert late.value.reason is Reason.DEADLINE_EXCEEDED
+
+
+ONE, OTHER = "127.0.0.1:1", "127.0.0.1:2"
+"""Endpoints by which two tokenizers of a lane are listened to; their calls reach one service here."""
+
+
+def pass_time(pulses: Pulses, *speaking: str) -> None:
+    """So much that whoever reports is silent now, but for these."""
+    for _ in range(SILENT_TICKS):
+        for endpoint in speaking:
+            pulses.heard(endpoint, "tokenizer")
+        pulses.tick()
+
+
+@pytest.fixture
+async def heard():
+    """A service that answers once its gate is open, a gateway's view of it, and its two replicas' signs of life."""
+    service, pulses = Gated(), Pulses()
+    for endpoint in (ONE, OTHER):
+        pulses.heard(endpoint, "tokenizer")
+
+    def add(server):
+        tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, server)
+
+    async with running(add, "tokenizer") as host:
+        channels = Channels(GatewaySettings(), FixedTargets({"tokenizer.small": host.address}))
+        yield service, GrpcTokenizer(channels, pulses), pulses
+        await channels.close()
+
+
+async def test_nobody_waits_for_tokenizers_that_are_all_silent(heard):
+    """Who waits already is told, who comes is told before anything is sent, and both until one is heard again."""
+    service, client, pulses = heard
+    lane = small_lane(tokenizers=[ONE, OTHER])
+    waiting = asyncio.create_task(client.encode(CallScope("req", "small", lane, "t", 60.0), "hi"))
+    await service.asked(1)
+    pass_time(pulses)
+    for refused in (waiting, client.encode(CallScope("req", "small", lane, "t", 60.0), "hi")):
+        with pytest.raises(MeshError, match="no tokenizer of 'small' can be reached") as told:
+            await refused
+        assert told.value.reason is Reason.UPSTREAM_UNAVAILABLE
+        assert told.value.metadata == {"service": "tokenizer", "retry_after_s": "2"}
+    assert len(service.requests) == 1
+    pulses.heard(OTHER, "tokenizer")
+    service.gate.set()
+    assert await client.encode(CallScope("req", "small", lane, "t", 60.0), "hi") == [1]
+
+
+async def test_a_call_that_may_be_at_a_silent_tokenizer_is_made_again(heard):
+    """Once, when it falls silent: whoever asks while it is silent is the routes' matter, and is left alone."""
+    service, client, pulses = heard
+    lane = small_lane(tokenizers=[ONE, OTHER])
+    first = asyncio.create_task(client.encode(CallScope("req", "small", lane, "t", 60.0), "hi"))
+    await service.asked(1)
+    pass_time(pulses, OTHER)
+    await service.asked(2)
+    second = asyncio.create_task(client.encode(CallScope("req", "small", lane, "t", 60.0), "hi"))
+    await service.asked(3)
+    pass_time(pulses, OTHER)
+    service.gate.set()
+    assert await first == await second == [1]
+    assert len(service.requests) == 3
+
+
+async def test_whoever_is_cancelled_stays_cancelled(heard):
+    """Also in the very tick in which its tokenizer falls silent."""
+    service, client, pulses = heard
+    waiting = asyncio.create_task(
+        client.encode(CallScope("req", "small", small_lane(tokenizers=[ONE]), "t", 60.0), "hi")
+    )
+    await service.asked(1)
+    pass_time(pulses)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not pulses.is_awaited(ONE)
 
 
 async def test_the_service_is_told_how_much_fits(asked):
@@ -114,7 +199,7 @@ async def known():
 
     async with running(add, "tokenizer") as host:
         channels = Channels(GatewaySettings(), FixedTargets({"tokenizer.small": host.address}))
-        yield service, GrpcTokenizer(channels)
+        yield service, GrpcTokenizer(channels, Pulses())
         await channels.close()
 
 

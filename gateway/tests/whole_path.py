@@ -224,6 +224,7 @@ async def whole_path(
                     running(
                         lambda server, s=service: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(s, server),
                         "tokenizer",
+                        load=service.load,
                     )
                 )
             )
@@ -242,6 +243,7 @@ async def whole_path(
         lane = small_lane(
             vocabulary_digest=digest,
             workers=[Worker(w.name, h.address, "c", 8) for w, h in zip(path.workers, hosts, strict=True)],
+            tokenizers=[host.address for host in path.tokenizers],
         )
         path.catalog.publish(Catalog([ServedModel("small", ["demo"], [lane], 64)], has_caches=True))
         keys = MemoryKeyStore()

@@ -34,6 +34,7 @@ async def test_health_follows_readiness(echo) -> None:
         with pytest.raises(MeshError) as caught:
             await health.Check(health_pb2.HealthCheckRequest(service="other"))
         assert caught.value.reason is Reason.NOT_FOUND
+        assert caught.value.message.startswith("served here: "), "ours, not a foreign status"
         unknown = health.Watch(health_pb2.HealthCheckRequest(service="other"))
         assert (await unknown.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 

@@ -4,6 +4,8 @@ import asyncio
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 from serin.worker.v1 import worker_pb2, worker_pb2_grpc
 from serin_mesh.call import caller, remaining_s, request_id, served_call
 from serin_mesh.errors import MeshError, Reason
@@ -60,6 +62,30 @@ async def test_every_kind_of_call_is_answered(echo, stub_of) -> None:
         assert await stub.collect(requests()) == b"0,1,2"
         assert [m async for m in stub.chat(requests())] == [b"0", b"1", b"2"]
         assert [m async for m in stub.read_write(requests())] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("path", ["/serin.test.v1.EchoService/Nothing", "/nobody.Service/Method", "/", "/a/b/c"])
+async def test_a_method_that_nobody_serves_says_so_like_every_error(echo, path: str) -> None:
+    """UNIMPLEMENTED with one ErrorInfo, for every kind of call; no message of it is read, and none is waited for."""
+
+    async def silence():
+        await asyncio.Event().wait()
+        yield b""
+
+    async with running(echo.register) as server, grpc.aio.insecure_channel(server.address) as channel:
+        for call in (
+            channel.unary_unary(path)(b"x", timeout=10),
+            channel.unary_stream(path)(b"x", timeout=10).read(),
+            channel.stream_unary(path)(silence(), timeout=10),
+            channel.stream_stream(path)(silence(), timeout=10).read(),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            rich = rpc_status.from_call(refused.value)
+            info = error_details_pb2.ErrorInfo()
+            assert [detail.Unpack(info) for detail in rich.details] == [True]
+            assert (info.domain, info.reason) == ("serin", Reason.NOT_IMPLEMENTED)
 
 
 async def test_reading_and_writing_by_hand(echo, stub_of) -> None:

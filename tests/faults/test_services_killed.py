@@ -1,4 +1,4 @@
-"""Faults 18 and 20: a tokenizer or the control plane is killed while the mesh is in use."""
+"""Faults 18 and 20: a tokenizer or the control plane is killed while the mesh is in use; all of a kind fall silent."""
 
 import asyncio
 import os
@@ -8,16 +8,22 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from harness.asking import TINY, greedy
 from harness.eventually import eventually
 from harness.instances import await_instances, ready_endpoints
 from harness.running_mesh import RunningMesh
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, InternalServerError
 from serin.control.v1 import registry_pb2
 
 NUM_STREAMS = 6
 NUM_TOKENIZERS = 2
+REFUSED_WITHOUT = {
+    "worker": ("NOT_READY", "no worker of this lane can take the request now"),
+    "tokenizer": ("UPSTREAM_UNAVAILABLE", f"no tokenizer of {TINY!r} can be reached at the moment"),
+}
+"""Reason and sentence, where all of a kind are silent."""
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +109,43 @@ async def test_running_streams_survive_a_killed_tokenizer(mesh: RunningMesh, cli
     assert waiting == 0
     assert disturbed == undisturbed
     assert len(set(answers)) == 1
+
+
+@pytest.mark.parametrize("kind", ["worker", "tokenizer"])
+async def test_whom_nobody_would_answer_is_told_so_at_once(mesh: RunningMesh, client: AsyncOpenAI, kind: str):
+    """All of a kind are stopped (SIGSTOP): `/ready` and `/v1/models` say so, who asks is refused; then all goes on."""
+    pids = [member.pid for name, member in mesh.members().items() if name.startswith(f"{kind}.{TINY}.")]
+    before = await client.chat.completions.create(**greedy("Still there?", max_tokens=4))
+
+    async def told() -> tuple[int, list[bool]]:
+        async with httpx.AsyncClient(base_url=mesh.rest) as balancer:
+            ready = await balancer.get("/ready")
+        return ready.status_code, [model.model_extra["ready"] async for model in client.models.list()]
+
+    assert await told() == (200, [True])
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        if kind == "tokenizer":  # even before the silence is noticed nobody waits for as long as a call may take
+            await refused(client, *REFUSED_WITHOUT[kind])
+        await eventually(told, lambda now: now == (503, [False]), "not ready")
+        await refused(client, *REFUSED_WITHOUT[kind])
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    await eventually(told, lambda now: now == (200, [True]), "ready again", timeout_s=30)
+    after = await client.chat.completions.create(**greedy("Still there?", max_tokens=4))
+    assert after.choices == before.choices
+
+
+async def refused(client: AsyncOpenAI, reason: str, words: str) -> None:
+    """Ask: 503 with the reason, the sentence and a time to come back."""
+    with pytest.raises(InternalServerError) as refusal:
+        await client.chat.completions.create(**greedy("Still there?", max_tokens=4))
+    error = refusal.value
+    assert (error.status_code, error.body["reason"]) == (503, reason), error.body
+    assert words in error.body["message"]
+    assert int(error.response.headers["retry-after"]) > 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 from harness.instances import await_instances
 from harness.running_mesh import RunningMesh
+from harness.wire_errors import error_info
 from security.attack import ANSWERED, MARK, MESSAGES, Attack, Raw, Rest, Rpc
 from security.bystander import Bystander
 from security.senders import Outcome, Senders
@@ -99,15 +100,18 @@ def check(attack: Attack, outcome: Outcome) -> None:
 
 
 async def test_methods_that_nobody_serves(mesh: RunningMesh):
-    """On every gRPC port of the mesh: UNIMPLEMENTED, whatever they are called; the gateway says so only to its own."""
+    """On every gRPC port: UNIMPLEMENTED with its `ErrorInfo`, whatever it is called; the gateway says so to its own."""
     metadata = (("authorization", f"Bearer {mesh.key}"),)
     addresses = {one.registration.endpoint for one in await await_instances(mesh, bool)} | {mesh.grpc, mesh.control}
     paths = [f"/{MARK}", f"/{MARK}.Service/Method", f"/serin.inference.v1.InferenceService/{MARK}", f"/{MARK}/x/y", "/"]
     for address in sorted(addresses):
         async with grpc.aio.insecure_channel(address) as channel:
             for path in paths:
-                call = channel.unary_unary(path)(b"", timeout=10, metadata=metadata)
-                assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await channel.unary_unary(path)(b"", timeout=10, metadata=metadata)
+                assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+                assert error_info(refused.value).reason == Reason.NOT_IMPLEMENTED
+                assert MARK not in (refused.value.details() or "")
 
 
 async def test_nothing_was_harmed(mesh: RunningMesh, viewer_key: str, bystander: Bystander, at_first: Vitals):

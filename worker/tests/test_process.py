@@ -78,8 +78,17 @@ def test_it_listens_before_it_imports_torch():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"max_batched_tokens": 3}, ("max_num_batched_tokens", "3", "accepted")),
-        ({"kv_cache_bytes": 1}, ("KV cache", "bytes", "kv_bytes")),
+        ({"max_batched_tokens": 3}, ("--max-batched-tokens: 3: accepted: 64 or more",)),
+        (
+            {"kv_blocks": 1},
+            ("--kv-blocks: 1: accepted: 8 or more, ", "a short sequence fits: 128 tokens, 16 in a block"),
+        ),
+        ({"kv_blocks": 3, "block_size": 32}, ("--kv-blocks: 3: accepted: 4 or more, ", "128 tokens, 32 in a block")),
+        (
+            {"kv_blocks": 8, "context_length": 200},
+            ("--kv-blocks: 8: accepted: 13 or more, ", "a sequence of context_length fits: 200 tokens, 16 in a block"),
+        ),
+        ({"kv_cache_bytes": 1}, ("--kv-cache-bytes: 1: accepted: ", "a short sequence fits: 128 tokens")),
         ({"mesh_secret_file": "/no/secret"}, ("--mesh-secret-file", "/no/secret")),
     ],
 )

@@ -138,7 +138,7 @@ def test_the_process_ends_with_status_2_and_one_line(folder):
 
 def test_a_context_longer_than_the_models_is_refused(tiny_folder):
     """With both numbers: nothing is cut to fit without a word."""
-    config = EngineConfig(precision="float32", num_blocks=8, context_length=100_000)
+    config = EngineConfig(precision="float32", context_length=100_000)
     with pytest.raises(
         ModelRefused, match="context_length 100000: the model has positions for 256; accepted: 1 to that"
     ):

@@ -5,6 +5,7 @@ Knows nothing about HTTP, gRPC or tokenizers: text is text, ids are numbers.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from serin_mesh.errors import MeshError, Reason
 
@@ -155,6 +156,16 @@ def refuse(parameter: str, why: str, reason: Reason = Reason.PARAMETER_INVALID) 
     return MeshError(reason, f"{parameter}: {why}", parameter=parameter)
 
 
+class _Counted(NamedTuple):
+    """What is told of a value that would be too long to show; not in quotes, as the caller's own text is."""
+
+    number: int
+    what: str
+
+    def __repr__(self) -> str:
+        return f"{self.number} {self.what}"
+
+
 def _findings(ask: Ask) -> Iterator[tuple[str, bool, object, str]]:
     # One after the other: what counts entries comes before what looks at each of them.
     s = ask.sampling
@@ -162,7 +173,7 @@ def _findings(ask: Ask) -> Iterator[tuple[str, bool, object, str]]:
     fewest = 0 if ask.echo else 1
     stops = ask.stop_strings
     yield ("model", 0 < len(ask.model) <= 256, ask.model, "a model's name")
-    yield ("inputs", 1 <= len(ask.inputs) <= MAX_PROMPTS, len(ask.inputs), f"1 to {MAX_PROMPTS} prompts")
+    yield ("inputs", 1 <= len(ask.inputs) <= MAX_PROMPTS, _Counted(len(ask.inputs), "prompts"), f"1 to {MAX_PROMPTS}")
     yield ("temperature", 0 <= s.temperature <= 2, s.temperature, "0 to 2")
     yield ("top_p", 0 < s.top_p <= 1, s.top_p, "above 0, at most 1")
     yield ("top_k", 0 <= s.top_k < 2**31, s.top_k, "0 (all) to 2147483647")
@@ -173,8 +184,8 @@ def _findings(ask: Ask) -> Iterator[tuple[str, bool, object, str]]:
     yield (
         "logit_bias",
         len(s.logit_bias) <= MAX_LOGIT_BIASES,
-        len(s.logit_bias),
-        f"at most {MAX_LOGIT_BIASES} entries",
+        _Counted(len(s.logit_bias), "entries"),
+        f"at most {MAX_LOGIT_BIASES}",
     )
     yield ("logit_bias", all(0 <= i < 2**32 for i in s.logit_bias), list(s.logit_bias), "token ids as names")
     yield ("logit_bias", all(-100 <= b <= 100 for b in s.logit_bias.values()), dict(s.logit_bias), "values -100 to 100")
@@ -186,17 +197,33 @@ def _findings(ask: Ask) -> Iterator[tuple[str, bool, object, str]]:
         f"{fewest} to 2147483647",
     )
     yield ("min_tokens", 0 <= s.min_tokens <= longest, s.min_tokens, "0 to max_tokens")
-    yield ("stop_token_ids", len(s.stop_token_ids) <= MAX_STOP_TOKEN_IDS, len(s.stop_token_ids), "at most 64 ids")
+    yield (
+        "stop_token_ids",
+        len(s.stop_token_ids) <= MAX_STOP_TOKEN_IDS,
+        _Counted(len(s.stop_token_ids), "ids"),
+        f"at most {MAX_STOP_TOKEN_IDS}",
+    )
     yield ("stop_token_ids", all(0 <= i < 2**32 for i in s.stop_token_ids), list(s.stop_token_ids), "token ids")
     yield ("top_logprobs", s.top_logprobs is None or 0 <= s.top_logprobs <= 20, s.top_logprobs, "0 to 20")
     yield ("choice_count", 1 <= s.choice_count <= MAX_CHOICES, s.choice_count, f"1 to {MAX_CHOICES}")
-    yield ("choice_count", ask.choice_count <= MAX_CHOICES, ask.choice_count, f"at most {MAX_CHOICES} answers in all")
-    yield ("stop_strings", len(stops) <= MAX_STOP_STRINGS, len(stops), f"at most {MAX_STOP_STRINGS} strings")
-    yield ("stop_strings", all(stops), "", "strings that are not empty")
+    yield (
+        "choice_count",
+        ask.choice_count <= MAX_CHOICES,
+        _Counted(ask.choice_count, "answers"),
+        f"at most {MAX_CHOICES} in all",
+    )
     yield (
         "stop_strings",
-        all(len(stop.encode()) <= MAX_STOP_STRING_BYTES for stop in stops),
-        "a longer string",
+        len(stops) <= MAX_STOP_STRINGS,
+        _Counted(len(stops), "strings"),
+        f"at most {MAX_STOP_STRINGS}",
+    )
+    yield ("stop_strings", all(stops), "", "strings that are not empty")
+    longest_stop = max((len(stop.encode()) for stop in stops), default=0)
+    yield (
+        "stop_strings",
+        longest_stop <= MAX_STOP_STRING_BYTES,
+        _Counted(longest_stop, "bytes"),
         f"strings of at most {MAX_STOP_STRING_BYTES} bytes",
     )
     yield ("priority", -100 <= ask.priority <= 100, ask.priority, "-100 to 100")
@@ -206,4 +233,10 @@ def _findings(ask: Ask) -> Iterator[tuple[str, bool, object, str]]:
         True,
         "with temperature 0 only; other answers differ each time, and none is kept",
     )
-    yield ("cache_salt", len(ask.cache_salt.encode()) <= MAX_SALT_BYTES, "a longer salt", "at most 128 bytes")
+    num_salt_bytes = len(ask.cache_salt.encode())
+    yield (
+        "cache_salt",
+        num_salt_bytes <= MAX_SALT_BYTES,
+        _Counted(num_salt_bytes, "bytes"),
+        f"at most {MAX_SALT_BYTES} bytes",
+    )

@@ -40,6 +40,7 @@ class Lane:
     ``cache_version``: the cache that its recalls go to; empty: the one that all lanes without one of their own share.
     ``version`` is that of its workers, ``price`` what its tokens cost.
     ``num_dimensions``: length of the vectors that its workers compute; 0: they generate tokens.
+    ``tokenizers``: endpoints of those that take new calls; the control plane's routes choose among them.
     """
 
     lane: str
@@ -49,7 +50,7 @@ class Lane:
     context_length: int
     block_size: int
     workers: Sequence[Worker] = ()
-    num_tokenizers: int = 0
+    tokenizers: Sequence[str] = ()
     cache_version: str = ""
     version: str = ""
     price: Price = FREE
@@ -58,7 +59,7 @@ class Lane:
     @property
     def is_ready(self) -> bool:
         """True when every service it needs is there."""
-        return bool(self.workers) and self.num_tokenizers > 0
+        return bool(self.workers) and bool(self.tokenizers)
 
 
 NO_LANE = Lane("", 0, "", "", 0, 0)

@@ -167,7 +167,7 @@ class House:
             authenticator=authenticator,
             leases=LeaseBook(limiter),
             guards=self._guards,
-            tokenizer=GrpcTokenizer(self._channels),
+            tokenizer=GrpcTokenizer(self._channels, self._pulses),
             detokenizer=self._detokenizer,
             memory=GrpcMemory(self._channels, catalog),
             placement=placement,

@@ -26,13 +26,13 @@ NEARLY = 0.1
 
 
 class Loads(Protocol):
-    """What workers report."""
+    """What workers report, and whether they and tokenizers live."""
 
     def num_sequences(self, endpoint: str) -> int:
         """Sequences that run or wait on a worker, whoever placed them; 0 when that is unknown."""
 
     def is_silent(self, endpoint: str) -> bool:
-        """Whether a worker that used to report says nothing any more."""
+        """Whether a worker or tokenizer that used to report says nothing any more."""
 
 
 class Placement:
@@ -93,13 +93,16 @@ class Placement:
         self._classes[worker.endpoint] = numerics_class
 
     def is_silent(self, endpoint: str) -> bool:
-        """Whether a worker that used to report says nothing any more; unknown is not silent."""
+        """Whether a worker or tokenizer that used to report says nothing any more; unknown is not silent."""
         return self._loads is not None and self._loads.is_silent(endpoint)
 
     def serves(self, model: ServedModel) -> bool:
-        """Whether a request for a model would find a worker now; lanes whose workers all fell silent have none."""
+        """Whether a request for a model would be answered now: on some lane a worker and a tokenizer still speak."""
         return any(
-            lane.is_ready and not all(self.is_silent(worker.endpoint) for worker in lane.workers)
+            lane.is_ready
+            and lane.weight > 0
+            and not all(self.is_silent(worker.endpoint) for worker in lane.workers)
+            and not all(map(self.is_silent, lane.tokenizers))
             for lane in model.lanes
         )
 

@@ -390,13 +390,13 @@ def small_lane(
         "context_length": 1024,
         "block_size": 16,
         "workers": workers,
-        "num_tokenizers": 1,
+        "tokenizers": ["127.0.0.1:8900"],
     }
     return Lane(lane, weight, **(defaults | fields))
 
 
 class MemoryLoads:
-    """Loads of workers of which some have fallen silent, for a while."""
+    """Loads of workers; some of them, or of the tokenizers, have fallen silent, for a while."""
 
     def __init__(self) -> None:
         self.silent: set[str] = set()

@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from serin_mesh.errors import MeshError, Reason
 from serin_mesh.readiness import Readiness
 
 Status = health_pb2.HealthCheckResponse
@@ -23,9 +23,13 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._readiness = readiness
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the method's name in the contract
-        """Health now."""
+        """Health now.
+
+        Raises:
+            MeshError: NOT_FOUND, no such service is served here.
+        """
         if request.service not in self._names:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"served here: {', '.join(self._names[1:])}")
+            raise MeshError(Reason.NOT_FOUND, f"served here: {', '.join(self._names[1:])}")
         return Status(status=self._status())
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - as above

@@ -81,6 +81,7 @@ async def _serve(settings: TokenizerSettings) -> None:
                 "tokenizer",
                 lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, server),
                 readiness=readiness,
+                load=service.load,
                 announce=Announcement(model=settings.model),
                 startup=startup,
             )

@@ -176,7 +176,7 @@ def _blaming(settings: WorkerSettings) -> Iterator[None]:
     except QuantizationUnavailable as error:
         raise SettingsError(f"--quantize: {error}") from error
     except BadConfig as error:
-        raise SettingsError(f"--max-batched-tokens: {error}") from error
+        raise SettingsError(f"{settings.flag_of(error.field)}: {error.value}: accepted: {error.accepted}") from error
 
 
 def _secret(settings: WorkerSettings) -> bytes:

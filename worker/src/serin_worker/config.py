@@ -11,8 +11,18 @@ Numerics = Literal["auto", "fast", "invariant"]
 Quantization = Literal["none", "int8"]
 
 
+SHORT_REQUEST_TOKENS = 128
+"""What a cache must hold at least, of a model with more positions: a sentence in a chat template, and its answer."""
+
+
 class BadConfig(ValueError):
-    """A value that the engine cannot run with; names the field."""
+    """A value that the engine cannot run with: the field's name, the value, what is accepted instead."""
+
+    def __init__(self, field: str, value: int, accepted: str) -> None:
+        super().__init__(f"{field} is {value}; accepted: {accepted}")
+        self.field = field
+        self.value = value
+        self.accepted = accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +64,12 @@ class EngineConfig:
             if getattr(self, name) is not None:
                 self._at_least(name, 1)
         if self.block_size % 16:
-            raise BadConfig(f"block_size is {self.block_size}; accepted: a multiple of 16")
+            raise BadConfig("block_size", self.block_size, "a multiple of 16")
         if self.token_budget < self.max_num_sequences:
-            raise BadConfig(
-                f"max_num_batched_tokens is {self.token_budget}; accepted: {self.max_num_sequences} or more, "
-                "so that each of max_num_sequences gets its token"
-            )
+            accepted = f"{self.max_num_sequences} or more, so that each of max_num_sequences gets its token"
+            raise BadConfig("max_num_batched_tokens", self.token_budget, accepted)
+        if self.context_length is not None:  # else it takes the model to tell
+            self.check_num_blocks(self.context_length)
 
     @property
     def token_budget(self) -> int:
@@ -68,7 +78,30 @@ class EngineConfig:
             return self.max_num_batched_tokens
         return max(8192 if self.device.startswith("cuda") else 512, self.max_num_sequences)
 
+    def check_num_blocks(self, num_positions: int) -> None:
+        """Refuse a number of KV blocks that is of no use for a model with so many positions.
+
+        Raises:
+            BadConfig: with the least that is.
+        """
+        least = self.least_num_blocks(num_positions)
+        if self.num_blocks is not None and self.num_blocks < least:
+            raise BadConfig("num_blocks", self.num_blocks, f"{least} or more, {self.least_cache(num_positions)}")
+
+    def least_num_blocks(self, num_positions: int) -> int:
+        """KV blocks that hold one sequence of the asked context; none asked: a short one, however long they may be."""
+        return -(-self._least_num_tokens(num_positions) // self.block_size)
+
+    def least_cache(self, num_positions: int) -> str:
+        """Why no fewer will do, for people."""
+        what = "a sequence of context_length" if self.context_length is not None else "a short sequence"
+        num_tokens = self._least_num_tokens(num_positions)
+        return f"so that {what} fits: {num_tokens} tokens, {self.block_size} in a block (block_size)"
+
+    def _least_num_tokens(self, num_positions: int) -> int:
+        return self.context_length or min(SHORT_REQUEST_TOKENS, num_positions)
+
     def _at_least(self, name: str, least: int) -> None:
         value = getattr(self, name)
         if value < least:
-            raise BadConfig(f"{name} is {value}; accepted: {least} or more")
+            raise BadConfig(name, value, f"{least} or more")

@@ -35,11 +35,16 @@ class WorkerSettings(ServiceSettings):
         2.5, ge=1, le=3600, description="seconds of work without a step, or a layer of one, that mean stuck"
     )
 
+    @staticmethod
+    def flag_of(field: str) -> str:
+        """The flag that sets a field of the engine's configuration."""
+        return "--" + _NAMES.get(field, field).replace("_", "-")
+
     def engine_config(self) -> EngineConfig:
         """The engine's part of the settings.
 
         Raises:
-            BadConfig: two values do not go together.
+            BadConfig: two values do not go together; :meth:`flag_of` says which flag to blame.
         """
         return EngineConfig(
             precision=self.precision,
@@ -55,3 +60,14 @@ class WorkerSettings(ServiceSettings):
             context_length=self.context_length or None,
             num_threads=self.threads or None,
         )
+
+
+_NAMES = {
+    "kv_bytes": "kv_cache_bytes",
+    "num_blocks": "kv_blocks",
+    "max_num_batched_tokens": "max_batched_tokens",
+    "max_num_sequences": "max_sequences",
+    "max_num_waiting": "max_waiting",
+    "num_threads": "threads",
+}
+"""Settings that are named otherwise than the engine's fields."""

@@ -15,7 +15,7 @@ from serin_worker.attention.native import NativePagedAttention
 from serin_worker.attention.torch_paged import TorchPagedAttention
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
-from serin_worker.config import EngineConfig, Numerics
+from serin_worker.config import BadConfig, EngineConfig, Numerics
 from serin_worker.description import EngineDescription
 from serin_worker.engine import Engine
 from serin_worker.errors import LogitsNotFinite, ModelRefused, NotEnoughMemory, QuantizationUnavailable
@@ -47,6 +47,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
         QuantizationUnavailable: this device or machine cannot compute so.
+        BadConfig: the cache would hold too little.
     """
 
     def report(stage: Stage) -> Callable[[float], None]:
@@ -163,17 +164,22 @@ def _context_length(shape: ModelShape, config: EngineConfig) -> int:
 
 
 def _num_blocks(shape: ModelShape, dtype: torch.dtype, device: torch.device, config: EngineConfig) -> int:
-    block_bytes = shape.block_bytes(config.block_size, dtype)
+    context_length = _context_length(shape, config)
     if config.num_blocks is not None:
+        config.check_num_blocks(context_length)
         return config.num_blocks
+    block_bytes = shape.block_bytes(config.block_size, dtype)
+    least_bytes = config.least_num_blocks(context_length) * block_bytes
     available = available_bytes(device)
-    per_sequence = -(-_context_length(shape, config) // config.block_size)
     if config.kv_bytes is None:
         share = 0.9 if device.type == "cuda" else 0.3
+        per_sequence = -(-context_length // config.block_size)
         budget = min(int(available * share), (per_sequence * config.max_num_sequences) * block_bytes)
+        budget = max(budget, least_bytes)
     else:
         budget = config.kv_bytes
-    if budget < block_bytes or budget > available:
-        needed = max(budget, block_bytes)
-        raise NotEnoughMemory("the KV cache", needed, available, "set a smaller kv_bytes or a shorter context_length")
+        if budget < least_bytes:
+            raise BadConfig("kv_bytes", budget, f"{least_bytes} or more, {config.least_cache(context_length)}")
+    if budget > available:
+        raise NotEnoughMemory("the KV cache", budget, available, "set a smaller kv_bytes or a shorter context_length")
     return budget // block_bytes

@@ -67,6 +67,7 @@ class LocalMesh:
             CliError: something is missing or taken, or a process will not come up.
         """
         config = parse_config(self._wish.config)
+        await self._check_given_stores()
         self._find_edge()
         additions = self._additions.read()  # what is wrong is said before anything is started
         await self._reconciler.find_added(additions.added)
@@ -111,20 +112,26 @@ class LocalMesh:
             self._fleet.start(edge_spec(self.site.edge, self.site.control, self._state))
             self._follow(follow_edge(self.site.edge, self._board))
 
+    async def _check_given_stores(self) -> None:
+        """Look at the Redis of whoever starts the mesh: nothing is started beside one that is of no use.
+
+        Raises:
+            CliError: it does not answer, or would lose state.
+        """
+        if self._wish.state_redis is not None:
+            await check_state_store(self._wish.state_redis)
+        if self._wish.cache_redis is not None:
+            await check_cache_store(self._wish.cache_redis)
+
     async def _start_stores(self) -> None:
-        stores = (
-            (STATE_STORE, self._wish.state_redis, self.site.state_redis),
-            (CACHE_STORE, self._wish.cache_redis, self.site.cache_redis),
-        )
-        for name, given, url in stores:
-            if given is None:
-                self._fleet.start(store_spec(name, self._state))
-                self._follow(follow_store(name, url, self._board))
-        for name, given, _ in stores:
-            if given is None:
-                await self._ready(name)
-        await check_state_store(self.site.state_redis)
-        await check_cache_store(self.site.cache_redis)
+        """Start the embedded stores, where no other one was given."""
+        given = {STATE_STORE: self._wish.state_redis, CACHE_STORE: self._wish.cache_redis}
+        names = [name for name, url in given.items() if url is None]
+        for name in names:
+            self._fleet.start(store_spec(name, self._state))
+            self._follow(follow_store(name, store_url(name, self._state), self._board))
+        for name in names:
+            await self._ready(name)
 
     async def _start_control(self) -> ControlPlane:
         if self._decides():

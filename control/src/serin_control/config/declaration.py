@@ -99,9 +99,9 @@ class EngineConfig(_Keys):
     context_length: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Longest prompt and output together, in tokens."""
     kv_cache_bytes: Annotated[int, Field(ge=1)] | None = None
-    """Bytes of a worker's KV cache."""
+    """Bytes of a worker's KV cache. A sequence of `context_length` must fit."""
     kv_blocks: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """Blocks of a worker's KV cache, instead of bytes."""
+    """Blocks of a worker's KV cache, instead of bytes. A sequence of `context_length` must fit."""
     max_batched_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Most tokens a worker computes in one step."""
     max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = None

@@ -75,7 +75,11 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Where the tightest limit of a kind stands; ``reset_s``: seconds until all of it is free again."""
+    """Where the tightest limit of a kind stands.
+
+    ``reset_s``: seconds until all of it is free again if nothing more is asked; 0 exactly where all of it is free now.
+    What running requests hold counts as if it were used now: what they leave over is free earlier.
+    """
 
     limit: int
     remaining: int

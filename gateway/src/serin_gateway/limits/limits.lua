@@ -140,7 +140,12 @@ local function wait_for(at, what, amount)
   end
   return NUM_BUCKETS * BUCKET_MS
 end
-local function reset(bucket) return bucket == 0 and 0 or math.max(0, (bucket + NUM_BUCKETS) * BUCKET_MS - now) end
+
+-- Milliseconds until nothing is left in a window: its latest bucket has left it. What is held counts as if used now.
+local function reset(bucket, held)
+  if held > 0 then bucket = current end
+  return bucket == 0 and 0 or math.max(0, (bucket + NUM_BUCKETS) * BUCKET_MS - now)
+end
 
 local function spent(scope, field) return tonumber(redis.call("HGET", spent_key, scope[1] .. ":" .. scope[2] .. ":" .. field) or 0) end
 local function is_limited(scope) return scope[3] + scope[4] + scope[5] + scope[6] + scope[7] > 0 end
@@ -174,9 +179,12 @@ local function standing(answer, at, scope)
       answer[offset], answer[offset + 1], answer[offset + 2], answer[offset + 3] = limit, left, reset_ms, scope[1]
     end
   end
-  if scope[3] > 0 then tightest(5, scope[3], scope[3] - at.R, reset(at.lr)) end
-  if scope[4] > 0 then tightest(9, scope[4], scope[4] - at.T - at.O, reset(at.lt)) end
-  if scope[6] > 0 then tightest(9, scope[6], scope[6] - spent(scope, day) - at.O, day_ends) end
+  if scope[3] > 0 then tightest(5, scope[3], scope[3] - at.R, reset(at.lr, 0)) end
+  if scope[4] > 0 then tightest(9, scope[4], scope[4] - at.T - at.O, reset(at.lt, at.O)) end
+  if scope[6] > 0 then
+    local taken = spent(scope, day) + at.O
+    tightest(9, scope[6], scope[6] - taken, taken > 0 and day_ends or 0)
+  end
 end
 
 -- Usage since the last post: into the windows of the scopes that count the lease, and into days and months of all.

@@ -150,8 +150,11 @@ class _Window:
                 return (bucket + NUM_BUCKETS) * BUCKET_S - now
         return float(NUM_BUCKETS * BUCKET_S)
 
-    def reset_s(self, kind: int, now: float) -> float:
+    def reset_s(self, kind: int, now: float, *, is_held: bool = False) -> float:
+        """Seconds until nothing is left in the window; what is still held leaves it as if it were used now."""
         used = [bucket for bucket, counts in self._buckets.items() if counts[kind]]
+        if is_held:
+            used.append(int(now / BUCKET_S))
         return (max(used) + NUM_BUCKETS) * BUCKET_S - now if used else 0.0
 
 
@@ -227,10 +230,12 @@ class _Count:
         found = []
         if tokens:
             left = max(0, tokens - self.window.total(1) - reserved)
-            found.append(Window(tokens, left, self.window.reset_s(1, now), scope.kind))
+            reset_s = self.window.reset_s(1, now, is_held=reserved > 0)
+            found.append(Window(tokens, left, reset_s, scope.kind))
         if limits.tokens_per_day:
-            left = max(0, limits.tokens_per_day - self.spent.get(day_of(wall), 0) - reserved)
-            found.append(Window(limits.tokens_per_day, left, until_next_day_s(wall), scope.kind))
+            taken = self.spent.get(day_of(wall), 0) + reserved
+            left = max(0, limits.tokens_per_day - taken)
+            found.append(Window(limits.tokens_per_day, left, until_next_day_s(wall) if taken else 0.0, scope.kind))
         left = max(0, requests - self.window.total(0))
         return Standing(
             Window(requests, left, self.window.reset_s(0, now), scope.kind) if requests else None,

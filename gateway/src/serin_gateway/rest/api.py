@@ -173,7 +173,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             produces=("text/html",),
         ),
         Endpoint("GET", "/live", "live", answer_openly=probes.live, summary="Whether the process lives"),
-        Endpoint("GET", "/ready", "ready", answer_openly=probes.ready, summary="Whether requests are welcome"),
+        Endpoint("GET", "/ready", "ready", answer_openly=probes.ready, summary="Whether a model would answer now"),
     ]
     docs.endpoints = endpoints
     return Endpoints(endpoints)

@@ -68,7 +68,7 @@ class Door:
         except MeshError as error:
             endpoint, missing = None, error
         if endpoint is not None and endpoint.answer_openly is not None:
-            await endpoint.answer_openly(client)
+            await endpoint.answer_openly(client, self._house)
             return
         request = Request(self._house, self._arrival(request_id, client))
         with request_span(scope["headers"], request.receipt):

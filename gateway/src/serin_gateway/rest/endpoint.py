@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.collaborators import Collaborators
 from serin_gateway.keys.records import Ability, Role
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client
@@ -25,7 +26,7 @@ class Endpoint:
         operation: its name in metrics and logs.
         needs: role that a key must have; ``ability``: what it must be made for.
         answer: writes the response for an authenticated request.
-        answer_openly: writes the response for anybody; no key is looked at.
+        answer_openly: writes the response for anybody, by what requests work with; no key is looked at.
         summary, body, produces: what it is, takes and gives, for the OpenAPI document.
         neutral: what else it takes, where that is without effect.
         dialect: how its errors are written.
@@ -39,7 +40,7 @@ class Endpoint:
     needs: Role = Role.APP
     ability: Ability = Ability.INFERENCE
     answer: Callable[[Client, Request], Awaitable[None]] | None = None
-    answer_openly: Callable[[Client], Awaitable[None]] | None = None
+    answer_openly: Callable[[Client, Collaborators], Awaitable[None]] | None = None
     summary: str = ""
     body: type[BaseModel] | None = None
     neutral: Mapping[str, Neutral] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """Response headers that say where a caller stands and who answers. Knows nothing about how limits are counted."""
 
+import math
 from collections.abc import Sequence
 
 from serin_mesh.call import LANE_KEY
@@ -21,7 +22,8 @@ def route_headers(receipt: Receipt) -> Headers:
 def limit_headers(standing: Standing) -> Headers:
     """``x-ratelimit-{limit,remaining,reset}-{requests,tokens}`` of the tightest limits, whichever scope's they are.
 
-    They are the limits that were applied: where these are a gateway's own share, ``x-ratelimit-scope`` says so.
+    ``reset``: when the limit is whole again, a duration as the OpenAI API writes it (``17ms``, ``6m0s``). They are the
+    limits that were applied: where these are a gateway's own share, ``x-ratelimit-scope`` says so.
     """
     headers: Headers = []
     for what, window in ((b"requests", standing.requests), (b"tokens", standing.tokens)):
@@ -29,11 +31,26 @@ def limit_headers(standing: Standing) -> Headers:
             headers += [
                 (b"x-ratelimit-limit-" + what, str(window.limit).encode()),
                 (b"x-ratelimit-remaining-" + what, str(window.remaining).encode()),
-                (b"x-ratelimit-reset-" + what, f"{window.reset_s:.3f}s".encode()),
+                (b"x-ratelimit-reset-" + what, _duration(window.reset_s).encode()),
             ]
     if standing.is_local_share:
         headers.append((b"x-ratelimit-scope", b"local-share"))
     return headers
+
+
+def _duration(seconds: float) -> str:
+    """As Go writes durations: ``0s``, ``17ms``, ``59.25s``, ``6m0s``, ``23h59m59s``; never less than it is.
+
+    Milliseconds below a minute, whole seconds above.
+    """
+    milliseconds = math.ceil(seconds * 1000)
+    if 0 < milliseconds < 1000:
+        return f"{milliseconds}ms"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:g}s"
+    minutes, rest = divmod(math.ceil(milliseconds / 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
 
 
 def ignored_headers(names: Sequence[str]) -> Headers:

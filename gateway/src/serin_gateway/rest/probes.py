@@ -1,12 +1,16 @@
-"""`/live`, `/ready` and `/metrics`. Knows nothing about what makes a gateway ready."""
+"""`/live`, `/ready` and `/metrics`. Knows nothing about what makes a gateway or a model ready."""
 
 import orjson
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.metrics import CONTENT_TYPE, scrape
 from serin_mesh.readiness import Readiness, State
 
+from serin_gateway.collaborators import Collaborators
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client
+
+WAITING = "waiting"
+"""The state of a gateway that takes requests and has nobody to answer them."""
 
 
 class Probes:
@@ -15,13 +19,21 @@ class Probes:
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness
 
-    async def live(self, client: Client) -> None:
+    async def live(self, client: Client, house: Collaborators) -> None:
         """Whether the process should be left alone."""
-        await self._report(client, self._readiness.condition.state is not State.STALLED)
+        now = self._readiness.condition
+        await _report(client, now.state is not State.STALLED, now.state.value, now.activity)
 
-    async def ready(self, client: Client) -> None:
-        """Whether requests are welcome."""
-        await self._report(client, self._readiness.is_ready)
+    async def ready(self, client: Client, house: Collaborators) -> None:
+        """Whether a balancer should send requests here: the process takes them, and some model would answer now.
+
+        A model is ready here exactly where `/v1/models` says so. Who asks anyway is answered as ever.
+        """
+        now = self._readiness.condition
+        if self._readiness.is_ready and not _serves_any(house):
+            await _report(client, False, WAITING, "no model has a worker and a tokenizer that answer")
+        else:
+            await _report(client, self._readiness.is_ready, now.state.value, now.activity)
 
     async def metrics(self, client: Client, request: Request) -> None:
         """All metrics in Prometheus' text format.
@@ -34,10 +46,16 @@ class Probes:
             raise MeshError(Reason.ROLE_INSUFFICIENT, f"metrics are for {home!r}, the mesh's own organization")
         await client.respond(200, scrape(), CONTENT_TYPE.encode())
 
-    async def _report(self, client: Client, good: bool) -> None:
-        now = self._readiness.condition
-        if not good:
-            client.headers.append((b"retry-after", b"1"))
-        await client.respond(
-            200 if good else 503, orjson.dumps({"state": now.state.value, "activity": now.activity}) + b"\n"
-        )
+
+def _serves_any(house: Collaborators) -> bool:
+    try:
+        models = house.catalog.current().models
+    except MeshError:  # nothing is published yet
+        return False
+    return any(map(house.placement.serves, models))
+
+
+async def _report(client: Client, is_good: bool, state: str, activity: str) -> None:
+    if not is_good:
+        client.headers.append((b"retry-after", b"1"))
+    await client.respond(200 if is_good else 503, orjson.dumps({"state": state, "activity": activity}) + b"\n")

@@ -92,7 +92,7 @@ def _lane(lane: lane_pb2.Lane) -> Lane:
         context_length=lane.context_length,
         block_size=lane.block_size,
         workers=[Worker(one.instance, one.endpoint, worker.cluster, one.capacity.sequence_count) for one in workers],
-        num_tokenizers=len(_usable(tokenizer.endpoints)),
+        tokenizers=[one.endpoint for one in _usable(tokenizer.endpoints)],
         cache_version=cache.version,
         version=worker.version,
         price=Price(lane.price.input, lane.price.cached_input, lane.price.output),

@@ -1,7 +1,7 @@
 """Load of all workers as they report it themselves (ORCA out of band, `xds.service.orca.v3`).
 
 Other gateways place work too; what they placed shows here. A worker that reports nothing has an unknown load, which is
-no error; each report is also a sign of life. Knows nothing about placing.
+no error. Each report is also a sign of life, and tokenizers are asked for nothing else. Knows nothing about placing.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ LOOK_EVERY_S = 5.0
 
 
 class ReportedLoads:
-    """The last report of each worker of the catalog; `watch` is a task of whoever owns it.
+    """The last report of each worker and tokenizer of the catalog; `watch` is a task of whoever owns it.
 
     Args:
         settings: for channels.
-        catalog: names the workers.
+        catalog: names them.
         pulses: told of each report.
     """
 
@@ -52,11 +52,11 @@ class ReportedLoads:
         return self._believed(endpoint).num_waiting
 
     def is_silent(self, endpoint: str) -> bool:
-        """Whether a worker that used to report says nothing any more."""
+        """Whether a worker or tokenizer that used to report says nothing any more."""
         return self._pulses.is_silent(endpoint)
 
     async def watch(self) -> None:
-        """Follow the workers of the catalog, for as long as this task lives."""
+        """Follow the workers and tokenizers of the catalog, for as long as this task lives."""
         try:
             while True:
                 self.follow(self._endpoints())
@@ -68,7 +68,7 @@ class ReportedLoads:
     def follow(self, endpoints: dict[str, str]) -> None:
         """Listen to these endpoints, given with their services' names, and to others only while they do our work.
 
-        A worker that drains, or that the control plane no longer trusts, leaves the catalog before its streams end.
+        One that drains, or that the control plane no longer trusts, leaves the catalog before its streams end.
         """
         for endpoint in self._watching.keys() - endpoints.keys():
             if not self._pulses.is_awaited(endpoint):
@@ -91,17 +91,17 @@ class ReportedLoads:
             models = self._catalog.current().models
         except MeshError:
             return {}
-        return {
-            worker.endpoint: f"worker.{model.name}"
-            for model in models
-            for lane in model.lanes
-            for worker in lane.workers
-        }
+        endpoints: dict[str, str] = {}
+        for model in models:
+            for lane in model.lanes:
+                endpoints |= {worker.endpoint: f"worker.{model.name}" for worker in lane.workers}
+                endpoints |= dict.fromkeys(lane.tokenizers, f"tokenizer.{model.name}")
+        return endpoints
 
     async def _listen(self, endpoint: str, service: str) -> None:
         request = orca_pb2.OrcaLoadReportRequest()
         request.report_interval.FromMilliseconds(round(REPORT_EVERY_S * 1000))
-        pause_s = FIRST_PAUSE_S
+        pause_s, kind = FIRST_PAUSE_S, service.partition(".")[0]
         async with connect(endpoint, self._settings, echo_lane=False, service=service) as channel:
             while True:
                 with contextlib.suppress(MeshError):
@@ -110,7 +110,7 @@ class ReportedLoads:
                         self._reports[endpoint] = _Report(
                             time.monotonic(), round(figures.get("running", 0.0)), round(figures.get("waiting", 0.0))
                         )
-                        self._pulses.heard(endpoint)
+                        self._pulses.heard(endpoint, kind)
                         pause_s = FIRST_PAUSE_S
                 self._pulses.unheard(endpoint)
                 await asyncio.sleep(pause_s)

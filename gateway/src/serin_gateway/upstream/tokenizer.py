@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from serin.generation.v1 import tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
@@ -12,18 +11,15 @@ from serin_mesh.errors import MeshError, Reason
 from serin_gateway.conversation import Conversation
 from serin_gateway.grammar import Grammar
 from serin_gateway.tokenizer import CallScope, Rendered
+from serin_gateway.upstream.pulses import Pulses
+from serin_gateway.upstream.replicas import Replicas, timeout_s
 from serin_gateway.upstream.targets import Channels, call_metadata
 from serin_gateway.upstream.tool_wire import from_answer_format, to_message, to_tool, to_tool_choice
 from serin_gateway.upstream.wire import from_segments, to_grammar
 
-T = TypeVar("T")
-
 _AWAY = frozenset({Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY, Reason.LANE_GONE})
 LOOK_AGAIN_S = 0.5
 
-TIMEOUT_S = 10.0
-PAUSES_S = (0.0, 0.05, 0.2)
-"""Pauses before a call is made again."""
 RESTART_PATIENCE_S = 20.0
 """An answer that has begun waits so long for a tokenizer of its lane: a restart takes about 15 s."""
 MAX_SPELLED = 300_000
@@ -35,10 +31,16 @@ MAX_VOCABULARIES = 256
 
 
 class GrpcTokenizer:
-    """Calls the tokenizers of a lane."""
+    """Calls the tokenizers of a lane.
 
-    def __init__(self, channels: Channels) -> None:
+    Args:
+        channels: how they are reached.
+        pulses: their signs of life.
+    """
+
+    def __init__(self, channels: Channels, pulses: Pulses) -> None:
         self._channels = channels
+        self._replicas = Replicas(pulses)
         self._spelled: dict[tuple[str, int], bytes] = {}
         self._sizes: dict[str, int] = {}
 
@@ -53,9 +55,9 @@ class GrpcTokenizer:
             continue_final_message=conversation.continues,
             max_token_count=_max_prompt(scope),
         )
-        response = await _persistently(
+        response = await self._replicas.ask(
             scope,
-            lambda: self._stub(scope).Render(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
+            lambda: self._stub(scope).Render(request, timeout=timeout_s(scope), metadata=call_metadata(scope)),
         )
         _check_vocabulary(scope, response.vocabulary_digest)
         return Rendered(from_segments(response.segments), from_answer_format(response.answer_format))
@@ -74,9 +76,9 @@ class GrpcTokenizer:
         request = tokenizer_pb2.EncodeRequest(
             texts=texts, omit_special_tokens=not add_special_tokens, max_token_count=max_tokens
         )
-        response = await _persistently(
+        response = await self._replicas.ask(
             scope,
-            lambda: self._stub(scope).Encode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
+            lambda: self._stub(scope).Encode(request, timeout=timeout_s(scope), metadata=call_metadata(scope)),
         )
         _check_vocabulary(scope, response.vocabulary_digest)
         return [list(run.token_ids) for run in response.runs]
@@ -89,9 +91,9 @@ class GrpcTokenizer:
     async def prepare_grammar(self, scope: CallScope, grammar: Grammar) -> str:
         """A grammar in the workers' language."""
         request = tokenizer_pb2.PrepareGrammarRequest(grammar=to_grammar(grammar))
-        response = await _persistently(
+        response = await self._replicas.ask(
             scope,
-            lambda: self._stub(scope).PrepareGrammar(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
+            lambda: self._stub(scope).PrepareGrammar(request, timeout=timeout_s(scope), metadata=call_metadata(scope)),
         )
         return response.grammar.text
 
@@ -116,10 +118,10 @@ class GrpcTokenizer:
         vocabulary, sizes = scope.lane.vocabulary_digest, self._sizes
         if vocabulary not in sizes:
             request = tokenizer_pb2.DescribeTokenizerRequest()
-            response = await _persistently(
+            response = await self._replicas.ask(
                 scope,
                 lambda: self._stub(scope).DescribeTokenizer(
-                    request, timeout=_timeout_s(scope), metadata=call_metadata(scope)
+                    request, timeout=timeout_s(scope), metadata=call_metadata(scope)
                 ),
             )
             _check_vocabulary(scope, response.vocabulary_digest)
@@ -150,9 +152,9 @@ class GrpcTokenizer:
             vocabulary_digest=scope.lane.vocabulary_digest,
             keep_special_tokens=keep_special_tokens,
         )
-        return await _persistently(
+        return await self._replicas.ask(
             scope,
-            lambda: self._stub(scope).Decode(request, timeout=_timeout_s(scope), metadata=call_metadata(scope)),
+            lambda: self._stub(scope).Decode(request, timeout=timeout_s(scope), metadata=call_metadata(scope)),
         )
 
     def _stub(self, scope: CallScope) -> "tokenizer_pb2_grpc.TokenizerServiceAsyncStub":
@@ -168,38 +170,9 @@ def tokenizer_lost(scope: CallScope) -> MeshError:
     )
 
 
-async def _persistently(scope: CallScope, call: Callable[[], Awaitable[T]]) -> T:
-    """A call that changes nothing, made again on another replica when the first one is going away.
-
-    Raises:
-        MeshError: what the last call failed with; UPSTREAM_UNAVAILABLE, it had no answer in its own time.
-    """
-    for pause_s in (*PAUSES_S, None):
-        try:
-            return await call()
-        except MeshError as error:
-            if error.reason is Reason.DEADLINE_EXCEEDED and scope.timeout_s > TIMEOUT_S:
-                late = f"tokenizer.{scope.model} did not answer within {TIMEOUT_S:g} s"
-                raise MeshError(Reason.UPSTREAM_UNAVAILABLE, late, service="tokenizer") from error
-            if error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY):
-                raise
-            if pause_s is None:
-                if error.reason is Reason.NOT_READY:
-                    raise
-                # What the transport says of it names machines, which are not the caller's matter.
-                away = f"no tokenizer of {scope.model!r} can be reached at the moment; try again shortly"
-                raise MeshError(Reason.UPSTREAM_UNAVAILABLE, away, service="tokenizer", retry_after_s="2") from error
-            await asyncio.sleep(pause_s)
-    raise AssertionError("the last call returns or raises")
-
-
 def _max_prompt(scope: CallScope) -> int:
     """Ids that leave room for one more in the lane's context, where more follow: no vector needs that."""
     return max(1, scope.lane.context_length - (0 if scope.lane.num_dimensions else 1))
-
-
-def _timeout_s(scope: CallScope) -> float:
-    return max(0.001, min(TIMEOUT_S, scope.timeout_s))
 
 
 def _check_vocabulary(scope: CallScope, digest: str) -> None:

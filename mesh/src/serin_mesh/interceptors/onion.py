@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from serin_mesh.errors import MeshError, Reason
+from serin_mesh.errors import MeshError, Reason, to_status
 from serin_mesh.interceptors.rpc import Rpc
 
 Handle = Callable[[Rpc], Awaitable[Any]]
@@ -34,14 +34,14 @@ class Onion(grpc.aio.ServerInterceptor):
         self,
         continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
-        """The wrapped handler of a method; None for methods that nobody serves."""
+    ) -> Handler:
+        """The wrapped handler of a method; of those that nobody serves a refusal, which leaves messages unread."""
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
-            if handler is None:
-                return None
+            if handler is None:  # not kept: strangers may make up any number of names
+                return _NOBODY
             wrapped = self._wrapped[method] = self._wrap(method, handler)
         return wrapped
 
@@ -60,6 +60,15 @@ class Onion(grpc.aio.ServerInterceptor):
         if read is not None and not handler.request_streaming:
             read = _forgiving(read)
         return make(serve, read, handler.response_serializer)
+
+
+async def _refuse(messages: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+    """What gRPC itself would say, with our ErrorInfo. It passes no layer: these count and name methods that exist."""
+    error = MeshError(Reason.NOT_IMPLEMENTED, "nothing here serves this method; check its package, service and name")
+    await context.abort_with_status(to_status(error))
+
+
+_NOBODY: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
 
 
 class _Unreadable:
