@@ -175,7 +175,10 @@ def test_restored_instances_have_one_lease_to_come_back(registry, clock):
             Digests("a1", ready().digests.vocabulary, "f0", "cpu"),
             "different digests: KV (weights, precision, block layout) 'f0' and",
         ),
-        (Digests("a1", ready().digests.vocabulary, "f0", "cpu"), "the same engine settings (precision, quantize, device)"),
+        (
+            Digests("a1", ready().digests.vocabulary, "f0", "cpu"),
+            "the same engine settings (precision, quantize, device)",
+        ),
         (Digests("f0", ready().digests.vocabulary, "f0", "cpu"), "version of their own"),
     ],
 )

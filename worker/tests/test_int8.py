@@ -6,8 +6,7 @@ import subprocess
 
 import pytest
 import torch
-from serin_worker.config import EngineConfig
-from serin_worker.errors import QuantizationUnavailable
+from serin_worker.config import BadConfig, EngineConfig
 from serin_worker.model import int8
 from serin_worker.model.int8 import Int8Weights, linear_int8, quantize_linears, quantized_weight
 from serin_worker.model.siblings import find_siblings
@@ -165,5 +164,5 @@ def test_without_a_compiler_it_is_refused(tiny_folder, monkeypatch):
         raise KernelUnavailable("no C++ compiler found")
 
     monkeypatch.setattr(int8, "kernels", none)
-    with pytest.raises(QuantizationUnavailable, match="int8: its kernel cannot be built here: no C"):
+    with pytest.raises(BadConfig, match="none, since its kernel cannot be built here: no C"):
         load_engine(str(tiny_folder("llama")), EngineConfig(num_blocks=16, quantize="int8"))

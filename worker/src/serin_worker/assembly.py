@@ -19,7 +19,7 @@ from serin_worker.embedding.loop import EmbeddingLoop
 from serin_worker.embedding.recipe import is_embedding_model
 from serin_worker.embedding.serving import EmbeddingServing, num_places
 from serin_worker.embedding.startup import load_encoder
-from serin_worker.errors import ModelRefused, QuantizationUnavailable
+from serin_worker.errors import ModelRefused
 from serin_worker.grammars.opening import Grammars
 from serin_worker.grammars.vocabulary import GrammarVocabulary
 from serin_worker.loop import EngineLoop
@@ -173,8 +173,6 @@ def _blaming(settings: WorkerSettings) -> Iterator[None]:
         yield
     except (ModelRefused, ArtifactUnreadable) as error:
         raise SettingsError(f"--model-path: '{settings.model_path}': {error}") from error
-    except QuantizationUnavailable as error:
-        raise SettingsError(f"--quantize: {error}") from error
     except BadConfig as error:
         raise SettingsError(f"{settings.flag_of(error.field)}: {error.value}: accepted: {error.accepted}") from error
 

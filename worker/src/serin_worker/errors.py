@@ -6,7 +6,6 @@
     ├── ModelRefused            a model folder that must not or cannot be served; names the file
     │   ├── LogitsNotFinite     the model computes NaN or infinity for any prompt
     │   └── NotEnoughMemory     needed and available bytes
-    ├── QuantizationUnavailable a quantization that this device or machine cannot compute
     ├── RequestRefused          a request that was never started; names the parameter
     │   ├── PromptTooLong       both numbers
     │   ├── GrammarRefused      a grammar that no text can follow
@@ -55,10 +54,6 @@ class NotEnoughMemory(ModelRefused):
         )
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
-
-
-class QuantizationUnavailable(WorkerError):
-    """A quantization that cannot be had here; says why and what can."""
 
 
 class RequestRefused(WorkerError):

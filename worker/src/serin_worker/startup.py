@@ -18,7 +18,7 @@ from serin_worker.bounds import Bounds
 from serin_worker.config import BadConfig, EngineConfig, Numerics
 from serin_worker.description import EngineDescription
 from serin_worker.engine import Engine
-from serin_worker.errors import LogitsNotFinite, ModelRefused, NotEnoughMemory, QuantizationUnavailable
+from serin_worker.errors import LogitsNotFinite, ModelRefused, NotEnoughMemory
 from serin_worker.limits import Limits
 from serin_worker.model import checkpoint, digests, finiteness, hub, loading
 from serin_worker.model.causal_lm import CausalModel, ModelShape
@@ -46,8 +46,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
 
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
-        QuantizationUnavailable: this device or machine cannot compute so.
-        BadConfig: the cache would hold too little.
+        BadConfig: the cache would hold too little, or this device or machine cannot quantize so.
     """
 
     def report(stage: Stage) -> Callable[[float], None]:
@@ -92,11 +91,11 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
 
 def _prepare(model: CausalModel, config: EngineConfig, progress: Callable[[float], None]) -> int | None:
     if config.quantize != "none" and model.device.type != "cpu":
-        raise QuantizationUnavailable(f"{config.quantize} on {model.device.type}; accepted there: none")
+        raise BadConfig("quantize", config.quantize, f"none, on {model.device.type}")
     try:
         return model.prepare(keep_bits=config.numerics == "invariant", quantize=config.quantize, progress=progress)
     except KernelUnavailable as error:
-        raise QuantizationUnavailable(f"{config.quantize}: its kernel cannot be built here: {error}") from error
+        raise BadConfig("quantize", config.quantize, f"none, since its kernel cannot be built here: {error}") from error
 
 
 def _verify(model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int | None) -> Numerics:

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from serin_mesh.identity import digest_json, kv_digest
 
-from serin_worker.config import EngineConfig
+from serin_worker.config import BadConfig, EngineConfig
 from serin_worker.embedding.encoder import Encoder
 from serin_worker.embedding.recipe import read_recipe
 from serin_worker.embedding.request import EmbeddingBounds
-from serin_worker.errors import LogitsNotFinite, ModelRefused, QuantizationUnavailable
+from serin_worker.errors import LogitsNotFinite, ModelRefused
 from serin_worker.model import checkpoint, digests, finiteness, loading
 from serin_worker.model.packing import computed_in
 from serin_worker.startup import Progress, Stage, machine_class, num_threads
@@ -57,14 +57,14 @@ def load_encoder(
 
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
-        QuantizationUnavailable: one is asked for.
+        BadConfig: it is to be quantized.
     """
 
     def report(stage: Stage) -> Callable[[float], None]:
         return lambda fraction: progress(stage, fraction) if progress else None
 
     if config.quantize != "none":
-        raise QuantizationUnavailable(f"{config.quantize} for a model of embeddings; accepted: none")
+        raise BadConfig("quantize", config.quantize, "none, for a model of embeddings")
     device = torch.device(config.device)
     found = checkpoint.inspect(folder)
     recipe = read_recipe(folder)
