@@ -95,7 +95,6 @@ async def test_events_follow_the_grammar(opened):
     deltas = [e for e in events if e.type == "content_block_delta" and e.delta.type == "input_json_delta"]
     for index, written in ((2, WRITTEN), (3, "{}")):
         assert "".join(e.delta.partial_json for e in deltas if e.index == index) == written
-    assert len(deltas) > 2
 
 
 @pytest.mark.parametrize("piece", [1, 1000])

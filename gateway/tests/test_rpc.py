@@ -353,7 +353,6 @@ async def test_calls_and_reasoning_are_deltas_of_their_own(rpc):
     assert call.id.startswith("call_")
     assert {(one.call_index, one.name, one.id) for one in more} == {(0, "", "")}
     assert "".join(one.arguments_json for one in more) == '{"n": 1.0}'
-    assert len(more) > 1
     (end,) = [event.choice_finished for event in events if event.HasField("choice_finished")]
     assert end.finish_reason == sampling_pb2.FINISH_REASON_TOOL_CALLS
     assert events[-1].summary.usage.reasoning_token_count == len("<think>\nHm.\n</think>")
