@@ -163,6 +163,9 @@ async def test_calls_that_a_tool_does_not_take_are_escalated():
         assert route(house) == expected
         told = [event.arguments_json for event in events if isinstance(event, ToolCallGrew)]
         assert told == ([arguments] if expected == "smart:kept" else [])
+    cut = replace(asking("smart", calling, max_tokens=len(call) - 20), is_streamed=True)
+    events = await answer(await make(house), cut)
+    assert text(events) == call[:-20], "what is held is no call before it is whole"
 
 
 async def test_what_the_prompt_decides_costs_nothing_of_the_first_model():
