@@ -83,8 +83,10 @@ def _check_call(begun: Event, events: list[Event], item: Event) -> None:
     assert done["type"] == "response.function_call_arguments.done"
     assert begun["arguments"] == ""
     assert "".join(event["delta"] for event in deltas) == done["arguments"] == item["arguments"]
-    assert (begun["call_id"], begun["name"], item["status"]) == (item["call_id"], item["name"], "completed")
-    json.loads(item["arguments"])
+    assert (begun["call_id"], begun["name"]) == (item["call_id"], item["name"])
+    assert item["status"] in ("completed", "incomplete")
+    if item["status"] == "completed":
+        json.loads(item["arguments"])
 
 
 def _check_text(begun: Event, events: list[Event], item: Event) -> None:

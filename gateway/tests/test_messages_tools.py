@@ -92,6 +92,26 @@ async def test_events_follow_the_grammar(opened):
     assert starts == [(0, "thinking"), (1, "text"), (2, "tool_use"), (3, "tool_use")]
     kinds = [(e.index, e.delta.type) for e in events if e.type == "content_block_delta"]
     assert set(kinds) == {(0, "thinking_delta"), (1, "text_delta"), (2, "input_json_delta"), (3, "input_json_delta")}
+    deltas = [e for e in events if e.type == "content_block_delta" and e.delta.type == "input_json_delta"]
+    for index, written in ((2, WRITTEN), (3, "{}")):
+        assert "".join(e.delta.partial_json for e in deltas if e.index == index) == written
+
+
+@pytest.mark.parametrize("piece", [1, 1000])
+async def test_a_use_that_is_cut_says_so(opened, piece):
+    """What there is of its input was told, its block stops, and `max_tokens` is why; whole, it is text."""
+    async with opened(piece=piece) as front, client_of(front) as client:
+        ask = ASK | {"max_tokens": len(TEXT[: TEXT.index("bird")].encode())}
+        async with client.messages.stream(**ask) as stream:
+            told = [event.partial_json async for event in stream if event.type == "input_json"]
+            message = await stream.get_final_message()
+        assert (message.stop_reason, [block.type for block in message.content]) == (
+            "max_tokens",
+            ["thinking", "text", "tool_use"],
+        )
+        assert "".join(told) == WRITTEN[: WRITTEN.index("bird")]
+        whole = await client.messages.create(**ask)
+        assert [block.type for block in whole.content] == ["thinking", "text"]
 
 
 async def test_results_go_back_with_what_was_thought(opened):

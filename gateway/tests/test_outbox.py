@@ -3,7 +3,16 @@
 import asyncio
 
 import pytest
-from serin_gateway.events import ChoiceEnded, Completed, FinishReason, TextChunk, Usage
+from serin_gateway.events import (
+    ChoiceEnded,
+    Completed,
+    FinishReason,
+    TextChunk,
+    ToolCallBegun,
+    ToolCallEnded,
+    ToolCallGrew,
+    Usage,
+)
 from serin_gateway.outbox import Outbox
 from serin_mesh.errors import MeshError, Reason
 
@@ -34,6 +43,28 @@ async def test_waiting_chunks_of_one_choice_melt_together():
         (0, "end"),
     ]
     assert events[0].token_ids == [1, 1]
+
+
+async def test_arguments_of_a_call_melt_together_and_text_never_overtakes_it():
+    """A slow reader gets the call in one piece, the text around it in its place, and ids wherever there is a chunk."""
+    outbox = Outbox(room_characters=8)
+    outbox.put(chunk("a"))
+    outbox.put(ToolCallBegun(0, 0, "id", "f"))
+    for piece in ("{", '"x"', ": 1}"):
+        outbox.put(ToolCallGrew(0, 0, piece))
+        outbox.put(chunk(""))
+    assert outbox.is_full
+    outbox.put(ToolCallGrew(1, 0, "{}"))
+    outbox.put(ToolCallEnded(0, 0, is_whole=True))
+    outbox.put(chunk("b"))
+    assert await outbox.take() == [
+        TextChunk(0, "a", [1, 1, 1, 1], []),
+        ToolCallBegun(0, 0, "id", "f"),
+        ToolCallGrew(0, 0, '{"x": 1}'),
+        ToolCallGrew(1, 0, "{}"),
+        ToolCallEnded(0, 0, is_whole=True),
+        chunk("b"),
+    ]
 
 
 async def test_a_failure_comes_after_what_was_put_before():

@@ -78,7 +78,10 @@ async def test_deltas_come_as_the_api_says(tool_front):
             (1, "function", "ping", ""),
         ]
         tails = [delta for delta in deltas if not delta.id]
-        assert [(d.index, d.type, d.function.name) for d in tails] == [(0, None, None), (1, None, None)]
+        assert {(d.type, d.function.name) for d in tails} == {(None, None)}
+        assert [d.index for d in deltas] == sorted(d.index for d in deltas)
+        for index, arguments in enumerate(['{"city": "Köln", "n": 1.0}', "{}"]):
+            assert "".join(d.function.arguments for d in tails if d.index == index) == arguments
         assert chunks[-1].choices[0].finish_reason == "tool_calls"
         assert chunks[0].choices[0].delta.role == "assistant"
 
@@ -104,7 +107,8 @@ async def test_an_answer_of_calls_alone_has_no_content(tool_front):
     "text",
     [
         '<tool_call>\n{"name": "rm", "arguments": {}}\n</tool_call>',
-        '<tool_call>{"name": "ping", "arguments": {',
+        '<tool_call>{"name": "ping", "arguments": [1]}</tool_call>',
+        '<tool_call>{"name": "ping", "argum',
         "plain",
     ],
 )
@@ -129,6 +133,49 @@ async def test_a_call_that_is_cut_ends_with_length(tool_front):
         assert choice.message.content == TWO.encode()[:30].decode()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told", "content"),
+    [('{"x": "a', '{"x": "a', None), ('{"x": 1, ]}}</tool_call> so', '{"x": 1, ', "]}}</tool_call> so")],
+    ids=["cut", "no JSON"],
+)
+@pytest.mark.parametrize("piece", [1, 1000])
+async def test_a_call_that_breaks_off_in_a_stream(tool_front, arguments, told, content, piece):
+    """What there is of it was told, the rest is content, and nothing says that there is a call to make."""
+    text = f'{CALL[:11]}{{"name": "ping", "arguments": {arguments}'
+    async with tool_front(text, piece=piece) as front:
+        whole = (await front.openai.chat.completions.create(**ASK)).choices[0]
+        assert (whole.finish_reason, whole.message.content, whole.message.tool_calls) == ("stop", text, None)
+        _, message, reason = await streamed(front, **ASK)
+        assert (reason, message.content or None) == ("stop", content)
+        (call,) = message.tool_calls
+        assert (call.function.name, call.function.arguments) == ("ping", told)
+        stream = await front.openai.chat.completions.create(**ASK | {"max_tokens": len(text) - 1}, stream=True)
+        choices = [chunk.choices[0] async for chunk in stream]
+        assert choices[-1].finish_reason == "length"
+        pieces = [d.function.arguments for choice in choices for d in choice.delta.tool_calls or []]
+        assert "".join(pieces) == (told if content else told[:-1])
+
+
+async def test_a_repeat_gets_the_same_deltas(tool_front):
+    """Byte for byte, identifiers included; two choices at once are told apart."""
+    async with tool_front(TWO) as front:
+        send = ASK | {"stream": True, "n": 2}
+        first, again = [
+            await front.http.post("/v1/chat/completions", json=send, headers={"idempotency-key": "k"}) for _ in range(2)
+        ]
+        assert again.headers["idempotent-replayed"] == "true"
+        assert first.content == again.content
+        chunks = [json.loads(line[6:]) for line in first.text.split("\n\n") if line.startswith("data: {")]
+        told: dict[tuple[int, int], str] = {}
+        for choice in [choice for chunk in chunks for choice in chunk["choices"]]:
+            for delta in choice["delta"].get("tool_calls", []):
+                at = choice["index"], delta["index"]
+                told[at] = told.get(at, "") + delta["function"]["arguments"]
+        wanted = {0: '{"city": "Köln", "n": 1.0}', 1: "{}"}
+        assert told == {(choice, call): text for choice in range(2) for call, text in wanted.items()}
+        assert len(front.house.workers.orders) == 1
+
+
 async def test_one_call_at_most(tool_front):
     """parallel_tool_calls=false ends the answer behind its first call, and what was made behind it is not charged."""
     async with tool_front(TWO) as front:
@@ -136,6 +183,10 @@ async def test_one_call_at_most(tool_front):
         choice = answer.choices[0]
         assert (choice.finish_reason, len(choice.message.tool_calls)) == ("tool_calls", 1)
         assert answer.usage.completion_tokens == len(f"Let me see.\n{CALL}".removesuffix("\n</tool_call>").encode())
+        single = ASK | {"parallel_tool_calls": False, "stream_options": {"include_usage": True}}
+        chunks, message, reason = await streamed(front, **single)
+        assert (reason, len(message.tool_calls)) == ("tool_calls", 1)
+        assert chunks[-1].usage == answer.usage
         answer = await front.openai.chat.completions.create(**ASK, parallel_tool_calls=False, n=2)
         assert [len(choice.message.tool_calls) for choice in answer.choices] == [1, 1]
 
@@ -193,7 +244,7 @@ async def test_a_stream_goes_on_on_another_worker(tool_front):
     def dies(worker, order):
         if order.prior_outputs:
             return saying(TWO, piece=5)(worker, order)
-        begun = saying(TWO)(worker, order)[:40]
+        begun = saying(TWO)(worker, order)[: TWO.index("Köln") + 2]
         return [*begun, MeshError(Reason.UPSTREAM_UNAVAILABLE, "gone")]
 
     async with tool_front(script=dies) as front:
@@ -202,6 +253,7 @@ async def test_a_stream_goes_on_on_another_worker(tool_front):
         assert (reason, len(message.tool_calls)) == ("tool_calls", 2)
         heads = [d for c in chunks if c.choices for d in c.choices[0].delta.tool_calls or [] if d.id]
         assert [head.function.name for head in heads] == ["get_weather", "ping"]
+        assert [call.function.arguments for call in message.tool_calls] == ['{"city": "Köln", "n": 1.0}', "{}"]
         assert chunks[-1].usage.completion_tokens == len(ids)
         assert front.house.journal.receipts[-1].num_resumes == 1
 
@@ -276,6 +328,11 @@ async def test_a_kept_answer_is_read_anew(tool_front):
         assert again.finish_reason == first.finish_reason == "tool_calls"
         assert again.message.tool_calls[0].function == first.message.tool_calls[0].function
         assert again.message.tool_calls[0].id != first.message.tool_calls[0].id
+        _, message, reason = await streamed(front, **ask)
+        assert (reason, message.tool_calls[0].function.arguments) == (
+            "tool_calls",
+            first.message.tool_calls[0].function.arguments,
+        )
         assert len(front.house.workers.orders) == 1
 
 

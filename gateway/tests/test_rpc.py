@@ -350,9 +350,11 @@ async def test_calls_and_reasoning_are_deltas_of_their_own(rpc):
     assert "".join(delta.reasoning for delta in deltas) == "Hm."
     assert "".join(delta.text for delta in deltas) == "So."
     assert [i for delta in deltas for i in delta.token_ids] == [*text.encode(), END_ID]
-    (call,) = [delta.tool_call for delta in deltas if delta.HasField("tool_call")]
-    assert (call.call_index, call.name, call.arguments_json) == (0, "ping", '{"n": 1.0}')
+    call, *more = [delta.tool_call for delta in deltas if delta.HasField("tool_call")]
+    assert (call.call_index, call.name, call.arguments_json) == (0, "ping", "")
     assert call.id.startswith("call_")
+    assert {(one.call_index, one.name, one.id) for one in more} == {(0, "", "")}
+    assert "".join(one.arguments_json for one in more) == '{"n": 1.0}'
     (end,) = [event.choice_finished for event in events if event.HasField("choice_finished")]
     assert end.finish_reason == sampling_pb2.FINISH_REASON_TOOL_CALLS
     assert events[-1].summary.usage.reasoning_token_count == len("<think>\nHm.\n</think>")
@@ -367,7 +369,7 @@ async def test_choices_efforts_and_histories_reach_the_tokenizer(rpc):
     said = chat_pb2.ChatMessage(role="assistant", reasoning="hm", content=[chat_pb2.ContentPart(text="x")])
     request.chat.messages.append(said)
     events = [event async for event in front.generate(request)]
-    assert sum(event.delta.HasField("tool_call") for event in events) == 1
+    assert [event.delta.tool_call.name for event in events if event.delta.tool_call.id] == ["ping"]
     assert "".join(event.delta.text for event in events) == ""
     asked = tokenizer.conversations[-1]
     assert (asked.effort, asked.messages[-1].reasoning) == ("low", "hm")

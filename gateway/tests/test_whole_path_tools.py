@@ -87,16 +87,17 @@ async def test_reasoning_that_a_template_begins(tmp_path):
 
 
 async def test_an_answer_goes_on_on_another_worker(tmp_path):
-    """One dies inside a call: what comes out is what would have, every identifier once."""
+    """One dies inside a call, whose beginning was read by then: what comes is what would have, identifiers once."""
     text = f"A bird?</think>So. {HERMES_CALL}\n{HERMES_CALL}"
     async with whole_path(tmp_path, text, template=THINKS, num_workers=2) as path, sdk(path) as openai:
-        at = text.index("arguments")
+        at, grown = text.index('": 1'), asyncio.Event()
         for worker in path.workers:
             worker.pause_at = at
 
         async def interrupt() -> None:
             waits = [asyncio.create_task(worker.reached.wait()) for worker in path.workers]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await grown.wait()
             for worker, wait in zip(path.workers, waits, strict=True):
                 worker.pause_at, worker.die_after = None, at if wait.done() else None
                 wait.cancel()
@@ -104,13 +105,17 @@ async def test_an_answer_goes_on_on_another_worker(tmp_path):
 
         interrupting = asyncio.create_task(interrupt())
         async with openai.chat.completions.stream(**ASK) as stream:
-            heads = []
+            heads, told = [], ["", ""]
             async for event in stream:
-                if event.type == "chunk":
-                    heads += [call for call in event.chunk.choices[0].delta.tool_calls or [] if call.id]
+                for call in event.chunk.choices[0].delta.tool_calls or [] if event.type == "chunk" else []:
+                    heads += [call] if call.id else []
+                    told[call.index] += call.function.arguments
+                    if told[0] == '{"x':
+                        grown.set()
             message = (await stream.get_final_completion()).choices[0].message
         await interrupting
         assert [head.index for head in heads] == [0, 1]
+        assert told == ['{"x": 1}', '{"x": 1}']
         assert [call.id for call in message.tool_calls] == [head.id for head in heads]
         assert (message.content, message.reasoning_content) == ("So.", "A bird?")
         assert sum(len(worker.requests) for worker in path.workers) == 2

@@ -40,8 +40,10 @@ async def test_a_tool_loop_over_the_anthropic_api(mesh: RunningMesh):
         base_url=mesh.rest, api_key=mesh.key, max_retries=0, http_client=plain
     ) as client:
         async with client.messages.stream(**ask, messages=[question]) as stream:
+            pieces = [event.partial_json async for event in stream if event.type == "input_json"]
             message = await stream.get_final_message()
         (use,) = message.content
+        assert json.loads("".join(pieces)) == task.arguments
         assert (message.stop_reason, use.name, use.input) == ("tool_use", task.name, task.arguments)
         result = {"type": "tool_result", "tool_use_id": use.id, "content": task.reply}
         history = [question, {"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
@@ -74,9 +76,11 @@ async def test_a_tool_loop_and_prefill_over_grpc(mesh: RunningMesh, front_door: 
         return chat_pb2.ChatMessage(role=role, content=[chat_pb2.ContentPart(text=text)], **fields)
 
     question = said("user", task.question)
-    (call,) = [delta.tool_call for delta in await generate(question) if delta.HasField("tool_call")]
-    assert task.is_call(call.name, call.arguments_json)
-    earlier = chat_pb2.ToolCall(id=call.id, name=call.name, arguments_json=call.arguments_json)
+    call, *more = [delta.tool_call for delta in await generate(question) if delta.HasField("tool_call")]
+    assert {(one.call_index, one.id, one.name) for one in more} == {(0, "", "")}
+    arguments = "".join(one.arguments_json for one in (call, *more))
+    assert task.is_call(call.name, arguments)
+    earlier = chat_pb2.ToolCall(id=call.id, name=call.name, arguments_json=arguments)
     history = [question, chat_pb2.ChatMessage(role="assistant", tool_calls=[earlier])]
     history.append(said("tool", task.reply, tool_call_id=call.id))
     assert "".join(delta.text for delta in await generate(*history)) == task.sentence

@@ -77,6 +77,7 @@ class Ask:
         want_token_ids: the ids go with the text.
         grammar: what each answer must be; None: anything.
         allow_cached_answer: a stored answer will do (deterministic requests only).
+        is_streamed: the caller sees it grow, so calls of tools are told before they are whole.
     """
 
     model: str
@@ -90,6 +91,7 @@ class Ask:
     echo: bool = False
     want_token_ids: bool = False
     grammar: Grammar | None = None
+    is_streamed: bool = False
 
     @property
     def choice_count(self) -> int:

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.events import ChoiceEnded, FinishReason, ReasoningChunk, TextChunk, TextLogprob, ToolCalled
+from serin_gateway.events import (
+    ChoiceEnded,
+    FinishReason,
+    ReasoningChunk,
+    TextChunk,
+    TextLogprob,
+    ToolCallBegun,
+    ToolCallEnded,
+    ToolCallGrew,
+)
 from serin_gateway.guards.answers import AnswerGuard
-from serin_gateway.reading.parts import Called, Part, Reasoned, Said
+from serin_gateway.reading.parts import CallBegun, CallGrew, CallPart, Part, Reasoned, Said
 from serin_gateway.reading.reading import Reading
 from serin_gateway.recall import StoredChoice
 from serin_gateway.refusals import OPENING_CHARACTERS
@@ -50,6 +59,7 @@ class ChoiceOutput:
         self._report_tokens = report_tokens
         self._report_end = report_end
         self._num_calls = 0
+        self._has_called = False
         self._spelled: list[TextLogprob] = []
         self._num_reported = 0
         self._reported_bytes = 0  # bytes of the tokens reported with log-probabilities
@@ -207,17 +217,22 @@ class ChoiceOutput:
         if text or token_ids:
             self._generation.put(TextChunk(self._index, text, token_ids, logprobs))
 
-    def _tell(self, part: Reasoned | Called) -> None:
+    def _tell(self, part: Reasoned | CallPart) -> None:
+        index, call = self._index, self._num_calls
         if isinstance(part, Reasoned):
-            self._generation.put(ReasoningChunk(self._index, part.text))
+            self._generation.put(ReasoningChunk(index, part.text))
+        elif isinstance(part, CallBegun):
+            self._generation.put(ToolCallBegun(index, call, secrets.token_hex(12), part.name))
+        elif isinstance(part, CallGrew):
+            self._generation.put(ToolCallGrew(index, call, part.arguments_json))
         else:
-            call_id = secrets.token_hex(12)
-            self._generation.put(ToolCalled(self._index, self._num_calls, call_id, part.name, part.arguments_json))
+            self._generation.put(ToolCallEnded(index, call, part.is_whole))
             self._num_calls += 1
+            self._has_called = self._has_called or part.is_whole
 
     def _finish(self, why: FinishReason) -> FinishReason:
         """An answer that calls and ends by itself ends for its calls; one that was cut was cut."""
-        return FinishReason.TOOL_CALLS if self._num_calls and why is FinishReason.STOP else why
+        return FinishReason.TOOL_CALLS if self._has_called and why is FinishReason.STOP else why
 
     def _end(self, end: ChoiceEnded, num_counted: int) -> None:
         self.ended = end

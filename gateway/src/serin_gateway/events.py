@@ -78,8 +78,8 @@ class ReasoningChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCalled:
-    """A choice calls a tool: a whole call, its arguments a JSON object as the model wrote it.
+class ToolCallBegun:
+    """A choice begins to call a tool; the call's arguments follow, then its end, and no other call in between.
 
     Attributes:
         call_index: which of the choice's calls, from 0.
@@ -90,7 +90,28 @@ class ToolCalled:
     call_index: int
     call_id: str
     name: str
+
+
+@dataclass(slots=True)
+class ToolCallGrew:
+    """More of the arguments of the call that was begun last, as the model wrote them."""
+
+    choice_index: int
+    call_index: int
     arguments_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEnded:
+    """The call that was begun last ends.
+
+    Attributes:
+        is_whole: its arguments are a JSON object; false: it broke off, and they are the beginning of one.
+    """
+
+    choice_index: int
+    call_index: int
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +131,5 @@ class Completed:
     usage: Usage
 
 
-Event = Started | TextChunk | ReasoningChunk | ToolCalled | ChoiceEnded | Completed
+CallEvent = ToolCallBegun | ToolCallGrew | ToolCallEnded
+Event = Started | TextChunk | ReasoningChunk | CallEvent | ChoiceEnded | Completed

@@ -47,6 +47,7 @@ class Generation:
         spell_logprobs: false where log-probabilities are for us alone: nothing of them goes out.
         form: how the answers are written.
         conversation: what they answer; None: a plain prompt, all of whose answers is text.
+        grow_calls: calls are told as they grow, else when they are whole.
         on_tokens: told each time a worker has made tokens.
         guard: makes what looks at a choice before anybody sees it; None: nothing does.
     """
@@ -67,6 +68,7 @@ class Generation:
         spell_logprobs: bool = True,
         form: AnswerForm = AnswerForm(),  # noqa: B008 - frozen
         conversation: Conversation | None = None,
+        grow_calls: bool = False,
         on_tokens: Callable[[], None] = lambda: None,
         guard: Callable[[], AnswerGuard | None] = lambda: None,
     ) -> None:
@@ -87,7 +89,7 @@ class Generation:
         self.done: WorkDone | None = None
         self.has_begun = False
         first = announcement.first_choice_index
-        readings = [reading_of(form, conversation) for _ in range(num_choices)]
+        readings = [reading_of(form, conversation, grows=grow_calls) for _ in range(num_choices)]
         self.choices = [
             ChoiceOutput(self, first + i, report_tokens, report_end, one, guard()) for i, one in enumerate(readings)
         ]

@@ -1,13 +1,14 @@
 """Between what makes a request's events and the door that writes them: nothing waits while the reader keeps up.
 
-Texts of one choice that the reader has not taken yet grow into one chunk, so chunks coalesce only when the reader or
-the core is the limit, and memory stays bounded: makers wait for room. Knows nothing about where events come from.
+Texts of one choice that the reader has not taken yet grow into one chunk, and so do the arguments of one call: chunks
+coalesce only when the reader or the core is the limit, and memory stays bounded: makers wait for room. Knows nothing
+about where events come from.
 """
 
 import asyncio
 from collections import deque
 
-from serin_gateway.events import Event, TextChunk
+from serin_gateway.events import Event, TextChunk, ToolCallBegun, ToolCallEnded, ToolCallGrew
 
 DEFAULT_ROOM_CHARACTERS = 65_536
 
@@ -18,6 +19,8 @@ class Outbox:
     def __init__(self, room_characters: int = DEFAULT_ROOM_CHARACTERS) -> None:
         self._events: deque[Event] = deque()
         self._open_chunks: dict[int, TextChunk] = {}
+        self._open_calls: dict[int, ToolCallGrew] = {}
+        self._behind_call: set[int] = set()  # choices with a call behind their open chunk
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
         self._room_characters = room_characters
@@ -32,19 +35,41 @@ class Outbox:
         return self._num_characters > self._room_characters
 
     def put(self, event: Event) -> None:
-        """Add an event; a chunk joins the one that the reader has not taken yet."""
+        """Add an event; a chunk joins the one that the reader has not taken yet, and never overtakes a call."""
         self.has_begun = True
         if isinstance(event, TextChunk):
-            self._num_characters += len(event.text) + 8 * len(event.token_ids) + 256 * len(event.logprobs)
-            waiting = self._open_chunks.get(event.choice_index)
-            if waiting is not None:
-                waiting.text += event.text
-                waiting.token_ids.extend(event.token_ids)
-                waiting.logprobs.extend(event.logprobs)
-                return
+            is_joined = self._join_text(event)
+        elif isinstance(event, ToolCallGrew):
+            is_joined = self._join_call(event)
+        else:
+            is_joined = False
+            if isinstance(event, ToolCallBegun | ToolCallEnded):
+                self._open_calls.pop(event.choice_index, None)
+                self._behind_call.add(event.choice_index)
+        if not is_joined:
+            self._events.append(event)
+            self._arrived.set()
+
+    def _join_text(self, event: TextChunk) -> bool:
+        self._num_characters += len(event.text) + 8 * len(event.token_ids) + 256 * len(event.logprobs)
+        waiting = self._open_chunks.get(event.choice_index)
+        if waiting is None or (event.text and event.choice_index in self._behind_call):
             self._open_chunks[event.choice_index] = event
-        self._events.append(event)
-        self._arrived.set()
+            self._behind_call.discard(event.choice_index)
+            return False
+        waiting.text += event.text
+        waiting.token_ids.extend(event.token_ids)
+        waiting.logprobs.extend(event.logprobs)
+        return True
+
+    def _join_call(self, event: ToolCallGrew) -> bool:
+        self._num_characters += len(event.arguments_json)
+        waiting = self._open_calls.get(event.choice_index)
+        if waiting is None:
+            self._open_calls[event.choice_index] = event
+            return False
+        waiting.arguments_json += event.arguments_json
+        return True
 
     def fail(self, error: BaseException) -> None:
         """End with an error, raised once everything put before has been taken; the first one counts."""
@@ -78,6 +103,8 @@ class Outbox:
         events = list(self._events)
         self._events.clear()
         self._open_chunks.clear()
+        self._open_calls.clear()
+        self._behind_call.clear()
         self._num_characters = 0
         self._taken.set()
         return events

@@ -761,6 +761,7 @@ class Attempt:
             spell_logprobs=self.ask.sampling.top_logprobs is not None,
             form=self._form,
             conversation=self._input if isinstance(self._input, Conversation) else None,
+            grow_calls=self.ask.is_streamed and self._hold is None,
             on_tokens=self._tokens_made,
             guard=self.request.watch.answer if self.request.watch else lambda: None,
         )

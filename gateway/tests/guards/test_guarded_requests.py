@@ -332,6 +332,34 @@ async def test_reasoning_and_calls_are_guarded_too(fronts_on):
         assert "tool_calls" not in choice["message"]
 
 
+@pytest.mark.parametrize("piece", [1, 1000])
+async def test_calls_that_grow_are_guarded(fronts_on, piece):
+    """Masked as the whole call is, piece by piece; one that is refused breaks off, or is not begun."""
+    arguments = f'{{"n": 1, "card": {CARD.replace(" ", "")}, "to": "M\\u00fcller, {MAIL}"}}'
+    call = f'<tool_call>\n{{"name": "pay", "arguments": {arguments}}}\n</tool_call>'
+    tool = {"type": "function", "function": {"name": "pay"}}
+    ask = {"model": "small", "messages": [{"role": "user", "content": "hi"}], "tools": [tool], "max_tokens": 900}
+    tokenizer = ByteTokenizer(AnswerForm(CallForm.HERMES))
+
+    async def told(policy, text):
+        """How it ends, its text and its arguments, whole and streamed."""
+        async with fronts_on(guarded(policy, saying(text, piece=piece), tokenizer=tokenizer)) as front:
+            whole = (await front.openai.chat.completions.create(**ask)).choices[0]
+            calls = [call.function.arguments for call in whole.message.tool_calls or ()]
+            yield whole.finish_reason, whole.message.content, calls
+            choices = [one.choices[0] async for one in await front.openai.chat.completions.create(**ask, stream=True)]
+            calls = [call.function.arguments for one in choices for call in one.delta.tool_calls or ()]
+            text = "".join(one.delta.content or "" for one in choices)
+            yield choices[-1].finish_reason, text, ["".join(calls)] * bool(calls)
+
+    masked = '{"n": 1, "card": "[CREDIT_CARD]", "to": "M\\u00fcller, [EMAIL_ADDRESS]"}'
+    assert [one async for one in told(MASKING, f"ok {call}")] == [("tool_calls", "ok", [masked])] * 2
+    begun = ['{"n": 1, "card": '] if piece == 1 else []
+    ends = [("content_filter", "ok", []), ("content_filter", "ok", begun)]
+    assert [one async for one in told(REFUSING, f"ok {call}")] == ends
+    assert [one async for one in told(REFUSING, f"my plum{call}")] == [("content_filter", "my ", [])] * 2
+
+
 async def test_reasoning_comes_before_text():
     """Held reasoning is let go before the text behind it."""
     form = AnswerForm(CallForm.NONE, "<think>", "</think>", reasoning_close_ids=tuple(b"</think>"))

@@ -4,11 +4,14 @@ import json
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from serin_gateway.reading.calls import MARKS, CallReader
+from made_calls import Broke, made
+from serin_gateway.reading.call_text import Called
+from serin_gateway.reading.calls import CallReader
 from serin_gateway.reading.form import CallForm
-from serin_gateway.reading.parts import Called, Said, joined
+from serin_gateway.reading.marks import MARKS
+from serin_gateway.reading.parts import CallBegun, CallEnded, CallGrew, Said, joined
 
 TOOLS = {"get_weather", "f", "ping"}
 WEATHER = Called("get_weather", '{"city": "Oslo"}')
@@ -19,16 +22,26 @@ NESTED = (
 DEEP = '{"a":' * 63 + "1" + "}" * 63
 
 
-def whole(form, text, tools=TOOLS):
-    """The parts of a text that comes in one piece."""
-    return in_pieces(form, [text], tools)
+def whole(form, text, tools=TOOLS, **how):
+    """What a text that comes in one piece says and calls."""
+    return in_pieces(form, [text], tools, **how)
 
 
-def in_pieces(form, pieces, tools=TOOLS):
-    """The parts of a text that comes in pieces."""
-    reader = CallReader(form, tools)
+def in_pieces(form, pieces, tools=TOOLS, **how):
+    """What a text that comes in pieces says and calls."""
+    reader = CallReader(form, tools, **how)
     parts = [part for piece in pieces for part in reader.feed(piece)]
-    return joined(parts + reader.end())
+    return made(parts + reader.end())
+
+
+def cuts(text):
+    """Whole, character by character, in two at every place, and in pieces of every size up to seven."""
+    yield [text]
+    yield list(text)
+    for at in range(len(text) + 1):
+        yield [text[:at], text[at:]]
+    for size in range(2, 8):
+        yield [text[at : at + size] for at in range(0, len(text), size)]
 
 
 HERMES = {
@@ -160,15 +173,30 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("form", "text", "parts"), [(f, t, p) for f, _, t, p in CASES], ids=[c[1] for c in CASES])
-def test_a_text_is_read_alike_however_it_is_cut(form, text, parts):
-    """Whole, character by character, in two at every place, and in pieces of every size up to seven."""
-    assert whole(form, text) == parts
-    assert in_pieces(form, text) == parts
-    for at in range(len(text) + 1):
-        assert in_pieces(form, [text[:at], text[at:]]) == parts
-    for size in range(2, 8):
-        assert in_pieces(form, [text[at : at + size] for at in range(0, len(text), size)]) == parts
+BROKEN = {
+    "trailing comma": [Called("f", "{}"), Said(",}</tool_call>")],
+    "a brace too few": [Called("f", '{"x": 1}'), Said(" and on")],
+    "a brace of the wrong kind": [Broke("f", '{"x": '), Said("1]}</tool_call>")],
+    "a quote too few": [Broke("f", '{"x": "1}}')],
+    "a quote too many": [Broke("f", '{"x": "a"'), Said('b"}}</tool_call>')],
+    "a raw newline in a string": [Broke("f", '{"x": "a'), Said('\nb"}}</tool_call>')],
+    "no number": [Broke("f", '{"x": '), Said("NaN}}</tool_call>")],
+    "half a character": [Broke("f", '{"x": "'), Said('\\ud83d"}}</tool_call>')],
+    "cut in the arguments": [Said("Well."), Broke("f", '{"x": "a\\')],
+    "too deep": [Broke("f", '{"x": ' + '{"a":' * 62), Said('{"a":1' + "}" * 65 + "</tool_call>")],
+    "one of the list is unknown": [Called("f", "{}"), Said('}, {"name": "rm", "arguments": {}}]')],
+    "cut": [Broke("f", '{"x":')],
+}
+"""Of the texts that are no calls, those that seem to be as they grow: what is told then."""
+
+
+@pytest.mark.parametrize(("form", "name", "text", "parts"), CASES, ids=[case[1] for case in CASES])
+def test_a_text_is_read_alike_however_it_is_cut(form, name, text, parts):
+    """And a call that is told as it grows is the call that is told when it is whole."""
+    grown = BROKEN.get(name) or parts
+    for pieces in cuts(text):
+        assert in_pieces(form, pieces) == parts
+        assert in_pieces(form, pieces, grows=True) == grown
 
 
 def test_every_form_that_can_be_told_has_its_marks():
@@ -202,7 +230,63 @@ def test_a_call_is_there_as_soon_as_it_is_whole():
     """Not only when its closing mark comes."""
     reader = CallReader(CallForm.HERMES, TOOLS)
     assert reader.feed('<tool_call>{"name": "ping", "arguments": {}') == []
-    assert reader.feed("}") == [Called("ping", "{}")]
+    assert reader.feed("}") == [CallBegun("ping"), CallGrew("{}"), CallEnded(is_whole=True)]
+
+
+def test_a_call_grows_with_its_text():
+    """From the brace on that opens its arguments; nothing waits but what may be half of something."""
+    reader = CallReader(CallForm.HERMES, TOOLS, grows=True)
+    assert reader.feed('<tool_call>{"name": "f", "arguments":') == []
+    assert reader.feed(" {") == [CallBegun("f"), CallGrew("{")]
+    assert reader.feed('"x": "a <') == [CallGrew('"x": "a ')]
+    assert reader.feed("b \\ud83d") == [CallGrew("<b ")]
+    assert reader.feed('\\ude42", "n": 1') == [CallGrew('\\ud83d\\ude42", "n": ')]
+    assert reader.feed("2}") == [CallGrew("12}")]
+    assert reader.feed("}") == [CallEnded(is_whole=True)]
+    assert reader.feed("\n</tool_call> so") == [Said(" so")]
+
+
+@pytest.mark.parametrize(
+    ("form", "pieces"),
+    [
+        (CallForm.HERMES, ['<tool_call>{"name": "f", "arguments": {', '"x": 1}}']),
+        (CallForm.LLAMA, ['{"type": "function", "name": "f", "parameters": {', '"x": 1}}']),
+        (CallForm.MISTRAL, ['[TOOL_CALLS] [{"name": "f", "arguments": {', '"x": 1}, "id": "a1"}]']),
+        (CallForm.MISTRAL, ["[TOOL_CALLS]f[ARGS]{", '"x": 1}']),
+        (CallForm.GENERIC, ['[{"name": "f", "arguments": {', '"x": 1}}]']),
+    ],
+    ids=["hermes", "llama", "mistral's list", "mistral by name", "generic"],
+)
+def test_calls_of_every_form_grow(form, pieces):
+    """However it begins them."""
+    reader = CallReader(form, TOOLS, grows=True)
+    assert reader.feed(pieces[0]) == [CallBegun("f"), CallGrew("{")]
+    assert joined(reader.feed(pieces[1])) == [CallGrew('"x": 1}'), CallEnded(is_whole=True)]
+
+
+def test_a_mark_in_an_argument_waits_for_its_end():
+    """It may end a call whose string was left open: nothing from it on is told before it is known not to."""
+    reader = CallReader(CallForm.HERMES, TOOLS, grows=True)
+    assert reader.feed('<tool_call>{"name": "f", "arguments": {"x": "a</tool_call> b') == [
+        CallBegun("f"),
+        CallGrew('{"x": "a'),
+    ]
+    assert reader.feed(" and on") == []
+    assert reader.feed('"}') == [CallGrew('</tool_call> b and on"}')]
+    open_ = '<tool_call>{"name": "f", "arguments": {"x": "a</tool_call>'
+    assert whole(CallForm.HERMES, open_, grows=True) == [Broke("f", '{"x": "a'), Said("</tool_call>")]
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_single_call_is_all(grows):
+    """What comes behind it is nobody's, in its list too; if it broke off, the rest is text."""
+    one = '<tool_call>[{"name": "f", "arguments": {"x": 1}}, {"name": "ping", "arguments": {}}]'
+    for pieces in cuts(f"a {one}</tool_call> b {one}"):
+        assert in_pieces(CallForm.HERMES, pieces, grows=grows, is_single=True) == [Said("a"), Called("f", '{"x": 1}')]
+    broken = '<tool_call>{"name": "f", "arguments": {"x": ]}</tool_call>'
+    said = [Broke("f", '{"x": '), Said(f"]}}</tool_call>{one}")] if grows else [Said(broken), Called("f", '{"x": 1}')]
+    for pieces in cuts(broken + one):
+        assert in_pieces(CallForm.HERMES, pieces, grows=grows, is_single=True) == said
 
 
 MARKED = ["<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>"]
@@ -225,17 +309,38 @@ PIECES = st.sampled_from([*MARKED, *JSON, "f", " ", "\n", "\\", "é🙂", "<", "
 def test_anything_is_read_alike_however_it_is_cut(pieces, form, seed):
     """No text raises; without a call all of it comes back; a call's arguments are an object and stood in the text."""
     text = "".join(pieces)
-    parts = whole(form, text)
     cut = random.Random(seed)
     ends = [*sorted(cut.randint(0, len(text)) for _ in range(cut.randint(0, 6))), len(text)]
-    assert in_pieces(form, [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]) == parts
-    assert in_pieces(form, text) == parts
-    calls = [part for part in parts if isinstance(part, Called)]
-    if not calls:
-        assert "".join(part.text for part in parts) == text
-    for call in calls:
-        assert isinstance(json.loads(call.arguments_json), dict)
-        assert call.name in TOOLS
+    cut_text = [text[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    for how in ({}, {"grows": True}, {"is_single": True}, {"grows": True, "is_single": True}):
+        parts = whole(form, text, **how)
+        assert in_pieces(form, cut_text, **how) == parts
+        assert in_pieces(form, text, **how) == parts
+        calls = [part for part in parts if isinstance(part, Called)]
+        if not calls and not any(isinstance(part, Broke) for part in parts):
+            assert "".join(part.text for part in parts) == text
+        for call in calls:
+            assert isinstance(json.loads(call.arguments_json), dict)
+            assert call.name in TOOLS
+        assert how.get("grows") or not any(isinstance(part, Broke) for part in parts)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.text(max_size=8),
+    lambda one: st.lists(one, max_size=3) | st.dictionaries(st.text(max_size=4), one, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=4), VALUES, max_size=3), st.booleans(), st.sampled_from([None, 1]))
+@example({"x": "</tool_call><tool_call>", "🙂": "\ud83d".encode("utf-16", "surrogatepass").hex()}, True, None)
+def test_any_arguments_come_whole_in_pieces(value, ascii_only, indent):
+    """Whatever they hold, however they are written: one piece for nearly every character, and nothing is lost."""
+    arguments = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
+    text = f'<tool_call>{{"name": "f", "arguments": {arguments}}}</tool_call>'
+    reader = CallReader(CallForm.HERMES, TOOLS, grows=True)
+    parts = [part for char in text for part in reader.feed(char)]
+    assert made(parts + reader.end()) == whole(CallForm.HERMES, text) == [Called("f", arguments)]
 
 
 def test_a_long_answer_of_marks_is_read_in_linear_time():
@@ -245,4 +350,9 @@ def test_a_long_answer_of_marks_is_read_in_linear_time():
     long = "x" * 200_000
     call = f'<tool_call>{{"name": "f", "arguments": {{"x": "{long}"}}}}</tool_call>'
     pieces = [call[at : at + 50] for at in range(0, len(call), 50)]
-    assert in_pieces(CallForm.HERMES, pieces) == [Called("f", f'{{"x": "{long}"}}')]
+    for grows in (False, True):
+        assert in_pieces(CallForm.HERMES, pieces, grows=grows) == [Called("f", f'{{"x": "{long}"}}')]
+    digits = "1" * 20_000
+    cut = f'<tool_call>{{"name": "f", "arguments": {{"x": {digits}, "</tool_call>": "{long}'
+    pieces = [cut[at : at + 50] for at in range(0, len(cut), 50)]
+    assert in_pieces(CallForm.HERMES, pieces, grows=True)[0] == Broke("f", '{"x": ' + digits[:512])

@@ -1,9 +1,11 @@
 """Reasoning, text and calls in one answer, however it is cut."""
 
 import pytest
+from made_calls import Broke, made
 from serin_gateway.conversation import Conversation, Message
+from serin_gateway.reading.call_text import Called
 from serin_gateway.reading.form import AnswerForm, CallForm
-from serin_gateway.reading.parts import Called, Reasoned, Said, joined
+from serin_gateway.reading.parts import CallBegun, CallGrew, Reasoned, Said
 from serin_gateway.reading.reader import AnswerReader
 from serin_gateway.reading.reading import Reading, reading_of
 from serin_gateway.tokenizer import Decoded
@@ -15,11 +17,11 @@ CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
 F = Called("f", "{}")
 
 
-def in_pieces(form, pieces, tools=("f",)):
+def in_pieces(form, pieces, tools=("f",), *, grows=False):
     """The parts of an answer that comes in pieces."""
-    reader = AnswerReader(form, tools)
+    reader = AnswerReader(form, tools, grows=grows)
     parts = [part for piece in pieces for part in reader.feed(piece)]
-    return joined(parts + reader.end())
+    return made(parts + reader.end())
 
 
 @pytest.mark.parametrize(
@@ -45,10 +47,25 @@ def in_pieces(form, pieces, tools=("f",)):
     ],
 )
 def test_an_answer_is_read_alike_however_it_is_cut(form, text, parts):
-    """In one piece, in two at every place, and character by character."""
-    assert in_pieces(form, text) == parts
+    """In one piece, in two at every place, and character by character; also if its calls are told as they grow."""
+    for grows in (False, True):
+        assert in_pieces(form, text, grows=grows) == parts
+        for at in range(len(text) + 1):
+            assert in_pieces(form, [text[:at], text[at:]], grows=grows) == parts
+
+
+@pytest.mark.parametrize("form", [THINKS, BEGUN, AnswerForm(CallForm.HERMES)])
+def test_a_call_grows_behind_reasoning(form):
+    """Reasoning, text, then a call piece by piece; cut in it, what there is of it was told."""
+    thought = "" if not form.reasoning_open else "a</think>" if form.reasoning_begun else "<think>a</think>"
+    before = [Reasoned("a")] * bool(thought)
+    text = f'{thought}b <tool_call>{{"name": "f", "arguments": {{"x": 12'
     for at in range(len(text) + 1):
-        assert in_pieces(form, [text[:at], text[at:]]) == parts
+        told = in_pieces(form, [text[:at], text[at:]], grows=True)
+        assert told == [*before, Said("b"), Broke("f", '{"x": 12')]
+    begun = AnswerForm(CallForm.HERMES, beginning='<tool_call>\n{"name": "f", "arguments":')
+    reader = AnswerReader(begun, ("f",), grows=True)
+    assert reader.feed(' {"x"') == [CallBegun("f"), CallGrew('{"x"')]
 
 
 def test_without_tools_a_call_is_text():
@@ -88,8 +105,10 @@ def test_tokens_of_reasoning_are_those_up_to_its_mark(size):
 
 def test_a_single_call_completes_an_answer():
     """What comes behind it is nobody's."""
-    reading = Reading(AnswerForm(CallForm.HERMES), conversation(single_call=True))
-    assert reading.read(Decoded("a " + CALL[:-20], 1), False, [1]) == [Said("a")]
-    assert not reading.is_complete
-    assert reading.read(Decoded(CALL[-20:] + CALL, 2), False, [1, 2]) == [F]
-    assert reading.is_complete
+    for grows in (False, True):
+        reading = Reading(AnswerForm(CallForm.HERMES), conversation(single_call=True), grows=grows)
+        first = reading.read(Decoded("a " + CALL[:-15], 1), False, [1])
+        assert first == [Said("a"), *([CallBegun("f"), CallGrew("{")] if grows else [])]
+        assert not reading.is_complete
+        assert made(first + reading.read(Decoded(CALL[-15:] + CALL, 2), False, [1, 2])) == [Said("a"), F]
+        assert reading.is_complete

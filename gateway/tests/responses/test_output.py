@@ -3,19 +3,38 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from response_events import check_items
-from serin_gateway.events import ChoiceEnded, FinishReason, ReasoningChunk, TextChunk, TextLogprob, ToolCalled
+from serin_gateway.events import (
+    ChoiceEnded,
+    FinishReason,
+    ReasoningChunk,
+    TextChunk,
+    TextLogprob,
+    ToolCallBegun,
+    ToolCallEnded,
+    ToolCallGrew,
+)
 from serin_gateway.rest.responses.output import Output
 
 texts = st.text(max_size=5)
 logprobs = st.lists(st.builds(TextLogprob, texts, st.binary(max_size=3), st.floats(-9, 0)), max_size=2)
+
+
+def call(call_id, name, pieces, is_whole):
+    """The events of a call."""
+    grew = [ToolCallGrew(0, 0, piece) for piece in pieces]
+    return [ToolCallBegun(0, 0, str(call_id), name), *grew, ToolCallEnded(0, 0, is_whole)]
+
+
+WHOLE, BROKEN = ['{"a"', ": ", "1}"], ['{"a']
 happenings = st.lists(
     st.one_of(
-        st.builds(TextChunk, st.just(0), texts, st.just([]), logprobs),
-        st.builds(ReasoningChunk, st.just(0), st.text(min_size=1, max_size=5)),
-        st.builds(ToolCalled, st.just(0), st.just(0), st.uuids().map(str), texts, st.just('{"a": 1}')),
+        st.builds(TextChunk, st.just(0), texts, st.just([]), logprobs).map(lambda one: [one]),
+        st.builds(ReasoningChunk, st.just(0), st.text(min_size=1, max_size=5)).map(lambda one: [one]),
+        st.builds(call, st.uuids(), texts, st.just(WHOLE), st.just(value=True)),
+        st.builds(call, st.uuids(), texts, st.just(BROKEN), st.just(value=False)),
     ),
     max_size=8,
-)
+).map(lambda runs: [event for run in runs for event in run])
 
 
 @given(events=happenings, reason=st.sampled_from(FinishReason))
@@ -30,12 +49,18 @@ def test_any_answer_is_told_by_the_grammar(events, reason):
     said = "".join(event.text for event in events if isinstance(event, TextChunk | ReasoningChunk))
     shown = [item["content"][0] for item in items if item["type"] != "function_call"]
     assert "".join(part["text"] for part in shown) == said
-    calls = [event.name for event in events if isinstance(event, ToolCalled)]
-    assert [item["name"] for item in items if item["type"] == "function_call"] == calls
+    begun = [event.name for event in events if isinstance(event, ToolCallBegun)]
+    ended = [event.is_whole for event in events if isinstance(event, ToolCallEnded)]
+    calls = [item for item in items if item["type"] == "function_call"]
+    assert [item["name"] for item in calls] == begun
+    assert [item["status"] == "completed" for item in calls] == ended
+    assert {item["arguments"] for item in calls} <= {"".join(WHOLE), "".join(BROKEN)}
     is_cut = reason in (FinishReason.LENGTH, FinishReason.CONTENT_FILTER)
     assert bool(output.cut_by) == is_cut
-    assert [item["status"] for item in items[:-1]] == ["completed"] * (len(items) - 1)
-    assert items[-1]["status"] == ("incomplete" if is_cut and items[-1]["type"] != "function_call" else "completed")
+    others = [item["status"] for item in items if item["type"] != "function_call"]
+    assert others[:-1] == ["completed"] * (len(others) - 1)
+    if items[-1]["type"] != "function_call":
+        assert items[-1]["status"] == ("incomplete" if is_cut else "completed")
     assert len({item["id"] for item in items}) == len(items)
 
 

@@ -87,6 +87,29 @@ async def test_streams_follow_the_grammar_and_say_what_the_whole_says(reasoners,
     assert whole["usage"]["output_tokens"] > 0
 
 
+@pytest.mark.parametrize("piece", [1, 1000])
+async def test_a_call_that_is_cut_in_a_stream(reasoners, piece):
+    """It is an item that is incomplete; the conversation goes on without it, by identifier and by its items."""
+    async with reasoners(f"So\n{CALL}", piece=piece) as front:
+        cut = ASK | {"max_output_tokens": len(f"So\n{CALL[: CALL.index('Köln') + 1]}"), "stream": True}
+        response = check_stream(read_events((await post(front, **cut)).text))
+        said, called = response["output"]
+        assert (response["status"], said["status"], called["status"]) == ("incomplete", "completed", "incomplete")
+        assert (called["name"], called["arguments"]) == ("get_weather", '{"city": "K')
+        assert (await front.http.get(f"/v1/responses/{response['id']}")).json() == response
+        more = {"role": "user", "content": "and?"}
+        await front.openai.responses.create(**ASK | {"input": [more]}, previous_response_id=response["id"])
+        history = [{"role": "user", "content": "hi"}, *response["output"], more]
+        await front.openai.responses.create(**ASK | {"input": history})
+        _, chained, sent = front.house.tokenizer.conversations
+    for conversation in (chained, sent):
+        assert [(turn.role, list(turn.texts), list(turn.tool_calls)) for turn in conversation.messages] == [
+            ("user", ["hi"], []),
+            ("assistant", ["So"], []),
+            ("user", ["and?"], []),
+        ]
+
+
 async def test_the_sdk_reads_a_response(reasoners):
     """Items, text, usage, and what was asked with the defaults that were in force."""
     async with reasoners(f"<think>Hm.</think>Hello\n{CALL}") as front:

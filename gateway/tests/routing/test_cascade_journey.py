@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from routed import HI, answer, asking, billed, failing, house_of, make, model, sure, text
@@ -10,7 +11,15 @@ from serin_gateway.cascades import held as held_module
 from serin_gateway.cascades.cascade import EscalationRules
 from serin_gateway.cascades.held import HeldOutbox
 from serin_gateway.conversation import Conversation, Message
-from serin_gateway.events import Completed, ReasoningChunk, Started, TextChunk, ToolCalled
+from serin_gateway.events import (
+    Completed,
+    ReasoningChunk,
+    Started,
+    TextChunk,
+    ToolCallBegun,
+    ToolCallEnded,
+    ToolCallGrew,
+)
 from serin_gateway.grammar import Grammar, GrammarKind
 from serin_gateway.keys.records import Role
 from serin_gateway.limits.limiter import Limits
@@ -142,7 +151,7 @@ async def test_an_answer_that_is_cut_short_is_no_answer_of_a_schema():
 
 
 async def test_calls_that_a_tool_does_not_take_are_escalated():
-    """Arguments are checked against the tool's own schema; good ones are kept."""
+    """Arguments are checked against the tool's own schema; good ones are kept, and given in one go."""
     calling = Conversation([Message("user", ["hi"])], tools=[Tool("f", "", SCHEMA)])
     tokenizer = ByteTokenizer(AnswerForm(calls=CallForm.HERMES))
     for arguments, expected in (('{"n": 1}', "smart:kept"), ('{"m": 1}', "smart:escalated:schema")):
@@ -150,8 +159,13 @@ async def test_calls_that_a_tool_does_not_take_are_escalated():
         house = house_of(
             {"mini": saying(call), "large": saying("no")}, rules=EscalationRules(schema_fails=True), tokenizer=tokenizer
         )
-        await answer(await make(house), asking("smart", calling, max_tokens=200))
+        events = await answer(await make(house), replace(asking("smart", calling, max_tokens=200), is_streamed=True))
         assert route(house) == expected
+        told = [event.arguments_json for event in events if isinstance(event, ToolCallGrew)]
+        assert told == ([arguments] if expected == "smart:kept" else [])
+    cut = replace(asking("smart", calling, max_tokens=len(call) - 20), is_streamed=True)
+    events = await answer(await make(house), cut)
+    assert text(events) == call[:-20], "what is held is no call before it is whole"
 
 
 async def test_what_the_prompt_decides_costs_nothing_of_the_first_model():
@@ -301,9 +315,10 @@ async def test_what_is_held_back_is_bounded(monkeypatch):
 
 def test_reasoning_and_calls_count_as_held_too():
     """Whatever an answer is made of, its memory is bounded; what was held comes out in order."""
-    events = [ReasoningChunk(0, "a" * 500), ToolCalled(0, 0, "1", "f", "b" * 400), TextChunk(0, "c" * 300, [], [])]
+    call = [ToolCallBegun(0, 0, "1", "f"), ToolCallGrew(0, 0, "b" * 400), ToolCallEnded(0, 0, is_whole=True)]
+    events = [ReasoningChunk(0, "a" * 500), *call, TextChunk(0, "c" * 300, [], [])]
     held, outbox = HeldOutbox(1000), Outbox()
-    for event, is_over in zip(events, (False, True, True), strict=True):
+    for event, is_over in zip(events, (False, False, True, True, True), strict=True):
         held.put(event)
         assert held.overflowed.is_set() is is_over
     held.release(outbox)

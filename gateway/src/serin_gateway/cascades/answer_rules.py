@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serin_gateway.called import ToolCalled
 from serin_gateway.cascades.cascade import EscalationRules, Rule
 from serin_gateway.cascades.obedience import fits
 from serin_gateway.conversation import Conversation
-from serin_gateway.events import FinishReason, ToolCalled
+from serin_gateway.events import FinishReason
 from serin_gateway.grammar import Grammar, GrammarKind
 from serin_gateway.tools import Tool
 

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
+from serin_gateway.called import CallGatherer, ToolCalled
 from serin_gateway.cascades.answer_rules import HeldChoice
-from serin_gateway.events import ChoiceEnded, Event, ReasoningChunk, TextChunk, ToolCalled
+from serin_gateway.events import CallEvent, ChoiceEnded, Event, ReasoningChunk, TextChunk, ToolCallBegun
 from serin_gateway.outbox import Outbox
 
 MAX_HELD_CHARACTERS = 1_048_576
@@ -28,8 +29,8 @@ class HeldOutbox(Outbox):
         super().put(event)
         if isinstance(event, ReasoningChunk):
             self._num_characters += len(event.text) + EVENT_CHARACTERS
-        elif isinstance(event, ToolCalled):
-            self._num_characters += len(event.arguments_json) + EVENT_CHARACTERS
+        elif isinstance(event, ToolCallBegun):
+            self._num_characters += EVENT_CHARACTERS
         if self.is_full:
             self.overflowed.set()
 
@@ -43,11 +44,13 @@ class HeldOutbox(Outbox):
         choices = [HeldChoice() for _ in range(count)]
         texts: list[list[str]] = [[] for _ in range(count)]
         calls: list[list[ToolCalled]] = [[] for _ in range(count)]
+        gatherers = [CallGatherer() for _ in range(count)]
         for event in self._events:
             if isinstance(event, TextChunk):
                 texts[event.choice_index].append(event.text)
-            elif isinstance(event, ToolCalled):
-                calls[event.choice_index].append(event)
+            elif isinstance(event, CallEvent):
+                if (whole := gatherers[event.choice_index].take(event)) is not None:
+                    calls[event.choice_index].append(whole)
             elif isinstance(event, ChoiceEnded):
                 choices[event.choice_index].finish_reason = event.finish_reason
         for choice, text, called in zip(choices, texts, calls, strict=True):

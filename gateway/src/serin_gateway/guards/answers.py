@@ -6,9 +6,9 @@ Knows nothing about tokens, lanes or doors.
 from collections.abc import Callable, Sequence
 
 from serin_gateway.guards.failures import guard_unavailable
-from serin_gateway.guards.json_text import screened_json
+from serin_gateway.guards.json_text import JsonScreen
 from serin_gateway.guards.screen import GuardFailed, Refusal, Screen
-from serin_gateway.reading.parts import Called, Part, Reasoned, Said
+from serin_gateway.reading.parts import CallBegun, CallEnded, CallGrew, CallPart, Part, Reasoned, Said
 
 
 class AnswerGuard:
@@ -26,6 +26,7 @@ class AnswerGuard:
         self._open = screen
         self._kind: type[Said] | type[Reasoned] = Said
         self._screen = screen()
+        self._arguments: JsonScreen | None = None
         self.refusal: Refusal | None = None
         self.has_masked = False
 
@@ -43,27 +44,39 @@ class AnswerGuard:
     def _read(self, parts: Sequence[Part], *, is_last: bool) -> list[Part]:
         let: list[Part] = []
         for part in parts:
+            if isinstance(part, CallBegun) or (isinstance(part, Said | Reasoned) and type(part) is not self._kind):
+                self._end(let)
             if self.refusal is not None:
                 break
-            if isinstance(part, Called):
-                self._end(let)
+            if isinstance(part, CallPart):
                 self._call(part, let)
             else:
-                if type(part) is not self._kind:
-                    self._end(let)
-                    self._kind = type(part)
+                self._kind = type(part)
                 self._let(self._screen.feed(part.text), let)
         if is_last:
             self._end(let)
         return let
 
-    def _call(self, part: Called, let: list[Part]) -> None:
-        """A call comes whole; one that is refused is not made."""
-        screen = self._open()
-        arguments = screened_json(screen, part.arguments_json)
-        self._note(screen)
-        if self.refusal is None:
-            let.append(Called(part.name, arguments))
+    def _call(self, part: CallPart, let: list[Part]) -> None:
+        """A call whose arguments are refused breaks off; where nobody knows of it yet, it is not made."""
+        if isinstance(part, CallBegun):
+            self._arguments = JsonScreen(self._screen)
+            let.append(part)
+            return
+        assert self._arguments is not None, "a call begins before it grows"
+        passed = self._arguments.end() if isinstance(part, CallEnded) else self._arguments.feed(part.arguments_json)
+        self._note(self._screen)
+        begun = next((at for at in reversed(range(len(let))) if isinstance(let[at], CallBegun)), None)
+        if self.refusal is not None and begun is not None:
+            del let[begun:]
+            return
+        if passed:
+            let.append(CallGrew(passed))
+        if self.refusal is not None:
+            let.append(CallEnded(is_whole=False))
+        elif isinstance(part, CallEnded):
+            let.append(part)
+            self._screen = self._open()
 
     def _end(self, let: list[Part]) -> None:
         """The text ends here, for now: a call or another kind of text follows."""

@@ -89,6 +89,11 @@ class Screen:
         """Whether some of the text waits."""
         return self._released < len(self._text)
 
+    @property
+    def num_released(self) -> int:
+        """So many characters of the whole text were let through, or replaced; no replacement to come begins in them."""
+        return self._base + self._released
+
     def feed(self, text: str) -> str:
         """Take text, give what may go on.
 

@@ -7,14 +7,21 @@ nothing about marks around it.
 import json
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
-
-from serin_gateway.reading.parts import Called
 
 _ARGUMENTS = ("arguments", "parameters")
 _SPACE = " \t\n\r"
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """An escape of half a surrogate pair; its other half must be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A whole call: the name of a tool that is offered, and a JSON object as the model wrote it."""
+
+    name: str
+    arguments_json: str
 
 
 def calls_in(text: str, tools: Collection[str], *, bare: bool) -> list[Called] | None:

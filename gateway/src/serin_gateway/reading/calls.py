@@ -1,47 +1,26 @@
 """Calls of tools in a text that grows: one small machine for all forms.
 
-Text goes through as soon as no mark can begin in it. From a mark on everything is held until the call is whole, and
-then it is a call or, to the last character, text: nobody ever sees half a call, and how the text was cut changes
-nothing. Whitespace around calls belongs to them. Knows nothing about reasoning, tokens or who asked.
+Text goes through as soon as no mark can begin in it. From a mark on it is held until it is a call or, to the last
+character, text. A call is told when it is whole, or as it grows; one that grows and then breaks off ends, and what is
+left of it is text. How the text was cut changes nothing. Whitespace around calls belongs to them. Knows nothing about
+reasoning, tokens or who asked.
 """
 
 import enum
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
-from serin_gateway.reading.call_text import arguments_in, calls_in
+from serin_gateway.reading.call_text import Called, arguments_in, calls_in
 from serin_gateway.reading.form import CallForm
+from serin_gateway.reading.growing import GrowingCalls
 from serin_gateway.reading.json_end import Broken, JsonEnd
-from serin_gateway.reading.parts import Called, Part, Said
+from serin_gateway.reading.marks import MARKS, num_begun
+from serin_gateway.reading.parts import CallEnded, Part, Said
 
 MAX_HEADER = 256
 _HEADER = re.compile(r"([A-Za-z0-9_.-]{1,128})(?:\[CALL_ID\][A-Za-z0-9_-]+)?(?:\[ARGS\])?\s*")
 _HEADER_END = re.compile(r"[^A-Za-z0-9_.\-\[\]\s]")
-
-
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """How a family marks its calls.
-
-    Attributes:
-        opening, closing: marks around a call; empty: none.
-        bare: an answer that begins with JSON may be a call without a mark, and further ones may follow behind ``;``.
-        headed: the tool's name may come before the JSON, which is its arguments then.
-    """
-
-    opening: str = ""
-    closing: str = ""
-    bare: bool = False
-    headed: bool = False
-
-
-MARKS: Mapping[CallForm, Marks] = {
-    CallForm.HERMES: Marks("<tool_call>", "</tool_call>"),
-    CallForm.LLAMA: Marks("<|python_tag|>", bare=True),
-    CallForm.MISTRAL: Marks("[TOOL_CALLS]", headed=True),
-    CallForm.GENERIC: Marks(bare=True),
-}
 
 
 class _State(enum.Enum):
@@ -59,16 +38,25 @@ class CallReader:
     Args:
         form: the form of its calls; not NONE.
         tools: names that may be called.
+        grows: calls are told as they grow, else when they are whole.
+        is_single: one call is all that is wanted.
+
+    Attributes:
+        is_complete: nothing more is wanted: the only call is there.
     """
 
-    def __init__(self, form: CallForm, tools: Collection[str]) -> None:
+    def __init__(self, form: CallForm, tools: Collection[str], *, grows: bool = False, is_single: bool = False) -> None:
         self._marks = MARKS[form]
         self._tools = tools
+        self._grows = grows
+        self._is_single = is_single
+        self.is_complete = False
         self._state = _State.START if self._marks.bare else _State.TEXT
         self._held = ""
         self._at = 0  # in what is held: how far it is understood
         self._header: str | None = None
         self._end = JsonEnd(0)
+        self._growing = self._growing_from(0, None)
         self._parts: list[Part] = []
         self._follows_call = False  # a call was the last that came
         self._steps: Mapping[_State, Callable[[], bool]] = {
@@ -83,12 +71,17 @@ class CallReader:
     def feed(self, text: str) -> list[Part]:
         """Take text, give what became certain."""
         self._held += text
-        while self._steps[self._state]():
+        while not self.is_complete and self._steps[self._state]():
             pass
         return self._taken()
 
     def end(self) -> list[Part]:
-        """Nothing follows: what was held is said, half a call too."""
+        """Nothing follows: what was held is said, half a call too, unless it was told as it grew."""
+        if self.is_complete:
+            return []
+        if self._state is _State.JSON:
+            self._parts += self._growing.grow(self._held, len(self._held), is_last=True)
+            self._end_growing()
         rest = self._held
         if self._state is _State.CALLED and self._marks.closing.startswith(rest.strip()):
             rest = ""
@@ -112,7 +105,9 @@ class CallReader:
     def _text(self) -> bool:
         mark = self._marks.opening
         at = self._held.find(mark) if mark else -1
-        certain = self._held[: at if at >= 0 else len(self._held) - _num_begun(self._held, mark)].rstrip()
+        certain = self._held[
+            : at if at >= 0 else len(self._held) - num_begun(mark, self._held, len(self._held))
+        ].rstrip()
         self._say(certain)
         self._held = self._held[len(certain) :]
         if at >= 0:
@@ -153,18 +148,22 @@ class CallReader:
         try:
             end = self._end.find(self._held)
         except Broken as broken:
-            self._give_up(broken.at)
+            self._parts += self._growing.grow(self._held, broken.at)
+            self._break_off(broken.at)
             return True
+        self._parts += self._growing.grow(self._held, len(self._held) if end is None else end)
         if end is None:
             return False
         calls = self._understood(self._held[self._at : end])
-        if calls is None:
-            self._give_up(end)
-        else:
-            self._parts += calls
-            self._follows_call = True
-            self._held = self._held[end:]
-            self._state = _State.CALLED
+        rest = None if calls is None else self._growing.rest(self._held, calls[:1] if self._is_single else calls)
+        if rest is None:
+            self._break_off(end)
+            return True
+        self._parts += rest
+        self._follows_call = True
+        self._held = self._held[end:]
+        self._state = _State.CALLED
+        self.is_complete = self._is_single
         return True
 
     def _called(self) -> bool:
@@ -186,13 +185,40 @@ class CallReader:
 
     def _begin_json(self, start: int, header: str | None = None) -> None:
         self._at, self._header, self._end = start, header, JsonEnd(start)
+        self._growing = self._growing_from(start, header)
         self._state = _State.JSON
+
+    def _growing_from(self, start: int, header: str | None) -> GrowingCalls:
+        marks = self._marks.around
+        tools = self._tools if self._grows else ()
+        return GrowingCalls(start, tools, marks, header=header, is_only=self._is_single)
 
     def _understood(self, text: str) -> list[Called] | None:
         if self._header is None:
             return calls_in(text, self._tools, bare=self._marks.bare)
         arguments = arguments_in(text)
         return [Called(self._header, arguments)] if arguments is not None and self._header in self._tools else None
+
+    def _break_off(self, at: int) -> None:
+        """The JSON is no call: up to there it is said, but for what was told of it."""
+        told_until = self._growing.told_until
+        if not self._end_growing():
+            self._give_up(at)
+        elif self._held[: at - told_until].strip():
+            self._give_up(at - told_until)
+        else:
+            self._state = _State.CALLED
+
+    def _end_growing(self) -> bool:
+        """A call that was told ends, whole or not, and what was told is held no longer; false: none was."""
+        if not self._growing.has_begun:
+            return False
+        self._parts.append(CallEnded(self._growing.is_whole))
+        self._held = self._held[self._growing.told_until :]
+        self._follows_call = True
+        if self._is_single:
+            self._marks = replace(self._marks, opening="", bare=False)
+        return True
 
     def _give_up(self, at: int) -> None:
         """No call: what is held up to there is said."""
@@ -208,8 +234,3 @@ class CallReader:
     def _taken(self) -> list[Part]:
         taken, self._parts = self._parts, []
         return taken
-
-
-def _num_begun(text: str, mark: str) -> int:
-    """Characters at the end of a text that may begin a mark."""
-    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-n:])), 0)

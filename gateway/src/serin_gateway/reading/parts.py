@@ -1,5 +1,6 @@
 """What an answer consists of, once it is read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -18,17 +19,35 @@ class Reasoned:
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
-    """A whole call: the name of a tool that is offered, and a JSON object as the model wrote it."""
+class CallBegun:
+    """A call of a tool that is offered; its arguments follow, and then its end."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallGrew:
+    """More of the begun call's arguments, as the model wrote them."""
+
     arguments_json: str
 
 
-Part = Said | Reasoned | Called
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """The begun call ends.
+
+    Attributes:
+        is_whole: all that it grew by is a JSON object; false: it broke off, and is the beginning of one.
+    """
+
+    is_whole: bool
 
 
-def joined(parts: list[Part]) -> list[Part]:
+CallPart = CallBegun | CallGrew | CallEnded
+Part = Said | Reasoned | CallPart
+
+
+def joined(parts: Iterable[Part]) -> list[Part]:
     """The same parts with neighbouring texts of one kind in one."""
     found: list[Part] = []
     for part in parts:
@@ -37,6 +56,8 @@ def joined(parts: list[Part]) -> list[Part]:
             found[-1] = Said(last.text + part.text)
         elif isinstance(part, Reasoned) and isinstance(last, Reasoned):
             found[-1] = Reasoned(last.text + part.text)
+        elif isinstance(part, CallGrew) and isinstance(last, CallGrew):
+            found[-1] = CallGrew(last.arguments_json + part.arguments_json)
         else:
             found.append(part)
     return found

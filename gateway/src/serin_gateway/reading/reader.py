@@ -17,12 +17,23 @@ class AnswerReader:
     Args:
         form: how the answer is written.
         tools: names that may be called; none: whatever looks like a call is text.
+        grows: calls are told as they grow, else when they are whole.
+        is_single: one call is all that is wanted.
     """
 
-    def __init__(self, form: AnswerForm, tools: Collection[str]) -> None:
+    def __init__(
+        self, form: AnswerForm, tools: Collection[str], *, grows: bool = False, is_single: bool = False
+    ) -> None:
         self._reasoning = ReasoningReader(form) if form.reasoning_open and not form.beginning else None
-        self._calls = CallReader(form.calls, tools) if tools and form.calls is not CallForm.NONE else None
+        self._calls = None
+        if tools and form.calls is not CallForm.NONE:
+            self._calls = CallReader(form.calls, tools, grows=grows, is_single=is_single)
         self._beginning = form.beginning
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the only call that is wanted is there."""
+        return self._calls is not None and self._calls.is_complete
 
     @property
     def has_reasoned(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from serin_gateway.conversation import Conversation
 from serin_gateway.reading.form import AnswerForm, CallForm
-from serin_gateway.reading.parts import Called, Part
+from serin_gateway.reading.parts import Part
 from serin_gateway.reading.reader import AnswerReader
 from serin_gateway.tokenizer import Decoded
 
@@ -18,19 +18,23 @@ class Reading:
     Args:
         form: how it is written.
         conversation: names what may be called.
+        grows: calls are told as they grow, else when they are whole.
 
     Attributes:
         num_reasoning_tokens: tokens that are reasoning so far, marks included.
-        is_complete: nothing more is wanted of it: it made the only call that it may make.
     """
 
-    def __init__(self, form: AnswerForm, conversation: Conversation) -> None:
-        self._reader = AnswerReader(form, conversation.callable_tools)
+    def __init__(self, form: AnswerForm, conversation: Conversation, *, grows: bool = False) -> None:
+        is_single = conversation.tool_choice.single_call
+        self._reader = AnswerReader(form, conversation.callable_tools, grows=grows, is_single=is_single)
         self._close_ids = list(form.reasoning_close_ids)
-        self._single_call = conversation.tool_choice.single_call
         self._is_counted = False
         self.num_reasoning_tokens = 0
-        self.is_complete = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Nothing more is wanted of it: it made the only call that it may make."""
+        return self._reader.is_complete
 
     def read(self, news: Decoded, is_last: bool, token_ids: Sequence[int]) -> list[Part]:
         """The parts that became certain; ``token_ids``: all that were made."""
@@ -38,11 +42,7 @@ class Reading:
         self._count(news.num_tokens, token_ids)
         if is_last:
             parts += self._reader.end()
-        calls = [at for at, part in enumerate(parts) if isinstance(part, Called)]
-        if not (self._single_call and calls):
-            return parts
-        self.is_complete = True
-        return parts[: calls[0] + 1]
+        return parts
 
     def _count(self, num_tokens: int, token_ids: Sequence[int]) -> None:
         if self._is_counted or not self._reader.has_reasoned:
@@ -53,12 +53,12 @@ class Reading:
             self.num_reasoning_tokens = _end_of(self._close_ids, token_ids[:num_tokens])
 
 
-def reading_of(form: AnswerForm, conversation: Conversation | None) -> Reading | None:
+def reading_of(form: AnswerForm, conversation: Conversation | None, *, grows: bool = False) -> Reading | None:
     """A reading of an answer to it; None: all of the answer is text."""
     if conversation is None:
         return None
     calls = bool(conversation.callable_tools) and form.calls is not CallForm.NONE
-    return Reading(form, conversation) if calls or form.reasoning_open else None
+    return Reading(form, conversation, grows=grows) if calls or form.reasoning_open else None
 
 
 def _end_of(wanted: Sequence[int], ids: Sequence[int]) -> int:

@@ -112,6 +112,7 @@ def _ask(
         echo=echo,
         want_token_ids=bool(body.return_token_ids),
         grammar=read_grammar(body),
+        is_streamed=bool(body.stream),
     )
     return check(ask, lambda name: names.get(name) or inner_name(name))
 

@@ -7,7 +7,9 @@ from typing import Any
 import orjson
 
 from serin_gateway.ask import Ask
+from serin_gateway.called import CallGatherer, ToolCalled
 from serin_gateway.events import (
+    CallEvent,
     ChoiceEnded,
     Completed,
     Event,
@@ -15,7 +17,8 @@ from serin_gateway.events import (
     Started,
     TextChunk,
     TextLogprob,
-    ToolCalled,
+    ToolCallBegun,
+    ToolCallGrew,
     Usage,
 )
 from serin_gateway.pipeline import Request
@@ -82,13 +85,13 @@ class ChatShape:
             return b"".join(self._first_chunk(event, at) for at in range(self._ask.sampling.choice_count))
         if isinstance(event, ReasoningChunk):
             return self._delta(event.choice_index, {"reasoning_content": event.text})
-        if isinstance(event, ToolCalled):
-            return self._call_chunks(event)
+        if isinstance(event, CallEvent):
+            return self._call_chunk(event)
         return self._usage_chunk(event)
 
     def add(self, event: Event) -> None:
         """Note what happened."""
-        if isinstance(event, TextChunk | ReasoningChunk | ToolCalled):
+        if isinstance(event, TextChunk | ReasoningChunk | CallEvent):
             self._choices[event.choice_index].add(event)
         elif isinstance(event, ChoiceEnded):
             self._choices[event.choice_index].finish_reason = event.finish_reason
@@ -114,11 +117,24 @@ class ChatShape:
             ids = b',"prompt_token_ids":' + orjson.dumps(list(event.prompt_token_ids))
         return self._head + orjson.dumps(first) + b"]" + ids + self._tail[1:]
 
-    def _call_chunks(self, event: ToolCalled) -> bytes:
-        """A call as clients put it together: who is called first, then the arguments."""
-        begun = {"index": event.call_index} | call_body(event) | {"function": {"name": event.name, "arguments": ""}}
-        rest = {"index": event.call_index, "function": {"arguments": event.arguments_json}}
-        return b"".join(self._delta(event.choice_index, {"tool_calls": [one]}) for one in (begun, rest))
+    def _call_chunk(self, event: CallEvent) -> bytes:
+        """A call as clients put it together: who is called first, then the arguments, piece by piece."""
+        if isinstance(event, ToolCallGrew):
+            return (
+                b'%b{"index":%d,"delta":{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]},"logprobs":null,'
+                b'"finish_reason":null}%b'
+                % (
+                    self._head,
+                    event.choice_index,
+                    event.call_index,
+                    orjson.dumps(event.arguments_json),
+                    self._tail,
+                )
+            )
+        if not isinstance(event, ToolCallBegun):
+            return b""
+        begun = {"index": event.call_index} | call_body(ToolCalled(event.call_id, event.name, ""))
+        return self._delta(event.choice_index, {"tool_calls": [begun]})
 
     def _delta(self, choice_index: int, delta: dict[str, Any]) -> bytes:
         choice = {"index": choice_index, "delta": delta, "logprobs": None, "finish_reason": None}
@@ -147,17 +163,19 @@ class _Choice:
         self._index = index
         self._texts: list[str] = []
         self._reasoning: list[str] = []
+        self._gatherer = CallGatherer()
         self._calls: list[dict[str, Any]] = []
         self._logprobs: list[TextLogprob] = []
         self._token_ids: list[int] = []
         self.finish_reason = ""
 
-    def add(self, event: TextChunk | ReasoningChunk | ToolCalled) -> None:
+    def add(self, event: TextChunk | ReasoningChunk | CallEvent) -> None:
         if isinstance(event, ReasoningChunk):
             self._reasoning.append(event.text)
             return
-        if isinstance(event, ToolCalled):
-            self._calls.append(call_body(event))
+        if isinstance(event, CallEvent):
+            if (called := self._gatherer.take(event)) is not None:
+                self._calls.append(call_body(called))
             return
         self._texts.append(event.text)
         self._logprobs += event.logprobs
@@ -181,10 +199,10 @@ class _Choice:
         return body
 
 
-def call_body(event: ToolCalled) -> dict[str, Any]:
+def call_body(called: ToolCalled) -> dict[str, Any]:
     """A call of a message."""
-    function = {"name": event.name, "arguments": event.arguments_json}
-    return {"id": f"call_{event.call_id}", "type": "function", "function": function}
+    function = {"name": called.name, "arguments": called.arguments_json}
+    return {"id": f"call_{called.call_id}", "type": "function", "function": function}
 
 
 def logprobs_body(logprobs: Sequence[TextLogprob]) -> dict[str, Any]:

@@ -183,7 +183,9 @@ class ChatBody(SamplingBody):
     messages: Annotated[
         Many[MessageBody], Field(min_length=1, max_length=MAX_TURNS, description="The conversation so far, text only.")
     ]
-    tools: Many[ToolBody] | None = Field(None, description="Functions that may be called, at most 128.")
+    tools: Many[ToolBody] | None = Field(
+        None, description="Functions that may be called, at most 128; streams have arguments as they are written."
+    )
     tool_choice: ToolChoiceBody | None = Field(
         None, description="none shows no tools; required, and a function by name, begin the answer as a call."
     )

@@ -14,7 +14,8 @@ from serin_gateway.events import (
     ReasoningChunk,
     TextChunk,
     TextLogprob,
-    ToolCalled,
+    ToolCallBegun,
+    ToolCallGrew,
     Usage,
 )
 from serin_gateway.tools import MAX_TOOLS, too_many_tools
@@ -41,6 +42,7 @@ def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
         allow_cached_answer=request.allow_cached_answer,
         want_token_ids=True,
         grammar=from_grammar(request.grammar) if request.HasField("grammar") else None,
+        is_streamed=True,
     )
     return check(ask, _named)
 
@@ -69,7 +71,7 @@ def embedding_ask(request: inference_pb2.EmbedRequest) -> EmbeddingAsk:
 
 
 def event_messages(event: Event) -> inference_pb2.GenerateResponse | None:
-    """An event as a message; the request's own `started` is not among them."""
+    """An event as a message; the request's own `started` is not among them, and no delta says that a call ends."""
     if isinstance(event, TextChunk):
         delta = inference_pb2.GenerationDelta(
             choice_index=event.choice_index,
@@ -81,8 +83,13 @@ def event_messages(event: Event) -> inference_pb2.GenerateResponse | None:
     if isinstance(event, ReasoningChunk):
         delta = inference_pb2.GenerationDelta(choice_index=event.choice_index, reasoning=event.text)
         return inference_pb2.GenerateResponse(delta=delta)
-    if isinstance(event, ToolCalled):
-        delta = inference_pb2.GenerationDelta(choice_index=event.choice_index, tool_call=_call(event))
+    if isinstance(event, ToolCallBegun):
+        call = inference_pb2.ToolCallDelta(call_index=event.call_index, id=f"call_{event.call_id}", name=event.name)
+        delta = inference_pb2.GenerationDelta(choice_index=event.choice_index, tool_call=call)
+        return inference_pb2.GenerateResponse(delta=delta)
+    if isinstance(event, ToolCallGrew):
+        more = inference_pb2.ToolCallDelta(call_index=event.call_index, arguments_json=event.arguments_json)
+        delta = inference_pb2.GenerationDelta(choice_index=event.choice_index, tool_call=more)
         return inference_pb2.GenerateResponse(delta=delta)
     if isinstance(event, ChoiceEnded):
         end = inference_pb2.ChoiceFinished(
@@ -149,15 +156,6 @@ def _named(name: str) -> str:
         if name.endswith(end):
             return f"{name}_json"
     return name.replace("].reasoning_content", "].reasoning")
-
-
-def _call(event: ToolCalled) -> inference_pb2.ToolCallDelta:
-    return inference_pb2.ToolCallDelta(
-        call_index=event.call_index,
-        id=f"call_{event.call_id}",
-        name=event.name,
-        arguments_json=event.arguments_json,
-    )
 
 
 def usage_message(usage: Usage) -> inference_pb2.Usage:

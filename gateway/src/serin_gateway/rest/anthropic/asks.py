@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from serin_gateway.ask import Ask, Sampling, check, refuse
 from serin_gateway.conversation import Conversation, Message, ToolCall
@@ -38,7 +39,8 @@ def messages_ask(body: MessagesBody) -> Ask:
         top_k=body.top_k or 0,
         max_tokens=body.max_tokens,
     )
-    return _ask(body, sampling, body.stop_sequences or (), [user[:256]] if user else [])
+    ask = _ask(body, sampling, body.stop_sequences or (), [user[:256]] if user else [])
+    return replace(ask, is_streamed=bool(body.stream))
 
 
 def count_ask(body: CountTokensBody) -> Ask:

@@ -5,7 +5,9 @@ from typing import Any
 
 import orjson
 
+from serin_gateway.called import CallGatherer, ToolCalled
 from serin_gateway.events import (
+    CallEvent,
     ChoiceEnded,
     Completed,
     Event,
@@ -13,7 +15,9 @@ from serin_gateway.events import (
     ReasoningChunk,
     Started,
     TextChunk,
-    ToolCalled,
+    ToolCallBegun,
+    ToolCallEnded,
+    ToolCallGrew,
     Usage,
 )
 from serin_gateway.pipeline import Request
@@ -62,6 +66,11 @@ _DELTA = (
     b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
 )
 """The event of every piece of text, put together from prepared bytes."""
+_INPUT_DELTA = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"input_json_delta","partial_json":%b}}\n\n'
+)
+"""That of every piece of a tool's input."""
 
 
 async def create_message(client: Client, request: Request) -> None:
@@ -91,6 +100,7 @@ class MessageShape:
     def __init__(self) -> None:
         self._facts: dict[str, Any] = {}
         self._blocks: list[dict[str, Any]] = []
+        self._gatherer = CallGatherer()
         self._open = ""
         self._num_blocks = 0
         self._stop: dict[str, Any] = {"stop_reason": None, "stop_sequence": None}
@@ -114,9 +124,10 @@ class MessageShape:
         if isinstance(event, ReasoningChunk):
             begun = self._block({"type": "thinking", "thinking": "", "signature": ""})
             return begun + self._delta({"type": "thinking_delta", "thinking": event.text})
-        if isinstance(event, ToolCalled):
-            begun = self._close() + self._block(_use(event, b"{}"))
-            return begun + self._delta({"type": "input_json_delta", "partial_json": event.arguments_json})
+        if isinstance(event, ToolCallGrew):
+            return _INPUT_DELTA % (self._index, orjson.dumps(event.arguments_json))
+        if isinstance(event, CallEvent):
+            return self._close() if isinstance(event, ToolCallEnded) else self._begin_use(event)
         if isinstance(event, ChoiceEnded):
             self._stop = _stop(event)
             return self._close()
@@ -132,8 +143,9 @@ class MessageShape:
             self._grow("text", event.text)
         elif isinstance(event, ReasoningChunk):
             self._grow("thinking", event.text)
-        elif isinstance(event, ToolCalled):
-            self._blocks.append(_use(event, event.arguments_json.encode()))
+        elif isinstance(event, CallEvent):
+            if (called := self._gatherer.take(event)) is not None:
+                self._blocks.append(_use(called))
         elif isinstance(event, ChoiceEnded):
             self._stop = _stop(event)
         elif isinstance(event, Completed):
@@ -165,6 +177,9 @@ class MessageShape:
         self._num_blocks += 1
         return closed + _event(b"content_block_start", {"index": self._index, "content_block": block})
 
+    def _begin_use(self, event: ToolCallBegun) -> bytes:
+        return self._block(_use(ToolCalled(event.call_id, event.name, "{}")))
+
     def _delta(self, delta: Mapping[str, Any]) -> bytes:
         return _event(b"content_block_delta", {"index": self._index, "delta": delta})
 
@@ -179,13 +194,13 @@ class MessageShape:
         return _event(b"message_delta", delta) + _event(b"message_stop", {})
 
 
-def _use(event: ToolCalled, arguments: bytes) -> dict[str, Any]:
+def _use(called: ToolCalled) -> dict[str, Any]:
     """A block of a tool that is used; the arguments are JSON already, and stay as the model wrote them."""
     return {
         "type": "tool_use",
-        "id": f"toolu_{event.call_id}",
-        "name": event.name,
-        "input": orjson.Fragment(arguments),
+        "id": f"toolu_{called.call_id}",
+        "name": called.name,
+        "input": orjson.Fragment(called.arguments_json.encode()),
     }
 
 

@@ -119,7 +119,9 @@ class PromptBody(BaseModel):
         ),
     ]
     system: str | Many[TextBlock] | None = Field(None, description="What holds for the whole conversation.")
-    tools: Many[ToolBody] | None = Field(None, description="Tools that may be used, at most 128.")
+    tools: Many[ToolBody] | None = Field(
+        None, description="Tools that may be used, at most 128; streams have their input as it is written."
+    )
     tool_choice: ToolChoiceBody | None = Field(
         None, description="none shows no tools; any, and tool with a name, begin the answer as a call."
     )

@@ -68,6 +68,7 @@ def response_ask(body: ResponseBody, items: Sequence[Item], before: Sequence[Tur
         priority=_or(body.priority, 0),
         cache_salt=body.cache_salt or "",
         grammar=_grammar(body),
+        is_streamed=bool(body.stream),
     )
     return check(ask, lambda name: NAMES.get(name) or script.named(name))
 

@@ -156,11 +156,18 @@ class _Turn:
 
 
 def _paired(items: Iterable[Placed]) -> Iterator[Placed]:
-    """The items, once each output has its call before it and each call its output behind it."""
+    """The items, once each output has its call before it and each call its output behind it.
+
+    A call that broke off is left out: nobody could answer it, and its arguments are no JSON.
+    """
+    items = list(items)
+    outputs = {item.call_id for _, item in items if isinstance(item, FunctionCallOutputItem)}
     waiting: dict[str, str] = {}
     answered: set[str] = set()
     for place, item in items:
         if isinstance(item, FunctionCallItem):
+            if item.status == "incomplete" and item.call_id not in outputs:
+                continue
             waiting[item.call_id] = place
         elif isinstance(item, FunctionCallOutputItem):
             if item.call_id not in waiting and item.call_id not in answered:

@@ -252,7 +252,9 @@ class ResponseBody(BaseModel):
     temperature: float | None = Field(None, description="0 to 2; 0 takes the most probable token. Default 1.")
     top_p: float | None = Field(None, description="Above 0, at most 1. Default 1.")
     tools: Many[FunctionToolBody] | None = Field(
-        None, description="Functions that may be called, at most 128; built-in tools are refused."
+        None,
+        description="Functions that may be called, at most 128; streams have arguments as they are written. Built-in "
+        "tools are refused.",
     )
     tool_choice: ToolChoiceBody = Field(
         None,

@@ -275,7 +275,7 @@ Global___GenerationDelta: _TypeAlias = GenerationDelta  # noqa: Y015
 
 @_typing.final
 class ToolCallDelta(_message.Message):
-    """A call of a tool as it grows: the first delta of a call has id and name, each one a piece of the arguments."""
+    """A call of a tool as it grows: the first delta of a call has id and name, those behind it pieces of the arguments."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -290,7 +290,9 @@ class ToolCallDelta(_message.Message):
     name: _builtins.str
     """Name of the tool, one of those offered; only in its first delta."""
     arguments_json: _builtins.str
-    """Piece of the arguments; all pieces together are a JSON object."""
+    """Piece of the arguments, as the model wrote it. All pieces together are a JSON object, or the beginning of one where
+    the call broke off: the answer was cut (LENGTH, CONTENT_FILTER), or the model wrote no JSON.
+    """
     def __init__(
         self,
         *,
