@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serin_worker.config import EngineConfig
 from serin_worker.engine import Engine
+from serin_worker.model.processor import instruction_set
 from serin_worker.outputs import Delta, Output
 from serin_worker.request import GenerationRequest, PriorOutput, Sampling, Stopping
 from serin_worker.startup import load_engine
@@ -117,6 +118,8 @@ def test_the_cramped_engine_really_preempts(engines):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_linear_rows_keep_their_bits_in_whole_tiles(dtype):
     """What padding to tiles of 16 rows relies on: a row's product has the same bits in any number of tiles."""
+    if dtype is torch.bfloat16 and instruction_set() == "amx":
+        pytest.skip("plain layers do not on this processor; packed ones, which serve there, do (test_packing.py)")
     generator = torch.Generator().manual_seed(0)
     for size_in, size_out in ((64, 96), (192, 512), (1024, 3072), (100, 333)):
         weight = torch.randn((size_out, size_in), generator=generator).to(dtype)
