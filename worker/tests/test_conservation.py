@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serin_worker.config import EngineConfig
@@ -75,8 +76,10 @@ def assert_nothing_held(engine: Engine) -> None:
 @settings(max_examples=NUM_EXAMPLES, deadline=None)
 @given(st.randoms(use_true_random=True))
 def test_five_thousand_arrivals(draw):
-    """50 histories of 100 arrivals with random choices, prior output, namespaces, priorities and cancels."""
-    engine, runner = engine_without_model(num_blocks=draw.choice((12, 20, 40)), max_num_tokens=draw.choice((8, 32)))
+    """50 histories of 100 arrivals with random choices, prior output, namespaces, priorities, cancels and windows."""
+    engine, runner = engine_without_model(
+        num_blocks=draw.choice((12, 20, 40)), max_num_tokens=draw.choice((8, 32)), window=draw.choice((0, 0, 3, 9))
+    )
     requests: dict[str, GenerationRequest] = {}
     outputs: dict[str, list] = {}
     cancelled: set[str] = set()
@@ -121,9 +124,25 @@ def test_cancel_frees_blocks_at_once():
     assert not engine.has_work
 
 
-def test_scores_share_the_pool():
+def test_a_window_holds_no_more_than_it_sees():
+    """Blocks that no later token looks at are free while the sequence goes on; their prefix can be found a while."""
+    engine, runner = engine_without_model(num_blocks=32, block_size=4, window=10, max_num_tokens=16)
+    prompt = list(range(40))
+    engine.add(GenerationRequest("r", prompt, GREEDY, Stopping(max_tokens=60), namespace=b"a"))
+    outputs, held = [], []
+    while engine.has_work:
+        outputs += [output for _, output in engine.step()]
+        held.append(engine.pool.num_blocks - engine.pool.num_free)
+    assert tokens_of(outputs) == continuation(runner, prompt, 60)
+    assert max(held[3:]) <= 10 // 4 + 2
+    assert engine.pool.num_cached >= 40 // 4
+    assert_nothing_held(engine)
+
+
+@pytest.mark.parametrize("window", [0, 9])
+def test_scores_share_the_pool(window):
     """Scores between generations are right and leave nothing behind."""
-    engine, runner = engine_without_model(num_blocks=12, max_num_tokens=8)
+    engine, runner = engine_without_model(num_blocks=12, max_num_tokens=8, window=window)
     right = continuation(runner, [3, 4, 5], 20)
     for number in range(5):
         engine.add(ScoreRequest(f"s{number}", [3, 4, 5], right, namespace=b"a"))

@@ -90,7 +90,7 @@ def test_chunked_prefill(kind, tiny_folder, expected):
 @pytest.mark.parametrize("kind", KINDS)
 def test_after_preemption(kind, tiny_folder, expected):
     """A cache too small for all of them preempts some, and nobody can tell."""
-    engine = engine_of(tiny_folder(kind), num_blocks=12)
+    engine = engine_of(tiny_folder(kind), num_blocks=8 if kind == "mistral" else 12)  # its window gives blocks back
     for index in range(len(PROMPTS)):
         engine.add(request_of(index))
     outputs = run_dry(engine)

@@ -82,7 +82,8 @@ class ModelRunner:
             else:
                 token_ids[row:end] = work.sequence.token_ids[first:last]
                 positions[row:end] = numpy.arange(first, last)
-            tables[i, : len(blocks)] = blocks
+            # What is gone is before every window: whatever block stands there is not looked at.
+            tables[i, work.sequence.num_gone : len(blocks)] = work.sequence.held
             contexts[i] = last
             starts[i + 1] = row = end
         sequences = StepSequences(*(torch.from_numpy(array) for array in (starts, contexts, tables)))

@@ -74,7 +74,7 @@ class Scheduler:
     def distrust(self, group: Group) -> None:
         """Let no other request find what this one computed."""
         for sequence in group.sequences:
-            self.pool.withdraw(sequence.blocks)
+            self.pool.withdraw(sequence.held)
 
     def schedule(self) -> StepPlan:
         """Plan the next step; its blocks are allocated, its copies must be made before it runs."""
@@ -89,6 +89,7 @@ class Scheduler:
         for work in plan.work:
             work.sequence.num_computed = work.start + work.num_tokens
             self._publish(work.sequence)
+            self._move_window(work.sequence)
 
     def _make_room_for_priority(self, plan: StepPlan) -> None:
         while self._has_priorities and self._waiting and self._running:
@@ -185,10 +186,10 @@ class Scheduler:
                 continue
             self._running[sequence] = None
             sequence.num_computed = sequence.num_prompt
-            sequence.blocks = parent.blocks[:num_blocks]
+            sequence.blocks, sequence.num_gone = parent.blocks[:num_blocks], parent.num_gone
             sequence.keys = parent.keys[: sequence.num_prompt // self.limits.block_size]
             sequence.num_published = len(sequence.keys)
-            self.pool.share(sequence.blocks)
+            self.pool.share(sequence.held)
             drawn.append(sequence)
         parent.group.unforked = []
         return drawn
@@ -234,10 +235,16 @@ class Scheduler:
         plan.num_preempted += 1
 
     def _release(self, sequence: Sequence) -> None:
-        self.pool.release(sequence.blocks)
-        sequence.blocks = []
+        self.pool.release(sequence.held)
+        sequence.blocks, sequence.num_gone = [], 0
         sequence.num_computed = 0
         sequence.num_published = 0
+
+    def _move_window(self, sequence: Sequence) -> None:
+        """Give back the blocks that no later token looks at; their prefix can be found until they are used again."""
+        if self.limits.window:
+            first_seen = max(sequence.num_computed - self.limits.window + 1, 0)
+            self.pool.release(sequence.let_go(first_seen // self.limits.block_size))
 
     def _publish(self, sequence: Sequence) -> None:
         request = sequence.group.request

@@ -11,6 +11,8 @@ from serin_mesh.identity import block_key
 from serin_worker.request import GenerationRequest, Sampling, ScoreRequest
 
 _NO_SAMPLING = Sampling(temperature=0.0)
+GONE = -1
+"""Stands in a sequence's blocks for one that left the window: no token will look at it again."""
 
 
 class Sequence:
@@ -29,6 +31,7 @@ class Sequence:
         "keys",
         "min_tokens",
         "num_computed",
+        "num_gone",
         "num_prior",
         "num_prompt",
         "num_published",
@@ -44,6 +47,7 @@ class Sequence:
         self.num_prior = len(token_ids) - num_prompt
         self.num_computed = 0
         self.blocks: list[int] = []
+        self.num_gone = 0
         self.keys: list[bytes] = []
         self.num_published = 0
         self.is_finished = False
@@ -66,6 +70,18 @@ class Sequence:
     def num_new(self) -> int:
         """Output tokens of this attempt."""
         return self.num_output - self.num_prior
+
+    @property
+    def held(self) -> list[int]:
+        """Blocks that are still held: the last ones, where a window moves on."""
+        return self.blocks[self.num_gone :]
+
+    def let_go(self, num_blocks: int) -> list[int]:
+        """Give up the first ``num_blocks`` blocks; returns those that were held until now."""
+        gone = self.blocks[self.num_gone : num_blocks]
+        self.blocks[self.num_gone : num_blocks] = [GONE] * len(gone)
+        self.num_gone += len(gone)
+        return gone
 
     def extend_keys(self, num_blocks: int, block_size: int) -> list[bytes]:
         """Keys of the first ``num_blocks`` full blocks; empty if this request shares nothing."""

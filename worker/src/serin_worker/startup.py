@@ -115,8 +115,8 @@ def _verify(model: CausalModel, config: EngineConfig, num_blocks: int, row_multi
 
 def _engine(model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int) -> Engine:
     runner = ModelRunner(model, row_multiple)
-    limits = Limits(config.block_size, config.max_num_sequences, config.token_budget)
     shape = model.shape
+    limits = Limits(config.block_size, config.max_num_sequences, config.token_budget, window=shape.window)
     bounds = Bounds(_context_length(shape, config), shape.vocabulary_size, shape.end_ids, config.max_num_waiting)
     return Engine(runner, BlockPool(num_blocks), limits, bounds)
 

@@ -140,12 +140,13 @@ def _write_tokenizer(folder: Path) -> None:
 
 
 class TokenCacheRunner:
-    """A runner whose cache holds token ids and whose next token is :meth:`next_token` of all of them."""
+    """A runner whose cache holds token ids and whose next token is :meth:`next_token` of all of them, or a window's."""
 
-    def __init__(self, num_blocks: int, block_size: int, vocabulary_size: int) -> None:
+    def __init__(self, num_blocks: int, block_size: int, vocabulary_size: int, window: int = 0) -> None:
         self._pages = [[-1] * block_size for _ in range(num_blocks)]
         self._block_size = block_size
         self._vocabulary_size = vocabulary_size
+        self._window = window
         self.num_computed_tokens = 0
         self.num_moves = 0
 
@@ -168,7 +169,8 @@ class TokenCacheRunner:
 
     def next_token(self, token_ids: Sequence[int]) -> int:
         """The token after these, for whoever checks."""
-        digest = hashlib.blake2b(struct.pack(f"<{len(token_ids)}i", *token_ids), digest_size=4).digest()
+        seen = token_ids[-self._window :]
+        digest = hashlib.blake2b(struct.pack(f"<{len(seen)}i", *seen), digest_size=4).digest()
         return int.from_bytes(digest, "little") % self._vocabulary_size
 
     def _write(self, work: Work) -> None:
@@ -178,9 +180,9 @@ class TokenCacheRunner:
             page[position % self._block_size] = work.sequence.token_ids[position]
 
     def _read(self, work: Work, length: int) -> int:
-        blocks = work.sequence.blocks[: -(-length // self._block_size)]
-        found = [token for block in blocks for token in self._pages[block]][:length]
-        return self.next_token(found)
+        blocks, size = work.sequence.blocks, self._block_size
+        first = max(0, length - self._window) if self._window else 0
+        return self.next_token([self._pages[blocks[at // size]][at % size] for at in range(first, length)])
 
 
 def engine_without_model(
@@ -190,10 +192,11 @@ def engine_without_model(
     max_num_sequences: int = 8,
     max_num_tokens: int = 32,
     end_ids: frozenset[int] = frozenset(),
+    window: int = 0,
 ) -> tuple[Engine, TokenCacheRunner]:
     """An engine over a :class:`TokenCacheRunner`: everything is real but the numbers."""
-    runner = TokenCacheRunner(num_blocks, block_size, vocabulary_size)
-    limits = Limits(block_size, max_num_sequences, max_num_tokens, max_num_scored=8)
+    runner = TokenCacheRunner(num_blocks, block_size, vocabulary_size, window)
+    limits = Limits(block_size, max_num_sequences, max_num_tokens, max_num_scored=8, window=window)
     return Engine(runner, BlockPool(num_blocks), limits, Bounds(10_000, vocabulary_size, end_ids)), runner
 
 

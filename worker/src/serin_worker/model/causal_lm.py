@@ -32,6 +32,12 @@ class ModelShape:
     context_length: int
     end_ids: frozenset[int]
 
+    @property
+    def window(self) -> int:
+        """Positions that a token sees in any layer, its own included; 0: all."""
+        windows = [layer.window for layer in self.layers]
+        return max(windows) if all(windows) else 0
+
     def block_bytes(self, block_size: int, dtype: torch.dtype) -> int:
         """Bytes of one KV block over all layers."""
         numbers = sum(layer.num_kv_heads * (layer.key_dim + -(-layer.value_dim // 16) * 16) for layer in self.layers)
