@@ -41,8 +41,8 @@ _ACTIONS = {
 
 UNWRITTEN = (
     "warning: state Redis does not answer: {id} is off the new version for whoever listens to the control plane at "
-    "{took}, which writes it when Redis is back; should it end before, say it again; `serin rollout history {id}` shows "
-    "it then"
+    "{took}, which writes it when Redis is back; should it end before, say it again; `serin rollout history {id}` then "
+    "shows it"
 )
 
 
