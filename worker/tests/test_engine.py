@@ -258,6 +258,24 @@ def test_a_score_leaves_nothing_behind():
     assert run_dry(engine)["later"][-1].num_cached_tokens == 0
 
 
+def test_scores_displace_no_more_of_the_cache_than_one_text():
+    """What others left to be found goes only where a text needs its place; the next text takes the same blocks."""
+    engine, _ = engine_without_model(num_blocks=16)
+    for number in range(4):
+        engine.add(request(str(number), prompt=[number + 1] * 15, max_tokens=2, namespace=b"n"))
+        run_dry(engine)
+    engine.add(request("last", prompt=[9] * 15, max_tokens=2, namespace=b"n"))
+    run_dry(engine)
+    before = engine.pool.num_cached
+    assert engine.pool.num_free == engine.pool.num_blocks
+    for number in range(10):
+        engine.add(ScoreRequest(f"shadow-{number}", [20] * 8, [21] * 4, priority=-100))
+        run_dry(engine)
+    assert before - engine.pool.num_cached <= 3
+    engine.add(request("again", prompt=[9] * 15, max_tokens=2, namespace=b"n"))
+    assert run_dry(engine)["again"][-1].num_cached_tokens == 12
+
+
 def test_higher_priority_goes_first_and_takes_blocks():
     """A request of higher priority overtakes the queue, and preempts running ones if it must."""
     engine, _ = engine_without_model(num_blocks=8, max_num_sequences=2, max_num_tokens=16)

@@ -8,6 +8,7 @@ import pytest
 from serin_cli.__main__ import main
 from serin_control.assembly import Control
 from serin_control.declared import InitialFile
+from serin_control.errors import StoreDown
 from serin_control.instance import Capacity, Digests, Registration, Service, State, Status
 from serin_control.judge.observation import Observation
 from serin_control.judge.verdict import Verdict
@@ -261,9 +262,32 @@ async def test_a_broken_golden_set_is_named_before_anything_starts(mesh, tmp_pat
     )
 
 
+class Away(MemoryRollouts):
+    """A store that can be down for whoever leads or wants to."""
+
+    away = False
+
+    async def read(self, known):
+        """The book."""
+        self._check_there()
+        return await super().read(known)
+
+    async def write(self, leader, book, change):
+        """Change it."""
+        self._check_there()
+        return await super().write(leader, book, change)
+
+    def _check_there(self):
+        if self.away:
+            raise StoreDown("state Redis does not answer")
+
+
 async def test_who_does_not_lead_says_who_does_and_is_followed(capsys):
-    """The command asks the other one by itself; with nobody there it says so."""
-    store = MemoryRollouts()
+    """The command asks the other one by itself; with nobody there it says so.
+
+    With the store away an abort is said to both, and to each only what it means for it.
+    """
+    store = Away()
     async with controlled(store) as (first, court, address):
         first.rollouts.leadership.reached_at(address)
         store.lapse()
@@ -276,5 +300,21 @@ async def test_who_does_not_lead_says_who_does_and_is_followed(capsys):
             assert (code, out) == (0, "small-1\n")
             code, out, _ = await mesh.serin("rollout", "list", address=f"127.0.0.1:1,{other}")
             assert (code, "small-1" in out) == (0, True)
+            await mesh.until("small-1", lambda one: one.weight == 100)
+            while second.rollouts.book.revision < first.rollouts.book.revision:
+                await second.rollouts.looks.after(second.rollouts.looks.version)
+            store.away = True
+            code, out, err = await mesh.serin("rollout", "abort", "small-1", address=f"{other},{address}")
+            assert (code, out.startswith("small-1 is aborted: Aborted at 1 %: by ")) == (0, True)
+            assert "warning: state Redis does not answer: small-1 is off the new version" in err
+            assert f"listens to the control plane at {other}, {address}, which writes it when" in err
+            code, out, _ = await mesh.serin("rollout", "abort", "small-1", address=address)
+            assert (code, out.startswith("small-1: no effect: it has ended")) == (0, True)
+            store.away = False
+            while not (second.desk.is_written("small-1") and "abort" in (await mesh.serin("rollout", "history"))[1]):
+                await second.rollouts.looks.after(second.rollouts.looks.version)
+            code, out, err = await mesh.serin("rollout", "abort", "small-1", address=f"{other},{address}")
+            assert (code, out.startswith("small-1: no effect: it has ended"), err) == (0, True, "")
+            assert [act.what for act in (await store.acts("", 10, ""))[0]] == ["abort", "step", "start"]
     code, _, err = await mesh.serin("rollout", "list", address="127.0.0.1:1")
     assert (code, err[:45]) == (1, "no control plane answers at 127.0.0.1:1: UNAV")

@@ -20,6 +20,7 @@ from serin_control.judge.observation import Observation
 from serin_control.judge.verdict import Verdict
 from serin_control.rollouts.arbiter import Forecast
 from serin_control.rollouts.desk import Action
+from serin_control.rollouts.engine import BACK_S
 from serin_control.rollouts.rollout import State
 from serin_control.rollouts.spec import Intent, Step
 from serin_control.rollouts.standing import DRAIN_S, KEEP_S
@@ -347,21 +348,138 @@ async def test_the_other_control_plane_follows_and_then_leads(clock):
     assert [(act.what, act.term) for act in reversed(found)] == [("start", 1), ("step", 1), ("step", 2)]
 
 
-async def test_a_store_that_is_away_stops_rollouts_not_traffic(clock):
-    """Acts are refused; everything goes on when it is back."""
+async def test_a_store_that_is_away_stops_what_goes_on(clock):
+    """Traffic stays, nothing moves, whatever the judge says; when it is back others may speak first."""
     store = Away()
     stage = Stage(clock, store)
     await stage.look()
     await stage.desk.start(spec(), "", ANN)
     await stage.look()
+    await stage.look()
     store.away = True
-    await stage.look(1.0)
+    stage.arbiter().verdict = Verdict.PROMOTE
+    stage.observe(10)
+    await stage.look(5.0)
     assert stage.weights() == {"v1": 9_900, "v2": 100}
-    with pytest.raises((StoreDown, NotLeading)):
-        await stage.desk.act("small-1", Action.ABORT, ANN, "")
+    for name, action in (("small-1", Action.PAUSE), ("small-1", Action.PROMOTE), ("small-7", Action.ABORT)):
+        with pytest.raises((StoreDown, NotLeading)):
+            await stage.desk.act(name, action, ANN, "")
     store.away = False
-    await stage.look(3.0)
-    assert (await stage.desk.act("small-1", Action.ABORT, ANN, "")).effective
+    await stage.look()
+    assert stage.weights() == {"v1": 9_900, "v2": 100}
+    await stage.look(BACK_S)
+    assert stage.weights() == {"v1": 7_500, "v2": 2_500}
+    assert await acts(stage) == ["start", "step", "step"]
+
+
+async def outage(clock) -> tuple["Away", Stage, Stage]:
+    """A rollout of which 6 sessions saw the canary; two control planes, the first leads; then the store goes away."""
+    store = Away()
+    first, second = Stage(clock, store), Stage(clock, store, "c2")
+    await first.look()
+    await first.desk.start(spec(), "", ANN)
+    for _ in range(2):
+        await first.look()
+        await second.look()
+    first.observe(6)
+    await first.look()
+    store.away = True
+    return store, first, second
+
+
+async def back(store: "Away", *stages: Stage) -> None:
+    """The store answers again, and everybody looks, in this order."""
+    store.away = False
+    for _ in range(8):
+        for stage in stages:
+            await stage.look()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 10.0], ids=["still-leading", "lead-lapsed"])
+@pytest.mark.parametrize("first_back", [True, False], ids=["itself", "another"])
+async def test_an_abort_does_not_wait_for_the_store(clock, after_s, first_back):
+    """Traffic is off the canary at once; it is written once, by whoever leads then, as it was said; nothing jumps."""
+    store, first, second = await outage(clock)
+    if after_s:
+        await first.look(after_s)
+    move = await first.desk.act("small-1", Action.ABORT, ANN, "no")
+    assert (move.effective, first.desk.is_written("small-1")) == (True, False)
+    assert first.weights() == {"v1": 9_999, "v2": 1}
+    said_at = clock()
+    assert any("state Redis" in sentence for sentence in first.alarms.sentences())
+    await first.look(5.0)
+    assert first.weights() == {"v1": 9_999, "v2": 1}
+    assert (await first.desk.get("small-1")).state is State.ABORTED
+    assert not (await first.desk.act("small-1", Action.ABORT, ANN, "no")).effective
+    if not first_back:  # the other one leads as soon as there is a lead to be had
+        store.away = False
+        store.lapse()
+        await second.look()
+        await second.look()
+        assert second.engine.leadership.leads
+    await back(store, first, second)
+    assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+    assert first.desk.is_written("small-1")
+    assert not first.alarms.sentences()
+    assert await acts(second) == ["start", "step", "abort"]
+    found, _ = await second.desk.history("small-1", 1, "")
+    assert (found[0].actor, found[0].identity, found[0].reason, found[0].at) == ("ann", "cli", "by ann: no", said_at)
+    ended = await second.desk.get("small-1")
+    assert ended.reason == ("Aborted at 1 %: by ann: no. 6 sessions saw it in 6 requests. All traffic is on v1.")
+
+
+async def test_the_judge_does_not_wait_for_the_store_either(clock):
+    """What it hears while the store is away counts; whoever never judged takes nothing back."""
+    store, first, second = await outage(clock)
+    await first.look(5.0)
+    first.observe(4, first=6)
+    first.arbiter().verdict = Verdict.ABORT
+    await first.look()
+    await second.look()
+    assert first.weights() == {"v1": 9_999, "v2": 1}
+    assert second.weights() == {"v1": 9_900, "v2": 100}
+    await back(store, second, first)
+    assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+    assert await acts(first) == ["start", "step", "abort"]
+    assert (await first.desk.history("small-1", 1, ""))[0][0].actor == "judge"
+    assert (await first.desk.get("small-1")).num_requests == 10
+
+
+async def test_an_abort_said_to_every_control_plane_is_written_once(clock):
+    """As the command does: each takes the traffic off for whoever listens to it."""
+    store, first, second = await outage(clock)
+    for stage in (first, second):
+        await stage.look(5.0)
+        assert (await stage.desk.act("small-1", Action.ABORT, ANN, "no")).effective
+        assert stage.weights() == {"v1": 9_999, "v2": 1}
+    await back(store, second, first)
+    assert await acts(first) == ["start", "step", "abort"]
+    assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+
+
+async def test_who_dies_before_the_store_is_back_takes_nothing_along(clock):
+    """The rollout goes on where it was: what was not written is not known, and the command said so."""
+    store, first, second = await outage(clock)
+    await first.desk.act("small-1", Action.ABORT, ANN, "no")
+    store.away = False
+    store.lapse()
+    await back(store, second)
+    assert second.weights() == {"v1": 9_900, "v2": 100}
+    assert (await second.desk.act("small-1", Action.ABORT, ANN, "again")).effective
+
+
+async def test_a_rollout_that_ended_without_it_stays_as_it_ended(clock):
+    """A control plane that alone is cut off takes back for its own; where people promoted meanwhile, that counts."""
+    store, first, second = await outage(clock)
+    await first.desk.act("small-1", Action.ABORT, ANN, "no")
+    store.away = False
+    store.lapse()
+    for _ in range(2):
+        await second.look(1.0)
+    await second.desk.act("small-1", Action.PROMOTE, ANN, "yes")
+    await back(store, first, second)
+    assert first.weights() == second.weights() == {"v2": 9_999, "v1": 1}
+    assert await acts(first) == ["start", "step", "promote"]
 
 
 async def test_shares_that_are_declared_anew_end_a_promotion(stage):

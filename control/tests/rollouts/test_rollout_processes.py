@@ -118,7 +118,10 @@ async def begun(planes: Planes) -> None:
 
 
 async def test_the_other_control_plane_leads_when_one_dies(valkey, tmp_path):
-    """Both serve the same weights; after SIGKILL of the leader the other goes on; the first comes back and follows."""
+    """Both serve the same weights; after SIGKILL of the leader the other goes on; the first comes back and follows.
+
+    Then state Redis dies as well.
+    """
     async with AsyncExitStack() as stack:
         planes = await running_mesh(stack, valkey, tmp_path, 2)
         await begun(planes)
@@ -140,6 +143,28 @@ async def test_the_other_control_plane_leads_when_one_dies(valkey, tmp_path):
                 planes.addresses[1],
             )
         assert await planes.history(0) == [("start", 1), ("step", 1), ("pause", 2)]
+        await taken_back_without_redis(planes, valkey)
+
+
+async def taken_back_without_redis(planes: Planes, valkey) -> None:
+    """State Redis is away: an abort at both control planes counts at once at both, and is written once."""
+    await valkey.stop()
+    request = rollout_pb2.ActOnRolloutRequest(
+        rollout_id="small-1", action=rollout_pb2.ROLLOUT_ACTION_ABORT, actor="ann", reason="no"
+    )
+    for number in range(2):
+        answer = await planes.ask("ActOnRollout", request, number)
+        assert (answer.effective, answer.unwritten) == (True, True)
+        await planes.weights_become({"v1": 9_999, "v2": 1}, number)
+    await valkey.start()
+    async with asyncio.timeout(PATIENCE_S):
+        while (await planes.history())[-1][0] != "abort":  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(AGAIN_S)
+    for number in range(2):
+        await planes.weights_become({"v1": 9_999, "v2": 1}, number)
+        found = await planes.ask("GetRollout", rollout_pb2.GetRolloutRequest(rollout_id="small-1"), number)
+        assert found.rollout.reason == "Aborted at 1 %: by ann: no. Nobody saw it. All traffic is on v1."
+    assert [what for what, _ in await planes.history()] == ["start", "step", "pause", "abort"]
 
 
 @pytest.mark.long

@@ -14,6 +14,7 @@ from serin_control.rollouts.redis_store import ROLLOUTS, RedisRollouts
 from serin_control.rollouts.rollout import State
 from serin_control.rollouts.standing import Standing
 from serin_control.rollouts.store import Book, Change, Leader, MemoryRollouts
+from serin_control.rollouts.withdrawal import Withdrawal
 
 ANN, BOB = Leader("c1", "127.0.0.1:1", "boot-a"), Leader("c2", "127.0.0.1:2", "boot-b")
 FULL = replace(
@@ -106,6 +107,26 @@ async def test_who_leads_no_more_or_has_not_looked_writes_nothing(store):
     assert (await store.rollout("small-1")).weight == 0
     assert [one.what for one in (await store.acts("", 10, ""))[0]] == ["start"]
     await store.write(new, book, Change((act("step"),), replace(FULL, weight=100)))
+
+
+async def test_that_a_rollout_was_taken_back_anybody_may_put_into_the_book(store):
+    """Without the lead, once; a rollout that does not run is none; it leaves the book with its rollout."""
+    leader = await store.lead(ANN, 60)
+    book = await store.write(leader, Book(), Change((act("start"),), FULL))
+    ended = replace(FULL, state=State.ABORTED)
+    first, again = (Withdrawal(ended, act(what)) for what in ("abort", "abort again"))
+    for one in (first, again, Withdrawal(replace(ended, id="small-7"), act("abort", "small-7"))):
+        await store.withdraw(one)
+    now = await store.read(book.revision)
+    assert (now.revision, now.rollouts, now.withdrawn) == (book.revision + 1, {"small": FULL}, {"small-1": first})
+    with pytest.raises(RolloutConflict):
+        await store.write(leader, book, Change((act("step"),), replace(FULL, weight=100)))
+    last = await store.write(leader, now, Change((act("abort"),), ended))
+    assert last == await store.read(0)
+    assert (last.rollouts, last.withdrawn) == ({}, {})
+    await store.withdraw(again)
+    assert await store.read(last.revision) is None
+    assert [one.what for one in (await store.acts("", 10, ""))[0]] == ["abort", "start"]
 
 
 async def test_progress_is_kept_without_a_line_in_the_history(store):

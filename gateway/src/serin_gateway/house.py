@@ -64,6 +64,7 @@ from serin_gateway.state import (
     open_state,
 )
 from serin_gateway.upstream.accounts import GrpcAccounts
+from serin_gateway.upstream.answer_seal import AnswerSeal
 from serin_gateway.upstream.cache import GrpcMemory
 from serin_gateway.upstream.detokenizer import GrpcDetokenizer
 from serin_gateway.upstream.embedding import GrpcEmbedders
@@ -169,7 +170,7 @@ class House:
             guards=self._guards,
             tokenizer=GrpcTokenizer(self._channels, self._pulses),
             detokenizer=self._detokenizer,
-            memory=GrpcMemory(self._channels, catalog),
+            memory=GrpcMemory(self._channels, catalog, AnswerSeal(mesh_secret)),
             placement=placement,
             workers=GrpcWorkers(self._channels, self._pulses),
             embedders=GrpcEmbedders(self._channels, self._pulses),

@@ -3,9 +3,11 @@
 import asyncio
 import dataclasses
 import random
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+from serin.generation.v1 import tokens_pb2
+from serin.worker.v1 import worker_pb2, worker_pb2_grpc
 from serin_gateway.ask import Ask, Sampling
 from serin_gateway.catalog import Catalog, MemoryCatalog, Policy, Trial
 from serin_gateway.collaborators import Arrival
@@ -16,9 +18,14 @@ from serin_gateway.observing.sessions import Sessions
 from serin_gateway.observing.shadow import MAX_TOKENS, MAX_WAITING, TENANT_KEY, Answered, ShadowScorer
 from serin_gateway.pipeline import Request
 from serin_gateway.placement import Placement
+from serin_gateway.recall import Recalled
+from serin_gateway.settings import GatewaySettings
 from serin_gateway.testing import MemoryHouse, ScriptedScorers, saying, small_catalog, small_lane
+from serin_gateway.upstream.scoring import GrpcScorers
+from serin_gateway.upstream.targets import Channels, FixedTargets
 from serin_gateway.worker import TokenLogprob
 from serin_mesh.errors import MeshError, Reason
+from serin_mesh.testing import running
 
 TRIAL = Trial("lane-a", "lane-b", 1.0, 0.0)
 ANSWERED = Answered("small", "lane-a", "acme\0s", [1, 2, 3], [4, 5])
@@ -146,6 +153,88 @@ async def test_what_does_not_fit_is_dropped_and_counted():
         assert case.scores() == []
 
 
+async def test_no_request_waits_for_it():
+    """Workers that never score: every request is answered, remembered and billed as without it; the rest is dropped.
+
+    What is scored after all asks no memory and keeps nothing in one, and no bill mentions it.
+    """
+    memory, scored = Remembering(), Scoring()
+    scored.workers.hold.clear()
+    made = MemoryHouse(saying("hello"), memory=memory, shadow=scored.shadow)
+    made.catalog.publish(Catalog([dataclasses.replace(small_catalog().models[0], trial=TRIAL)]))
+    key, num_asked = await made.key(tenant="acme"), MAX_WAITING + 5
+    task = asyncio.create_task(scored.shadow.keep_scoring())
+    async with asyncio.timeout(20):
+        for _ in range(num_asked):
+            await ask(made, key, temperature=0.0, allow_cached_answer=True)
+    assert len(scored.workers.calls) == 1
+    assert scored.shadow.outcomes == {"full": num_asked - 1 - MAX_WAITING}
+    assert [receipt.reason for receipt in made.journal.receipts] == ["ok"] * num_asked
+    before = (memory.num_recalls, len(memory.kept), len(made.limiter.lines))
+    assert before == (num_asked,) * 3
+    scored.workers.hold.set()
+    await scored.settled(num_asked)
+    assert scored.shadow.outcomes["scored"] == MAX_WAITING + 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (memory.num_recalls, len(memory.kept), len(made.limiter.lines)) == before
+
+
+class Remembering:
+    """A memory that counts what it is asked and given."""
+
+    def __init__(self):
+        self.num_recalls, self.kept = 0, []
+
+    async def recall(self, scope, key, *, allow_answer):
+        """Nothing."""
+        self.num_recalls += 1
+        return Recalled()
+
+    async def keep(self, scope, key, answer):
+        """Keep it."""
+        self.kept.append(answer)
+
+
+class Worker(worker_pb2_grpc.WorkerServiceServicer):
+    """Notes what it is to score."""
+
+    def __init__(self):
+        self.asked: list[worker_pb2.ScoreRequest] = []
+
+    async def Score(self, request, context):  # noqa: N802 - the method's name in the contract
+        """The same for every token."""
+        self.asked.append(request)
+        one = tokens_pb2.TokenLogprob(logprob=-1.0, alternatives=[tokens_pb2.TokenAlternative(token_id=4, logprob=-1)])
+        kv_digest = small_lane(dict(context.invocation_metadata())["serin-lane"]).kv_digest
+        return worker_pb2.ScoreResponse(logprobs=[one] * len(request.target_token_ids), kv_digest=kv_digest)
+
+
+async def test_workers_are_asked_at_the_lowest_priority_and_in_nobodys_cache():
+    """Behind everything callers want, in nobody's share; the contract has no cache that a score could name."""
+    worker = Worker()
+    async with AsyncExitStack() as stack:
+        host = await stack.enter_async_context(
+            running(lambda server: worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker, server), "worker")
+        )
+        channels = Channels(GatewaySettings(), FixedTargets({"worker.small": host.address}))
+        stack.push_async_callback(channels.close)
+        made = Scoring()
+        shadow = ShadowScorer(
+            made.catalog, made.placement, GrpcScorers(channels), made.buffer, Sessions(b"s" * 32), random.Random(1)
+        )
+        task = asyncio.create_task(shadow.keep_scoring())
+        shadow.offer(TRIAL, ANSWERED)
+        async with asyncio.timeout(20):
+            while not shadow.outcomes.total():  # noqa: ASYNC110 - nothing announces an outcome
+                await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert shadow.outcomes == {"scored": 1}
+    assert [(one.priority, one.tenant_key) for one in worker.asked] == [(-100, TENANT_KEY)] * 2
+    assert not {"cache_group", "cache_salt", "account"} & set(worker_pb2.ScoreRequest.DESCRIPTOR.fields_by_name)
+
+
 async def test_operators_can_forbid_it():
     """`gateway.shadow_scoring: false`: nothing is even put in line."""
     async with scoring(policy=Policy(shadow_scoring=False)) as made:
@@ -153,11 +242,17 @@ async def test_operators_can_forbid_it():
         assert made.shadow._waiting.empty()
 
 
-async def ask(house: MemoryHouse, key: str, **fields) -> None:
+async def ask(house: MemoryHouse, key: str, allow_cached_answer: bool = False, **fields) -> None:
     """One request to its end."""
     request = Request(house.collaborators, Arrival("rest", key=key, request_id="req-1", session_id="s"))
     await request.authenticate()
-    outbox = await request.begin(Ask("small", [Conversation([Message("user", ["hi"])])], Sampling(**fields)))
+    asked = Ask(
+        "small",
+        [Conversation([Message("user", ["hi"])])],
+        Sampling(**fields),
+        allow_cached_answer=allow_cached_answer,
+    )
+    outbox = await request.begin(asked)
     while not isinstance((await outbox.take())[-1], Completed):
         pass
     await request.settle()

@@ -39,6 +39,12 @@ _ACTIONS = {
 }
 """What people do, the states that it leads to, and what it is for."""
 
+UNWRITTEN = (
+    "warning: state Redis does not answer: {id} is off the new version for whoever listens to the control plane at "
+    "{took}, which writes it when Redis is back; should it end before, say it again; `serin rollout history {id}` then "
+    "shows it"
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their flags."""
@@ -185,6 +191,9 @@ async def _act(arguments: argparse.Namespace, control: ControlPlanes) -> int:
         actor=arguments.actor,
     )
     answer = await control.call("ActOnRollout", request)
+    if answer.unwritten:
+        took = await control.tell_all("ActOnRollout", request)
+        print(UNWRITTEN.format(id=arguments.id, took=", ".join(took)), file=sys.stderr)
     if answer.effective:
         print(f"{arguments.id} is {shown.state_of(answer.rollout)}: {shown.why(answer.rollout)}")
     elif shown.state_of(answer.rollout) in wanted:

@@ -3,6 +3,7 @@
 Knows nothing about how answers are shown.
 """
 
+import asyncio
 import getpass
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from serin_cli.errors import CliError, UsageProblem
 
 CALL_S = 10.0
 MAX_HOPS = 3
+NUM_TELLINGS = 4
+TELL_AGAIN_S = 0.5
 _ASKED_WRONGLY = (Reason.ROLLOUT_INVALID, Reason.PARAMETER_INVALID)
 
 
@@ -64,6 +67,25 @@ class ControlPlanes:
                     break
         assert trouble is not None
         raise _told(trouble, self._addresses) from trouble
+
+    async def tell_all(self, method: str, request: Any) -> list[str]:
+        """Call a method of RolloutService on every control plane; the addresses of those that took it.
+
+        One that names another leader is asked again: it may not have noticed yet that state Redis is away.
+        """
+        took: list[str] = []
+        for address in self._addresses:
+            for _ in range(NUM_TELLINGS):
+                try:
+                    await getattr(self._stub(address), method)(request, timeout=CALL_S)
+                except MeshError as error:
+                    if error.reason is not Reason.NOT_LEADING:
+                        break
+                    await asyncio.sleep(TELL_AGAIN_S)
+                else:
+                    took.append(address)
+                    break
+        return took
 
     async def watch(self, rollout_id: str) -> AsyncIterator[rollout_pb2.Rollout]:
         """A rollout now and after each change, until it has ended; goes on elsewhere when a control plane ends.

@@ -8,7 +8,14 @@ import enum
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
-from serin_control.errors import RolloutConflict, RolloutInvalid, RolloutNotFound, RolloutsFrozen
+from serin_control.errors import (
+    NotLeading,
+    RolloutConflict,
+    RolloutInvalid,
+    RolloutNotFound,
+    RolloutsFrozen,
+    StoreDown,
+)
 from serin_control.instance import MEMBER_SERVICES, Service
 from serin_control.lanes import WEIGHT_SUM, with_shared
 from serin_control.plan import ModelPlan, Share
@@ -96,7 +103,7 @@ class Desk:
         return rollout
 
     async def act(self, rollout_id: str, action: Action, actor: Actor, why: str) -> Move:
-        """Do something to a rollout.
+        """Do something to a rollout. An abort waits for nobody: with the store away it counts at once, here.
 
         Raises:
             RolloutNotFound: there is none of that name.
@@ -105,15 +112,21 @@ class Desk:
         """
         engine = self._engine
         async with engine.lock:
-            engine.leadership.require()
-            rollout = self._running(rollout_id) or await self._stored(rollout_id)
-            if action in (Action.RESUME, Action.PROMOTE) and not rollout.ended:
-                self._check_thawed(action)
-            move = self._moved(rollout, action, actor, why)
-            if move.effective:
-                await engine.carry_out(move, actor.shown, actor.identity)
+            try:
+                move = await self._act(rollout_id, action, actor, why)
+            except (NotLeading, StoreDown):
+                rollout = engine.withdrawn(rollout_id) or self._running(rollout_id)
+                if action is not Action.ABORT or not engine.is_cut_off or rollout is None:
+                    raise
+                move = self._moved(rollout, action, actor, why)
+                if move.effective:
+                    engine.withdraw(move, actor.shown, actor.identity)
         engine.hurry()
         return move
+
+    def is_written(self, rollout_id: str) -> bool:
+        """Whether state Redis knows what was done to a rollout; else this process must live until it does."""
+        return self._engine.is_written(rollout_id)
 
     async def rollback(
         self, model: str, to_version: str, actor: Actor, why: str, service: Service | None = None
@@ -187,7 +200,7 @@ class Desk:
             RolloutNotFound: there is none of that name.
         """
         engine = self._engine
-        live = self._running(rollout_id) if engine.leadership.leads else None
+        live = engine.withdrawn(rollout_id) or (self._running(rollout_id) if engine.leadership.leads else None)
         return live or await self._stored(rollout_id)
 
     async def page(self, model: str, size: int, after: str) -> tuple[list[Rollout], str]:
@@ -215,6 +228,17 @@ class Desk:
             if now.ended:
                 return
             await self._engine.looks.after(seen)
+
+    async def _act(self, rollout_id: str, action: Action, actor: Actor, why: str) -> Move:
+        engine = self._engine
+        engine.leadership.require()
+        rollout = engine.withdrawn(rollout_id) or self._running(rollout_id) or await self._stored(rollout_id)
+        if action in (Action.RESUME, Action.PROMOTE) and not rollout.ended:
+            self._check_thawed(action)
+        move = self._moved(rollout, action, actor, why)
+        if move.effective:
+            await engine.carry_out(move, actor.shown, actor.identity)
+        return move
 
     def _moved(self, rollout: Rollout, action: Action, actor: Actor, why: str) -> Move:
         now, said = self._engine.wall_clock(), f"{actor.shown}: {why or NO_REASON}"

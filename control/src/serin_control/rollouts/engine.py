@@ -2,7 +2,8 @@
 
 The book in the store decides; this process holds a copy and changes it only through the store. Who does not lead
 follows: the same book makes the same traffic everywhere. What is written is what is wanted, never what is to be done:
-dying between the two and reading the book again comes to the same. Knows nothing about gRPC or Redis.
+dying between the two and reading the book again comes to the same. Taking a canary's traffic away is the exception: it
+waits for nothing, and is written as soon as the store answers. Knows nothing about gRPC or Redis.
 """
 
 import asyncio
@@ -29,9 +30,12 @@ from serin_control.rollouts.spec import scope_of
 from serin_control.rollouts.standing import Standing, effective, named
 from serin_control.rollouts.steering import SHARED_SERVICES, Steering, declared_shares, still_declared
 from serin_control.rollouts.store import Book, Change, RolloutStore
+from serin_control.rollouts.withdrawal import Withdrawal, among, left_behind
 
 TICK_S = 0.25
 KEEP_EVERY_S = 3.0
+BACK_S = 3.0
+"""When the store is back nothing moves on for so long: other control planes may have taken something back meanwhile."""
 
 _KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
 
@@ -88,7 +92,11 @@ class Engine:
         self.looks: Latest[int] = Latest()
         self.wall_clock = wall_clock
         self.book = Book()
+        self.is_cut_off = False
+        """The store did not answer when it was last asked."""
         self._is_known = False
+        self._unwritten: dict[str, Withdrawal] = {}
+        self._back_at = float("-inf")
         self._alarms = alarms
         self._clock = clock
         self._looked_at = clock()
@@ -145,19 +153,35 @@ class Engine:
         """
         try:
             self.book = await self.store.write(self.leadership.require(), self.book, change)
-        except (NotLeading, RolloutConflict, StoreDown):
+        except (NotLeading, RolloutConflict, StoreDown) as error:
             self._is_known = False
+            self.is_cut_off = self.is_cut_off or isinstance(error, StoreDown)
             raise
         self._apply()
 
     async def carry_out(self, move: Move, actor: str, identity: str = "") -> None:
         """Write a move of a rollout with its line for the history and what it leaves behind. Hold the lock."""
         now = self.wall_clock()
-        rollout = move.rollout
-        acts = (Act(now, rollout.id, actor, move.what, move.reason, identity),) if move.what else ()
-        scope = rollout.spec.scope
-        standing = after(rollout, self._standing(scope), self.declared(scope), now)
-        await self.write(Change(acts, rollout, standing))
+        acts = (Act(now, move.rollout.id, actor, move.what, move.reason, identity),) if move.what else ()
+        await self._write_rollout(move.rollout, acts, now)
+
+    def withdraw(self, move: Move, actor: str, identity: str = "") -> None:
+        """Take a canary's traffic away before that can be written. It is written once the store answers.
+
+        Until then it lasts as long as this process.
+        """
+        act = Act(self.wall_clock(), move.rollout.id, actor, move.what, move.reason, identity)
+        self._unwritten[move.rollout.id] = Withdrawal(move.rollout, act)
+        self._apply()
+
+    def withdrawn(self, rollout_id: str) -> Rollout | None:
+        """A rollout that was taken back and of which the history does not say so yet, as it ends."""
+        found = self._withdrawn().get(rollout_id)
+        return found.rollout if found else None
+
+    def is_written(self, rollout_id: str) -> bool:
+        """Whether what this process knows of a rollout outlives it."""
+        return rollout_id not in self._unwritten
 
     @property
     def shared(self) -> Mapping[Service, str]:
@@ -181,15 +205,21 @@ class Engine:
         try:
             await self.leadership.look()
             await self._read()
+            await self._write_withdrawals()
+            if self.is_cut_off:
+                self.is_cut_off, self._back_at = False, now
             if not self.leadership.leads:
                 self.bench.dismiss(self.bench.models)
             else:
                 for rollout in self.book.rollouts.values():  # before anything else: what is observed must be heard
                     await self._call_up(rollout)
-                if self.mesh.is_settled():
+                for withdrawal in self.book.withdrawn.values():
+                    await self._write_rollout(withdrawal.rollout, (withdrawal.act,), withdrawal.act.at)
+                if self.mesh.is_settled() and now - self._back_at >= BACK_S:
                     await self._move(passed_s)
-        except StoreDown:
-            pass  # whoever keeps the mesh in it has raised the alarm: rollouts stand still, traffic stays
+        except StoreDown:  # whoever keeps the mesh in it has raised the alarm: nothing moves on
+            self.is_cut_off = True
+            self._take_back()
         except (NotLeading, RolloutConflict):
             self.leadership.forget()
             self._is_known = False
@@ -204,6 +234,32 @@ class Engine:
                 self._alarms.raise_(f"rollouts/unreadable/{name}", f"stored record {name} cannot be read: left out")
         self._is_known = True
         self._cradle.forget_all_but(rollout.id for rollout in self.book.rollouts.values())
+
+    async def _write_withdrawals(self) -> None:
+        """Put into the book what was taken back without it; of a rollout that has ended meanwhile, nothing."""
+        if not self._unwritten:
+            return
+        for withdrawal in among(self._unwritten, self.book.rollouts).values():
+            await self.store.withdraw(withdrawal)
+        self._unwritten.clear()
+        self._is_known = False
+        await self._read()
+
+    def _take_back(self) -> None:
+        """Take back what the judges of this process find bad, although it cannot be written."""
+        for rollout in self._effective()[0].values():
+            if not (self.bench.has(rollout) and self.mesh.is_settled()):
+                continue
+            seen = self.sight(rollout)
+            around = self._circumstances(rollout, seen, 0.0)
+            move = machine.advance(rollout, seen, self.bench.decision(rollout), around)
+            if move.rollout.state is State.ABORTED:
+                self.withdraw(move, JUDGE)
+
+    async def _write_rollout(self, rollout: Rollout, acts: tuple[Act, ...], at: float) -> None:
+        scope = rollout.spec.scope
+        standing = after(rollout, self._standing(scope), self.declared(scope), at)
+        await self.write(Change(acts, rollout, standing))
 
     async def _move(self, passed_s: float) -> None:
         now = self._clock()
@@ -261,13 +317,22 @@ class Engine:
 
     def _apply(self) -> None:
         """Let judges and traffic be what the book says."""
-        self.bench.dismiss([model for model in self.bench.models if model not in self.book.rollouts])
-        steering = Steering(self.book.rollouts, self.book.standings)
+        rollouts, standings = self._effective()
+        self.bench.dismiss([model for model in self.bench.models if model not in rollouts])
+        steering = Steering(rollouts, standings)
         wanted = steering.course()
-        if self._is_known and wanted != self._steered:
+        if (self._is_known or self._unwritten) and wanted != self._steered:
             self._steered = wanted
             self.mesh.steer(steering)
-        self._alarms.replace("rollout/", dict(_alarms(self.book.rollouts.values(), self.bench.faults())))
+        unwritten = [withdrawal.rollout for withdrawal in self._unwritten.values()]
+        self._alarms.replace("rollout/", dict(_alarms(rollouts.values(), self.bench.faults(), unwritten)))
+
+    def _withdrawn(self) -> Mapping[str, Withdrawal]:
+        return {**self._unwritten, **self.book.withdrawn}
+
+    def _effective(self) -> tuple[dict[str, Rollout], dict[str, Standing]]:
+        """Rollouts that run and standings, with what was taken back already counted as it will be written."""
+        return left_behind(self._withdrawn().values(), self.book.rollouts, self.book.standings, self.declared)
 
     def _version_of(self, instance: str) -> str:
         """Version of an instance; empty: nobody of that name is known."""
@@ -284,7 +349,15 @@ def _is_news(before: Rollout, now: Rollout) -> bool:
     return replace(now, **alike) != before
 
 
-def _alarms(rollouts: Iterable[Rollout], faults: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _alarms(
+    rollouts: Iterable[Rollout], faults: Mapping[str, str], unwritten: Iterable[Rollout]
+) -> Iterator[tuple[str, str]]:
+    for rollout in unwritten:
+        yield (
+            f"{rollout.model}/unwritten",
+            f"rollout {rollout.id} of {rollout.model}: taken back by this control plane, and state Redis, which does "
+            "not answer, does not know it yet: let this process run until it is back",
+        )
     for rollout in rollouts:
         who = f"rollout {rollout.id} of {rollout.model}"
         if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON:

@@ -5,7 +5,7 @@ Keys, all with the hash tag of :mod:`serin_control.redis_store`, after ``serin:{
     leader      who leads, as JSON; lapses by itself
     term        counts leads; every write names its own
     revision    counts writes; every write names the one it was made from
-    book        hash: ``rollout/MODEL`` and ``standing/MODEL`` to JSON, ``frozen`` to the reason
+    book        hash: ``rollout/MODEL``, ``standing/MODEL`` and ``withdrawn/ID`` to JSON, ``frozen`` to the reason
     all         hash: id to a rollout's JSON, running or ended
     order       sorted set: ids by their number
     number      counts rollouts
@@ -27,6 +27,7 @@ from serin_control.rollouts.act import Act
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.standing import Standing
 from serin_control.rollouts.store import Book, Change, Leader, changed
+from serin_control.rollouts.withdrawal import Withdrawal, among
 
 ROLLOUTS = PREFIX + "rollout:"
 PAGE = 200
@@ -69,6 +70,14 @@ return {'ok', tostring(redis.call('INCR', KEYS[2]))}
 """
 """Compare and set: the term must lead and the revision must be the newest; then all of it."""
 
+_WITHDRAW = """
+local running = redis.call('HGET', KEYS[2], ARGV[1])
+if not running or cjson.decode(running)['id'] ~= ARGV[2] then return 0 end
+if redis.call('HSETNX', KEYS[2], 'withdrawn/' .. ARGV[2], ARGV[3]) == 1 then redis.call('INCR', KEYS[1]) end
+return 1
+"""
+"""Once for each rollout that runs, whoever leads: every control plane reads it with the next revision."""
+
 _KEEP = """
 local held = redis.call('GET', KEYS[1])
 if not held or cjson.decode(held)['term'] ~= tonumber(ARGV[1]) then return {'leader', held or ''} end
@@ -82,6 +91,7 @@ _rollout = TypeAdapter(Rollout)
 _standing = TypeAdapter(Standing)
 _act = TypeAdapter(Act)
 _leader = TypeAdapter(Leader)
+_withdrawal = TypeAdapter(Withdrawal)
 
 
 class RedisRollouts:
@@ -129,6 +139,12 @@ class RedisRollouts:
         )
         self._check(answer)
         return replace(changed(book, change), revision=int(answer[1]))
+
+    async def withdraw(self, withdrawal: Withdrawal) -> None:
+        """Put into the book that a rollout was taken back."""
+        rollout = withdrawal.rollout
+        text = _withdrawal.dump_json(withdrawal).decode()
+        await self._run(_WITHDRAW, ("revision", "book"), f"rollout/{rollout.model}", rollout.id, text)
 
     async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any] | None) -> None:
         """Keep how far a rollout and its judge have come."""
@@ -215,17 +231,21 @@ class RedisRollouts:
 def _book(revision: int, fields: Mapping[str, str]) -> Book:
     rollouts: dict[str, Rollout] = {}
     standings: dict[str, Standing] = {}
+    withdrawn: dict[str, Withdrawal] = {}
     unreadable: list[str] = []
     for field, text in fields.items():
-        kind, _, model = field.partition("/")
+        kind, _, name = field.partition("/")
         try:
             if kind == "rollout":
-                rollouts[model] = _rollout.validate_json(text)
+                rollouts[name] = _rollout.validate_json(text)
             elif kind == "standing":
-                standings[model] = _standing.validate_json(text)
+                standings[name] = _standing.validate_json(text)
+            elif kind == "withdrawn":
+                withdrawn[name] = _withdrawal.validate_json(text)
         except ValueError:  # another version wrote it in a way that this one cannot read
             unreadable.append(field)
-    return Book(revision, rollouts, standings, fields.get("frozen", ""), tuple(unreadable))
+    frozen = fields.get("frozen", "")
+    return Book(revision, rollouts, standings, frozen, among(withdrawn, rollouts), tuple(unreadable))
 
 
 def _written(leader: Leader, change: Change) -> dict[str, Any]:
@@ -243,7 +263,7 @@ def _written(leader: Leader, change: Change) -> dict[str, Any]:
     if (rollout := change.rollout) is not None:
         text = _rollout.dump_json(rollout).decode()
         if rollout.ended:
-            gone.append(f"rollout/{rollout.model}")
+            gone += [f"rollout/{rollout.model}", f"withdrawn/{rollout.id}"]
         else:
             book[f"rollout/{rollout.model}"] = text
         written["all"] = {rollout.id: text}

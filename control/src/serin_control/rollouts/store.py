@@ -2,7 +2,7 @@
 
 Says what a store must do; :class:`MemoryRollouts` does it for tests and for meshes without Redis. Every write names the
 term of whoever leads and the revision it was made from, so a control plane that no longer leads, or has not seen what
-another one wrote, writes nothing.
+another one wrote, writes nothing. Only that a canary was taken back anybody may put into the book.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from serin_control.errors import NotLeading, RolloutConflict
 from serin_control.rollouts.act import Act
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.standing import Standing
+from serin_control.rollouts.withdrawal import Withdrawal, among
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Book:
         rollouts: those that run, by model.
         standings: by model.
         frozen: why rollouts may not move; empty: they may.
+        withdrawn: rollouts that run and were taken back, by id: whoever leads writes that down before anything else.
         unreadable: records that another version wrote in a way that this one cannot read.
     """
 
@@ -48,6 +50,7 @@ class Book:
     rollouts: Mapping[str, Rollout] = field(default_factory=dict)
     standings: Mapping[str, Standing] = field(default_factory=dict)
     frozen: str = ""
+    withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
 
 
@@ -90,6 +93,12 @@ class RolloutStore(Protocol):
             RolloutConflict: the book is of another revision by now.
         """
 
+    async def withdraw(self, withdrawal: Withdrawal) -> None:
+        """Put into the book that a rollout was taken back. Needs no lead: it only ever takes traffic off a canary.
+
+        Has no effect where the rollout does not run any more, or was withdrawn before.
+        """
+
     async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any] | None) -> None:
         """Keep how far a rollout and its judge (None: as it was) have come; no line in the history, no new revision.
 
@@ -127,7 +136,9 @@ def changed(book: Book, change: Change) -> Book:
     if change.standing is not None:
         standings[change.standing.model] = change.standing
     frozen = book.frozen if change.frozen is None else change.frozen
-    return Book(book.revision + 1, rollouts, standings, frozen, book.unreadable)
+    return Book(
+        book.revision + 1, rollouts, standings, frozen, among(book.withdrawn, rollouts), unreadable=book.unreadable
+    )
 
 
 class MemoryRollouts:
@@ -175,6 +186,13 @@ class MemoryRollouts:
                 self._golden[change.rollout.id] = change.golden
         self._acts += [replace(act, term=leader.term) for act in change.acts]
         return self._book
+
+    async def withdraw(self, withdrawal: Withdrawal) -> None:
+        """Put into the book that a rollout was taken back."""
+        book, name = self._book, withdrawal.rollout.id
+        if name in among({name: withdrawal}, book.rollouts) and name not in book.withdrawn:
+            withdrawn = {**book.withdrawn, name: withdrawal}
+            self._book = replace(book, revision=book.revision + 1, withdrawn=withdrawn)
 
     async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any] | None) -> None:
         """Keep how far a rollout and its judge have come."""

@@ -75,7 +75,8 @@ class RolloutService(rollout_pb2_grpc.RolloutServiceServicer):
         message = rollout_message(move.rollout)
         if not move.effective:
             message.reason = move.reason
-        return rollout_pb2.ActOnRolloutResponse(rollout=message, effective=move.effective)
+        unwritten = not self._desk.is_written(request.rollout_id)
+        return rollout_pb2.ActOnRolloutResponse(rollout=message, effective=move.effective, unwritten=unwritten)
 
     async def PlanRollout(  # noqa: N802 - as above
         self, request: rollout_pb2.PlanRolloutRequest, context: Any

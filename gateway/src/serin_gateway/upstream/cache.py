@@ -1,9 +1,14 @@
-"""The cache service over gRPC (`serin.cache.v1`): whatever goes wrong is a miss. Knows nothing about placing."""
+"""The cache service over gRPC (`serin.cache.v1`): whatever goes wrong is a miss. Knows nothing about placing.
+
+Answers are sealed when they are stored and checked when they are recalled: one that belongs to another request is
+refused, and the recall has failed, which a rollout of the cache is judged by.
+"""
 
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+import structlog
 from serin.cache.v1 import cache_pb2, cache_pb2_grpc
 from serin_mesh.breaker import CircuitBreaker, Unavailable
 from serin_mesh.errors import MeshError
@@ -11,6 +16,7 @@ from serin_mesh.errors import MeshError
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.recall import AnswerKey, Recalled, StoredChoice
 from serin_gateway.tokenizer import CallScope
+from serin_gateway.upstream.answer_seal import AnswerSeal, Finding
 from serin_gateway.upstream.targets import Channels, call_metadata
 from serin_gateway.upstream.wire import (
     from_finish,
@@ -26,16 +32,24 @@ BUDGET_S = 0.1
 """cache-svc has 50 ms for its store; the rest is the way there and back."""
 MAX_VERSIONS = 16
 
+log = structlog.get_logger()
+
 
 class GrpcMemory:
     """Asks cache-svc, within a budget.
 
     Each version of it has a breaker of its own: one that fails costs only the lanes that it belongs to.
+
+    Args:
+        channels: how it is called.
+        catalog: whether there is one, and of which version each lane's is.
+        seal: binds answers to their requests.
     """
 
-    def __init__(self, channels: Channels, catalog: CatalogSource) -> None:
+    def __init__(self, channels: Channels, catalog: CatalogSource, seal: AnswerSeal) -> None:
         self._channels = channels
         self._catalog = catalog
+        self._seal = seal
         self._breakers: dict[str, CircuitBreaker] = {}
 
     async def recall(self, scope: CallScope, key: AnswerKey, *, allow_answer: bool) -> Recalled:
@@ -52,9 +66,15 @@ class GrpcMemory:
         except Unavailable:
             return Recalled(failed=True)
         cached = {holder.endpoint: holder.cached_token_count for holder in response.holders}
-        answer = [_from_choice(choice) for choice in response.answer.choices] if response.HasField("answer") else None
-        if answer is not None and len(answer) != key.sampling.choice_count:
-            answer = None  # not what was asked; a miss
+        if not response.HasField("answer"):
+            return Recalled(None, cached, failed=response.store_failed)
+        finding = self._seal.check(request.key, response.answer)
+        if finding is Finding.FOREIGN:
+            log.warning("recall.refused", lane=scope.lane.lane, cache_version=scope.lane.cache_version)
+            return Recalled(None, cached, failed=True)
+        answer = [_from_choice(choice) for choice in response.answer.choices]
+        if finding is Finding.UNKNOWN or len(answer) != key.sampling.choice_count:
+            return Recalled(None, cached, failed=response.store_failed)  # not known to be what was asked; a miss
         return Recalled(answer, cached, failed=response.store_failed)
 
     async def keep(self, scope: CallScope, key: AnswerKey, answer: Sequence[StoredChoice]) -> None:
@@ -63,6 +83,7 @@ class GrpcMemory:
             return
         stored = cache_pb2.StoredAnswer(choices=[_to_choice(choice) for choice in answer], created_at=time.time())
         request = cache_pb2.PutAnswerRequest(key=_key(scope, key), answer=stored)
+        self._seal.seal(request.key, request.answer)
         with suppress(Unavailable):  # not stored: the next one computes it again
             await self._breaker(scope).call(
                 lambda: self._stub().PutAnswer(request, timeout=BUDGET_S, metadata=call_metadata(scope))

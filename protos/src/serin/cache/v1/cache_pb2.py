@@ -26,7 +26,7 @@ from serin.generation.v1 import sampling_pb2 as serin_dot_generation_dot_v1_dot_
 from serin.generation.v1 import tokens_pb2 as serin_dot_generation_dot_v1_dot_tokens__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aserin/cache/v1/cache.proto\x12\x0eserin.cache.v1\x1a\"serin/generation/v1/sampling.proto\x1a serin/generation/v1/tokens.proto\"\x90\x02\n\tAnswerKey\x12\x13\n\x0b\x63\x61\x63he_group\x18\x01 \x01(\t\x12\x12\n\ncache_salt\x18\x02 \x01(\t\x12\x11\n\tkv_digest\x18\x03 \x01(\t\x12\x19\n\x11vocabulary_digest\x18\x04 \x01(\t\x12,\n\x06prompt\x18\x05 \x03(\x0b\x32\x1c.serin.generation.v1.Segment\x12\x39\n\x08sampling\x18\x06 \x01(\x0b\x32\'.serin.generation.v1.SamplingParameters\x12-\n\x07grammar\x18\x07 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\x12\x14\n\x0cstop_strings\x18\x08 \x03(\t\"p\n\rRecallRequest\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.serin.cache.v1.AnswerKey\x12\x14\n\x0c\x61llow_answer\x18\x02 \x01(\x08\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\nblock_size\x18\x04 \x01(\r\"\x83\x01\n\x0eRecallResponse\x12,\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1c.serin.cache.v1.StoredAnswer\x12-\n\x07holders\x18\x02 \x03(\x0b\x32\x1c.serin.cache.v1.PrefixHolder\x12\x14\n\x0cstore_failed\x18\x03 \x01(\x08\"<\n\x0cPrefixHolder\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x1a\n\x12\x63\x61\x63hed_token_count\x18\x02 \x01(\r\"Q\n\x0cStoredAnswer\x12-\n\x07\x63hoices\x18\x01 \x03(\x0b\x32\x1c.serin.cache.v1.StoredChoice\x12\x12\n\ncreated_at\x18\x02 \x01(\x01\"\xe8\x01\n\x0cStoredChoice\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x33\n\x08logprobs\x18\x02 \x03(\x0b\x32!.serin.generation.v1.TokenLogprob\x12\x38\n\rfinish_reason\x18\x03 \x01(\x0e\x32!.serin.generation.v1.FinishReason\x12\x1a\n\rstop_token_id\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x0bstop_string\x18\x05 \x01(\tH\x01\x88\x01\x01\x42\x10\n\x0e_stop_token_idB\x0e\n\x0c_stop_string\"}\n\x10PutAnswerRequest\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.serin.cache.v1.AnswerKey\x12,\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x1c.serin.cache.v1.StoredAnswer\x12\x13\n\x0bttl_seconds\x18\x03 \x01(\r\"#\n\x11PutAnswerResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\"#\n\x0cPurgeRequest\x12\x13\n\x0b\x63\x61\x63he_group\x18\x01 \x01(\t\"i\n\rPurgeResponse\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61nswer_count\x18\x02 \x01(\r\x12\x13\n\x0b\x62lock_count\x18\x03 \x01(\r\x12\x19\n\x11unreached_workers\x18\x04 \x03(\t\"\x11\n\x0fGetStatsRequest\"\xf6\x01\n\x10GetStatsResponse\x12\x18\n\x10\x61nswer_hit_count\x18\x01 \x01(\x04\x12\x19\n\x11\x61nswer_miss_count\x18\x02 \x01(\x04\x12\x18\n\x10prefix_hit_count\x18\x03 \x01(\x04\x12\x19\n\x11prefix_miss_count\x18\x04 \x01(\x04\x12\x1b\n\x13indexed_block_count\x18\x05 \x01(\x04\x12\x14\n\x0cworker_count\x18\x06 \x01(\r\x12\x17\n\x0fstore_available\x18\x07 \x01(\x08\x12\x16\n\x0ewritten_format\x18\x08 \x01(\r\x12\x14\n\x0cread_formats\x18\t \x03(\r2\xbe\x02\n\x0c\x43\x61\x63heService\x12G\n\x06Recall\x12\x1d.serin.cache.v1.RecallRequest\x1a\x1e.serin.cache.v1.RecallResponse\x12P\n\tPutAnswer\x12 .serin.cache.v1.PutAnswerRequest\x1a!.serin.cache.v1.PutAnswerResponse\x12\x44\n\x05Purge\x12\x1c.serin.cache.v1.PurgeRequest\x1a\x1d.serin.cache.v1.PurgeResponse\x12M\n\x08GetStats\x12\x1f.serin.cache.v1.GetStatsRequest\x1a .serin.cache.v1.GetStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aserin/cache/v1/cache.proto\x12\x0eserin.cache.v1\x1a\"serin/generation/v1/sampling.proto\x1a serin/generation/v1/tokens.proto\"\x90\x02\n\tAnswerKey\x12\x13\n\x0b\x63\x61\x63he_group\x18\x01 \x01(\t\x12\x12\n\ncache_salt\x18\x02 \x01(\t\x12\x11\n\tkv_digest\x18\x03 \x01(\t\x12\x19\n\x11vocabulary_digest\x18\x04 \x01(\t\x12,\n\x06prompt\x18\x05 \x03(\x0b\x32\x1c.serin.generation.v1.Segment\x12\x39\n\x08sampling\x18\x06 \x01(\x0b\x32\'.serin.generation.v1.SamplingParameters\x12-\n\x07grammar\x18\x07 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\x12\x14\n\x0cstop_strings\x18\x08 \x03(\t\"p\n\rRecallRequest\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.serin.cache.v1.AnswerKey\x12\x14\n\x0c\x61llow_answer\x18\x02 \x01(\x08\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\nblock_size\x18\x04 \x01(\r\"\x83\x01\n\x0eRecallResponse\x12,\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1c.serin.cache.v1.StoredAnswer\x12-\n\x07holders\x18\x02 \x03(\x0b\x32\x1c.serin.cache.v1.PrefixHolder\x12\x14\n\x0cstore_failed\x18\x03 \x01(\x08\"<\n\x0cPrefixHolder\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x1a\n\x12\x63\x61\x63hed_token_count\x18\x02 \x01(\r\"_\n\x0cStoredAnswer\x12-\n\x07\x63hoices\x18\x01 \x03(\x0b\x32\x1c.serin.cache.v1.StoredChoice\x12\x12\n\ncreated_at\x18\x02 \x01(\x01\x12\x0c\n\x04seal\x18\x03 \x01(\x0c\"\xe8\x01\n\x0cStoredChoice\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x33\n\x08logprobs\x18\x02 \x03(\x0b\x32!.serin.generation.v1.TokenLogprob\x12\x38\n\rfinish_reason\x18\x03 \x01(\x0e\x32!.serin.generation.v1.FinishReason\x12\x1a\n\rstop_token_id\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x0bstop_string\x18\x05 \x01(\tH\x01\x88\x01\x01\x42\x10\n\x0e_stop_token_idB\x0e\n\x0c_stop_string\"}\n\x10PutAnswerRequest\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.serin.cache.v1.AnswerKey\x12,\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x1c.serin.cache.v1.StoredAnswer\x12\x13\n\x0bttl_seconds\x18\x03 \x01(\r\"#\n\x11PutAnswerResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\"#\n\x0cPurgeRequest\x12\x13\n\x0b\x63\x61\x63he_group\x18\x01 \x01(\t\"i\n\rPurgeResponse\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x14\n\x0c\x61nswer_count\x18\x02 \x01(\r\x12\x13\n\x0b\x62lock_count\x18\x03 \x01(\r\x12\x19\n\x11unreached_workers\x18\x04 \x03(\t\"\x11\n\x0fGetStatsRequest\"\xf6\x01\n\x10GetStatsResponse\x12\x18\n\x10\x61nswer_hit_count\x18\x01 \x01(\x04\x12\x19\n\x11\x61nswer_miss_count\x18\x02 \x01(\x04\x12\x18\n\x10prefix_hit_count\x18\x03 \x01(\x04\x12\x19\n\x11prefix_miss_count\x18\x04 \x01(\x04\x12\x1b\n\x13indexed_block_count\x18\x05 \x01(\x04\x12\x14\n\x0cworker_count\x18\x06 \x01(\r\x12\x17\n\x0fstore_available\x18\x07 \x01(\x08\x12\x16\n\x0ewritten_format\x18\x08 \x01(\r\x12\x14\n\x0cread_formats\x18\t \x03(\r2\xbe\x02\n\x0c\x43\x61\x63heService\x12G\n\x06Recall\x12\x1d.serin.cache.v1.RecallRequest\x1a\x1e.serin.cache.v1.RecallResponse\x12P\n\tPutAnswer\x12 .serin.cache.v1.PutAnswerRequest\x1a!.serin.cache.v1.PutAnswerResponse\x12\x44\n\x05Purge\x12\x1c.serin.cache.v1.PurgeRequest\x1a\x1d.serin.cache.v1.PurgeResponse\x12M\n\x08GetStats\x12\x1f.serin.cache.v1.GetStatsRequest\x1a .serin.cache.v1.GetStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,21 +42,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREFIXHOLDER']._serialized_start=639
   _globals['_PREFIXHOLDER']._serialized_end=699
   _globals['_STOREDANSWER']._serialized_start=701
-  _globals['_STOREDANSWER']._serialized_end=782
-  _globals['_STOREDCHOICE']._serialized_start=785
-  _globals['_STOREDCHOICE']._serialized_end=1017
-  _globals['_PUTANSWERREQUEST']._serialized_start=1019
-  _globals['_PUTANSWERREQUEST']._serialized_end=1144
-  _globals['_PUTANSWERRESPONSE']._serialized_start=1146
-  _globals['_PUTANSWERRESPONSE']._serialized_end=1181
-  _globals['_PURGEREQUEST']._serialized_start=1183
-  _globals['_PURGEREQUEST']._serialized_end=1218
-  _globals['_PURGERESPONSE']._serialized_start=1220
-  _globals['_PURGERESPONSE']._serialized_end=1325
-  _globals['_GETSTATSREQUEST']._serialized_start=1327
-  _globals['_GETSTATSREQUEST']._serialized_end=1344
-  _globals['_GETSTATSRESPONSE']._serialized_start=1347
-  _globals['_GETSTATSRESPONSE']._serialized_end=1593
-  _globals['_CACHESERVICE']._serialized_start=1596
-  _globals['_CACHESERVICE']._serialized_end=1914
+  _globals['_STOREDANSWER']._serialized_end=796
+  _globals['_STOREDCHOICE']._serialized_start=799
+  _globals['_STOREDCHOICE']._serialized_end=1031
+  _globals['_PUTANSWERREQUEST']._serialized_start=1033
+  _globals['_PUTANSWERREQUEST']._serialized_end=1158
+  _globals['_PUTANSWERRESPONSE']._serialized_start=1160
+  _globals['_PUTANSWERRESPONSE']._serialized_end=1195
+  _globals['_PURGEREQUEST']._serialized_start=1197
+  _globals['_PURGEREQUEST']._serialized_end=1232
+  _globals['_PURGERESPONSE']._serialized_start=1234
+  _globals['_PURGERESPONSE']._serialized_end=1339
+  _globals['_GETSTATSREQUEST']._serialized_start=1341
+  _globals['_GETSTATSREQUEST']._serialized_end=1358
+  _globals['_GETSTATSRESPONSE']._serialized_start=1361
+  _globals['_GETSTATSRESPONSE']._serialized_end=1607
+  _globals['_CACHESERVICE']._serialized_start=1610
+  _globals['_CACHESERVICE']._serialized_end=1928
 # @@protoc_insertion_point(module_scope)

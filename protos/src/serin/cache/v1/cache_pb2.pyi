@@ -182,8 +182,11 @@ class StoredAnswer(_message.Message):
 
     CHOICES_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    SEAL_FIELD_NUMBER: _builtins.int
     created_at: _builtins.float
     """Unix time of the answer in seconds."""
+    seal: _builtins.bytes
+    """What the gateway that stores it binds it to its request with, and checks when it is recalled; opaque to the cache."""
     @_builtins.property
     def choices(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredChoice]:
         """The choices in order of index."""
@@ -193,10 +196,11 @@ class StoredAnswer(_message.Message):
         *,
         choices: _abc.Iterable[Global___StoredChoice] | None = ...,
         created_at: _builtins.float = ...,
+        seal: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "created_at", b"created_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "created_at", b"created_at", "seal", b"seal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

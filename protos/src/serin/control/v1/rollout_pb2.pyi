@@ -521,8 +521,13 @@ class ActOnRolloutResponse(_message.Message):
 
     ROLLOUT_FIELD_NUMBER: _builtins.int
     EFFECTIVE_FIELD_NUMBER: _builtins.int
+    UNWRITTEN_FIELD_NUMBER: _builtins.int
     effective: _builtins.bool
     """False: it had no effect; the rollout's reason says why."""
+    unwritten: _builtins.bool
+    """True: an abort that state Redis, which does not answer, does not know yet. Traffic is off the new version for whoever
+    listens to this control plane, which writes it when Redis is back; others must be told as well.
+    """
     @_builtins.property
     def rollout(self) -> Global___Rollout:
         """The rollout."""
@@ -532,10 +537,11 @@ class ActOnRolloutResponse(_message.Message):
         *,
         rollout: Global___Rollout | None = ...,
         effective: _builtins.bool = ...,
+        unwritten: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rollout", b"rollout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective", b"effective", "rollout", b"rollout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective", b"effective", "rollout", b"rollout", "unwritten", b"unwritten"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
