@@ -18,7 +18,7 @@ SHORT_REQUEST_TOKENS = 128
 class BadConfig(ValueError):
     """A value that the engine cannot run with: the field's name, the value, what is accepted instead."""
 
-    def __init__(self, field: str, value: int, accepted: str) -> None:
+    def __init__(self, field: str, value: int | str, accepted: str) -> None:
         super().__init__(f"{field} is {value}; accepted: {accepted}")
         self.field = field
         self.value = value
