@@ -4,9 +4,6 @@ Notes on the way what was sent, and how it ended. Knows nothing about the calls 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Self
 
 from serin.worker.v1 import worker_pb2
 from serin_mesh.errors import MeshError, Reason
@@ -25,7 +22,7 @@ OnEnd = Callable[[WorkerError | None, Summary | None, str, int], None]
 
 
 class Generating:
-    """A request that was given to the engine; enter it, and leave it to abort what is not over.
+    """A request that was given to the engine.
 
     Args:
         stream: what the engine says.
@@ -40,26 +37,15 @@ class Generating:
         stream: OutputStream,
         generation: GenerationRequest,
         serving: Serving,
-        account: AbstractContextManager[Account],
+        account: Account,
         on_end: OnEnd,
     ) -> None:
         self.stream = stream
         self._generation = generation
         self._serving = serving
-        self._running = account
+        self._account = account
         self._on_end = on_end
-        self._account = Account("")
         self._reason = "stop"
-
-    def __enter__(self) -> Self:
-        self._account = self._running.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stream.close()
-        self._running.__exit__(None, None, None)
 
     def listen(self, on_arrival: Callable[[], None]) -> None:
         """Have this called whenever there is something to take."""

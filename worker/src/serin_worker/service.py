@@ -5,6 +5,7 @@ Knows the contract and who does the work; does none itself.
 # ruff: noqa: N802 - methods are named by the contract
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import grpc
@@ -75,7 +76,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         context: grpc.aio.ServicerContext[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse],
     ) -> AsyncIterator[worker_pb2.GenerateResponse]:
         """Generate tokens; whatever ends this call ends the request."""
-        with await self._begin(request) as generating:
+        async with self._begin(request) as generating:
             while outputs := await generating.stream.read():
                 for response in generating.responses(outputs):
                     yield response
@@ -245,7 +246,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             raise to_mesh(WrongKind(f"model {self._any.model!r} computes embeddings: it generates and scores no text"))
         return self._any
 
-    async def _begin(self, request: worker_pb2.GenerateRequest) -> Generating:
+    @asynccontextmanager
+    async def _begin(self, request: worker_pb2.GenerateRequest) -> AsyncIterator[Generating]:
         serving = self._serving
         self._refuse_other_vocabulary(request.vocabulary_digest)
         _refuse_adapter(request.adapter)
@@ -260,8 +262,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             if generation.grammar:
                 generation = replace(generation, constraints=await serving.grammars.open(generation))
             stream = serving.loop.submit(generation)
-        account = self._accounts.running(request.account[:MAX_ACCOUNT_CHARACTERS])
-        return Generating(stream, generation, serving, account, self._ended)
+        with stream, self._accounts.running(request.account[:MAX_ACCOUNT_CHARACTERS]) as account:
+            yield Generating(stream, generation, serving, account, self._ended)
 
     def _ended(self, error: WorkerError | None, summary: Summary | None, reason: str, num_choices: int) -> None:
         if error is not None:

@@ -6,8 +6,8 @@ waits with whoever makes it, and melts together there. Knows nothing about engin
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 import grpc
@@ -38,8 +38,8 @@ class Source(Protocol):
         """
 
 
-Begin = Callable[[worker_pb2.GenerateRequest], Awaitable[AbstractContextManager[Source]]]
-"""Begins a request, or refuses it with a MeshError; leaving what it returns aborts it."""
+Begin = Callable[[worker_pb2.GenerateRequest], AbstractAsyncContextManager[Source]]
+"""Begins a request when it is entered, or refuses it with a MeshError; leaving it aborts the request."""
 
 
 class WorkStreams:
@@ -215,7 +215,7 @@ class WorkStream:
     async def _generate(self, asked: tuple[_Work, worker_pb2.GenerateRequest]) -> None:
         """Inside all layers: begin, and stay until the pump has taken the last event."""
         work, request = asked
-        with await self._begin(request) as source:
+        async with self._begin(request) as source:
             work.source = source
             source.listen(lambda: self._wake(work))
             await work.over
