@@ -123,7 +123,7 @@ class TwinService(worker_pb2_grpc.WorkerServiceServicer):
         rng = random.Random(0)
         self._vocabulary = ordinary_ids(settings.model_path)
         self._ids = rng.choices(self._vocabulary, k=NUM_IDS)
-        self._streams = WorkStreams()
+        self.streams = WorkStreams()
 
     async def Generate(  # noqa: N802 - the method's name in the contract
         self, request: worker_pb2.GenerateRequest, context: Any
@@ -144,7 +144,7 @@ class TwinService(worker_pb2_grpc.WorkerServiceServicer):
         """The same for many requests."""
         if self._settings.without_streams:
             raise MeshError(Reason.NOT_IMPLEMENTED, "this twin knows no streams")
-        async with self._streams.serving(self._begin, context) as stream:
+        async with self.streams.serving(self._begin, context) as stream:
             async for response in stream.responses(request_iterator):
                 yield response
 
@@ -242,6 +242,7 @@ async def _serve(settings: TwinSettings) -> None:
     clock = Clock(settings)
     service = TwinService(settings, clock)
     readiness = Readiness()
+    readiness.watch(service.streams.follow)
     made = _Made(clock)
     registry().register(made)
 

@@ -53,13 +53,13 @@ class CountingService(worker_pb2_grpc.WorkerServiceServicer):
         self.vocabulary = vocabulary_digest(settings.model_path)
         self.kv = digest_json({"counting": settings.model})
         self.tally: dict[str, list[int]] = {}
-        self._streams = WorkStreams()
+        self.streams = WorkStreams()
 
     async def Work(  # noqa: N802 - the method's name in the contract
         self, request_iterator: AsyncIterator[worker_pb2.WorkRequest], context: Any
     ) -> AsyncIterator[worker_pb2.WorkResponse]:
         """The same for many requests."""
-        async with self._streams.serving(lambda request: pulled(self.Generate(request, context)), context) as stream:
+        async with self.streams.serving(lambda request: pulled(self.Generate(request, context)), context) as stream:
             async for response in stream.responses(request_iterator):
                 yield response
 
@@ -110,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(settings: CountingSettings) -> None:
     service = CountingService(settings)
     readiness = Readiness()
+    readiness.watch(service.streams.follow)
 
     async def startup() -> None:
         readiness.ready(

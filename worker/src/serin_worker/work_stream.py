@@ -14,6 +14,7 @@ import grpc
 from serin.worker.v1 import worker_pb2
 from serin_mesh.carried import CarriedCalls
 from serin_mesh.errors import MeshError, Reason
+from serin_mesh.readiness import Condition, State
 
 METHOD = "/serin.worker.v1.WorkerService/Generate"
 """A request on a stream is served, logged and counted as this call."""
@@ -54,6 +55,11 @@ class WorkStreams:
         self._is_draining = True
         for stream in self._streams:
             stream.drain()
+
+    def follow(self, condition: Condition) -> None:
+        """Called with a service's condition now and after each change: drain when it does."""
+        if condition.state is State.DRAINING:
+            self.drain()
 
     @asynccontextmanager
     async def serving(self, begin: Begin, context: "grpc.aio.ServicerContext[Any, Any]") -> "AsyncIterator[WorkStream]":
