@@ -54,6 +54,7 @@ class Flaky(TokenizerService):
         self.num_streams = 0
         self.cut = asyncio.Event()
         self.deaf = False
+        self.heard = []
         self.opened = asyncio.Event()
 
     async def until_streams(self, count):
@@ -88,6 +89,7 @@ class Flaky(TokenizerService):
         async for frame in frames:
             if self.deaf:
                 await asyncio.Event().wait()
+            self.heard.append([one.WhichOneof("frame") for one in frame.frames])
             yield frame
 
 
@@ -322,3 +324,13 @@ async def test_closing_fails_what_is_open(setting):
     await listener.heard.wait()
     await setting.detokenizer.close()
     assert listener.error is not None
+
+
+async def test_an_end_goes_with_the_last_ids(setting):
+    """A short answer is one message: messages cost more than what is in them."""
+    sequence, listener = setting.open()
+    sequence.append(setting.ids("hello"))
+    sequence.close()
+    await listener.over.wait()
+    assert listener.text == "hello"
+    assert [heard for service in setting.services for heard in service.heard] == [["open", "close"]]

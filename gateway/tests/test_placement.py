@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from serin_gateway.placement import Placement
+from serin_gateway.placement import LEFT_ALONE_S, MAX_LOST_IN_A_ROW, Placement
 from serin_gateway.testing import MemoryLoads, small_catalog, small_lane
 from serin_mesh.errors import MeshError, Reason
 
@@ -113,3 +113,21 @@ def test_workers_of_another_numerics_class_come_last():
     assert alike == {worker.instance for worker in LANE.workers[2:]}
     rest = [worker.endpoint for worker in LANE.workers[2:]]
     assert placement.choose(LANE, 10, {}, rest, numerics_class="mine") in LANE.workers[:2]
+
+
+def test_a_worker_that_only_fails_is_left_alone_for_a_moment():
+    """It would have the least to do, always; one that begins a prompt, or is the only one, gets the next."""
+    now = [100.0]
+    placement = Placement(random.Random(5), clock=lambda: now[0])
+    for _ in range(MAX_LOST_IN_A_ROW - 1):
+        placement.lost(FIRST)
+    placement.learn(FIRST, "a")  # it began one in between
+    placement.lost(FIRST)
+    assert len(spread(placement, 100, {})) == 4
+    for _ in range(MAX_LOST_IN_A_ROW):
+        placement.lost(FIRST)
+    assert FIRST.instance not in spread(placement, 1000, {FIRST.endpoint: 1000})
+    others = [worker.endpoint for worker in LANE.workers[1:]]
+    assert placement.choose(LANE, 100, {}, others) is FIRST
+    now[0] += LEFT_ALONE_S
+    assert set(spread(placement, 1000, {FIRST.endpoint: 1000})) == {FIRST.instance}

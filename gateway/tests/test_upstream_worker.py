@@ -104,7 +104,7 @@ def test_a_silent_worker_keeps_its_work_while_nobody_else_could_take_it(may_move
     pulses, call, num_ticks = Pulses(), FakeCall(), 0
     endpoint = LANE.workers[0].endpoint
     pulses.heard(endpoint)
-    work = GrpcWork(call, Watched(pulses, endpoint, {}), lambda: num_ticks >= may_move_after)
+    work = GrpcWork(call, Watched(pulses, endpoint, {}), lambda: num_ticks >= may_move_after, FakeCall)
     work._watched.listen(work._fallen_silent)
     while not call.num_cancels:
         num_ticks += 1

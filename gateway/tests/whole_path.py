@@ -28,6 +28,8 @@ from serin_gateway.rpc.service import InferenceService
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.testing import SECRET, small_lane
 from serin_gateway.upstream.targets import FixedTargets
+from serin_mesh import telemetry
+from serin_mesh.call import REQUEST_KEY, request_id
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.host import ServiceHost
 from serin_mesh.identity import vocabulary_digest
@@ -38,6 +40,8 @@ from serin_tokenizer_svc.grammar_pool import GrammarLimits
 from serin_tokenizer_svc.render_pool import RenderLimits
 from serin_tokenizer_svc.service import TokenizerService
 from serin_tokenizer_svc.tokenizer import Tokenizer
+from serin_worker.pulled import pulled
+from serin_worker.work_stream import WorkStreams
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = (
@@ -80,15 +84,25 @@ class ScriptedWorker(worker_pb2_grpc.WorkerServiceServicer):
         self.went_idle = asyncio.Event()
         self.reached = asyncio.Event()
         self.pause_at: int | None = None
+        self.streams = WorkStreams()
+        self.num_streams = 0
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve it."""
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(self, server)
 
+    async def Work(self, request_iterator, context) -> AsyncIterator[worker_pb2.WorkResponse]:  # noqa: N802
+        """The same for many requests."""
+        self.num_streams += 1
+        async with self.streams.serving(lambda request: pulled(self.Generate(request, context)), context) as stream:
+            async for response in stream.responses(request_iterator):
+                yield response
+
     async def Generate(self, request, context) -> AsyncIterator[worker_pb2.GenerateResponse]:  # noqa: N802
         """Say the text, behind prior output."""
         self.requests.append(request)
-        self.metadata.append(dict(context.invocation_metadata()))
+        carried = {REQUEST_KEY: request_id(), **dict(telemetry.inject())}  # what came with it, also on a stream
+        self.metadata.append({**dict(context.invocation_metadata()), **carried})
         if self.refuse is not None:
             raise self.refuse
         self.num_running += 1

@@ -12,6 +12,7 @@ from serin_mesh.methods import is_infrastructure, is_open_ended
         ("/serin.control.v1.RegistryService/Announce", False, True),
         ("/serin.tokenizer.v1.TokenizerService/Detokenize", False, True),
         ("/serin.tokenizer.v1.TokenizerService/Decode", False, False),
+        ("/serin.worker.v1.WorkerService/Work", False, True),
         ("/grpc.health.v1.Health/Check", True, True),
         ("/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics", True, True),
         ("/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources", True, True),

@@ -11,7 +11,8 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from serin_mesh.metrics import registry
 from serin_mesh.readiness import Readiness
 from serin_mesh.server import run_main, serve
 from serin_mesh.settings import ServiceSettings, load_settings
+from serin_worker.work_stream import WorkStreams
 from vocabulary import ordinary_ids
 
 PROGRAM = "engine-twin"
@@ -42,16 +44,17 @@ class TwinSettings(ServiceSettings):
     model_path: Path = Field(Path(), description="folder whose tokenizer.json says what its ids mean")
     tokens_per_s: float = Field(30_000.0, gt=0, description="tokens a second for all requests together")
     max_sequences: int = Field(256, ge=1, description="requests that run at once; the rest wait")
+    without_streams: bool = Field(False, description="know `Generate` only, as workers before `Work`")
     context_length: int = Field(32_768, ge=2, description="longest prompt and output together")
 
 
 class Running:
-    """One request: how far it is, and how much of it was sent."""
+    """One request: how far it is; who listens is told of each step."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.num_made = 0
-        self.news = asyncio.Event()
+        self.on_step: Callable[[], None] = lambda: None
 
 
 class Clock:
@@ -105,12 +108,12 @@ class Clock:
             made = min(count, running.limit - running.num_made)
             running.num_made += made
             self.num_made += made
-            running.news.set()
+            running.on_step()
         self.num_steps += count
 
 
 class TwinService(worker_pb2_grpc.WorkerServiceServicer):
-    """`WorkerService` of the twin: `Generate`, `DescribeWorker`, `WatchCache`."""
+    """`WorkerService` of the twin: `Generate`, `Work`, `DescribeWorker`, `WatchCache`."""
 
     def __init__(self, settings: TwinSettings, clock: Clock) -> None:
         self._settings = settings
@@ -120,35 +123,30 @@ class TwinService(worker_pb2_grpc.WorkerServiceServicer):
         rng = random.Random(0)
         self._vocabulary = ordinary_ids(settings.model_path)
         self._ids = rng.choices(self._vocabulary, k=NUM_IDS)
+        self.streams = WorkStreams()
 
     async def Generate(  # noqa: N802 - the method's name in the contract
         self, request: worker_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[worker_pb2.GenerateResponse]:
         """Stream as many ids as asked for, behind those the caller already has."""
-        if request.vocabulary_digest != self.vocabulary:
-            raise MeshError(Reason.VOCABULARY_MISMATCH, f"the ids are of another vocabulary than {self.vocabulary}")
-        prompt = sum(len(segment.tokens.token_ids) for segment in request.prompt)
-        prior = len(request.prior_outputs[0].token_ids) if request.prior_outputs else 0
-        room = self._settings.context_length - prompt
-        limit = min(request.sampling.max_tokens or room, room) - prior
-        running = await self._clock.admit(limit)
-        try:
-            yield self._started(prompt)
-            sent = 0
-            while sent < limit:
-                await running.news.wait()
-                running.news.clear()
-                ids = self._ids_at(prior + sent, running.num_made - sent)
-                yield worker_pb2.GenerateResponse(
-                    delta=worker_pb2.GenerationDelta(choice_index=0, first_position=prior + sent, token_ids=ids)
-                )
-                sent += len(ids)
-        finally:
-            self._clock.release(running)
-        finished = worker_pb2.ChoiceFinished(choice_index=0, finish_reason=sampling_pb2.FINISH_REASON_LENGTH)
-        yield worker_pb2.GenerateResponse(choice_finished=finished)
-        summary = worker_pb2.GenerationSummary(prompt_token_count=prompt, generated_token_count=limit)
-        yield worker_pb2.GenerateResponse(summary=summary)
+        news = asyncio.Event()
+        async with self._begin(request) as answer:
+            answer.listen(news.set)
+            while not answer.is_over:
+                await news.wait()
+                news.clear()
+                for event in answer.take():
+                    yield event
+
+    async def Work(  # noqa: N802 - the method's name in the contract
+        self, request_iterator: AsyncIterator[worker_pb2.WorkRequest], context: Any
+    ) -> AsyncIterator[worker_pb2.WorkResponse]:
+        """The same for many requests."""
+        if self._settings.without_streams:
+            raise MeshError(Reason.NOT_IMPLEMENTED, "this twin knows no streams")
+        async with self.streams.serving(self._begin, context) as stream:
+            async for response in stream.responses(request_iterator):
+                yield response
 
     async def DescribeWorker(  # noqa: N802 - the method's name in the contract
         self, request: worker_pb2.DescribeWorkerRequest, context: Any
@@ -171,16 +169,65 @@ class TwinService(worker_pb2_grpc.WorkerServiceServicer):
         yield worker_pb2.WatchCacheResponse(epoch="twin", snapshot=snapshot)
         await asyncio.Event().wait()
 
-    def _started(self, prompt: int) -> worker_pb2.GenerateResponse:
-        return worker_pb2.GenerateResponse(
-            started=worker_pb2.GenerationStarted(
-                prompt_token_count=prompt, worker=self._settings.instance, kv_digest=self.kv, numerics_class="twin"
-            )
+    @asynccontextmanager
+    async def _begin(self, request: worker_pb2.GenerateRequest) -> "AsyncIterator[Answer]":
+        if request.vocabulary_digest != self.vocabulary:
+            raise MeshError(Reason.VOCABULARY_MISMATCH, f"the ids are of another vocabulary than {self.vocabulary}")
+        prompt = sum(len(segment.tokens.token_ids) for segment in request.prompt)
+        prior = len(request.prior_outputs[0].token_ids) if request.prior_outputs else 0
+        room = self._settings.context_length - prompt
+        limit = min(request.sampling.max_tokens or room, room) - prior
+        running = await self._clock.admit(limit)
+        started = worker_pb2.GenerationStarted(
+            prompt_token_count=prompt, worker=self._settings.instance, kv_digest=self.kv, numerics_class="twin"
         )
+        try:
+            yield Answer(running, self._ids, prior, started)
+        finally:
+            self._clock.release(running)
+
+
+class Answer:
+    """One request's ids as events: a source of a `Work` stream."""
+
+    def __init__(self, running: Running, ids: Sequence[int], prior: int, started: worker_pb2.GenerationStarted) -> None:
+        self._running = running
+        self._ids = ids
+        self._prior = prior
+        self._started: worker_pb2.GenerationStarted | None = started
+        self._prompt = started.prompt_token_count
+        self._num_sent = 0
+        self.is_over = False
+
+    def listen(self, on_arrival: Callable[[], None]) -> None:
+        """Have this called whenever there is something to take."""
+        self._running.on_step = on_arrival
+        on_arrival()
+
+    def take(self) -> Iterator[worker_pb2.GenerateResponse]:
+        """What was made since the last time."""
+        if self._started is not None:
+            yield worker_pb2.GenerateResponse(started=self._started)
+            self._started = None
+        first, count = self._prior + self._num_sent, self._running.num_made - self._num_sent
+        if count:
+            delta = worker_pb2.GenerationDelta(
+                choice_index=0, first_position=first, token_ids=self._ids_at(first, count)
+            )
+            yield worker_pb2.GenerateResponse(delta=delta)
+            self._num_sent += count
+        if self._num_sent >= self._running.limit:
+            self.is_over = True
+            finished = worker_pb2.ChoiceFinished(choice_index=0, finish_reason=sampling_pb2.FINISH_REASON_LENGTH)
+            yield worker_pb2.GenerateResponse(choice_finished=finished)
+            summary = worker_pb2.GenerationSummary(
+                prompt_token_count=self._prompt, generated_token_count=self._running.limit
+            )
+            yield worker_pb2.GenerateResponse(summary=summary)
 
     def _ids_at(self, first: int, count: int) -> list[int]:
         at = first % NUM_IDS
-        ids = self._ids[at : at + count]
+        ids = list(self._ids[at : at + count])
         while len(ids) < count:
             ids += self._ids[: count - len(ids)]
         return ids
@@ -195,6 +242,7 @@ async def _serve(settings: TwinSettings) -> None:
     clock = Clock(settings)
     service = TwinService(settings, clock)
     readiness = Readiness()
+    readiness.watch(service.streams.follow)
     made = _Made(clock)
     registry().register(made)
 

@@ -9,7 +9,7 @@ tokens and tokens sent.
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from serin_mesh.server import run_main, serve
 from serin_mesh.settings import ServiceSettings, load_settings
 from serin_worker.accounts import Accounts
 from serin_worker.outputs import Delta, Started
+from serin_worker.pulled import pulled
 from serin_worker.wire import accounts_response
+from serin_worker.work_stream import WorkStreams
 
 PROGRAM = "counting-worker"
 BLOCK_SIZE = 16
@@ -43,7 +45,7 @@ class CountingSettings(ServiceSettings):
 
 
 class CountingService(worker_pb2_grpc.WorkerServiceServicer):
-    """`Generate` and `ListAccounts`."""
+    """`Generate`, `Work` and `ListAccounts`."""
 
     def __init__(self, settings: CountingSettings) -> None:
         self._settings = settings
@@ -51,10 +53,19 @@ class CountingService(worker_pb2_grpc.WorkerServiceServicer):
         self.vocabulary = vocabulary_digest(settings.model_path)
         self.kv = digest_json({"counting": settings.model})
         self.tally: dict[str, list[int]] = {}
+        self.streams = WorkStreams()
+
+    async def Work(  # noqa: N802 - the method's name in the contract
+        self, request_iterator: AsyncIterator[worker_pb2.WorkRequest], context: Any
+    ) -> AsyncIterator[worker_pb2.WorkResponse]:
+        """The same for many requests."""
+        async with self.streams.serving(lambda request: pulled(self.Generate(request, context)), context) as stream:
+            async for response in stream.responses(request_iterator):
+                yield response
 
     async def Generate(  # noqa: N802 - the method's name in the contract
         self, request: worker_pb2.GenerateRequest, context: Any
-    ) -> AsyncIterator[worker_pb2.GenerateResponse]:
+    ) -> AsyncGenerator[worker_pb2.GenerateResponse, None]:
         """Send ids; what is handed to the stream is sent."""
         prompt = sum(len(segment.tokens.token_ids) for segment in request.prompt)
         limit = request.sampling.max_tokens
@@ -99,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(settings: CountingSettings) -> None:
     service = CountingService(settings)
     readiness = Readiness()
+    readiness.watch(service.streams.follow)
 
     async def startup() -> None:
         readiness.ready(

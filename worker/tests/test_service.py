@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import grpc
 import pytest
+import structlog
 import torch
 from google.protobuf import text_format
 from prometheus_client import CollectorRegistry, generate_latest
 from serin.generation.v1 import sampling_pb2, tokens_pb2
 from serin.worker.v1 import worker_pb2, worker_pb2_grpc
-from serin_mesh.errors import MeshError, Reason
+from serin_mesh.errors import MeshError, Reason, from_facts
+from serin_mesh.metrics import rpc_metrics
 from serin_mesh.testing import running
+from serin_worker import work_stream
 from serin_worker.config import EngineConfig
 from serin_worker.errors import DrainEnds, EngineStalled
 from serin_worker.grammars.opening import Grammars
@@ -74,6 +78,62 @@ def prepared(lark: str) -> sampling_pb2.Grammar:
     """A grammar as tokenizer-svc prepares it."""
     text = f'{lark}\n%llguidance {{"no_forcing": true}}'
     return sampling_pb2.Grammar(kind=sampling_pb2.GRAMMAR_KIND_PREPARED, text=text)
+
+
+class Works:
+    """One `Work` stream as a caller holds it: what it was told of each request."""
+
+    def __init__(self, stub) -> None:
+        self.call = stub.Work()
+        self.events: dict[int, list[worker_pb2.GenerateResponse]] = {}
+        self.failures: dict[int, MeshError] = {}
+        self.lanes: dict[int, str] = {}
+
+    async def say(self, *frames: worker_pb2.WorkFrame) -> None:
+        """Send frames in one message."""
+        await self.call.write(worker_pb2.WorkRequest(frames=frames))
+
+    async def hear(self) -> int:
+        """Read a message; of how many requests it had news, 0 at the end."""
+        response = await self.call.read()
+        if response is grpc.aio.EOF:
+            return 0
+        for news in response.news:
+            self.events.setdefault(news.work_id, []).extend(news.events)
+            if news.HasField("failure"):
+                failure = news.failure
+                self.failures[news.work_id] = from_facts(
+                    failure.code, failure.reason, failure.message, dict(failure.facts)
+                )
+        return len(response.news)
+
+    def is_over(self, work_id: int) -> bool:
+        """Whether its last news have come."""
+        events = self.events.get(work_id, [])
+        return work_id in self.failures or bool(events and events[-1].HasField("summary"))
+
+    async def hear_out(self, *work_ids: int) -> None:
+        """Read until these are over."""
+        while not all(self.is_over(work_id) for work_id in work_ids):
+            assert await self.hear()
+
+
+def begin(work_id: int, request: worker_pb2.GenerateRequest, timeout_s: float = 60, **metadata) -> worker_pb2.WorkFrame:
+    """A frame that begins a request."""
+    return worker_pb2.WorkFrame(
+        work_id=work_id,
+        begin=worker_pb2.BeginWork(request=request, timeout_seconds=timeout_s, metadata=metadata),
+    )
+
+
+async def freed(serving) -> None:
+    """Wait until nothing is open, and see every block free."""
+    async with asyncio.timeout(10):
+        while True:
+            num_open, num_free = await serving.loop.call(lambda e: (e.num_requests, e.pool.num_free))
+            if num_open == 0:
+                break
+    assert num_free == serving.about.num_blocks
 
 
 async def events_of(stub, request) -> list[worker_pb2.GenerateResponse]:
@@ -178,12 +238,7 @@ async def test_cancelling_frees_every_block(stub, serving, when):
         if when == "after the first event":
             await call.read()
         call.cancel()
-    async with asyncio.timeout(10):
-        while True:
-            num_open, num_free = await serving.loop.call(lambda e: (e.num_requests, e.pool.num_free))
-            if num_open == 0:
-                break
-    assert num_free == serving.about.num_blocks
+    await freed(serving)
 
 
 async def _read(call) -> None:
@@ -473,3 +528,122 @@ async def test_what_was_sent_is_told_also_when_the_stream_was_cut(stub):
     with pytest.raises(MeshError) as refusal:
         await stub.ListAccounts(worker_pb2.ListAccountsRequest(account_prefix="c"), timeout=10)
     assert refusal.value.reason is Reason.PARAMETER_INVALID
+
+
+async def test_many_requests_on_one_stream_are_each_as_a_call_of_their_own(stub):
+    """The same events as `Generate`, refusals of their own, messages for all of them; half-closed, the stream ends."""
+    alone = await events_of(stub, generate(max_tokens=30))
+    works = Works(stub)
+    await works.say(*(begin(i, generate(max_tokens=30)) for i in range(32)))
+    await works.say(begin(32, generate(vocabulary_digest="00" * 16)), begin(33, generate(prompt=(1,) * 300)))
+    await works.call.done_writing()
+    num_messages = 0
+    while await works.hear():
+        num_messages += 1
+    for i in range(32):
+        assert ids_of(works.events[i]) == ids_of(alone)
+        kinds = [event.WhichOneof("event") for event in works.events[i]]
+        assert (kinds[0], kinds[-2:]) == ("started", ["choice_finished", "summary"])
+    assert works.failures[32].reason is Reason.VOCABULARY_MISMATCH
+    assert works.failures[33].metadata["token_count"] == "300"
+    assert num_messages < sum(len(events) for events in works.events.values()) / 3
+
+
+async def test_a_request_on_a_stream_is_logged_and_counted_as_a_call(stub):
+    """Its own request id, status and reason; the stream itself is another call."""
+    works = Works(stub)
+    of_its_own = {"serin-request-id": "req-of-its-own"}
+    before = rpc_metrics().finished.labels("/serin.worker.v1.WorkerService/Generate", "OK", "")._value.get()
+    with structlog.testing.capture_logs() as logged:
+        await works.say(begin(1, generate(), **of_its_own), begin(2, generate(prompt=()), **of_its_own))
+        await works.call.done_writing()
+        while await works.hear():
+            pass
+    lines = [line for line in logged if line.get("method") == "serin.worker.v1.WorkerService/Generate"]
+    assert sorted((line["code"], line.get("reason")) for line in lines) == [
+        ("INVALID_ARGUMENT", "PARAMETER_INVALID"),
+        ("OK", None),
+    ]
+    after = rpc_metrics().finished.labels("/serin.worker.v1.WorkerService/Generate", "OK", "")._value.get()
+    assert after == before + 1
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline", "the stream"])
+async def test_a_request_on_a_stream_that_ends_early_frees_every_block(stub, serving, how):
+    """By its caller's word, by its own deadline, or with its stream; another one goes on."""
+    works, other = Works(stub), Works(stub)
+    long = generate(max_tokens=200, prompt=range(1, 40))
+    await works.say(begin(1, long, timeout_s=0.05 if how == "deadline" else 60), begin(2, long))
+    await other.say(begin(1, generate(max_tokens=60)))
+    while not works.events.get(1):
+        await works.hear()
+    if how == "cancel":
+        await works.say(worker_pb2.WorkFrame(work_id=1, cancel=worker_pb2.CancelWork()))
+        await works.hear_out(2)
+        assert not works.is_over(1)
+    elif how == "deadline":
+        await works.hear_out(1, 2)
+        assert works.failures[1].reason is Reason.DEADLINE_EXCEEDED
+    else:
+        works.call.cancel()
+    await other.hear_out(1)
+    assert len(ids_of(other.events[1])) == 60
+    await freed(serving)
+    for one in (works, other):
+        one.call.cancel()
+
+
+async def test_what_is_made_while_a_request_is_paused_comes_at_once_later(stub):
+    """Nothing of it arrives, another one's news do; then one delta has all of it."""
+    works = Works(stub)
+    await works.say(begin(1, generate(max_tokens=100)))
+    while not ids_of(works.events.get(1, [])):
+        await works.hear()
+    await works.say(worker_pb2.WorkFrame(work_id=1, pause=worker_pb2.PauseWork()), begin(2, generate(max_tokens=120)))
+    while not works.events.get(2):  # both frames have been obeyed by then
+        await works.hear()
+    heard = len(works.events[1])
+    await works.hear_out(2)
+    assert len(works.events[1]) == heard
+    await works.say(worker_pb2.WorkFrame(work_id=1, resume=worker_pb2.ResumeWork()))
+    await works.hear_out(1)
+    assert [event.WhichOneof("event") for event in works.events[1][heard:]] == ["delta", "choice_finished", "summary"]
+    assert len(ids_of(works.events[1])) == 100
+    works.call.cancel()
+
+
+async def test_a_stream_holds_a_bounded_number_of_requests(stub, monkeypatch):
+    """One more is refused alone; a number that is in use ends the stream."""
+    monkeypatch.setattr(work_stream, "MAX_OPEN", 2)
+    works = Works(stub)
+    await works.say(*(begin(i, generate(max_tokens=200)) for i in range(3)))
+    await works.hear_out(0, 1, 2)
+    assert list(works.failures) == [2]
+    assert works.failures[2].reason is Reason.QUEUE_FULL
+    await works.say(begin(5, generate(max_tokens=200)), begin(5, generate()))
+    with pytest.raises(MeshError) as caught:
+        await works.hear_out(5)
+    assert (caught.value.reason, caught.value.metadata["parameter"]) == (Reason.PARAMETER_INVALID, "work_id")
+
+
+async def test_a_drain_ends_streams_once_their_requests_are_over(serving):
+    """What runs goes on to its end or is handed over with its cause; what comes is refused; then the stream ends."""
+    service = WorkerService(serving)
+    async with (
+        running(lambda server: worker_pb2_grpc.add_WorkerServiceServicer_to_server(service, server)) as server,
+        server.connect() as channel,
+    ):
+        works = Works(worker_pb2_grpc.WorkerServiceStub(channel))
+        await works.say(begin(1, generate(max_tokens=30)), begin(2, generate(max_tokens=200)))
+        while not (works.events.get(1) and works.events.get(2)):
+            await works.hear()
+        service.drain()
+        await works.say(begin(3, generate()))
+        await works.hear_out(1, 3)
+        assert works.failures[3].reason is Reason.NOT_READY
+        serving.loop.hand_over(DrainEnds())
+        await works.hear_out(2)
+        assert (works.failures[2].reason, works.failures[2].metadata["cause"]) == (Reason.NOT_READY, "draining")
+        assert await works.hear() == 0
+        again = Works(worker_pb2_grpc.WorkerServiceStub(channel))
+        assert await again.hear() == 0

@@ -145,8 +145,8 @@ class Generation:
             async for event in work:
                 if isinstance(event, TokensMade):
                     placed.prefilled()
+                    await self._catch_up(self.choices[event.choice_index])  # before: an end goes with the last tokens
                     await self._tokens_made(event)
-                    await self._catch_up(self.choices[event.choice_index])
                 elif isinstance(event, ChoiceMade):
                     self._choice_made(event)
                 elif isinstance(event, WorkStarted):

@@ -145,6 +145,7 @@ class House:
         self._channels = Channels(settings, targets)
         self._detokenizer = GrpcDetokenizer(self._channels, metrics.text_paused)
         self._pulses = Pulses()
+        self._workers = GrpcWorkers(self._channels, self._pulses)
         self._loads = ReportedLoads(settings, catalog, self._pulses)
         self._tasks: list[asyncio.Task[None]] = []
         placement, sessions, observed = Placement(loads=self._loads), Sessions(mesh_secret), ObservationBuffer()
@@ -172,7 +173,7 @@ class House:
             detokenizer=self._detokenizer,
             memory=GrpcMemory(self._channels, catalog, AnswerSeal(mesh_secret)),
             placement=placement,
-            workers=GrpcWorkers(self._channels, self._pulses),
+            workers=self._workers,
             embedders=GrpcEmbedders(self._channels, self._pulses),
             scorers=scorers,
             journal=GuardJournal(
@@ -211,6 +212,7 @@ class House:
             ("confirm keys", self._confirm_keys),
             ("renew leases", self.collaborators.leases.keep_alive),
             ("watch detokenizers", self._detokenizer.watch),
+            ("watch work streams", self._workers.watch),
             ("watch loads", self._loads.watch),
             ("adapt to loads", self.collaborators.turnstiles.keep_adapting),
             ("watch pulses", self._pulses.watch),
@@ -238,6 +240,7 @@ class House:
             await self._witness.write()
         await self._pay()
         await self._detokenizer.close()
+        await self._workers.close()
         await self._channels.close()
         if self._redis is not None:
             await self._redis.aclose()

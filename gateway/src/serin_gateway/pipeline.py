@@ -699,6 +699,8 @@ class Attempt:
         if cause is not None:
             self._interruption = LostWorker(worker.instance, cause.value, error.message[:MAX_MESSAGE], self.has_begun)
             self.receipt.lost_workers.append(self._interruption)
+            if error.reason is not Reason.QUEUE_FULL:
+                self.house.placement.lost(worker)
         self._failures.add(worker, error, has_begun=self.has_begun)
 
     def _tokens_made(self) -> None:

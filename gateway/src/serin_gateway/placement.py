@@ -5,7 +5,8 @@ have placed on it already. Knows nothing about how a prefix's holders are found 
 """
 
 import random
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -25,6 +26,12 @@ NEARLY = 0.1
 """A worker within this share of the cheapest (and 32 tokens) is as good as it."""
 
 
+MAX_LOST_IN_A_ROW = 5
+LEFT_ALONE_S = 2.0
+"""A worker that let go of so many prompts in a row, without beginning one, is left alone for so long while others are
+there: it has always the least to do, and would get every prompt first."""
+
+
 class Loads(Protocol):
     """What workers report, and whether they and tokenizers live."""
 
@@ -41,11 +48,20 @@ class Placement:
     Args:
         rng: the source of chance; give a seeded one to replay.
         loads: what workers say about themselves.
+        clock: seconds, monotonic.
     """
 
-    def __init__(self, rng: random.Random | None = None, loads: "Loads | None" = None) -> None:
+    def __init__(
+        self,
+        rng: random.Random | None = None,
+        loads: "Loads | None" = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._rng = rng or random.Random()
         self._loads = loads
+        self._clock = clock
+        self._lost_in_a_row: dict[str, int] = {}
+        self._left_alone_until: dict[str, float] = {}
         self._classes: dict[str, str] = {}
         self._running_choices: dict[str, int] = {}
         self._prefill_tokens: dict[str, int] = {}
@@ -78,6 +94,8 @@ class Placement:
             raise MeshError(
                 Reason.NOT_READY, "no worker of this lane can take the request now", retry_after_s=RETRY_AFTER_S
             )
+        now = self._clock()
+        able = [w for w in able if self._left_alone_until.get(w.endpoint, now) <= now] or able
         if numerics_class:
             alike = [w for w in able if self._classes.get(w.endpoint, numerics_class) == numerics_class]
             able = alike or able
@@ -87,10 +105,21 @@ class Placement:
         return self._rng.choice([worker for cost, worker in costs if cost <= nearly])
 
     def learn(self, worker: Worker, numerics_class: str) -> None:
-        """Remember the class of a worker's arithmetic, as it said itself."""
+        """A worker has begun a prompt: remember the class of its arithmetic, as it said itself."""
         if len(self._classes) >= MAX_KNOWN_CLASSES:  # endpoints come and go; what is forgotten is learned again
             self._classes.clear()
         self._classes[worker.endpoint] = numerics_class
+        self._lost_in_a_row.pop(worker.endpoint, None)
+        self._left_alone_until.pop(worker.endpoint, None)
+
+    def lost(self, worker: Worker) -> None:
+        """A worker let go of a prompt through no fault of the prompt's, and not because it has too much to do."""
+        if len(self._lost_in_a_row) >= MAX_KNOWN_CLASSES:  # endpoints come and go
+            self._lost_in_a_row.clear()
+            self._left_alone_until.clear()
+        num_lost = self._lost_in_a_row[worker.endpoint] = self._lost_in_a_row.get(worker.endpoint, 0) + 1
+        if num_lost >= MAX_LOST_IN_A_ROW:
+            self._left_alone_until[worker.endpoint] = self._clock() + LEFT_ALONE_S
 
     def is_silent(self, endpoint: str) -> bool:
         """Whether a worker or tokenizer that used to report says nothing any more; unknown is not silent."""

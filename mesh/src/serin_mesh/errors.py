@@ -206,6 +206,30 @@ def from_rpc_error(error: grpc.RpcError) -> MeshError:
     return MeshError(reason, f"{code.name}: {details}" if details else code.name)
 
 
+def from_status(status: grpc.Status) -> MeshError:
+    """The error that :func:`to_status` made a status of, or a foreign status by its code."""
+    for key, value in status.trailing_metadata or ():
+        ours = _unpack(value) if key == "grpc-status-details-bin" and isinstance(value, bytes) else None
+        if ours is not None:
+            return ours
+    return MeshError(_foreign_reason(status.code, status.details or ""), status.details or status.code.name)
+
+
+def from_facts(code: int, reason: str, message: str, facts: Mapping[str, str]) -> MeshError:
+    """A failure that came as fields of a message; a reason that only newer services know counts by its gRPC status.
+
+    Args:
+        code: number of the gRPC status.
+        reason: as in ErrorInfo.
+        message: the sentence.
+        facts: the metadata.
+    """
+    if reason in Reason.__members__:
+        return MeshError(Reason(reason), message, **facts)
+    status = next((one for one in grpc.StatusCode if one.value[0] == code), grpc.StatusCode.UNKNOWN)
+    return MeshError(_foreign_reason(status, message), message, **facts)
+
+
 def _unpack(value: bytes) -> MeshError | None:
     rich = status_pb2.Status.FromString(value)
     for detail in rich.details:

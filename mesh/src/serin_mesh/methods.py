@@ -17,7 +17,15 @@ def is_infrastructure(method: str) -> bool:
     return method.startswith(_INFRASTRUCTURE)
 
 
+_CARRIERS = ("Detokenize", "Work")
+
+
+def carries_work(method: str) -> bool:
+    """Whether a call carries work of other requests, and ends once they are over."""
+    return method.rsplit("/", 1)[-1] in _CARRIERS
+
+
 def is_open_ended(method: str) -> bool:
     """Whether a call lives as long as its parties do and therefore needs no deadline."""
     verb = method.rsplit("/", 1)[-1]
-    return verb.startswith("Watch") or verb in ("Announce", "Detokenize") or is_infrastructure(method)
+    return verb.startswith("Watch") or verb == "Announce" or carries_work(method) or is_infrastructure(method)

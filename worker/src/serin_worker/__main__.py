@@ -20,7 +20,7 @@ from serin_mesh.announce import Announcement
 from serin_mesh.garbage import not_collecting
 from serin_mesh.load import LoadReport
 from serin_mesh.metrics import registry
-from serin_mesh.readiness import Readiness
+from serin_mesh.readiness import Condition, Readiness, State
 from serin_mesh.server import StartupFailed, run_main, serve
 from serin_mesh.settings import SettingsError, load_settings
 
@@ -77,6 +77,7 @@ async def _serve(settings: WorkerSettings) -> None:
             service.attach(serving, _measure(serving, registry()), numerics)
             handover = Handover(partial(_hand_over, serving), stall_s=settings.stall_s, drain_s=_drain_s(settings))
             stack.callback(readiness.watch(handover.follow))
+            stack.callback(readiness.watch(partial(_end_streams, service, _notice_s(settings))))
             readiness.ready(digests=_digests(serving), capacity=_capacity(serving))
             await _first_of(serving.loop.failed(), numerics.lost())
 
@@ -124,7 +125,17 @@ async def _first_of(*waits: Coroutine[Any, Any, None]) -> None:
 
 def _drain_s(settings: WorkerSettings) -> float:
     """Seconds from the start of a drain to the cancelling of what still runs."""
-    return settings.drain_grace_s + (settings.drain_notice_s if settings.control else 0.0)
+    return settings.drain_grace_s + _notice_s(settings)
+
+
+def _notice_s(settings: WorkerSettings) -> float:
+    """Seconds of a drain in which those who do not know of it yet are still served."""
+    return settings.drain_notice_s if settings.control else 0.0
+
+
+def _end_streams(service: WorkerService, notice_s: float, condition: Condition) -> None:
+    if condition.state is State.DRAINING:
+        asyncio.get_running_loop().call_later(notice_s, service.drain)
 
 
 def _measure(serving: Served, into: CollectorRegistry) -> RequestTimes | EmbeddingTimes:

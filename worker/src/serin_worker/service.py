@@ -5,6 +5,7 @@ Knows the contract and who does the work; does none itself.
 # ruff: noqa: N802 - methods are named by the contract
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import grpc
@@ -13,30 +14,26 @@ from serin_mesh.call import caller
 from serin_mesh.errors import MeshError, Reason
 
 from serin_worker import cache_watch
-from serin_worker.accounts import MIN_PREFIX, Account, Accounts
+from serin_worker.accounts import MIN_PREFIX, Accounts
 from serin_worker.cache_log import CacheLog
 from serin_worker.embedding.metrics import EmbeddingTimes
 from serin_worker.embedding.serving import EmbeddingServing
 from serin_worker.embedding.wire import describe, embed_response, read_embedding
 from serin_worker.errors import NotFinite, WorkerError, WrongKind
 from serin_worker.failures import to_mesh, translated
+from serin_worker.generating import Generating
 from serin_worker.metrics import RequestTimes
 from serin_worker.namespaces import Namespace
 from serin_worker.numerics_watch import NumericsWatch
-from serin_worker.outputs import ChoiceFinished, Delta, Failed, Output, Scored, Started, Summary
-from serin_worker.request import GenerationRequest
+from serin_worker.outputs import Failed, Scored, Summary
 from serin_worker.serving import Serving
-from serin_worker.stream import OutputStream
 from serin_worker.wire import (
     accounts_response,
-    delta_response,
-    finished_response,
     logprob_message,
     read_generation,
     read_score,
-    started_response,
-    summary_response,
 )
+from serin_worker.work_stream import WorkStreams
 
 MAX_SALT_BYTES = 128
 MAX_GROUP_BYTES = 256
@@ -56,6 +53,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._times = times
         self._numerics = numerics
         self._accounts = Accounts()
+        self._streams = WorkStreams()
 
     def attach(
         self,
@@ -68,28 +66,29 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._times = times
         self._numerics = numerics
 
+    def drain(self) -> None:
+        """Take no new requests on streams, and end each once its requests are over."""
+        self._streams.drain()
+
     async def Generate(
         self,
         request: worker_pb2.GenerateRequest,
         context: grpc.aio.ServicerContext[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse],
     ) -> AsyncIterator[worker_pb2.GenerateResponse]:
         """Generate tokens; whatever ends this call ends the request."""
-        serving = self._serving
-        self._refuse_other_vocabulary(request.vocabulary_digest)
-        _refuse_adapter(request.adapter)
-        if request.kv_digest and request.kv_digest != serving.about.kv_digest:
-            raise MeshError(
-                Reason.KV_MISMATCH,
-                f"the attempt began on KV {request.kv_digest}; this worker's is {serving.about.kv_digest}",
-                kv_digest=serving.about.kv_digest,
-            )
-        with translated():
-            generation = read_generation(request, self._namespace(request))
-            if generation.grammar:
-                generation = replace(generation, constraints=await serving.grammars.open(generation))
-            stream = serving.loop.submit(generation)
-        with stream, self._accounts.running(request.account[:MAX_ACCOUNT_CHARACTERS]) as account:
-            async for response in self._responses(stream, generation, account):
+        async with self._begin(request) as generating:
+            while outputs := await generating.stream.read():
+                for response in generating.responses(outputs):
+                    yield response
+
+    async def Work(
+        self,
+        request_iterator: AsyncIterator[worker_pb2.WorkRequest],
+        context: grpc.aio.ServicerContext[worker_pb2.WorkRequest, worker_pb2.WorkResponse],
+    ) -> AsyncIterator[worker_pb2.WorkResponse]:
+        """Generate for many requests; whatever ends this call ends them."""
+        async with self._streams.serving(self._begin, context) as stream:
+            async for response in stream.responses(request_iterator):
                 yield response
 
     async def Score(
@@ -247,44 +246,32 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             raise to_mesh(WrongKind(f"model {self._any.model!r} computes embeddings: it generates and scores no text"))
         return self._any
 
-    async def _responses(
-        self, stream: OutputStream, generation: GenerationRequest, account: Account
-    ) -> AsyncIterator[worker_pb2.GenerateResponse]:
-        reason = "stop"
-        while outputs := await stream.read():
-            for output in outputs:
-                if isinstance(output, ChoiceFinished):
-                    reason = output.reason
-                elif isinstance(output, Summary):
-                    self._note_success()
-                    if isinstance(self._times, RequestTimes):
-                        self._times.observe(output, reason, generation.num_choices)
-                elif isinstance(output, Failed):
-                    self._note_failure(output.error)
-                account.note(output)
-                yield self._response(output, generation.sampling.seed)
+    @asynccontextmanager
+    async def _begin(self, request: worker_pb2.GenerateRequest) -> AsyncIterator[Generating]:
+        serving = self._serving
+        self._refuse_other_vocabulary(request.vocabulary_digest)
+        _refuse_adapter(request.adapter)
+        if request.kv_digest and request.kv_digest != serving.about.kv_digest:
+            raise MeshError(
+                Reason.KV_MISMATCH,
+                f"the attempt began on KV {request.kv_digest}; this worker's is {serving.about.kv_digest}",
+                kv_digest=serving.about.kv_digest,
+            )
+        with translated():
+            generation = read_generation(request, self._namespace(request))
+            if generation.grammar:
+                generation = replace(generation, constraints=await serving.grammars.open(generation))
+            stream = serving.loop.submit(generation)
+        with stream, self._accounts.running(request.account[:MAX_ACCOUNT_CHARACTERS]) as account:
+            yield Generating(stream, generation, serving, account, self._ended)
 
-    def _response(self, output: Output, seed: int) -> worker_pb2.GenerateResponse:
-        match output:
-            case Delta():
-                return delta_response(output)
-            case Started():
-                serving, about = self._serving, self._serving.about
-                return started_response(
-                    output,
-                    worker=serving.instance,
-                    seed=seed,
-                    kv_digest=about.kv_digest,
-                    numerics_class=about.numerics_class,
-                )
-            case ChoiceFinished():
-                return finished_response(output)
-            case Summary():
-                return summary_response(output)
-            case Failed(error):
-                raise to_mesh(error)
-            case _:
-                raise MeshError(Reason.INTERNAL, "the engine answered a generation with a score")
+    def _ended(self, error: WorkerError | None, summary: Summary | None, reason: str, num_choices: int) -> None:
+        if error is not None:
+            self._note_failure(error)
+            return
+        self._note_success()
+        if summary is not None and isinstance(self._times, RequestTimes):
+            self._times.observe(summary, reason, num_choices)
 
     def _note_success(self) -> None:
         if self._numerics is not None:

@@ -4,6 +4,7 @@ Tokens made since the last read arrive as one delta a choice. Lives on one async
 """
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -30,6 +31,7 @@ class OutputStream:
         self._pending: list[Output] = []
         self._deltas: dict[int, Delta] = {}
         self._arrived = asyncio.Event()
+        self._on_arrival: Callable[[], None] = self._arrived.set
         self._is_over = False
 
     @property
@@ -50,6 +52,16 @@ class OutputStream:
         if not self._pending and not self._is_over:
             await self._arrived.wait()
         self._arrived.clear()
+        return self.take()
+
+    def listen(self, on_arrival: Callable[[], None]) -> None:
+        """Have this called whenever there is something to take, instead of anybody waiting in :meth:`read`."""
+        self._on_arrival = on_arrival
+        if self._pending:
+            on_arrival()
+
+    def take(self) -> list[Output]:
+        """Everything since the last time, at once; empty if there is nothing."""
         pending, self._pending = self._pending, []
         self._deltas.clear()
         self._num_pending_tokens = 0
@@ -64,7 +76,7 @@ class OutputStream:
         else:
             self._pending.append(output)
             self._is_over = isinstance(output, (Summary, Scored, Failed))
-        self._arrived.set()
+        self._on_arrival()
 
     def close(self) -> None:
         """The reader is gone."""
@@ -72,7 +84,7 @@ class OutputStream:
             self._is_over = True
             self._cancel(self.request_id)
         self._pending.clear()
-        self._arrived.set()
+        self._on_arrival()
 
     def _push_delta(self, delta: Delta) -> None:
         known = self._deltas.get(delta.choice_index)

@@ -121,14 +121,14 @@ class DetokenizeStream:
             pass  # the reader learns why
 
     def _take_frames(self) -> tuple[list[tokenizer_pb2.SequenceFrame], list[GrowingText]]:
-        """One frame of each sequence that has one, as many as a message takes: a message costs more than its frames."""
+        """What sequences have to say, as much as a message takes: a message costs more than its frames."""
         frames: list[tokenizer_pb2.SequenceFrame] = []
         writers: list[GrowingText] = []
         while self._ready and len(frames) < MAX_FRAMES:
             sequence = self._ready.popleft()
             self._queued.discard(sequence.sequence_id)
-            frame = sequence.take_frame()
-            if frame is not None:
-                frames.append(frame)
+            taken = list(iter(sequence.take_frame, None))
+            if taken:
+                frames += taken
                 writers.append(sequence)
         return frames, writers

@@ -83,7 +83,7 @@ class Channels:
         self._stubs.clear()
 
 
-def call_metadata(scope: CallScope) -> Metadata:
+def call_metadata(scope: CallScope) -> tuple[tuple[str, str], ...]:
     """What every call made for a request says: its lane, the request, the tenant."""
     return (
         (LANE_KEY, scope.lane.lane),

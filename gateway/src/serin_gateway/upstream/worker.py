@@ -3,18 +3,22 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, Self
 
 from serin.generation.v1 import tokens_pb2
 from serin.worker.v1 import worker_pb2, worker_pb2_grpc
+from serin_mesh import telemetry
+from serin_mesh.call import remaining_s
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.catalog import Worker
 from serin_gateway.failures import Cause
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.upstream.pulses import Pulses
-from serin_gateway.upstream.targets import Channels, pinned_metadata
+from serin_gateway.upstream.targets import Channels, call_metadata, pinned_metadata
 from serin_gateway.upstream.wire import from_finish, from_logprob, to_prepared, to_sampling, to_segments
+from serin_gateway.upstream.work_stream import StreamsUnknown, unaccepted
+from serin_gateway.upstream.work_streams import WorkStreams
 from serin_gateway.worker import ChoiceMade, TokensMade, WorkDone, WorkEvent, WorkOrder, WorkStarted
 
 
@@ -24,6 +28,7 @@ class GrpcWorkers:
     def __init__(self, channels: Channels, pulses: Pulses) -> None:
         self._channels = channels
         self._pulses = pulses
+        self._streams = WorkStreams(channels)
 
     def generate(self, scope: CallScope, worker: Worker, order: WorkOrder, may_move: Callable[[], bool]) -> "GrpcWork":
         """Begin work."""
@@ -47,10 +52,29 @@ class GrpcWorkers:
             grammar=to_prepared(order.grammar),
             account=order.account,
         )
-        stub = self._channels.stub(worker_pb2_grpc.WorkerServiceStub, "worker", scope.model)
-        call = stub.Generate(request, timeout=max(0.001, scope.timeout_s), metadata=pinned_metadata(scope, worker))
+        left_s = remaining_s()
+        timeout_s = max(0.001, scope.timeout_s if left_s is None else min(scope.timeout_s, left_s))
+
+        def own_call() -> OwnCall:
+            stub = self._channels.stub(worker_pb2_grpc.WorkerServiceStub, "worker", scope.model)
+            return OwnCall(stub.Generate(request, timeout=timeout_s, metadata=pinned_metadata(scope, worker)))
+
+        stream = self._streams.to(scope, worker)
+        line: Line
+        if stream is None:
+            line = own_call()
+        else:
+            line = stream.begin(request, timeout_s, dict((*call_metadata(scope), *telemetry.inject())))
         endpoints = {other.instance: other.endpoint for other in scope.lane.workers}
-        return GrpcWork(call, Watched(self._pulses, worker.endpoint, endpoints), may_move)
+        return GrpcWork(line, Watched(self._pulses, worker.endpoint, endpoints), may_move, own_call)
+
+    async def watch(self) -> None:
+        """Close streams that nobody needs, for as long as this task lives."""
+        await self._streams.watch()
+
+    async def close(self) -> None:
+        """Close all streams; work on them fails."""
+        await self._streams.close()
 
 
 class Watched:
@@ -97,13 +121,80 @@ class Watched:
             self._on_silence = None
 
 
-class GrpcWork:
-    """One running `Generate` call."""
+class Line(Protocol):
+    """What a worker says of one request: a call of its own, or its part of a stream."""
 
-    def __init__(self, call: Any, watched: Watched, may_move: Callable[[], bool]) -> None:
+    def __aiter__(self) -> AsyncIterator[worker_pb2.GenerateResponse]:
+        """The events; none after :meth:`cancel`.
+
+        Raises:
+            MeshError: while iterating: it failed.
+            StreamsUnknown: while iterating: it wants a call of its own.
+        """
+
+    def cancel(self) -> object:
+        """Have it stopped."""
+
+
+class OwnCall:
+    """A `Generate` call for one request."""
+
+    def __init__(self, call: Any) -> None:
         self._call = call
+        self._responses = call.__aiter__()
+        self._is_cancelled = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> worker_pb2.GenerateResponse:
+        """The next event.
+
+        Raises:
+            MeshError: it failed.
+        """
+        try:
+            response: worker_pb2.GenerateResponse = await self._responses.__anext__()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._is_cancelled and not (task and task.cancelling()):
+                raise StopAsyncIteration from None  # it is the call that was cancelled, by us, not the task
+            raise
+        except MeshError as error:
+            if self._is_cancelled:
+                raise StopAsyncIteration from None
+            if not await self._call.initial_metadata():
+                raise unaccepted(error) from error
+            raise
+        return response
+
+    def cancel(self) -> None:
+        """Have it stopped."""
+        self._is_cancelled = True
+        self._call.cancel()
+
+
+class GrpcWork:
+    """Work on one request.
+
+    Args:
+        line: what the worker says of it.
+        watched: listens for the worker's silence.
+        may_move: whether the work could go on elsewhere now.
+        own_call: begins it as a call of its own, where the worker knows nothing else.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        watched: Watched,
+        may_move: Callable[[], bool],
+        own_call: Callable[[], Line],
+    ) -> None:
+        self._line = line
         self._watched = watched
         self._may_move = may_move
+        self._own_call = own_call
         self._is_aborted = False
         self._is_silent = False
 
@@ -111,32 +202,20 @@ class GrpcWork:
         """The events in order; ends without an error after :meth:`abort`."""
         self._watched.listen(self._fallen_silent)
         try:
-            async for response in self._call:
-                event = _event(response)
-                if isinstance(event, WorkStarted):
-                    self._watched.begun_by(event.worker)
-                self._watched.moved()
-                if event is not None:
-                    yield event
-                if isinstance(event, WorkDone):
-                    return
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            if self._is_aborted:
-                return  # it is the call that was cancelled, by us, not the task
-            if self._is_silent:
-                raise silent() from None
-            raise
-        except MeshError as error:
-            if self._is_aborted:
-                return
-            if error.reason is Reason.UPSTREAM_UNAVAILABLE and not await self._call.initial_metadata():
-                # A worker names its lane before it looks at the work: this call never came that far, whatever the
-                # transport says of it (no connection, one that broke, a route that changed under it).
-                raise MeshError(error.reason, error.message, cause=Cause.UNREACHABLE.value) from error
-            raise
+            while True:
+                try:
+                    async for response in self._line:
+                        event = _event(response)
+                        if isinstance(event, WorkStarted):
+                            self._watched.begun_by(event.worker)
+                        self._watched.moved()
+                        if event is not None:
+                            yield event
+                        if isinstance(event, WorkDone):
+                            return
+                    break
+                except StreamsUnknown:
+                    self._line = self._own_call()
         finally:
             self._watched.end()
         if self._is_silent:
@@ -148,13 +227,13 @@ class GrpcWork:
         """Have the work stopped at once."""
         self._is_aborted = True
         self._watched.end()
-        self._call.cancel()
+        self._line.cancel()
 
     def _fallen_silent(self) -> None:
         # With nobody to go on elsewhere, a worker that stands still for a moment is better than none.
         if self._may_move() or self._watched.is_lost:
             self._is_silent = True
-            self._call.cancel()
+            self._line.cancel()
 
 
 def _event(response: worker_pb2.GenerateResponse) -> WorkEvent | None:

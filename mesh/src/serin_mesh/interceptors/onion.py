@@ -6,6 +6,7 @@ Knows what a handler is, and nothing about what any layer does.
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
@@ -45,12 +46,17 @@ class Onion(grpc.aio.ServerInterceptor):
             wrapped = self._wrapped[method] = self._wrap(method, handler)
         return wrapped
 
-    def _wrap(self, method: str, handler: Handler) -> Handler:
-        handle = _innermost(handler)
+    def around(self, handle: Handle) -> Handle:
+        """The layers around another way to serve calls."""
         for layer in reversed(self._layers):
             handle = layer(handle)
+        return handle
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        handle = self.around(_innermost(handler))
 
         async def serve(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
+            _serving.set(self)
             rpc = Rpc.arrived(method, request, context)
             del request  # it is the call's now, which lets it go when it has failed
             return await handle(rpc)
@@ -69,6 +75,14 @@ async def _refuse(messages: Any, context: "grpc.aio.ServicerContext[Any, Any]") 
 
 
 _NOBODY: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
+
+
+_serving: ContextVar[Onion] = ContextVar("serin_onion")
+
+
+def serving_onion() -> Onion:
+    """The layers that the call being served has passed; none outside of served calls."""
+    return _serving.get(Onion(()))
 
 
 class _Unreadable:

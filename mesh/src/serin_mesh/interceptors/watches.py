@@ -1,6 +1,7 @@
 """Calls that never end by themselves (watches, announcements, health) are ended when a drain begins.
 
-Without this a drain would wait its whole grace for them. Their callers reconnect elsewhere.
+Without this a drain would wait its whole grace for them. Their callers reconnect elsewhere. Calls that carry work of
+running requests are left alone: their services end them once that is done.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from typing import Any
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.interceptors.onion import Handle
 from serin_mesh.interceptors.rpc import Rpc
+from serin_mesh.methods import carries_work
 
 
 class Watches:
@@ -22,7 +24,7 @@ class Watches:
         """Serve watches so that they can be ended."""
 
         async def watched(rpc: Rpc) -> Any:
-            if not rpc.is_open_ended or rpc.method.endswith("/Detokenize"):  # it carries work of running requests
+            if not rpc.is_open_ended or carries_work(rpc.method):
                 return await handle(rpc)
             try:
                 async with asyncio.timeout(0 if self._ending else None) as scope:

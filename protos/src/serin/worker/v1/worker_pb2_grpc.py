@@ -43,6 +43,11 @@ class WorkerServiceStub:
                 request_serializer=serin_dot_worker_dot_v1_dot_worker__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=serin_dot_worker_dot_v1_dot_worker__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Work = channel.stream_stream(
+                '/serin.worker.v1.WorkerService/Work',
+                request_serializer=serin_dot_worker_dot_v1_dot_worker__pb2.WorkRequest.SerializeToString,
+                response_deserializer=serin_dot_worker_dot_v1_dot_worker__pb2.WorkResponse.FromString,
+                _registered_method=True)
         self.Embed = channel.unary_unary(
                 '/serin.worker.v1.WorkerService/Embed',
                 request_serializer=serin_dot_worker_dot_v1_dot_worker__pb2.EmbedRequest.SerializeToString,
@@ -107,6 +112,22 @@ class WorkerServiceServicer:
         INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG), a
         grammar that cannot be followed (GRAMMAR_INVALID) or takes too long to follow (GRAMMAR_LIMIT, also mid-stream).
         RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Work(self, request_iterator, context):
+        """Generates for many requests on one stream, each as `Generate` would: the same events in the same order, the same
+        failures, its own deadline. Messages cost more than what is in them: one carries what is ready of all requests, and
+        what is made of a request while the caller is slow, or has paused it, melts together.
+
+        A request's failure is news of that request; a status ends the stream, and every request on it has then failed. Ending
+        the call aborts all that are open. Where the caller half-closes, or the worker drains, the stream ends once its
+        requests are over.
+
+        RESOURCE_EXHAUSTED (QUEUE_FULL): too many requests are open on the stream. INVALID_ARGUMENT (PARAMETER_INVALID): a
+        `work_id` that is open already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +210,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=serin_dot_worker_dot_v1_dot_worker__pb2.GenerateRequest.FromString,
                     response_serializer=serin_dot_worker_dot_v1_dot_worker__pb2.GenerateResponse.SerializeToString,
             ),
+            'Work': grpc.stream_stream_rpc_method_handler(
+                    servicer.Work,
+                    request_deserializer=serin_dot_worker_dot_v1_dot_worker__pb2.WorkRequest.FromString,
+                    response_serializer=serin_dot_worker_dot_v1_dot_worker__pb2.WorkResponse.SerializeToString,
+            ),
             'Embed': grpc.unary_unary_rpc_method_handler(
                     servicer.Embed,
                     request_deserializer=serin_dot_worker_dot_v1_dot_worker__pb2.EmbedRequest.FromString,
@@ -266,6 +292,33 @@ class WorkerService:
             '/serin.worker.v1.WorkerService/Generate',
             serin_dot_worker_dot_v1_dot_worker__pb2.GenerateRequest.SerializeToString,
             serin_dot_worker_dot_v1_dot_worker__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Work(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/serin.worker.v1.WorkerService/Work',
+            serin_dot_worker_dot_v1_dot_worker__pb2.WorkRequest.SerializeToString,
+            serin_dot_worker_dot_v1_dot_worker__pb2.WorkResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,18 @@ class WorkerServiceStub:
     grammar that cannot be followed (GRAMMAR_INVALID) or takes too long to follow (GRAMMAR_LIMIT, also mid-stream).
     RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
     """
+    Work: _grpc.StreamStreamMultiCallable[_worker_pb2.WorkRequest, _worker_pb2.WorkResponse]
+    """Generates for many requests on one stream, each as `Generate` would: the same events in the same order, the same
+    failures, its own deadline. Messages cost more than what is in them: one carries what is ready of all requests, and
+    what is made of a request while the caller is slow, or has paused it, melts together.
+
+    A request's failure is news of that request; a status ends the stream, and every request on it has then failed. Ending
+    the call aborts all that are open. Where the caller half-closes, or the worker drains, the stream ends once its
+    requests are over.
+
+    RESOURCE_EXHAUSTED (QUEUE_FULL): too many requests are open on the stream. INVALID_ARGUMENT (PARAMETER_INVALID): a
+    `work_id` that is open already.
+    """
     Embed: _grpc.UnaryUnaryMultiCallable[_worker_pb2.EmbedRequest, _worker_pb2.EmbedResponse]
     """Computes a vector for each input, in batches with those of other calls. Cancelling the call is the abort.
 
@@ -94,6 +106,18 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG), a
     grammar that cannot be followed (GRAMMAR_INVALID) or takes too long to follow (GRAMMAR_LIMIT, also mid-stream).
     RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
+    """
+    Work: _aio.StreamStreamMultiCallable[_worker_pb2.WorkRequest, _worker_pb2.WorkResponse]  # type: ignore[assignment]
+    """Generates for many requests on one stream, each as `Generate` would: the same events in the same order, the same
+    failures, its own deadline. Messages cost more than what is in them: one carries what is ready of all requests, and
+    what is made of a request while the caller is slow, or has paused it, melts together.
+
+    A request's failure is news of that request; a status ends the stream, and every request on it has then failed. Ending
+    the call aborts all that are open. Where the caller half-closes, or the worker drains, the stream ends once its
+    requests are over.
+
+    RESOURCE_EXHAUSTED (QUEUE_FULL): too many requests are open on the stream. INVALID_ARGUMENT (PARAMETER_INVALID): a
+    `work_id` that is open already.
     """
     Embed: _aio.UnaryUnaryMultiCallable[_worker_pb2.EmbedRequest, _worker_pb2.EmbedResponse]  # type: ignore[assignment]
     """Computes a vector for each input, in batches with those of other calls. Cancelling the call is the abort.
@@ -144,6 +168,24 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT: a parameter out of range (PARAMETER_INVALID), a prompt that leaves no room (PROMPT_TOO_LONG), a
         grammar that cannot be followed (GRAMMAR_INVALID) or takes too long to follow (GRAMMAR_LIMIT, also mid-stream).
         RESOURCE_EXHAUSTED: the queue is full (QUEUE_FULL). UNAVAILABLE: draining or not ready (NOT_READY).
+        """
+
+    @_abc_1.abstractmethod
+    def Work(
+        self,
+        request_iterator: _MaybeAsyncIterator[_worker_pb2.WorkRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_worker_pb2.WorkResponse], _abc.AsyncIterator[_worker_pb2.WorkResponse]]:
+        """Generates for many requests on one stream, each as `Generate` would: the same events in the same order, the same
+        failures, its own deadline. Messages cost more than what is in them: one carries what is ready of all requests, and
+        what is made of a request while the caller is slow, or has paused it, melts together.
+
+        A request's failure is news of that request; a status ends the stream, and every request on it has then failed. Ending
+        the call aborts all that are open. Where the caller half-closes, or the worker drains, the stream ends once its
+        requests are over.
+
+        RESOURCE_EXHAUSTED (QUEUE_FULL): too many requests are open on the stream. INVALID_ARGUMENT (PARAMETER_INVALID): a
+        `work_id` that is open already.
         """
 
     @_abc_1.abstractmethod
