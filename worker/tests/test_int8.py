@@ -32,10 +32,11 @@ def _kernels():
         pytest.skip(str(error))
 
 
-@pytest.fixture(params=PROCESSORS)
-def _processor(request, monkeypatch, tmp_path_factory):
+@pytest.fixture(scope="module", params=PROCESSORS)
+def _processor(request, tmp_path_factory):
     """The kernel compiled for a kind of processor, where this one can run it."""
     if request.param == "native":
+        yield
         return
     flags = library.processor_flags()
     if not {"avx2", "fma"} <= flags or (request.param == "icelake-server" and "avx512_vnni" not in flags):
@@ -48,7 +49,9 @@ def _processor(request, monkeypatch, tmp_path_factory):
     options = [flag for flag in library._FLAGS if not flag.startswith("-march")]
     options += ["-shared", f"-march={request.param}"]
     subprocess.run([compiler, *options, str(source), "-o", str(made)], check=True)
-    monkeypatch.setattr(int8, "kernels", lambda: ctypes.CDLL(str(made)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(int8, "kernels", lambda: ctypes.CDLL(str(made)))
+        yield
 
 
 @pytest.mark.usefixtures("_processor")

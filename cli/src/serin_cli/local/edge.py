@@ -4,10 +4,8 @@ Knows how to start Envoy and how to see that it answers; what it does with reque
 """
 
 import asyncio
-import http.client
 import json
 import os
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,12 @@ from serin_control.xds.bootstrap import envoy_bootstrap
 from serin_cli.certificates import PublicCertificate, generated, given
 from serin_cli.errors import CliError, StartRefused
 from serin_cli.local.board import Board, Phase
+from serin_cli.local.probe import answers
 from serin_cli.local.process import ProcessSpec, Tier
 from serin_cli.state_dir import StateDir, write_private
 
 EDGE = "edge"
 POLL_S = 0.1
-ANSWER_S = 2.0
 MAX_THREADS = 4
 
 
@@ -130,21 +128,8 @@ async def follow_edge(site: EdgeSite, board: Board) -> None:
 
     while True:
         await board.until(starting)
-        if await asyncio.to_thread(_answers, site.port):
+        if await asyncio.to_thread(answers, site.port, "/live", is_tls=True):
             if starting():
                 board.update(EDGE, phase=Phase.READY, address=site.url)
         else:
             await asyncio.sleep(POLL_S)
-
-
-def _answers(port: int) -> bool:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # this asks whether, not who
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=ANSWER_S, context=context)
-    try:
-        connection.request("GET", "/live")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

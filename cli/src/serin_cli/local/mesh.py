@@ -4,6 +4,7 @@ Knows the order of things; each thing itself is known by its own module.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Coroutine
@@ -23,6 +24,8 @@ from serin_cli.local.follow import follow_additions, follow_config, follow_insta
 from serin_cli.local.model_folder import ModelFolders
 from serin_cli.local.plan import CONTROL, Site, control_spec
 from serin_cli.local.ports import free_port, is_listening
+from serin_cli.local.probe import answers
+from serin_cli.local.process import Tier
 from serin_cli.local.reconcile import Reconciler
 from serin_cli.local.registry import ControlPlane
 from serin_cli.local.store_policy import check_cache_store, check_state_store
@@ -32,6 +35,7 @@ from serin_cli.models.registry import ModelRegistry
 from serin_cli.state_dir import StateDir, write_private
 
 LISTENER_POLL_S = 0.02
+FIRST_ANSWER_S = 5.0
 
 
 class LocalMesh:
@@ -81,6 +85,7 @@ class LocalMesh:
         await self._reconciler.begin(parse_config(in_force.yaml))
         if self.site.edge is not None:
             await self._ready(EDGE)
+        await self._first_answer()
         self._follow(follow_config(control, in_force.revision, self._reconciler.declare))
         self._follow(follow_additions(self._additions, seen, self._reconciler.look_again))
         self._follow(self._reconciler.run())
@@ -160,6 +165,18 @@ class LocalMesh:
         The control plane takes its file over only where that has changed since; an unchanged file keeps its memory.
         """
         return self._wish.replaces or not self._state.config.exists()
+
+    async def _first_answer(self) -> None:
+        """Wait until the gateway has heard of a worker too, so that who asks at once is answered.
+
+        Not for long: there may be none, or all of them may be elsewhere and silent.
+        """
+        if not any(row.tier is Tier.WORKER for row in self._fleet.specs.values()):
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ANSWER_S):
+                while not await asyncio.to_thread(answers, self.site.http_port, "/ready"):  # noqa: ASYNC110 - no event
+                    await asyncio.sleep(LISTENER_POLL_S)
 
     async def _ready(self, name: str) -> None:
         await self._board.until(lambda: self._fleet.can_come_up() and self._board.phase(name) is Phase.READY)
