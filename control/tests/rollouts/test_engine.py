@@ -284,18 +284,23 @@ async def test_what_cannot_be_meant_is_refused(stage, asked, golden, said):
 
 
 async def test_a_tolerance_that_traffic_cannot_show_is_refused(stage):
-    """Unless weak evidence is accepted; without traffic nobody can tell."""
+    """Unless weak evidence is accepted. Before any traffic, what no traffic shows is; of the rest it is said."""
     await stage.look()
     stage.court.told = Forecast(400, 3_600.0, {"errors": 0.02})
     await stage.look(10)
-    await stage.desk.start(spec(tolerances={"errors": 0.01}), "", ANN)
+    said = r"tolerances.errors: 1e-07: accepted: at least 0.02, .* even 1,000 new sessions/s .* or --accept-weak; no "
+    with pytest.raises(RolloutInvalid, match=said + r"traffic was observed yet, `serin rollout plan … --rate N/s`"):
+        await stage.desk.start(spec(tolerances={"errors": 1e-7}), "", ANN)
+    started = await stage.desk.start(spec(tolerances={"errors": 0.02}), "", ANN)
+    assert started.reason.startswith("started; no traffic was observed yet, so nobody knows whether it can show")
     await stage.look()
     await stage.look()
     stage.observe(40)
     await stage.desk.act("small-1", Action.ABORT, ANN, "")
-    with pytest.raises(RolloutInvalid, match=r"tolerances.errors: 0.01: accepted: at least 0.02, .* or --accept-weak"):
+    with pytest.raises(RolloutInvalid, match=r"tolerances.errors: 0.01: accepted: at least 0.02, .* or --accept-weak$"):
         await stage.desk.start(spec(tolerances={"errors": 0.01}), "", ANN)
-    await stage.desk.start(spec(tolerances={"errors": 0.01}, accept_weak=True), "", ANN)
+    started = await stage.desk.start(spec(tolerances={"errors": 0.01}, accept_weak=True), "", ANN)
+    assert started.reason == "started"
 
 
 async def test_a_plan_says_what_each_step_needs(stage):
