@@ -112,6 +112,21 @@ async def test_a_kept_lane_takes_everything_back(stage):
     assert await acts(stage) == ["start", "step", "step", "promote", "rollback", "rollback"]
 
 
+async def test_going_to_what_was_never_released_is_carried_out_and_said(stage):
+    """No judge is asked; who names an unproven version is told so, and the history too."""
+    stage.running.append(instance("w3", version="v3"))
+    await promoted(stage)
+    assert (await stage.desk.rollback("small", "v1", ANN, "")).note == ""
+    there = await stage.desk.rollback("small", "v3", ANN, "a guess")
+    said = "worker v3 was never judged: no rollout promoted it, and it had no traffic before"
+    assert (there.version, there.note) == ("v3", said)
+    (act, *_), _ = await stage.desk.history("", 10, "")
+    assert act.reason == f"small: tokenizer v1, worker v1 -> tokenizer v1, worker v3: a guess ({said})"
+    assert (await stage.desk.rollback("small", "v3", ANN, "")).note == ""
+    await stage.look(KEEP_S)
+    assert (await stage.desk.rollback("small", "v2", ANN, "promoted once")).note == ""
+
+
 async def test_going_back_twice_has_no_effect(stage):
     """Whoever repeats a rollback, or does it beside somebody else, does not bring back what was not good enough."""
     await promoted(stage)
