@@ -161,7 +161,9 @@ class GoldenRunner:
             self._intake.golden(trial.model, GoldenResult(case.id, stable, canary))
         progress.num_asked += 1
 
-    async def _score_on(self, lane: str, trial: RunningTrial, case: GoldenCase, progress: Progress) -> float | NotScored:
+    async def _score_on(
+        self, lane: str, trial: RunningTrial, case: GoldenCase, progress: Progress
+    ) -> float | NotScored:
         """What a lane's answer is worth, or why that cannot be said."""
         for times in itertools.count(1):
             try:

@@ -98,7 +98,9 @@ class Starting:
             capacity=self._capacity(spec, arms.stable, instances),
             changed_at=engine.wall_clock(),
             reason="; ".join(
-                filter(None, (STARTED, foreign_formats(spec, before[spec.service], instances), _unjudged(spec), untried))
+                filter(
+                    None, (STARTED, foreign_formats(spec, before[spec.service], instances), _unjudged(spec), untried)
+                )
             ),
         )
 
@@ -154,7 +156,9 @@ class Starting:
         if best is None:
             return ""
         who = f"{rate:.2g} new sessions/s" if observed else f"even {rate:,.0f} new sessions/s"
-        ask = "" if observed else "; no traffic was observed yet, `serin rollout plan … --rate N/s` says what yours shows"
+        ask = (
+            "" if observed else "; no traffic was observed yet, `serin rollout plan … --rate N/s` says what yours shows"
+        )
         for metric, tolerance in spec.tolerances.items():
             least = best.detectable.get(metric, 0.0)
             if tolerance < least:
