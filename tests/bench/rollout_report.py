@@ -106,8 +106,8 @@ def counted(ours: Mapping[str, int], others: Iterable[int]) -> str:
         least, number = numbers[0], numbers[-1]
         bounds = f"{number:,}" if least == number else f"{least:,} to {number:,}"
         text += (
-            f" Rollouts of each judge by thresholds: {bounds} of each case, those of the first seeds. They show how coarse "
-            f"such judges are, not how far below a per cent they fall: 0 of {number:,} means at most "
+            f" Rollouts of each judge by thresholds: {bounds} of each case, those of the first seeds. They show how "
+            f"coarse such judges are, not how far below a per cent they fall: 0 of {number:,} means at most "
             f"{_percent(Z * Z / (number + Z * Z))}."
         )
     return "\n" + textwrap.fill(text, 120) + "\n"
