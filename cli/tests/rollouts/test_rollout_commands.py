@@ -201,7 +201,7 @@ async def test_an_experiment_splits_and_is_stopped(mesh):
         ([*START, "--steps", "five"], "serin rollout start: --steps: 'five': accepted: shares such as 1%,5%"),
         ([*START, "--tolerance", "errors"], "serin rollout start: --tolerance: 'errors': accepted: a metric and"),
         ([*START, "--tolerance", "errors=1e-7"], "tolerances.errors: 1e-07: accepted: at least 0.005, the smallest"),
-        ([*START, "--baseline"], "baseline: nobody announces worker v1-baseline of small, which the new version would"),
+        ([*START, "--baseline"], "baseline: nobody announces worker v1-baseline of small, which the new version is"),
         ([*START, "--max-duration", "-1h"], "serin rollout start: --max-duration: '-1h': accepted: a number above 0"),
         ([*START, "--max-duration", "soon"], "serin rollout start: --max-duration: 'soon': accepted: a number above"),
     ],

@@ -61,7 +61,7 @@ def test_a_baseline_is_the_old_version_in_processes_of_its_own():
         (
             {"baseline": True},
             V1,
-            "baseline: nobody announces worker v1-baseline of small, which the new version would be compared with: "
+            "baseline: nobody announces worker v1-baseline of small, which the new version is compared with: "
             "`serin add worker --model small --version v1-baseline` (with",
         ),
     ],

@@ -163,7 +163,7 @@ def _check_baseline(model: str, service: Service, version: str, baseline: str, i
     old, new = (_of(model, service, name, instances) for name in (version, baseline))
     if not new:
         raise RolloutInvalid(
-            f"baseline: nobody announces {service} {baseline} of {model}, which the new version would be compared with: "
+            f"baseline: nobody announces {service} {baseline} of {model}, which the new version is compared with: "
             f"{start} starts it, or leave the baseline out"
         )
     if len({i.status.digests.artifact for i in (*old, *new) if i.status.digests.artifact}) > 1:

@@ -74,6 +74,15 @@ class AdsServer:
         """Whether an Envoy is connected, which can split callers of gateways."""
         return any(session.client.audience is Audience.EDGE for session in self._sessions)
 
+    def knows(self, lane: str) -> bool:
+        """Whether a call that names a lane gets there from every `xds:///` client that is connected."""
+        snapshot = self._snapshots.value
+        if snapshot is None:
+            return False
+        where = snapshot.clusters_of(lane)
+        clients = (session.client for session in self._sessions)
+        return bool(where) and all(one.knows(lane, where) for one in clients if one.audience is Audience.MESH)
+
     @property
     def snapshots(self) -> Latest[Snapshot]:
         """What is served."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from serin_control.xds.resources import Audience, Kind
-from serin_control.xds.snapshot import Encoded, Snapshot, version_of
+from serin_control.xds.snapshot import Encoded, Snapshot, clusters_of, version_of
 from serin_control.xds.subscription import Subscription
 
 PATIENCE_S = 5.0
@@ -61,6 +61,23 @@ class ClientStream:
                 return self._push(subscription, selection, changes, now)
             self.held_up = self.held_up or changed or self._blocks(subscription, now)
         return None
+
+    def knows(self, lane: str, where: Mapping[str, str]) -> bool:
+        """Whether calls that name a lane get there, by every target that the client asks for.
+
+        Args:
+            lane: its id.
+            where: the cluster that each target's calls of the lane go to.
+        """
+        routes = self.subscriptions.get(Kind.ROUTES)
+        if routes is None:
+            return True
+        wanted = {target: cluster for target, cluster in where.items() if routes.wildcard or target in routes.names}
+        if not wanted.items() <= clusters_of(lane, routes.taken).items():
+            return False
+        others = [self.subscriptions.get(kind) for kind in (Kind.CLUSTER, Kind.ASSIGNMENT)]
+        taken = [other.taken.keys() if other is not None else frozenset() for other in others]
+        return all(set(wanted.values()) <= names for names in taken)
 
     def _selection(self, snapshot: Snapshot, subscription: Subscription) -> dict[str, Encoded]:
         """What the client should hold: what there is, and clusters that its routes may still name."""
