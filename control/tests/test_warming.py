@@ -6,6 +6,7 @@ import pytest
 from control_builders import pair
 from control_rollouts import versions
 from serin_control.instance import State
+from serin_control.lanes import Lane
 from serin_control.latest import Latest
 from serin_control.plan import ModelPlan, Share, TrafficPlan, Trial
 from serin_control.topology import Topology, draw
@@ -22,7 +23,7 @@ class Scene:
         self.published: Latest[Topology] = Latest()
         self._names: dict[str, str] = {}
         self._drawn: Latest[Topology] = Latest()
-        self._warming = Warming(self._drawn, self.published, lambda lane: self._names[lane] in self.known, clock)
+        self._warming = Warming(self._drawn, self.published, self._is_known, clock)
 
     def draw(self, instances=RUNNING, compared: str = "", **weights: int) -> dict[str, int]:
         """Have versions share the traffic; what is published of it."""
@@ -34,6 +35,9 @@ class Scene:
         trial = Trial("r1", lanes["v1"], lanes[compared], 0.2, 0.25) if compared else None
         self._drawn.set(Topology((replace(model, plan=replace(plan, trial=trial)),)))
         return self.look()
+
+    def _is_known(self, model: str, lane: Lane) -> bool:
+        return model == "small" and self._names[lane.id] in self.known
 
     def look(self) -> dict[str, int]:
         """Look again; what is published."""

@@ -45,6 +45,7 @@ from serin_control.topology import Topology
 from serin_control.warming import Warming
 from serin_control.xds.edge import EdgeSettings
 from serin_control.xds.publisher import Publisher
+from serin_control.xds.routing import targets_of
 from serin_control.xds.server import AdsServer
 
 OPERATORS = ("cli", "operator")
@@ -108,7 +109,12 @@ class Control:
         self.published: Latest[Topology] = Latest()
         self.publisher = Publisher(self.published, edge or EdgeSettings(), self.alarms, clock)
         self.ads = AdsServer(self.publisher.snapshots, self.alarms, clock)
-        self._warming = Warming(self.plane.topologies, self.published, self.ads.knows, clock)
+        self._warming = Warming(
+            self.plane.topologies,
+            self.published,
+            lambda model, lane: self.ads.knows(lane.id, targets_of(model, lane)),
+            clock,
+        )
         self.desk = Desk(self.rollouts, has_edge=self.ads.has_edge, path_of=self.plane.declared.path_of)
         bench = self.rollouts.bench
         self._memory = WorkerMemory(intake or bench, self.plane.topologies)

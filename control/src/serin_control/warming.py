@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from serin_control.lanes import share_out
+from serin_control.lanes import Lane, share_out
 from serin_control.latest import Latest
 from serin_control.topology import ModelLanes, Topology
 
@@ -25,7 +25,7 @@ class Warming:
     Args:
         drawn: topologies as they should be.
         published: told what may be published.
-        is_known: whether every connected caller can call a lane.
+        is_known: whether every caller that is connected for a model can call a lane of it.
         clock: seconds, monotonic.
     """
 
@@ -33,7 +33,7 @@ class Warming:
         self,
         drawn: Latest[Topology],
         published: Latest[Topology],
-        is_known: Callable[[str], bool],
+        is_known: Callable[[str, Lane], bool],
         clock: Callable[[], float],
     ) -> None:
         self._drawn = drawn
@@ -60,24 +60,22 @@ class Warming:
         assert topology is not None
         now = self._clock()
         here = {lane.id for model in topology.models for lane in model.lanes}
-        warm, since = set(self._warm & here), {}
+        warm, since = set(self._warm & here), dict[str, float]()
         for model in topology.models:
             for lane in self._cold(model):
-                began = self._cold_since.get(lane, now)
-                if self._is_known(lane) or now - began >= PATIENCE_S:
-                    warm.add(lane)
-                else:
-                    since[lane] = began
+                began = self._cold_since.get(lane.id, now)
+                if not self._is_known(model.plan.name, lane) and now - began < PATIENCE_S:
+                    since[lane.id] = began
             warm |= {lane.id for lane in model.lanes if lane.weight and lane.id not in since}
         self._warm, self._cold_since = frozenset(warm), since
         self._published.set(replace(topology, models=tuple(map(self._without_cold, topology.models))))
 
-    def _cold(self, model: ModelLanes) -> list[str]:
+    def _cold(self, model: ModelLanes) -> list[Lane]:
         """Lanes that should have sessions and never had some, where others can take them meanwhile."""
         having = [lane for lane in model.lanes if lane.weight]
         if not any(lane.id in self._warm and lane.takes_calls for lane in having):
             return []
-        return [lane.id for lane in having if lane.id not in self._warm]
+        return [lane for lane in having if lane.id not in self._warm]
 
     def _without_cold(self, model: ModelLanes) -> ModelLanes:
         """The model with the weight of lanes that are not known yet given to the others, and without their trial."""

@@ -211,24 +211,25 @@ def test_a_lane_is_known_once_its_routes_clusters_and_endpoints_are_taken():
         return Snapshot(found.number, MappingProxyType({**found.resources, place: MappingProxyType(routes)}))
 
     stream = ClientStream()
-    assert stream.knows("new", {"l": "b"})
+    assert stream.knows("new", ["l"], {"l": "b"})
     for kind, names in ((Kind.CLUSTER, ["a"]), (Kind.ASSIGNMENT, ["a"]), (Kind.LISTENER, ["l"]), (Kind.ROUTES, ["l"])):
         stream.hear(kind, names, "", "")
     drain(stream, routed("old"))
     now = routed("old", "new")
     where = now.clusters_of("new")
     assert where == {"l": "b"}
-    assert (stream.knows("old", {"l": "a"}), stream.knows("new", where)) == (True, False)
-    assert stream.knows("new", {"other": "b"}), "it asks for no target of the lane"
+    assert (stream.knows("old", ["l"], {"l": "a"}), stream.knows("new", ["l"], where)) == (True, False)
+    assert stream.knows("new", ["other"], {}), "it asks for no target of the lane"
+    assert not stream.knows("new", ["l", "other"], {}), "nothing of it is published yet"
     push = stream.next_push(now, 0.0)
-    assert not stream.knows("new", where), "sent is not taken"
+    assert not stream.knows("new", ["l"], where), "sent is not taken"
     stream.hear(push.kind, ["l"], push.nonce, "")
-    assert not stream.knows("new", where), "its cluster is not there yet"
+    assert not stream.knows("new", ["l"], where), "its cluster is not there yet"
     for kind in (Kind.CLUSTER, Kind.ASSIGNMENT):
         subscription = stream.subscriptions[kind]
         stream.hear(kind, ["a", "b"], subscription.nonce, "")
-        assert not stream.knows("new", where)
+        assert not stream.knows("new", ["l"], where)
         drain(stream, now)
-    assert stream.knows("new", where)
+    assert stream.knows("new", ["l"], where)
     stream.hear(Kind.ROUTES, ["l"], stream.subscriptions[Kind.ROUTES].nonce, "unheard of")
-    assert not stream.knows("new", where)
+    assert not stream.knows("new", ["l"], where)
