@@ -9,6 +9,7 @@ from serin_cli.local.additions import Addition, Additions, Which
 from serin_cli.local.edge import EdgeSite
 from serin_cli.local.plan import Site, control_spec, plan
 from serin_cli.local.process import Tier
+from serin_cli.local.releases import taken_away
 from serin_control.config import parse_config
 
 SITE = Site(
@@ -142,6 +143,19 @@ def test_a_declared_version_can_be_taken_away(specs):
     """A service of a declared version that was removed here is not started; its other service stays."""
     less = added(withheld=frozenset([Which("worker", "small", "v1")]))
     assert sorted(specs.keys() - less.keys()) == ["worker.small.v1.0", "worker.small.v1.1", "worker.small.v1.2"]
+
+
+def test_what_was_added_and_is_declared_by_now_can_be_taken_away(specs):
+    """Nothing of it is left to drain; and it can be brought back, or added where it is declared no more."""
+    which, config = Which("worker", "small", "v2"), parse_config(TEXT)
+    both = Additions((Addition(which, "/m/v2"),))
+    less = taken_away(config, both, which)
+    assert sorted(specs.keys() - plan(config, SITE, Path, less).keys()) == ["worker.small.v2.0"]
+    assert plan(config, SITE, Path, less.withholding(which, False)) == specs
+    assert less.with_added(Addition(which, "/m/v2")) == both
+    assert taken_away(parse_config("models: {small: {path: /m/v1}}"), both, which) == Additions()
+    front = Which("gateway", "", "v1")
+    assert taken_away(config, Additions((Addition(front),)), front) == Additions(), "the declared one stays"
 
 
 def test_one_size_of_the_cache_replaces_the_other():

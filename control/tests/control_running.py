@@ -128,8 +128,9 @@ class Arrivals:
 class Caller:
     """A caller in a process of its own, asked a line at a time."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, control: str) -> None:
         self._process = process
+        self.control = control
 
     async def call(self, target: str, calls: int = 1, **metadata: str) -> dict[str, int]:
         """Call so often; how often each answered, and errors by reason."""
@@ -169,7 +170,7 @@ async def caller(control: str):
         sys.executable, str(CLIENT), control, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     try:
-        yield Caller(process)
+        yield Caller(process, control)
     finally:
         process.stdin.close()
         await process.wait()

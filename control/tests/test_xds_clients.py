@@ -9,6 +9,7 @@ import grpc
 import pytest
 from control_envoy import enveloped
 from control_running import Arrivals, caller, controlled, echo, lanes, topology_where
+from serin.control.v1 import lane_pb2, lane_pb2_grpc
 from serin_control import plane
 from serin_control.instance import Service, State
 from serin_control.plan import ModelPlan, Share, TrafficPlan
@@ -16,8 +17,9 @@ from serin_control.store import MemoryStore
 from serin_control.xds import clusters
 from serin_control.xds.edge import EdgeSettings
 from serin_control.xds.resources import Audience, Kind
-from serin_mesh.channels import pick_cookie
+from serin_mesh.channels import connect, pick_cookie
 from serin_mesh.load import LoadReport
+from serin_mesh.settings import ServiceSettings
 
 CONFIG = "models: {small: {versions: {v1: {path: x, weight: %d}, v2: {path: y, weight: %d}}}}"
 
@@ -113,6 +115,26 @@ async def test_a_weight_change_reaches_clients_and_pins_survive_it(mesh):
         "w1a",
         "w1b",
     }
+
+
+async def test_a_lane_is_given_sessions_only_once_callers_know_it(mesh):
+    """Make before break: whoever hears in `WatchLanes` that a lane has sessions can call it at once, every time."""
+    control, _, client = mesh
+    assert "w1a" in await client.call("worker.small", 5)
+    async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(connect(client.control, ServiceSettings(), echo_lane=False))
+        watch = lane_pb2_grpc.LaneServiceStub(channel).WatchLanes(lane_pb2.WatchLanesRequest())
+        for number in range(3, 5):
+            await stack.enter_async_context(echo(client.control, f"t{number}", Service.TOKENIZER, f"v{number}"))
+            await stack.enter_async_context(echo(client.control, f"w{number}", version=f"v{number}"))
+            newer = "".join(f", v{n}: {{path: x, weight: 20}}" for n in range(3, number + 1))
+            await control.plane.declared.apply((CONFIG % (80, 20)).replace("}}}}", f"}}{newer}}}}}}}"))
+            async for found in watch:
+                having = {lane.members[1].version: lane.lane for lane in found.models[0].lanes if lane.weight}
+                if f"v{number}" in having:
+                    break
+            lane = having[f"v{number}"]
+            assert await client.call("worker.small", 20, serin_lane=lane) == {f"w{number}": 20}
 
 
 async def test_a_draining_worker_gets_no_new_calls_and_keeps_its_pins(mesh):

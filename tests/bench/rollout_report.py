@@ -1,7 +1,8 @@
 """Tables and plots of simulated rollouts, as Markdown and SVG. Knows outcomes, nothing about how they came about."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ Written by `make bench-rollout`; the method is in [judge.md](judge.md); real rol
 was tuned with them.
 
 """
+Z = 1.645
+"""Of Wilson's interval: 95 %, one-sided."""
+
 SHORT = """**This run was stopped before it had 1,000 rollouts of each case**; the tables say how many there were.
 `make bench-rollout` simulates the rest.
 
@@ -57,7 +61,6 @@ where there is one, the golden set; nothing of scores or memory. The same traffi
 
 Each cell: share of good versions taken back, or share of bad ones missed and the canary requests (p50) until the others
 were found.
-
 """
 
 
@@ -68,7 +71,9 @@ def write(folder: Path, results: Results, first_seed: int) -> None:
     ours = {case: len(by_judge[OURS]) for case, by_judge in results.items() if OURS in by_judge}
     whole = all(number >= WHOLE_RUN * CASES[case].num_runs for case, number in ours.items())
     head = HEAD.format(seed=first_seed) + ("" if whole else SHORT)
-    parts = (head, verdicts, "\n\n", costs, "\n\n", _stated(results), READING, thresholds, "\n")
+    others = (len(outcomes) for by_judge in results.values() for judge, outcomes in by_judge.items() if judge != OURS)
+    parts = (head, verdicts, "\n\n", costs, "\n\n", _stated(results), READING, counted(ours, others))
+    parts += ("\n", thresholds, "\n")
     text = "".join(parts)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.md").write_text(text, encoding="utf-8")
@@ -81,6 +86,31 @@ def write(folder: Path, results: Results, first_seed: int) -> None:
         curves = [curve for curve in curves if curve.values]
         if curves:
             (folder / name).write_text(chart(title, axis, curves, scale), encoding="utf-8")
+
+
+def counted(ours: Mapping[str, int], others: Iterable[int]) -> str:
+    """How many rollouts the figures are of, and why not of more.
+
+    Args:
+        ours: those of our judge, by case.
+        others: those of each other judge and case.
+    """
+    most = max(ours.values(), default=0)
+    fewer = "".join(
+        f", but {number:,} of {case}" + (f", since {CASES[case].why_fewer}" if CASES[case].why_fewer else "")
+        for case, number in ours.items()
+        if number < most
+    )
+    text = f"Rollouts of serin's judge: {most:,} of each case{fewer}."
+    if numbers := sorted(set(others)):
+        least, number = numbers[0], numbers[-1]
+        bounds = f"{number:,}" if least == number else f"{least:,} to {number:,}"
+        text += (
+            f" Rollouts of each judge by thresholds: {bounds} of each case, those of the first seeds. They show how "
+            f"coarse such judges are, not how far below a per cent they fall: 0 of {number:,} means at most "
+            f"{_percent(Z * Z / (number + Z * Z))}."
+        )
+    return "\n" + textwrap.fill(text, 120) + "\n"
 
 
 def _verdicts(results: Results) -> str:
@@ -164,10 +194,10 @@ def _share(outcomes: Outcomes, verdict: str) -> float:
 
 def _at_least(outcomes: Outcomes, verdict: str) -> str:
     """Lower end of Wilson's interval (95 %, one-sided) of the share."""
-    number, share, z = len(outcomes), _share(outcomes, verdict), 1.645
-    middle = share + z * z / (2 * number)
-    width = z * math.sqrt(share * (1 - share) / number + z * z / (4 * number * number))
-    return f"at least {(middle - width) / (1 + z * z / number) * 100:.1f} %"
+    number, share = len(outcomes), _share(outcomes, verdict)
+    middle = share + Z * Z / (2 * number)
+    width = Z * math.sqrt(share * (1 - share) / number + Z * Z / (4 * number * number))
+    return f"at least {(middle - width) / (1 + Z * Z / number) * 100:.1f} %"
 
 
 def _quantiles(values: Sequence[float], shown: Callable[[float], str]) -> str:

@@ -1,6 +1,7 @@
 """The benchmark of rollouts runs and reports what it promises; its figures come from the long run."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -20,7 +21,24 @@ def test_a_few_rollouts_are_simulated_and_reported(tmp_path: Path):
     assert rollout.main([*flags, "--out", str(tmp_path), "--minutes", "0"]) == 0
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "| c1: weights rounded to 3 bits | 2 | **100.0 %**" in text
+    assert "Rollouts of serin's judge: 2 of each case.\n" in text
     assert (tmp_path / "exposed.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_the_committed_report_says_of_how_many_rollouts_its_figures_are():
+    """The numbers in its sentence are those of its tables, and every case that has fewer says why."""
+    from rollout_cases import CASES
+    from rollout_report import counted
+
+    text = (Path(__file__).resolve().parents[2] / "docs" / "rollouts" / "results.md").read_text(encoding="utf-8")
+    ours = {case: int(number.replace(",", "")) for case, number in re.findall(r"\| (\w+): [^|]+\| ([0-9,]+) \|", text)}
+    others = [
+        int(number) for row in re.findall(r"^\| errors > .*", text, re.M) for number in re.findall(r"% of (\d+)", row)
+    ]
+    assert ours.keys() == CASES.keys()
+    assert len(others) == 7 * len(CASES)
+    assert counted(ours, others) in text
+    assert all(CASES[case].why_fewer for case, number in ours.items() if number < max(ours.values()))
 
 
 def test_the_committed_trace_is_what_its_recipe_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -156,6 +156,11 @@ async def test_an_abort_cuts_no_running_answer(mesh: RunningMesh, rollouts):
     """Streams on both versions run on to their own end where they are; whoever comes after it is on the old one."""
     rollout_id = await start(rollouts, rollout_pb2.ROLLOUT_INTENT_BETTER)
     split = await when(rollouts, rollout_id, lambda r: r.weight_percent == 50 and r.canary_lane)
+    await eventually(
+        lambda: ask(mesh, mesh.key, 6, "before"),
+        lambda answers: split.canary_lane in {answer.system_fingerprint for answer in answers},
+        "sessions on the canary",
+    )
     under_way = asyncio.Semaphore(0)
 
     async def streamed(session: str) -> tuple[set[str | None], str, str | None]:

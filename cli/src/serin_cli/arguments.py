@@ -17,6 +17,8 @@ from serin_cli.errors import UsageProblem
 
 STATE_VARIABLE = "SERIN_STATE"
 DEFAULT_STATE = ".serin"
+_BELOW_ZERO = re.compile(r"-\.?[0-9]")
+"""Begins a value, ``-1h``, of which its flag says what is wrong; no flag begins so."""
 _LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DNS_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
 _MODEL_NAME = re.compile("[a-z0-9._-]{1,64}")
@@ -29,6 +31,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **options)
+        self._negative_number_matcher = _BELOW_ZERO
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage; the caller prints the one line."""

@@ -136,7 +136,7 @@ async def test_an_abort_waits_for_the_next_control_plane(url, capsys):
 
 
 async def test_workers_stay_when_gateways_go_back(url, capsys, monkeypatch):
-    """Where the workers' traffic was given stays; the gateways' calls go back."""
+    """Where the workers' traffic was given stays, and with it the lane that is kept; the gateways' calls go back."""
     monkeypatch.setattr(AdsServer, "has_edge", lambda _: True)
     async with control_of(url, "c1") as control:
         await weights_become(control, {"v1": 10_000})
@@ -148,7 +148,7 @@ async def test_workers_stay_when_gateways_go_back(url, capsys, monkeypatch):
     while await abort(url):  # until the dead one's lead has lapsed
         assert "leads" in capsys.readouterr().err
     async with control_of(url, "c2") as control:
-        await weights_become(control, {"v2": 10_000})
+        await weights_become(control, {"v1": 1, "v2": 9_999})
         with pytest.raises(RolloutInvalid, match="has not moved"):
             await control.desk.rollback("small", "", Actor("ann"), "", Service.GATEWAY)
 

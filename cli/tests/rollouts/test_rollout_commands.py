@@ -201,7 +201,10 @@ async def test_an_experiment_splits_and_is_stopped(mesh):
         ([*START, "--golden", "/nowhere"], "--golden: '/nowhere': No such file or directory: accepted:"),
         ([*START, "--steps", "five"], "serin rollout start: --steps: 'five': accepted: shares such as 1%,5%"),
         ([*START, "--tolerance", "errors"], "serin rollout start: --tolerance: 'errors': accepted: a metric and"),
-        ([*START, "--max-duration", "soon"], "serin rollout start: --max-duration: 'soon': accepted: a number and"),
+        ([*START, "--tolerance", "errors=1e-7"], "tolerances.errors: 1e-07: accepted: at least 0.005, the smallest"),
+        ([*START, "--baseline"], "baseline: nobody announces worker v1-baseline of small, which the new version is"),
+        ([*START, "--max-duration", "-1h"], "serin rollout start: --max-duration: '-1h': accepted: a number above 0"),
+        ([*START, "--max-duration", "soon"], "serin rollout start: --max-duration: 'soon': accepted: a number above"),
     ],
 )
 async def test_what_cannot_be_meant_is_one_line_with_exit_code_2(mesh, arguments, said):
@@ -235,6 +238,13 @@ async def test_a_plan_says_what_is_missing(mesh):
     assert (code, err) == (2, "model: 'nope': no such model: accepted: small\n")
     code, _, err = await mesh.serin(*START[:-1], "better")
     assert (code, "without a golden set answers are judged by callers' feedback" in err) == (0, True)
+
+
+async def test_a_rollback_to_what_was_never_judged_says_so(mesh):
+    """It is carried out all the same."""
+    code, out, err = await mesh.serin("rollback", "--model", "small", "--to", "v2")
+    assert (code, out) == (0, "all traffic of small is on v2\n")
+    assert err == "note: worker v2 was never judged: no rollout promoted it, and it had no traffic before\n"
 
 
 async def test_what_is_not_known_is_null(mesh):

@@ -20,6 +20,7 @@ from serin_mesh.settings import ServiceSettings
 
 from serin_control.alarms import Alarms, Observer
 from serin_control.declared import InitialFile
+from serin_control.latest import Latest
 from serin_control.observations.golden_runner import GoldenRunner
 from serin_control.observations.mesh_asker import MeshAsker
 from serin_control.observations.scorers import DeclaredScorer
@@ -40,8 +41,11 @@ from serin_control.services.observation_service import ObservationService
 from serin_control.services.registry_service import RegistryService
 from serin_control.services.rollout_service import RolloutService
 from serin_control.store import MemoryStore, StateStore
+from serin_control.topology import Topology
+from serin_control.warming import Warming
 from serin_control.xds.edge import EdgeSettings
 from serin_control.xds.publisher import Publisher
+from serin_control.xds.routing import targets_of
 from serin_control.xds.server import AdsServer
 
 OPERATORS = ("cli", "operator")
@@ -102,8 +106,15 @@ class Control:
         leadership = Leadership(kept, name, address, clock)
         self.rollouts = Engine(kept, court or JudgeCourt(), mesh, leadership, self.alarms, clock=clock)
         self.newest = NewestRollouts(self.rollouts)
-        self.publisher = Publisher(self.plane.topologies, edge or EdgeSettings(), self.alarms, clock)
+        self.published: Latest[Topology] = Latest()
+        self.publisher = Publisher(self.published, edge or EdgeSettings(), self.alarms, clock)
         self.ads = AdsServer(self.publisher.snapshots, self.alarms, clock)
+        self._warming = Warming(
+            self.plane.topologies,
+            self.published,
+            lambda model, lane: self.ads.knows(lane.id, targets_of(model, lane)),
+            clock,
+        )
         self.desk = Desk(self.rollouts, has_edge=self.ads.has_edge, path_of=self.plane.declared.path_of)
         bench = self.rollouts.bench
         self._memory = WorkerMemory(intake or bench, self.plane.topologies)
@@ -114,7 +125,7 @@ class Control:
     def register(self, server: grpc.aio.Server) -> None:
         """Add every service to a server."""
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(self.plane, self._memory), server)
-        lane_pb2_grpc.add_LaneServiceServicer_to_server(LaneService(self.plane.topologies), server)
+        lane_pb2_grpc.add_LaneServiceServicer_to_server(LaneService(self.published), server)
         config_pb2_grpc.add_ConfigServiceServicer_to_server(ConfigService(self.plane.declared), server)
         rollout_pb2_grpc.add_RolloutServiceServicer_to_server(RolloutService(self.desk), server)
         observation_pb2_grpc.add_ObservationServiceServicer_to_server(self.observations, server)
@@ -133,6 +144,7 @@ class Control:
         """Keep everything going until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.plane.run(), name="plane")
+            tasks.create_task(self._warming.run(), name="warming")
             tasks.create_task(self.publisher.run(), name="publisher")
             tasks.create_task(self.rollouts.run(), name="rollouts")
             tasks.create_task(self.newest.run(), name="newest rollouts")

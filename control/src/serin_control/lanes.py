@@ -77,7 +77,7 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
         instances: everything that runs.
         carried: lanes (id to versions) that carried traffic before. They keep the least weight as long as something
             of theirs runs, also when the plan names them no more or at 0: their sessions must end well. Those that the
-            plan retires have had their time.
+            plan retires have had their time. Those that it keeps need not be remembered.
     """
     serving = [i for i in instances if i.serves]
     mine = [i for i in serving if i.registration.model == plan.name and i.status.digests.artifact]
@@ -95,7 +95,7 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
         if lane is None:
             names = ", ".join(f"{service} {version}" for service, version in share.versions)
             alarms.append(f"model {plan.name}: {names} hold different vocabularies: they form no lane")
-        elif share.weight or lane.id in carrying:
+        elif share.weight or lane.id in carrying or share.versions in plan.kept:
             lanes.append(lane)
     if len(lanes) > MAX_LIVE_LANES:
         lanes.sort(key=lambda lane: (-lane.takes_calls, -lane.weight))

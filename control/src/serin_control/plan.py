@@ -63,6 +63,7 @@ class ModelPlan:
     """One model: its names, its defaults, who shares its traffic.
 
     Attributes:
+        kept: sets of versions that have the least weight beside their share: traffic may go back to them.
         retired: sets of versions that get nothing, not even the least weight of a lane in use.
         trial: the comparison that is under way.
         limits: of all callers together on it.
@@ -74,6 +75,7 @@ class ModelPlan:
     aliases: tuple[str, ...] = ()
     default_max_tokens: int = 256
     shares: tuple[Share, ...] = ()
+    kept: tuple[tuple[tuple[Service, str], ...], ...] = ()
     retired: tuple[tuple[tuple[Service, str], ...], ...] = ()
     trial: Trial | None = None
     limits: Limits = Limits()

@@ -10,6 +10,7 @@ from serin_control.judge.observation import GoldenResult
 from serin_control.observations.asking import LaneAway, LaneFailed, ScriptedLanes
 from serin_control.observations.golden_runner import MAX_AT_ONCE, TRIES_BEFORE_ALARM, GoldenRunner
 from serin_control.observations.scorers import DeclaredScorer
+from serin_control.observations.unscored import MAX_CAUSES, TOLD_AGAIN_S, NotScored, Unscored
 from serin_control.rollouts.intake import IntakeLog, RunningTrial
 
 
@@ -66,7 +67,7 @@ async def test_each_question_is_asked_once_on_each_lane():
             ("small", GoldenResult("q2", 0.0, 0.0)),
         ]
         progress = runner_.progress["r1"]
-        assert (progress.num_cases, progress.num_asked, progress.num_unscored) == (3, 3, 0)
+        assert (progress.num_cases, progress.num_asked, progress.unscored.num_questions) == (3, 3, 0)
 
 
 async def test_a_lane_that_fails_is_wrong_and_one_that_is_away_is_asked_again():
@@ -97,12 +98,35 @@ async def test_an_answer_that_cannot_be_scored_counts_for_nobody():
         await made.until_done("r1")
         assert log.heard == [("small", GoldenResult("q0", 1.0, 1.0))]
         progress = made.progress["r1"]
-        assert (progress.num_asked, progress.num_unscored) == (2, 1)
+        assert (progress.num_asked, progress.unscored.num_questions) == (2, 1)
         made.follow()
         (said,) = made.alarms.sentences()
         assert said.startswith(
             "rollout r1: 1 of 2 golden questions could not be scored, the last one hook: http://127.0.0.1:1/: "
         )
+
+
+def test_what_cannot_be_scored_is_told_once_for_each_cause(clock):
+    """A question that fails as others did is no news for the log, until a while has passed or all are asked."""
+    told = []
+    unscored = Unscored(clock)
+    alarms = Alarms(lambda key, sentence, raised: told.append(sentence.partition(" golden")[0]) if raised else None)
+
+    def fail(*whys: str, is_over: bool = False) -> list[str]:
+        told.clear()
+        for why in whys:
+            unscored.note("q", NotScored(why))
+            said = enumerate(unscored.tell(9, is_over=is_over))
+            alarms.replace("golden/", {str(number): sentence for number, sentence in said})
+        return told
+
+    assert fail("refused", "refused", "refused") == ["1 of 9"]
+    assert fail("too slow", "refused", "too slow") == ["1 of 9"]
+    clock.advance(TOLD_AGAIN_S)
+    assert fail("refused", "refused") == ["5 of 9", "2 of 9"]
+    assert fail("refused", is_over=True) == ["7 of 9"]
+    assert fail(*map(str, range(9))) == ["1 of 9"] * (MAX_CAUSES - 2)
+    assert unscored.num_questions == 18
 
 
 async def test_a_comparison_that_is_over_is_left():

@@ -8,7 +8,8 @@ from control_rollouts import CANARY, STABLE, rollout, spec
 from serin_control.errors import RolloutInvalid
 from serin_control.judge.observation import Observation
 from serin_control.rollouts.court import JudgeCourt
-from serin_control.rollouts.spec import Intent, Step
+from serin_control.rollouts.spec import LONGEST_STEP_S, Intent, Step
+from serin_control.rollouts.starting import MOST_SESSIONS_PER_S
 
 RUNNING = replace(rollout(), stable_lane=STABLE, canary_lane=CANARY)
 
@@ -42,3 +43,10 @@ def test_more_traffic_and_more_weight_need_less_time():
     assert slow.seconds > fast.seconds > 0
     assert slow.samples > 0
     assert 0 < fast.detectable["errors"] < slow.detectable["errors"]
+
+
+def test_no_traffic_shows_everything():
+    """The most that a rollout is credited with before any traffic leaves tolerances that it cannot show."""
+    most = JudgeCourt().forecast(spec(), Step(5_000, 1, LONGEST_STEP_S), MOST_SESSIONS_PER_S, 1.0)
+    assert min(most.detectable.values()) > 1e-7
+    assert most.detectable["errors"] < JudgeCourt().metrics["errors"]

@@ -113,6 +113,21 @@ async def test_a_kept_lane_takes_everything_back(stage):
     assert await acts(stage) == ["start", "step", "step", "promote", "rollback", "rollback"]
 
 
+async def test_going_to_what_was_never_released_is_carried_out_and_said(stage):
+    """No judge is asked; who names an unproven version is told so, and the history too."""
+    stage.running.append(instance("w3", version="v3"))
+    await promoted(stage)
+    assert (await stage.desk.rollback("small", "v1", ANN, "")).note == ""
+    there = await stage.desk.rollback("small", "v3", ANN, "a guess")
+    said = "worker v3 was never judged: no rollout promoted it, and it had no traffic before"
+    assert (there.version, there.note) == ("v3", said)
+    (act, *_), _ = await stage.desk.history("", 10, "")
+    assert act.reason == f"small: tokenizer v1, worker v1 -> tokenizer v1, worker v3: a guess ({said})"
+    assert (await stage.desk.rollback("small", "v3", ANN, "")).note == ""
+    await stage.look(KEEP_S)
+    assert (await stage.desk.rollback("small", "v2", ANN, "promoted once")).note == ""
+
+
 async def test_going_back_twice_has_no_effect(stage):
     """Whoever repeats a rollback, or does it beside somebody else, does not bring back what was not good enough."""
     await promoted(stage)
@@ -285,18 +300,23 @@ async def test_what_cannot_be_meant_is_refused(stage, asked, golden, said):
 
 
 async def test_a_tolerance_that_traffic_cannot_show_is_refused(stage):
-    """Unless weak evidence is accepted; without traffic nobody can tell."""
+    """Unless weak evidence is accepted. Before any traffic, what no traffic shows is; of the rest it is said."""
     await stage.look()
     stage.court.told = Forecast(400, 3_600.0, {"errors": 0.02})
     await stage.look(10)
-    await stage.desk.start(spec(tolerances={"errors": 0.01}), "", ANN)
+    said = r"tolerances.errors: 1e-07: accepted: at least 0.02, .* even 1,000 new sessions/s .* or --accept-weak; no "
+    with pytest.raises(RolloutInvalid, match=said + r"traffic was observed yet, `serin rollout plan … --rate N/s`"):
+        await stage.desk.start(spec(tolerances={"errors": 1e-7}), "", ANN)
+    started = await stage.desk.start(spec(tolerances={"errors": 0.02}), "", ANN)
+    assert started.reason.startswith("started; no traffic was observed yet, so nobody knows whether it can show")
     await stage.look()
     await stage.look()
     stage.observe(40)
     await stage.desk.act("small-1", Action.ABORT, ANN, "")
-    with pytest.raises(RolloutInvalid, match=r"tolerances.errors: 0.01: accepted: at least 0.02, .* or --accept-weak"):
+    with pytest.raises(RolloutInvalid, match=r"tolerances.errors: 0.01: accepted: at least 0.02, .* or --accept-weak$"):
         await stage.desk.start(spec(tolerances={"errors": 0.01}), "", ANN)
-    await stage.desk.start(spec(tolerances={"errors": 0.01}, accept_weak=True), "", ANN)
+    started = await stage.desk.start(spec(tolerances={"errors": 0.01}, accept_weak=True), "", ANN)
+    assert started.reason == "started"
 
 
 async def test_a_plan_says_what_each_step_needs(stage):

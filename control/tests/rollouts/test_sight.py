@@ -42,7 +42,8 @@ def test_a_baseline_is_the_old_version_in_processes_of_its_own():
     arms = arms_for(spec(baseline=True), V1, everything)
     assert arms.compared == versions("v1-baseline", "v1")
     other = replace(base, status=replace(base.status, digests=replace(base.status.digests, artifact="ee")))
-    with pytest.raises(RolloutInvalid, match="baseline: worker v1-baseline runs other files than v1"):
+    said = "baseline: worker v1-baseline runs other files than v1: .* `serin remove .*, then `serin add worker --model"
+    with pytest.raises(RolloutInvalid, match=said):
         arms_for(spec(baseline=True), V1, [*pair("v1"), *pair("v2"), other])
 
 
@@ -57,7 +58,12 @@ def test_a_baseline_is_the_old_version_in_processes_of_its_own():
         ({"to_version": "v1"}, V1, "to_version: 'v1': small runs it already"),
         ({}, (*V1, Share(versions("v2"), 5)), "to_version: 'v2' has a share of the traffic by serin.yaml already"),
         ({}, (), "model: 'small' has no traffic to move"),
-        ({"baseline": True}, V1, "to_version: nobody announces worker v1-baseline of small"),
+        (
+            {"baseline": True},
+            V1,
+            "baseline: nobody announces worker v1-baseline of small, which the new version is compared with: "
+            "`serin add worker --model small --version v1-baseline` (with",
+        ),
     ],
 )
 def test_what_cannot_be_moved_is_refused(asked, shares, said):

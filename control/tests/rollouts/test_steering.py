@@ -72,6 +72,7 @@ def test_after_a_promotion_the_old_lane_keeps_the_least_weight_for_a_day():
     standing = Standing("small", DECLARED[:1]).moved_to(V2, DECLARED[:1], 1000.0)
     found, carried = published(steered(PLAN, standing, None), carried)
     assert found == {versions("v2"): 9_999, versions("v1"): 1}
+    assert published(steered(PLAN, standing, None))[0] == found, "also where nobody remembers that it carried traffic"
     over = standing.expired(1000.0 + KEEP_S)
     found, _ = published(steered(PLAN, over, None), carried)
     assert found == {versions("v2"): 10_000}

@@ -1,9 +1,12 @@
 """One client's stream: what it is owed, in which order, and what it says to it."""
 
 import itertools
+from dataclasses import replace
 from types import MappingProxyType
 
+from serin_control.instance import Service
 from serin_control.xds.resources import Audience, Kind
+from serin_control.xds.routing import Target
 from serin_control.xds.snapshot import Encoded, Snapshot
 from serin_control.xds.stream import PATIENCE_S, ClientStream
 
@@ -195,3 +198,38 @@ def test_a_cluster_goes_only_after_the_routes_without_it_are_taken():
     assert stream.next_push(less, 1e6) is None
     better = everything("r3", "a")
     assert drain(stream, better) == [("ROUTES", ["l=r3"]), ("CLUSTER", ["a=c"])]
+
+
+def test_a_lane_is_known_once_its_routes_clusters_and_endpoints_are_taken():
+    """By every target that the client asks for; who asks for no routes has nothing to know."""
+
+    def routed(*lanes: str) -> Snapshot:
+        found = everything("r" + "".join(lanes), "a", "b")
+        target = Target("l", Service.WORKER, tuple((lane, cluster) for lane, cluster in zip(lanes, "ab", strict=False)))
+        place = (Audience.MESH, Kind.ROUTES)
+        routes = {"l": replace(found.resources[place]["l"], spec=target)}
+        return Snapshot(found.number, MappingProxyType({**found.resources, place: MappingProxyType(routes)}))
+
+    stream = ClientStream()
+    assert stream.knows("new", ["l"], {"l": "b"})
+    for kind, names in ((Kind.CLUSTER, ["a"]), (Kind.ASSIGNMENT, ["a"]), (Kind.LISTENER, ["l"]), (Kind.ROUTES, ["l"])):
+        stream.hear(kind, names, "", "")
+    drain(stream, routed("old"))
+    now = routed("old", "new")
+    where = now.clusters_of("new")
+    assert where == {"l": "b"}
+    assert (stream.knows("old", ["l"], {"l": "a"}), stream.knows("new", ["l"], where)) == (True, False)
+    assert stream.knows("new", ["other"], {}), "it asks for no target of the lane"
+    assert not stream.knows("new", ["l", "other"], {}), "nothing of it is published yet"
+    push = stream.next_push(now, 0.0)
+    assert not stream.knows("new", ["l"], where), "sent is not taken"
+    stream.hear(push.kind, ["l"], push.nonce, "")
+    assert not stream.knows("new", ["l"], where), "its cluster is not there yet"
+    for kind in (Kind.CLUSTER, Kind.ASSIGNMENT):
+        subscription = stream.subscriptions[kind]
+        stream.hear(kind, ["a", "b"], subscription.nonce, "")
+        assert not stream.knows("new", ["l"], where)
+        drain(stream, now)
+    assert stream.knows("new", ["l"], where)
+    stream.hear(Kind.ROUTES, ["l"], stream.subscriptions[Kind.ROUTES].nonce, "unheard of")
+    assert not stream.knows("new", ["l"], where)

@@ -12,7 +12,7 @@ from serin_cli.local.additions import MODEL_SERVICES, Additions, AdditionsFile, 
 from serin_cli.local.arrival import await_absence
 from serin_cli.local.naming import add_version_flags, which_version
 from serin_cli.local.registry import ControlPlane
-from serin_cli.local.releases import num_declared
+from serin_cli.local.releases import num_declared, taken_away
 from serin_cli.local.traffic import Traffic, traffic_of
 from serin_cli.record import MeshRecord, read_record
 from serin_cli.state_dir import StateDir
@@ -65,7 +65,7 @@ def _while_down(which: Which, file: AdditionsFile, state: StateDir) -> int:
     if file.read().find(which) is None:
         raise NoMesh(f"{which} was not added on {state.root}; what is declared is taken away while the mesh runs")
     file.change(lambda kept: kept.without(which))
-    print(f"removed {which}; the next `serin up` does not start it")
+    print(f"removed {which}; the next `serin up` does not start it, unless serin.yaml declares it")
     return 0
 
 
@@ -83,15 +83,17 @@ async def _look(address: str, which: Which, force: bool) -> tuple[MeshConfig | N
 
 
 def _without(kept: Additions, which: Which, declared: MeshConfig | None) -> Additions:
-    if kept.find(which) is not None:
-        return kept.without(which)
-    if which.service not in MODEL_SERVICES and declared is not None and num_declared(declared, which):
-        raise UsageProblem.setting("serin remove: --version", which.version, "an added one; the declared one stays")
-    if which in kept.withheld:
-        raise UsageProblem.setting("serin remove: --version", which.version, f"one that is there; {which} was removed")
-    if declared is None or not num_declared(declared, which):
-        raise UsageProblem.setting("serin remove: --version", which.version, _present(kept, which, declared))
-    return kept.withholding(which, True)
+    if kept.find(which) is None:
+        is_declared = declared is not None and num_declared(declared, which) > 0
+        if which.service not in MODEL_SERVICES and is_declared:
+            stays = "an added one; the declared one stays"
+            raise UsageProblem.setting("serin remove: --version", which.version, stays)
+        if which in kept.withheld:
+            gone = f"one that is there; {which} was removed"
+            raise UsageProblem.setting("serin remove: --version", which.version, gone)
+        if not is_declared:
+            raise UsageProblem.setting("serin remove: --version", which.version, _present(kept, which, declared))
+    return taken_away(declared, kept, which)
 
 
 def _present(kept: Additions, which: Which, declared: MeshConfig | None) -> str:

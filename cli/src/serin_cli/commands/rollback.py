@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import sys
 
 from serin.control.v1 import rollout_pb2
 
@@ -13,6 +14,9 @@ DESCRIPTION = """\
 Give all traffic of a model back to the version it had before, or to another one that still runs. A version that a
 rollout replaced is kept a day for this. If nothing of it runs any more, traffic stays where it is and the command that
 brings it back is printed. While a rollout of the model runs, that one is taken back.
+
+It is meant for emergencies: no judge is asked and nothing is confirmed. A version that --to names and that never had
+the traffic gets it too; that it was never judged is then said and written into the history.
 """
 
 
@@ -40,5 +44,7 @@ async def _roll_back(arguments: argparse.Namespace) -> int:
         request.service = SERVICES[arguments.service]
     async with reached(arguments) as control:
         answer = await control.call("Rollback", request)
+    if answer.note:
+        print(f"note: {answer.note}", file=sys.stderr)
     print(f"all traffic of {arguments.service or arguments.model} is on {answer.version}")
     return 0

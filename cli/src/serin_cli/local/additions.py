@@ -74,7 +74,7 @@ class Additions:
     def with_added(self, addition: Addition) -> "Additions":
         """With a version added, or changed."""
         rest = tuple(other for other in self.added if other.which != addition.which)
-        return replace(self, added=(*rest, addition))
+        return replace(self, added=(*rest, addition), withheld=self.withheld - {addition.which})
 
     def without(self, which: Which) -> "Additions":
         """Without an added version."""

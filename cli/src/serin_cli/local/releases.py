@@ -52,6 +52,16 @@ def added_releases(config: MeshConfig, additions: Additions) -> Iterator[tuple[s
             yield which.model, _added(addition, like), addition
 
 
+def taken_away(config: MeshConfig | None, additions: Additions, which: Which) -> Additions:
+    """Additions with which a version runs here no more: not as added and, where it serves a model, not as declared.
+
+    A gateway or cache that was added runs beside the declared one of its version, which stays. ``config`` None: what is
+    declared is not known; then the version is taken as added only.
+    """
+    is_declared = config is not None and which.service in MODEL_SERVICES and num_declared(config, which) > 0
+    return additions.without(which).withholding(which, is_declared)
+
+
 def heaviest(config: MeshConfig, model: str) -> Release:
     """The declared version of a model with the most traffic."""
     return max(config.models[model].releases(), key=lambda release: release.weight)

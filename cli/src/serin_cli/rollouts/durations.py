@@ -7,9 +7,9 @@ _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|m|h|d)")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|min|m|h|d)")
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
-DURATION_HINT = "a number and s, min, h or d, such as 24h"
+DURATION_HINT = "a number above 0 and s, min, h or d, such as 24h"
 SHARE_HINT = "a share such as 5%"
-RATE_HINT = "new sessions in a time, such as 2/s or 100/h"
+RATE_HINT = "a number of new sessions above 0 in a time, such as 2/s or 100/h"
 
 
 def duration(text: str) -> float:

@@ -177,6 +177,7 @@ def _sessions(units: Mapping[float, float], old_per_new: float, tolerance: float
 
 def _smallest(name: str, units: Mapping[float, float], old_per_new: float, sessions: int, error_rate: float) -> float:
     """The smallest tolerance, in the metric's unit, that so many sessions clear; by halving, to about a thousandth."""
+    sessions = min(sessions, MAX_SESSIONS - 1)  # that many stands for more than can be reckoned
     low, high = math.log(MIN_BURDEN), math.log(MAX_BURDEN)
     for _ in range(HALVINGS):
         middle = (low + high) / 2

@@ -7,14 +7,15 @@ lanes are reached or what becomes of the results.
 
 import asyncio
 import itertools
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from serin_control.alarms import Alarms
 from serin_control.judge.observation import GoldenResult
 from serin_control.observations.asking import Asker, LaneAway, LaneFailed
 from serin_control.observations.scorers import Scorer
-from serin_control.observations.unscored import NotScored
+from serin_control.observations.unscored import NotScored, Unscored
 from serin_control.rollouts.golden_set import GoldenCase, GoldenInvalid, parse_golden
 from serin_control.rollouts.intake import Intake, RunningTrial, Trials
 
@@ -33,25 +34,26 @@ class Progress:
     """How far the questions of one comparison are, and what keeps them.
 
     Attributes:
-        problem: why the last answer that could not be scored could not be.
+        unscored: those that could not be scored.
+        problem: why no more are asked; empty: they are, or all were.
         away: lanes that cannot be asked, and why, once that has lasted.
     """
 
+    unscored: Unscored
     num_cases: int = 0
     num_asked: int = 0
-    num_unscored: int = 0
     problem: str = ""
     away: dict[str, str] = field(default_factory=dict)
 
-    def sentences(self, rollout_id: str) -> Iterator[str]:
-        """What a person should know."""
+    def alarms(self) -> Iterator[tuple[str, str]]:
+        """What a person should know, each with the key of an alarm."""
+        is_over = self.num_asked >= self.num_cases or bool(self.problem)
         if self.problem:
-            yield (
-                f"rollout {rollout_id}: {self.num_unscored} of {self.num_cases} golden questions could not be scored, "
-                f"the last one {self.problem}"
-            )
+            yield "problem", f"golden questions are asked no more: {self.problem}"
+        for number, said in enumerate(self.unscored.tell(self.num_cases, is_over=is_over)):
+            yield f"unscored/{number}", said
         for lane, why in self.away.items():
-            yield f"rollout {rollout_id}: golden questions wait for lane {lane}: {why}"
+            yield f"away/{lane}", f"golden questions wait for lane {lane}: {why}"
 
 
 class GoldenRunner:
@@ -64,6 +66,7 @@ class GoldenRunner:
         intake: told the results.
         alarms: told what keeps questions from being asked or scored.
         pause_s: seconds before a lane that could not be asked is asked again.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class GoldenRunner:
         alarms: Alarms | None = None,
         *,
         pause_s: float = PAUSE_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._trials = trials
         self._asker = asker
@@ -82,6 +86,7 @@ class GoldenRunner:
         self._intake = intake
         self._alarms = alarms or Alarms()
         self._pause_s = pause_s
+        self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Progress] = {}
 
@@ -110,7 +115,7 @@ class GoldenRunner:
             self._tasks.pop(rollout_id).cancel()
             self._progress.pop(rollout_id, None)
         for rollout_id in wanted.keys() - self._tasks.keys():
-            self._progress[rollout_id] = Progress()
+            self._progress[rollout_id] = Progress(Unscored(self._clock))
             self._tasks[rollout_id] = asyncio.create_task(
                 self._ask_all(wanted[rollout_id], self._progress[rollout_id]), name=f"golden questions of {rollout_id}"
             )
@@ -125,8 +130,8 @@ class GoldenRunner:
         for rollout_id, progress in self._progress.items():
             task = self._tasks[rollout_id]
             if task.done() and not task.cancelled() and (defect := task.exception()) is not None:
-                progress.problem = f"none, for the asking broke off: {type(defect).__name__}"
-            said |= {f"{rollout_id}/{index}": text for index, text in enumerate(progress.sentences(rollout_id))}
+                progress.problem = f"the asking broke off: {type(defect).__name__}"
+            said |= {f"{rollout_id}/{key}": f"rollout {rollout_id}: {text}" for key, text in progress.alarms()}
         self._alarms.replace("golden/", said)
 
     async def _ask_all(self, trial: RunningTrial, progress: Progress) -> None:
@@ -148,14 +153,18 @@ class GoldenRunner:
             self._score_on(trial.stable_lane, trial, case, progress),
             self._score_on(trial.canary_lane, trial, case, progress),
         )
-        if stable is None or canary is None:
-            progress.num_unscored += 1
+        if isinstance(stable, NotScored):
+            progress.unscored.note(case.id, stable)
+        elif isinstance(canary, NotScored):
+            progress.unscored.note(case.id, canary)
         else:
             self._intake.golden(trial.model, GoldenResult(case.id, stable, canary))
         progress.num_asked += 1
 
-    async def _score_on(self, lane: str, trial: RunningTrial, case: GoldenCase, progress: Progress) -> float | None:
-        """What a lane's answer is worth; None: that cannot be said."""
+    async def _score_on(
+        self, lane: str, trial: RunningTrial, case: GoldenCase, progress: Progress
+    ) -> float | NotScored:
+        """What a lane's answer is worth, or why that cannot be said."""
         for times in itertools.count(1):
             try:
                 answer = await self._asker.ask(trial.model, lane, case)
@@ -169,6 +178,5 @@ class GoldenRunner:
                 progress.away.pop(lane, None)
                 break
             except NotScored as problem:
-                progress.problem = f"{case.id}: {problem}"
-                return None
+                return problem
         return 0.0

@@ -22,7 +22,7 @@ from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts import machine
 from serin_control.rollouts.act import Act, Actor
 from serin_control.rollouts.engine import Engine
-from serin_control.rollouts.going_back import PathOf, lane_of, target
+from serin_control.rollouts.going_back import PathOf, has_served, lane_of, target
 from serin_control.rollouts.machine import Move
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.sight import service_shares
@@ -34,6 +34,9 @@ from serin_control.rollouts.store import Change
 
 MAX_PAGE = 1_000
 NO_REASON = "no reason given"
+
+MAX_LOOKED_BACK = 50
+"""Rollouts that are looked at for whether a version was ever released."""
 
 
 class Action(enum.StrEnum):
@@ -47,10 +50,11 @@ class Action(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """Where a model's traffic is after a rollback."""
+    """Where a model's traffic is after a rollback; ``note``: what a person should know of it; empty: nothing."""
 
     version: str
     lane: str
+    note: str = ""
 
 
 class Desk:
@@ -133,7 +137,8 @@ class Desk:
     ) -> Returned:
         """Give a model's traffic back at once: to what it had before, or to a version that still runs.
 
-        With a service that all models share, it is that service's calls that go back.
+        With a service that all models share, it is that service's calls that go back. No judge is asked, and nobody
+        for confirmation: where nothing shows that a version had the traffic before, that is said and written down.
 
         Raises:
             RolloutInvalid: there is no such model, or nothing to go back to.
@@ -161,12 +166,15 @@ class Desk:
                 still = standing.declared == engine.declared(scope)
                 now = service_shares(service, (standing.shares if still else None) or standing.declared, instances)
             back = target(model, to_version, standing, now, instances, self._path_of, engine.shared)
+            note = ""
             if back != now:
+                note = await self._unproven(model, scope, back, now, standing)
                 moved = replace(standing, declared=engine.declared(scope)).back_at(back, now, engine.wall_clock())
                 what = f"{scope}: {named(now[0].versions)} -> {named(back[0].versions)}: {why or NO_REASON}"
+                what += f" ({note})" if note else ""
                 last = Act(engine.wall_clock(), "", actor.shown, "rollback", what, actor.identity)
                 await engine.write(Change((last,), None, moved))
-            return self._returned(model, now, back)
+            return replace(self._returned(model, now, back), note=note)
 
     async def freeze(self, frozen: bool, actor: Actor, why: str) -> bool:
         """Forbid rollouts to start or move on, or allow it again; returns whether that changed anything.
@@ -271,6 +279,19 @@ class Desk:
         if found is None:
             raise RolloutNotFound(f"no rollout {rollout_id!r}; `serin rollout list` shows them")
         return found
+
+    async def _unproven(
+        self, model: str, scope: str, back: tuple[Share, ...], now: tuple[Share, ...], standing: Standing
+    ) -> str:
+        """What to say of shares that never had the traffic; empty: they had."""
+        engine = self._engine
+        if has_served(back, standing, (), engine.shared):
+            return ""
+        found, _ = await engine.store.rollouts(model if scope == model else "", MAX_LOOKED_BACK, "")
+        if has_served(back, standing, [one for one in found if one.spec.scope == scope], engine.shared):
+            return ""
+        changed = [pair for pair in back[0].versions if pair not in now[0].versions]
+        return f"{named(tuple(changed))} was never judged: no rollout promoted it, and it had no traffic before"
 
     def _returned(self, model: str, old: tuple[Share, ...], new: tuple[Share, ...]) -> Returned:
         """Where the traffic is now: the version that differs from before, else the worker's."""

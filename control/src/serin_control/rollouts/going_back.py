@@ -6,6 +6,7 @@ from serin_control.errors import RolloutInvalid, VersionGone
 from serin_control.instance import LANE_SERVICES, MEMBER_SERVICES, Instance, Service
 from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes, with_shared, with_version
 from serin_control.plan import ModelPlan, Share
+from serin_control.rollouts.rollout import Rollout, State
 from serin_control.rollouts.standing import Standing
 
 PathOf = Callable[[str, str], str]
@@ -45,6 +46,19 @@ def target(
         if _is_alive(model, shares[0].versions, instances):
             return shares
     return _living(model, min(candidates, key=lambda s: len(_gone(model, s, instances))), instances, path_of)
+
+
+def has_served(
+    shares: tuple[Share, ...], standing: Standing, past: Iterable[Rollout], shared: Mapping[Service, str]
+) -> bool:
+    """Whether these shares' first versions had the traffic before: declared, kept, old in a rollout, or promoted."""
+    served = [share.versions for share in (*standing.declared, *standing.previous)]
+    served += [kept.versions for kept in standing.kept if kept.good]
+    for rollout in past:
+        served += [share.versions for share in rollout.arms.stable]
+        served += [rollout.arms.canary] if rollout.state is State.PROMOTED else []
+    wanted = set(with_shared(shares[0].versions, shared))
+    return any(set(with_shared(versions, shared)) == wanted for versions in served)
 
 
 def _nowhere(model: str, standing: Standing) -> str:

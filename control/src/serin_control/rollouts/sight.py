@@ -139,9 +139,8 @@ def arms_for(
     baseline = None
     if spec.baseline:
         name = before[spec.service] + BASELINE_SUFFIX
-        _check_announced(spec.model, spec.service, name, instances)
+        _check_baseline(spec.model, spec.service, before[spec.service], name, instances)
         baseline = tuple((service, name if service is spec.service else v) for service, v in stable[0].versions)
-        _check_same_files(spec.model, spec.service, before[spec.service], name, instances)
     return Arms(stable, canary, baseline)
 
 
@@ -157,15 +156,21 @@ def _check_announced(model: str, service: Service, version: str, instances: Iter
         )
 
 
-def _check_same_files(model: str, service: Service, version: str, baseline: str, instances: Sequence[Instance]) -> None:
-    artifacts = {
-        i.status.digests.artifact
-        for name in (version, baseline)
-        for i in _of(model, service, name, instances)
-        if i.status.digests.artifact
-    }
-    if len(artifacts) > 1:
-        raise RolloutInvalid(f"baseline: {service} {baseline} runs other files than {version}: accepted: the same ones")
+def _check_baseline(model: str, service: Service, version: str, baseline: str, instances: Sequence[Instance]) -> None:
+    """The old version's files must run in processes of their own."""
+    named = f"{service} --model {model} --version {baseline}"
+    start = f"`serin add {named}` (with --path of {version}'s files where serin.yaml does not declare {version})"
+    old, new = (_of(model, service, name, instances) for name in (version, baseline))
+    if not new:
+        raise RolloutInvalid(
+            f"baseline: nobody announces {service} {baseline} of {model}, which the new version is compared with: "
+            f"{start} starts it, or leave the baseline out"
+        )
+    if len({i.status.digests.artifact for i in (*old, *new) if i.status.digests.artifact}) > 1:
+        raise RolloutInvalid(
+            f"baseline: {service} {baseline} runs other files than {version}: accepted: the same ones; "
+            f"`serin remove {named}`, then {start}"
+        )
 
 
 def _lane(model: str, versions: Versions, instances: Iterable[Instance]) -> tuple[Lane | None, str]:

@@ -29,6 +29,14 @@ NO_GOLDEN = (
     "it stays at its first step until a person promotes"
 )
 
+MOST_SESSIONS_PER_S = 1_000.0
+"""New sessions of one model that a step is credited with while nobody knows its traffic."""
+
+UNTRIED = (
+    "no traffic was observed yet, so nobody knows whether it can show the tolerances: "
+    "`serin rollout plan … --rate N/s` says so of a rate"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Prospect:
@@ -78,7 +86,7 @@ class Starting:
         shared = engine.shared
         arms = arms_for(spec, shares, instances, shared)
         self._check_sight(spec, look(spec, arms, instances))
-        self._check_weak(spec)
+        untried = self._check_weak(spec)
         before = dict(with_shared(arms.stable[0].versions, shared))
         return Rollout(
             id=f"{spec.model}-{await engine.store.next_number()}",
@@ -90,7 +98,9 @@ class Starting:
             capacity=self._capacity(spec, arms.stable, instances),
             changed_at=engine.wall_clock(),
             reason="; ".join(
-                filter(None, (STARTED, foreign_formats(spec, before[spec.service], instances), _unjudged(spec)))
+                filter(
+                    None, (STARTED, foreign_formats(spec, before[spec.service], instances), _unjudged(spec), untried)
+                )
             ),
         )
 
@@ -132,22 +142,31 @@ class Starting:
                 "token; accepted: better"
             )
 
-    def _check_weak(self, spec: Spec) -> None:
-        """Refuse a tolerance that the traffic cannot show; without any traffic yet nobody can tell."""
-        rate = self._engine.bench.meter.rate(spec.model).sessions_per_s
+    def _check_weak(self, spec: Spec) -> str:
+        """Refuse a tolerance that the traffic cannot show; what a person should know of the others; empty: nothing.
+
+        While no traffic was observed, only what no traffic shows is refused.
+        """
         judged = [step for step in spec.steps if step.weight < WEIGHT_SUM]
-        if spec.accept_weak or not spec.tolerances or not rate or not judged:
-            return
+        if spec.accept_weak or not spec.tolerances or not judged:
+            return ""
+        observed = self._engine.bench.meter.rate(spec.model).sessions_per_s
+        rate = observed or MOST_SESSIONS_PER_S
         best = self._forecast(spec, max(judged, key=lambda step: step.weight * step.max_s), rate)
         if best is None:
-            return
+            return ""
+        who = f"{rate:.2g} new sessions/s" if observed else f"even {rate:,.0f} new sessions/s"
+        ask = (
+            "" if observed else "; no traffic was observed yet, `serin rollout plan … --rate N/s` says what yours shows"
+        )
         for metric, tolerance in spec.tolerances.items():
             least = best.detectable.get(metric, 0.0)
             if tolerance < least:
                 raise RolloutInvalid(
                     f"tolerances.{metric}: {tolerance:g}: accepted: at least {least:.2g}, the smallest change that "
-                    f"{rate:.2g} new sessions/s can show in a step, or --accept-weak"
+                    f"{who} can show in a step, or --accept-weak{ask}"
                 )
+        return "" if observed else UNTRIED
 
     def _forecast(self, spec: Spec, step: Step, sessions_per_s: float) -> Forecast | None:
         each = self._engine.bench.meter.rate(spec.model).requests_per_session

@@ -88,6 +88,7 @@ def steered(plan: ModelPlan, standing: Standing | None, rollout: Rollout | None)
     return replace(
         plan,
         shares=_with_rest((*shares, *least), plan.shares),
+        kept=tuple(kept.versions for kept in standing.kept if kept.good and kept.versions not in used),
         retired=tuple(versions for versions in standing.retired if versions not in used),
         trial=_trial(rollout),
     )

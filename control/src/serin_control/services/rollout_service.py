@@ -99,7 +99,7 @@ class RolloutService(rollout_pb2_grpc.RolloutServiceServicer):
             back = await self._desk.rollback(
                 request.model, request.to_version, _actor(request.actor), _text("reason", request.reason), service
             )
-        return rollout_pb2.RollbackResponse(version=back.version, lane=back.lane)
+        return rollout_pb2.RollbackResponse(version=back.version, lane=back.lane, note=back.note)
 
     async def Freeze(  # noqa: N802 - as above
         self, request: rollout_pb2.FreezeRequest, context: Any

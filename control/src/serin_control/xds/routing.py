@@ -136,6 +136,12 @@ def inconsistencies(routing: Routing) -> Iterator[str]:
             yield f"cluster {cluster.name} has an endpoint twice"
 
 
+def targets_of(model: str, lane: Lane) -> frozenset[str]:
+    """Names of the targets that pin calls to a lane of a model."""
+    own = [Service.CACHE for member in lane.members if member.service is Service.CACHE and member.takes_calls]
+    return frozenset([*(f"{service}.{model}" for service in LANE_SERVICES), *map(str, own)])
+
+
 def _model_target(service: Service, model: ModelLanes) -> Target:
     vocabularies = sorted({lane.vocabulary for lane in model.lanes if lane.weight})
     return Target(

@@ -6,7 +6,7 @@ until the client takes a later version or goes away. Knows nothing about what re
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from functools import lru_cache
 
 import grpc
@@ -73,6 +73,13 @@ class AdsServer:
     def has_edge(self) -> bool:
         """Whether an Envoy is connected, which can split callers of gateways."""
         return any(session.client.audience is Audience.EDGE for session in self._sessions)
+
+    def knows(self, lane: str, targets: Collection[str]) -> bool:
+        """Whether calls that name a lane get there from every `xds:///` client that asks for one of these targets."""
+        snapshot = self._snapshots.value
+        where = snapshot.clusters_of(lane) if snapshot is not None else {}
+        clients = (session.client for session in self._sessions)
+        return all(one.knows(lane, targets, where) for one in clients if one.audience is Audience.MESH)
 
     @property
     def snapshots(self) -> Latest[Snapshot]:

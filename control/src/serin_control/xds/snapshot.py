@@ -13,7 +13,7 @@ from envoy_data_plane.google.protobuf import Any
 
 from serin_control.xds.edge import EdgeSettings
 from serin_control.xds.resources import Audience, Kind, blueprints
-from serin_control.xds.routing import Routing
+from serin_control.xds.routing import Routing, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,22 @@ class Snapshot:
         if names is None:
             return dict(everything)
         return {name: everything[name] for name in names if name in everything}
+
+    def clusters_of(self, lane: str) -> dict[str, str]:
+        """Where the mesh's routes send calls that name a lane, by target."""
+        return clusters_of(lane, self.resources.get((Audience.MESH, Kind.ROUTES), {}))
+
+
+def clusters_of(lane: str, routes: Mapping[str, Encoded]) -> dict[str, str]:
+    """Where routes send calls that name a lane, by target."""
+    targets = (found.spec for found in routes.values())
+    return {
+        target.name: cluster
+        for target in targets
+        if isinstance(target, Target)
+        for pinned, cluster in target.pinned
+        if pinned == lane
+    }
 
 
 def encode(routing: Routing, edge: EdgeSettings, before: Snapshot | None) -> Snapshot:

@@ -6,11 +6,11 @@ it: while it refuses them, its old ones lead somewhere. What a client newly asks
 gRPC, no tasks; time comes as a number.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from serin_control.xds.resources import Audience, Kind
-from serin_control.xds.snapshot import Encoded, Snapshot, version_of
+from serin_control.xds.snapshot import Encoded, Snapshot, clusters_of, version_of
 from serin_control.xds.subscription import Subscription
 
 PATIENCE_S = 5.0
@@ -61,6 +61,24 @@ class ClientStream:
                 return self._push(subscription, selection, changes, now)
             self.held_up = self.held_up or changed or self._blocks(subscription, now)
         return None
+
+    def knows(self, lane: str, targets: Collection[str], where: Mapping[str, str]) -> bool:
+        """Whether calls that name a lane get there, by all of these targets that the client asks for.
+
+        Args:
+            lane: its id.
+            targets: those that it should be called by.
+            where: the cluster that each target's calls of the lane go to, as far as that is published.
+        """
+        routes = self.subscriptions.get(Kind.ROUTES)
+        if routes is None:
+            return True
+        asked = {target: where.get(target, "") for target in targets if routes.wildcard or target in routes.names}
+        if not asked.items() <= clusters_of(lane, routes.taken).items():
+            return False
+        others = [self.subscriptions.get(kind) for kind in (Kind.CLUSTER, Kind.ASSIGNMENT)]
+        taken = [other.taken.keys() if other is not None else frozenset() for other in others]
+        return all(set(asked.values()) <= names for names in taken)
 
     def _selection(self, snapshot: Snapshot, subscription: Subscription) -> dict[str, Encoded]:
         """What the client should hold: what there is, and clusters that its routes may still name."""

@@ -45,6 +45,11 @@ class Subscription:
         return self.kind in (Kind.CLUSTER, Kind.LISTENER)
 
     @property
+    def taken(self) -> Mapping[str, Encoded]:
+        """What the client said that it holds; nothing, while it has not answered what was sent last or refuses it."""
+        return self.held if self.answered and not self.refused else {}
+
+    @property
     def wanted(self) -> frozenset[str] | None:
         """Names to send; None: all."""
         return None if self.wildcard else self.names

@@ -711,19 +711,23 @@ class RollbackResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version that has it now."""
     lane: _builtins.str
     """Lane that has it now."""
+    note: _builtins.str
+    """What a person should know of it, for example that no judge has seen the version; empty: nothing."""
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         lane: _builtins.str = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "note", b"note", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
