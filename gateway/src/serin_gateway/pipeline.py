@@ -118,8 +118,9 @@ class Request:
             MeshError: KEY_MISSING, KEY_INVALID, ROLE_INSUFFICIENT or AUTH_UNAVAILABLE.
         """
         with self.receipt.timed("authenticate"):
-            if self.arrival.key is not None or not self._policy().allow_anonymous:
-                self.caller = await self.house.authenticator.identify(self.arrival.key)
+            authenticator = self.house.authenticator
+            is_anonymous = self.arrival.key is None and self._policy().allow_anonymous
+            self.caller = authenticator.anonymous if is_anonymous else await authenticator.identify(self.arrival.key)
         self.receipt.tenant, self.receipt.key_id = self.caller.tenant, self.caller.key_id
         if not self.caller.role.covers(needed):
             raise _role_insufficient(self.caller, needed, "this")
