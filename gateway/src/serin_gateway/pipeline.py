@@ -131,14 +131,20 @@ class Request:
             )
         return self.caller
 
-    async def begin(self, ask: Ask) -> Outbox:
+    async def begin(self, ask: Ask, changed: Callable[[Ask], None] = lambda ask: None) -> Outbox:
         """Answer an ask of the authenticated caller; what comes of it appears in the outbox.
+
+        Args:
+            ask: what is asked.
+            changed: told, before any work is done, the ask that goes on, where guards may have changed it.
 
         Raises:
             MeshError: it is refused before any work is done.
         """
         await self.admit(ask)
         ask = await self.guard(ask)
+        if self.watch is not None and self.watch.may_change_input:
+            changed(ask)
         self._tasks = [asyncio.create_task(self._answer(ask))]
         return self.outbox
 
