@@ -32,6 +32,7 @@ class Environment:
         program, *arguments = command
         return subprocess.run(
             [str(self._bin / program), *arguments],
+            cwd=BUILD / self.name,  # where some leave files of their own
             env={**os.environ, **env},
             capture_output=True,
             text=True,
