@@ -44,7 +44,7 @@ test-long: $(READY) ## the tests that take longer
 	$(PYTEST) -m long $(SUITES)
 
 .PHONY: judges
-judges: $(READY) ## clients of others, each in an environment of its own, against a running mesh (downloads them once)
+judges: $(READY) ## clients and a model of others, each in an environment of its own, and a running mesh (downloads them once)
 	$(PYTEST) -m long -s tests/judges
 
 .PHONY: check

@@ -30,6 +30,8 @@ def up(state: StateDir) -> None:
     """Start a mesh and wait until it is ready."""
     done = serin(state, "up", "--port", "0", "--grpc-port", "0", "--detach")
     assert done.returncode == 0, done.stderr + done.stdout
+    for command in ("env", "chat", "status", "logs -f", "down"):
+        assert f"serin {command} --state {state.root}" in done.stdout, "what it says to type means this mesh"
 
 
 def ask(record: MeshRecord, key: str, question: str = QUESTION) -> str:
@@ -77,7 +79,7 @@ def test_a_second_mesh_here_is_refused(running):
     """The directory is taken, and a port that is taken is refused in another directory; one line each."""
     done = serin(running, "up", "--port", "0", "--grpc-port", "0")
     assert done.returncode == 1
-    assert re.fullmatch(r"another mesh already runs on .*; stop it with `serin down`.*\n", done.stderr)
+    assert re.fullmatch(r"another mesh already runs on .*; stop it with `serin down --state .*`.*\n", done.stderr)
     port = read_record(running).rest.rpartition(":")[2]
     done = serin(StateDir(running.root / "other"), "up", "--port", port, "--grpc-port", "0")
     assert done.returncode == 1

@@ -1,6 +1,7 @@
 """The state directory: private, held by one mesh at a time, with sockets that fit into an address."""
 
 import os
+import shlex
 import stat
 
 import pytest
@@ -28,6 +29,18 @@ def test_a_second_mesh_is_refused(state):
     finally:
         os.close(lock)
     os.close(state.lock())
+
+
+def test_a_command_means_the_directory(state, monkeypatch, tmp_path):
+    """What is shown can be typed as it is: with ``--state`` unless this folder or SERIN_STATE means it anyway."""
+    assert shlex.split(state.command("serin logs -f")) == ["serin", "logs", "-f", "--state", str(state.root)]
+    odd = StateDir(tmp_path / "a 'b'")
+    assert shlex.split(odd.command("serin down"))[-1] == str(odd.root)
+    monkeypatch.setenv("SERIN_STATE", str(state.root))
+    assert state.command("serin down") == "serin down"
+    monkeypatch.delenv("SERIN_STATE")
+    monkeypatch.chdir(tmp_path)
+    assert StateDir(tmp_path / ".serin").command("serin down") == "serin down"
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

@@ -1,11 +1,14 @@
 """A gateway in memory behind a real HTTP server, and the official SDK in front of it."""
 
+import json
 import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import httpx
 import httpx2
@@ -18,13 +21,33 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.door import Door
+from serin_gateway.rest.endpoint import Endpoints
+from serin_gateway.rest.openapi import document
 from serin_gateway.rest.server import RestServer
 from serin_gateway.testing import MemoryHouse, Script
+from serin_mesh.errors import MeshError
 from serin_mesh.readiness import Readiness
 from valkey_process import Valkey
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Trusts nobody. Reading the list of authorities, as clients do otherwise, takes longer than most tests."""
+
+
+@cache
+def described() -> tuple[Endpoints, dict[str, dict[str, Any]]]:
+    """All endpoints, and what the OpenAPI document says of each path."""
+    endpoints = rest_endpoints(Readiness())
+    return endpoints, json.loads(document(endpoints.all, "0"))["paths"]
+
+
+async def judge(response: httpx.Response) -> None:
+    """Whatever a test asks of an endpoint, it ends with a status that the OpenAPI document has for it."""
+    endpoints, paths = described()
+    request = response.request
+    with suppress(MeshError):  # nothing is at this path, or not by this method
+        endpoint = endpoints.find(request.method, request.url.raw_path.partition(b"?")[0])
+        declared = paths[endpoint.path][endpoint.method.lower()]["responses"]
+        assert str(response.status_code) in declared, (endpoint.operation, response.status_code)
 
 
 class Front:
@@ -37,7 +60,9 @@ class Front:
         self.readiness = readiness
         self.url = f"http://127.0.0.1:{server.port}"
         headers = {"authorization": f"Bearer {key}"}
-        self.http = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20, verify=NO_TLS)
+        self.http = httpx.AsyncClient(
+            base_url=self.url, headers=headers, timeout=20, verify=NO_TLS, event_hooks={"response": [judge]}
+        )
         sdk = httpx.AsyncClient(verify=NO_TLS, timeout=60)
         self.openai = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, http_client=sdk)
 

@@ -4,13 +4,15 @@ import asyncio
 import json
 import random
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from serin_gateway.limits.leases import LeaseBook, RateLimited
 from serin_gateway.limits.limiter import LEASE_S, Amount, Lease, Limits, Scope
 from serin_gateway.limits.memory import MemoryLimiter
+from serin_gateway.limits.reservation import Reservation
 from serin_gateway.limits.shared import RedisLimiter
 
 LIMIT_CALLER = Path(__file__).with_name("limit_caller.py")
@@ -83,6 +85,54 @@ async def test_a_lease_grows_by_all_or_by_nothing(limiter):
     await limiter.settle(growing)
     other = lease(Limits(tokens_per_minute=100), 65)
     assert (await limiter.reserve(other)).standing.remaining_tokens == 0
+
+
+async def test_loose_bounds_hold_a_quarter_of_what_is_left(limiter):
+    """Of more nothing is reserved before it is counted, if the least it can need is left."""
+    limits = Limits(tokens_per_minute=1000, tokens_per_day=900)
+
+    def loose(bound: int, least: int = 1) -> Lease:
+        return replace(lease(limits, bound), least=Amount(least))
+
+    answers = [await limiter.reserve(loose(bound)) for bound in (100, 126, 125, 1)]
+    assert [answer.reserved.tokens for answer in answers] == [100, 0, 125, 0]
+    assert [answer.standing.remaining_tokens for answer in answers] == [800, 800, 675, 675]
+    refused = await limiter.reserve(loose(5000, 676))
+    assert (refused.refused_by, refused.reserved) == ("tokens_per_day", Amount())
+    assert (await limiter.reserve(loose(5000, 675))).refused_by is None
+    assert (await limiter.reserve(lease(limits, 675))).standing.remaining_tokens == 0
+
+
+async def test_a_bound_that_was_too_much_is_free_with_a_renewal(limiter):
+    """No call of its own; a growth that is refused leaves what was reserved, whoever renews it meanwhile."""
+    limits = Limits(tokens_per_minute=1000)
+    leases = LeaseBook(limiter)
+    reservation = Reservation(leases, [Scope("key", "k", limits)], Amount)
+    await reservation.open(Amount(240), Amount(2))
+    await reservation.cover("a", Amount(30), Amount(120))
+    await reservation.cover("b", Amount(40), Amount(120))
+    assert (await limiter.reserve(lease(limits))).standing.remaining_tokens == 760
+    await leases.renew_all()
+    assert (await limiter.reserve(lease(limits))).standing.remaining_tokens == 930
+    refusals = await asyncio.gather(
+        reservation.cover("b", Amount(971), Amount(120)), leases.renew_all(), return_exceptions=True
+    )
+    assert isinstance(refusals[0], RateLimited)
+    assert (await limiter.reserve(lease(limits))).standing.remaining_tokens == 930
+    await reservation.cover("b", Amount(970), Amount(120))
+    assert (await limiter.reserve(lease(limits))).standing.remaining_tokens == 0
+
+
+async def test_a_late_renewal_does_not_take_back_a_growth(gateways):
+    """A call that timed out may be carried out after the next one."""
+    limits = Limits(tokens_per_minute=100)
+    growing = lease(limits, 10)
+    await gateways[0].reserve(growing)
+    await gateways[0].grow(replace(growing, reserved=Amount(60), revision=1))
+    await gateways[0].renew(growing)
+    assert (await gateways[1].reserve(lease(limits, 41))).refused_by == "tokens"
+    await gateways[0].renew(replace(growing, revision=2))
+    assert (await gateways[1].reserve(lease(limits, 90))).refused_by is None
 
 
 async def test_a_renewal_posts_usage_once(limiter):
@@ -230,25 +280,30 @@ async def gateways(valkey_url):
 
 
 @pytest.mark.parametrize(
-    ("limits", "amount", "admitted"),
+    ("limits", "amount", "bound", "admitted"),
     [
-        (Limits(requests_per_minute=37), Amount(), 37),
-        (Limits(tokens_per_minute=1000), Amount(30), 33),
-        (Limits(concurrent_requests=11), Amount(), 11),
-        (Limits(tokens_per_day=1000), Amount(30), 33),
-        (Limits(money_per_month=1), Amount(1, 30), 33),
+        (Limits(requests_per_minute=37), Amount(), Amount(), 37),
+        (Limits(tokens_per_minute=1000), Amount(30), Amount(30), 33),
+        (Limits(concurrent_requests=11), Amount(), Amount(), 11),
+        (Limits(tokens_per_day=1000), Amount(30), Amount(30), 33),
+        (Limits(money_per_month=1), Amount(1, 30), Amount(1, 30), 33),
+        (Limits(tokens_per_day=1000), Amount(30), Amount(200), 1 + 26),  # one holds its bound, a fifth of all
+        (Limits(money_per_month=1), Amount(1, 30), Amount(2, 300), 33),  # three tenths are more than bounds may hold
     ],
 )
 @pytest.mark.parametrize("kind", ["key", "organization"])
-async def test_gateways_together_never_overshoot(valkey_url, kind, limits, amount, admitted):
-    """200 calls at once from three processes: exactly the limit is admitted, whichever limit and scope."""
+async def test_gateways_together_never_overshoot(valkey_url, kind, limits, amount, bound, admitted):
+    """200 calls at once from three processes: exactly the limit is admitted, whichever limit and scope.
+
+    Where bytes bound more than is needed, no token too much is reserved, and bounds keep few from being admitted.
+    """
     async with Redis.from_url(valkey_url) as redis:
         await redis.flushall()
     counts = [67, 67, 66]
     callers = [
         await asyncio.create_subprocess_exec(
             sys.executable, str(LIMIT_CALLER), valkey_url, kind, json.dumps(asdict(limits)),
-            str(amount.tokens), str(amount.nano), str(count),
+            *(str(figure) for one in (amount, bound) for figure in (one.tokens, one.nano)), str(count),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )
         for count in counts

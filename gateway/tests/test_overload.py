@@ -274,6 +274,29 @@ async def test_a_full_line_refuses(turnstile):
     await asyncio.gather(*greedy[:3], other, return_exceptions=True)
 
 
+async def test_who_has_just_left_is_passed_over():
+    """Its turn, or its end in a line that is full, comes before it has noticed: nobody else's request fails over it."""
+    turnstile = Turnstile(2, Hand())
+    turnstile.limit.value = 1
+    await turnstile.enter("a", 0, 1, 9)
+    first, second = (asyncio.create_task(turnstile.enter("b", 0, 1, 9)) for _ in range(2))
+    await until_waiting(turnstile, 2)
+
+    async def in_its_place() -> None:
+        second.cancel()
+        await turnstile.enter("c", 0, 1, 9)
+
+    third = asyncio.create_task(in_its_place())
+    await asyncio.gather(second, return_exceptions=True)
+    assert len(turnstile.line) == 2
+    first.cancel()
+    turnstile.leave(1)
+    await third
+    assert (turnstile.num_running, len(turnstile.line)) == (1, 0)
+    await asyncio.gather(first, return_exceptions=True)
+    assert (first.cancelled(), second.cancelled()) == (True, True)
+
+
 async def test_a_random_crowd_leaves_nothing_behind():
     """Arrivals, departures, timeouts, cancels and changing limits: never more than the limit, nothing left counted."""
     seed = random.randrange(2**32)

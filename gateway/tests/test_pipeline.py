@@ -467,10 +467,10 @@ async def test_the_answer_is_bounded_by_the_model_and_the_context():
 async def test_limits_are_reserved_and_settled():
     """The bound of a request is taken at admission; after it only what was used is gone."""
     house = house_of()
-    limits = Limits(tokens_per_minute=600, concurrent_requests=1)
+    limits = Limits(tokens_per_minute=6000, concurrent_requests=1)
     request = await make(house, limits=limits)
     outbox = await request.begin(ask(max_tokens=100))
-    assert request.standing.remaining_tokens == 600 - (2 + 64 + 256 + 100)
+    assert request.standing.remaining_tokens == 6000 - (2 + 64 + 256 + 100)
     again = Request(house.collaborators, dataclasses.replace(request.arrival, request_id="req-2"))
     await again.authenticate()
     with pytest.raises(RateLimited):
@@ -482,7 +482,7 @@ async def test_limits_are_reserved_and_settled():
     third = Request(house.collaborators, dataclasses.replace(request.arrival, request_id="req-3"))
     await third.authenticate()
     await third.begin(ask(max_tokens=100))
-    assert third.standing.remaining_tokens == 600 - (9 + 6) - (2 + 64 + 256 + 100)
+    assert third.standing.remaining_tokens == 6000 - (9 + 6) - (2 + 64 + 256 + 100)
     await third.settle()
 
 
@@ -511,6 +511,59 @@ async def test_what_fits_the_limit_is_never_refused_by_a_loose_bound():
     await third.authenticate()
     assert text(await answer(third, ask(asked, max_tokens=24))) == "hello"  # 35 + 6 were used; 59 are left
     assert third.standing.remaining_tokens == 0
+
+
+async def test_a_nearly_used_budget_takes_as_many_as_their_tokens_allow():
+    """344 bytes bound 35 tokens, with 8 of the answer: of 400 tokens a day nine calls at once get theirs, no tenth."""
+    house = house_of(saying("hello"))
+    limits = Limits(tokens_per_day=400, concurrent_requests=20)
+    asked = ask(Conversation([Message("user", ["x" * 28])]), max_tokens=8)
+    house.workers.hold.clear()
+    requests = [await make(house, limits=limits)]
+    for number in range(2, 11):
+        again = Request(house.collaborators, dataclasses.replace(requests[0].arrival, request_id=f"req-{number}"))
+        await again.authenticate()
+        requests.append(again)
+    *fit, last = [await request.begin(asked) for request in requests]
+    with pytest.raises(RateLimited, match=r"400 tokens per day \(this request may use up to 43\) is reached"):
+        await last.take()
+    await house.workers.until_running(9)
+    house.workers.hold.set()
+    for outbox in fit:
+        while not isinstance((await outbox.take())[-1], Completed):
+            pass
+    for request in requests:
+        await request.settle()
+    usages = [receipt.usage.total_tokens for receipt in house.journal.receipts]
+    assert sorted(usages) == [0] + [41] * 9
+
+
+async def test_enough_budget_asks_the_limiter_no_more_often():
+    """One call to admit and one to settle, however loose the bound is; what it was too much is free at a renewal."""
+    house = house_of(saying("hello"))
+    request = await make(house, limits=Limits(tokens_per_day=10_000))
+    calls = []
+    leases = house.collaborators.leases
+    limiter = leases._limiter
+    for verb in ("reserve", "grow", "renew", "settle"):
+        made = getattr(limiter, verb)
+        setattr(limiter, verb, lambda *given, verb=verb, made=made: (calls.append(verb), made(*given))[1])
+    house.workers.hold.clear()
+    outbox = await request.begin(ask(Conversation([Message("user", ["x" * 28])]), max_tokens=8))
+    assert request.standing.remaining_tokens == 10_000 - 28 - 64 - 256 - 8
+    await house.workers.until_running(1)
+    assert calls == ["reserve"]
+    await leases.renew_all()
+    other = Request(house.collaborators, dataclasses.replace(request.arrival, request_id="req-2"))
+    await other.authenticate()
+    await other.admit(ask(), with_answer=False)
+    assert other.standing.remaining_tokens == 10_000 - 35 - 8
+    await other.settle()
+    house.workers.hold.set()
+    while not isinstance((await outbox.take())[-1], Completed):
+        pass
+    await request.settle()
+    assert calls == ["reserve", "renew", "reserve", "settle", "settle"]
 
 
 async def test_what_can_never_fit_is_told_its_exact_size():

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import re
 
 import httpx
@@ -14,6 +15,7 @@ from serin_gateway.placement import Placement
 from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.errors import OPENAI
 from serin_gateway.rest.headers import limit_headers
+from serin_gateway.rest.openapi import document
 from serin_gateway.testing import MemoryHouse, MemoryLoads, saying, small_lane
 from serin_gateway.worker import ChoiceMade, TokensMade, WorkStarted
 from serin_mesh.errors import MeshError, Reason
@@ -387,6 +389,31 @@ async def test_the_document_describes_every_endpoint(front):
     assert all(path in page for path, _ in paths)
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_the_document_declares_the_statuses_that_an_endpoint_may_end_with():
+    """No more than can come: a list of models has no deadline, Anthropic's API says 529, what only refuses no 200."""
+    paths = json.loads(document(rest_endpoints(Readiness()).all, "0"))["paths"]
+    key = {"200", "400", "401", "403", "413", "500", "503"}
+    model = key | {"404", "429", "501", "504"}
+    for method, path, expected in (
+        ("post", "/v1/chat/completions", model | {"409"}),
+        ("post", "/v1/responses", model | {"409"}),
+        ("post", "/tokenize", model),
+        ("post", "/v1/messages", (model | {"409", "529"}) - {"503"}),
+        ("post", "/v1/messages/count_tokens", (model | {"529"}) - {"503"}),
+        ("get", "/v1/models", key),
+        ("get", "/v1/models/{model}", key | {"404"}),
+        ("post", "/v1/responses/{response_id}/cancel", (key | {"404"}) - {"200"}),
+        ("post", "/v1/feedback", key | {"404"}),
+        ("put", "/admin/projects/{project}", key | {"409"}),
+        ("put", "/admin/organizations/{organization}", key),
+        ("get", "/metrics", key),
+        ("get", "/ready", {"200", "503"}),
+    ):
+        assert set(paths[path][method]["responses"]) == expected, path
+    kinds = {tuple(sorted(one["responses"])) for item in paths.values() for one in item.values()}
+    assert len(kinds) > 5
 
 
 async def test_a_drain_lets_running_answers_finish(fronts):

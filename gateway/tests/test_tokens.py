@@ -236,6 +236,14 @@ async def test_a_project_of_another_organization_is_refused(server):
         await authenticator.identify(token(org="rival"))
 
 
+async def test_what_nobody_declared_is_of_the_meshs_own_organization(server):
+    """Whatever that is called: projects of tokens that name none, and callers without a key."""
+    tokens = Tokens(lambda: [issuer(server)])
+    authenticator = Authenticator(MemoryKeyStore(), b"s" * 32, tokens=tokens, home="acme")
+    assert (await authenticator.identify(token())).organization == "acme"
+    assert authenticator.anonymous.organization == "acme"
+
+
 async def test_without_issuers_no_token_is_believed():
     """Whatever it says."""
     with pytest.raises(MeshError, match="not declared"):

@@ -7,6 +7,7 @@ import pytest
 from openai import AsyncOpenAI
 from serin.generation.v1 import chat_pb2, sampling_pb2
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
+from serin_gateway.settings import GatewaySettings
 from serin_mesh.call import LANE_KEY, REQUEST_KEY
 from whole_path import WholePath, whole_path
 
@@ -44,6 +45,13 @@ async def test_a_question_over_rest(path: WholePath, openai: AsyncOpenAI):
     assert request.request_id.startswith(metadata[REQUEST_KEY])
     assert metadata["cookie"].startswith("serin-pick=")
     assert path.cache.recalls[0].key.cache_group == "default"
+
+
+async def test_the_meshs_own_organization_has_the_name_that_settings_give_it(tmp_path):
+    """To administrators and to callers of projects that nobody declared."""
+    async with whole_path(tmp_path, settings=GatewaySettings(organization="acme")) as path:
+        collaborators = path.house.collaborators
+        assert (collaborators.desk.home, collaborators.authenticator.anonymous.organization) == ("acme", "acme")
 
 
 async def test_the_callers_trace_goes_on_everywhere(path: WholePath):

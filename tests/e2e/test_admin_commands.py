@@ -44,7 +44,10 @@ async def test_from_a_tenant_to_its_bill(mesh: RunningMesh):
     row = (await eventually(bill, lambda rows: rows.get(PROJECT, {}).get("lines") == "2", "two lines"))[PROJECT]
     assert int(row["prompt_tokens"]) == sum(one["prompt_tokens"] for one in used)
     assert int(row["completion_tokens"]) == sum(one["completion_tokens"] for one in used)
-    assert PROJECT in await serin(mesh, "usage", "--by", "project")
+    assert row["currency"] == "USD"
+    table = await serin(mesh, "usage", "--by", "project")
+    assert "cost USD" in table.splitlines()[0]
+    assert PROJECT in table
     async with plain_http(base_url=mesh.rest, headers={"authorization": f"Bearer {key}"}) as client:
         other = await client.post("/v1/chat/completions", json=greedy("Hi", model="small", max_tokens=1))
         assert (other.status_code, other.json()["error"]["reason"]) == (404, "MODEL_NOT_FOUND")

@@ -89,6 +89,6 @@ async def test_calls_at_once_cannot_overshoot_a_budget(
     assert used <= limit
     error = answer.json()["error"]
     assert error["reason"] == "RATE_LIMITED"
-    wanted = re.search(r"may use (?:up to )?(\d+)", error["message"])
+    wanted = re.search(r"(?:may use up to|needs at least) (\d+)", error["message"])
     assert wanted is not None, error
     assert int(wanted[1]) > limit - used

@@ -1,6 +1,6 @@
 """An environment for each judge, made once under ``build/judges/``: what clients install, at the version named here.
 
-Knows pip, nothing about what is judged.
+Published models come the same way, as packages. Knows pip, nothing about what is judged.
 """
 
 import os
@@ -20,7 +20,7 @@ class Environment:
 
     Attributes:
         name: its folder under ``build/judges/``.
-        requirements: what pip installs.
+        requirements: what pip installs, with its own flags.
     """
 
     name: str
@@ -32,11 +32,19 @@ class Environment:
         program, *arguments = command
         return subprocess.run(
             [str(self._bin / program), *arguments],
+            cwd=BUILD / self.name,  # where some leave files of their own
             env={**os.environ, **env},
             capture_output=True,
             text=True,
             timeout=timeout_s,
         )
+
+    def folder_of(self, package: str) -> Path:
+        """Where a package of it lies; makes the environment where it is absent."""
+        code = f"from importlib.util import find_spec; print(find_spec({package!r}).origin)"
+        found = self.run("python", "-c", code, env={}, timeout_s=60)
+        found.check_returncode()
+        return Path(found.stdout.strip()).parent
 
     @property
     def _bin(self) -> Path:

@@ -142,11 +142,11 @@ async def exchanged(
     door: Door, endpoint: Endpoint, body: bytes, headers: list[tuple[bytes, bytes]], key: str
 ) -> tuple[int, bytes]:
     """Status and body of one exchange with the application."""
-    before, opening, _ = endpoint.path.partition("{")
+    before, opening, rest = endpoint.path.partition("{")
     scope = {
         "type": "http",
         "method": endpoint.method,
-        "raw_path": (f"{before}small" if opening else before).encode(),
+        "raw_path": (f"{before}small{rest.partition('}')[2]}" if opening else before).encode(),
         "query_string": b"",
         "headers": [(b"authorization", f"Bearer {key}".encode()), *headers],
     }

@@ -45,7 +45,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 async def open_desk(arguments: argparse.Namespace, catalog: CatalogSource | None = None) -> AsyncIterator[OpenDesk]:
     """The desk of the mesh that the flags mean; ``catalog``: which models it has, where that is known."""
     state = StateDir(state_path(arguments.state))
-    url = arguments.state_redis or read_record(state).state_redis
+    url = state_redis(arguments)
     secret = _mesh_secret(arguments.mesh_secret_file or state.mesh_secret)
     redis: Redis = Redis.from_url(url)
     sealing = audit_secret(secret)
@@ -71,6 +71,15 @@ async def open_key_store(url: str) -> AsyncIterator[RedisKeyStore]:
         yield RedisKeyStore(redis)
     finally:
         await redis.aclose()
+
+
+def state_redis(arguments: argparse.Namespace) -> str:
+    """Address of the state Redis that the flags mean.
+
+    Raises:
+        NoMesh: none is named, and no mesh runs on the state directory.
+    """
+    return arguments.state_redis or read_record(StateDir(state_path(arguments.state))).state_redis
 
 
 def _mesh_secret(file: Path) -> bytes:

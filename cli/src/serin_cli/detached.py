@@ -48,7 +48,8 @@ def _pass_on(child: "subprocess.Popen[bytes]", log: Path, state: StateDir) -> in
                 return code or 1
             held += "\n" if held else ""
             if ready:
-                print(f"{held}detached as process {child.pid}; `serin status`, `serin logs -f`, `serin down`")
+                commands = (f"`{state.command(words)}`" for words in ("serin status", "serin logs -f", "serin down"))
+                print(f"{held}detached as process {child.pid}; {', '.join(commands)}")
                 return 0
             time.sleep(POLL_S)
 

@@ -9,12 +9,14 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shlex
 import stat
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from serin_cli.arguments import state_path
 from serin_cli.errors import NoMesh, StartRefused, UsageProblem
 
 SECRET_BYTE_COUNT = 32
@@ -52,6 +54,11 @@ class StateDir:
             accepted = f"a directory that can be written ({error.strerror})"
             raise UsageProblem.setting("--state", str(self.root), accepted) from error
 
+    def command(self, words: str) -> str:
+        """A command of ours as a person types it here to mean this directory: says ``--state`` where it would not."""
+        is_meant = self.root == state_path(None).absolute()
+        return words if is_meant else f"{words} --state {shlex.quote(str(self.root))}"
+
     def lock(self, wait_s: float = 5.0) -> int:
         """Hold the directory for one mesh; returns the lock's file descriptor.
 
@@ -70,7 +77,7 @@ class StateDir:
                 os.close(descriptor)
                 raise StartRefused(
                     f"another mesh already runs on {self.root} (process {owner}); "
-                    "stop it with `serin down`, or give this one its own directory with --state DIR"
+                    f"stop it with `{self.command('serin down')}`, or give this one its own directory with --state DIR"
                 )
             time.sleep(0.05)
         os.ftruncate(descriptor, 0)
@@ -97,7 +104,8 @@ class StateDir:
         try:
             return self.default_key.read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise NoMesh(f"no key is made on {self.root} yet; wait until the mesh is ready (`serin status`)") from error
+            look = self.command("serin status")
+            raise NoMesh(f"no key is made on {self.root} yet; wait until the mesh is ready (`{look}`)") from error
 
     def socket(self, name: str) -> Path:
         """Where a socket goes: in the directory, or under the system's temporary one if that path is too long."""

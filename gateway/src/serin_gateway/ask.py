@@ -112,12 +112,9 @@ class Ask:
         """What it asks of the workers, of which the smallest makes ``worker_places`` answers at once (0: unknown)."""
         return Turns(self.choice_count)
 
-    def prompt_token_bound(self) -> int:
-        """Most tokens all prompts together can have: no token is shorter than a byte."""
-        return sum(_token_bound(one) for one in self.inputs)
 
-
-def _token_bound(one: Input) -> int:
+def token_bound(one: Input) -> int:
+    """Most tokens that a prompt can have: no token is shorter than a byte."""
     if isinstance(one, str):
         return len(one.encode()) + 1
     if isinstance(one, TokenPrompt):

@@ -109,6 +109,11 @@ class ServedModel:
         return max((lane.context_length for lane in self.lanes if lane.is_ready), default=0)
 
     @property
+    def shortest_context(self) -> int:
+        """What every ready lane has room for; 0 when none is ready."""
+        return min((lane.context_length for lane in self.lanes if lane.is_ready), default=0)
+
+    @property
     def is_ready(self) -> bool:
         """True when something answers for it now."""
         return any(lane.is_ready for lane in self.lanes)

@@ -11,10 +11,12 @@ from dataclasses import replace
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway import bounds
 from serin_gateway.ask import TokenPrompt, Turns, refuse
 from serin_gateway.embedder import Vector
 from serin_gateway.embedding_ask import PART_INPUTS, EmbeddingAsk, part_inputs
 from serin_gateway.failures import Failures
+from serin_gateway.limits.limiter import Amount
 from serin_gateway.pipeline import Attempt, Request
 from serin_gateway.tokenizer import CallScope
 
@@ -56,6 +58,11 @@ class EmbeddingAttempt(Attempt):
         """True once every input has its vector."""
         return len(self.vectors) == len(self.ask.inputs)
 
+    @property
+    def bound(self) -> Amount:
+        """What its inputs were taken for before their tokens were counted."""
+        return bounds.most(self._model, self.ask.inputs, self.ask.sampling)
+
     async def run(self, avoid: Collection[str]) -> None:
         """From a lane to the last vector.
 
@@ -65,7 +72,7 @@ class EmbeddingAttempt(Attempt):
         scope = self.route(avoid)
         self._check_lane(scope)
         inputs = await self.encode(scope)
-        await self.request.cover(self.model, 0, self.most)
+        await self.request.cover(self.model, 0, self.most, self.bound)
         parts = list(_parts(inputs, part_inputs(self._model.worker_places)))
         for at, (first, part) in enumerate(parts):
             if at or self._number:  # the first turn of the first attempt was had with the admission

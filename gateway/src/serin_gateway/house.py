@@ -159,7 +159,9 @@ class House:
         self._tenants = Tenants(tenants)
         metrics.projects = self._tenants.is_declared
         tokens = Tokens(lambda: _issuers(catalog))
-        authenticator = Authenticator(keys or store, key_secret(mesh_secret), tenants=self._tenants, tokens=tokens)
+        authenticator = Authenticator(
+            keys or store, key_secret(mesh_secret), tenants=self._tenants, tokens=tokens, home=settings.organization
+        )
         if self._shared is not None:
             LedgerMetrics(self._shared, metrics.registry)
             self._reaper = Reaper(self._shared, GrpcAccounts(self._channels, catalog), metrics.reaped)

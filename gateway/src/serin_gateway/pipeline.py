@@ -18,7 +18,8 @@ from typing import TypeVar
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, Turns, refuse
+from serin_gateway import bounds
+from serin_gateway.ask import Ask, Input, TokenPrompt, Turns, refuse
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.cascades.held import HeldOutbox
 from serin_gateway.catalog import NO_LANE, Lane, Policy, ServedModel, Worker
@@ -31,7 +32,7 @@ from serin_gateway.guards.desk import Watch
 from serin_gateway.keys.authenticator import ANONYMOUS, Caller
 from serin_gateway.keys.records import Ability, Role
 from serin_gateway.ledger.line import Line, Payer, total
-from serin_gateway.limits.limiter import Amount, Standing, tightest
+from serin_gateway.limits.limiter import NOTHING, Amount, Standing, tightest
 from serin_gateway.limits.reservation import Reservation
 from serin_gateway.observing.shadow import Answered
 from serin_gateway.outbox import Outbox
@@ -117,8 +118,9 @@ class Request:
             MeshError: KEY_MISSING, KEY_INVALID, ROLE_INSUFFICIENT or AUTH_UNAVAILABLE.
         """
         with self.receipt.timed("authenticate"):
-            if self.arrival.key is not None or not self._policy().allow_anonymous:
-                self.caller = await self.house.authenticator.identify(self.arrival.key)
+            authenticator = self.house.authenticator
+            is_anonymous = self.arrival.key is None and self._policy().allow_anonymous
+            self.caller = authenticator.anonymous if is_anonymous else await authenticator.identify(self.arrival.key)
         self.receipt.tenant, self.receipt.key_id = self.caller.tenant, self.caller.key_id
         if not self.caller.role.covers(needed):
             raise _role_insufficient(self.caller, needed, "this")
@@ -129,14 +131,20 @@ class Request:
             )
         return self.caller
 
-    async def begin(self, ask: Ask) -> Outbox:
+    async def begin(self, ask: Ask, changed: Callable[[Ask], None] = lambda ask: None) -> Outbox:
         """Answer an ask of the authenticated caller; what comes of it appears in the outbox.
+
+        Args:
+            ask: what is asked.
+            changed: told, before any work is done, the ask that goes on, where guards may have changed it.
 
         Raises:
             MeshError: it is refused before any work is done.
         """
         await self.admit(ask)
         ask = await self.guard(ask)
+        if self.watch is not None and self.watch.may_change_input:
+            changed(ask)
         self._tasks = [asyncio.create_task(self._answer(ask))]
         return self.outbox
 
@@ -154,8 +162,8 @@ class Request:
     async def admit(self, ask: Ask, *, with_answer: bool = True) -> None:
         """Verb 2: reserve the most that the request can use, and wait for a place; later verbs only release.
 
-        The bytes of its prompts bound their tokens. Where that bound is more than the limit can ever allow, nothing is
-        reserved yet but the request itself: each prompt is covered as soon as its tokens are counted.
+        The bytes of its prompts bound their tokens, loosely. Where such bounds would hold too much of what a limit has
+        left, nothing is reserved yet but the request itself: each prompt is covered as soon as its tokens are counted.
 
         Raises:
             MeshError: MODEL_NOT_FOUND, ROLE_INSUFFICIENT (to choose a lane) or RATE_LIMITED; QUEUE_FULL or
@@ -170,18 +178,17 @@ class Request:
                 raise _role_insufficient(self.caller, Role.OPERATOR, "choosing a lane (serin-lane)")
             journey = self._journey = journey_of(self, route, ask)
 
-            def most_of(one: ServedModel) -> Amount:
-                return _most(one, ask.prompt_token_bound(), ask.choice_count * _max_tokens(ask.sampling, one))
-
             scopes = self.caller.scopes(model.name, model.limits, catalog.policy.default_limits)
             if journey.counts_models_apart:
                 scopes = [scope for scope in scopes if scope.kind != "model"]
             self._reservation = Reservation(
                 self.house.leases, scopes, lambda: total(self._bill()), self.payer.to_json(), self._account
             )
-            await self._reservation.open(journey.most(most_of) if with_answer else Amount())
             if with_answer:
-                await journey.begin(most_of)
+                await self._reservation.open(journey.most, journey.least)
+                await journey.begin()
+            else:
+                await self._reservation.open(NOTHING)
 
     async def next_turn(self, turns: Turns) -> None:
         """Give back the place that was had, for what is done, and wait for one for what is left.
@@ -193,8 +200,8 @@ class Request:
         with self.receipt.timed("admit"):
             await self._journey.next_turn(turns)
 
-    async def cover(self, model: str, part: Hashable, most: Amount) -> None:
-        """Wait until the lease is written down; where more can be used than it has reserved, reserve that.
+    async def cover(self, model: str, part: Hashable, most: Amount, bound: Amount) -> None:
+        """Wait until the lease is written down, and have it hold what a part, which is counted now, can use.
 
         Its bytes were too loose a bound, or none: some tokenizers write characters out before they cut them.
 
@@ -202,8 +209,8 @@ class Request:
             MeshError: RATE_LIMITED.
         """
         if self._reservation is not None and self._journey is not None:
-            await self._reservation.cover(part, most)
-            await self._journey.cover(model, part, most)
+            await self._reservation.cover(part, most, bound)
+            await self._journey.cover(model, part, most, bound)
 
     async def guard(self, ask: Ask) -> Ask:
         """Verb 3: what the caller's policy looks for in the input; the ask passes, is changed or refused.
@@ -429,7 +436,7 @@ class Attempt:
             why = f"{scope.model!r} computes embeddings and generates no text"
             raise refuse("model", why, Reason.PARAMETER_UNSUPPORTED)
         await self.tokenize(scope)
-        await self.request.cover(self.model, (self._hold is not None, self._index), self.most)
+        await self.request.cover(self.model, (self._hold is not None, self._index), self.most, self.bound)
         if not self.ask.is_prompt_only:
             await self.recall(scope)
         generation = self._generation = self._begin_output(scope, await self._started(scope))
@@ -478,7 +485,7 @@ class Attempt:
         room = scope.lane.context_length - len(self.prompt)
         if room < (0 if self.ask.is_prompt_only else 1):
             raise too_long(self._input, scope.lane, len(self.prompt))
-        longest = min(room, _max_tokens(self.ask.sampling, self._model))
+        longest = min(room, bounds.max_tokens(self.ask.sampling, self._model))
         seed = self.ask.sampling.seed if self.ask.sampling.seed is not None else secrets.randbits(63)
         top_logprobs = self.ask.sampling.top_logprobs
         if self._hold is not None and self._hold.want_logprobs:
@@ -611,7 +618,13 @@ class Attempt:
     @property
     def most(self) -> Amount:
         """What the prompt and its answers can use at most; known once the prompt is tokenized."""
-        return _most(self._model, len(self.prompt), self._sampling.choice_count * (self._sampling.max_tokens or 0))
+        count = self._sampling.choice_count * (self._sampling.max_tokens or 0)
+        return bounds.amount(self._model, len(self.prompt), count)
+
+    @property
+    def bound(self) -> Amount:
+        """What it was taken for before that."""
+        return bounds.most(self._model, [self._input], self.ask.sampling)
 
     @property
     def billed_as(self) -> str:
@@ -821,19 +834,6 @@ def too_long(prompt: Input, lane: Lane, counted: MeshError | int) -> MeshError:
         f"the prompt has {num_tokens} tokens; the model's context is {lane.context_length} tokens{together}",
         parameter="messages" if isinstance(prompt, Conversation) else "prompt",
     )
-
-
-def _max_tokens(sampling: Sampling, model: ServedModel) -> int:
-    """Most tokens of one answer: what was asked, else the model's default, and never more than its context."""
-    longest = model.context_length or 2**31
-    if sampling.max_tokens is not None:
-        return min(sampling.max_tokens, longest)
-    return min(model.default_max_tokens or longest, longest)
-
-
-def _most(model: ServedModel, prompt_tokens: int, completion_tokens: int) -> Amount:
-    """An upper bound: nothing of it cached, on the dearest lane."""
-    return Amount(prompt_tokens + completion_tokens, model.highest_price.cost(prompt_tokens, 0, completion_tokens))
 
 
 def _usage(attempts: "Sequence[Attempt]") -> Usage:

@@ -5,6 +5,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from serin_mesh.settings import ServiceSettings, is_loopback
 
+from serin_gateway.keys.records import DEFAULT_ORGANIZATION
+
 
 class GatewaySettings(ServiceSettings):
     """Settings of a gateway."""
@@ -16,7 +18,11 @@ class GatewaySettings(ServiceSettings):
     state_redis: str = Field(
         "", pattern=r"^$|^(redis|rediss|unix)://", description="URL of the state Redis: keys, limits"
     )
-    organization: str = Field("default", pattern=r"^[a-z0-9._-]{1,64}$", description="organization that keys belong to")
+    organization: str = Field(
+        DEFAULT_ORGANIZATION,
+        pattern=r"^[a-z0-9._-]{1,64}$",
+        description="the mesh's own: of keys and projects that nobody declared",
+    )
     request_timeout_s: float = Field(600.0, gt=0, le=86400, description="longest time for one answer over REST")
     local_limit_share: float = Field(
         0.5, gt=0, le=1, description="share of each limit that one gateway grants while the state Redis is away"

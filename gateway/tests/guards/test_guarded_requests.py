@@ -99,6 +99,64 @@ def said(events: list, choice: int = 0) -> str:
 # Input
 
 
+async def test_a_response_keeps_and_says_again_what_the_model_was_shown(fronts_on):
+    """Whole, streamed, read again, listed by its input and continued: no text of it is there unmasked."""
+    bare, thought = f"Mail {MAIL}.", {"type": "reasoning_text", "text": f"They are {MAIL}."}
+    tool = {"type": "function", "name": "mail", "description": bare, "parameters": {"type": "object", "title": bare}}
+    body = {
+        "model": "small",
+        "instructions": bare,
+        "tools": [tool, tool | {"name": "other"}],
+        "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "mail"}]},
+        "input": [
+            {
+                "role": "user",
+                "content": [{"type": "input_text", "text": text} for text in ("Mail jane.doe@", MAIL[9:])],
+            },
+            {"type": "reasoning", "content": [thought]},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": " Go."}]},
+            {"role": "assistant", "content": bare},
+            {"type": "function_call", "call_id": "c", "name": "mail", "arguments": json.dumps({"to": MAIL})},
+            {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": bare}]},
+            {"type": "function_call_output", "call_id": "c", "output": bare},
+            {"role": "user", "content": bare},
+            {"type": "reasoning", "content": [thought]},
+        ],
+    }
+    house = guarded(MASKING, tokenizer=ByteTokenizer(AnswerForm(CallForm.HERMES)))
+    async with fronts_on(house) as front:
+        made = (await front.http.post("/v1/responses", json=body)).json()
+        streamed = (await front.http.post("/v1/responses", json=body | {"stream": True})).text
+        path = f"/v1/responses/{made['id']}"
+        kept, listed = [(await front.http.get(at)).json() for at in (path, f"{path}/input_items?order=asc")]
+        again = {"model": "small", "input": "Go on.", "previous_response_id": made["id"]}
+        assert (await front.http.post("/v1/responses", json=again)).status_code == 200
+    assert "[EMAIL_ADDRESS]" in made["instructions"]
+    assert made["instructions"] == made["tools"][0]["description"] == made["tools"][0]["parameters"]["title"]
+    assert (made["tools"][1]["description"], made["tools"][1]["parameters"]) == (None, None)
+    assert kept == made
+    user, mind, rest, said, call, first, second, last, unseen = listed["data"]
+    masked = "Mail [EMAIL_ADDRESS]."
+    assert "".join(part["text"] for part in user["content"]) == masked[:-1]
+    assert [part["text"] for part in mind["content"]] == ["They are [EMAIL_ADDRESS]. Go."]
+    assert [one["content"] for one in (rest, unseen)] == [[], []]
+    assert (said["content"][0]["text"], said["content"][0]["type"]) == (masked, "output_text")
+    assert json.loads(call["arguments"]) == {"to": "[EMAIL_ADDRESS]"}
+    assert (first["output"][0]["text"], second["output"], last["content"][0]["text"]) == (masked, masked, masked)
+    assert MAIL not in json.dumps([made, kept, listed]) + streamed
+    assert house.workers.orders[-1][1].prompt
+    assert MAIL not in prompt(house)
+
+
+async def test_what_is_only_counted_is_kept_as_it_was_said(fronts_on):
+    """A policy that changes nothing changes nothing of what is kept."""
+    async with fronts_on(guarded(COUNTING)) as front:
+        body = {"model": "small", "input": f"Mail {MAIL}.", "instructions": MAIL}
+        made = (await front.http.post("/v1/responses", json=body)).json()
+        listed = (await front.http.get(f"/v1/responses/{made['id']}/input_items")).json()
+    assert (made["instructions"], listed["data"][0]["content"][0]["text"]) == (MAIL, f"Mail {MAIL}.")
+
+
 async def test_the_worker_is_shown_what_is_masked(fronts_on):
     """System, user, assistant with its calls, tool: what is tokenized, cached and computed is masked."""
     messages = [

@@ -345,20 +345,20 @@ async def test_a_caller_who_leaves_while_an_answer_is_held_frees_everything():
 
 async def test_the_most_of_both_models_is_reserved_and_only_what_was_used_stays():
     """At the key both answers; at each model its own, and the second one's only once it is asked."""
-    limits = Limits(tokens_per_minute=1000)
-    models = [model("mini", limits=limits), model("large", limits=Limits(tokens_per_minute=400, requests_per_minute=9))]
+    limits, few = Limits(tokens_per_minute=10_000), Limits(tokens_per_minute=4000, requests_per_minute=9)
+    models = [model("mini", limits=limits), model("large", limits=few)]
     house = house_of({"mini": sure(-0.1, "small words"), "large": saying("x")}, models, rules=UNSURE)
     request = await make(house, key={"limits": limits})
     outbox = await request.begin(asking("smart", max_tokens=50))
     bound = 2 + 64 + 256  # bytes of the conversation, and what a template may add
-    assert request.standing.remaining_tokens == 1000 - 2 * (bound + 50)
+    assert request.standing.remaining_tokens == 10_000 - 2 * (bound + 50)
     while not isinstance((await outbox.take())[-1], Completed):
         pass
     await request.settle()
     again = await make(house, key={"limits": limits})
     outbox = await again.begin(asking("large", max_tokens=50))
     assert again.standing.remaining_requests == 8  # the cascade never came to it
-    assert again.standing.remaining_tokens == 400 - (bound + 50)
+    assert again.standing.remaining_tokens == 4000 - (bound + 50)
     await again.settle()
 
 

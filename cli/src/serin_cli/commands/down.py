@@ -31,7 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         os.kill(record.pid, signal.SIGTERM)
     if not await_condition(lambda: not state.is_held(), arguments.wait):
         raise CliError(
-            f"the mesh on {state.root} still drains after {arguments.wait} s; run `serin down` again to wait on"
+            f"the mesh on {state.root} still drains after {arguments.wait} s; "
+            f"run `{state.command('serin down')}` again to wait on"
         )
     print(f"stopped the mesh on {state.root}")
     return 0

@@ -11,7 +11,7 @@ from rich.table import Table
 from serin_gateway.administration.desk import KeyWish
 from serin_gateway.catalog import CatalogSource, MemoryCatalog
 from serin_gateway.keys import KeyRecord, Role
-from serin_gateway.keys.records import Ability
+from serin_gateway.keys.records import DEFAULT_PROJECT, Ability
 from serin_gateway.upstream.lanes import to_catalog
 from serin_mesh.errors import MeshError, Reason
 
@@ -36,7 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create = actions.add_parser("create", help="make a key and print it, this once")
     create.add_argument("--role", choices=[str(role) for role in Role], required=True, help="what the key may do")
     create.add_argument("--name", type=one_line, default="", help="what to remember it by")
-    create.add_argument("--project", type=tenant_name, default="default", help="whose it is (default: default)")
+    create.add_argument(
+        "--project", type=tenant_name, default=DEFAULT_PROJECT, help="whose it is (default: %(default)s)"
+    )
     create.add_argument(
         "--expires-days", type=integer(1, 36_500), metavar="N", help="days until it ends (default: never)"
     )

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 
 from rich.table import Table
+from serin_gateway.keys.records import DEFAULT_ORGANIZATION
 from serin_gateway.keys.tenants import Directory, Organization, Project
 from serin_gateway.limits.limiter import Limits
 from serin_mesh.errors import MeshError
@@ -29,7 +30,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for action in (organization, project):
         action.add_argument("name", metavar="NAME", type=tenant_name)
         add_limits(action, "their common")
-    project.add_argument("--organization", type=tenant_name, default="default", help="whose it is (default: default)")
+    project.add_argument(
+        "--organization", type=tenant_name, default=DEFAULT_ORGANIZATION, help="whose it is (default: %(default)s)"
+    )
     for action in (listing, organization, project):
         add_flags(action)
 

@@ -4,14 +4,18 @@ import argparse
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from typing import get_args
 
 from rich.table import Table
+from serin_control.config import ConfigInvalid, parse_config
+from serin_control.errors import StoreDown
+from serin_control.redis_store import RedisStore
 from serin_gateway.ledger.usage import By, as_csv, decimal
 from serin_gateway.limits.calendar import day_of
 from serin_mesh.errors import MeshError
 
-from serin_cli.admin_store import add_flags, open_desk
+from serin_cli.admin_store import add_flags, open_desk, state_redis
 from serin_cli.errors import CliError
 from serin_cli.local.display import wide_console
 
@@ -42,15 +46,34 @@ def run(arguments: argparse.Namespace) -> int:
 async def _show(arguments: argparse.Namespace) -> int:
     async with open_desk(arguments) as at:
         rows = await at.desk.usage(at.actor, arguments.first, arguments.last, arguments.by)
+    currency = await _currency(state_redis(arguments))
     if arguments.csv:
-        sys.stdout.write(as_csv(rows, arguments.by, ""))
+        sys.stdout.write(as_csv(rows, arguments.by, currency))
         return 0
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(arguments.by, no_wrap=True)
-    for heading in ("lines", "prompt", "of it cached", "completion", "cost"):
+    for heading in ("lines", "prompt", "of it cached", "completion", f"cost {currency}".rstrip()):
         table.add_column(heading, no_wrap=True, justify="right")
     for row in rows:
         figures = (row.lines, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
         table.add_row(row.name, *map(str, figures), decimal(row.nano))
     wide_console().print(table)
     return 0
+
+
+async def _currency(url: str) -> str:
+    """What the configuration in force calls its money; empty: none is kept there, or only later versions can read it.
+
+    Raises:
+        CliError: the state Redis does not answer.
+    """
+    store = RedisStore(url)
+    try:
+        found = await store.read_config()
+    except StoreDown as error:
+        raise CliError(f"{error}; try again shortly") from error
+    finally:
+        await store.close()
+    with suppress(ConfigInvalid):
+        return parse_config(found.yaml).currency if found is not None else ""
+    return ""

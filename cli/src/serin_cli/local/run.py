@@ -37,7 +37,7 @@ async def run_mesh(wish: Wish, state: StateDir, lock: int, guest: Guest | None =
     stop = _stop_on_signal(display)
     try:
         recorder.enter("starting")
-        await _until_stopped(_live(mesh, display, recorder, guest), stop)
+        await _until_stopped(_live(mesh, state, display, recorder, guest), stop)
     finally:
         recorder.enter("draining")
         await mesh.stop()
@@ -45,7 +45,7 @@ async def run_mesh(wish: Wish, state: StateDir, lock: int, guest: Guest | None =
         recorder.close()
 
 
-async def _live(mesh: LocalMesh, display: Display, recorder: Recorder, guest: Guest | None) -> None:
+async def _live(mesh: LocalMesh, state: StateDir, display: Display, recorder: Recorder, guest: Guest | None) -> None:
     begun = time.monotonic()
     with display:
         await mesh.start()
@@ -55,7 +55,8 @@ async def _live(mesh: LocalMesh, display: Display, recorder: Recorder, guest: Gu
         return
     edge = f"   edge: {mesh.site.edge.url}/v1" if mesh.site.edge is not None else ""
     display.say(f"ready after {seconds_since(begun)}: http://127.0.0.1:{mesh.site.http_port}/v1{edge}")
-    display.say('  eval "$(serin env)"   for an SDK in this shell      serin chat   to talk to it')
+    env, chat = state.command("serin env"), state.command("serin chat")
+    display.say(f'  eval "$({env})"   for an SDK in this shell      {chat}   to talk to it')
     await mesh.follow()
 
 

@@ -16,7 +16,7 @@ from serin_gateway.ask import refuse
 from serin_gateway.audit.entry import Entry
 from serin_gateway.audit.log import AuditLog
 from serin_gateway.catalog import CatalogSource
-from serin_gateway.keys.records import Ability, KeyRecord, Role, mint_key
+from serin_gateway.keys.records import DEFAULT_ORGANIZATION, DEFAULT_PROJECT, Ability, KeyRecord, Role, mint_key
 from serin_gateway.keys.store import KeyNotFound, KeyStore, KeyStoreDown
 from serin_gateway.keys.tenants import Directory, Organization, Project, ProjectMoved, TenantStore, check_home
 from serin_gateway.ledger.usage import By, UsageRow, UsageStore, added_up, days_between
@@ -38,7 +38,7 @@ class KeyWish:
 
     role: Role = Role.APP
     name: str = ""
-    project: str = "default"
+    project: str = DEFAULT_PROJECT
     limits: Limits | None = None
     lifetime_s: float | None = None
     abilities: Sequence[Ability] = ()
@@ -66,7 +66,7 @@ class AdminDesk:
         audit: AuditLog,
         secret: bytes,
         *,
-        home: str = "default",
+        home: str = DEFAULT_ORGANIZATION,
         catalog: CatalogSource | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -115,7 +115,7 @@ class AdminDesk:
     async def keys(self, actor: Actor) -> Sequence[KeyRecord]:
         """All keys within reach, oldest first; each is of the organization that its project is of now."""
         with _translated():
-            directory = await self._tenants.directory() or Directory()
+            directory = await self._directory()
             homes = {one.name: one.organization for one in directory.projects}
             found = [
                 replace(one, organization=homes.get(one.tenant, one.organization)) for one in await self._keys.list()
@@ -133,7 +133,7 @@ class AdminDesk:
     async def directory(self, actor: Actor) -> Directory:
         """The declared organizations and projects within reach."""
         with _translated():
-            found = await self._tenants.directory() or Directory()
+            found = await self._directory()
             mine = actor.organization
             return Directory(
                 found.revision,
@@ -192,8 +192,7 @@ class AdminDesk:
                 raise refuse("models", fault)
 
     async def _check_is_free(self, actor: Actor, project: Project) -> None:
-        directory = await self._tenants.directory() or Directory()
-        if project.organization == self.home or any(one.name == project.name for one in directory.projects):
+        if project.organization == self.home or await self._declared(project.name):
             return  # the store refuses to move a declared one
         if actor.organization is not None:
             raise MeshError(
@@ -201,12 +200,17 @@ class AdminDesk:
                 f"project {project.name!r} is not declared; that is for the administrators of {self.home!r}, the "
                 "mesh's own organization: ask them",
             )
-        if project.name == KeyWish().project or any(one.tenant == project.name for one in await self._keys.list()):
+        if project.name == DEFAULT_PROJECT or any(one.tenant == project.name for one in await self._keys.list()):
             check_home(Project(project.name, self.home), project)
 
     async def _project(self, name: str) -> Project:
-        directory = await self._tenants.directory() or Directory()
-        return next((one for one in directory.projects if one.name == name), Project(name, self.home))
+        return await self._declared(name) or Project(name, self.home)
+
+    async def _declared(self, name: str) -> Project | None:
+        return next((one for one in (await self._directory()).projects if one.name == name), None)
+
+    async def _directory(self) -> Directory:
+        return await self._tenants.directory() or Directory()
 
     @asynccontextmanager
     async def _audited(self, actor: Actor, action: str, target: str, **facts: Any) -> AsyncIterator[None]:

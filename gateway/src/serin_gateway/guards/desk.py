@@ -155,6 +155,11 @@ class Watch:
         self._deadline = deadline
         self._detectors: Detectors = {}
 
+    @property
+    def may_change_input(self) -> bool:
+        """Whether what is asked may go on otherwise than it was said, or not at all."""
+        return self._holds(Direction.INPUT)
+
     async def inspect(self, ask: Ask) -> Ask:
         """The ask as it may go on.
 

@@ -12,14 +12,14 @@ import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.keys.records import Ability, KeyRecord, Role, key_digest
+from serin_gateway.keys.records import DEFAULT_ORGANIZATION, Ability, KeyRecord, Role, key_digest
 from serin_gateway.keys.store import KeyStore, KeyStoreDown
-from serin_gateway.keys.tenants import DEFAULT_ORGANIZATION, MemoryTenantStore, Tenants
+from serin_gateway.keys.tenants import MemoryTenantStore, Tenants
 from serin_gateway.keys.tokens import Tokens
 from serin_gateway.limits.limiter import Limits, Scope
 
@@ -42,7 +42,7 @@ class Caller:
     limits: Limits | None = None
     unknown: Literal["refuse", "warn"] = "refuse"
     shadow: bool = True
-    organization: str = "default"
+    organization: str = DEFAULT_ORGANIZATION
     abilities: Collection[Ability] = ()
     models: Collection[str] = ()
     project_limits: Limits = field(default_factory=Limits)
@@ -85,6 +85,7 @@ class Authenticator:
         clock: seconds that only go forward; another one for tests.
         tenants: projects and organizations, with their limits.
         tokens: reads tokens of declared issuers.
+        home: the mesh's own organization: whose callers without a key are, and projects that nobody declared.
     """
 
     def __init__(
@@ -94,7 +95,11 @@ class Authenticator:
         clock: Callable[[], float] = time.monotonic,
         tenants: Tenants | None = None,
         tokens: Tokens | None = None,
+        home: str = DEFAULT_ORGANIZATION,
     ) -> None:
+        self.anonymous = replace(ANONYMOUS, organization=home)
+        """Who shows no key, where such callers are let in."""
+        self._home = home
         self._tokens = tokens or Tokens()
         self._tenants = tenants or Tenants(MemoryTenantStore())
         self._store = store
@@ -146,7 +151,7 @@ class Authenticator:
     async def _bearer(self, token: str) -> Caller:
         """The caller that holds a token: of the project that its issuer vouches for."""
         claimed = await self._tokens.read(token)
-        project = self._tenants.project(claimed.project, claimed.organization or DEFAULT_ORGANIZATION)
+        project = self._tenants.project(claimed.project, claimed.organization or self._home)
         if claimed.organization not in (None, project.organization):
             raise MeshError(Reason.KEY_INVALID, "this token names a project of another organization")
         return Caller(

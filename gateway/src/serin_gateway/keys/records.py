@@ -18,6 +18,10 @@ from typing import Any, Literal
 
 from serin_gateway.limits.limiter import Limits
 
+DEFAULT_ORGANIZATION = "default"
+"""Whose a mesh and everything in it is, where nobody says otherwise."""
+DEFAULT_PROJECT = "default"
+"""Whose a key is, where nobody says otherwise."""
 KEY_PREFIX = "sk-serin-"
 _ALPHABET = string.ascii_letters + string.digits
 _KEY_LENGTH = 40  # base62 characters: 238 bits
@@ -76,7 +80,7 @@ class KeyRecord:
     limits: Limits | None = None
     unknown: Literal["refuse", "warn"] = "refuse"
     shadow: bool = True
-    organization: str = "default"
+    organization: str = DEFAULT_ORGANIZATION
     abilities: tuple[Ability, ...] = ()
     models: tuple[str, ...] = ()
 
@@ -127,12 +131,12 @@ def mint_key(
     *,
     role: Role,
     name: str = "",
-    tenant: str = "default",
+    tenant: str = DEFAULT_PROJECT,
     limits: Limits | None = None,
     lifetime_s: float | None = None,
     unknown: Literal["refuse", "warn"] = "refuse",
     shadow: bool = True,
-    organization: str = "default",
+    organization: str = DEFAULT_ORGANIZATION,
     abilities: Sequence[Ability] = (),
     models: Sequence[str] = (),
 ) -> tuple[str, KeyRecord]:

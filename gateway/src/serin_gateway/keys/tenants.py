@@ -11,10 +11,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from serin_gateway.keys.records import DEFAULT_ORGANIZATION
 from serin_gateway.keys.store import KeyStoreDown
 from serin_gateway.limits.limiter import Limits
-
-DEFAULT_ORGANIZATION = "default"
 
 
 @dataclass(frozen=True, slots=True)

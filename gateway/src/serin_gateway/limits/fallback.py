@@ -41,7 +41,7 @@ class FallbackLimiter:
         except Unavailable:
             return self._alone(self._local.reserve_now(self._own(lease)))
         if admission.refused_by is None:
-            self._local.reserve_now(lease, enforce=False)
+            self._local.reserve_now(replace(lease, reserved=admission.reserved), enforce=False)
         return admission
 
     async def grow(self, lease: Lease) -> Admission:

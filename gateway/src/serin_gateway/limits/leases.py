@@ -44,21 +44,31 @@ class LeaseBook:
         self._opening: dict[str, asyncio.Future[Admission]] = {}
 
     async def take(
-        self, scopes: Sequence[Scope], most: Amount, used: Callable[[], Amount], *, lease_id: str = "", facts: str = ""
+        self,
+        scopes: Sequence[Scope],
+        most: Amount,
+        used: Callable[[], Amount],
+        *,
+        least: Amount | None = None,
+        lease_id: str = "",
+        facts: str = "",
     ) -> tuple[Lease, Standing | None]:
         """A lease on one request of ``most`` at most; no standing where no scope has limits.
+
+        What it holds is in ``reserved``: nothing yet, where it has to be counted first.
 
         Args:
             scopes: whose limits it counts against.
             most: upper bound of what the request will use.
             used: what it has used so far, asked at every renewal.
+            least: ``most`` is a loose bound, and so much at least is needed; see `Lease`.
             lease_id: what it is billed as; default: a new one.
             facts: see `Lease`.
 
         Raises:
             MeshError: RATE_LIMITED, with the scope, the limit's name and when to try again.
         """
-        lease = Lease(lease_id or new_lease_id(), scopes, most, facts=facts)
+        lease = Lease(lease_id or new_lease_id(), scopes, most, facts=facts, least=least)
         if not lease.is_limited:  # nobody can refuse it: it is written ahead while other work is done
             self._held[lease.lease_id] = (lease, used)
             self._opening[lease.lease_id] = asyncio.ensure_future(self._limiter.reserve(lease))
@@ -66,6 +76,7 @@ class LeaseBook:
         admission = await self._limiter.reserve(lease)
         if admission.refused_by is not None:
             raise _refusal(admission.refused_by, admission, lease)
+        lease.reserved, lease.least = admission.reserved, None
         self._held[lease.lease_id] = (lease, used)
         return lease, admission.standing
 
@@ -81,13 +92,21 @@ class LeaseBook:
         Raises:
             MeshError: RATE_LIMITED, with the scope, the limit's name and when to try again.
         """
-        before, lease.reserved = lease.reserved, most
-        admission = await self._limiter.grow(lease)
+        # The lease itself is as it was until this is decided: a renewal meanwhile must not reserve what is refused.
+        wanted = replace(lease, reserved=most, revision=lease.revision + 1)
+        try:
+            admission = await self._limiter.grow(wanted)
+        finally:
+            lease.revision = wanted.revision
         if admission.refused_by is not None:
-            refusal = _refusal(admission.refused_by, admission, lease)
-            lease.reserved = before
-            raise refusal
+            raise _refusal(admission.refused_by, admission, wanted)
+        lease.reserved = most
         return admission.standing
+
+    def shrink(self, lease: Lease, most: Amount) -> None:
+        """From now on hold ``most`` for a request, which is less than before: the next renewal frees the rest."""
+        lease.reserved = most
+        lease.revision += 1
 
     async def give_back(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
         """End a lease with what its request has used, and bill it."""
@@ -137,10 +156,12 @@ def _refusal(name: LimitName, admission: Admission, lease: Lease) -> RateLimited
         where = LOCAL_SHARE
     facts = {"limit": name, "scope": scope, "limit_value": str(limit), "limit_scope": where}
     value = _value(name, limit)
-    wanted = lease.reserved.nano if name == "money_per_month" else lease.reserved.tokens
+    needed = lease.reserved if lease.least is None else lease.least
+    wanted = needed.nano if name == "money_per_month" else needed.tokens
+    uses = "may use up to" if lease.least is None else "needs at least"
     if name in ("tokens", "tokens_per_day", "money_per_month") and wanted > limit:
         may_use = _units(wanted) if name == "money_per_month" else f"{wanted} tokens (prompt and answer)"
-        too_large = f"this request may use up to {may_use}, more than {whose} of {value} "
+        too_large = f"this request {uses} {may_use}, more than {whose} of {value} "
         if standing.is_local_share:
             later = f"allows; try again in {SHARED_AGAIN_S} s"
             return RateLimited(too_large + later, standing, True, retry_after_s=str(SHARED_AGAIN_S), **facts)
@@ -149,7 +170,7 @@ def _refusal(name: LimitName, admission: Admission, lease: Lease) -> RateLimited
     state = "is reached"
     if name in ("tokens", "tokens_per_day"):
         # Nothing is wanted yet of who only has tokens counted, or whose prompt is covered once its tokens are known.
-        state = f"(this request may use {wanted}) is reached" if wanted else "is used up already, by earlier requests"
+        state = f"(this request {uses} {wanted}) is reached" if wanted else "is used up already, by earlier requests"
     message = f"{whose} of {value} {state}; try again in {seconds} s"
     return RateLimited(message, standing, False, retry_after_s=str(seconds), **facts)
 

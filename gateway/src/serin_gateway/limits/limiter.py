@@ -15,6 +15,8 @@ from typing import Literal, Protocol
 BUCKET_S = 1
 NUM_BUCKETS = 61
 """Buckets that a window of 60 seconds may touch."""
+BOUNDS_SHARE = 4
+"""Loose bounds hold at most this part of what a limit has left: they are several times what requests need."""
 LEASE_S = 30
 """A lease that is not renewed for this long ends."""
 NANO_PER_MICRO = 1000
@@ -68,9 +70,27 @@ class Amount:
     tokens: int = 0
     nano: int = 0
 
+    def __add__(self, other: "Amount") -> "Amount":
+        return Amount(self.tokens + other.tokens, self.nano + other.nano)
+
     def less(self, other: "Amount") -> "Amount":
         """What is left of it, nothing at least."""
         return Amount(max(0, self.tokens - other.tokens), max(0, self.nano - other.nano))
+
+    def at_most(self, other: "Amount") -> "Amount":
+        """The least of both, in tokens and in money."""
+        return Amount(min(self.tokens, other.tokens), min(self.nano, other.nano))
+
+    def at_least(self, other: "Amount") -> "Amount":
+        """The most of both, in tokens and in money."""
+        return Amount(max(self.tokens, other.tokens), max(self.nano, other.nano))
+
+    def holds(self, other: "Amount") -> bool:
+        """Whether the other one is no more, neither in tokens nor in money."""
+        return other.tokens <= self.tokens and other.nano <= self.nano
+
+
+NOTHING = Amount()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +167,9 @@ class BillingLine:
 class Lease:
     """A running request's reservation: ``reserved`` at most, ``used`` of it so far.
 
-    ``facts``: what somebody else needs to know to settle it when its gateway is gone; empty: it leaves no line.
+    ``least``: ``reserved`` is a loose bound, of which so much at least is needed; None: it is exact. ``facts``: what
+    somebody else needs to know to settle it when its gateway is gone; empty: it leaves no line. ``revision`` counts
+    changes of ``reserved``, so that no call that was late takes back a later one.
     """
 
     lease_id: str
@@ -155,6 +177,8 @@ class Lease:
     reserved: Amount
     used: Amount = field(default_factory=Amount)
     facts: str = ""
+    least: Amount | None = None
+    revision: int = 0
 
     @property
     def is_limited(self) -> bool:
@@ -166,10 +190,12 @@ class Lease:
 class Admission:
     """A limiter's answer: admitted, or which limit of which scope refuses and in how many seconds to try again.
 
-    ``limit`` is that limit's value; of money in nano-units.
+    ``limit`` is that limit's value; of money in nano-units. ``reserved``: what an admitted lease holds now;
+    nothing, where a bound was too much and its tokens have to be counted first.
     """
 
     standing: Standing
+    reserved: Amount = field(default_factory=Amount)
     refused_by: LimitName | None = None
     scope: ScopeKind | None = None
     limit: int = 0
@@ -180,13 +206,16 @@ class Limiter(Protocol):
     """Counts what scopes use. Each lease is reserved and settled once, grown and renewed in between."""
 
     async def reserve(self, lease: Lease) -> Admission:
-        """Count one request and reserve its amount, or refuse and count nothing."""
+        """Count one request and reserve its amount, or refuse and count nothing.
+
+        Where loose bounds would hold more than `BOUNDS_SHARE` of what is left, nothing is reserved yet: `grow` does it.
+        """
 
     async def grow(self, lease: Lease) -> Admission:
         """Reserve ``reserved`` for a lease that holds less, all of it or nothing; no request is counted."""
 
     async def renew(self, lease: Lease) -> None:
-        """Keep a lease alive and count its usage since the last call; the rest of it stays reserved."""
+        """Keep a lease alive and count its usage since the last call; of ``reserved`` the rest stays reserved."""
 
     async def settle(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
         """End a lease: what was used stays counted, the rest is free again, its lines are in the ledger once."""

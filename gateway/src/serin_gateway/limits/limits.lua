@@ -6,7 +6,8 @@
 -- ARGV  1 operations, a JSON list   2 gateway (one life of one)   3 days that lines are kept   4 days that sums are kept
 --
 -- An operation: v "reserve" | "grow" | "renew" | "settle" | "reap", l lease, t and n tokens and nano-units still to be
--- reserved, ut and un used so far, kt and kn of these known to be counted (for a lease that is not known here any more),
+-- reserved (g counts how often that changed), least {t, n, share} where these are loose bounds: what is needed at least, and the
+-- part of what is left that bounds may hold (4: a quarter), ut and un used so far, kt and kn of these known to be counted (for a lease that is not known here any more),
 -- s scopes {kind, name, requests/min, tokens/min, at once, tokens/day, nano-units/month; 0: no limit}, a what a reaper
 -- needs to know, q number of a settlement, b lines {sum's name, prompt, cached, completion, nano-units, line as JSON; of
 -- an answer that may be made anew elsewhere: the line if it is not billed, a line that takes it back}.
@@ -14,7 +15,7 @@
 -- limit:<kind>:<name>  hash: R, T requests and tokens in the window; r<bucket>, t<bucket> the same by bucket of 1 s;
 --                      L oldest and C latest bucket, lr and lt the latest with requests and tokens; O, M tokens and
 --                      nano-units reserved; N leases
--- limit-leases         hash: lease -> {t, n, ut, un, h (scopes that count it), a, z (it lapsed)}
+-- limit-leases         hash: lease -> {t, n, g, ut, un, h (scopes that count it), a, z (it lapsed)}
 -- limit-expiry, limit-lapsed, limit-settled   sorted sets: lease -> millisecond it ends; lapsed or was claimed; was reaped
 -- limit-applied:<gateway>   number of its last settlement
 -- limit-superseded     sorted set: lease -> millisecond at which its answer was begun anew (answers.lua): it costs nothing
@@ -150,12 +151,13 @@ end
 local function spent(scope, field) return tonumber(redis.call("HGET", spent_key, scope[1] .. ":" .. scope[2] .. ":" .. field) or 0) end
 local function is_limited(scope) return scope[3] + scope[4] + scope[5] + scope[6] + scope[7] > 0 end
 
--- Which limit of a scope does not allow what is asked, its value, and in how many milliseconds it may.
-local function refusal(at, scope, op, mine, is_new)
+-- Which limit of a scope does not allow what is asked, its value, and in how many milliseconds it may, if `factor` times
+-- what is reserved has to fit.
+local function refusal(at, scope, op, mine, is_new, factor)
   if is_new and scope[3] > 0 and at.R + 1 > scope[3] then
     return "requests", scope[3], wait_for(at, "r", at.R + 1 - scope[3])
   end
-  local tokens, nano = op.t + at.O - (mine and mine.t or 0), op.n + at.M - (mine and mine.n or 0)
+  local tokens, nano = factor * (op.t + at.O - (mine and mine.t or 0)), factor * (op.n + at.M - (mine and mine.n or 0))
   if scope[4] > 0 and at.T + tokens > scope[4] then
     return "tokens", scope[4], wait_for(at, "t", at.T + tokens - scope[4])
   end
@@ -311,31 +313,51 @@ local function keep(op, mine, scopes)
       held[#held + 1] = {scope[1], scope[2]}
     end
   end
-  save_lease(op.l, {t = op.t, n = op.n, ut = op.ut, un = op.un, h = held, a = op.a, z = false})
+  save_lease(op.l, {t = op.t, n = op.n, g = op.g, ut = op.ut, un = op.un, h = held, a = op.a, z = false})
   redis.call("ZADD", EXPIRY, now + LEASE_MS, op.l)
   redis.call("ZREM", LAPSED, op.l)
+end
+
+-- A call that a later one has overtaken does not take back what that one has reserved.
+local function not_overtaken(op, mine, tokens, nano)
+  if mine and not mine.z and op.g < (mine.g or 0) then
+    op.t = math.max(op.t, mine.t - math.max(0, tokens))
+    op.n = math.max(op.n, mine.n - math.max(0, nano))
+    op.g = mine.g
+  end
+end
+
+-- Which limit of all scopes refuses longest: its name, the scope's kind, its value, milliseconds.
+local function refusal_of_all(op, mine, scopes, is_new, factor)
+  local found
+  for i, scope in ipairs(op.s) do
+    if scopes[i] then
+      local limit, value, wait_ms = refusal(scopes[i], scope, op, mine and not mine.z and mine or nil, is_new, factor)
+      if limit and (not found or wait_ms > found[4]) then found = {limit, scope[1], value, wait_ms} end
+    end
+  end
+  return found
 end
 
 local verbs = {}
 
 function verbs.admit(op, is_new)
   local mine, scopes = load_lease(op.l), open_all(op)
-  local answer = {"", "", 0, 0, 0, 0, 0, "", 0, 0, 0, ""}
-  for i, scope in ipairs(op.s) do
-    if scopes[i] then
-      local limit, value, wait_ms = refusal(scopes[i], scope, op, mine and not mine.z and mine or nil, is_new)
-      if limit and (answer[1] == "" or wait_ms > answer[4]) then
-        answer[1], answer[2], answer[3], answer[4] = limit, scope[1], value, wait_ms
-      end
-    end
+  local answer = {"", "", 0, 0, 0, 0, 0, "", 0, 0, 0, "", 0}
+  local refused = refusal_of_all(op, mine, scopes, is_new, op.least and op.least[3] or 1)
+  if refused and op.least then -- nothing is reserved before its tokens are counted, if at least these would fit
+    op.t, op.n, answer[13] = op.least[1], op.least[2], 1
+    refused = refusal_of_all(op, mine, scopes, is_new, 1)
+    op.t, op.n = 0, 0
   end
-  if answer[1] == "" then
+  if not refused then
     for i, scope in ipairs(op.s) do
       if scopes[i] and is_new and scope[3] > 0 then count(scopes[i], "r", 1) end
     end
-    if not is_new then post(op, mine, scopes) end
+    if not is_new then not_overtaken(op, mine, post(op, mine, scopes)) end
     keep(op, mine, scopes)
   else
+    for i = 1, 4 do answer[i] = refused[i] end
     for _, at in ipairs(scopes) do if at then close_scope(at) end end
   end
   for i, scope in ipairs(op.s) do
@@ -350,11 +372,7 @@ function verbs.grow(op) return verbs.admit(op, false) end
 function verbs.renew(op)
   if redis.call("ZSCORE", SETTLED, op.l) then return {"settled"} end
   local mine, scopes = load_lease(op.l), open_all(op)
-  local tokens, nano = post(op, mine, scopes)
-  if mine and not mine.z then -- a renewal that was overtaken by a growth must not take it back
-    op.t = math.max(op.t, mine.t - math.max(0, tokens))
-    op.n = math.max(op.n, mine.n - math.max(0, nano))
-  end
+  not_overtaken(op, mine, post(op, mine, scopes))
   keep(op, mine, scopes)
   return {"kept"}
 end

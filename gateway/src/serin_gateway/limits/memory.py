@@ -6,13 +6,15 @@ Knows nothing about keys or requests.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from serin_gateway.limits.calendar import day_of, month_of, until_next_day_s, until_next_month_s
 from serin_gateway.limits.limiter import (
+    BOUNDS_SHARE,
     BUCKET_S,
     LEASE_S,
     NANO_PER_MICRO,
+    NOTHING,
     NUM_BUCKETS,
     Admission,
     Amount,
@@ -90,11 +92,15 @@ class MemoryLimiter:
     def _admit(self, lease: Lease, enforce: bool, *, is_new: bool) -> Admission:
         now, wall = self._clock(), self._wall()
         limited = list(self._limited(lease))
-        refusals = [
-            (*found, scope)
-            for scope, count in limited
-            if enforce and (found := count.refusal(lease, scope, now, wall, is_new)) is not None
-        ]
+
+        def refusals_of(one: Lease, factor: int = 1) -> "list[tuple[LimitName, int, float, Scope]]":
+            found = ((count.refusal(one, scope, now, wall, is_new, factor), scope) for scope, count in limited)
+            return [(*refusal, scope) for refusal, scope in found if refusal is not None]
+
+        refusals = refusals_of(lease, 1 if lease.least is None else BOUNDS_SHARE) if enforce else []
+        if refusals and lease.least is not None:
+            refusals = refusals_of(replace(lease, reserved=lease.least))
+            lease = replace(lease, reserved=NOTHING)
         if not refusals:
             for _, count in limited:
                 if is_new:
@@ -102,9 +108,9 @@ class MemoryLimiter:
                 count.hold(lease, now, wall)
         standing = tightest([count.standing(scope, now, wall) for scope, count in limited]) or Standing()
         if not refusals:
-            return Admission(standing)
+            return Admission(standing, lease.reserved)
         name, limit, retry_after_s, scope = max(refusals, key=lambda refusal: refusal[2])
-        return Admission(standing, name, scope.kind, limit, retry_after_s)
+        return Admission(standing, NOTHING, name, scope.kind, limit, retry_after_s)
 
     def _limited(self, lease: Lease) -> Iterator[tuple[Scope, "_Count"]]:
         now = self._clock()
@@ -198,12 +204,15 @@ class _Count:
         held.posted, held.outstanding = lease.used, lease.reserved.less(lease.used)
         held.ends_at = now + LEASE_S
 
-    def refusal(self, lease: Lease, scope: Scope, now: float, wall: float, is_new: bool) -> _Refusal | None:
+    def refusal(
+        self, lease: Lease, scope: Scope, now: float, wall: float, is_new: bool, factor: int
+    ) -> _Refusal | None:
+        """Which limit refuses, its value and for how many seconds, if ``factor`` times what is reserved has to fit."""
         limits, wanted = scope.limits, lease.reserved.less(lease.used)
         held = self.leases.get(lease.lease_id)
         mine = held.outstanding if held else Amount()
-        tokens = self._reserved().tokens - mine.tokens + wanted.tokens
-        nano = self._reserved().nano - mine.nano + wanted.nano
+        tokens = factor * (self._reserved().tokens - mine.tokens + wanted.tokens)
+        nano = factor * (self._reserved().nano - mine.nano + wanted.nano)
         if is_new and limits.requests_per_minute:
             over = self.window.total(0) + 1 - limits.requests_per_minute
             if over > 0:

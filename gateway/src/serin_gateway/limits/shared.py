@@ -18,7 +18,9 @@ import orjson
 from redis.asyncio import Redis
 
 from serin_gateway.limits.limiter import (
+    BOUNDS_SHARE,
     NANO_PER_MICRO,
+    NOTHING,
     Admission,
     Amount,
     BillingLine,
@@ -113,12 +115,14 @@ class RedisLimiter:
 
     async def reserve(self, lease: Lease) -> Admission:
         """Count one request and reserve its amount, or refuse and count nothing."""
-        operation = self._operation("reserve", lease)
-        return _admission(await self._send(_Waiting(operation, _future(), is_urgent=lease.is_limited)))
+        loose = {} if lease.least is None else {"least": [lease.least.tokens, lease.least.nano, BOUNDS_SHARE]}
+        operation = self._operation("reserve", lease, **loose)
+        answer = await self._send(_Waiting(operation, _future(), is_urgent=lease.is_limited))
+        return _admission(answer, lease)
 
     async def grow(self, lease: Lease) -> Admission:
         """Reserve more for a lease, all of it or nothing."""
-        return _admission(await self._ask("grow", lease))
+        return _admission(await self._ask("grow", lease), lease)
 
     async def renew(self, lease: Lease) -> None:
         """Keep a lease alive and count its usage."""
@@ -252,7 +256,7 @@ class RedisLimiter:
 
     def _operation(self, verb: str, lease: Lease, **more: Any) -> bytes:
         rest = lease.reserved.less(lease.used)
-        known = self._posted.get(lease.lease_id, _NOTHING)
+        known = self._posted.get(lease.lease_id, NOTHING)
         operation = {
             "v": verb,
             "l": lease.lease_id,
@@ -260,15 +264,13 @@ class RedisLimiter:
             "n": rest.nano,
             "ut": lease.used.tokens,
             "un": lease.used.nano,
+            "g": lease.revision,
             "kt": known.tokens,
             "kn": known.nano,
             "s": [_scope(scope) for scope in lease.scopes],
             "a": lease.facts,
         }
         return orjson.dumps(operation | more)
-
-
-_NOTHING = Amount()
 
 
 def _future() -> "asyncio.Future[Any]":
@@ -293,10 +295,11 @@ def _line(line: BillingLine) -> tuple[str | int, ...]:
     return (*figures, line.waived_text, line.credit_text) if line.waived_text else figures
 
 
-def _admission(answer: Sequence[Any]) -> Admission:
-    refused_by, scope, limit, retry_ms, *windows = answer
+def _admission(answer: Sequence[Any], lease: Lease) -> Admission:
+    refused_by, scope, limit, retry_ms, *windows, is_to_be_counted = answer
     standing = Standing(_window(windows[:4]), _window(windows[4:]))
-    return Admission(standing, refused_by.decode() or None, scope.decode() or None, limit, retry_ms / 1000)
+    reserved = NOTHING if is_to_be_counted else lease.reserved
+    return Admission(standing, reserved, refused_by.decode() or None, scope.decode() or None, limit, retry_ms / 1000)
 
 
 def _window(answer: Sequence[Any]) -> Window | None:

@@ -70,7 +70,8 @@ class Turnstile:
             self._on_refused("full")
             if shed is ticket:
                 raise _full(wait_s)
-            shed.holder.set_exception(_full(wait_s))
+            if not shed.holder.done():  # else it has just left, and will notice in a moment
+                shed.holder.set_exception(_full(wait_s))
         try:
             async with asyncio.timeout(timeout_s):
                 await ticket.holder
@@ -97,9 +98,11 @@ class Turnstile:
     def advance(self) -> None:
         """Let through whoever may go; called when the limit has changed, too."""
         while (ticket := self.line.first()) is not None and self._has_room(ticket.weight):
-            self.line.remove(ticket, served=True)
-            self.num_running += ticket.weight
-            ticket.holder.set_result(None)
+            has_just_left = ticket.holder.done()  # and will notice in a moment
+            self.line.remove(ticket, served=not has_just_left)
+            if not has_just_left:
+                self.num_running += ticket.weight
+                ticket.holder.set_result(None)
 
     def _has_room(self, weight: int) -> bool:
         return self.num_running + weight <= self.limit.value or self.num_running == 0

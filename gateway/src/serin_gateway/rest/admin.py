@@ -77,7 +77,7 @@ async def put_organization(client: Client, request: Request) -> None:
 async def put_project(client: Client, request: Request) -> None:
     """Declare a project."""
     body = parse_exact(ProjectBody, await read_body(client, request))
-    project = Project(_name(client), body.organization, _limits(body.limits))
+    project = Project(_name(client), body.organization or _desk(request).home, _limits(body.limits))
     await _desk(request).put_project(_actor(request), project)
     await client.respond(200, orjson.dumps({"object": "project", **asdict(project)}))
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serin_gateway.keys.records import Ability, Role
+from serin_gateway.keys.records import DEFAULT_PROJECT, Ability, Role
 from serin_gateway.rest.schemas import Many
 
 _NAME = r"^[a-z0-9._-]{1,64}$"
@@ -37,7 +37,7 @@ class KeyBody(_Body):
 
     role: Role = Field(Role.APP, description="app, viewer, operator or admin.")
     name: str = Field("", max_length=128, description="What to remember it by.")
-    project: Name = Field("default", description="Project that it belongs to.")
+    project: Name = Field(DEFAULT_PROJECT, description="Project that it belongs to.")
     limits: LimitsBody | None = Field(None, description="Limits of its own; left out: the mesh's defaults.")
     expires_days: int | None = Field(None, ge=1, le=36_500, description="Days until it ends; left out: never.")
     abilities: Many[Ability] = Field(
@@ -64,5 +64,5 @@ class OrganizationBody(_Body):
 class ProjectBody(_Body):
     """`PUT /admin/projects/{project}`."""
 
-    organization: Name = Field("default", description="Whose it is; this never changes.")
+    organization: Name | None = Field(None, description="Whose it is; this never changes. Left out: the mesh's own.")
     limits: LimitsBody = Field(default_factory=LimitsBody, description="Limits of all its keys together.")

@@ -33,6 +33,7 @@ async def answer(
     ignored: Sequence[str] = (),
     keep: Callable[[Completed], Awaitable[None]] | None = None,
     failure: Callable[[MeshError], bytes] | None = None,
+    changed: Callable[[Ask], None] = lambda ask: None,
 ) -> None:
     """Answer an ask; a client that leaves takes everything downstream with it.
 
@@ -45,13 +46,14 @@ async def answer(
         ignored: names of parameters that had no effect.
         keep: awaited once the answer is complete, before the client learns that it is.
         failure: how a stream says that it failed, where the API has more to say than its plain error.
+        changed: told the ask that goes on, where guards may have changed it; for APIs that say again what was asked.
 
     Raises:
         MeshError: refused, or failed; when the stream has begun it is told there, here or by the door.
         ClientGone: nobody is left to answer.
     """
     try:
-        await _answer(client, request, ask, shape, stream, ignored, keep)
+        await _answer(client, request, ask, shape, stream, ignored, keep, changed)
     except ClientGone:
         raise
     except Exception as error:
@@ -73,10 +75,11 @@ async def _answer(
     stream: bool,
     ignored: Sequence[str],
     keep: Callable[[Completed], Awaitable[None]] | None,
+    changed: Callable[[Ask], None],
 ) -> None:
     data = b""
     async with client.watched():
-        outbox = await request.begin(ask)
+        outbox = await request.begin(ask, changed)
         events = await outbox.take()  # whatever refuses the request raises here, before the response begins
         shape.begin(request.receipt)
         client.headers += route_headers(request.receipt)

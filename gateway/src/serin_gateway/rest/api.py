@@ -4,6 +4,7 @@ import time
 from importlib.metadata import version
 from typing import Any
 
+from serin_mesh.errors import Reason
 from serin_mesh.readiness import Readiness
 
 from serin_gateway.keys.records import Ability, Role
@@ -16,7 +17,7 @@ from serin_gateway.rest.chat import complete_chat
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.completions import complete
 from serin_gateway.rest.embeddings import EMBEDDINGS, create_embeddings
-from serin_gateway.rest.endpoint import Endpoint, Endpoints
+from serin_gateway.rest.endpoint import OF_A_MODEL, Endpoint, Endpoints
 from serin_gateway.rest.errors import ANTHROPIC
 from serin_gateway.rest.errors import RESPONSES as RESPONSES_DIALECT
 from serin_gateway.rest.feedback import give_feedback
@@ -55,6 +56,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             "POST",
             "/v1/chat/completions",
             "chat.completions",
+            refusals=OF_A_MODEL,
             answer=complete_chat,
             summary="Answer a conversation",
             body=ChatBody,
@@ -66,6 +68,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             "POST",
             "/v1/completions",
             "completions",
+            refusals=OF_A_MODEL,
             answer=complete,
             summary="Continue a prompt",
             body=CompletionBody,
@@ -78,6 +81,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             "POST",
             "/v1/embeddings",
             "embeddings",
+            refusals=OF_A_MODEL,
             answer=create_embeddings,
             summary="Compute vectors of texts",
             body=EmbeddingsBody,
@@ -88,6 +92,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             "POST",
             "/v1/messages",
             "messages",
+            refusals=OF_A_MODEL,
             answer=create_message,
             summary="Answer a conversation, as the Anthropic API",
             body=MessagesBody,
@@ -100,6 +105,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             "POST",
             "/v1/messages/count_tokens",
             "messages.count_tokens",
+            refusals=OF_A_MODEL,
             answer=count_tokens,
             summary="Count a conversation's tokens, as the Anthropic API",
             body=CountTokensBody,
@@ -110,6 +116,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             "POST",
             "/tokenize",
             "tokenize",
+            refusals=OF_A_MODEL,
             answer=tokenize,
             summary="Tokens of a text or a conversation, as vLLM",
             body=TokenizeBody,
@@ -119,6 +126,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             "POST",
             "/detokenize",
             "detokenize",
+            refusals=OF_A_MODEL,
             answer=detokenize,
             summary="The text of tokens, as vLLM",
             body=DetokenizeBody,
@@ -128,6 +136,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             "POST",
             "/v1/feedback",
             "feedback",
+            refusals=(Reason.NOT_FOUND,),
             answer=give_feedback,
             summary="Say what an answer was worth",
             body=FeedbackBody,
@@ -142,7 +151,13 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             summary="Models that may be asked",
         ),
         Endpoint(
-            "GET", "/v1/models/{model}", "models.get", ability=Ability.MODELS, answer=models.get, summary="One model"
+            "GET",
+            "/v1/models/{model}",
+            "models.get",
+            refusals=(Reason.MODEL_NOT_FOUND,),
+            ability=Ability.MODELS,
+            answer=models.get,
+            summary="One model",
         ),
         *admin_endpoints(),
         Endpoint(
@@ -172,8 +187,22 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             summary="This API for people",
             produces=("text/html",),
         ),
-        Endpoint("GET", "/live", "live", answer_openly=probes.live, summary="Whether the process lives"),
-        Endpoint("GET", "/ready", "ready", answer_openly=probes.ready, summary="Whether a model would answer now"),
+        Endpoint(
+            "GET",
+            "/live",
+            "live",
+            refusals=(Reason.NOT_READY,),
+            answer_openly=probes.live,
+            summary="Whether the process lives",
+        ),
+        Endpoint(
+            "GET",
+            "/ready",
+            "ready",
+            refusals=(Reason.NOT_READY,),
+            answer_openly=probes.ready,
+            summary="Whether a model would answer now",
+        ),
     ]
     docs.endpoints = endpoints
     return Endpoints(endpoints)
@@ -186,6 +215,7 @@ def response_endpoints() -> list[Endpoint]:
             "POST",
             "/v1/responses",
             "responses",
+            refusals=(*OF_A_MODEL, Reason.NOT_FOUND),
             answer=create_response,
             summary="Answer a conversation, as the Responses API",
             body=ResponseBody,
@@ -198,6 +228,7 @@ def response_endpoints() -> list[Endpoint]:
             "GET",
             "/v1/responses/{response_id}",
             "responses.retrieve",
+            refusals=(Reason.NOT_FOUND,),
             answer=retrieve_response,
             summary="A kept response",
             query=RETRIEVE_QUERY,
@@ -206,6 +237,7 @@ def response_endpoints() -> list[Endpoint]:
             "DELETE",
             "/v1/responses/{response_id}",
             "responses.delete",
+            refusals=(Reason.NOT_FOUND,),
             answer=delete_response,
             summary="Forget a kept response; what continues it goes on",
         ),
@@ -213,6 +245,7 @@ def response_endpoints() -> list[Endpoint]:
             "GET",
             "/v1/responses/{response_id}/input_items",
             "responses.input_items",
+            refusals=(Reason.NOT_FOUND,),
             answer=list_input_items,
             summary="The input of a kept response",
             query=LIST_QUERY,
@@ -221,6 +254,8 @@ def response_endpoints() -> list[Endpoint]:
             "POST",
             "/v1/responses/{response_id}/cancel",
             "responses.cancel",
+            refusals=(Reason.NOT_FOUND,),
+            produces=(),
             answer=cancel_response,
             summary="Refused by name: no response is made in the background",
         ),
@@ -256,6 +291,7 @@ def admin_endpoints() -> list[Endpoint]:
             "DELETE",
             "/admin/keys/{key}",
             "admin.keys.revoke",
+            refusals=(Reason.NOT_FOUND,),
             needs=Role.ADMIN,
             answer=admin.revoke_key,
             summary="End a key, within a second everywhere",
@@ -281,6 +317,7 @@ def admin_endpoints() -> list[Endpoint]:
             "PUT",
             "/admin/projects/{project}",
             "admin.projects.put",
+            refusals=(Reason.CONFIG_CONFLICT,),
             needs=Role.ADMIN,
             answer=admin.put_project,
             summary="Declare a project, whose it is, and its limits",

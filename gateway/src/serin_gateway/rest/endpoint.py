@@ -16,6 +16,18 @@ from serin_gateway.rest.client import Client
 from serin_gateway.rest.errors import OPENAI, Dialect
 from serin_gateway.rest.parameters import Neutral
 
+OF_THE_DOOR = (
+    Reason.PARAMETER_INVALID,
+    Reason.KEY_MISSING,
+    Reason.ROLE_INSUFFICIENT,
+    Reason.BODY_TOO_LARGE,
+    Reason.INTERNAL,
+    Reason.AUTH_UNAVAILABLE,
+)
+"""Of every endpoint that needs a key."""
+OF_A_MODEL = (Reason.MODEL_NOT_FOUND, Reason.RATE_LIMITED, Reason.NOT_IMPLEMENTED, Reason.DEADLINE_EXCEEDED)
+"""Of every endpoint that asks a model for something."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -27,7 +39,8 @@ class Endpoint:
         needs: role that a key must have; ``ability``: what it must be made for.
         answer: writes the response for an authenticated request.
         answer_openly: writes the response for anybody, by what requests work with; no key is looked at.
-        summary, body, produces: what it is, takes and gives, for the OpenAPI document.
+        summary, body, produces: what it is, takes and gives, for the OpenAPI document; what gives nothing only refuses.
+        refusals: why it may refuse, beside what the door and an `Idempotency-Key` do: one reason for each status.
         neutral: what else it takes, where that is without effect.
         dialect: how its errors are written.
         is_made_once: whether an `Idempotency-Key` makes repeats join or get the first answer.
@@ -48,6 +61,14 @@ class Endpoint:
     dialect: Dialect = OPENAI
     is_made_once: bool = False
     query: Mapping[str, str] = field(default_factory=dict)
+    refusals: Sequence[Reason] = ()
+
+    @property
+    def reasons(self) -> Sequence[Reason]:
+        """Why a request that finds it may be refused: one reason, or more, for each status that it may end with."""
+        if self.is_open:
+            return self.refusals
+        return (*OF_THE_DOOR, *self.refusals, *([Reason.IDEMPOTENCY_CONFLICT] if self.is_made_once else []))
 
     @property
     def is_open(self) -> bool:

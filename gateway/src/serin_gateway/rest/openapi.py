@@ -10,23 +10,25 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.rest.endpoint import Endpoint
-from serin_gateway.rest.errors import ANTHROPIC
 
-_STATUSES = {
-    "400": "the request cannot be understood or is refused by name",
-    "401": "no key, or a wrong one",
-    "403": "the key's role does not allow this",
-    "404": "no such model, kept response or path",
-    "405": "the path takes other methods",
-    "409": "a conflict with another version, or an Idempotency-Key that was used for another request",
-    "413": "too large",
-    "429": "a limit of the key, or the queue",
-    "500": "something went wrong here",
-    "501": "not available",
-    "503": "nothing is ready; see retry-after",
-    "504": "not finished in time",
+_WHY = {
+    Reason.PARAMETER_INVALID: "the request cannot be understood or is refused by name",
+    Reason.KEY_MISSING: "no key, or a wrong one",
+    Reason.ROLE_INSUFFICIENT: "the key's role does not allow this",
+    Reason.MODEL_NOT_FOUND: "no such model",
+    Reason.NOT_FOUND: "nothing of this name",
+    Reason.IDEMPOTENCY_CONFLICT: "the Idempotency-Key was used for another request",
+    Reason.CONFIG_CONFLICT: "it is another organization's",
+    Reason.BODY_TOO_LARGE: "too large",
+    Reason.RATE_LIMITED: "a limit of the key, its project, its organization or the model",
+    Reason.INTERNAL: "something went wrong here",
+    Reason.NOT_IMPLEMENTED: "a service behind is too old for this",
+    Reason.AUTH_UNAVAILABLE: "not now; see retry-after",
+    Reason.NOT_READY: "not now; see retry-after",
+    Reason.DEADLINE_EXCEEDED: "not finished in time",
 }
 
 _IDEMPOTENCY_KEY = {
@@ -70,13 +72,14 @@ def document(endpoints: Sequence[Endpoint], version: str) -> bytes:
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    responses: dict[str, Any] = {"200": {"description": "as asked", "content": _content(endpoint.produces)}}
+    error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{endpoint.dialect.name}"}}}
     if endpoint.is_open:
-        responses["503"] = {"description": "not now", "content": _content(("application/json",))}
-    else:
-        error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{endpoint.dialect.name}"}}}
-        statuses = {**_STATUSES, **({"529": _STATUSES["503"]} if endpoint.dialect is ANTHROPIC else {})}
-        responses |= {status: {"description": why, "content": error} for status, why in statuses.items()}
+        error = _content(("application/json",))
+    responses: dict[str, Any] = {}
+    if endpoint.produces:
+        responses["200"] = {"description": "as asked", "content": _content(endpoint.produces)}
+    for status, why in sorted(_refusals(endpoint).items()):
+        responses[str(status)] = {"description": "; ".join(dict.fromkeys(why)), "content": error}
     operation: dict[str, Any] = {
         "operationId": endpoint.operation,
         "summary": endpoint.summary,
@@ -98,6 +101,14 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         schema = {"$ref": f"#/components/schemas/{endpoint.body.__name__}"}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
+    """Statuses that it may refuse with, as its API writes them, and why."""
+    found: dict[int, list[str]] = {}
+    for reason in endpoint.reasons:
+        found.setdefault(endpoint.dialect.status(MeshError(reason, "")), []).append(_WHY[reason])
+    return found
 
 
 def _content(kinds: Sequence[str]) -> dict[str, Any]:

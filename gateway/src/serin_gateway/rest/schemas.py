@@ -155,7 +155,9 @@ class SamplingBody(BaseModel):
     seed: SeedInt | None = Field(None, description="Seed of all draws.")
     n: int | None = Field(None, description="Number of answers, 1 to 128.")
     stop: Stop = Field(None, description="Up to 4 strings that end an answer.")
-    max_tokens: int | None = Field(None, description="Most tokens of an answer.")
+    max_tokens: int | None = Field(
+        None, description="Most tokens of an answer, reserved of limits until it ends. Default: the model's."
+    )
     min_tokens: int | None = Field(None, description="Fewest tokens before an answer may stop.")
     ignore_eos: bool | None = Field(None, description="Go on past the model's end tokens.")
     stop_token_ids: Many[int] | None = Field(None, description="Up to 64 token ids that end an answer.")
@@ -193,7 +195,9 @@ class ChatBody(SamplingBody):
     reasoning_effort: str | None = Field(
         None, description="none, minimal, low, medium, high, xhigh or max; refused where a model has no switch for it."
     )
-    max_completion_tokens: int | None = Field(None, description="Most tokens of an answer.")
+    max_completion_tokens: int | None = Field(
+        None, description="Most tokens of an answer, reserved of limits until it ends. Default: the model's."
+    )
     logprobs: bool | None = Field(None, description="Report log-probabilities.")
     top_logprobs: int | None = Field(None, description="Alternatives at each position, 0 to 20; needs logprobs.")
 
@@ -205,7 +209,9 @@ class CompletionBody(SamplingBody):
         description="A text, up to 128 of them, or the same as token ids."
     )
     max_tokens: int | None = Field(
-        None, description="Most tokens of an answer. Default 16; with echo also 0: the prompt alone, which is scored."
+        None,
+        description="Most tokens of an answer, reserved of limits until it ends. Default "
+        "16; with echo also 0: the prompt alone, scored.",
     )
     echo: bool | None = Field(
         None, description="Return the prompt before each answer; with logprobs, its log-probabilities too."

@@ -6,7 +6,7 @@ without an answer is decided before the first model is asked. Knows nothing abou
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from serin_gateway.cascades.prompt_rules import prompt_rule
 from serin_gateway.catalog import ServedModel
 from serin_gateway.conversation import Conversation
 from serin_gateway.failures import may_try_another_model
-from serin_gateway.limits.limiter import Amount
+from serin_gateway.limits.limiter import NOTHING, Amount
 from serin_gateway.routing.journey import Journey
 from serin_gateway.routing.names import Route
 from serin_gateway.routing.stop import Hold
@@ -71,17 +71,19 @@ class CascadeJourney(Journey):
         """Always: which models are asked is not known yet."""
         return True
 
-    def most(self, of: Callable[[ServedModel], Amount]) -> Amount:
+    @property
+    def most(self) -> Amount:
         """What all of it can use: both models."""
-        most = super().most(of)
-        if self._first is None:
-            return most
-        before = of(self._first)
-        return Amount(before.tokens + most.tokens, before.nano + most.nano)
+        return super().most + (NOTHING if self._first is None else self._most_at(self._first))
 
-    async def begin(self, of: Callable[[ServedModel], Amount]) -> None:
+    @property
+    def least(self) -> Amount:
+        """What has to be left for any of it: either model alone may answer."""
+        least = super().least
+        return least if self._first is None else least.at_most(self._least_at(self._first))
+
+    async def begin(self) -> None:
         """Wait for a place at the first model, or at the second where the first has none."""
-        self._most_of = of
         if self._first is not None:
             try:
                 self._stop = await self._arrive(self._first)
@@ -90,7 +92,7 @@ class CascadeJourney(Journey):
                 if not may_try_another_model(error):
                     raise
                 self._escalate(Rule.UNAVAILABLE)
-        await super().begin(of)
+        await super().begin()
 
     async def answer(self, ask: Ask) -> None:
         """Have the first model answer, and judge; where that is not good enough, have the second one answer."""

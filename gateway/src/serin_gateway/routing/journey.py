@@ -3,12 +3,14 @@
 Another model is asked only while the caller has seen nothing. Knows nothing about how a model answers.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway import bounds
 from serin_gateway.ask import Ask, Turns
 from serin_gateway.catalog import ServedModel
 from serin_gateway.failures import may_try_another_model
@@ -44,7 +46,6 @@ class Journey:
         self._stop: Stop | None = None
         self._at = 0
         self._refusal: MeshError | None = None
-        self._most_of: Callable[[ServedModel], Amount] = lambda model: Amount()
 
     @property
     def names(self) -> Sequence[str]:
@@ -61,18 +62,22 @@ class Journey:
         """Where the limits of the model that is asked now stand; None: they are counted elsewhere, if there are any."""
         return self._stop.reservation.standing if self._stop and self._stop.reservation else None
 
-    def most(self, of: Callable[[ServedModel], Amount]) -> Amount:
+    @property
+    def most(self) -> Amount:
         """What all of it can use: of models that stand in for each other, the dearest."""
-        amounts = [of(model) for model in self._models]
-        return Amount(max(one.tokens for one in amounts), max(one.nano for one in amounts))
+        return reduce(Amount.at_least, map(self._most_at, self._models))
 
-    async def begin(self, of: Callable[[ServedModel], Amount]) -> None:
+    @property
+    def least(self) -> Amount:
+        """What has to be left for any of it: the cheapest model's least."""
+        return reduce(Amount.at_most, map(self._least_at, self._models))
+
+    async def begin(self) -> None:
         """Wait for a place at the first model that has one.
 
         Raises:
             MeshError: QUEUE_FULL, RATE_LIMITED (the model's limits) or DEADLINE_EXCEEDED: none has.
         """
-        self._most_of = of
         await self._go_on()
 
     async def answer(self, ask: Ask) -> None:
@@ -95,15 +100,15 @@ class Journey:
             stop.admitted.give_back(is_answered=True)
         stop.admitted = await self._admitted(stop.model, turns)
 
-    async def cover(self, model: str, part: Hashable, most: Amount) -> None:
-        """Reserve of a model's limits what one prompt can use.
+    async def cover(self, model: str, part: Hashable, most: Amount, bound: Amount) -> None:
+        """Reserve of a model's limits what one prompt can use, which was taken for ``bound`` before it was counted.
 
         Raises:
             MeshError: RATE_LIMITED.
         """
         stop = self._stop
         if stop is not None and stop.reservation is not None and stop.model.name == model:
-            await stop.reservation.cover(part, most)
+            await stop.reservation.cover(part, most, bound)
 
     async def end(self, *, is_answered: bool) -> None:
         """Give back whatever is held still."""
@@ -167,13 +172,19 @@ class Journey:
         if self.counts_models_apart:
             scope = Scope("model", model.name, model.limits)
             stop.reservation = Reservation(request.house.leases, [scope], lambda: request.used_by(model.name))
-            await stop.reservation.open(self._most_of(model))
+            await stop.reservation.open(self._most_at(model), self._least_at(model))
         try:
             stop.admitted = await self._admitted(model, ask.turns(model.worker_places))
         except BaseException:
             await stop.leave()
             raise
         return stop
+
+    def _most_at(self, model: ServedModel) -> Amount:
+        return bounds.most(model, self._ask.inputs, self._ask.sampling)
+
+    def _least_at(self, model: ServedModel) -> Amount:
+        return bounds.least(model, self._ask.inputs, self._ask.sampling)
 
     async def _admitted(self, model: ServedModel, turns: Turns) -> Pass:
         request = self._request

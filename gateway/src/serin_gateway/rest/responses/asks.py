@@ -9,12 +9,11 @@ from serin_gateway.conversation import Conversation
 from serin_gateway.grammar import Grammar
 from serin_gateway.responses.store import Turn
 from serin_gateway.rest.grammars import ANY_OBJECT, schema_grammar
-from serin_gateway.rest.responses.items import BEFORE, Placed, script_of, stored_items
+from serin_gateway.rest.responses.items import BEFORE, Placed, Script, script_of, stored_items
 from serin_gateway.rest.responses.schemas import (
     LOGPROBS,
     AllowedTools,
     FunctionToolBody,
-    Item,
     ResponseBody,
     SchemaFormat,
     ToolName,
@@ -27,8 +26,10 @@ NAMES = {"max_tokens": "max_output_tokens", "reasoning_effort": "reasoning.effor
 """What this API calls differently."""
 
 
-def response_ask(body: ResponseBody, items: Sequence[Item], before: Sequence[Turn], session: str) -> Ask:
-    """What a body asks.
+def response_ask(
+    body: ResponseBody, items: Sequence[Placed], before: Sequence[Turn], session: str
+) -> tuple[Ask, Script]:
+    """What a body asks, and how its messages came of items.
 
     Args:
         body: as it was sent.
@@ -43,7 +44,7 @@ def response_ask(body: ResponseBody, items: Sequence[Item], before: Sequence[Tur
         raise refuse("input", "is empty; accepted: at least one item")
     if body.stream_options is not None and not body.stream:
         raise refuse("stream_options", "only for streams; set stream to true, or leave it out")
-    script = script_of(body.instructions, [*_placed(before), *((f"input[{at}]", one) for at, one in enumerate(items))])
+    script = script_of(body.instructions, [*_placed(before), *items])
     tools, tool_choice = _tools(body)
     conversation = Conversation(
         script.messages,
@@ -70,7 +71,7 @@ def response_ask(body: ResponseBody, items: Sequence[Item], before: Sequence[Tur
         grammar=_grammar(body),
         is_streamed=bool(body.stream),
     )
-    return check(ask, lambda name: NAMES.get(name) or script.named(name))
+    return check(ask, lambda name: NAMES.get(name) or script.named(name)), script
 
 
 def _placed(before: Sequence[Turn]) -> list[Placed]:

@@ -2,6 +2,8 @@
 
 import orjson
 
+from serin_gateway.ask import Ask
+from serin_gateway.conversation import Conversation
 from serin_gateway.events import Completed
 from serin_gateway.pipeline import Request
 from serin_gateway.responses.identifier import new_response_id
@@ -29,16 +31,25 @@ async def create_response(client: Client, request: Request) -> None:
         if body.previous_response_id is not None:
             before = await desk.conversation(tenant, body.previous_response_id, request.max_body_bytes)
             session = body.prompt_cache_key or before.session
-        ask = response_ask(body, items, before.turns if before is not None else (), session)
+        ask, script = response_ask(body, items, before.turns if before is not None else (), session)
         shape = ResponseShape(response_id, body, is_kept=await desk.may_keep(body.store, bounds))
+        given = [item for _, item in items]
+
+        def changed(ask: Ask) -> None:
+            """What guards masked is kept and said again as the model is shown it."""
+            nonlocal given
+            (conversation,) = ask.inputs
+            assert isinstance(conversation, Conversation)
+            given = script.items_as_in(conversation.messages, items)
+            shape.asked_as_in(conversation)
 
         async def keep(completed: Completed) -> None:
             if not shape.is_kept:
                 return
             head, output = shape.kept(completed.usage)
-            given = orjson.dumps([kept_item(item) for item in items])
+            kept_input = orjson.dumps([kept_item(item) for item in given])
             previous_id = body.previous_response_id or ""
-            kept = StoredResponse(response_id, head, output, given, previous_id, ask.session_keys[0])
+            kept = StoredResponse(response_id, head, output, kept_input, previous_id, ask.session_keys[0])
             shape.is_kept = await desk.keep(tenant, kept, bounds)
 
         await answer(
@@ -50,4 +61,5 @@ async def create_response(client: Client, request: Request) -> None:
             ignored=ignored,
             keep=keep,
             failure=shape.failure,
+            changed=changed,
         )

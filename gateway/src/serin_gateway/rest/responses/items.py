@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -22,6 +23,7 @@ from serin_gateway.rest.responses.schemas import (
     MessageItem,
     OutputText,
     ReasoningItem,
+    ReasoningText,
 )
 
 BEFORE = "previous_response_id"
@@ -39,9 +41,10 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(24)}"
 
 
-def given_items(given: str | Sequence[Item]) -> list[Item]:
-    """The input as items: a text is a user's message."""
-    return [MessageItem(role="user", content=given)] if isinstance(given, str) else list(given)
+def given_items(given: str | Sequence[Item]) -> list[Placed]:
+    """The input as items, each with its place: a text is a user's message."""
+    items = [MessageItem(role="user", content=given)] if isinstance(given, str) else given
+    return [(f"input[{at}]", item) for at, item in enumerate(items)]
 
 
 def stored_items(text: bytes) -> list[Item]:
@@ -67,17 +70,17 @@ def kept_item(item: Item) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Script:
-    """The messages of a conversation, and where each of them and of their calls was written."""
+    """The messages of a conversation, where each of them was written, and what items it is made of."""
 
     messages: list[Message] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
-    call_places: list[list[str]] = field(default_factory=list)
+    made_of: list[list[Placed]] = field(default_factory=list)
 
-    def add(self, place: str, message: Message, call_places: Iterable[str] = ()) -> None:
-        """One more message."""
+    def add(self, place: str, message: Message, made_of: Iterable[Placed] = ()) -> None:
+        """One more message, and the items that it is made of."""
         self.messages.append(message)
         self.places.append(place)
-        self.call_places.append(list(call_places))
+        self.made_of.append(list(made_of))
 
     def named(self, name: str) -> str:
         """A place in the messages (``messages[1].content``) as its caller wrote it (``input[0].content``)."""
@@ -86,9 +89,43 @@ class Script:
             return "input" if name == "messages" else name
         place = self.places[int(found[1])]
         if found[2] is not None:
-            place = self.call_places[int(found[1])][int(found[2])]
+            calls = (where for where, item in self.made_of[int(found[1])] if isinstance(item, FunctionCallItem))
+            place = next(islice(calls, int(found[2]), None))
         member = {"tool_call_id": "call_id", "tool_calls": ""}.get(found[3], found[3])
         return f"{place}.{member}" if member and place.startswith("input[") else place
+
+    def items_as_in(self, messages: Sequence[Message], items: Iterable[Placed]) -> list[Item]:
+        """The items with the texts that these messages have, which guards made of the script's own.
+
+        What no message has, as no template can show it, was not looked at: it is left out.
+        """
+        found: dict[str, Item] = {}
+        for message, before, made_of in zip(messages, self.messages, self.made_of, strict=True):
+            texts, calls, thought = iter(message.texts), iter(message.tool_calls), message.reasoning or ""
+            for place, item in made_of:
+                if isinstance(item, ReasoningItem):
+                    found[place] = item if message.reasoning == before.reasoning else _thinking(item, thought)
+                    thought = ""
+                elif isinstance(item, FunctionCallItem):
+                    found[place] = item.model_copy(update={"arguments": next(calls).arguments_json})
+                elif isinstance(item, FunctionCallOutputItem):
+                    found[place] = item.model_copy(update={"output": _saying(item.output, texts)})
+                else:
+                    found[place] = item.model_copy(update={"content": _saying(item.content, texts)})
+        return [found[place] if place in found else _thinking(item, "") for place, item in items]
+
+
+def _saying(content: Any, texts: Iterator[str]) -> Any:
+    """A content with other texts: as many as it has."""
+    if isinstance(content, str):
+        return next(texts)
+    return [part.model_copy(update={"text": next(texts)}) for part in content]
+
+
+def _thinking(item: Item, thought: str) -> Item:
+    """Reasoning with another text; where several items were one thought, the first has it all."""
+    content = [ReasoningText(type="reasoning_text", text=thought)] if thought else None
+    return item.model_copy(update={"content": content, "summary": None})
 
 
 def script_of(instructions: str | None, items: Iterable[Placed]) -> Script:
@@ -110,9 +147,9 @@ def script_of(instructions: str | None, items: Iterable[Placed]) -> Script:
             turn = _Turn()
         if isinstance(item, FunctionCallOutputItem):
             output = (item.output,) if isinstance(item.output, str) else [part.text for part in item.output]
-            script.add(place, Message("tool", output, item.name, tool_call_id=item.call_id))
+            script.add(place, Message("tool", output, item.name, tool_call_id=item.call_id), [(place, item)])
         elif isinstance(item, MessageItem) and not said:
-            script.add(place, Message(item.role, _texts(item)))
+            script.add(place, Message(item.role, _texts(item)), [(place, item)])
         else:
             turn.add(place, item)
     turn.end(script)
@@ -126,7 +163,8 @@ class _Turn:
         self._place = ""
         self._thoughts: list[str] = []
         self._texts: list[str] = []
-        self._calls: list[tuple[str, ToolCall]] = []
+        self._calls: list[ToolCall] = []
+        self._items: list[Placed] = []
         self._has_message = False
 
     def goes_on_with(self, item: Item) -> bool:
@@ -143,16 +181,16 @@ class _Turn:
             self._texts += _texts(item)
             self._has_message = True
         else:
-            self._calls.append((place, ToolCall(item.call_id, item.name, item.arguments)))
+            self._calls.append(ToolCall(item.call_id, item.name, item.arguments))
+        self._items.append((place, item))
         self._place = place
 
     def end(self, script: Script) -> None:
         """It said no more. Reasoning that led to nothing is left out: no template can show it."""
         if self._has_message or self._calls:
-            calls = [call for _, call in self._calls]
             thought = "".join(self._thoughts) if self._thoughts else None
-            message = Message("assistant", self._texts, tool_calls=calls, reasoning=thought)
-            script.add(self._place, message, [place for place, _ in self._calls])
+            message = Message("assistant", self._texts, tool_calls=self._calls, reasoning=thought)
+            script.add(self._place, message, self._items)
 
 
 def _paired(items: Iterable[Placed]) -> Iterator[Placed]:

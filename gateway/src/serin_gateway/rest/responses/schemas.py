@@ -248,7 +248,11 @@ class ResponseBody(BaseModel):
     top_logprobs: int | None = Field(
         None, description="Alternatives at each position, 0 to 20; more than 0 needs include to name the logprobs."
     )
-    max_output_tokens: int | None = Field(None, description="Most tokens of the answer, reasoning included.")
+    max_output_tokens: int | None = Field(
+        None,
+        description="Most tokens of the answer, reasoning included; reserved of limits until it ends. "
+        "Default: the model's.",
+    )
     temperature: float | None = Field(None, description="0 to 2; 0 takes the most probable token. Default 1.")
     top_p: float | None = Field(None, description="Above 0, at most 1. Default 1.")
     tools: Many[FunctionToolBody] | None = Field(

@@ -1,5 +1,6 @@
 """A response: the object, whole, and the events of its stream. Knows nothing about how answers are made or kept."""
 
+import json
 import time
 from typing import Any
 
@@ -7,6 +8,7 @@ import orjson
 from pydantic import BaseModel
 from serin_mesh.errors import MeshError
 
+from serin_gateway.conversation import Conversation
 from serin_gateway.events import Completed, Event, Started, Usage
 from serin_gateway.receipt import Receipt
 from serin_gateway.rest.responses.output import Output
@@ -36,6 +38,16 @@ class ResponseShape:
         self._usage: Usage | None = None
         self._completed_at: int | None = None
         self._num_events = 0
+
+    def asked_as_in(self, conversation: Conversation) -> None:
+        """Say what was asked as a conversation has it that guards changed; what it has not was not looked at."""
+        if self._asked["instructions"] is not None:
+            self._asked["instructions"] = conversation.messages[0].texts[0]
+        shown = {tool.name: tool for tool in conversation.tools}
+        for tool in self._asked["tools"]:
+            found = shown.get(tool["name"])
+            tool["description"] = found.description or None if found else None
+            tool["parameters"] = json.loads(found.parameters_json) if found and found.parameters_json else None
 
     def begin(self, receipt: Receipt) -> None:
         """The request is placed."""
