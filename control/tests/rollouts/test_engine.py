@@ -24,7 +24,7 @@ from serin_control.rollouts.engine import BACK_S
 from serin_control.rollouts.rollout import State
 from serin_control.rollouts.spec import Intent, Step
 from serin_control.rollouts.standing import DRAIN_S, KEEP_S
-from serin_control.rollouts.store import MemoryRollouts
+from serin_control.rollouts.store import Book, MemoryRollouts
 
 ROOMY = [*pair("v1"), instance("w2", version="v2")]
 
@@ -317,6 +317,19 @@ async def test_a_tolerance_that_traffic_cannot_show_is_refused(stage):
         await stage.desk.start(spec(tolerances={"errors": 0.01}), "", ANN)
     started = await stage.desk.start(spec(tolerances={"errors": 0.01}, accept_weak=True), "", ANN)
     assert started.reason == "started"
+
+
+async def test_what_runs_is_stored_before_a_rollout_of_it_begins(stage):
+    """Who dies right after the start and comes back knows both versions: the new one is not taken for gone."""
+    found = []
+
+    async def save() -> None:
+        found.append((await stage.store.read(-1) or Book()).rollouts)
+
+    stage.engine.mesh = replace(stage.engine.mesh, save=save)
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    assert found == [{}]
 
 
 async def test_a_plan_says_what_each_step_needs(stage):

@@ -99,6 +99,8 @@ class Desk:
                     f"a time; wait for it, or `serin rollout abort {running.id}`"
                 )
             rollout = await self._starting.begin(spec, golden, actor, plan)
+            # First what runs: a control plane that dies now and comes back must not take the new version for gone.
+            await engine.mesh.save()
             standing = engine.book.standings.get(spec.scope)
             anew = standing.using([rollout.arms.canary]) if standing else None
             act = Act(rollout.started_at, rollout.id, actor.shown, "start", _asked(rollout), actor.identity)

@@ -8,7 +8,7 @@ waits for nothing, and is written as soon as the store answers. Knows nothing ab
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from serin_control.alarms import Alarms
@@ -40,6 +40,10 @@ BACK_S = 3.0
 _KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
 
 
+async def _forget() -> None:
+    """Save nothing: what runs is known by other means."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mesh:
     """What the engine needs of the control plane around it.
@@ -49,12 +53,14 @@ class Mesh:
         declared: the plan of the configuration, without rollouts.
         steer: takes what rollouts want of it.
         is_settled: what runs is known; until then nothing moves: after a start, instances get time to be heard again.
+        save: makes what runs durable, as far as the store answers.
     """
 
     instances: Callable[[], tuple[Instance, ...]]
     declared: Callable[[], TrafficPlan]
     steer: Callable[[Steering], None]
     is_settled: Callable[[], bool] = lambda: True
+    save: Callable[[], Awaitable[None]] = _forget
 
 
 class Engine:
