@@ -60,7 +60,7 @@ async def test_where_nothing_is_left_even_who_wants_nothing_yet_is_told_why():
             with pytest.raises(RateLimited) as refusal:
                 await book.take(key(limits), most, nothing)
             assert (words in refusal.value.message) is (most.tokens == 0)
-            assert ("(this request may use 5) is reached" in refusal.value.message) is (most.tokens == 5)
+            assert ("(this request may use up to 5) is reached" in refusal.value.message) is (most.tokens == 5)
 
 
 async def test_a_request_that_never_fits_is_told_so():
