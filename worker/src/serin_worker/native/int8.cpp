@@ -19,8 +19,8 @@
 
 namespace {
 
-constexpr int LANES = 16, STEP = 64, BLOCK = 32, TILE = 1024;
-constexpr int64_t CACHED = 1 << 20;  // bytes of rows that stay at hand while weights go by
+constexpr int LANES = 16, STEP = 64, BLOCK = 32, TILE = 1024, AHEAD = 4 * TILE;
+constexpr int64_t CACHED = 1 << 19;  // bytes of rows that stay at hand while weights go by
 
 struct Output { int64_t columns; void* data; };
 
@@ -86,8 +86,10 @@ bool has_tiles() {
   return granted;
 }
 
-// 16 or 32 rows by 32 columns.
-template <bool TWO> void multiply_tiles(const Task& t, const int8_t* rows, const int8_t* weights, int32_t* sums) {
+// 16 or 32 rows by 32 columns. Whoever reads weights first asks memory for what it reads soon: with few rows that is what
+// takes the time.
+template <bool TWO>
+void multiply_tiles(const Task& t, const int8_t* rows, const int8_t* weights, bool is_first, int32_t* sums) {
   const int64_t stride = t.steps * STEP;
   _tile_zero(0);
   _tile_zero(1);
@@ -102,9 +104,9 @@ template <bool TWO> void multiply_tiles(const Task& t, const int8_t* rows, const
       _tile_loadd(5, rows + 16 * stride, stride);
       _tile_dpbssd(2, 5, 6);
       _tile_dpbssd(3, 5, 7);
-    } else {  // with so few rows it is the reading of weights that takes time
-      for (int i = 0; i < 2 * TILE; i += 64) _mm_prefetch(reinterpret_cast<const char*>(weights) + 4 * TILE + i, _MM_HINT_T0);
     }
+    if (is_first)
+      for (int i = 0; i < 2 * TILE; i += 64) _mm_prefetch(reinterpret_cast<const char*>(weights) + AHEAD + i, _MM_HINT_T0);
   }
   _tile_stored(0, sums, BLOCK * 4);
   _tile_stored(1, sums + 16, BLOCK * 4);
@@ -157,13 +159,13 @@ template <int N> void multiply_vectors(const Task& t, const int8_t* rows, const 
   }
 }
 
-void multiply(const Task& t, int64_t row, int64_t block, bool tiles, int32_t* sums) {
+void multiply(const Task& t, int64_t row, int64_t block, bool is_first, bool tiles, int32_t* sums) {
   const int8_t* rows = t.rows + row * t.steps * STEP;
   const int8_t* weights = t.weights + block * t.steps * 2 * TILE;
 #if HAS_TILES
   if (tiles) {
-    if (t.num_rows - row > 16) multiply_tiles<true>(t, rows, weights, sums);
-    else multiply_tiles<false>(t, rows, weights, sums);
+    if (t.num_rows - row > 16) multiply_tiles<true>(t, rows, weights, is_first, sums);
+    else multiply_tiles<false>(t, rows, weights, is_first, sums);
     return;
   }
 #endif
@@ -233,7 +235,7 @@ void linear(const void* x, int64_t width, Task t, const Output* outputs, int32_t
         while (block - begin >= up(outputs[output].columns, BLOCK) / BLOCK)
           begin += up(outputs[output++].columns, BLOCK) / BLOCK;
         for (int64_t r = start; r < std::min(t.num_rows, start + group); r += BLOCK) {
-          multiply(t, r, block, tiles, sums);
+          multiply(t, r, block, r == start, tiles, sums);
           finish<D>(t, r, block, sums, outputs[output], (block - begin) * BLOCK);
         }
       }
