@@ -47,15 +47,16 @@ class Int8Weights:
         self._bias = torch.zeros(sum(blocks)) if any(bias is not None for bias in biases) else None
         first = 0
         for weight, bias, padded in zip(weights, biases, blocks, strict=True):
-            quantized, scales = quantized_weight(weight)
+            exact = weight.detach().contiguous()
             library.serin_int8_pack(
-                ctypes.c_void_p(quantized.data_ptr()),
-                ctypes.c_int64(len(quantized)),
+                ctypes.c_int32(_DTYPES[exact.dtype]),
+                ctypes.c_void_p(exact.data_ptr()),
+                ctypes.c_int64(len(exact)),
                 ctypes.c_int64(self.in_features),
-                ctypes.c_void_p(self._packed.data_ptr() + first * self._padded),
+                ctypes.c_void_p(self._packed[first * self._padded :].data_ptr()),
+                ctypes.c_void_p(self._scales[first:].data_ptr()),
                 ctypes.c_int32(torch.get_num_threads()),
             )
-            self._scales[first : first + len(scales)] = scales
             if self._bias is not None and bias is not None:
                 self._bias[first : first + len(bias)] = bias.detach().float()
             first += padded
@@ -86,21 +87,17 @@ class Int8Weights:
 
 
 def quantized_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A weight [out, in] as whole numbers from -127 to 127 (int8) and the scale of each output (float32)."""
-    exact = weight.detach().float()
-    scales = exact.abs().amax(dim=1) / _LARGEST
-    quantized = (exact / scales.clamp_min(torch.finfo(torch.float32).tiny)[:, None]).round().to(torch.int8)
-    return quantized.contiguous(), scales
+    """What the kernel makes of a weight [out, in]: numbers from -127 to 127 (int8), and a scale for each output."""
+    whole, largest = _quantized(weight.detach().float())
+    return whole.to(torch.int8), largest[:, 0] / _LARGEST
 
 
 def linear_int8(
     rows: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """What the kernel computes, in plain torch: rows [n, in] and a quantized weight [out, in] to [n, out]."""
-    exact = rows.float()
-    largest = exact.abs().amax(dim=1, keepdim=True)
-    inverse = torch.where(largest > 0, torch.tensor(_LARGEST) / largest, 0.0)  # a number over a tensor is rounded twice
-    sums = ((exact * inverse).round().clamp(-_LARGEST, _LARGEST).double() @ weight.double().T).float()
+    whole, largest = _quantized(rows.float())
+    sums = (whole.double() @ weight.double().T).float()
     result = sums * ((largest / _LARGEST) * scales)
     return (result if bias is None else result + bias.float()).to(rows.dtype)
 
@@ -132,6 +129,13 @@ def quantize_linears(
         if progress:
             progress(number / len(groups))
     return replaced
+
+
+def _quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows [n, in] as whole numbers up to 127, and the largest magnitude of each row [n, 1]."""
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    inverse = torch.where(largest > 0, torch.tensor(_LARGEST) / largest, 0.0)  # a number over a tensor is rounded twice
+    return (rows * inverse).round().clamp(-_LARGEST, _LARGEST), largest
 
 
 def _declared(function: "ctypes._NamedFuncPointer") -> "ctypes._NamedFuncPointer":

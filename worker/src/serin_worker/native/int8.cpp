@@ -6,6 +6,7 @@
 // tiles a step, of 16 lines with 4 numbers for each of 16 columns. Vectors of 64 bytes read the same lines.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #if defined(__linux__) && defined(__AMX_INT8__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -65,6 +66,24 @@ template <int32_t D> void quantize(const void* in, int64_t row, int64_t width, i
     std::memcpy(out + i, &b, LANES);
   }
   std::memset(out + up(width, LANES), 0, padded - up(width, LANES));
+}
+
+template <int32_t D>
+void pack(const void* weights, int64_t columns, int64_t width, int8_t* out, float* scales, int32_t threads) {
+  const int64_t steps = up(width, STEP) / STEP, blocks = up(columns, BLOCK) / BLOCK;
+#pragma omp parallel num_threads(threads)
+  {
+    const std::unique_ptr<int8_t[]> row(new int8_t[steps * STEP]);
+#pragma omp for schedule(static)
+    for (int64_t block = 0; block < blocks; block++)
+      for (int64_t c = block * BLOCK; c < std::min(columns, (block + 1) * BLOCK); c++) {
+        quantize<D>(weights, c, width, steps * STEP, row.get(), scales + c);
+        for (int64_t k = 0; k < steps * STEP; k += 4) {
+          int8_t* line = out + (block * steps + k / STEP) * 2 * TILE + (c % BLOCK) / 16 * TILE + (k % STEP) / 4 * 64;
+          std::memcpy(line + c % 16 * 4, row.get() + k, 4);
+        }
+      }
+  }
 }
 
 #if HAS_TILES
@@ -260,16 +279,16 @@ extern "C" int32_t serin_int8_kind() {
 #endif
 }
 
-// `weights` [columns, width] into blocks from `out` on, which is zeroed and has room for whole blocks and steps.
-extern "C" void serin_int8_pack(const int8_t* weights, int64_t columns, int64_t width, int8_t* out, int32_t threads) {
-  const int64_t steps = up(width, STEP) / STEP, blocks = up(columns, BLOCK) / BLOCK;
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t block = 0; block < blocks; block++)
-    for (int64_t c = block * BLOCK; c < std::min(columns, (block + 1) * BLOCK); c++)
-      for (int64_t k = 0; k < width; k += 4) {
-        int8_t* line = out + (block * steps + k / STEP) * 2 * TILE + (c % BLOCK) / 16 * TILE + (k % STEP) / 4 * 64;
-        std::memcpy(line + c % 16 * 4, weights + c * width + k, std::min<int64_t>(4, width - k));
-      }
+// `weights` [columns, width] quantized into blocks from `out` on, which is zeroed and has room for whole blocks and steps;
+// `scales` of the columns.
+extern "C" int32_t serin_int8_pack(int32_t dtype, const void* weights, int64_t columns, int64_t width, int8_t* out,
+                                   float* scales, int32_t threads) {
+  switch (dtype) {
+    case F32: pack<F32>(weights, columns, width, out, scales, threads); return 0;
+    case BF16: pack<BF16>(weights, columns, width, out, scales, threads); return 0;
+    case F16: pack<F16>(weights, columns, width, out, scales, threads); return 0;
+  }
+  return 1;
 }
 
 // `x` [num_rows, width] times weights, into each output [num_rows, its columns]. `rows` has room for 16-fold rows of whole
