@@ -29,6 +29,7 @@ DECODE_STEPS = 32
 BATCH_CONTEXT = 128
 BATCH_STEPS = 16
 BATCHES = (4, 16, 32)
+CACHE_BYTES = 4 * 10**9  # what peers are given
 SERVED, SERVED_LOW, SERVED_HIGH = 32, 16, 128
 PRECISIONS = {
     "bf16": ("bfloat16", "none"),
@@ -138,6 +139,7 @@ def main() -> None:
         num_threads=given.threads,
         max_num_sequences=64,
         context_length=4096,
+        kv_bytes=CACHE_BYTES,
     )
     started = time.perf_counter()
     engine, about = load_engine(given.model, config)
