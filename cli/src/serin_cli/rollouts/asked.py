@@ -31,6 +31,7 @@ POLICIES = {
     "abort": rollout_pb2.SCARCE_POLICY_ABORT,
 }
 SAME, EXPERIMENT = "same", "experiment"
+MOST_SAMPLES = 10**9
 _BLAMED = re.compile(r"(?P<key>[a-z_]+)(?:\.(?P<inner>[a-z_]+)|: step (?P<step>[0-9]+))?:")
 _NAMES = {"to_version": "to"}
 """What the control plane calls what people name otherwise."""

@@ -7,7 +7,8 @@ _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|m|h|d)")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|min|m|h|d)")
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
-DURATION_HINT = "a number above 0 and s, min, h or d, such as 24h"
+DURATION_HINT = "a number above 0 and s, min, h or d, such as 24h; from 1s to 365d"
+LONGEST_S = 365 * 86_400.0
 SHARE_HINT = "a share such as 5%"
 RATE_HINT = "a number of new sessions above 0 in a time, such as 2/s or 100/h"
 
@@ -16,12 +17,13 @@ def duration(text: str) -> float:
     """Seconds of ``90s``, ``30min``, ``24h`` or ``2d``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or less than a second, which whole seconds cannot say, or more than a year.
     """
     match = _DURATION.fullmatch(text.strip())
-    if match is None or float(match[1]) <= 0:
+    seconds = float(match[1]) * _UNITS[match[2]] if match is not None else 0.0
+    if not 1 <= seconds <= LONGEST_S:
         raise ValueError(text)
-    return float(match[1]) * _UNITS[match[2]]
+    return seconds
 
 
 def share(text: str) -> float:

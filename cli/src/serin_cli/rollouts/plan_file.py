@@ -23,7 +23,7 @@ from serin_control.config.reading import read_text
 from serin_control.config.yaml_lines import KeyPath, Lines, YamlRefused, read_yaml
 
 from serin_cli.config_text import refusal
-from serin_cli.rollouts.asked import INTENTS, POLICIES, SERVICES, Asked, AskedStep
+from serin_cli.rollouts.asked import INTENTS, MOST_SAMPLES, POLICIES, SERVICES, Asked, AskedStep
 from serin_cli.rollouts.durations import DURATION_HINT, SHARE_HINT, duration, share
 
 _KEYS = (
@@ -99,8 +99,8 @@ class _Reader:
         if "weight" not in step:
             self._refuse(at, "no 'weight'", SHARE_HINT)
         samples = step.get("minSamples", 0)
-        if type(samples) is not int or samples < 0:
-            self._refuse((*at, "minSamples"), f"{samples!r} is not accepted", "an integer, at least 0")
+        if type(samples) is not int or not 0 <= samples <= MOST_SAMPLES:
+            self._refuse((*at, "minSamples"), f"{samples!r} is not accepted", f"an integer, 0 to {MOST_SAMPLES}")
         return AskedStep(self._share((*at, "weight"), step["weight"]), samples, self._duration(at, step))
 
     def _share(self, at: KeyPath, value: object) -> float:
@@ -156,6 +156,8 @@ class _Reader:
         value = values.get(key, [])
         if not isinstance(value, list):
             self._refuse((key,), f"{value!r} is not accepted", "a list")
+        if key == "steps" and key in values and not value:
+            self._refuse((key,), "an empty list", f"at least one of {SHARE_HINT}; without the key: the usual steps")
         return value
 
     def _known(self, at: KeyPath, values: Mapping[str, Any], known: tuple[str, ...]) -> None:
