@@ -76,10 +76,11 @@ async def test_a_refused_setting_is_not_tried_again(fleet, board, child):
     fleet.start(
         child("gateway", "import sys; sys.exit(print('serin-gateway: --port: 70000: accepted: 0..65535') or 2)")
     )
-    with pytest.raises(StartRefused, match="gateway stopped while starting: serin-gateway: --port: 70000"):
+    with pytest.raises(StartRefused, match="gateway stopped while starting: serin-gateway: --port: 70000") as refused:
         async with asyncio.timeout(20):
             await board.until(lambda: fleet.can_come_up() and False)
     assert board.row("gateway").num_restarts == 0
+    assert refused.value.exit_code == 2
     await fleet.stop_all()
 
 

@@ -396,6 +396,19 @@ async def test_a_token_that_cannot_be_spelled_is_not_the_workers_fault():
     assert house.journal.receipts[0].lost_workers == []
 
 
+async def test_ids_are_refused_too_where_no_tokenizer_would_make_a_text_of_the_answer():
+    """Before a worker is asked: nothing has been made that would be worth waiting for."""
+
+    class Silent(ByteTokenizer):
+        def expect(self, scope):
+            raise MeshError(Reason.UPSTREAM_UNAVAILABLE, "tokenizer.small is silent", service="tokenizer")
+
+    house = house_of(tokenizer=Silent())
+    with pytest.raises(MeshError, match=r"tokenizer\.small is silent"):
+        await answer(await make(house), ask(TokenPrompt((104, 105))))
+    assert house.workers.orders == []
+
+
 async def test_a_begun_answer_needs_no_tokenizer_to_find_a_worker():
     """The worker dies while the lane's tokenizer restarts: another worker goes on, text waits by itself."""
     house = house_of(dying_after(4), num_workers=1)

@@ -27,6 +27,18 @@ def test_silence_is_told_with_every_tick_and_ends_with_a_report():
     assert not pulses.is_silent(HERE)
 
 
+def test_those_who_fall_silent_at_once_are_all_silent_before_anybody_is_told():
+    """Who hears of one and looks for another one to go on with must not find it speaking."""
+    pulses, seen = Pulses(), []
+    others = [f"127.0.0.1:900{number}" for number in range(3)]
+    for endpoint in others:
+        pulses.heard(endpoint)
+        pulses.listen(endpoint, lambda: seen.append([pulses.is_silent(one) for one in others]))
+    for _ in range(SILENT_TICKS):
+        pulses.tick()
+    assert seen == [[True] * 3] * 3
+
+
 def test_who_never_reported_is_unknown():
     """No report, or a connection that ended: whether it lives is not known, so nothing is taken from it."""
     pulses, told = Pulses(), []

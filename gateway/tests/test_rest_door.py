@@ -278,6 +278,22 @@ async def test_an_error_inside_a_stream(fronts):
         assert "[DONE]" not in response.text
 
 
+async def test_an_answer_that_fails_after_its_first_event_says_once_where_the_caller_stands(fronts):
+    """Not streamed: headers of the answer that was to come are not sent beside those of the error."""
+
+    def failing(worker, order):
+        return [WorkStarted("w", 0, 0), TokensMade(0, 0, list(b"ab"), []), MeshError(Reason.NUMERICS_FAILED, "NaN")]
+
+    async with fronts(failing) as front:
+        key = await front.house.key(limits=Limits(tokens_per_minute=1000, requests_per_minute=10))
+        body = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
+        headers = {"authorization": f"Bearer {key}"}
+        response = await front.http.post("/v1/chat/completions", json=body, headers=headers)
+        assert error(response)["reason"] == "NUMERICS_FAILED"
+        names = [name for name, _ in response.headers.multi_items() if name.startswith("x-ratelimit-")]
+        assert len(names) == len(set(names)) == 6
+
+
 async def test_an_error_before_the_first_token_has_its_own_status(fronts):
     """Also for a stream: nothing was promised yet."""
 

@@ -15,7 +15,7 @@ from serin_gateway.tokenizer import CallScope
 from serin_gateway.upstream import work_streams
 from serin_gateway.upstream.pulses import Pulses
 from serin_gateway.upstream.targets import Channels, FixedTargets
-from serin_gateway.upstream.work_stream import PAUSE_TOKENS
+from serin_gateway.upstream.work_stream import MAX_BYTES, PAUSE_TOKENS, WorkStream
 from serin_gateway.upstream.worker import GrpcWorkers
 from serin_gateway.worker import TokensMade, WorkDone, WorkOrder
 from serin_mesh.errors import MeshError, Reason
@@ -169,6 +169,36 @@ async def test_many_requests_share_one_stream_and_fail_alone():
         assert (failure.reason, failure.metadata["parameter"]) == (Reason.NUMERICS_FAILED, "prompt")
         assert cause_of(failure) is None  # the request's own, as it would be from a call of its own
     assert (service.num_streams, len(service.accounts)) == (1, 21)
+
+
+async def test_what_begins_at_once_goes_in_messages_of_bounded_size():
+    """Grammars and outputs before a resume count as prompts do: a message too large would fail all on the stream."""
+    sizes: list[int] = []
+    written = asyncio.Condition()
+
+    class Call:
+        async def write(self, request: worker_pb2.WorkRequest) -> None:
+            async with written:
+                sizes.append(request.ByteSize())
+                written.notify_all()
+
+        async def read(self) -> worker_pb2.WorkResponse:
+            return await asyncio.get_running_loop().create_future()
+
+        def cancel(self) -> None:
+            pass
+
+    stream = WorkStream(Call(), WORKER.instance, lambda stream, error: None)
+    grammar = "x" * (MAX_BYTES // 3)
+    for number in range(10):
+        request = worker_pb2.GenerateRequest(request_id=str(number))
+        request.grammar.text = grammar
+        stream.begin(request, 20, {})
+    async with asyncio.timeout(5), written:
+        await written.wait_for(lambda: sum(sizes) > 10 * len(grammar))
+    await stream.close()
+    assert len(sizes) == 5
+    assert max(sizes) <= MAX_BYTES
 
 
 async def test_who_reads_slowly_is_paused_alone():

@@ -2,7 +2,7 @@
 
     CliError
     ├── UsageProblem      2   a flag, a setting or a file is wrong: key, value, what is accepted
-    ├── StartRefused      1   a mesh cannot start here: what failed, what to do
+    ├── StartRefused      1   a mesh cannot start here: what failed, what to do; 2 where a setting is to blame
     │   └── ModelRefused      a path or hub id names no model
     └── NoMesh            1   the command needs a running mesh and there is none
 
@@ -28,7 +28,12 @@ class UsageProblem(CliError):
 
 
 class StartRefused(CliError):
-    """A mesh cannot start, or did not come up."""
+    """A mesh cannot start, or did not come up; ``blames_setting``: for what it was told."""
+
+    def __init__(self, message: str, *, blames_setting: bool = False) -> None:
+        super().__init__(message)
+        if blames_setting:
+            self.exit_code = UsageProblem.exit_code
 
 
 class ModelRefused(StartRefused):

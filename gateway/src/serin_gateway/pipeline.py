@@ -754,6 +754,7 @@ class Attempt:
 
     async def _ids(self, scope: CallScope) -> Sequence[int]:
         if isinstance(self._input, TokenPrompt):
+            self.house.tokenizer.expect(scope)  # it is needed for the answer, if not for the prompt
             return self._input.token_ids
         if isinstance(self._input, Conversation):
             rendered = await self.house.tokenizer.render(scope, self._input)

@@ -80,6 +80,9 @@ class ByteTokenizer:
         self.conversations: list[Conversation] = []
         """Everything that was rendered."""
 
+    def expect(self, scope: CallScope) -> None:
+        """It always answers."""
+
     async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
         """A line of tools, if there are any, and ``role: text`` for each turn.
 

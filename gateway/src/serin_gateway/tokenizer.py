@@ -37,6 +37,13 @@ class Rendered:
 class Tokenizer(Protocol):
     """Text to ids and back, by the tokenizer of a lane."""
 
+    def expect(self, scope: CallScope) -> None:
+        """Ask nothing yet: only whether somebody would answer.
+
+        Raises:
+            MeshError: UPSTREAM_UNAVAILABLE, all tokenizers of the lane have fallen silent.
+        """
+
     async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
         """The prompt that the lane's chat template makes of a conversation."""
 

@@ -166,7 +166,8 @@ class Process:
         if not self._was_ready and (code == USAGE_EXIT or num_failures >= NUM_ATTEMPTS):
             times = "" if num_failures == 1 else f" {num_failures} times"
             self.refusal = StartRefused(
-                f"{self.spec.name} stopped{times} while starting: {problem} (log: {self._journal.path})"
+                f"{self.spec.name} stopped{times} while starting: {problem} (log: {self._journal.path})",
+                blames_setting=code == USAGE_EXIT,
             )
         self._board.update(self.spec.name, phase=Phase.CRASHED, problem=problem, refusal="", pid=None)
 

@@ -20,7 +20,7 @@ from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
 from serin_gateway.rest.endpoint import Endpoint, Endpoints, MethodNotAllowed
 from serin_gateway.rest.errors import OPENAI, Dialect, ToldInStream, error_headers, internal_error
-from serin_gateway.rest.headers import limit_headers
+from serin_gateway.rest.headers import limit_headers, without_limits
 from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
 from serin_gateway.routing.cascade_journey import HINT_KEY
@@ -140,8 +140,9 @@ async def _refuse(client: Client, request: Request, error: MeshError, dialect: D
             await client.write(b"" if told else dialect.in_stream(error, request_id, client.last_written), more=False)
         return
     await request.settle(error)  # first, so that what was reserved is free when the client tries again
-    client.headers += error_headers(error)
     standing = error.standing if isinstance(error, RateLimited) else request.standing
+    # An answer that fails after its first event has said already where the caller stood then.
+    client.headers = [*without_limits(client.headers), *error_headers(error)]
     if standing is not None:
         client.headers += limit_headers(standing)
     if error.status.http == 401:

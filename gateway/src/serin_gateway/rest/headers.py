@@ -11,12 +11,18 @@ from serin_gateway.receipt import Receipt
 from serin_gateway.rest.client import Headers
 
 MODEL_HEADER, ROUTE_HEADER = b"serin-model", b"serin-route"
+LIMIT_PREFIX = b"x-ratelimit-"
 
 
 def route_headers(receipt: Receipt) -> Headers:
     """The lane and the model that answer, and how the request came there where that was decided on the way."""
     headers = [(LANE_KEY.encode(), receipt.lane.encode()), (MODEL_HEADER, receipt.model.encode())]
     return [*headers, (ROUTE_HEADER, receipt.route.encode())] if receipt.route else headers
+
+
+def without_limits(headers: Headers) -> Headers:
+    """The headers without what :func:`limit_headers` said."""
+    return [(name, value) for name, value in headers if not name.startswith(LIMIT_PREFIX)]
 
 
 def limit_headers(standing: Standing) -> Headers:

@@ -79,9 +79,10 @@ class Pulses:
             self.tick()
 
     def tick(self) -> None:
-        """Let one tick pass."""
-        for endpoint, heard in self._heard.items():
+        """Let one tick pass, for all of them before anybody hears of it: who asks who else speaks is told the same."""
+        for heard in self._heard.values():
             heard.num_silent_ticks += 1
+        for endpoint, heard in tuple(self._heard.items()):
             listeners = self._listeners.get(endpoint, set())
             if heard.num_silent_ticks == SILENT_TICKS:
                 log.warning(f"{heard.service}.silent", endpoint=endpoint, num_calls=len(listeners))

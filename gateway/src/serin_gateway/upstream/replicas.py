@@ -32,6 +32,15 @@ class Replicas:
     def __init__(self, pulses: Pulses) -> None:
         self._pulses = pulses
 
+    def expect(self, scope: CallScope) -> None:
+        """Refuse where nobody would answer.
+
+        Raises:
+            MeshError: UPSTREAM_UNAVAILABLE, all of the lane used to report and say nothing any more.
+        """
+        if self._are_silent(scope):
+            raise _away(scope)
+
     async def ask(self, scope: CallScope, call: "Callable[[], grpc.aio.UnaryUnaryCall[Any, T]]") -> T:
         """The answer; asked again on another replica when the first one is going away or falls silent.
 
@@ -50,8 +59,7 @@ class Replicas:
                     if error.reason is Reason.NOT_READY:
                         raise
                     # What the transport says of it names machines, which are not the caller's matter.
-                    away = f"no tokenizer of {scope.model!r} can be reached at the moment; try again shortly"
-                    raise _unavailable(away, retry_after_s=RETRY_AFTER_S) from error
+                    raise _away(scope) from error
                 await asyncio.sleep(pause_s)
         raise AssertionError("the last call returns or raises")
 
@@ -61,8 +69,7 @@ class Replicas:
         Raises:
             MeshError: what it failed with; UPSTREAM_UNAVAILABLE, it was given up, or nobody spoke when it began.
         """
-        if self._are_silent(scope):
-            raise _silent()
+        self.expect(scope)
         speaking = [endpoint for endpoint in scope.lane.tokenizers if not self._pulses.is_silent(endpoint)]
         call, is_given_up = make(), False
 
@@ -94,6 +101,11 @@ class Replicas:
 def timeout_s(scope: CallScope) -> float:
     """How long a call may take: its own time, and no longer than its request's."""
     return max(0.001, min(TIMEOUT_S, scope.timeout_s))
+
+
+def _away(scope: CallScope) -> MeshError:
+    away = f"no tokenizer of {scope.model!r} can be reached at the moment; try again shortly"
+    return _unavailable(away, retry_after_s=RETRY_AFTER_S)
 
 
 def _silent() -> MeshError:

@@ -44,6 +44,10 @@ class GrpcTokenizer:
         self._spelled: dict[tuple[str, int], bytes] = {}
         self._sizes: dict[str, int] = {}
 
+    def expect(self, scope: CallScope) -> None:
+        """Refuse where all tokenizers of the lane have fallen silent."""
+        self._replicas.expect(scope)
+
     async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
         """The prompt of a conversation, and how the answer to it is written."""
         request = tokenizer_pb2.RenderRequest(

@@ -18,8 +18,8 @@ from serin_mesh.errors import MeshError, Reason, from_facts
 from serin_gateway.failures import Cause
 
 MAX_FRAMES = 256
-MAX_PROMPT_TOKENS = 65_536
-"""Frames, and ids of prompts, that one message carries, about."""
+MAX_BYTES = 1 << 20
+"""Frames of one message, and bytes: what would be more goes into the next one. A frame alone may be larger."""
 PAUSE_TOKENS = 1_024
 """Ids of one request that wait for its reader before the worker is asked to keep what it makes."""
 MAX_WAITING_TOKENS = 65_536
@@ -142,11 +142,13 @@ class WorkStream:
 
     def _take_frames(self) -> list[worker_pb2.WorkFrame]:
         frames: list[worker_pb2.WorkFrame] = []
-        num_tokens = 0
-        while self._outgoing and len(frames) < MAX_FRAMES and num_tokens < MAX_PROMPT_TOKENS:
-            frame = self._outgoing.pop(next(iter(self._outgoing)))
-            num_tokens += sum(len(segment.tokens.token_ids) for segment in frame.begin.request.prompt)
-            frames.append(frame)
+        num_bytes = 0
+        while self._outgoing and len(frames) < MAX_FRAMES:
+            work_id, frame = next(iter(self._outgoing.items()))
+            num_bytes += frame.ByteSize()
+            if frames and num_bytes > MAX_BYTES:
+                break
+            frames.append(self._outgoing.pop(work_id))
         return frames
 
 
