@@ -144,7 +144,15 @@ def test_without_weights_the_last_version_has_everything():
             "models:\n  a:\n    versions: {v1: {path: y, weight: 0}}\n",
             "serin.yaml:3: models.a.versions: every weight is 0",
         ),
-        ("models:\n  a: {path: x, kv_blocks: 1, kv_cache_bytes: 1}\n", "serin.yaml:2: models.a.kv_blocks: both"),
+        ("models:\n  a: {path: x, kv_blocks: 8, kv_cache_bytes: 1}\n", "serin.yaml:2: models.a.kv_blocks: both"),
+        (
+            "models:\n  a: {path: x, kv_blocks: 7}\n",
+            "serin.yaml:2: models.a.kv_blocks: 7 blocks hold no sequence; accepted: 8",
+        ),
+        (
+            "models:\n  a:\n    context_length: 512\n    versions:\n      v1: {path: x, kv_blocks: 31}\n",
+            "serin.yaml:5: models.a.versions.v1.kv_blocks: 31 blocks hold no sequence; accepted: 32 or more, so that",
+        ),
         (
             "models:\n  a: {path: x}\n  b: {path: y, aliases: [a]}\n",
             "serin.yaml:3: models.b.aliases.0: 'a' is already the name of model 'a'",

@@ -9,6 +9,11 @@ from serin_control.config.declaration import EngineConfig, GuardsConfig, MeshCon
 from serin_control.config.routing_rules import broken_routing
 from serin_control.config.yaml_lines import Broken, KeyPath
 
+BLOCK_TOKENS = 16
+"""Tokens in a KV block of the workers that are started here."""
+SHORT_TOKENS = 128
+"""What a cache must hold at least where no length is asked for, as workers see it."""
+
 
 def broken_rules(config: MeshConfig) -> Iterator[Broken]:
     """Every rule that ``config`` breaks."""
@@ -16,6 +21,7 @@ def broken_rules(config: MeshConfig) -> Iterator[Broken]:
         yield from _path_or_versions(("models", name), model)
         yield from _weights(("models", name), model)
         yield from _one_cache_size(("models", name), model)
+        yield from _cache_holds_a_sequence(("models", name), model)
         yield from _cached_is_cheaper(("models", name), model)
     yield from _names(config)
     yield from broken_routing(config)
@@ -52,11 +58,26 @@ def _weights(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
 
 
 def _one_cache_size(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
-    places: list[tuple[KeyPath, EngineConfig]] = [(at, model)]
-    places += [((*at, "versions", name), version) for name, version in (model.versions or {}).items()]
-    for path, options in places:
+    for path, options in _engines(at, model):
         if options.kv_cache_bytes is not None and options.kv_blocks is not None:
             yield Broken((*path, "kv_blocks"), "both 'kv_cache_bytes' and 'kv_blocks'", "one of the two")
+
+
+def _cache_holds_a_sequence(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
+    """A worker refuses a cache into which no sequence fits; said here, it costs no restart."""
+    for path, options in _engines(at, model):
+        asked = options.context_length or model.context_length
+        least = -(-(asked or SHORT_TOKENS) // BLOCK_TOKENS)
+        if options.kv_blocks is not None and options.kv_blocks < least:
+            what = f"'context_length' of {asked}" if asked else f"a short sequence of {SHORT_TOKENS}"
+            accepted = f"{least} or more, so that {what} tokens fits, {BLOCK_TOKENS} in a block"
+            yield Broken((*path, "kv_blocks"), f"{options.kv_blocks} blocks hold no sequence", accepted)
+
+
+def _engines(at: KeyPath, model: ModelConfig) -> list[tuple[KeyPath, EngineConfig]]:
+    """The model's own settings and those of its versions, with their places."""
+    versions = (model.versions or {}).items()
+    return [(at, model), *(((*at, "versions", name), version) for name, version in versions)]
 
 
 def _cached_is_cheaper(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
