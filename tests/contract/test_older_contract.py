@@ -110,7 +110,7 @@ async def gateway(mesh: RunningMesh, contract: OlderContract) -> AsyncIterator[t
 
 
 async def asked(mesh: RunningMesh, address: str, text: str, **fields) -> str:
-    """The answer to a question at a gateway, as text; its events are in order."""
+    """The answers to a question at a gateway, as text, choice by choice; its events are in order."""
     cached = fields.pop("allow_cached_answer", False)
     grammar = fields.pop("grammar", None)
     request = inference_pb2.GenerateRequest(
@@ -127,7 +127,8 @@ async def asked(mesh: RunningMesh, address: str, text: str, **fields) -> str:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         events = [event async for event in stub.Generate(request, timeout=DEADLINE_S, metadata=metadata)]
     check_grammar(events, num_choices=request.sampling.choice_count or 1)
-    return "".join(event.delta.text for event in events if event.WhichOneof("event") == "delta")
+    deltas = [event.delta for event in events if event.WhichOneof("event") == "delta"]
+    return "".join(delta.text for delta in sorted(deltas, key=lambda delta: delta.choice_index))  # stable: as they came
 
 
 async def test_a_gateway_and_a_cache_amid_older_services(mesh: RunningMesh, client: AsyncOpenAI, contract):

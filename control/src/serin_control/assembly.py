@@ -125,7 +125,7 @@ class Control:
     def register(self, server: grpc.aio.Server) -> None:
         """Add every service to a server."""
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(RegistryService(self.plane, self._memory), server)
-        lane_pb2_grpc.add_LaneServiceServicer_to_server(LaneService(self.published), server)
+        lane_pb2_grpc.add_LaneServiceServicer_to_server(LaneService(self.publisher.served), server)
         config_pb2_grpc.add_ConfigServiceServicer_to_server(ConfigService(self.plane.declared), server)
         rollout_pb2_grpc.add_RolloutServiceServicer_to_server(RolloutService(self.desk), server)
         observation_pb2_grpc.add_ObservationServiceServicer_to_server(self.observations, server)

@@ -18,7 +18,9 @@ LINGER_S = 10.0
 
 
 class Publisher:
-    """Makes snapshots of topologies. ``snapshots`` holds the newest.
+    """Makes snapshots of topologies. ``snapshots`` holds the newest, ``served`` the topology that it is of.
+
+    Whoever draws lanes goes by ``served``: a lane that is drawn before its routes are there is refused as gone.
 
     Args:
         topologies: what to publish, as it changes.
@@ -37,6 +39,7 @@ class Publisher:
         linger_s: float = LINGER_S,
     ) -> None:
         self.snapshots: Latest[Snapshot] = Latest()
+        self.served: Latest[Topology] = Latest()
         self._topologies = topologies
         self._edge = edge
         self._alarms = alarms
@@ -79,6 +82,7 @@ class Publisher:
         before = self.snapshots.value
         if before is None or before.resources != snapshot.resources:
             self.snapshots.set(snapshot)
+        self.served.set(topology)
         return True
 
     def _note_leaving(self, routing: Routing) -> None:
