@@ -29,15 +29,18 @@ LEAST_P = 1e-4
 NO_LANE = "0" * 32
 
 Counts = Mapping[str, int]
+NUM_LANES = 2
 
 
 @pytest.fixture
 async def weights(edged: RunningMesh) -> Counts:
-    """Lanes and their weights, as the control plane publishes them."""
+    """Lanes and their weights, as the control plane publishes them once callers know the routes of both."""
     async with grpc.aio.insecure_channel(edged.control) as channel:
         async for lanes in lane_pb2_grpc.LaneServiceStub(channel).WatchLanes(lane_pb2.WatchLanesRequest(), timeout=30):
             (model,) = lanes.models
-            return {lane.lane: lane.weight for lane in model.lanes}
+            weights = {lane.lane: lane.weight for lane in model.lanes if lane.weight}
+            if len(weights) == NUM_LANES:
+                return weights
     raise AssertionError
 
 

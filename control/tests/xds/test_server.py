@@ -206,12 +206,13 @@ async def test_what_would_break_clients_is_not_published(clock, monkeypatch):
     alarms = Alarms()
     publisher = Publisher(Latest(), EdgeSettings(), alarms, clock)
     assert await publisher.publish(topology(*pair("v1")))
-    good = publisher.snapshots.value
+    good, told = publisher.snapshots.value, publisher.served.value
     monkeypatch.setattr(
         publisher_module, "inconsistencies", lambda routing: ["target t names cluster b, which does not exist"]
     )
     assert not await publisher.publish(topology(*pair("v1", num_workers=2)))
     assert publisher.snapshots.value is good
+    assert publisher.served.value is told  # whoever draws lanes goes by the same one
     assert alarms.sentences() == (
         "routing not published, the last one serves on: target t names cluster b, which does not exist",
     )
