@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from serin_worker.native.library import KernelUnavailable, kernels
 from serin_worker.testing import TinyKind, write_tiny_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -12,6 +13,15 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def compiled_kernels() -> None:
+    """For tests that need a compiler."""
+    try:
+        kernels()
+    except KernelUnavailable as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

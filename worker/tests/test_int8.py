@@ -11,7 +11,7 @@ from serin_worker.model import int8
 from serin_worker.model.int8 import Int8Weights, linear_int8, quantize_linears, quantized_weight
 from serin_worker.model.siblings import find_siblings
 from serin_worker.native import library
-from serin_worker.native.library import KernelUnavailable, kernels
+from serin_worker.native.library import KernelUnavailable
 from serin_worker.startup import load_engine
 from serin_worker.testing import TINY_VOCABULARY
 from transformers import AutoModelForCausalLM
@@ -23,13 +23,7 @@ PROCESSORS = ("native", "x86-64-v3", "icelake-server")
 """Tiles where this machine has them; vectors of any kind; vectors that add four products at once."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _kernels():
-    """These tests need a compiler."""
-    try:
-        kernels()
-    except KernelUnavailable as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 
 @pytest.fixture(scope="module", params=PROCESSORS)

@@ -4,19 +4,11 @@ import random
 
 import pytest
 import torch
-from serin_worker.native.library import KernelUnavailable, kernels
 from serin_worker.request import Sampling
 from serin_worker.sampling import native_draw
 from serin_worker.sampling.draw import gumbel_noise, take
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _kernels():
-    """These tests need a compiler."""
-    try:
-        kernels()
-    except KernelUnavailable as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 
 def samplings_of(draw: random.Random, size: int) -> Sampling:

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from serin_worker.model.native_modules import NativeActivation, NativeRMSNorm, replace_small_modules
-from serin_worker.native.library import KernelUnavailable, kernels
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.activations import ACT2FN
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
@@ -13,13 +12,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 RELATIVE = {torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _kernels():
-    """These tests need a compiler."""
-    try:
-        kernels()
-    except KernelUnavailable as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 
 def rows_of(count: int, width: int, dtype: torch.dtype) -> torch.Tensor:

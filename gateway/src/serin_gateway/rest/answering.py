@@ -14,7 +14,7 @@ from serin_gateway.journal import report_defect
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone
 from serin_gateway.rest.errors import ToldInStream, internal_error
-from serin_gateway.rest.headers import ignored_headers, limit_headers, route_headers
+from serin_gateway.rest.headers import answer_headers
 from serin_gateway.rest.shape import Shape
 
 
@@ -82,10 +82,7 @@ async def _answer(
         outbox = await request.begin(ask, changed)
         events = await outbox.take()  # whatever refuses the request raises here, before the response begins
         shape.begin(request.receipt)
-        client.headers += route_headers(request.receipt)
-        if request.standing is not None:
-            client.headers += limit_headers(request.standing)
-        client.headers += ignored_headers(ignored)
+        client.headers += answer_headers(request.receipt, request.standing, ignored)
         if stream:
             await client.start_stream()
         while True:

@@ -15,7 +15,7 @@ from serin_gateway.pipeline import Request
 from serin_gateway.rest.answering import read_body
 from serin_gateway.rest.asks import prompts
 from serin_gateway.rest.client import Client
-from serin_gateway.rest.headers import ignored_headers, limit_headers, route_headers
+from serin_gateway.rest.headers import answer_headers
 from serin_gateway.rest.parameters import Neutral, parse
 from serin_gateway.rest.schemas import EmbeddingsBody
 
@@ -31,10 +31,7 @@ async def create_embeddings(client: Client, request: Request) -> None:
     async with client.watched():
         vectors = await embed(request, ask)
     receipt = request.receipt
-    client.headers += route_headers(receipt)
-    if request.standing is not None:
-        client.headers += limit_headers(request.standing)
-    client.headers += ignored_headers(ignored)
+    client.headers += answer_headers(receipt, request.standing, ignored)
     # What was reserved is free before the client learns that the answer is complete.
     await request.settle()
     usage = {"prompt_tokens": receipt.usage.prompt_tokens, "total_tokens": receipt.usage.total_tokens}

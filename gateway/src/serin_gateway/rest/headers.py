@@ -20,6 +20,12 @@ def route_headers(receipt: Receipt) -> Headers:
     return [*headers, (ROUTE_HEADER, receipt.route.encode())] if receipt.route else headers
 
 
+def answer_headers(receipt: Receipt, standing: Standing | None, ignored: Sequence[str]) -> Headers:
+    """What stands before every answer: who answers, where the caller stands, what of the question was passed over."""
+    limits = limit_headers(standing) if standing is not None else []
+    return [*route_headers(receipt), *limits, *ignored_headers(ignored)]
+
+
 def without_limits(headers: Headers) -> Headers:
     """The headers without what :func:`limit_headers` said."""
     return [(name, value) for name, value in headers if not name.startswith(LIMIT_PREFIX)]

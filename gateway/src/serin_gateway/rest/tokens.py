@@ -12,7 +12,7 @@ from serin_gateway.pipeline import Request
 from serin_gateway.rest.answering import read_body
 from serin_gateway.rest.asks import inner_name, read_message, read_tool, read_tool_choice
 from serin_gateway.rest.client import Client
-from serin_gateway.rest.headers import ignored_headers, limit_headers, route_headers
+from serin_gateway.rest.headers import answer_headers
 from serin_gateway.rest.names import names_as
 from serin_gateway.rest.parameters import Neutral, only, parse
 from serin_gateway.rest.schemas import DetokenizeBody, TokenizeBody
@@ -104,10 +104,7 @@ def detokenize_ask(body: DetokenizeBody) -> Ask:
 
 
 async def _respond(client: Client, request: Request, ignored: list[str], answer: Mapping[str, Any]) -> None:
-    client.headers += route_headers(request.receipt)
-    if request.standing is not None:
-        client.headers += limit_headers(request.standing)
-    client.headers += ignored_headers(ignored)
+    client.headers += answer_headers(request.receipt, request.standing, ignored)
     # What was reserved is free before the client learns that the answer is complete.
     await request.settle()
     await client.respond(200, orjson.dumps(answer))

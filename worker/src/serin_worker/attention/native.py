@@ -8,9 +8,8 @@ import ctypes
 import torch
 
 from serin_worker.attention.layer import LayerCache, LayerSpec, StepSequences
-from serin_worker.native.library import KernelUnavailable, kernels
+from serin_worker.native.library import DTYPES, KernelUnavailable, kernels
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _TILE = 16
 
 
@@ -87,7 +86,7 @@ class NativePagedAttention:
             spec.num_query_heads // spec.num_kv_heads,
             spec.key_dim,
             spec.value_dim,
-            _DTYPES[query.dtype],
+            DTYPES[query.dtype],
             spec.window,
             spec.scale,
             spec.softcap,

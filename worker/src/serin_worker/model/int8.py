@@ -11,9 +11,8 @@ from collections.abc import Callable
 import torch
 
 from serin_worker.model.siblings import Group, Siblings, members
-from serin_worker.native.library import kernels
+from serin_worker.native.library import DTYPES, kernels
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _STEP = 64
 _BLOCK = 32
 _ROWS = 16
@@ -49,7 +48,7 @@ class Int8Weights:
         for weight, bias, padded in zip(weights, biases, blocks, strict=True):
             exact = weight.detach().contiguous()
             library.serin_int8_pack(
-                ctypes.c_int32(_DTYPES[exact.dtype]),
+                ctypes.c_int32(DTYPES[exact.dtype]),
                 ctypes.c_void_p(exact.data_ptr()),
                 ctypes.c_int64(len(exact)),
                 ctypes.c_int64(self.in_features),
@@ -70,7 +69,7 @@ class Int8Weights:
         scratch = torch.empty(_up(count, _ROWS) * self._padded, dtype=torch.int8)
         factors = torch.empty(count)
         self._kernel(
-            _DTYPES[rows.dtype],
+            DTYPES[rows.dtype],
             rows.data_ptr(),
             count,
             self.in_features,

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import torch
 from transformers import activations
 
-from serin_worker.native.library import KernelUnavailable, kernels
+from serin_worker.native.library import DTYPES, KernelUnavailable, kernels
 
-_DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _ACTIVATIONS: dict[str, int] = {"SiLU": 0, "SiLUActivation": 0, "GELUTanh": 1, "PytorchGELUTanh": 1}
 _NORM_KINDS = (0, 1, 2)
 _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
@@ -32,7 +31,7 @@ class NativeActivation(torch.nn.Module):
         """Any shape."""
         rows = rows.contiguous()
         out = torch.empty_like(rows)
-        dtype = _DTYPES[rows.dtype]
+        dtype = DTYPES[rows.dtype]
         self._kernel(self._kind, dtype, rows.data_ptr(), out.data_ptr(), rows.numel(), torch.get_num_threads())
         return out
 
@@ -63,7 +62,7 @@ class NativeRMSNorm(torch.nn.Module):
         width = rows.shape[-1]
         self._kernel(
             self._kind,
-            _DTYPES[rows.dtype],
+            DTYPES[rows.dtype],
             rows.data_ptr(),
             self.weight.data_ptr(),
             out.data_ptr(),
@@ -78,7 +77,7 @@ class NativeRMSNorm(torch.nn.Module):
 def replace_small_modules(model: torch.nn.Module) -> int:
     """Replace the activations and norms that a kernel computes as well; returns how many."""
     parameter = next(model.parameters(), None)
-    if parameter is None or parameter.device.type != "cpu" or parameter.dtype not in _DTYPES or not _has_kernels():
+    if parameter is None or parameter.device.type != "cpu" or parameter.dtype not in DTYPES or not _has_kernels():
         return 0
     replaced = 0
     for parent, name, module in list(_children(model)):

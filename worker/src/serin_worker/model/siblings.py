@@ -19,9 +19,11 @@ def find_siblings(model: torch.nn.Module, run: Callable[[], object]) -> list[Sib
     """
     names = {module: name for name, module in model.named_modules() if type(module) is torch.nn.Linear}
     calls: list[tuple[torch.nn.Linear, torch.Tensor]] = []
-    hooks = [
-        module.register_forward_pre_hook(lambda called, given: calls.append((called, given[0]))) for module in names
-    ]
+
+    def note(called: torch.nn.Linear, given: tuple[torch.Tensor, ...]) -> None:
+        calls.append((called, given[0] if given else torch.empty(0)))  # rows given by keyword are nobody else's
+
+    hooks = [module.register_forward_pre_hook(note) for module in names]
     try:
         run()
     finally:

@@ -19,10 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
+import torch
+
 from serin_worker.model.processor import processor_flags
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++17", "-fopenmp", "-fPIC", "-Wno-psabi")
 _SOURCES = ("vector.h", "element.h", "paged.cpp", "draw.cpp", "rows.cpp", "int8.cpp")
+
+
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""What kernels call types of numbers (`Dtype` in vector.h)."""
 
 
 class KernelUnavailable(Exception):

@@ -3,6 +3,7 @@
 Knows nothing about the items before and behind.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ Told = tuple[str, Body]
 """An event's type and members, without its sequence number."""
 
 
-class GrowingItem:
+class GrowingItem(ABC):
     """An item that is told piece by piece.
 
     Args:
@@ -35,29 +36,30 @@ class GrowingItem:
         """What there is of it so far."""
         return "".join(self._texts)
 
+    @abstractmethod
     def begun(self) -> Body:
         """The item, before there is anything of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def body(self, status: str) -> Body:
         """The item."""
-        raise NotImplementedError
 
+    @abstractmethod
     def opening(self) -> Iterator[Told]:
         """What is told behind its beginning."""
-        raise NotImplementedError
 
     def add(self, text: str, logprobs: Sequence[TextLogprob] = ()) -> Told:
         """There is more of it."""
         self._texts.append(text)
         return self._delta(text, logprobs)
 
+    @abstractmethod
     def closing(self) -> Iterator[Told]:
         """What is told before its end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _delta(self, text: str, logprobs: Sequence[TextLogprob]) -> Told:
-        raise NotImplementedError
+        """What is told of a piece."""
 
     def _at(self) -> Body:
         return {"item_id": self._id, "output_index": self.index}
@@ -126,14 +128,17 @@ class _GrowingText(GrowingItem):
     def _at(self) -> Body:
         return super()._at() | {"content_index": 0}
 
+    @abstractmethod
     def _part(self) -> Body:
-        raise NotImplementedError
+        """See the items."""
 
+    @abstractmethod
     def _ended(self) -> Told:
-        raise NotImplementedError
+        """See the items."""
 
+    @abstractmethod
     def _item(self, status: str, content: list[Body]) -> Body:
-        raise NotImplementedError
+        """See the items."""
 
 
 class GrowingMessage(_GrowingText):
