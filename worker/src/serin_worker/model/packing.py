@@ -70,14 +70,13 @@ def pack_linears(model: torch.nn.Module, progress: Callable[[float], None] | Non
 def packed_row_multiple(model: torch.nn.Module) -> int | None:
     """The smallest number of rows in whose multiples packed layers give a row the same bits always; None: in none.
 
-    Looks at one layer of every shape in the model.
+    Looks at a layer of every shape in the model, with weights of its own: what kernels do depends on shapes alone.
     """
     layers = list(_plain_layers(model))
     if not layers or not _is_supported(layers):
         return None
-    samples = {tuple(layer.weight.shape): layer.weight for layer in layers}
-    packed = [PackedLinear(weight, None) for weight in samples.values()]
     dtype = layers[0].weight.dtype
+    packed = [PackedLinear(_mirrored(*layer, dtype), None) for layer in {layer.weight.shape for layer in layers}]
     return next((m for m in _MULTIPLES if all(_keeps_bits(layer, dtype, m) for layer in packed)), None)
 
 
@@ -85,12 +84,27 @@ def _plain_layers(model: torch.nn.Module) -> Iterator[torch.nn.Linear]:
     return (module for module in model.modules() if type(module) is torch.nn.Linear)
 
 
+def _mirrored(num_rows: int, width: int, dtype: torch.dtype, sign: int = 1) -> torch.Tensor:
+    """Random rows in which each number has a twin somewhere else, times ``sign``.
+
+    Of a product of such weights and rows with the other sign nothing is left but rounding, which shows any other order of
+    summing; of random numbers one result in hundreds does.
+    """
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randperm(width, generator=generator)
+    half = torch.randn((num_rows, width // 2), generator=generator).to(dtype)
+    return torch.cat([half, half.new_zeros((num_rows, width % 2)), sign * half], dim=1)[:, places].contiguous()
+
+
 def _keeps_bits(layer: PackedLinear, dtype: torch.dtype, multiple: int) -> bool:
     is_wide = layer.out_features > _WIDE
     num_rows = 48 if is_wide else 256
-    rows = torch.randn((num_rows, layer.in_features), generator=torch.Generator().manual_seed(0)).to(dtype)
+    rows = torch.randn((num_rows, layer.in_features), generator=torch.Generator().manual_seed(1)).to(dtype)
+    rows[::2] = _mirrored(len(rows[::2]), layer.in_features, dtype, sign=-1)
     together = layer(rows)
     counts = [(first, -(-count // multiple) * multiple) for first, count in _SLICES]
+    # Some kernels differ for a few numbers of rows alone (37 to 47, seen with AMX), so all small ones are tried.
+    counts += [(count % 5, count) for count in (*range(multiple, 65, multiple), *range(64, num_rows, 7 * multiple))]
     # A difference can be as rare as one row of fifty, so the smallest batch is tried on every row.
     counts += [(first, multiple) for first in range(0, num_rows, multiple * (8 if is_wide else 1))]
     slices = [slice(first, first + count) for first, count in counts if first + count <= num_rows]
