@@ -87,8 +87,8 @@ def _plain_layers(model: torch.nn.Module) -> Iterator[torch.nn.Linear]:
 def _mirrored(num_rows: int, width: int, dtype: torch.dtype, sign: int = 1) -> torch.Tensor:
     """Random rows in which each number has a twin somewhere else, times ``sign``.
 
-    Of a product of such weights and rows with the other sign nothing is left but rounding, which shows any other order of
-    summing; of random numbers one result in hundreds does.
+    Of a product of such weights and rows with the other sign nothing is left but rounding, which shows any other order
+    of summing; of random numbers one result in hundreds does.
     """
     generator = torch.Generator().manual_seed(0)
     places = torch.randperm(width, generator=generator)
