@@ -76,7 +76,8 @@ def packed_row_multiple(model: torch.nn.Module) -> int | None:
     if not layers or not _is_supported(layers):
         return None
     dtype = layers[0].weight.dtype
-    packed = [PackedLinear(_mirrored(*layer, dtype), None) for layer in {layer.weight.shape for layer in layers}]
+    shapes = {(layer.out_features, layer.in_features) for layer in layers}
+    packed = [PackedLinear(_mirrored(num_rows, width, dtype), None) for num_rows, width in shapes]
     return next((m for m in _MULTIPLES if all(_keeps_bits(layer, dtype, m) for layer in packed)), None)
 
 
