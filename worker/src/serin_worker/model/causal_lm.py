@@ -14,7 +14,7 @@ from serin_worker.attention.interface import PagedStep
 from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
 from serin_worker.config import Quantization
 from serin_worker.errors import ModelRefused
-from serin_worker.model.int8 import quantize_linears
+from serin_worker.model.native_linear import Kind, replace_linears
 from serin_worker.model.native_modules import replace_small_modules
 from serin_worker.model.packing import pack_linears, packed_row_multiple
 from serin_worker.model.siblings import Siblings, find_siblings
@@ -100,7 +100,7 @@ class CausalModel:
         """
         replace_small_modules(self._model)
         if quantize == "int8":
-            quantize_linears(self._model, self._siblings(), progress)
+            replace_linears(self._model, Kind.INT8, self._siblings(), progress)
             self.linears = "int8"
             return 1
         multiple = packed_row_multiple(self._model)

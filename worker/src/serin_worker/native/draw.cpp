@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "pool.h"
 #include "vector.h"
 
 struct DrawRow {
@@ -181,11 +182,10 @@ class Row {
 extern "C" int serin_draw(const void* logits, int32_t dtype, int64_t row_stride, int32_t size, const DrawRow* rows,
                           int32_t num_rows, int32_t* tokens, int32_t num_threads) {
   if (dtype != F32 && dtype != BF16) return 1;
-#pragma omp parallel num_threads(num_threads) if (static_cast<int64_t>(num_rows) * size > 20000)
-  {
+  const bool is_small = static_cast<int64_t>(num_rows) * size < 20000;
+  share(num_rows, is_small ? 1 : num_threads, [&](Jobs& jobs) {
     std::vector<float> x(size);
-#pragma omp for schedule(dynamic, 1)
-    for (int r = 0; r < num_rows; r++) {
+    for (int64_t r; jobs.take(r);) {
       const DrawRow& d = rows[r];
       const int64_t at = d.row * row_stride;
       if (dtype == F32)
@@ -195,6 +195,6 @@ extern "C" int serin_draw(const void* logits, int32_t dtype, int64_t row_stride,
       Row row(x.data(), size);
       tokens[r] = row.take(d, row.threshold(d));
     }
-  }
+  });
   return 0;
 }

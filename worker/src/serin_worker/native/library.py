@@ -23,8 +23,8 @@ import torch
 
 from serin_worker.model.processor import processor_flags
 
-_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++17", "-fopenmp", "-fPIC", "-Wno-psabi")
-_SOURCES = ("vector.h", "element.h", "paged.cpp", "draw.cpp", "rows.cpp", "int8.cpp")
+_FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++17", "-fopenmp-simd", "-pthread", "-fPIC", "-Wno-psabi")
+_SOURCES = ("vector.h", "element.h", "pool.h", "paged.cpp", "draw.cpp", "rows.cpp", "linear.cpp")
 
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}

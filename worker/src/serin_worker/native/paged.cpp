@@ -15,8 +15,8 @@
 #include <limits>
 #include <vector>
 
+#include "pool.h"
 #include "vector.h"
-
 
 struct Layer {
   void* keys;
@@ -42,6 +42,8 @@ struct Rows {  // a tensor [token, head, dim] with contiguous dim; strides in el
 namespace {
 
 constexpr int TILE = 16, BLOCK_TILES = 4, BLOCK = TILE * BLOCK_TILES, MAX_ROWS = 64;
+constexpr int SERIAL_ROWS = 8;  // fewer are written faster than shared
+
 inline f16x capped(f16x x, float cap) {  // cap * tanh(x / cap)
   f16x y = x * (2.f / cap);
   f16x a = y < 0.f ? y : -y;  // -|y|
@@ -95,20 +97,20 @@ template <Dtype D> class Attention {
 
   void run(Rows q, Rows k, Rows v, T* out) {
     const int num_units = first_unit.back() * layer.num_kv_heads;
-#pragma omp parallel num_threads(step.num_threads)
-    {
-#pragma omp for schedule(static)
-      for (int h = 0; h < layer.num_kv_heads; h++)
+    const int num_rows = step.starts[step.num_sequences];
+    share(layer.num_kv_heads, num_rows > SERIAL_ROWS ? step.num_threads : 1, [&](Jobs& jobs) {
+      for (int64_t h; jobs.take(h);)
         for (int s = 0; s < step.num_sequences; s++) write(s, h, k, v);
+    });
+    share(num_units, step.num_threads, [&](Jobs& jobs) {
       Scratch scratch(MAX_ROWS > layer.group_size ? MAX_ROWS : layer.group_size, layer.key_dim, value_pad);
-#pragma omp for schedule(dynamic, 1)
-      for (int u = 0; u < num_units; u++) {
+      for (int64_t u; jobs.take(u);) {
         int part = u / layer.num_kv_heads, h = u % layer.num_kv_heads, s = 0;
         // Units of a sequence are consecutive; batches are small, so a scan is cheaper than a stored map.
         while (first_unit[s + 1] <= part) s++;
         unit(s, h, (part - first_unit[s]) * tokens_per_unit, q, out, scratch);
       }
-    }
+    });
   }
 
  private:

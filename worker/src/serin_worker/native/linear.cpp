@@ -1,0 +1,360 @@
+// Linear layers whose weights were laid out once. A row's bits depend on nothing but the row: whatever other rows it comes
+// with, its products are added in one order.
+//
+// Of 8 bits: a row is quantized as it comes, by one scale of its own (the largest magnitude over 127); sums are whole
+// numbers, exact in any order, and scaled once, so they are the same on every processor. Of bfloat16: products are added in
+// float32, in the order that the processor's tiles or vectors have.
+//
+// Weights and rows lie as tiles want them. Weights: blocks of 32 columns, steps of 64 bytes of the inner dimension, two
+// tiles a step, each of 16 lines with 4 bytes for each of 16 columns. Rows: groups of 16, one tile a step. Vectors of 64
+// bytes read the same lines.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#if defined(__linux__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#define HAS_TILES 1
+#endif
+
+#include "element.h"
+#include "pool.h"
+
+namespace {
+
+enum Kind : int32_t { INT8 = 0, BFLOAT16 = 1 };
+
+constexpr int LANES = 16, STEP = 64, BLOCK = 32, TILE = 1024, AHEAD = 4 * TILE;  // bytes, but for LANES and BLOCK
+constexpr int64_t CACHED = 1 << 20;  // bytes of rows that stay at hand while weights go by
+constexpr int64_t SHARE = 8;         // blocks that a thread takes at a time
+constexpr int64_t SMALL = 256;       // steps of rows: fewer are laid out faster than shared
+constexpr int MANY = SUMS_IN_FLIGHT; // rows that vectors take at a time
+
+struct Output { int64_t columns; void* data; };
+
+struct Task {
+  const uint8_t* weights;
+  const float* scales;  // of columns, zero where a block is padded; null: weights are no whole numbers
+  const float* bias;    // the same, or null
+  uint8_t* rows;        // laid out, padded with zeros to 16 rows and whole steps
+  float* factors;       // of rows
+  int64_t num_rows, width, steps;
+};
+
+inline int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+typedef int8_t b16x __attribute__((vector_size(16)));
+
+// One row as whole numbers; `out` has room for whole vectors.
+template <int32_t D> float quantize(const typename Element<D>::type* x, int64_t width, int8_t* out) {
+  typedef Element<D> E;
+  const int64_t whole = width / LANES * LANES;
+  typename E::type edge[LANES] = {};
+  std::memcpy(edge, x + whole, (width - whole) * sizeof edge[0]);
+  f16x most = {};
+  i16x is_finite = i16x{} - 1;
+  for (int64_t i = 0; i < width; i += LANES) {
+    const f16x v = E::read(i < whole ? x + i : edge), size = v < 0.f ? -v : v;
+    most = size > most ? size : most;
+    is_finite &= size <= std::numeric_limits<float>::max();
+  }
+  int32_t all = -1;
+  for (int i = 0; i < LANES; i++) all &= is_finite[i];
+  const float largest = reduce_max(most);
+  const float inverse = all && largest > 0.f ? 127.f / largest : 0.f;
+  for (int64_t i = 0; i < width; i += LANES) {
+    f16x v = E::read(i < whole ? x + i : edge) * inverse;
+    if (!all) v = f16x{};
+    v = v > 127.f ? broadcast(127.f) : v < -127.f ? broadcast(-127.f) : v;  // a subnormal's inverse is infinite
+    const u16x nearest = as_bits(v + 12582912.f) - 0x4b400000u;             // to even
+    const b16x b = __builtin_convertvector(nearest, b16x);
+    std::memcpy(out + i, &b, LANES);
+  }
+  // What is not finite stays so: the request that it belongs to has to fail.
+  return all ? largest / 127.f : std::numeric_limits<float>::quiet_NaN();
+}
+
+// One row of a layer's input or weights as its kind wants it, padded with zeros to whole steps; returns its scale.
+template <int32_t K, int32_t D> float convert(const void* from, int64_t row, const Task& t, uint8_t* out) {
+  const auto* x = static_cast<const typename Element<D>::type*>(from) + row * t.width;
+  const int64_t bytes = K == INT8 ? up(t.width, LANES) : 2 * t.width;
+  float scale = 1.f;
+  if (K == INT8) scale = quantize<D>(x, t.width, reinterpret_cast<int8_t*>(out));
+  else std::memcpy(out, x, bytes);
+  std::memset(out + bytes, 0, t.steps * STEP - bytes);
+  return scale;
+}
+
+template <int32_t K, int32_t D>
+void pack(const void* weights, int64_t columns, const Task& t, uint8_t* out, float* scales, int32_t threads) {
+  share(up(columns, BLOCK) / BLOCK, threads, [&](Jobs& jobs) {
+    const std::unique_ptr<uint8_t[]> row(new uint8_t[t.steps * STEP]);
+    for (int64_t block; jobs.take(block);)
+      for (int64_t c = block * BLOCK; c < std::min(columns, (block + 1) * BLOCK); c++) {
+        const float scale = convert<K, D>(weights, c, t, row.get());
+        if (scales) scales[c] = scale;
+        uint8_t* tile = out + block * t.steps * 2 * TILE + (c % BLOCK) / 16 * TILE + c % 16 * 4;
+        for (int64_t s = 0; s < t.steps; s++)
+          for (int line = 0; line < 16; line++)
+            std::memcpy(tile + s * 2 * TILE + line * 64, row.get() + s * STEP + line * 4, 4);
+      }
+  });
+}
+
+// Rows [num_rows, width] as tiles.
+template <int32_t K, int32_t D> void lay_out(const void* x, const Task& t, int64_t row, uint8_t* line) {
+  if (row < t.num_rows) t.factors[row] = convert<K, D>(x, row, t, line);
+  else std::memset(line, 0, t.steps * STEP);
+  uint8_t* tile = t.rows + row / 16 * t.steps * TILE + row % 16 * 64;
+  for (int64_t s = 0; s < t.steps; s++) std::memcpy(tile + s * TILE, line + s * STEP, STEP);
+}
+
+#if HAS_TILES
+struct alignas(64) TileShape {
+  uint8_t palette = 1, start = 0, reserved[14] = {};
+  uint16_t bytes[16] = {};
+  uint8_t lines[16] = {};
+};
+
+void shape_tiles() {
+  TileShape shape;
+  for (int t = 0; t < 8; t++) shape.bytes[t] = 64, shape.lines[t] = 16;
+  _tile_loadconfig(&shape);
+}
+
+// The system gives tiles to a process that asks.
+bool has_tiles() {
+  static const bool granted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+  return granted;
+}
+
+#define ADD_PRODUCTS(sums, rows, weights) \
+  do { if (K == INT8) _tile_dpbssd(sums, rows, weights); else _tile_dpbf16ps(sums, rows, weights); } while (0)
+
+// 16 or 32 rows by 32 columns. Whoever reads weights first asks memory for what it reads soon: with few rows that is what
+// takes the time.
+template <int32_t K, bool TWO>
+void multiply_tiles(const Task& t, const uint8_t* rows, const uint8_t* weights, bool is_first, int32_t* sums) {
+  constexpr int WIDTH = BLOCK * 4;
+  _tile_zero(0);
+  _tile_zero(1);
+  if (TWO) { _tile_zero(2); _tile_zero(3); }
+  for (int64_t s = 0; s < t.steps; s++, weights += 2 * TILE, rows += TILE) {
+    _tile_loadd(4, rows, 64);
+    _tile_loadd(6, weights, 64);
+    ADD_PRODUCTS(0, 4, 6);
+    _tile_loadd(7, weights + TILE, 64);
+    ADD_PRODUCTS(1, 4, 7);
+    if (TWO) {
+      _tile_loadd(5, rows + t.steps * TILE, 64);
+      ADD_PRODUCTS(2, 5, 6);
+      ADD_PRODUCTS(3, 5, 7);
+    }
+    if (is_first)
+      for (int i = 0; i < 2 * TILE; i += 64) _mm_prefetch(reinterpret_cast<const char*>(weights) + AHEAD + i, _MM_HINT_T0);
+  }
+  _tile_stored(0, sums, WIDTH);
+  _tile_stored(1, sums + 16, WIDTH);
+  if (TWO) {
+    _tile_stored(2, sums + 16 * BLOCK, WIDTH);
+    _tile_stored(3, sums + 16 * BLOCK + 16, WIDTH);
+  }
+}
+#endif
+
+// Running sums of one row over 16 columns, fed by lines of weights and four bytes of the row.
+template <int32_t K> struct Running;
+
+template <> struct Running<BFLOAT16> {
+  Sums sums = no_sums();
+  void add(const uint8_t* line, const uint8_t* four) {
+    sums = add_product(sums, reinterpret_cast<const uint16_t*>(line), reinterpret_cast<const uint16_t*>(four));
+  }
+  void keep(const Running&, void* out) const { store(static_cast<float*>(out), sums); }
+};
+
+template <> struct Running<INT8> {
+  i16x sums = {};
+#if defined(__AVX512VNNI__)
+  // The row's numbers are moved up by 128 to have no sign; what that adds is taken off in the end.
+  void add(const uint8_t* line, const uint8_t* four) { add(line, read(four) ^ static_cast<int32_t>(0x80808080u)); }
+  void add(const uint8_t* line, int32_t four) {
+    sums = (i16x)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(four), _mm512_loadu_si512(line));
+  }
+  void keep(const Running& ones, void* out) const {
+    const i16x right = sums - 128 * ones.sums;
+    std::memcpy(out, &right, 64);
+  }
+#else
+  void add(const uint8_t* line, const uint8_t* bytes) {
+    const int32_t four = read(bytes);
+    i16x w;
+    std::memcpy(&w, line, 64);
+    for (int k = 0; k < 4; k++)
+      sums += ((w << (24 - 8 * k)) >> 24) * static_cast<int32_t>(static_cast<int8_t>(four >> (8 * k)));
+  }
+  void keep(const Running&, void* out) const { std::memcpy(out, &sums, 64); }
+#endif
+  static int32_t read(const uint8_t* four) {
+    int32_t number;
+    std::memcpy(&number, four, 4);
+    return number;
+  }
+};
+
+// N rows of a group of 16 by 32 columns.
+template <int32_t K, int N>
+void multiply_vectors(const Task& t, const uint8_t* rows, const uint8_t* weights, int32_t* sums) {
+  for (int half = 0; half < 2; half++) {
+    Running<K> running[N], ones;
+    for (int64_t s = 0; s < t.steps; s++)
+      for (int line = 0; line < 16; line++) {
+        const uint8_t* w = weights + s * 2 * TILE + half * TILE + line * 64;
+#if defined(__AVX512VNNI__)
+        if constexpr (K == INT8) ones.add(w, 0x01010101);
+#endif
+        for (int n = 0; n < N; n++) running[n].add(w, rows + s * TILE + n * 64 + line * 4);
+      }
+    for (int n = 0; n < N; n++) running[n].keep(ones, sums + n * BLOCK + half * 16);
+  }
+}
+
+// One block of sums as numbers of the layer's type; `column` is the block's first column of its output.
+template <int32_t K, int32_t D>
+void finish(const Task& t, int64_t row, int64_t block, const int32_t* sums, const Output& out, int64_t column) {
+  typedef Element<D> E;
+  typedef typename E::type T;
+  const int64_t num = std::min<int64_t>(BLOCK, t.num_rows - row);
+  for (int half = 0; half < BLOCK; half += LANES) {
+    const int64_t left = out.columns - column - half;
+    if (left <= 0) continue;
+    const f16x scale = K == INT8 ? load(t.scales + block * BLOCK + half) : f16x{};
+    const f16x bias = t.bias ? load(t.bias + block * BLOCK + half) : f16x{};
+    T* to = static_cast<T*>(out.data) + row * out.columns + column + half;
+    const auto value = [&](int64_t n) {
+      f16x v;
+      if (K == INT8) {
+        i16x whole;
+        std::memcpy(&whole, sums + n * BLOCK + half, 64);
+        v = __builtin_convertvector(whole, f16x) * (t.factors[row + n] * scale);
+      } else {
+        std::memcpy(&v, sums + n * BLOCK + half, 64);
+      }
+      return t.bias ? v + bias : v;
+    };
+    if (left >= LANES) {
+      for (int64_t n = 0; n < num; n++, to += out.columns) E::write(to, value(n));
+      continue;
+    }
+    for (int64_t n = 0; n < num; n++, to += out.columns) {
+      T edge[LANES];
+      E::write(edge, value(n));
+      std::memcpy(to, edge, left * sizeof(T));
+    }
+  }
+}
+
+// Up to 32 rows by one block of columns.
+template <int32_t K> void multiply(const Task& t, int64_t row, int64_t block, bool is_first, bool tiles, int32_t* sums) {
+  const uint8_t* weights = t.weights + block * t.steps * 2 * TILE;
+  const uint8_t* group = t.rows + row / 16 * t.steps * TILE;
+#if HAS_TILES
+  if (tiles) {
+    if (t.num_rows - row > 16) multiply_tiles<K, true>(t, group, weights, is_first, sums);
+    else multiply_tiles<K, false>(t, group, weights, is_first, sums);
+    return;
+  }
+#endif
+  const int64_t num = std::min<int64_t>(BLOCK, t.num_rows - row);
+  for (int64_t n = 0; n < num;) {
+    const uint8_t* rows = group + n / 16 * t.steps * TILE + n % 16 * 64;
+    if (num - n >= MANY) multiply_vectors<K, MANY>(t, rows, weights, sums + n * BLOCK), n += MANY;
+    else multiply_vectors<K, 1>(t, rows, weights, sums + n * BLOCK), n++;
+  }
+}
+
+template <int32_t K, int32_t D>
+void linear(const void* x, const Task& t, const Output* outputs, int32_t num_outputs, int32_t threads) {
+  // As many rows as stay in the cache at a time; weights then go by once for each such group.
+  const int64_t group = std::max<int64_t>(BLOCK, CACHED / (t.steps * STEP) / BLOCK * BLOCK);
+  int64_t num_blocks = 0;
+  for (int32_t o = 0; o < num_outputs; o++) num_blocks += up(outputs[o].columns, BLOCK) / BLOCK;
+  bool tiles = false;
+#if HAS_TILES
+  tiles = has_tiles();
+#endif
+  share(up(t.num_rows, 16) / 16, t.num_rows * t.steps > SMALL ? threads : 1, [&](Jobs& jobs) {
+    const std::unique_ptr<uint8_t[]> line(new uint8_t[t.steps * STEP]);
+    for (int64_t g; jobs.take(g);)
+      for (int64_t row = g * 16; row < (g + 1) * 16; row++) lay_out<K, D>(x, t, row, line.get());
+  });
+  const int64_t shares = up(num_blocks, SHARE) / SHARE;
+  share(up(t.num_rows, group) / group * shares, threads, [&](Jobs& jobs) {
+#if HAS_TILES
+    if (tiles) shape_tiles();
+#endif
+    alignas(64) int32_t sums[BLOCK * BLOCK];
+    for (int64_t job; jobs.take(job);) {
+      const int64_t first = job / shares * group, last = std::min(t.num_rows, first + group);
+      int32_t output = 0;
+      int64_t begin = 0;  // the output's first block
+      for (int64_t block = job % shares * SHARE; block < std::min(num_blocks, (job % shares + 1) * SHARE); block++) {
+        while (block - begin >= up(outputs[output].columns, BLOCK) / BLOCK)
+          begin += up(outputs[output++].columns, BLOCK) / BLOCK;
+        for (int64_t row = first; row < last; row += BLOCK) {
+          multiply<K>(t, row, block, row == first, tiles, sums);
+          finish<K, D>(t, row, block, sums, outputs[output], (block - begin) * BLOCK);
+        }
+      }
+    }
+#if HAS_TILES
+    if (tiles) _tile_release();
+#endif
+  });
+}
+
+}  // namespace
+
+// What multiplies: 2 tiles, 1 vectors that add several products at once, 0 others.
+extern "C" int32_t serin_linear_unit(int32_t kind) {
+#if HAS_TILES
+  if (has_tiles()) return 2;
+#endif
+#if defined(__AVX512VNNI__)
+  if (kind == INT8) return 1;
+#endif
+#if defined(__AVX512BF16__)
+  if (kind == BFLOAT16) return 1;
+#endif
+  return 0;
+}
+
+#define FOR_KIND_AND_DTYPE(call)                                        \
+  switch (kind * 4 + dtype) {                                           \
+    case INT8 * 4 + F32: call(INT8, F32); return 0;                     \
+    case INT8 * 4 + BF16: call(INT8, BF16); return 0;                   \
+    case INT8 * 4 + F16: call(INT8, F16); return 0;                     \
+    case BFLOAT16 * 4 + BF16: call(BFLOAT16, BF16); return 0;           \
+  }                                                                     \
+  return 1
+
+inline int64_t num_steps(int32_t kind, int64_t width) { return up(kind == INT8 ? width : 2 * width, STEP) / STEP; }
+
+// `weights` [columns, width] into blocks from `out` on, which is zeroed and has room for whole blocks and steps; `scales`
+// of the columns, or null.
+extern "C" int32_t serin_linear_pack(int32_t kind, int32_t dtype, const void* weights, int64_t columns, int64_t width,
+                                     uint8_t* out, float* scales, int32_t threads) {
+  const Task task = {nullptr, nullptr, nullptr, nullptr, nullptr, 0, width, num_steps(kind, width)};
+#define PACK(K, D) pack<K, D>(weights, columns, task, out, scales, threads)
+  FOR_KIND_AND_DTYPE(PACK);
+}
+
+// `x` [num_rows, width] times weights, into each output [num_rows, its columns]. `rows` has room for 16-fold rows of whole
+// steps, `factors` for a float for each row.
+extern "C" int32_t serin_linear(int32_t kind, int32_t dtype, const void* x, int64_t num_rows, int64_t width,
+                                const uint8_t* weights, const float* scales, const float* bias, const Output* outputs,
+                                int32_t num_outputs, uint8_t* rows, float* factors, int32_t threads) {
+  const Task task = {weights, scales, bias, rows, factors, num_rows, width, num_steps(kind, width)};
+#define LINEAR(K, D) linear<K, D>(x, task, outputs, num_outputs, threads)
+  FOR_KIND_AND_DTYPE(LINEAR);
+}
