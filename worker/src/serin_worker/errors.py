@@ -16,6 +16,7 @@
     ├── RequestFailed           one started request; the others go on
     │   ├── NotFinite           the model produced NaN or infinity for it
     │   ├── NotComputed         the model failed on one of its inputs
+    │   ├── OutOfMemory         its step needs more memory than there is
     │   ├── GrammarOverrun      its grammar needs more than a step may
     │   ├── ReaderTooSlow       its reader left too many tokens unread
     │   └── HandedOver          nothing is wrong with it; it should go on on another worker
@@ -131,6 +132,16 @@ class NotComputed(RequestFailed):
 
     def __init__(self, index: int, error: Exception) -> None:
         super().__init__(f"the model failed on input {index}: {type(error).__name__}")
+
+
+class OutOfMemory(RequestFailed):
+    """What a request needs in one step is more memory than there is."""
+
+    def __init__(self, num_tokens: int) -> None:
+        super().__init__(
+            f"this worker's memory does not suffice for this request's step of {num_tokens} tokens; try again, "
+            "or give the worker more memory (a smaller --kv-cache-bytes or --max-batched-tokens leaves more)"
+        )
 
 
 class GrammarOverrun(RequestFailed):
