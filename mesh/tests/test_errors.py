@@ -23,7 +23,8 @@ def test_every_reason_has_a_row() -> None:
 def test_http_and_grpc_agree() -> None:
     """A caller's fault is a caller's fault over both doors, ours is ours.
 
-    But for a full queue or memory: as UNAVAILABLE it would make proxies leave out an endpoint that only has enough to do.
+    But for a full queue or memory: as UNAVAILABLE it would make proxies leave out an endpoint that only has enough
+    to do.
     """
     full = {Reason.QUEUE_FULL, Reason.OUT_OF_MEMORY}
     for reason in full:

@@ -202,7 +202,7 @@ def no_memory_on_a_device():
 @pytest.mark.parametrize("no_memory", [no_memory_on_the_cpu, no_memory_on_a_device])
 @pytest.mark.parametrize("where", ["run", "draw", "score"])
 def test_a_request_that_needs_too_much_memory_fails_alone(no_memory, where, monkeypatch):
-    """In the model, in a draw or in a score: the others' answers are as if alone, nothing is lost of blocks or copies."""
+    """In the model, in a draw or in a score: the others' answers are as if alone, and no block is lost."""
     engine, runner = engine_without_model()
     run, drawing, scoring = runner.run, engine_module.draw, engine_module.token_logprobs
 

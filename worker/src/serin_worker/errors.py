@@ -29,6 +29,11 @@
 Knows nothing about gRPC: service.py translates.
 """
 
+from collections.abc import Callable, Mapping
+
+Remedy = Mapping[str, int | str | None]
+"""Fields of the configuration and values that would help; None: the field's own default."""
+
 
 class WorkerError(Exception):
     """Every error of this distribution."""
@@ -47,14 +52,34 @@ class LogitsNotFinite(ModelRefused):
 
 
 class NotEnoughMemory(ModelRefused):
-    """Weights and the smallest useful KV cache need more memory than there is."""
+    """Weights and the smallest useful KV cache need more memory than there is.
 
-    def __init__(self, what: str, needed_bytes: int, available_bytes: int, advice: str) -> None:
-        super().__init__(
-            f"{what} needs {needed_bytes:,} bytes and {available_bytes:,} are available; {advice}",
-        )
+    Args:
+        what: needs it.
+        needed_bytes: of all of it.
+        available_bytes: of the device.
+        remedies: fields of the configuration and their values, each of which makes it fit.
+        parts: how the bytes needed are made up, in brackets.
+    """
+
+    def __init__(
+        self, what: str, needed_bytes: int, available_bytes: int, remedies: tuple[Remedy, ...], parts: str = ""
+    ) -> None:
+        self._fact = f"{what} needs {needed_bytes:,} bytes{parts} and {available_bytes:,} are available"
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
+        self.remedies = remedies
+        super().__init__(self.told())
+
+    def told(self, name_of: Callable[[str], str] = str) -> str:
+        """The sentence; ``name_of`` says what a field of the configuration is called where it is set."""
+        fitting = [
+            " ".join(f"{name_of(field)} {0 if value is None else value}" for field, value in one.items())
+            for one in self.remedies
+        ]
+        if not fitting:
+            return f"{self._fact}; no setting makes it fit: use a smaller model, or free memory"
+        return f"{self._fact}; it fits with {', or with '.join(fitting)}"
 
 
 class RequestRefused(WorkerError):

@@ -6,16 +6,18 @@ token; nothing is calibrated. Sums of products are whole numbers, so a row's bit
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from serin_worker.model.siblings import Group, Siblings, members
+from serin_worker.model.stored_linear import StoredLinear
 from serin_worker.native.library import DTYPES, kernels
 
 _STEP = 64
 _BLOCK = 32
 _ROWS = 16
+_TILE = 16
 _LARGEST = 127.0
 
 
@@ -23,39 +25,52 @@ class _Output(ctypes.Structure):
     _fields_ = (("columns", ctypes.c_int64), ("data", ctypes.c_void_p))
 
 
+Quantized = tuple[torch.Tensor, torch.Tensor]
+"""Numbers [out, in] in int8, and a scale for each output [out] in float32."""
+
+
 class Int8Weights:
     """Weights of one or more layers that are given the same rows, quantized and laid out for the kernel.
 
     Args:
-        weights: [out, in] of each layer, all of one dtype.
+        weights: [out, in] of each layer, to be quantized; or what is quantized already.
         biases: [out] of each layer, or None.
 
     Raises:
         KernelUnavailable: there is no compiler.
     """
 
-    def __init__(self, weights: list[torch.Tensor], biases: list[torch.Tensor | None]) -> None:
-        self.in_features = weights[0].shape[1]
-        self.out_features = [len(weight) for weight in weights]
+    def __init__(self, weights: Sequence[torch.Tensor | Quantized], biases: Sequence[torch.Tensor | None]) -> None:
+        shapes = [(weight[0] if isinstance(weight, tuple) else weight).shape for weight in weights]
+        self.in_features = shapes[0][1]
+        self.out_features = [shape[0] for shape in shapes]
         library = kernels()
         self._kernel = _declared(library.serin_int8_linear)
         self._padded = _up(self.in_features, _STEP)
         blocks = [_up(count, _BLOCK) for count in self.out_features]
-        self._packed = torch.zeros(sum(blocks) * self._padded, dtype=torch.int8)
+        self._packed = torch.empty(sum(blocks) * self._padded, dtype=torch.int8)
         self._scales = torch.zeros(sum(blocks))
         self._bias = torch.zeros(sum(blocks)) if any(bias is not None for bias in biases) else None
         first = 0
         for weight, bias, padded in zip(weights, biases, blocks, strict=True):
-            exact = weight.detach().contiguous()
-            library.serin_int8_pack(
-                ctypes.c_int32(DTYPES[exact.dtype]),
-                ctypes.c_void_p(exact.data_ptr()),
-                ctypes.c_int64(len(exact)),
-                ctypes.c_int64(self.in_features),
-                ctypes.c_void_p(self._packed[first * self._padded :].data_ptr()),
-                ctypes.c_void_p(self._scales[first:].data_ptr()),
-                ctypes.c_int32(torch.get_num_threads()),
-            )
+            place = self._packed[first * self._padded : (first + padded) * self._padded]
+            if isinstance(weight, tuple):
+                numbers, scales = weight
+                _lay_out(numbers.detach(), place)
+                self._scales[first : first + len(scales)] = scales
+            else:
+                exact = weight.detach().contiguous()
+                if len(exact) != padded:
+                    place.zero_()
+                library.serin_int8_pack(
+                    ctypes.c_int32(DTYPES[exact.dtype]),
+                    ctypes.c_void_p(exact.data_ptr()),
+                    ctypes.c_int64(len(exact)),
+                    ctypes.c_int64(self.in_features),
+                    ctypes.c_void_p(place.data_ptr()),
+                    ctypes.c_void_p(self._scales[first:].data_ptr()),
+                    ctypes.c_int32(torch.get_num_threads()),
+                )
             if self._bias is not None and bias is not None:
                 self._bias[first : first + len(bias)] = bias.detach().float()
             first += padded
@@ -85,7 +100,21 @@ class Int8Weights:
         return outputs
 
 
-def quantized_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _lay_out(numbers: torch.Tensor, place: torch.Tensor) -> None:
+    """Put quantized numbers [out, in] where the kernel looks for them: as `serin_int8_pack` does, in plain torch.
+
+    Blocks of 32 outputs, in them steps of 64 inputs, in them two tiles of 16 outputs, in them lines of 4 inputs.
+    """
+    num_outputs, width = numbers.shape
+    num_blocks, num_steps = _up(num_outputs, _BLOCK) // _BLOCK, _up(width, _STEP) // _STEP
+    if (num_outputs, width) != (num_blocks * _BLOCK, num_steps * _STEP):
+        padding = (0, num_steps * _STEP - width, 0, num_blocks * _BLOCK - num_outputs)
+        numbers = torch.nn.functional.pad(numbers, padding)
+    fours = numbers.contiguous().view(torch.int32).view(num_blocks, 2, _TILE, num_steps, _STEP // 4)
+    place.view(torch.int32).view(num_blocks, num_steps, 2, _STEP // 4, _TILE).copy_(fours.permute(0, 3, 1, 4, 2))
+
+
+def quantized_weight(weight: torch.Tensor) -> Quantized:
     """What the kernel makes of a weight [out, in]: numbers from -127 to 127 (int8), and a scale for each output."""
     whole, largest = _quantized(weight.detach().float())
     return whole.to(torch.int8), largest[:, 0] / _LARGEST
@@ -110,7 +139,7 @@ def quantize_linears(
 
     Args:
         model: its layers are replaced in place.
-        groups: layers by name, siblings together.
+        groups: plain or stored layers by name, siblings together.
         progress: called with the fraction of groups done.
 
     Raises:
@@ -119,15 +148,21 @@ def quantize_linears(
     replaced = 0
     for number, names in enumerate(groups, start=1):
         layers = [model.get_submodule(name) for name in names]
-        weights = Int8Weights([layer.weight for layer in layers], [layer.bias for layer in layers])  # type: ignore[misc]
+        weights = Int8Weights([_weight(layer) for layer in layers], [layer.bias for layer in layers])  # type: ignore[misc]
         group = Group(weights, weights.in_features, weights.out_features)
         for name, member in zip(names, members(group), strict=True):
-            parent, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(parent), attribute, member)
+            model.set_submodule(name, member)
             replaced += 1
         if progress:
             progress(number / len(groups))
     return replaced
+
+
+def _weight(layer: torch.nn.Module) -> torch.Tensor | Quantized:
+    if isinstance(layer, StoredLinear):
+        return layer.weight.detach(), layer.scales
+    weight: torch.Tensor = layer.weight  # type: ignore[assignment]
+    return weight
 
 
 def _quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -31,7 +31,7 @@ def if_it_fits(compute: Callable[[], T]) -> T | None:
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
-    if torch.cuda.is_initialized():  # after the error is gone, which holds what its frames hold
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # the error is gone, and what its frames held
         torch.cuda.empty_cache()
     return None
 

@@ -12,15 +12,17 @@ Siblings = list[str]
 """Names of layers that come one after the other and are given the same tensor."""
 
 
-def find_siblings(model: torch.nn.Module, run: Callable[[], object]) -> list[Siblings]:
+def find_siblings(
+    model: torch.nn.Module, run: Callable[[], object], kind: type[torch.nn.Module] = torch.nn.Linear
+) -> list[Siblings]:
     """Every plain linear layer of a model in groups of siblings, in the order in which ``run()`` calls them.
 
-    Layers that the run does not call stand alone, last.
+    Layers that the run does not call stand alone, last. ``kind``: the class of the layers that are looked at.
     """
-    names = {module: name for name, module in model.named_modules() if type(module) is torch.nn.Linear}
-    calls: list[tuple[torch.nn.Linear, torch.Tensor]] = []
+    names = {module: name for name, module in model.named_modules() if type(module) is kind}
+    calls: list[tuple[torch.nn.Module, torch.Tensor]] = []
 
-    def note(called: torch.nn.Linear, given: tuple[torch.Tensor, ...]) -> None:
+    def note(called: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
         calls.append((called, given[0] if given else torch.empty(0)))  # rows given by keyword are nobody else's
 
     hooks = [module.register_forward_pre_hook(note) for module in names]
@@ -34,11 +36,11 @@ def find_siblings(model: torch.nn.Module, run: Callable[[], object]) -> list[Sib
     return groups + [[name] for name in names.values() if name not in called]
 
 
-def _runs_of_same(calls: list[tuple[torch.nn.Linear, torch.Tensor]]) -> Iterator[list[torch.nn.Linear]]:
+def _runs_of_same(calls: list[tuple[torch.nn.Module, torch.Tensor]]) -> Iterator[list[torch.nn.Module]]:
     """Consecutive calls with one tensor; a layer that is called twice is in the first group alone."""
-    group: list[torch.nn.Linear] = []
+    group: list[torch.nn.Module] = []
     rows: torch.Tensor | None = None
-    seen: set[torch.nn.Linear] = set()
+    seen: set[torch.nn.Module] = set()
     for module, given in calls:
         if given is not rows and group:
             yield group
