@@ -23,12 +23,15 @@ def test_every_reason_has_a_row() -> None:
 def test_http_and_grpc_agree() -> None:
     """A caller's fault is a caller's fault over both doors, ours is ours.
 
-    But for a full queue: as UNAVAILABLE it would make proxies leave out an endpoint that only has enough to do.
+    But for a full queue or memory: as UNAVAILABLE it would make proxies leave out an endpoint that only has enough
+    to do.
     """
-    assert (STATUS[Reason.QUEUE_FULL].http, STATUS[Reason.QUEUE_FULL].grpc) == (503, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    full = {Reason.QUEUE_FULL, Reason.OUT_OF_MEMORY}
+    for reason in full:
+        assert (STATUS[reason].http, STATUS[reason].grpc) == (503, grpc.StatusCode.RESOURCE_EXHAUSTED)
     ours = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
     for reason, row in STATUS.items():
-        if reason is Reason.QUEUE_FULL:
+        if reason in full:
             continue
         if row.http >= 500 and row.http != 501 and row.grpc is not grpc.StatusCode.FAILED_PRECONDITION:
             assert row.grpc in ours, reason

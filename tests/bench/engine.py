@@ -36,6 +36,7 @@ PRECISIONS = {
     "fp16": ("float16", "none"),
     "fp32": ("float32", "none"),
     "int8": ("bfloat16", "int8"),
+    "fp8": ("bfloat16", "fp8"),
 }
 ROWS = ("prefill_512", "decode_b1", *(f"decode_b{size}" for size in BATCHES), "serve_32")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from serin_worker.config import EngineConfig
-from serin_worker.errors import ModelRefused, NotEnoughMemory
+from serin_worker.errors import ModelRefused
 from serin_worker.model import checkpoint, hub, loading
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.digests import weights_digest
@@ -140,15 +140,6 @@ def test_recurrent_layers_are_refused(tmp_path):
     assert "layers of type ['linear_attention']" in str(refusal(tmp_path))
 
 
-def test_a_model_that_does_not_fit(folder, monkeypatch):
-    """Refused before loading, with both numbers."""
-    monkeypatch.setattr(loading, "available_bytes", lambda device: 1_000)
-    with pytest.raises(NotEnoughMemory) as caught:
-        load_engine(str(folder), FLOAT32)
-    assert caught.value.available_bytes == 1_000
-    assert caught.value.needed_bytes == checkpoint.inspect(folder).num_parameters * 4
-
-
 def test_progress_reaches_the_end(folder):
     """Every stage reports fractions that grow to 1."""
     seen: dict[str, list[float]] = {}
@@ -192,5 +183,6 @@ def test_older_architectures_with_learned_positions(tmp_path):
         GPT2Config(vocab_size=60, n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=None, eos_token_id=None)
     )
     model.save_pretrained(tmp_path)
-    shape = CausalModel(loading.load(checkpoint.inspect(tmp_path), "float32", torch.device("cpu"))).shape
+    described = loading.describe(checkpoint.inspect(tmp_path), "float32")
+    shape = CausalModel(loading.load(described, torch.device("cpu"))).shape
     assert (shape.context_length, shape.vocabulary_size, len(shape.layers)) == (64, 60, 2)

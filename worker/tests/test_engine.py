@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from serin_worker.errors import NotFinite, PromptTooLong, QueueFull, RequestRefused
+from serin_worker import engine as engine_module
+from serin_worker.errors import NotFinite, OutOfMemory, PromptTooLong, QueueFull, RequestRefused
 from serin_worker.outputs import ChoiceFinished, Delta, Failed, Started, Summary
 from serin_worker.request import GenerationRequest, PriorOutput, Sampling, ScoreRequest, Stopping
 from serin_worker.testing import engine_without_model, run_dry, tokens_of
@@ -186,6 +187,70 @@ def test_logits_that_are_not_finite_fail_their_request_only():
     assert engine.pool.num_free == engine.pool.num_blocks
     engine.add(request("again", prompt=[9] * 10, namespace=b"n"))
     assert run_dry(engine)["again"][0] == Started(10, 0)
+
+
+def no_memory_on_the_cpu():
+    """What torch raises on the CPU: the real thing, of an allocation that no machine can serve."""
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def no_memory_on_a_device():
+    """What torch raises on a device."""
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("no_memory", [no_memory_on_the_cpu, no_memory_on_a_device])
+@pytest.mark.parametrize("where", ["run", "draw", "score"])
+def test_a_request_that_needs_too_much_memory_fails_alone(no_memory, where, monkeypatch):
+    """In the model, in a draw or in a score: the others' answers are as if alone, and no block is lost."""
+    engine, runner = engine_without_model()
+    run, drawing, scoring = runner.run, engine_module.draw, engine_module.token_logprobs
+
+    def limited_run(plan):
+        if where == "run" and any(work.sequence.group.request_id == "big" for work in plan.work):
+            no_memory()
+        return run(plan)
+
+    def limited_draw(logits, sequences, *rest):
+        if where == "draw" and any(sequence.group.request_id == "big" for sequence in sequences):
+            no_memory()
+        return drawing(logits, sequences, *rest)
+
+    def limited_score(logits, targets, counts):
+        if where == "score" and list(targets) == [7, 7]:
+            no_memory()
+        return scoring(logits, targets, counts)
+
+    runner.run = limited_run
+    monkeypatch.setattr(engine_module, "draw", limited_draw)
+    monkeypatch.setattr(engine_module, "token_logprobs", limited_score)
+    engine.add(request("good", prompt=range(1, 11), namespace=b"n", num_choices=2))
+    engine.add(ScoreRequest("big", (1, 2), (7, 7)) if where == "score" else request("big", num_choices=2))
+    engine.add(ScoreRequest("score", (1, 2, 3), (4, 5)))
+    engine.add(request("last"))
+    outputs = run_dry(engine)
+    failures = {name for name, one in outputs.items() if isinstance(one[-1], Failed)}
+    assert failures == {"big"}
+    assert isinstance(outputs["big"][-1].error, OutOfMemory)
+    assert sum(isinstance(output, Failed) for output in outputs["big"]) == 1
+    assert [tokens_of(outputs["good"], choice) for choice in range(2)] == [answer(runner, range(1, 11), 6)] * 2
+    assert tokens_of(outputs["last"]) == answer(runner, (1, 2, 3), 6)
+    assert len(outputs["score"][0].logprobs) == 2
+    assert engine.counts.num_out_of_memory == 1
+    assert engine.pool.num_free == engine.pool.num_blocks
+
+
+def test_other_errors_of_the_model_are_not_taken_for_a_lack_of_memory():
+    """They end the engine, as they did."""
+    engine, runner = engine_without_model()
+
+    def broken(plan):
+        raise RuntimeError("shapes do not match")
+
+    runner.run = broken
+    engine.add(request("r"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        engine.step()
 
 
 def test_prefixes_stay_inside_their_namespace():

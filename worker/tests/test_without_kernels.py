@@ -6,7 +6,6 @@ import pytest
 from serin_worker import startup
 from serin_worker.attention.torch_paged import TorchPagedAttention
 from serin_worker.config import EngineConfig
-from serin_worker.model import native_modules
 from serin_worker.native import library
 from serin_worker.native.library import KernelUnavailable
 from serin_worker.request import GenerationRequest, Sampling, Stopping
@@ -19,7 +18,7 @@ def no_compiler(monkeypatch, tmp_path):
     """Nothing is built and nothing built before is found."""
     monkeypatch.setenv("CXX", str(tmp_path / "missing"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    caches = (library.kernels, native_draw._kernel, native_modules._has_kernels)
+    caches = (library.kernels, native_draw._kernel, library.has_kernels)
     for cache in caches:
         cache.cache_clear()
     yield

@@ -68,6 +68,7 @@ class Reason(enum.StrEnum):
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     CANCELLED = "CANCELLED"
     NUMERICS_FAILED = "NUMERICS_FAILED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
     NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
     UPSTREAM_UNAVAILABLE = "UPSTREAM_UNAVAILABLE"
     INTERNAL = "INTERNAL"
@@ -171,6 +172,7 @@ STATUS: Mapping[Reason, StatusRow] = MappingProxyType(
         Reason.DEADLINE_EXCEEDED: StatusRow(_code.DEADLINE_EXCEEDED, 504, "timeout_error", "timeout_error"),
         Reason.CANCELLED: StatusRow(_code.CANCELLED, 499, "invalid_request_error", "api_error"),
         Reason.NUMERICS_FAILED: _failed,
+        Reason.OUT_OF_MEMORY: _overloaded,
         Reason.NOT_IMPLEMENTED: StatusRow(_code.UNIMPLEMENTED, 501, "invalid_request_error", "invalid_request_error"),
         Reason.UPSTREAM_UNAVAILABLE: _unavailable,
         Reason.INTERNAL: _failed,

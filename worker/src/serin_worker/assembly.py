@@ -19,7 +19,7 @@ from serin_worker.embedding.loop import EmbeddingLoop
 from serin_worker.embedding.recipe import is_embedding_model
 from serin_worker.embedding.serving import EmbeddingServing, num_places
 from serin_worker.embedding.startup import load_encoder
-from serin_worker.errors import ModelRefused
+from serin_worker.errors import ModelRefused, NotEnoughMemory
 from serin_worker.grammars.opening import Grammars
 from serin_worker.grammars.vocabulary import GrammarVocabulary
 from serin_worker.loop import EngineLoop
@@ -171,6 +171,8 @@ def _blaming(settings: WorkerSettings) -> Iterator[None]:
     """Whatever is wrong with the model, or how it is to run, is the fault of a setting."""
     try:
         yield
+    except NotEnoughMemory as error:
+        raise SettingsError(f"--model-path: '{settings.model_path}': {error.told(settings.flag_of)}") from error
     except (ModelRefused, ArtifactUnreadable) as error:
         raise SettingsError(f"--model-path: '{settings.model_path}': {error}") from error
     except BadConfig as error:

@@ -8,7 +8,7 @@ from typing import Literal
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Numerics = Literal["auto", "fast", "invariant"]
-Quantization = Literal["none", "int8"]
+Quantization = Literal["none", "int8", "fp8"]
 
 
 SHORT_REQUEST_TOKENS = 128
@@ -32,7 +32,8 @@ class EngineConfig:
     precision: Precision = "auto"
     """``auto``: what most of the weights were saved in."""
     quantize: Quantization = "none"
-    """``int8``: weights of linear layers and the rows they are given, in 8 bits; the rest stays in ``precision``."""
+    """``int8``, ``fp8``: weights of linear layers and the rows they are given, in 8 bits; the rest stays in
+    ``precision``. ``none``: as the checkpoint holds them."""
     numerics: Numerics = "auto"
     """``invariant``: identical tokens alone, in any batch, after preemption and after resume. ``auto``: that, where the
     model can; ``fast`` otherwise."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -15,10 +16,11 @@ import torch
 from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
-from serin_worker.errors import GrammarOverrun, NotFinite, QueueFull, RequestRefused, WorkerError
+from serin_worker.errors import GrammarOverrun, NotFinite, OutOfMemory, QueueFull, RequestRefused, WorkerError
 from serin_worker.grammars.masks import MaskMaker
 from serin_worker.grammars.step_masks import StepMasks
 from serin_worker.limits import Limits
+from serin_worker.model.memory import if_it_fits
 from serin_worker.ongoing import Ongoing
 from serin_worker.outputs import (
     ChoiceFinished,
@@ -33,7 +35,7 @@ from serin_worker.outputs import (
 from serin_worker.pacing import Pacing
 from serin_worker.rate import RequestRate
 from serin_worker.request import GenerationRequest, ScoreRequest
-from serin_worker.runner import StepLogits
+from serin_worker.runner import StepLogits, joined
 from serin_worker.sampling.logprobs import token_logprobs
 from serin_worker.sampling.sampler import draw
 from serin_worker.scheduler import Scheduler
@@ -62,6 +64,7 @@ class Counts:
     num_output_tokens: int = 0
     num_preemptions: int = 0
     num_not_finite: int = 0
+    num_out_of_memory: int = 0
     num_grammar_overruns: int = 0
 
 
@@ -148,7 +151,7 @@ class Engine:
             began = self._clock()
             self._start_new(plan)
             masks = StepMasks(self._masks, plan, self._states, self.bounds.end_ids) if self._constrained else None
-            result = self._runner.run(plan)
+            result = self._run(plan)
             self._commit(plan, result, masks)
             num_decodes = plan.num_tokens - plan.num_prefill_tokens
             self._pacing.observe(num_decodes, plan.num_prefill_tokens, self._clock() - began)
@@ -167,6 +170,30 @@ class Engine:
         for work in plan.work:
             if not work.sequence.group.is_started:
                 self._start(self._states[work.sequence.group.request_id])
+
+    def _run(self, plan: StepPlan) -> StepLogits:
+        """Logits of a plan. Where memory does not suffice for all of it, its pieces run one by one.
+
+        Requests whose piece alone is too much fail, and leave the plan.
+        """
+        result = if_it_fits(lambda: self._runner.run(plan))
+        if result is not None:
+            return result
+        pieces: list[tuple[Work, StepLogits]] = []
+        copies = plan.copies
+        for work in plan.work:
+            if not self._is_ongoing(work.sequence):
+                continue  # another choice of this request has just failed
+            alone = StepPlan([work], copies)
+            piece = if_it_fits(partial(self._runner.run, alone))
+            if piece is None:
+                self._fail_out_of_memory(work.sequence, work.num_tokens)
+            else:
+                pieces.append((work, piece))
+                copies = []
+        pieces = [(work, piece) for work, piece in pieces if self._is_ongoing(work.sequence)]
+        plan.work = [work for work, _ in pieces]
+        return joined([piece for _, piece in pieces])
 
     def _commit(self, plan: StepPlan, result: StepLogits, masks: StepMasks | None) -> None:
         self.scheduler.commit(plan)
@@ -214,7 +241,10 @@ class Engine:
 
     def _draw(self, sequences: list[Sequence], logits: torch.Tensor, forbidden: Rows[torch.Tensor | None]) -> None:
         states = [self._states[sequence.group.request_id] for sequence in sequences]
-        drawn = draw(logits, sequences, [state.end_ids for state in states], forbidden)
+        drawn = if_it_fits(lambda: draw(logits, sequences, [state.end_ids for state in states], forbidden))
+        if drawn is None:
+            self._draw_one_by_one(sequences, logits, forbidden)
+            return
         now = self._clock()
         for state, sequence, token_id, logprobs in zip(states, sequences, drawn.token_ids, drawn.logprobs, strict=True):
             if sequence.group.request_id not in self._states:
@@ -223,6 +253,17 @@ class Engine:
                 self._fail_not_finite(state)
             else:
                 self._append(state, sequence, token_id, logprobs, now)
+
+    def _draw_one_by_one(
+        self, sequences: list[Sequence], logits: torch.Tensor, forbidden: Rows[torch.Tensor | None]
+    ) -> None:
+        """Memory does not suffice to draw for all: so that a choice that is too much alone fails its request alone."""
+        if len(sequences) == 1:
+            self._fail_out_of_memory(sequences[0], 1)
+            return
+        for index, sequence in enumerate(sequences):
+            if self._is_ongoing(sequence):
+                self._draw([sequence], logits[index : index + 1], forbidden[index : index + 1])
 
     def _append(
         self, state: Ongoing, sequence: Sequence, token_id: int, logprobs: TokenLogprobs | None, now: float
@@ -266,12 +307,16 @@ class Engine:
         request = group.request
         assert isinstance(request, ScoreRequest)
         state = self._states[group.request_id]
+        first = work.start + work.num_tokens - work.num_scored + 1
+        targets = sequence.token_ids[first : first + work.num_scored]
         if not bool(torch.isfinite(logits.amax(-1)).all()):
             self._fail_not_finite(state)
             return
-        first = work.start + work.num_tokens - work.num_scored + 1
-        targets = sequence.token_ids[first : first + work.num_scored]
-        state.scored += token_logprobs(logits, targets, [request.num_alternatives] * len(targets))
+        scored = if_it_fits(lambda: token_logprobs(logits, targets, [request.num_alternatives] * len(targets)))
+        if scored is None:
+            self._fail_out_of_memory(sequence, work.num_tokens)
+            return
+        state.scored += scored
         if len(state.scored) == len(request.target_ids):
             self.scheduler.remove(group)
             self._forget(group.request_id)
@@ -302,6 +347,11 @@ class Engine:
         self.counts.num_grammar_overruns += 1
         self.abort(sequence.group.request_id)
         self._outputs.append((sequence.group.request_id, Failed(error)))
+
+    def _fail_out_of_memory(self, sequence: Sequence, num_tokens: int) -> None:
+        self.counts.num_out_of_memory += 1
+        self.abort(sequence.group.request_id)
+        self._outputs.append((sequence.group.request_id, Failed(OutOfMemory(num_tokens))))
 
     def _fail_not_finite(self, state: Ongoing) -> None:
         self.counts.num_not_finite += 1

@@ -16,6 +16,7 @@
     ├── RequestFailed           one started request; the others go on
     │   ├── NotFinite           the model produced NaN or infinity for it
     │   ├── NotComputed         the model failed on one of its inputs
+    │   ├── OutOfMemory         its step needs more memory than there is
     │   ├── GrammarOverrun      its grammar needs more than a step may
     │   ├── ReaderTooSlow       its reader left too many tokens unread
     │   └── HandedOver          nothing is wrong with it; it should go on on another worker
@@ -27,6 +28,11 @@
 
 Knows nothing about gRPC: service.py translates.
 """
+
+from collections.abc import Callable, Mapping
+
+Remedy = Mapping[str, int | str | None]
+"""Fields of the configuration and values that would help; None: the field's own default."""
 
 
 class WorkerError(Exception):
@@ -46,14 +52,34 @@ class LogitsNotFinite(ModelRefused):
 
 
 class NotEnoughMemory(ModelRefused):
-    """Weights and the smallest useful KV cache need more memory than there is."""
+    """Weights and the smallest useful KV cache need more memory than there is.
 
-    def __init__(self, what: str, needed_bytes: int, available_bytes: int, advice: str) -> None:
-        super().__init__(
-            f"{what} needs {needed_bytes:,} bytes and {available_bytes:,} are available; {advice}",
-        )
+    Args:
+        what: needs it.
+        needed_bytes: of all of it.
+        available_bytes: of the device.
+        remedies: fields of the configuration and their values, each of which makes it fit.
+        parts: how the bytes needed are made up, in brackets.
+    """
+
+    def __init__(
+        self, what: str, needed_bytes: int, available_bytes: int, remedies: tuple[Remedy, ...], parts: str = ""
+    ) -> None:
+        self._fact = f"{what} needs {needed_bytes:,} bytes{parts} and {available_bytes:,} are available"
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
+        self.remedies = remedies
+        super().__init__(self.told())
+
+    def told(self, name_of: Callable[[str], str] = str) -> str:
+        """The sentence; ``name_of`` says what a field of the configuration is called where it is set."""
+        fitting = [
+            " ".join(f"{name_of(field)} {0 if value is None else value}" for field, value in one.items())
+            for one in self.remedies
+        ]
+        if not fitting:
+            return f"{self._fact}; no setting makes it fit: use a smaller model, or free memory"
+        return f"{self._fact}; it fits with {', or with '.join(fitting)}"
 
 
 class RequestRefused(WorkerError):
@@ -131,6 +157,16 @@ class NotComputed(RequestFailed):
 
     def __init__(self, index: int, error: Exception) -> None:
         super().__init__(f"the model failed on input {index}: {type(error).__name__}")
+
+
+class OutOfMemory(RequestFailed):
+    """What a request needs in one step is more memory than there is."""
+
+    def __init__(self, num_tokens: int) -> None:
+        super().__init__(
+            f"this worker's memory does not suffice for this request's step of {num_tokens} tokens; try again, "
+            "or give the worker more memory (a smaller --kv-cache-bytes or --max-batched-tokens leaves more)"
+        )
 
 
 class GrammarOverrun(RequestFailed):

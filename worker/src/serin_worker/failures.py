@@ -16,6 +16,7 @@ from serin_worker.errors import (
     HandedOver,
     InputTooLong,
     NotFinite,
+    OutOfMemory,
     PromptTooLong,
     QueueFull,
     ReaderTooSlow,
@@ -57,6 +58,8 @@ def to_mesh(error: WorkerError) -> MeshError:
             return MeshError(Reason.PARAMETER_INVALID, str(error), parameter=error.parameter)
         case NotFinite():
             return MeshError(Reason.NUMERICS_FAILED, str(error))
+        case OutOfMemory():
+            return MeshError(Reason.OUT_OF_MEMORY, str(error), retry_after_s="1")
         case ReaderTooSlow():
             return MeshError(Reason.CANCELLED, str(error))
         case HandedOver():

@@ -53,6 +53,10 @@ class EngineCollector(Collector):
                 "Requests whose logits were not numbers.",
                 counts.num_not_finite,
             ),
+            "serin_worker_out_of_memory": (
+                "Requests whose step needed more memory than there was.",
+                counts.num_out_of_memory,
+            ),
         }
         for name, (text, value) in gauges.items():
             gauge = GaugeMetricFamily(name, text, labels=["model_name"])

@@ -24,6 +24,16 @@ class StepLogits:
     rows: list[tuple[Work, slice]]
 
 
+def joined(pieces: list[StepLogits]) -> StepLogits:
+    """Several steps' logits as those of one."""
+    rows: list[tuple[Work, slice]] = []
+    num_rows = 0
+    for piece in pieces:
+        rows += [(work, slice(num_rows + part.start, num_rows + part.stop)) for work, part in piece.rows]
+        num_rows += len(piece.logits)
+    return StepLogits(torch.cat([piece.logits for piece in pieces]) if pieces else torch.empty((0, 0)), rows)
+
+
 class ModelRunner:
     """Runs plans on a bound model.
 

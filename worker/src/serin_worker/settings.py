@@ -16,8 +16,10 @@ class WorkerSettings(ServiceSettings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of weights and KV; auto: what the model was saved in"
     )
-    quantize: Literal["none", "int8"] = Field(
-        "none", description="int8: linear layers in 8 bits, weights and what they are given; the rest in `precision`"
+    quantize: Literal["none", "int8", "fp8"] = Field(
+        "none",
+        description="int8 (CPU) or fp8 (GPU; on a CPU for its answers, not for speed): linear layers in 8 bits, "
+        "weights and what they are given; the rest in `precision`; none: as the checkpoint holds them",
     )
     numerics: Literal["auto", "fast", "invariant"] = Field(
         "auto", description="invariant: identical tokens in any batch and after a resume; auto: where the model can"

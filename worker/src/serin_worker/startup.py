@@ -10,22 +10,23 @@ from typing import Literal
 import torch
 from serin_mesh.identity import kv_digest
 
+from serin_worker import fitting
 from serin_worker.attention.layer import PagedAttention
 from serin_worker.attention.native import NativePagedAttention
 from serin_worker.attention.torch_paged import TorchPagedAttention
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
-from serin_worker.config import BadConfig, EngineConfig, Numerics
+from serin_worker.config import BadConfig, EngineConfig, Numerics, Quantization
 from serin_worker.description import EngineDescription
 from serin_worker.engine import Engine
-from serin_worker.errors import LogitsNotFinite, ModelRefused, NotEnoughMemory
+from serin_worker.errors import LogitsNotFinite, ModelRefused
 from serin_worker.limits import Limits
-from serin_worker.model import checkpoint, digests, finiteness, hub, loading
-from serin_worker.model.causal_lm import CausalModel, ModelShape
-from serin_worker.model.memory import available_bytes
+from serin_worker.model import checkpoint, digests, finiteness, fp8, hub, loading
+from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.processor import instruction_set
 from serin_worker.model.verification import Verification
 from serin_worker.native.library import KernelUnavailable
+from serin_worker.quantization import quantization_of
 from serin_worker.runner import ModelRunner
 
 ENGINE_EPOCH = "1"
@@ -57,11 +58,14 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     torch.set_num_threads(num_threads(found, config))
     weights = digests.weights_digest(found, progress=report("hashing"))
     precision = found.precision if config.precision == "auto" else config.precision
-    loaded = CausalModel(loading.load(found, precision, device, report("loading")))
+    quantize = quantization_of(found, config, precision)
+    described = loading.describe(found, precision)
+    fitting.check_fit(described, config, precision)
+    loaded = CausalModel(loading.load(described, device, report("loading")))
     attention = choose_attention(device, config.block_size)
-    row_multiple = _prepare(loaded, config, report("preparing"))
+    row_multiple = _prepare(loaded, config, quantize, report("preparing"))
     report("checking")(0.0)
-    num_blocks = _num_blocks(loaded.shape, loaded.dtype, device, config)
+    num_blocks = fitting.num_blocks(loaded.shape, loaded.dtype, config)
     loaded.bind(attention, num_blocks, config.block_size)
     try:
         numerics = _verify(loaded, config, num_blocks, row_multiple)
@@ -70,8 +74,8 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     engine = _engine(loaded, config, num_blocks, row_multiple if row_multiple and numerics == "invariant" else 1)
     report("checking")(1.0)
     layout = f"{attention.layout}/{config.block_size}"
-    if config.quantize != "none":
-        precision = f"{config.quantize}/{precision}"
+    if quantize != "none":
+        precision = f"{quantize}/{precision}"
     return engine, EngineDescription(
         folder=found.folder,
         weights_digest=weights,
@@ -89,13 +93,15 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     )
 
 
-def _prepare(model: CausalModel, config: EngineConfig, progress: Callable[[float], None]) -> int | None:
-    if config.quantize != "none" and model.device.type != "cpu":
-        raise BadConfig("quantize", config.quantize, f"none, on {model.device.type}")
+def _prepare(
+    model: CausalModel, config: EngineConfig, quantize: Quantization, progress: Callable[[float], None]
+) -> int | None:
+    if quantize == "fp8":
+        fp8.tell_limits(model.device)
     try:
-        return model.prepare(keep_bits=config.numerics == "invariant", quantize=config.quantize, progress=progress)
+        return model.prepare(keep_bits=config.numerics == "invariant", quantize=quantize, progress=progress)
     except KernelUnavailable as error:
-        raise BadConfig("quantize", config.quantize, f"none, since its kernel cannot be built here: {error}") from error
+        raise BadConfig("quantize", quantize, f"none, since its kernel cannot be built here: {error}") from error
 
 
 def _verify(model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int | None) -> Numerics:
@@ -117,7 +123,8 @@ def _engine(model: CausalModel, config: EngineConfig, num_blocks: int, row_multi
     runner = ModelRunner(model, row_multiple)
     shape = model.shape
     limits = Limits(config.block_size, config.max_num_sequences, config.token_budget, window=shape.window)
-    bounds = Bounds(_context_length(shape, config), shape.vocabulary_size, shape.end_ids, config.max_num_waiting)
+    context_length = fitting.context_length_of(shape, config)
+    bounds = Bounds(context_length, shape.vocabulary_size, shape.end_ids, config.max_num_waiting)
     return Engine(runner, BlockPool(num_blocks), limits, bounds)
 
 
@@ -151,34 +158,3 @@ def machine_class(device: torch.device) -> str:
     else:
         kind = f"cpu-{instruction_set()}"
     return f"{kind}/torch-{torch.__version__.split('+')[0]}"
-
-
-def _context_length(shape: ModelShape, config: EngineConfig) -> int:
-    asked = config.context_length or shape.context_length
-    if asked > shape.context_length:
-        raise ModelRefused(
-            f"context_length {asked}: the model has positions for {shape.context_length}; accepted: 1 to that many"
-        )
-    return asked
-
-
-def _num_blocks(shape: ModelShape, dtype: torch.dtype, device: torch.device, config: EngineConfig) -> int:
-    context_length = _context_length(shape, config)
-    if config.num_blocks is not None:
-        config.check_num_blocks(context_length)
-        return config.num_blocks
-    block_bytes = shape.block_bytes(config.block_size, dtype)
-    least_bytes = config.least_num_blocks(context_length) * block_bytes
-    available = available_bytes(device)
-    if config.kv_bytes is None:
-        share = 0.9 if device.type == "cuda" else 0.3
-        per_sequence = -(-context_length // config.block_size)
-        budget = min(int(available * share), (per_sequence * config.max_num_sequences) * block_bytes)
-        budget = max(budget, least_bytes)
-    else:
-        budget = config.kv_bytes
-        if budget < least_bytes:
-            raise BadConfig("kv_bytes", budget, f"{least_bytes} or more, {config.least_cache(context_length)}")
-    if budget > available:
-        raise NotEnoughMemory("the KV cache", budget, available, "set a smaller kv_bytes or a shorter context_length")
-    return budget // block_bytes

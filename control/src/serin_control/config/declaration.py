@@ -88,8 +88,9 @@ class EngineConfig(_Keys):
     """Tokenizer processes; 0: none are started here. Default 1."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     """Type the model computes in."""
-    quantize: Literal["none", "int8"] | None = None
-    """`int8`: linear layers in 8 bits, weights and what they are given; the rest in `precision`."""
+    quantize: Literal["none", "int8", "fp8"] | None = None
+    """`int8` (CPU) or `fp8` (GPU; on a CPU for its answers, not for speed): linear layers in 8 bits, weights and what
+    they are given; the rest in `precision`. `none`: as the checkpoint holds them."""
     numerics: Literal["fast", "invariant"] | None = None
     """`invariant`: the same tokens alone, in any batch and after a resume."""
     device: Device | None = None

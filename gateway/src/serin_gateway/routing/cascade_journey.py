@@ -39,6 +39,7 @@ _FIRST_CANNOT = {
     Reason.PARAMETER_UNSUPPORTED: Rule.UNSUITED,
     Reason.LANE_LOST: Rule.FAILED,
     Reason.NUMERICS_FAILED: Rule.FAILED,
+    Reason.OUT_OF_MEMORY: Rule.FAILED,
 }
 """What ends a first model's attempt, and neither the request nor its caller is to blame."""
 

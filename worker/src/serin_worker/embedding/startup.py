@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from serin_mesh.identity import digest_json, kv_digest
 
+from serin_worker import fitting
 from serin_worker.config import BadConfig, EngineConfig
 from serin_worker.embedding.encoder import Encoder
 from serin_worker.embedding.recipe import read_recipe
@@ -67,6 +68,8 @@ def load_encoder(
         raise BadConfig("quantize", config.quantize, "none, for a model of embeddings")
     device = torch.device(config.device)
     found = checkpoint.inspect(folder)
+    if found.quantization is not None:
+        raise ModelRefused("quantized weights are not served as a model of embeddings", str(folder / "config.json"))
     recipe = read_recipe(folder)
     if found.config.get("is_encoder_decoder"):
         raise ModelRefused("describes an encoder with a decoder; accepted: one of them", str(folder / "config.json"))
@@ -74,7 +77,9 @@ def load_encoder(
     weights = digests.weights_digest(found, progress=report("hashing"))
     weights = digest_json({"weights": weights, "recipe": recipe.digest})
     precision = found.precision if config.precision == "auto" else config.precision
-    model = loading.load(found, precision, device, report("loading"), loading.ENCODING)
+    described = loading.describe(found, precision, loading.ENCODING)
+    fitting.check_encoder_fit(described, precision, device)
+    model = loading.load(described, device, report("loading"))
     if device.type == "cpu":
         torch.nn.Module.to(model, computed_in(model.dtype))
     report("checking")(0.0)

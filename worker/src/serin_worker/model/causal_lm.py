@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.nn import Linear
 from transformers import PreTrainedModel
 
 from serin_worker.attention import interface
@@ -14,12 +15,17 @@ from serin_worker.attention.interface import PagedStep
 from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
 from serin_worker.config import Quantization
 from serin_worker.errors import ModelRefused
+from serin_worker.model import fp8
 from serin_worker.model.native_linear import Kind, replace_linears
 from serin_worker.model.native_modules import replace_small_modules
 from serin_worker.model.packing import pack_linears, packed_row_multiple
 from serin_worker.model.siblings import Siblings, find_siblings
+from serin_worker.model.stored_linear import StoredLinear
+from serin_worker.native.library import has_kernels
 
 _PLAIN_ROW_MULTIPLE = 16
+_QUANTIZED_SHARE = 0.8
+"""Of the time that layers take to be replaced: quantizing; the rest is packing."""
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
@@ -51,16 +57,10 @@ class CausalModel:
         self._model = model
         self._modules = _probe(model)
         self.linears = "plain"
-        """How linear layers are computed: plain, packed or int8."""
+        """How linear layers are computed: plain, packed, native, int8, fp8, or in two of these ways (fp8+native)."""
         self._caches: list[LayerCache] = []
         self._step: PagedStep | None = None
-        config = model.config.get_text_config()
-        self.shape = ModelShape(
-            layers=tuple(self._modules.values()),
-            vocabulary_size=int(config.vocab_size),
-            context_length=int(getattr(config, "max_position_embeddings", None) or 2048),
-            end_ids=_end_ids(model),
-        )
+        self.shape = _shape(model, self._modules)
 
     @property
     def device(self) -> torch.device:
@@ -71,6 +71,11 @@ class CausalModel:
     def dtype(self) -> torch.dtype:
         """What the weights are."""
         return self._model.dtype
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether some linear layers take rows in 8 bits."""
+        return self.linears.startswith(("int8", "fp8"))
 
     @property
     def num_layers_run(self) -> int:
@@ -99,18 +104,44 @@ class CausalModel:
             KernelUnavailable: there is no compiler, and ``quantize`` needs one.
         """
         replace_small_modules(self._model)
-        if quantize == "int8":
-            replace_linears(self._model, Kind.INT8, self._siblings(), progress)
-            self.linears = "int8"
+        if quantize != "none":
+            self._quantize(quantize, _part(progress, 0.0, _QUANTIZED_SHARE))
+            progress = _part(progress, _QUANTIZED_SHARE, 1.0)
+        groups = self._siblings(Linear)
+        if not groups:
+            if progress:
+                progress(1.0)
+            return 1
+        if self.device.type == "cpu" and self.dtype is torch.bfloat16 and has_kernels():
+            replace_linears(self._model, Kind.BFLOAT16, groups, progress)
+            self._note("native")
             return 1
         multiple = packed_row_multiple(self._model)
         if (multiple is not None or not keep_bits) and pack_linears(self._model, progress):
-            self.linears = "packed"
-        return multiple if self.linears == "packed" else _PLAIN_ROW_MULTIPLE
+            self._note("packed")
+            return multiple
+        return _PLAIN_ROW_MULTIPLE
 
-    def _siblings(self) -> list[Siblings]:
+    def _note(self, linears: str) -> None:
+        self.linears = linears if self.linears == "plain" else f"{self.linears}+{linears}"
+
+    def _quantize(self, quantize: Quantization, progress: Callable[[float], None] | None) -> None:
+        """Replace the layers that the checkpoint holds quantized; where it holds none, those that may be."""
+        groups = self._siblings(StoredLinear) or self._siblings(Linear)
+        if quantize == "int8":
+            replace_linears(self._model, Kind.INT8, groups, progress)
+        else:
+            head = self._model.get_output_embeddings()  # type: ignore[no-untyped-call]
+            kept = {name for name, module in self._model.named_modules() if module is head and type(head) is Linear}
+            groups = [group for group in groups if kept.isdisjoint(group)]
+            fp8.quantize_linears(self._model, groups, self.dtype, progress)
+        self.linears = quantize
+
+    def _siblings(self, kind: type[torch.nn.Module]) -> list[Siblings]:
+        if not any(type(module) is kind for module in self._model.modules()):
+            return []
         with interface.recording():
-            return find_siblings(self._model, lambda: _run(self._model))
+            return find_siblings(self._model, lambda: _run(self._model), kind)
 
     def bind(self, attention: PagedAttention, num_blocks: int, block_size: int) -> None:
         """Make pages for every layer."""
@@ -149,6 +180,25 @@ class CausalModel:
             self._step.attention.copy_blocks(cache, sources, targets)
 
 
+def shape_of(model: PreTrainedModel) -> ModelShape:
+    """The shape of a model that has no numbers yet.
+
+    Raises:
+        ModelRefused: it does not run without numbers, or is not supported.
+    """
+    return _shape(model, _probe(model))
+
+
+def _shape(model: PreTrainedModel, modules: dict[torch.nn.Module, LayerSpec]) -> ModelShape:
+    config = model.config.get_text_config()
+    return ModelShape(
+        layers=tuple(modules.values()),
+        vocabulary_size=int(config.vocab_size),
+        context_length=int(getattr(config, "max_position_embeddings", None) or 2048),
+        end_ids=_end_ids(model),
+    )
+
+
 def _probe(model: PreTrainedModel) -> dict[torch.nn.Module, LayerSpec]:
     """Run a few tokens to see which modules attend, and how.
 
@@ -175,6 +225,11 @@ def _probe(model: PreTrainedModel) -> dict[torch.nn.Module, LayerSpec]:
         if kind_of_layer == "sliding_attention" and not spec.window:
             raise ModelRefused(f"{kind} has sliding layers but does not say how wide their window is")
     return found
+
+
+def _part(progress: Callable[[float], None] | None, start: float, end: float) -> Callable[[float], None] | None:
+    """Progress of a part, told as that of the whole."""
+    return None if progress is None else lambda fraction: progress(start + fraction * (end - start))
 
 
 @torch.inference_mode()

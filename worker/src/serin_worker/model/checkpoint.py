@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from serin_worker.errors import ModelRefused
+from serin_worker.model.stored_quantization import StoredQuantization, read_quantization
 
 T = TypeVar("T", dict[str, Any], list[Any])
 
@@ -47,6 +48,8 @@ class Checkpoint:
     config: Mapping[str, Any]
     files: tuple[Path, ...]
     tensors: Mapping[str, TensorEntry]
+    quantization: StoredQuantization | None = None
+    """How some of its weights are held in 8 bits; None: none are."""
 
     @property
     def num_parameters(self) -> int:
@@ -55,10 +58,10 @@ class Checkpoint:
 
     @property
     def precision(self) -> str:
-        """What most numbers are saved in: float32, bfloat16 or float16; float32 if in something else."""
+        """What most numbers that are not quantized are saved in: float32, bfloat16 or float16; else float32."""
         totals = dict.fromkeys(_PRECISIONS, 0)
-        for entry in self.tensors.values():
-            if entry.dtype in totals:
+        for name, entry in self.tensors.items():
+            if entry.dtype in totals and not (self.quantization and self.quantization.is_scale(name)):
                 totals[entry.dtype] += entry.num_elements
         return _PRECISIONS[max(totals, key=lambda dtype: totals[dtype])]
 
@@ -81,7 +84,7 @@ def inspect(folder: Path) -> Checkpoint:
         raise ModelRefused("names no model_type", str(folder / "config.json"))
     if "auto_map" in config:
         raise ModelRefused("asks to run its own code (auto_map), which is never done", str(folder / "config.json"))
-    _refuse_quantization(folder / "config.json", config)
+    quantization = read_quantization(config, folder / "config.json")
     tokenizer = folder / "tokenizer_config.json"
     if tokenizer.exists() and "auto_map" in read_json(tokenizer, dict):
         raise ModelRefused("asks to run its own code (auto_map), which is never done", str(tokenizer))
@@ -99,20 +102,7 @@ def inspect(folder: Path) -> Checkpoint:
                 raise ModelRefused(f"tensor {name!r} is also in {tensors[name].file}", str(path))
             tensors[name] = entry
     _check_index(folder / INDEX_NAME, tensors)
-    return Checkpoint(folder, config, files, tensors)
-
-
-def _refuse_quantization(path: Path, config: Mapping[str, Any]) -> None:
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, dict) else {}):
-        found = part.get("quantization_config") or part.get("compression_config")
-        if found:
-            method = found.get("quant_method", "unnamed") if isinstance(found, dict) else "unnamed"
-            raise ModelRefused(
-                f"quantization_config: {method!r}: quantized weights are not served; "
-                "accepted: weights in float32, bfloat16 or float16",
-                str(path),
-            )
+    return Checkpoint(folder, config, files, tensors, quantization)
 
 
 def _weight_files(folder: Path) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ def explain(checkpoint: Checkpoint, precision: str, what: str = "logits") -> Mod
         with safe_open(path, framework="pt") as file:
             for name in sorted(file.keys()):
                 tensor = file.get_tensor(name)
-                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
                     return ModelRefused(f"tensor {name!r} holds NaN or infinity", str(path))
     return ModelRefused(
         f"its {what} in {precision} are NaN or infinite, and all its weights are finite; try another precision",

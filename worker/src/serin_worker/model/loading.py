@@ -15,11 +15,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging as _transformers_logging
 
 from serin_worker.attention import interface
-from serin_worker.errors import ModelRefused, NotEnoughMemory
-from serin_worker.model import skeleton
+from serin_worker.errors import ModelRefused
+from serin_worker.model import skeleton, stored_linear
 from serin_worker.model.checkpoint import Checkpoint
-from serin_worker.model.memory import available_bytes
-from serin_worker.model.packing import computed_in
 
 transformers_logging: Any = _transformers_logging  # its functions carry no types
 
@@ -58,27 +56,36 @@ GENERATING = Family(
 ENCODING = Family(AutoModel, MODEL_MAPPING_NAMES, "a model", is_headless=True)
 
 
-def load(
-    checkpoint: Checkpoint,
-    precision: str,
-    device: torch.device,
-    progress: Callable[[float], None] | None = None,
-    family: Family = GENERATING,
-) -> PreTrainedModel:
-    """Load a checked folder, ready for evaluation; by default as a language model with our attention in place.
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A checkpoint and the model that it describes.
+
+    Attributes:
+        checkpoint: the folder, inspected.
+        family: what is made of it.
+        config: its configuration as transformers reads it.
+        dtype: of all weights but quantized ones.
+        model: its modules and parameters, without memory for numbers.
+    """
+
+    checkpoint: Checkpoint
+    family: Family
+    config: Any
+    dtype: torch.dtype
+    model: PreTrainedModel
+
+
+def describe(checkpoint: Checkpoint, precision: str, family: Family = GENERATING) -> Described:
+    """What a checked folder describes, by default a language model with our attention in place; no weight is read.
 
     Args:
         checkpoint: the folder, inspected.
-        precision: dtype of all weights, a key of DTYPES.
-        device: where they go.
-        progress: called with the fraction of weights in place.
+        precision: dtype of all weights but quantized ones, a key of DTYPES.
         family: what is made of it.
 
     Raises:
-        NotEnoughMemory: before anything is read.
-        ModelRefused: tensors are missing or do not fit the configuration; the architecture is not supported.
+        ModelRefused: the architecture is not supported, or the configuration contradicts itself or its tensors.
     """
-    _check_memory(checkpoint, checkpoint.num_parameters, precision, device)
     model_type = str(checkpoint.config["model_type"])
     if model_type not in family.known:
         raise ModelRefused(
@@ -86,18 +93,39 @@ def load(
             str(checkpoint.folder / "config.json"),
         )
     interface.register()
+    dtype = DTYPES[precision]
     with _progress_of(None):
         config = skeleton.read_config(checkpoint)
-        expected = skeleton.build(checkpoint, config, family.factory)
-    _check_memory(checkpoint, expected.num_parameters(), precision, device)
-    _check_dtypes(checkpoint, expected)
+        model = skeleton.build(checkpoint, config, dtype, family.factory, family.attention)
+    _check_dtypes(checkpoint, model)
+    return Described(checkpoint, family, config, dtype, model)
+
+
+def load(
+    described: Described, device: torch.device, progress: Callable[[float], None] | None = None
+) -> PreTrainedModel:
+    """Load what a folder describes, ready for evaluation.
+
+    Weights that are kept as they are stored stay mapped from their files until something replaces them.
+
+    Args:
+        described: the folder and the model to make of it.
+        device: where weights go.
+        progress: called with the fraction of weights in place.
+
+    Raises:
+        ModelRefused: tensors are missing or do not fit the configuration.
+    """
+    checkpoint, family, expected = described.checkpoint, described.family, described.model
+    if checkpoint.quantization is not None:
+        described.config.quantization_config = stored_linear.configuration(checkpoint)
     try:
         with _progress_of(progress), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded: Any = family.factory.from_pretrained(
                 checkpoint.folder,
-                config=config,
-                dtype=DTYPES[precision],
+                config=described.config,
+                dtype=described.dtype,
                 attn_implementation=family.attention,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -114,25 +142,18 @@ def load(
         info = _without_heads(checkpoint, expected, info)
     _check_loaded(checkpoint, info)
     _check_unexpected(checkpoint, expected, info)
+    if checkpoint.quantization is not None and checkpoint.quantization.block is not None:
+        stored_linear.dequantize(model, described.dtype)
     ready: PreTrainedModel = model.to(device).eval().requires_grad_(False)
     return ready
-
-
-def _check_memory(checkpoint: Checkpoint, num_parameters: int, precision: str, device: torch.device) -> None:
-    dtype = DTYPES[precision]
-    needed = num_parameters * (computed_in(dtype) if device.type == "cpu" else dtype).itemsize
-    available = available_bytes(device)
-    if needed > available:
-        raise NotEnoughMemory(
-            f"{checkpoint.folder} in {precision}", needed, available, "use a smaller precision or model, or free memory"
-        )
 
 
 def _check_dtypes(checkpoint: Checkpoint, expected: PreTrainedModel) -> None:
     """Weights are floating point numbers; others are read only where the model keeps them so itself."""
     whole = {name for name, tensor in expected.state_dict().items() if not tensor.is_floating_point()}
+    stored = checkpoint.quantization.item if checkpoint.quantization else None
     for name, entry in sorted(checkpoint.tensors.items()):
-        if entry.dtype in FLOATING or skeleton.ignores(expected, name):
+        if entry.dtype in (*FLOATING, stored) or skeleton.ignores(expected, name):
             continue
         if not {name, f"{expected.base_model_prefix}.{name}"} & whole:
             raise ModelRefused(

@@ -1,13 +1,19 @@
-"""How much memory this process may still take.
+"""How much memory this process may still take, and what torch raises when that was too little.
 
 Knows nothing about models.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
+T = TypeVar("T")
+
 _UNLIMITED = 2**62
+_SAYS_ALLOCATOR = ("DefaultCPUAllocator", "can't allocate memory", "out of memory")
+"""How torch's own errors say it on the CPU, where it is a plain RuntimeError."""
 
 
 def available_bytes(device: torch.device) -> int:
@@ -16,6 +22,25 @@ def available_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
     return min(_system_bytes(), _group_bytes())
+
+
+def if_it_fits(compute: Callable[[], T]) -> T | None:
+    """What ``compute`` makes; None: memory does not suffice for it, and what it had taken is free again."""
+    try:
+        return compute()
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # the error is gone, and what its frames held
+        torch.cuda.empty_cache()
+    return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's own error, torch's on a device, or its allocator's on the CPU."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAYS_ALLOCATOR)
 
 
 def _system_bytes() -> int:

@@ -1,22 +1,24 @@
-"""Linear layers by the kernel of `native/linear.cpp`: weights laid out once, siblings in one pass, a row's bits its own.
+"""Linear layers by the kernel of `native/linear.cpp`: weights laid out once, siblings in one pass.
 
-Weights are kept as they are (bfloat16) or quantized to 8 bits. Knows nothing about what layers are part of.
+Weights are kept as they are (bfloat16) or quantized to 8 bits. A row's bits depend on nothing but the row. Knows
+nothing about what layers are part of.
 """
 
 import ctypes
 import enum
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
-from serin_worker.model.siblings import Group, Siblings, members
+from serin_worker.model.int8 import Quantized
+from serin_worker.model.siblings import Siblings, replace_siblings
+from serin_worker.model.stored_linear import StoredLinear
 from serin_worker.native.library import DTYPES, kernels
 
 _STEP = 64
 """Bytes of the inner dimension in a tile's line."""
 _BLOCK = 32
-_ROWS = 16
+_TILE = 16
 
 
 class Kind(enum.IntEnum):
@@ -40,26 +42,36 @@ class NativeWeights:
 
     Args:
         kind: what they are multiplied as.
-        weights: [out, in] of each layer, all of one dtype; of bfloat16, if that is the kind.
+        weights: [out, in] of each layer, all of one dtype: bfloat16, if that is the kind; to be quantized otherwise, or
+            quantized already.
         biases: [out] of each layer, or None.
 
     Raises:
         KernelUnavailable: there is no compiler.
     """
 
-    def __init__(self, kind: Kind, weights: list[torch.Tensor], biases: list[torch.Tensor | None]) -> None:
-        self.in_features = weights[0].shape[1]
-        self.out_features = [len(weight) for weight in weights]
+    def __init__(
+        self, kind: Kind, weights: Sequence[torch.Tensor | Quantized], biases: Sequence[torch.Tensor | None]
+    ) -> None:
+        shapes = [(weight[0] if isinstance(weight, tuple) else weight).shape for weight in weights]
+        self.in_features = shapes[0][1]
+        self.out_features = [shape[0] for shape in shapes]
         self._kind = kind
-        self._kernel = _kernel()
+        self._kernel = _declared(kernels().serin_linear)
         self._width = _up(self.in_features * kind.itemsize, _STEP)
         blocks = [_up(count, _BLOCK) for count in self.out_features]
-        self._packed = torch.zeros(sum(blocks) * self._width, dtype=torch.uint8)
-        self._scales = torch.zeros(sum(blocks)) if kind is Kind.INT8 else None
+        self._packed = torch.empty(sum(blocks) * self._width, dtype=torch.uint8)
+        self._scales = torch.zeros(sum(blocks))
         self._bias = torch.zeros(sum(blocks)) if any(bias is not None for bias in biases) else None
         first = 0
         for weight, bias, padded in zip(weights, biases, blocks, strict=True):
-            self._lay_out(weight.detach().contiguous(), first)
+            place = self._packed[first * self._width : (first + padded) * self._width]
+            if isinstance(weight, tuple):
+                numbers, scales = weight
+                self._scales[first : first + len(scales)] = scales
+                _lay_out(numbers.detach(), place)
+            else:
+                self._pack(weight.detach().contiguous(), place, self._scales[first:])
             if self._bias is not None and bias is not None:
                 self._bias[first : first + len(bias)] = bias.detach().float()
             first += padded
@@ -70,7 +82,7 @@ class NativeWeights:
         count = rows.numel() // self.in_features
         outputs = [rows.new_empty((*rows.shape[:-1], width)) for width in self.out_features]
         places = (_Output * len(outputs))(*(_Output(out.shape[-1], out.data_ptr()) for out in outputs))
-        scratch = torch.empty(_up(count, _ROWS) * self._width, dtype=torch.uint8)
+        scratch = torch.empty(_up(count, _TILE) * self._width, dtype=torch.uint8)
         factors = torch.empty(count)
         self._kernel(
             self._kind,
@@ -79,7 +91,7 @@ class NativeWeights:
             count,
             self.in_features,
             self._packed.data_ptr(),
-            None if self._scales is None else self._scales.data_ptr(),
+            self._scales.data_ptr(),
             None if self._bias is None else self._bias.data_ptr(),
             places,
             len(outputs),
@@ -89,18 +101,33 @@ class NativeWeights:
         )
         return outputs
 
-    def _lay_out(self, weight: torch.Tensor, first: int) -> None:
-        """A layer's weight, from its first column on."""
+    def _pack(self, weight: torch.Tensor, place: torch.Tensor, scales: torch.Tensor) -> None:
+        if len(weight) % _BLOCK:
+            place.zero_()
         kernels().serin_linear_pack(
             ctypes.c_int32(self._kind),
             ctypes.c_int32(DTYPES[weight.dtype]),
             ctypes.c_void_p(weight.data_ptr()),
             ctypes.c_int64(len(weight)),
             ctypes.c_int64(self.in_features),
-            ctypes.c_void_p(self._packed[first * self._width :].data_ptr()),
-            ctypes.c_void_p(None if self._scales is None else self._scales[first:].data_ptr()),
+            ctypes.c_void_p(place.data_ptr()),
+            ctypes.c_void_p(scales.data_ptr()),
             ctypes.c_int32(torch.get_num_threads()),
         )
+
+
+def _lay_out(numbers: torch.Tensor, place: torch.Tensor) -> None:
+    """Put quantized numbers [out, in] where the kernel looks for them: as `serin_linear_pack` does, in plain torch.
+
+    Blocks of 32 outputs, in them steps of 64 inputs, in them two tiles of 16 outputs, in them lines of 4 inputs.
+    """
+    num_outputs, width = numbers.shape
+    num_blocks, num_steps = _up(num_outputs, _BLOCK) // _BLOCK, _up(width, _STEP) // _STEP
+    if (num_outputs, width) != (num_blocks * _BLOCK, num_steps * _STEP):
+        padding = (0, num_steps * _STEP - width, 0, num_blocks * _BLOCK - num_outputs)
+        numbers = torch.nn.functional.pad(numbers, padding)
+    fours = numbers.contiguous().view(torch.int32).view(num_blocks, 2, _TILE, num_steps, _STEP // 4)
+    place.view(torch.int32).view(num_blocks, num_steps, 2, _STEP // 4, _TILE).copy_(fours.permute(0, 3, 1, 4, 2))
 
 
 def replace_linears(
@@ -108,37 +135,34 @@ def replace_linears(
 ) -> int:
     """Replace linear layers of a model on the CPU, siblings by one pass; returns how many.
 
-    A layer's own weight is dropped, unless something else holds it too (a tied embedding).
-
     Args:
         model: its layers are replaced in place.
         kind: what weights become.
-        groups: layers by name, siblings together.
+        groups: plain or stored layers by name, siblings together.
         progress: called with the fraction of groups done.
 
     Raises:
         KernelUnavailable: there is no compiler.
     """
-    replaced = 0
-    for number, names in enumerate(groups, start=1):
-        layers = [model.get_submodule(name) for name in names]
-        weights = NativeWeights(kind, [layer.weight for layer in layers], [layer.bias for layer in layers])  # type: ignore[misc]
-        group = Group(weights, weights.in_features, weights.out_features)
-        for name, member in zip(names, members(group), strict=True):
-            parent, _, attribute = name.rpartition(".")
-            setattr(model.get_submodule(parent), attribute, member)
-            replaced += 1
-        if progress:
-            progress(number / len(groups))
-    return replaced
+
+    def made(layers: list[torch.nn.Module]) -> NativeWeights:
+        return NativeWeights(kind, [_weight(layer) for layer in layers], [layer.bias for layer in layers])  # type: ignore[misc]
+
+    return replace_siblings(model, groups, made, progress)
 
 
-@functools.cache
-def _kernel() -> "ctypes._NamedFuncPointer":
-    function = kernels().serin_linear
+def _weight(layer: torch.nn.Module) -> torch.Tensor | Quantized:
+    if isinstance(layer, StoredLinear):
+        return layer.weight.detach(), layer.scales
+    weight: torch.Tensor = layer.weight  # type: ignore[assignment]
+    return weight
+
+
+def _declared(function: "ctypes._NamedFuncPointer") -> "ctypes._NamedFuncPointer":
     pointer, long, word = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+    outputs = ctypes.POINTER(_Output)
     function.argtypes = [
-        word, word, pointer, long, long, pointer, pointer, pointer, ctypes.POINTER(_Output), word, pointer, pointer, word
+        word, word, pointer, long, long, pointer, pointer, pointer, outputs, word, pointer, pointer, word
     ]  # fmt: skip
     return function
 

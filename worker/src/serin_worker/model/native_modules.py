@@ -5,13 +5,12 @@ in the model they are.
 """
 
 import ctypes
-import functools
 from collections.abc import Iterator
 
 import torch
 from transformers import activations
 
-from serin_worker.native.library import DTYPES, KernelUnavailable, kernels
+from serin_worker.native.library import DTYPES, has_kernels, kernels
 
 _ACTIVATIONS: dict[str, int] = {"SiLU": 0, "SiLUActivation": 0, "GELUTanh": 1, "PytorchGELUTanh": 1}
 _NORM_KINDS = (0, 1, 2)
@@ -77,7 +76,7 @@ class NativeRMSNorm(torch.nn.Module):
 def replace_small_modules(model: torch.nn.Module) -> int:
     """Replace the activations and norms that a kernel computes as well; returns how many."""
     parameter = next(model.parameters(), None)
-    if parameter is None or parameter.device.type != "cpu" or parameter.dtype not in DTYPES or not _has_kernels():
+    if parameter is None or parameter.device.type != "cpu" or parameter.dtype not in DTYPES or not has_kernels():
         return 0
     replaced = 0
     for parent, name, module in list(_children(model)):
@@ -86,15 +85,6 @@ def replace_small_modules(model: torch.nn.Module) -> int:
             setattr(parent, name, twin)
             replaced += 1
     return replaced
-
-
-@functools.cache
-def _has_kernels() -> bool:
-    try:
-        kernels()
-    except KernelUnavailable:
-        return False
-    return True
 
 
 def _children(model: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, str, torch.nn.Module]]:

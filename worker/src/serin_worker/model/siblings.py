@@ -5,6 +5,7 @@ looking at a run, not by names. Knows nothing about how layers compute.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 
@@ -12,15 +13,17 @@ Siblings = list[str]
 """Names of layers that come one after the other and are given the same tensor."""
 
 
-def find_siblings(model: torch.nn.Module, run: Callable[[], object]) -> list[Siblings]:
+def find_siblings(
+    model: torch.nn.Module, run: Callable[[], object], kind: type[torch.nn.Module] = torch.nn.Linear
+) -> list[Siblings]:
     """Every plain linear layer of a model in groups of siblings, in the order in which ``run()`` calls them.
 
-    Layers that the run does not call stand alone, last.
+    Layers that the run does not call stand alone, last. ``kind``: the class of the layers that are looked at.
     """
-    names = {module: name for name, module in model.named_modules() if type(module) is torch.nn.Linear}
-    calls: list[tuple[torch.nn.Linear, torch.Tensor]] = []
+    names = {module: name for name, module in model.named_modules() if type(module) is kind}
+    calls: list[tuple[torch.nn.Module, torch.Tensor]] = []
 
-    def note(called: torch.nn.Linear, given: tuple[torch.Tensor, ...]) -> None:
+    def note(called: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
         calls.append((called, given[0] if given else torch.empty(0)))  # rows given by keyword are nobody else's
 
     hooks = [module.register_forward_pre_hook(note) for module in names]
@@ -34,11 +37,11 @@ def find_siblings(model: torch.nn.Module, run: Callable[[], object]) -> list[Sib
     return groups + [[name] for name in names.values() if name not in called]
 
 
-def _runs_of_same(calls: list[tuple[torch.nn.Linear, torch.Tensor]]) -> Iterator[list[torch.nn.Linear]]:
+def _runs_of_same(calls: list[tuple[torch.nn.Module, torch.Tensor]]) -> Iterator[list[torch.nn.Module]]:
     """Consecutive calls with one tensor; a layer that is called twice is in the first group alone."""
-    group: list[torch.nn.Linear] = []
+    group: list[torch.nn.Module] = []
     rows: torch.Tensor | None = None
-    seen: set[torch.nn.Linear] = set()
+    seen: set[torch.nn.Module] = set()
     for module, given in calls:
         if given is not rows and group:
             yield group
@@ -101,3 +104,42 @@ class Group:
 def members(group: Group) -> list[torch.nn.Module]:
     """A module for each sibling."""
     return [Member(group, index) for index in range(len(group.out_features))]
+
+
+class Layers(Protocol):
+    """One or more layers as one."""
+
+    in_features: int
+    out_features: list[int]
+
+    def __call__(self, rows: torch.Tensor, /) -> list[torch.Tensor]:
+        """[..., in] to [..., out] for each layer."""
+        ...
+
+
+def replace_siblings(
+    model: torch.nn.Module,
+    groups: list[Siblings],
+    make: Callable[[list[torch.nn.Module]], Layers],
+    progress: Callable[[float], None] | None = None,
+) -> int:
+    """Replace layers of a model by what is made of each group; returns how many.
+
+    A layer's own weight is dropped, unless something else holds it too (a tied embedding).
+
+    Args:
+        model: its layers are replaced in place.
+        groups: layers by name, siblings together.
+        make: makes one of some layers; of a module, the first of them becomes the parent.
+        progress: called with the fraction of groups done.
+    """
+    for number, names in enumerate(groups, start=1):
+        made = make([model.get_submodule(name) for name in names])
+        places = members(Group(made, made.in_features, made.out_features))
+        if isinstance(made, torch.nn.Module):
+            places[0].layers = made  # so that whoever walks over the model finds it
+        for name, member in zip(names, places, strict=True):
+            model.set_submodule(name, member)
+        if progress:
+            progress(number / len(groups))
+    return sum(len(names) for names in groups)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from serin_worker.errors import ModelRefused
+from serin_worker.model import stored_linear
 from serin_worker.model.checkpoint import Checkpoint
 
 LOADER_ERRORS = (
@@ -52,19 +53,35 @@ def read_config(checkpoint: Checkpoint) -> Any:
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
     except LOADER_ERRORS as error:
         raise _refused(checkpoint, one_line(error)) from error
+    for part in (config, config.get_text_config()):
+        if hasattr(part, "quantization_config"):
+            del part.quantization_config  # read already, and not by transformers
     _check_counts(checkpoint, config.get_text_config())
     return config
 
 
-def build(checkpoint: Checkpoint, config: Any, factory: Any = AutoModelForCausalLM) -> PreTrainedModel:
-    """The model that a configuration describes, without memory for its weights; ``factory`` is transformers' own.
+def build(
+    checkpoint: Checkpoint,
+    config: Any,
+    dtype: torch.dtype,
+    factory: Any = AutoModelForCausalLM,
+    attention: str | None = None,
+) -> PreTrainedModel:
+    """The model that a configuration describes, without memory for its weights.
+
+    Args:
+        checkpoint: the folder, inspected.
+        config: its configuration as transformers reads it.
+        dtype: of all weights but quantized ones.
+        factory: transformers' own.
+        attention: name of the function that its layers call; None: transformers' own choice.
 
     Raises:
         ModelRefused: the configuration contradicts itself.
     """
     try:
         with torch.device("meta"):
-            model: PreTrainedModel = factory.from_config(config)
+            model: PreTrainedModel = factory.from_config(config, dtype=dtype, attn_implementation=attention)
     except LOADER_ERRORS as error:
         text = config.get_text_config()
         padding, size = getattr(text, "pad_token_id", None), getattr(text, "vocab_size", None)
@@ -73,6 +90,8 @@ def build(checkpoint: Checkpoint, config: Any, factory: Any = AutoModelForCausal
         else:
             cause = f"describes no model that can be built: {one_line(error)}"
         raise _refused(checkpoint, cause) from error
+    if checkpoint.quantization is not None:
+        stored_linear.prepare_skeleton(model, checkpoint)
     return model
 
 

@@ -52,7 +52,7 @@ class Verification:
         if not bool(torch.isfinite(own).all()):
             raise LogitsNotFinite(f"{type(module).__name__} computes logits that are NaN or infinite")
         difference = float((paged.double() - own.double()).norm() / own.double().norm())
-        if not difference <= (_QUANTIZED if self._model.linears == "int8" else _TOLERANCE[self._model.dtype]):
+        if not difference <= (_QUANTIZED if self._model.is_quantized else _TOLERANCE[self._model.dtype]):
             raise ModelRefused(
                 f"{type(module).__name__} computes something else through paged attention than by itself "
                 f"(logits differ by {difference:.2g}); this architecture is not supported"

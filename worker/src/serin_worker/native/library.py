@@ -49,6 +49,16 @@ def kernels() -> ctypes.CDLL:
         raise KernelUnavailable(f"{library} does not load: {error}") from error
 
 
+@functools.cache
+def has_kernels() -> bool:
+    """Whether they can be built and loaded here."""
+    try:
+        kernels()
+    except KernelUnavailable:
+        return False
+    return True
+
+
 def kernel_folder() -> Path:
     """Where compiled kernels are kept: ``$XDG_CACHE_HOME/serin/kernels``."""
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

@@ -1066,7 +1066,7 @@ class DescribeWorkerResponse(_message.Message):
     numerics: _builtins.str
     """"fast" or "invariant"."""
     precision: _builtins.str
-    """"bfloat16", "float16" or "float32", behind "int8/" where linear layers are quantized."""
+    """"bfloat16", "float16" or "float32", behind "int8/" or "fp8/" where linear layers are quantized."""
     block_size: _builtins.int
     """Tokens in a KV block."""
     block_count: _builtins.int

@@ -1,0 +1,248 @@
+"""Does a model fit into memory, and what would make it fit? Answered before anything is loaded.
+
+Weights are counted as they lie once they are prepared, and while they are, the KV cache as it is asked for. Knows
+nothing about flags: what would help is named by the configuration's fields.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from serin_worker.config import BadConfig, EngineConfig, Quantization
+from serin_worker.errors import ModelRefused, NotEnoughMemory, Remedy
+from serin_worker.model import fp8
+from serin_worker.model.causal_lm import ModelShape, shape_of
+from serin_worker.model.checkpoint import Checkpoint
+from serin_worker.model.loading import DTYPES, Described
+from serin_worker.model.memory import available_bytes
+from serin_worker.model.packing import computed_in
+from serin_worker.model.stored_linear import StoredLinear
+from serin_worker.native.library import has_kernels
+from serin_worker.quantization import quantization_of
+
+_SCALE_BYTES = 4
+_STORED_AS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes."""
+
+    weights: int
+    cache: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of both."""
+        return self.weights + self.cache
+
+
+def check_fit(described: Described, config: EngineConfig, precision: str) -> None:
+    """Refuse a model that does not fit.
+
+    Raises:
+        NotEnoughMemory: with both numbers, and what would make it fit.
+        BadConfig: the KV cache is asked to be smaller than what is of use.
+    """
+    device = torch.device(config.device)
+    available = available_bytes(device)
+    shape = _shape(described)
+    needed = _need(described, shape, config, precision)
+    if needed.total > available:
+        remedies = tuple(_remedies(described, shape, config, precision, available))
+        what = f"{described.checkpoint.folder} in {precision}"
+        parts = f" (weights {needed.weights:,}, KV cache {needed.cache:,})" if shape else " (weights alone)"
+        raise NotEnoughMemory(what, needed.total, available, remedies, parts)
+
+
+def check_encoder_fit(described: Described, precision: str, device: torch.device) -> None:
+    """Refuse a model of embeddings that does not fit; it has no KV cache and is not quantized.
+
+    Raises:
+        NotEnoughMemory: with both numbers.
+    """
+    needed, available = weight_bytes(described, precision, "none", device), available_bytes(device)
+    if needed <= available:
+        return
+    smaller = precision == "float32" and weight_bytes(described, "bfloat16", "none", device) <= available
+    remedies: tuple[Remedy, ...] = ({"precision": "bfloat16"},) if smaller else ()
+    raise NotEnoughMemory(f"{described.checkpoint.folder} in {precision}", needed, available, remedies)
+
+
+def num_blocks(shape: ModelShape, dtype: torch.dtype, config: EngineConfig) -> int:
+    """KV blocks that a loaded model gets.
+
+    Raises:
+        BadConfig: asked for fewer than what is of use.
+        NotEnoughMemory: asked for more than there is.
+    """
+    context_length = context_length_of(shape, config)
+    if config.num_blocks is not None:
+        config.check_num_blocks(context_length)
+        return config.num_blocks
+    device = torch.device(config.device)
+    available = available_bytes(device)
+    block_bytes = shape.block_bytes(config.block_size, dtype)
+    budget = _least_cache(shape, config, block_bytes)
+    if config.kv_bytes is None:
+        share = 0.9 if device.type == "cuda" else 0.3
+        per_sequence = -(-context_length // config.block_size)
+        wanted = min(int(available * share), (per_sequence * config.max_num_sequences) * block_bytes)
+        budget = max(budget, wanted)
+    if budget > available:
+        remedy: Remedy = {"kv_bytes": available // block_bytes * block_bytes}
+        raise NotEnoughMemory("the KV cache", budget, available, (remedy,))
+    return budget // block_bytes
+
+
+def context_length_of(shape: ModelShape, config: EngineConfig) -> int:
+    """Most tokens of a sequence.
+
+    Raises:
+        ModelRefused: the model has fewer positions than what is asked.
+    """
+    asked = config.context_length or shape.context_length
+    if asked > shape.context_length:
+        raise ModelRefused(
+            f"context_length {asked}: the model has positions for {shape.context_length}; accepted: 1 to that many"
+        )
+    return asked
+
+
+def weight_bytes(described: Described, precision: str, quantize: Quantization, device: torch.device) -> int:
+    """Most bytes that weights take, from the start of loading on; what is mapped from a file and not kept is none."""
+    dtype = DTYPES[precision]
+    model = described.model
+    plain = {id(parameter): parameter.numel() for parameter in model.parameters()}
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    embedding = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    prepared, largest = 0, 0
+    for module in model.modules():
+        if not isinstance(module, (torch.nn.Linear, StoredLinear)):
+            continue
+        if id(module.weight) not in embedding:
+            plain.pop(id(module.weight), None)
+        is_stored = isinstance(module, StoredLinear)
+        is_left = (quantize == "fp8" and module is head) or _holds_quantized(described.checkpoint)
+        kind: Quantization = "none" if is_left and not is_stored else quantize
+        taken = module.weight.numel() * _item_bytes(kind, dtype, device)
+        taken += 0 if kind == "none" else _SCALE_BYTES * module.out_features
+        prepared, largest = prepared + taken, max(largest, taken)
+    prepared += sum(plain.values()) * dtype.itemsize
+    if _STORED_AS.get(_common_type(described.checkpoint)) == precision:
+        return prepared
+    converted = sum(
+        parameter.numel() * (dtype.itemsize if parameter.dtype.itemsize > 1 else 1) for parameter in model.parameters()
+    )
+    return max(prepared, converted + largest)
+
+
+def _holds_quantized(checkpoint: Checkpoint) -> bool:
+    return checkpoint.quantization is not None and checkpoint.quantization.block is None
+
+
+def _common_type(checkpoint: Checkpoint) -> str:
+    """What all numbers are saved in that are not quantized; empty: in several types."""
+    stored = checkpoint.quantization
+    kinds = {
+        entry.dtype
+        for name, entry in checkpoint.tensors.items()
+        if entry.dtype in _STORED_AS and not (stored and stored.is_scale(name))
+    }
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+def _item_bytes(quantize: Quantization, dtype: torch.dtype, device: torch.device) -> int:
+    if quantize == "int8" or (quantize == "fp8" and fp8.multiplies_e4m3(device)):
+        return 1
+    is_emulated = device.type == "cpu" and not (dtype is torch.bfloat16 and has_kernels())
+    return (computed_in(dtype) if is_emulated else dtype).itemsize
+
+
+def _need(described: Described, shape: ModelShape | None, config: EngineConfig, precision: str) -> Need:
+    quantize = quantization_of(described.checkpoint, config, precision)
+    weights = weight_bytes(described, precision, quantize, torch.device(config.device))
+    return Need(weights, _asked_cache(shape, config, precision) if shape else 0)
+
+
+def _asked_cache(shape: ModelShape, config: EngineConfig, precision: str) -> int:
+    """Bytes of KV blocks that there must be; without a wish, those of the least that is of use."""
+    block_bytes = shape.block_bytes(config.block_size, DTYPES[precision])
+    if config.num_blocks is not None:
+        config.check_num_blocks(context_length_of(shape, config))
+        return config.num_blocks * block_bytes
+    return _least_cache(shape, config, block_bytes)
+
+
+def _least_cache(shape: ModelShape, config: EngineConfig, block_bytes: int) -> int:
+    """``kv_bytes``, or what must be there at least."""
+    context_length = context_length_of(shape, config)
+    least = config.least_num_blocks(context_length) * block_bytes
+    if config.kv_bytes is None:
+        return least
+    if config.kv_bytes < least:
+        raise BadConfig("kv_bytes", config.kv_bytes, f"{least} or more, {config.least_cache(context_length)}")
+    return config.kv_bytes
+
+
+def _remedies(
+    described: Described, shape: ModelShape | None, config: EngineConfig, precision: str, available: int
+) -> Iterator[Remedy]:
+    """Changes that make it fit, each by itself, fewest fields first; at most two."""
+    found = 0
+    for change in _changes(described, config, precision):
+        smaller = replace(config, **change)
+        now = str(change.get("precision", precision))
+        try:
+            needed = _need(described, shape, smaller, now)
+        except (BadConfig, ModelRefused):
+            continue
+        if needed.total > available and shape is not None:
+            room = available - needed.weights
+            change = change | _smaller_cache(shape, smaller, now, room)
+            if "kv_bytes" not in change and "context_length" not in change:
+                continue
+        elif needed.total > available:
+            continue
+        yield change
+        found += 1
+        if found == 2:
+            return
+
+
+def _changes(described: Described, config: EngineConfig, precision: str) -> Iterator[dict[str, Any]]:
+    halves = {"precision": "bfloat16"} if precision == "float32" else {}
+    stored = described.checkpoint.quantization
+    is_free = config.quantize == "none" and (stored is None or stored.block is not None)
+    quarters = {"quantize": "int8" if config.device == "cpu" else "fp8"} if is_free else {}
+    yield {}
+    if quarters:
+        yield quarters
+    if halves:
+        yield halves
+    if halves and quarters:
+        yield halves | quarters
+
+
+def _smaller_cache(shape: ModelShape, config: EngineConfig, precision: str, room: int) -> dict[str, Any]:
+    """A KV cache that fits into ``room`` bytes and is of use; empty: none is."""
+    block_bytes = shape.block_bytes(config.block_size, DTYPES[precision])
+    room = room // block_bytes * block_bytes
+    if room <= 0:
+        return {}
+    if config.kv_bytes or config.num_blocks:
+        least = config.least_num_blocks(context_length_of(shape, config)) * block_bytes
+        if room >= least:
+            return {"kv_bytes": room, "num_blocks": None} if config.num_blocks else {"kv_bytes": room}
+        return {}
+    return {"context_length": room // block_bytes * config.block_size} if config.context_length else {}
+
+
+def _shape(described: Described) -> ModelShape | None:
+    """What it attends with, found on the model without numbers; None: it does not run so; its cache is not counted."""
+    try:
+        return shape_of(described.model)
+    except ModelRefused:
+        return None

@@ -1,0 +1,75 @@
+"""The kernels' threads: right with more of them than processors, from several callers at once, and after a fork."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from serin_worker.model.native_linear import Kind, NativeWeights
+from serin_worker.native import library
+
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
+
+
+@pytest.fixture(autouse=True)
+def _many_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(7)
+    yield
+    torch.set_num_threads(before)
+
+
+def _layer() -> tuple[NativeWeights, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn((9, 96), generator=generator)
+    layer = NativeWeights(Kind.INT8, [torch.randn((2000, 96), generator=generator)], [None])
+    torch.set_num_threads(1)
+    (right,) = layer(rows)
+    torch.set_num_threads(7)
+    return layer, rows, right
+
+
+def test_callers_of_several_threads_at_once():
+    """One of them has the helpers, the others go on alone; every result is whole."""
+    layer, rows, right = _layer()
+    with ThreadPoolExecutor(4) as callers:
+        for found in callers.map(lambda _: layer(rows)[0], range(2_000)):
+            assert torch.equal(found, right)
+
+
+def test_helpers_that_hardly_run_are_not_waited_for():
+    """All threads on one processor: the caller does what helpers do not come to."""
+    layer, rows, right = _layer()
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(processors)})
+    try:
+        for _ in range(300):
+            assert torch.equal(layer(rows)[0], right)
+    finally:
+        os.sched_setaffinity(0, processors)
+
+
+_FORKING = """
+import ctypes, os, sys
+activate = ctypes.CDLL(sys.argv[1]).serin_activate
+size = 200_000
+inputs, outputs = (ctypes.c_float * size)(*[1.0] * size), (ctypes.c_float * size)()
+def run():
+    ctypes.memset(outputs, 0, 4 * size)
+    activate(0, 0, inputs, outputs, ctypes.c_int64(size), 3)
+    return min(outputs) > 0.7
+assert run()
+child = os.fork()
+if child == 0:
+    os._exit(0 if run() else 1)
+assert os.waitpid(child, 0)[1] == 0 and run()
+"""
+
+
+def test_a_forked_process_has_helpers_of_its_own():
+    """Threads do not survive a fork; a loop in the child must not wait for them."""
+    built = library.build(library.kernel_folder())
+    subprocess.run([sys.executable, "-c", _FORKING, str(built)], check=True, timeout=60)
