@@ -32,6 +32,11 @@ class Mesh:
         assert done.returncode == code, done.stderr + done.stdout
         return done.stdout or done.stderr
 
+    def up(self) -> None:
+        """Start it from its file."""
+        file = str(self.state.root.parent / "serin.yaml")
+        self.serin("up", "-f", file, "--port", "0", "--grpc-port", "0", "--detach")
+
     def rollout(self, rollout_id: str) -> dict:
         """A rollout as JSON."""
         return json.loads(self.serin("rollout", "get", rollout_id, "--json"))
@@ -66,14 +71,14 @@ def mesh(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("release")
     (folder / "serin.yaml").write_text(f"models:\n  small:\n    path: {MODELS / 'v1'}\n    precision: float32\n")
     running = Mesh(StateDir(folder / "state"))
-    running.serin("up", "-f", str(folder / "serin.yaml"), "--port", "0", "--grpc-port", "0", "--detach")
+    running.up()
     running.serin("add", "worker", "--model", "small", "--version", "v2", "--path", str(MODELS / "v2"))
     yield running
     running.serin("down")
 
 
 def test_a_release_forth_and_back_over_the_death_of_its_control_plane(mesh):
-    """Sessions split as the step says; the kill loses nothing; promotion and rollback move everything."""
+    """Sessions split as the step says; neither the kill nor a stop of all loses anything; the rest moves everything."""
     asked = ("--model", "small", "--service", "worker", "--to", "v2", "--intent", "better", "--steps", "50%")
     first = mesh.serin("rollout", "start", *asked, "--manual").splitlines()[-1]
     assert first == "small-1"
@@ -86,6 +91,12 @@ def test_a_release_forth_and_back_over_the_death_of_its_control_plane(mesh):
     after = mesh.rollout(first)
     assert (after["state"], after["weight"], after["stable_lane"]) == ("running", 50.0, found["stable_lane"])
     assert set(mesh.ask(20, "a")) <= set(split)
+    mesh.serin("down")
+    mesh.up()
+    assert await_condition(lambda: mesh.rollout(first)["reason"] != after["reason"], PATIENCE_S, 0.5)
+    again = mesh.rollout(first)
+    assert (again["state"], again["weight"], again["canary_lane"]) == ("running", 50.0, found["canary_lane"])
+    assert await_condition(lambda: set(mesh.ask(20, "d")) == set(split), PATIENCE_S, 0.5)
     mesh.serin("rollout", "promote", first, "--reason", "looked at it")
     assert await_condition(lambda: set(mesh.ask(5, "b")) == {found["canary_lane"]}, PATIENCE_S, 0.2)
     assert mesh.serin("rollback", "--model", "small") == "all traffic of small is on v1\n"

@@ -126,13 +126,14 @@ async def test_an_abort_waits_for_the_next_control_plane(url, capsys):
         assert (await control.desk.get("small-1")).state is RolloutState.ABORTED
         acts, _ = await control.desk.history("", 10, "")
         assert (await control.desk.get("small-1")).reason == (
-            "Aborted at 1 %: by ann, offline: all dead. Nobody saw it. All traffic is on v1."
+            "Aborted at 1 %: by ann, offline: all dead. Whether anybody saw it is not known. All traffic is on v1."
         )
         assert [(act.what, act.identity) for act in reversed(acts)] == [
             ("start", ""),
             ("step", ""),
             ("abort", "offline"),
         ]
+        assert acts[0].reason == "all dead"
 
 
 async def test_workers_stay_when_gateways_go_back(url, capsys, monkeypatch):

@@ -3,8 +3,10 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
+from serin.control.v1 import rollout_pb2_grpc
 from serin_cli.__main__ import main
 from serin_control.assembly import Control
 from serin_control.declared import InitialFile
@@ -14,12 +16,22 @@ from serin_control.judge.observation import Observation
 from serin_control.judge.verdict import Verdict
 from serin_control.registry import LeaseTerms
 from serin_control.rollouts.arbiter import ScriptedCourt
+from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.store import MemoryRollouts
+from serin_mesh.errors import MeshError, Reason
 from serin_mesh.settings import ServiceSettings
 from serin_mesh.testing import running
 
 CONFIG = "models: {small: {versions: {v1: {path: /m/v1, weight: 1}, v2: {path: /m/v2, weight: 0}}}}\n"
 START = ["rollout", "start", "--model", "small", "--service", "worker", "--to", "v2", "--intent", "same"]
+
+
+class Court(ScriptedCourt):
+    """Judges as it is told, and accepts what real judges do."""
+
+    def check(self, spec) -> None:
+        """Refuse what a judge cannot keep."""
+        JudgeCourt().check(spec)
 
 
 class Mesh:
@@ -32,7 +44,7 @@ class Mesh:
         """Run a command; its exit code and what it printed."""
         code = await asyncio.to_thread(main, [*arguments, "--control", address or self.address])
         out, err = self._capsys.readouterr()
-        lines = [line for line in out.splitlines(keepends=True) if "rpc.finished" not in line]
+        lines = [line for line in out.splitlines(keepends=True) if not line.startswith("[info")]
         return code, "".join(lines), err
 
     async def until(self, rollout_id: str, holds) -> None:
@@ -65,7 +77,7 @@ def announce(control: Control, name: str, service: Service, version: str, port: 
 @asynccontextmanager
 async def controlled(store=None, name="c1", address=""):
     """A control plane that serves; yields it, its judges and its address."""
-    court = ScriptedCourt()
+    court = Court()
     control = Control(
         rollouts=store,
         court=court,
@@ -161,6 +173,8 @@ async def test_people_pause_resume_and_freeze(mesh):
     assert (code, out) == (0, "small-1 is paused: ann: lunch\n")
     code, out, _ = await mesh.serin("rollout", "pause", "small-1")
     assert (code, out) == (0, "small-1: no effect: it is paused already: ann: lunch\n")
+    (act, *_) = json.loads((await mesh.serin("rollout", "history", "--json"))[1])
+    assert (act["what"], act["actor"], act["reason"]) == ("pause", "ann", "lunch")
     assert (await mesh.serin("rollout", "resume", "small-1"))[0] == 0
     assert (await mesh.serin("freeze", "--reason", "xmas"))[1] == "rollouts are frozen\n"
     code, _, err = await mesh.serin("rollout", "promote", "small-1")
@@ -179,6 +193,8 @@ async def test_an_experiment_splits_and_is_stopped(mesh):
     assert (json.loads(out)["intent"], json.loads(out)["weight"]) == ("experiment", 30.0)
     code, out, _ = await mesh.serin("experiment", "stop", "small-1", "--actor", "ann")
     assert (code, out[:37]) == (0, "Stopped at 30 %: by ann: stopped. Nob")
+    (act, *_) = json.loads((await mesh.serin("rollout", "history", "--json"))[1])
+    assert (act["what"], act["actor"], act["reason"]) == ("abort", "ann", "stopped")
     assert "`serin experiment get small-1` shows" in (await mesh.serin("rollout", "explain", "small-1"))[1]
     code, out, _ = await mesh.serin("experiment", "stop", "small-1")
     assert (code, out[:33]) == (0, "small-1: no effect: it has ended:")
@@ -202,6 +218,8 @@ async def test_an_experiment_splits_and_is_stopped(mesh):
         ([*START, "--steps", "five"], "serin rollout start: --steps: 'five': accepted: shares such as 1%,5%"),
         ([*START, "--tolerance", "errors"], "serin rollout start: --tolerance: 'errors': accepted: a metric and"),
         ([*START, "--tolerance", "errors=1e-7"], "tolerances.errors: 1e-07: accepted: at least 0.005, the smallest"),
+        ([*START, "--tolerance", "errors=5"], "tolerances.errors: 5: accepted: above 0 and below 0.9, a share: 0.01"),
+        (["rollout", "plan", *START[2:], "--rate", "2/s", "--tolerance", "errors=5"], "tolerances.errors: 5: accepted"),
         ([*START, "--baseline"], "baseline: nobody announces worker v1-baseline of small, which the new version is"),
         ([*START, "--max-duration", "-1h"], "serin rollout start: --max-duration: '-1h': accepted: a number above 0"),
         ([*START, "--max-duration", "soon"], "serin rollout start: --max-duration: 'soon': accepted: a number above"),
@@ -221,6 +239,10 @@ async def test_what_is_refused_of_a_plan_file_has_its_line(mesh, tmp_path):
     file.write_text("model: small\nservice: worker\nintent: same\nto: v9\nsteps:\n  - 5%\n  - 1%\n")
     code, _, err = await mesh.serin("rollout", "start", "--plan", str(file))
     assert (code, err) == (2, f"{file}:7: steps: step 2: 1 % after 5 %: accepted: each above the one before\n")
+    file.write_text("model: small\nservice: worker\nintent: same\nto: v2\ntolerances:\n  first_token: 1\n  errors: 5\n")
+    code, _, err = await mesh.serin("rollout", "start", "--plan", str(file))
+    assert (code, err.startswith(f"{file}:7: tolerances.errors: 5: accepted: above 0 and below 0.9")) == (2, True)
+    file.write_text("model: small\nservice: worker\nintent: same\nto: v9\n")
     code, _, err = await mesh.serin("rollout", "start", "--plan", str(file), "--steps", "1%")
     assert (code, err[: len(str(file)) + 14]) == (2, f"{file}:4: to_version:"[: len(str(file)) + 14])
 
@@ -230,6 +252,8 @@ async def test_a_plan_says_what_is_missing(mesh):
     asked = ["rollout", "plan", "--model", "small", "--service", "worker", "--rate", "2/s"]
     code, out, _ = await mesh.serin(*asked, "--to", "v2")
     assert (code, "note:" in out) == (0, False)
+    code, out, _ = await mesh.serin(*asked, "--to", "v2", "--tolerance", "errors=0.001")
+    assert (code, "note: at this rate `serin rollout start` refuses it: tolerances.errors: 0.001: " in out) == (0, True)
     code, out, _ = await mesh.serin(*asked, "--to", "v9", "--intent", "better", "--json")
     note = json.loads(out)["note"]
     assert (code, note[:70]) == (0, "it could not start now: to_version: nobody announces worker v9 of smal")
@@ -292,6 +316,25 @@ class Away(MemoryRollouts):
             raise StoreDown("state Redis does not answer")
 
 
+class Silent(rollout_pb2_grpc.RolloutServiceServicer):
+    """A control plane that answers nobody until another one has been told."""
+
+    def __init__(self, other: Control) -> None:
+        self._other = other
+        self.was_waited_for = False
+
+    async def ActOnRollout(self, request, context):  # noqa: N802 - the method's name in the contract
+        """Say nothing until then, and fail."""
+        looks = self._other.rollouts.looks
+        try:
+            while self._other.desk.is_written(request.rollout_id):
+                await looks.after(looks.version)
+        except asyncio.CancelledError:
+            self.was_waited_for = True
+            raise
+        raise MeshError(Reason.NOT_READY, "never mind")
+
+
 async def test_who_does_not_lead_says_who_does_and_is_followed(capsys):
     """The command asks the other one by itself; with nobody there it says so.
 
@@ -314,10 +357,15 @@ async def test_who_does_not_lead_says_who_does_and_is_followed(capsys):
             while second.rollouts.book.revision < first.rollouts.book.revision:
                 await second.rollouts.looks.after(second.rollouts.looks.version)
             store.away = True
-            code, out, err = await mesh.serin("rollout", "abort", "small-1", address=f"{other},{address}")
+            silent = Silent(second)
+            add = partial(rollout_pb2_grpc.add_RolloutServiceServicer_to_server, silent)
+            async with running(add, "control", settings=ServiceSettings(drain_grace_s=1, drain_notice_s=0)) as third:
+                everybody = f"{address},{third.address},{other}"
+                code, out, err = await mesh.serin("rollout", "abort", "small-1", address=everybody)
+            assert not silent.was_waited_for
             assert (code, out.startswith("small-1 is aborted: Aborted at 1 %: by ")) == (0, True)
             assert "warning: state Redis does not answer: small-1 is off the new version" in err
-            assert f"listens to the control plane at {other}, {address}, which writes it when" in err
+            assert f"listens to the control plane at {address}, {other}, which writes it when" in err
             code, out, _ = await mesh.serin("rollout", "abort", "small-1", address=address)
             assert (code, out.startswith("small-1: no effect: it has ended")) == (0, True)
             store.away = False

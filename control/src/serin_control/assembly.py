@@ -58,6 +58,7 @@ CALLERS = {
     "/serin.control.v1.RolloutService/ActOnRollout": OPERATORS,
     "/serin.control.v1.RolloutService/Rollback": OPERATORS,
     "/serin.control.v1.RolloutService/Freeze": OPERATORS,
+    "/serin.control.v1.RolloutService/SuspendRollouts": OPERATORS,
     "/serin.control.v1.ObservationService/ReportObservations": ("gateway",),
 }
 """Who may call what when callers have identities; everything else is open to every service of the mesh."""
@@ -115,7 +116,7 @@ class Control:
             lambda model, lane: self.ads.knows(lane.id, targets_of(model, lane)),
             clock,
         )
-        self.desk = Desk(self.rollouts, has_edge=self.ads.has_edge, path_of=self.plane.declared.path_of)
+        self.desk = Desk(self.rollouts, has_edge=self.ads.has_edge)
         bench = self.rollouts.bench
         self._memory = WorkerMemory(intake or bench, self.plane.topologies)
         self.observations = ObservationService(intake or bench, self._memory)

@@ -109,12 +109,6 @@ class Declared:
         self._adopt(saved, config)
         return diff(now.config if now else None, config)
 
-    def path_of(self, model: str, version: str) -> str:
-        """Where the files of a version are, by the configuration in force; empty: it does not say."""
-        declared = self.current.value.config.models.get(model) if self.current.value else None
-        releases = declared.releases() if declared else ()
-        return next((release.path for release in releases if release.version == version), "")
-
     async def _settle(self) -> None:
         saved = await self._store.read_config()
         file = self._initial

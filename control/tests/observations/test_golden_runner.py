@@ -106,6 +106,17 @@ async def test_an_answer_that_cannot_be_scored_counts_for_nobody():
         )
 
 
+async def test_a_webhook_that_is_away_is_told_once_whatever_its_paths():
+    """Each question has an address of its own, and all are of one host."""
+    addresses = [f"http://127.0.0.1:1/score/{number}" for number in range(3)]
+    hooks = [{"id": f"q{n}", "prompt": "?", "expect": {"webhook": address}} for n, address in enumerate(addresses)]
+    async with runner(lambda lane, case: "4", trial("\n".join(map(json.dumps, hooks)))) as (made, *_):
+        await made.until_done("r1")
+        made.follow()
+        (said,) = made.alarms.sentences()
+        assert said.startswith("rollout r1: 3 of 3 golden questions could not be scored, the last one q")
+
+
 def test_what_cannot_be_scored_is_told_once_for_each_cause(clock):
     """A question that fails as others did is no news for the log, until a while has passed or all are asked."""
     told = []

@@ -12,6 +12,7 @@ from serin_control.judge.observation import Observation
 from serin_control.judge.verdict import Verdict
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.court import JudgeCourt
+from serin_control.rollouts.desk import Action
 from serin_control.rollouts.formats import foreign_formats
 from serin_control.rollouts.rollout import Arms, Rollout, State
 from serin_control.rollouts.sight import arms_for, look
@@ -80,7 +81,7 @@ async def test_sessions_move_to_the_new_cache_and_stay(stage):
     begun = await started(stage)
     assert (begun.from_version, begun.reason) == ("v1", "started")
     assert weights(stage) == {("v1", ""): 9_900, ("v1", "v2"): 100}
-    await stage.desk.act(begun.id, "abort", ANN, "")
+    await stage.desk.act(begun.id, Action.ABORT, ANN, "")
     ended = await promoted(stage)
     assert weights(stage) == {("v1", "v2"): 9_999, ("v1", ""): 1}
     assert (ended.arms.canary, ended.arms.compared) == (NEW, OLD)

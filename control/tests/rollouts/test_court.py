@@ -32,8 +32,21 @@ def test_every_intent_has_a_judge():
     for intent in Intent:
         JudgeCourt().appoint(replace(RUNNING, spec=spec(intent=intent)), None).decision()
         JudgeCourt().check(spec(intent=intent))
-    with pytest.raises(RolloutInvalid, match="tolerance of errors"):
-        JudgeCourt().check(spec(tolerances={"errors": 7.0}))
+
+
+@pytest.mark.parametrize(
+    ("tolerances", "said"),
+    [
+        ({"errors": 5.0}, "tolerances.errors: 5: accepted: above 0 and below 0.9, a share: 0.01 is 1 point"),
+        ({"per_token": 9.0}, "tolerances.per_token: 9: accepted: above 0 and below 6.225, a ratio: 0.1 is 10 %"),
+        ({"cache_hit_rate": 0.1}, "tolerances.cache_hit_rate: accepted where a cache is rolled out only"),
+    ],
+)
+def test_a_tolerance_out_of_range_is_refused_with_the_range(tolerances, said):
+    """By its key, so that who wrote a plan file is told the line."""
+    with pytest.raises(RolloutInvalid) as refused:
+        JudgeCourt().check(spec(tolerances=tolerances))
+    assert str(refused.value) == said
 
 
 def test_more_traffic_and_more_weight_need_less_time():

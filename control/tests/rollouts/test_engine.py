@@ -1,5 +1,6 @@
 """Rollouts on their way: traffic follows what is written, whoever leads moves them, nothing is lost or done twice."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -15,9 +16,11 @@ from serin_control.errors import (
     StoreDown,
     VersionGone,
 )
-from serin_control.instance import Service
+from serin_control.instance import Service, Status
+from serin_control.instance import State as ServiceState
 from serin_control.judge.observation import Observation
 from serin_control.judge.verdict import Verdict
+from serin_control.rollouts import engine
 from serin_control.rollouts.arbiter import Forecast
 from serin_control.rollouts.desk import Action
 from serin_control.rollouts.engine import BACK_S
@@ -177,21 +180,37 @@ async def test_after_a_day_the_old_lane_gets_nothing_but_can_still_be_gone_back_
 
 async def test_what_runs_no_more_is_named_with_the_command_that_brings_it_back(clock):
     """Traffic stays where it is."""
-    stage = Stage(clock, path_of=lambda model, version: f"/models/{model}/{version}")
+    stage = Stage(clock, instances=[*pair("v1"), instance("w2", version="v2"), instance("w3", version="v3")])
     await promoted(stage)
-    stage.running = [one for one in stage.running if one.registration.instance != "w0-small-v1"]
+    await promoted(stage, to_version="v3")
+    stage.running = [one for one in stage.running if one.registration.instance not in ("w0-small-v1", "w2")]
     with pytest.raises(VersionGone) as refused:
         await stage.desk.rollback("small", "", ANN, "")
     assert str(refused.value) == (
-        "nothing of worker v1 of small takes calls any more: traffic stays where it is; `serin add worker --model "
-        "small --version v1 --path /models/small/v1` brings it back, then `serin rollback --model small --to v1`"
+        "nothing of worker v2 of small takes calls any more: traffic stays where it is; `serin add worker --model "
+        "small --version v2 --path DIR` brings it back, then `serin rollback --model small --to v2`"
     )
-    assert stage.weights() == {"v2": 10_000}
-    stage.running += pair("v1", model="other")
-    with pytest.raises(VersionGone, match="nothing of worker v1 of small takes calls"):
+    assert stage.weights() == {"v3": 10_000}
+    stage.running += pair("v2", model="other")
+    with pytest.raises(VersionGone, match="nothing of worker v2 of small takes calls"):
         await stage.desk.rollback("small", "", ANN, "")
     with pytest.raises(VersionGone, match="worker v7 of small"):
         await stage.desk.rollback("small", "v7", ANN, "")
+
+
+async def test_what_comes_back_by_itself_is_waited_for(stage):
+    """Nobody is told to add what serin.yaml declares, or what is starting already."""
+    await promoted(stage)
+    old = next(one for one in stage.running if one.registration.instance == "w0-small-v1")
+    stage.running.remove(old)
+    until = "wait until `serin status` shows worker v1 ready"
+    again = "serin.yaml declares it, so it is started again"
+    with pytest.raises(VersionGone, match=rf"; {until}: {again} .*, then `serin rollback --model small --to v1`$"):
+        await stage.desk.rollback("small", "", ANN, "")
+    loading = Status(ServiceState.STARTING, 0.4, "loading weights")
+    stage.running.append(replace(old, status=loading))
+    with pytest.raises(VersionGone, match=rf"; {until} \(loading weights 40%\), then `serin rollback"):
+        await stage.desk.rollback("small", "", ANN, "")
 
 
 async def test_rollback_during_a_rollout_takes_it_back(stage):
@@ -203,7 +222,7 @@ async def test_rollback_during_a_rollout_takes_it_back(stage):
     await stage.look()
     assert (await stage.desk.rollback("small", "", ANN, "panic")).version == "v1"
     ended = await stage.desk.get("small-1")
-    assert ended.reason.startswith("Aborted at 1 %: rolled back by ann: panic.")
+    assert ended.reason.startswith("Aborted at 1 %: by ann: rolled back: panic.")
     assert stage.weights() == {"v1": 9_999, "v2": 1}
 
 
@@ -225,6 +244,33 @@ async def test_a_canary_that_disappears_gives_everything_back_and_waits_for_a_pe
     await stage.look()
     assert stage.weights() == {"v1": 9_900, "v2": 100}
     assert stage.alarms.sentences() == ()
+
+
+async def test_an_ordered_stop_of_the_mesh_is_no_disappearance(clock):
+    """Neither while it stops nor after the next start, until the canary has been back once; then it counts again."""
+    store = MemoryRollouts()
+    before = Stage(clock, store)
+    await before.look()
+    await before.desk.start(spec(), "", ANN)
+    await before.look()
+    await before.desk.suspend()
+    before.running = [instance("t", Service.TOKENIZER)]
+    await before.look()
+    await before.engine.stop()
+    after = Stage(clock, store, instances=[])
+    await after.look()
+    after.running = pair("v1")
+    await after.look()
+    now = await after.desk.get("small-1")
+    assert (now.state, now.reason) == (State.WAITING, "waiting: v2 is not ready: nothing of it runs")
+    after.running = ROOMY
+    await after.look()
+    assert (await after.desk.get("small-1")).state is State.RUNNING
+    assert after.weights() == {"v1": 9_900, "v2": 100}
+    assert await acts(after) == ["start", "step"]
+    after.running = pair("v1")
+    await after.look()
+    assert await acts(after) == ["start", "step", "pause"]
 
 
 async def test_a_canary_that_crashes_at_its_start_is_taken_back(stage):
@@ -343,6 +389,23 @@ async def test_a_plan_says_what_each_step_needs(stage):
         stage.desk.forecast(spec(), 0.0)
 
 
+async def test_a_plan_and_a_start_agree(stage):
+    """What the rate cannot show is refused by both in the same words, and what is said to be accepted is."""
+    await stage.look()
+    await promoted(stage)
+    await stage.desk.rollback("small", "", ANN, "")
+    stage.court.told = Forecast(400, 3_600.0, {"errors": 0.00543})
+    fine = spec(tolerances={"errors": 0.001})
+    rate = stage.desk.forecast(fine, 0.0).sessions_per_s
+    with pytest.raises(RolloutInvalid, match=r"tolerances.errors: 0.001: accepted: at least 0.0055, ") as refused:
+        await stage.desk.start(fine, "", ANN)
+    found = stage.desk.forecast(fine, rate)
+    assert found.note == f"at this rate `serin rollout start` refuses it: {refused.value}"
+    assert stage.desk.forecast(replace(fine, accept_weak=True), rate).note == ""
+    assert stage.desk.forecast(spec(tolerances={"errors": 0.0055}), rate).note == ""
+    assert (await stage.desk.start(spec(tolerances={"errors": 0.0055}), "", ANN)).reason == "started"
+
+
 async def test_who_is_not_there_is_said(stage):
     """No rollout of that name."""
     await stage.look()
@@ -420,6 +483,20 @@ async def outage(clock) -> tuple["Away", Stage, Stage]:
     return store, first, second
 
 
+async def hanging(clock) -> tuple["Hanging", Stage, Stage]:
+    """A rollout at 1 % and two control planes, the first leads; then the store hangs until its gate is set."""
+    store = Hanging()
+    first, second = Stage(clock, store), Stage(clock, store, "c2")
+    await first.look()
+    await first.desk.start(spec(), "", ANN)
+    for _ in range(2):
+        await first.look()
+        await second.look()
+    store.gate.clear()
+    clock.advance(1.0)  # the lead is renewed with the next look
+    return store, first, second
+
+
 async def back(store: "Away", *stages: Stage) -> None:
     """The store answers again, and everybody looks, in this order."""
     store.away = False
@@ -435,6 +512,7 @@ async def test_an_abort_does_not_wait_for_the_store(clock, after_s, first_back):
     store, first, second = await outage(clock)
     if after_s:
         await first.look(after_s)
+    first.observe(4, first=6)
     move = await first.desk.act("small-1", Action.ABORT, ANN, "no")
     assert (move.effective, first.desk.is_written("small-1")) == (True, False)
     assert first.weights() == {"v1": 9_999, "v2": 1}
@@ -456,9 +534,9 @@ async def test_an_abort_does_not_wait_for_the_store(clock, after_s, first_back):
     assert not first.alarms.sentences()
     assert await acts(second) == ["start", "step", "abort"]
     found, _ = await second.desk.history("small-1", 1, "")
-    assert (found[0].actor, found[0].identity, found[0].reason, found[0].at) == ("ann", "cli", "by ann: no", said_at)
+    assert (found[0].actor, found[0].identity, found[0].reason, found[0].at) == ("ann", "cli", "no", said_at)
     ended = await second.desk.get("small-1")
-    assert ended.reason == ("Aborted at 1 %: by ann: no. 6 sessions saw it in 6 requests. All traffic is on v1.")
+    assert ended.reason == ("Aborted at 1 %: by ann: no. 10 sessions saw it in 10 requests. All traffic is on v1.")
 
 
 async def test_the_judge_does_not_wait_for_the_store_either(clock):
@@ -485,9 +563,102 @@ async def test_an_abort_said_to_every_control_plane_is_written_once(clock):
         await stage.look(5.0)
         assert (await stage.desk.act("small-1", Action.ABORT, ANN, "no")).effective
         assert stage.weights() == {"v1": 9_999, "v2": 1}
+    assert "Whether anybody saw it is not known." in (await second.desk.get("small-1")).reason
     await back(store, second, first)
     assert await acts(first) == ["start", "step", "abort"]
     assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+    assert "6 sessions saw it in 6 requests." in (await first.desk.get("small-1")).reason
+
+
+async def test_who_never_judged_tells_what_was_kept_of_it(clock):
+    """Who leads after the outage has not heard what its leader had: it says that there may be more."""
+    store, first, second = await outage(clock)
+    store.away = False
+    await first.look(3.5)  # kept
+    store.away = True
+    first.observe(4, first=6)
+    await second.look()
+    assert (await second.desk.act("small-1", Action.ABORT, ANN, "no")).effective
+    store.away = False
+    store.lapse()
+    await back(store, second)
+    assert " At least 6 sessions saw it in 6 requests. " in (await second.desk.get("small-1")).reason
+
+
+async def test_an_abort_does_not_wait_for_a_store_that_hangs(clock, monkeypatch):
+    """The traffic is away while the look, and with it the lock, still waits; and it is written once all the same."""
+    monkeypatch.setattr(engine, "WRITE_WITHIN_S", 0.05)
+    store, first, second = await hanging(clock)
+    looks = [asyncio.create_task(stage.engine.look()) for stage in (first, second)]
+    await asyncio.sleep(0)
+    aborting = asyncio.create_task(first.desk.act("small-1", Action.ABORT, ANN, "no"))
+    await asyncio.sleep(0)
+    assert first.weights() == {"v1": 9_999, "v2": 1}
+    assert [task.done() for task in (aborting, *looks)] == [False, False, False]
+    assert not first.alarms.sentences()
+    with pytest.raises(NotLeading, match="control plane c1"):  # as far as that one can know
+        await second.desk.act("small-1", Action.ABORT, ANN, "no")
+    assert ((await aborting).effective, first.desk.is_written("small-1")) == (True, False)
+    assert any("state Redis" in sentence for sentence in first.alarms.sentences())
+    clock.advance(engine.SILENT_S)
+    assert (await second.desk.act("small-1", Action.ABORT, ANN, "no")).effective
+    assert second.weights() == {"v1": 9_999, "v2": 1}
+    assert [look.done() for look in looks] == [False, False]
+    store.gate.set()
+    await asyncio.gather(*looks)
+    for _ in range(3):
+        await first.look()
+        await second.look()
+    assert await acts(first) == ["start", "step", "abort"]
+    assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+    assert first.alarms.sentences() == second.alarms.sentences() == ()
+
+
+async def test_nobody_overtakes_what_was_taken_back_while_the_store_hung(clock):
+    """Who leads was answered in the end, and yet holds: another one may have taken back for the silence."""
+    store, first, second = await hanging(clock)
+    first.arbiter().verdict = Verdict.PROMOTE
+    first.observe(10)
+    looks = [asyncio.create_task(stage.engine.look()) for stage in (first, second)]
+    await asyncio.sleep(0)
+    clock.advance(engine.SILENT_S)
+    await second.desk.act("small-1", Action.ABORT, ANN, "no")
+    store.gate.set()
+    await looks[0]
+    assert first.weights() == {"v1": 9_900, "v2": 100}
+    await looks[1]
+    await first.look()
+    assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+    assert await acts(first) == ["start", "step", "abort"]
+
+
+async def test_an_abort_that_comes_too_late_says_so(clock):
+    """The promotion was on its way to the store: that counts, and the answer tells it."""
+    store, first, _ = await hanging(clock)
+    store.gate.set()
+    await first.look()
+    store.gate.clear()
+    promoting = asyncio.create_task(first.desk.act("small-1", Action.PROMOTE, ANN, "yes"))
+    await asyncio.sleep(0)
+    aborting = asyncio.create_task(first.desk.act("small-1", Action.ABORT, ANN, "no"))
+    await asyncio.sleep(0)
+    store.gate.set()
+    assert (await promoting).effective
+    late = await aborting
+    assert (late.effective, late.rollout.state) == (False, State.PROMOTED)
+    assert late.reason.startswith("it has ended: Promoted: by ann: yes.")
+    assert first.weights() == {"v2": 9_999, "v1": 1}
+    assert await acts(first) == ["start", "step", "promote"]
+
+
+async def test_a_rollback_of_a_rollout_does_not_wait_for_the_store_either(clock):
+    """The canary has nothing any more; who said it is told that it is not written."""
+    store, first, _ = await outage(clock)
+    returned = await first.desk.rollback("small", "", ANN, "panic")
+    assert (returned.version, first.weights()) == ("v1", {"v1": 9_999, "v2": 1})
+    assert "`serin rollout abort small-1` says it to every control plane" in returned.note
+    await back(store, first)
+    assert await acts(first) == ["start", "step", "abort"]
 
 
 async def test_who_dies_before_the_store_is_back_takes_nothing_along(clock):
@@ -605,6 +776,26 @@ async def test_watching_ends_with_the_rollout(stage):
     await stage.desk.act("small-1", Action.ABORT, ANN, "")
     await stage.look()
     assert [one.state async for one in watch] == [State.ABORTED]
+
+
+class Hanging(MemoryRollouts):
+    """A store whose answers wait at a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def __getattribute__(self, name):
+        found = object.__getattribute__(self, name)
+        if name.startswith("_") or name in ("gate", "lapse"):
+            return found
+
+        async def answered(*arguments):
+            await self.gate.wait()
+            return await found(*arguments)
+
+        return answered
 
 
 class Away(MemoryRollouts):

@@ -120,7 +120,7 @@ async def begun(planes: Planes) -> None:
 async def test_the_other_control_plane_leads_when_one_dies(valkey, tmp_path):
     """Both serve the same weights; after SIGKILL of the leader the other goes on; the first comes back and follows.
 
-    Then state Redis dies as well.
+    Then state Redis hangs, and dies.
     """
     async with AsyncExitStack() as stack:
         planes = await running_mesh(stack, valkey, tmp_path, 2)
@@ -147,15 +147,18 @@ async def test_the_other_control_plane_leads_when_one_dies(valkey, tmp_path):
 
 
 async def taken_back_without_redis(planes: Planes, valkey) -> None:
-    """State Redis is away: an abort at both control planes counts at once at both, and is written once."""
-    await valkey.stop()
+    """State Redis hangs: an abort at both control planes counts at both before any call to it has given up.
+
+    It outlives that Redis is killed, and is written once.
+    """
+    valkey.freeze()
     request = rollout_pb2.ActOnRolloutRequest(
         rollout_id="small-1", action=rollout_pb2.ROLLOUT_ACTION_ABORT, actor="ann", reason="no"
     )
-    for number in range(2):
-        answer = await planes.ask("ActOnRollout", request, number)
-        assert (answer.effective, answer.unwritten) == (True, True)
-        await planes.weights_become({"v1": 9_999, "v2": 1}, number)
+    answers = await asyncio.gather(*(planes.ask("ActOnRollout", request, number) for number in range(2)))
+    assert [(answer.effective, answer.unwritten) for answer in answers] == [(True, True), (True, True)]
+    await asyncio.gather(*(planes.weights_become({"v1": 9_999, "v2": 1}, number) for number in range(2)))
+    await valkey.stop()
     await valkey.start()
     async with asyncio.timeout(PATIENCE_S):
         while (await planes.history())[-1][0] != "abort":  # noqa: ASYNC110 - another process writes it
@@ -163,7 +166,7 @@ async def taken_back_without_redis(planes: Planes, valkey) -> None:
     for number in range(2):
         await planes.weights_become({"v1": 9_999, "v2": 1}, number)
         found = await planes.ask("GetRollout", rollout_pb2.GetRolloutRequest(rollout_id="small-1"), number)
-        assert found.rollout.reason == "Aborted at 1 %: by ann: no. Nobody saw it. All traffic is on v1."
+        assert found.rollout.reason.startswith("Aborted at 1 %: by ann: no. ")  # who led may have seen more of it
     assert [what for what, _ in await planes.history()] == ["start", "step", "pause", "abort"]
 
 

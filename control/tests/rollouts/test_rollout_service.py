@@ -176,7 +176,7 @@ async def test_other_refusals_have_reasons_of_their_own(mesh):
     reason, _ = await refusal(stub.GetRollout(rollout_pb2.GetRolloutRequest(rollout_id="x")))
     assert reason is Reason.NOT_FOUND
     reason, said = await refusal(stub.Rollback(rollout_pb2.RollbackRequest(model="small", to_version="v9")))
-    assert (reason, "--path /m/v9` brings it back" in said) == (Reason.VERSION_GONE, True)
+    assert (reason, "shows worker v9 ready: serin.yaml declares it" in said) == (Reason.VERSION_GONE, True)
     await stub.StartRollout(start_request())
     reason, said = await refusal(stub.StartRollout(start_request()))
     assert (reason, said.startswith("small-1 of small is ")) == (Reason.ROLLOUT_CONFLICT, True)

@@ -11,6 +11,7 @@ from serin_cli.arguments import model_name, number
 from serin_cli.errors import CliError
 from serin_cli.local.display import wide_console
 from serin_cli.rollouts import shown
+from serin_cli.rollouts.acting import act_on
 from serin_cli.rollouts.asked import EXPERIMENT, SERVICES, Asked, AskedStep
 from serin_cli.rollouts.client import ControlPlanes
 from serin_cli.rollouts.durations import duration_flag, share_flag
@@ -89,6 +90,6 @@ async def _stop(arguments: argparse.Namespace, control: ControlPlanes) -> int:
         reason=arguments.reason or "stopped",
         actor=arguments.actor,
     )
-    answer = await control.call("ActOnRollout", request)
+    answer = await act_on(control, request)
     print(answer.rollout.reason if answer.effective else f"{arguments.id}: no effect: {answer.rollout.reason}")
     return 0

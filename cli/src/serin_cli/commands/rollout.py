@@ -16,6 +16,7 @@ from serin_cli.arguments import integer, model_name
 from serin_cli.errors import CliError, UsageProblem
 from serin_cli.local.display import wide_console
 from serin_cli.rollouts import shown
+from serin_cli.rollouts.acting import act_on
 from serin_cli.rollouts.asked import SAME, Asked
 from serin_cli.rollouts.client import ControlPlanes
 from serin_cli.rollouts.durations import rate_flag
@@ -38,12 +39,6 @@ _ACTIONS = {
     "abort": (rollout_pb2.ROLLOUT_ACTION_ABORT, ("aborted",), "give the old version everything back now"),
 }
 """What people do, the states that it leads to, and what it is for."""
-
-UNWRITTEN = (
-    "warning: state Redis does not answer: {id} is off the new version for whoever listens to the control plane at "
-    "{took}, which writes it when Redis is back; should it end before, say it again; `serin rollout history {id}` then "
-    "shows it"
-)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -190,10 +185,7 @@ async def _act(arguments: argparse.Namespace, control: ControlPlanes) -> int:
         reason=arguments.reason,
         actor=arguments.actor,
     )
-    answer = await control.call("ActOnRollout", request)
-    if answer.unwritten:
-        took = await control.tell_all("ActOnRollout", request)
-        print(UNWRITTEN.format(id=arguments.id, took=", ".join(took)), file=sys.stderr)
+    answer = await act_on(control, request)
     if answer.effective:
         print(f"{arguments.id} is {shown.state_of(answer.rollout)}: {shown.why(answer.rollout)}")
     elif shown.state_of(answer.rollout) in wanted:

@@ -101,6 +101,9 @@ class LocalMesh:
         for task in self._followers:
             task.cancel()
         await asyncio.gather(*self._followers, return_exceptions=True)
+        if self._control is not None:
+            with contextlib.suppress(MeshError):  # then a rollout that runs pauses, as after a crash
+                await self._control.suspend_rollouts()
         await self._fleet.stop_all()
         if self._control is not None:
             await self._control.close()

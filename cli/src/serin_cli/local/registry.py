@@ -26,6 +26,7 @@ from serin_cli.local.board import Board, Phase
 
 RETRY_S = 0.2
 CALL_S = 10.0
+SUSPEND_S = 3.0  # nobody waits longer for a mesh to stop because its state Redis hangs
 NUM_ROLLOUTS = 100  # one runs for each model at most, and it is its newest
 
 _PHASES = {
@@ -81,6 +82,14 @@ class ControlPlane:
         """The newest rollouts, whatever their state."""
         newest = rollout_pb2.ListRolloutsRequest(page_size=NUM_ROLLOUTS)
         return list((await self._rollouts.ListRollouts(newest, timeout=CALL_S)).rollouts)
+
+    async def suspend_rollouts(self) -> None:
+        """Say that the mesh is being stopped, so that what goes is not taken for a failure.
+
+        Raises:
+            MeshError: it was not heard; what goes may be taken for one.
+        """
+        await self._rollouts.SuspendRollouts(rollout_pb2.SuspendRolloutsRequest(), timeout=SUSPEND_S)
 
     async def config(self) -> config_pb2.GetConfigResponse:
         """The configuration in force."""

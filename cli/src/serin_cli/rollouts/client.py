@@ -18,6 +18,7 @@ from serin_cli.errors import CliError, UsageProblem
 
 CALL_S = 10.0
 MAX_HOPS = 3
+TELL_S = 3.0
 NUM_TELLINGS = 4
 TELL_AGAIN_S = 0.5
 _ASKED_WRONGLY = (Reason.ROLLOUT_INVALID, Reason.PARAMETER_INVALID)
@@ -69,23 +70,12 @@ class ControlPlanes:
         raise _told(trouble, self._addresses) from trouble
 
     async def tell_all(self, method: str, request: Any) -> list[str]:
-        """Call a method of RolloutService on every control plane; the addresses of those that took it.
+        """Call a method of RolloutService on every control plane at once; the addresses of those that took it.
 
-        One that names another leader is asked again: it may not have noticed yet that state Redis is away.
+        None waits for another, nor longer than its own deadline.
         """
-        took: list[str] = []
-        for address in self._addresses:
-            for _ in range(NUM_TELLINGS):
-                try:
-                    await getattr(self._stub(address), method)(request, timeout=CALL_S)
-                except MeshError as error:
-                    if error.reason is not Reason.NOT_LEADING:
-                        break
-                    await asyncio.sleep(TELL_AGAIN_S)
-                else:
-                    took.append(address)
-                    break
-        return took
+        took = await asyncio.gather(*(self._tell(address, method, request) for address in self._addresses))
+        return [address for address, taken in zip(self._addresses, took, strict=True) if taken]
 
     async def watch(self, rollout_id: str) -> AsyncIterator[rollout_pb2.Rollout]:
         """A rollout now and after each change, until it has ended; goes on elsewhere when a control plane ends.
@@ -107,6 +97,22 @@ class ControlPlanes:
                     raise _told(error, self._addresses) from error
                 num_silent += 1
         raise CliError(f"no control plane answers at {', '.join(self._addresses)}; see `serin status`")
+
+    async def _tell(self, address: str, method: str, request: Any) -> bool:
+        """Call a method on one; whether it took it.
+
+        One that names another leader is asked again: it may not have noticed yet that state Redis is away.
+        """
+        for _ in range(NUM_TELLINGS):
+            try:
+                await getattr(self._stub(address), method)(request, timeout=TELL_S)
+            except MeshError as error:
+                if error.reason is not Reason.NOT_LEADING:
+                    return False
+                await asyncio.sleep(TELL_AGAIN_S)
+            else:
+                return True
+        return False
 
     def _stub(self, address: str) -> Any:
         channel = self._channels.get(address)

@@ -75,12 +75,13 @@ async def _write(store: RedisRollouts, leader: Leader, arguments: argparse.Names
             raise CliError(f"no rollout {arguments.id!r} in state Redis")
         raise CliError(f"{arguments.id}: no effect: it has ended: {ended.reason}")
     now = time.time()
-    why = f"by {arguments.actor}, offline: {(arguments.reason or 'no reason given').rstrip('.')}"
-    move = machine.take_back(running, why, now)
+    why = (arguments.reason or "no reason given").rstrip(".")
+    # Nobody wrote what the judge heard in its last seconds.
+    move = machine.take_back(running, why, now, f"{arguments.actor}, offline", is_counted=False)
     scope = running.spec.scope
     standing = book.standings.get(scope) or Standing(scope, running.arms.stable)
     settled = after(move.rollout, standing, standing.declared, now)
-    act = Act(now, running.id, arguments.actor, move.what, f"offline: {move.reason}", "offline")
+    act = Act(now, running.id, arguments.actor, move.what, move.reason, "offline")
     await store.write(leader, book, Change((act,), move.rollout, settled))
     return running.weight, move.rollout
 

@@ -47,6 +47,10 @@ class Metric:
             return math.log1p(difference) / self.span
         return difference / self.span
 
+    def change_of(self, difference: float) -> float:
+        """The change for the worse that a difference of burdens is, in the metric's unit: undoes :meth:`to_burden`."""
+        return math.expm1(difference * self.span) if self.unit == "ratio" else difference * self.span
+
     def from_burden(self, difference: float) -> float:
         """A difference of burdens as new minus old, in the metric's unit."""
         if self.unit == "ratio":

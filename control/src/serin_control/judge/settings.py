@@ -27,6 +27,14 @@ _QUALITY: Mapping[Intent, tuple[str, ...]] = {
     "experiment": (),
 }
 
+_MEANT = {
+    "share": ", a share: 0.01 is 1 point",
+    "ratio": ", a ratio: 0.1 is 10 %",
+    "bytes": " bytes",
+    "nats": " nats",
+}
+"""What a number in a metric's unit stands for."""
+
 
 class JudgeSettingsInvalid(ControlError):
     """Settings that a judge cannot keep; the message says which and why."""
@@ -76,9 +84,12 @@ class JudgeSettings:
             if name not in METRICS:
                 raise UnknownMetric(name)
             if name in CACHE_ONLY and self.subject != "cache":
-                raise JudgeSettingsInvalid(f"tolerance of {name}: accepted where a cache is rolled out only")
+                raise JudgeSettingsInvalid(f"tolerances.{name}: accepted where a cache is rolled out only")
             if not 0 < METRICS[name].to_burden(tolerance) < MAX_BURDEN or not tolerance > 0:
-                raise JudgeSettingsInvalid(f"tolerance of {name}: {tolerance} is not above 0 and within its range")
+                most, meant = METRICS[name].change_of(MAX_BURDEN), _MEANT[METRICS[name].unit]
+                raise JudgeSettingsInvalid(
+                    f"tolerances.{name}: {tolerance:g}: accepted: above 0 and below {most:.4g}{meant}"
+                )
         if self.intent not in INTENTS:
             raise JudgeSettingsInvalid(f"intent {self.intent!r} is none of {', '.join(INTENTS)}")
         if not 0 < self.error_rate <= MAX_ERROR_RATE:

@@ -6,6 +6,7 @@ the questions.
 
 import asyncio
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from serin_control.observations.pattern import found
 from serin_control.observations.unscored import NotScored
@@ -55,8 +56,14 @@ async def _ask_webhook(case: GoldenCase, answer: str) -> float:
             case.expected, {"id": case.id, "prompt": question, "answer": answer}, timeout_s=WEBHOOK_TIMEOUT_S
         )
     except WebhookFailed as failed:
-        raise NotScored(str(failed)) from failed
+        raise NotScored(str(failed), _host(case.expected)) from failed
     score = reply.get("score") if isinstance(reply, dict) else None
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise NotScored(f"{case.expected}: no score from 0 to 1 in its answer")
+        raise NotScored(f"{case.expected}: no score from 0 to 1 in its answer", _host(case.expected))
     return float(score)
+
+
+def _host(address: str) -> str:
+    """Whose webhook it is: its paths, of which each question may have one of its own, fail together."""
+    url = urlsplit(address)
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}"

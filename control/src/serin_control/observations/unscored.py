@@ -11,7 +11,15 @@ MAX_CAUSES = 4
 
 
 class NotScored(Exception):
-    """An answer could not be scored, for a reason that says nothing about it; the message names the reason."""
+    """An answer could not be scored, for a reason that says nothing about it; the message names the reason.
+
+    Args:
+        cause: what answers that fail alike have in common; empty: the message.
+    """
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause or message
 
 
 @dataclass(slots=True)
@@ -36,7 +44,7 @@ class Unscored:
 
     def note(self, case_id: str, problem: NotScored) -> None:
         """One more could not be scored."""
-        why = str(problem)
+        why = problem.cause
         if why not in self._causes and len(self._causes) >= MAX_CAUSES:
             why = next(reversed(self._causes))
         cause = self._causes.setdefault(why, _Cause(0, "", "", 0.0))

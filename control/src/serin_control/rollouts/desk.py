@@ -7,14 +7,13 @@ nothing about gRPC.
 import enum
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from serin_control.errors import (
-    NotLeading,
     RolloutConflict,
     RolloutInvalid,
     RolloutNotFound,
     RolloutsFrozen,
-    StoreDown,
 )
 from serin_control.instance import MEMBER_SERVICES, Service
 from serin_control.lanes import WEIGHT_SUM, with_shared
@@ -22,7 +21,7 @@ from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts import machine
 from serin_control.rollouts.act import Act, Actor
 from serin_control.rollouts.engine import Engine
-from serin_control.rollouts.going_back import PathOf, has_served, lane_of, target
+from serin_control.rollouts.going_back import has_served, lane_of, target
 from serin_control.rollouts.machine import Move
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.sight import service_shares
@@ -35,6 +34,11 @@ from serin_control.rollouts.store import Change
 MAX_PAGE = 1_000
 NO_REASON = "no reason given"
 
+UNWRITTEN = (
+    "state Redis does not answer: this control plane writes it when Redis is back; `serin rollout abort {}` says it to "
+    "every control plane"
+)
+
 MAX_LOOKED_BACK = 50
 """Rollouts that are looked at for whether a version was ever released."""
 
@@ -46,6 +50,10 @@ class Action(enum.StrEnum):
     RESUME = "resume"
     PROMOTE = "promote"
     ABORT = "abort"
+
+
+Onward = Literal[Action.PAUSE, Action.RESUME, Action.PROMOTE]
+"""What needs the store first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,6 @@ class Desk:
     Args:
         engine: what carries it out.
         has_edge: whether Envoy splits the gateways' traffic.
-        path_of: where the files of a version of a model are, as far as the configuration says; empty: unknown.
     """
 
     def __init__(
@@ -71,11 +78,9 @@ class Desk:
         engine: Engine,
         *,
         has_edge: Callable[[], bool] = lambda: False,
-        path_of: PathOf = lambda model, version: "",
     ) -> None:
         self._engine = engine
         self._starting = Starting(engine, has_edge)
-        self._path_of = path_of
 
     async def start(self, spec: Spec, golden: str, actor: Actor) -> Rollout:
         """Start a rollout.
@@ -109,7 +114,7 @@ class Desk:
         return rollout
 
     async def act(self, rollout_id: str, action: Action, actor: Actor, why: str) -> Move:
-        """Do something to a rollout. An abort waits for nobody: with the store away it counts at once, here.
+        """Do something to a rollout. An abort counts at once, here, before the store knows it.
 
         Raises:
             RolloutNotFound: there is none of that name.
@@ -117,16 +122,11 @@ class Desk:
             NotLeading, StoreDown: nothing was done.
         """
         engine = self._engine
-        async with engine.lock:
-            try:
-                move = await self._act(rollout_id, action, actor, why)
-            except (NotLeading, StoreDown):
-                rollout = engine.withdrawn(rollout_id) or self._running(rollout_id)
-                if action is not Action.ABORT or not engine.is_cut_off or rollout is None:
-                    raise
-                move = self._moved(rollout, action, actor, why)
-                if move.effective:
-                    engine.withdraw(move, actor.shown, actor.identity)
+        if action is Action.ABORT:
+            move = await self._abort(rollout_id, actor, why or NO_REASON)
+        else:
+            async with engine.lock:
+                move = await self._act(rollout_id, action, actor, why or NO_REASON)
         engine.hurry()
         return move
 
@@ -145,21 +145,22 @@ class Desk:
         Raises:
             RolloutInvalid: there is no such model, or nothing to go back to.
             VersionGone: it runs no more; the message says what brings it back.
-            NotLeading, StoreDown: nothing was done.
+            NotLeading: nothing was done.
+            StoreDown: nothing was done but to take a rollout back that ran.
         """
         engine = self._engine
+        engine.leadership.require()
+        plan = self._plan(model)
+        scope = model if service is None else scope_of(service)
+        running = next((one for one in engine.book.rollouts.values() if one.spec.scope == scope), None)
+        if running is not None:
+            move = await self._taken_back(running, actor, f"rolled back: {why or NO_REASON}")
+            if not to_version and move.effective:
+                note = "" if self.is_written(running.id) else UNWRITTEN.format(running.id)
+                all_of_it = (Share(running.arms.canary, WEIGHT_SUM),)
+                return replace(self._returned(model, all_of_it, running.arms.stable), note=note)
         async with engine.lock:
             engine.leadership.require()
-            plan = self._plan(model)
-            scope = model if service is None else scope_of(service)
-            running = next((one for one in engine.book.rollouts.values() if one.spec.scope == scope), None)
-            if running is not None:
-                said = f"rolled back by {actor.shown}: {why or NO_REASON}"
-                await engine.carry_out(
-                    machine.take_back(running, said, engine.wall_clock()), actor.shown, actor.identity
-                )
-                if not to_version:
-                    return self._returned(model, (Share(running.arms.canary, WEIGHT_SUM),), running.arms.stable)
             instances = engine.mesh.instances()
             standing = engine.book.standings.get(scope) or Standing(scope, engine.declared(scope))
             if service is None:
@@ -167,7 +168,7 @@ class Desk:
             else:
                 still = standing.declared == engine.declared(scope)
                 now = service_shares(service, (standing.shares if still else None) or standing.declared, instances)
-            back = target(model, to_version, standing, now, instances, self._path_of, engine.shared)
+            back = target(model, to_version, standing, now, instances, self._declared(plan), engine.shared)
             note = ""
             if back != now:
                 note = await self._unproven(model, scope, back, now, standing)
@@ -194,6 +195,10 @@ class Desk:
             await engine.write(Change((act,), frozen=f"{why or NO_REASON} ({actor.shown})" if frozen else ""))
         engine.hurry()
         return True
+
+    async def suspend(self) -> None:
+        """The whole mesh is being stopped in order; see :meth:`serin_control.rollouts.engine.Engine.suspend`."""
+        await self._engine.suspend()
 
     def forecast(self, spec: Spec, sessions_per_s: float) -> Prospect:
         """What a rollout would need at a rate of new sessions; 0: as observed. Its version need not run yet.
@@ -239,7 +244,26 @@ class Desk:
                 return
             await self._engine.looks.after(seen)
 
-    async def _act(self, rollout_id: str, action: Action, actor: Actor, why: str) -> Move:
+    async def _abort(self, rollout_id: str, actor: Actor, why: str) -> Move:
+        """Take a rollout back. Who follows a leader that can be heard refuses: that one knows what its judge saw."""
+        engine = self._engine
+        if engine.leadership.follows and not engine.is_cut_off:
+            engine.leadership.require()
+        rollout = engine.withdrawn(rollout_id) or self._running(rollout_id) or await self._stored(rollout_id)
+        return await self._taken_back(rollout, actor, why)
+
+    async def _taken_back(self, rollout: Rollout, actor: Actor, why: str) -> Move:
+        move = self._engine.taken_back(rollout, why, self._engine.wall_clock(), actor.shown)
+        if not move.effective:
+            return move
+        stored = await self._engine.take_back(move, actor.shown, actor.identity)
+        if stored is None or not stored.ended:
+            return move
+        if (stored.state, stored.changed_at) == (move.rollout.state, move.rollout.changed_at):
+            return replace(move, rollout=stored)
+        return machine.take_back(stored, why, stored.changed_at)  # it had ended a moment before
+
+    async def _act(self, rollout_id: str, action: Onward, actor: Actor, why: str) -> Move:
         engine = self._engine
         engine.leadership.require()
         rollout = engine.withdrawn(rollout_id) or self._running(rollout_id) or await self._stored(rollout_id)
@@ -250,17 +274,15 @@ class Desk:
             await engine.carry_out(move, actor.shown, actor.identity)
         return move
 
-    def _moved(self, rollout: Rollout, action: Action, actor: Actor, why: str) -> Move:
-        now, said = self._engine.wall_clock(), f"{actor.shown}: {why or NO_REASON}"
+    def _moved(self, rollout: Rollout, action: Onward, actor: Actor, why: str) -> Move:
+        now, by = self._engine.wall_clock(), actor.shown
         match action:
             case Action.PAUSE:
-                return machine.pause(rollout, said, now)
+                return machine.pause(rollout, why, now, by)
             case Action.RESUME:
-                return machine.resume(rollout, said, now)
+                return machine.resume(rollout, why, now)
             case Action.PROMOTE:
-                return machine.promote(rollout, self._engine.sight(rollout), f"by {said}", now)
-            case Action.ABORT:
-                return machine.take_back(rollout, f"by {said}", now)
+                return machine.promote(rollout, self._engine.sight(rollout), why, now, by)
 
     def _check_thawed(self, doing: str) -> None:
         frozen = self._engine.book.frozen
@@ -272,6 +294,12 @@ class Desk:
         if model not in plans:
             raise RolloutInvalid(f"model: {model!r}: no such model: accepted: {', '.join(sorted(plans)) or 'none'}")
         return plans[model]
+
+    def _declared(self, plan: ModelPlan) -> set[tuple[Service, str]]:
+        """What the configuration has run for a model."""
+        of_all = self._engine.mesh.declared().service_shares
+        shared = {(service, version) for service, shares in of_all.items() for version in shares}
+        return shared | {pair for share in plan.shares for pair in share.versions}
 
     def _running(self, rollout_id: str) -> Rollout | None:
         return next((one for one in self._engine.book.rollouts.values() if one.id == rollout_id), None)

@@ -3,7 +3,8 @@
 The book in the store decides; this process holds a copy and changes it only through the store. Who does not lead
 follows: the same book makes the same traffic everywhere. What is written is what is wanted, never what is to be done:
 dying between the two and reading the book again comes to the same. Taking a canary's traffic away is the exception: it
-waits for nothing, and is written as soon as the store answers. Knows nothing about gRPC or Redis.
+waits for nothing, not even for a look that waits for the store, and is written as soon as that answers. Knows nothing
+about gRPC or Redis.
 """
 
 import asyncio
@@ -30,12 +31,18 @@ from serin_control.rollouts.spec import scope_of
 from serin_control.rollouts.standing import Standing, effective, named
 from serin_control.rollouts.steering import SHARED_SERVICES, Steering, declared_shares, still_declared
 from serin_control.rollouts.store import Book, Change, RolloutStore
-from serin_control.rollouts.withdrawal import Withdrawal, among, left_behind
+from serin_control.rollouts.withdrawal import Withdrawal, among, better_told, left_behind
 
 TICK_S = 0.25
 KEEP_EVERY_S = 3.0
 BACK_S = 3.0
 """When the store is back nothing moves on for so long: other control planes may have taken something back meanwhile."""
+
+SILENT_S = 1.0
+"""A store that owes an answer for so long counts as away, long before the call to it gives up."""
+
+WRITE_WITHIN_S = 0.5
+"""So long whoever takes a canary back waits for the store to know it; the traffic is away already."""
 
 _KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
 
@@ -98,9 +105,10 @@ class Engine:
         self.looks: Latest[int] = Latest()
         self.wall_clock = wall_clock
         self.book = Book()
-        self.is_cut_off = False
-        """The store did not answer when it was last asked."""
         self._is_known = False
+        self._is_away = False
+        self._asked_at: float | None = None
+        self._is_suspended = False
         self._unwritten: dict[str, Withdrawal] = {}
         self._back_at = float("-inf")
         self._alarms = alarms
@@ -141,6 +149,21 @@ class Engine:
             except (StoreDown, NotLeading):
                 pass  # it lapses by itself
 
+    async def suspend(self) -> None:
+        """The whole mesh is being stopped in order: nothing moves on here any more, canaries that go are not missed.
+
+        Holds until this process ends. The next control plane goes on where it was once the canary is back.
+        """
+        self._is_suspended = True
+        async with self.lock:
+            laid_down = {model: replace(one, is_laid_down=True) for model, one in self.book.rollouts.items()}
+            self.book = replace(self.book, rollouts=laid_down)
+            try:
+                for rollout in laid_down.values():
+                    await self.store.keep(self.leadership.require(), rollout, None)
+            except (StoreDown, NotLeading):
+                pass  # then it pauses at the next start, as after a crash
+
     def hurry(self) -> None:
         """Something happened: look now."""
         self._hurry.set()
@@ -148,6 +171,20 @@ class Engine:
     def sight(self, rollout: Rollout) -> Sight:
         """What of its arms is there now."""
         return look(rollout.spec, rollout.arms, self.mesh.instances())
+
+    def informed(self, rollout: Rollout) -> Rollout:
+        """A rollout with what this process has seen and heard of it by now, whether that could be written or not."""
+        return machine.informed(rollout, self.sight(rollout), self.bench.decision(rollout))
+
+    def taken_back(self, rollout: Rollout, why: str, now: float, by: str = "") -> Move:
+        """The end of a rollout at somebody's word, with whoever met its canary as far as this process knows."""
+        is_counted = self.bench.decision(rollout) is not None
+        return machine.take_back(self.informed(rollout), why, now, by, is_counted=is_counted)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the store did not answer when it was last asked, or owes an answer for too long."""
+        return self._is_away or (self._asked_at is not None and self._clock() - self._asked_at >= SILENT_S)
 
     async def write(self, change: Change) -> None:
         """Make a change of the book durable, then let traffic follow. Hold the lock.
@@ -161,7 +198,7 @@ class Engine:
             self.book = await self.store.write(self.leadership.require(), self.book, change)
         except (NotLeading, RolloutConflict, StoreDown) as error:
             self._is_known = False
-            self.is_cut_off = self.is_cut_off or isinstance(error, StoreDown)
+            self._is_away = self._is_away or isinstance(error, StoreDown)
             raise
         self._apply()
 
@@ -171,14 +208,22 @@ class Engine:
         acts = (Act(now, move.rollout.id, actor, move.what, move.reason, identity),) if move.what else ()
         await self._write_rollout(move.rollout, acts, now)
 
-    def withdraw(self, move: Move, actor: str, identity: str = "") -> None:
-        """Take a canary's traffic away before that can be written. It is written once the store answers.
+    async def take_back(self, move: Move, actor: str, identity: str = "") -> Rollout | None:
+        """Take a canary's traffic away, then write that. Do not hold the lock: the traffic does not wait for it.
 
-        Until then it lasts as long as this process.
+        Returns the rollout as the store has it then, which may have ended otherwise a moment before; None: the store
+        did not answer in time. It is written once it does; until then it lasts as long as this process.
         """
-        act = Act(self.wall_clock(), move.rollout.id, actor, move.what, move.reason, identity)
-        self._unwritten[move.rollout.id] = Withdrawal(move.rollout, act)
-        self._apply()
+        self._withdraw(move, actor, identity)
+        try:
+            async with asyncio.timeout(WRITE_WITHIN_S), self.lock:
+                await self._follow()
+                return await self.store.rollout(move.rollout.id)
+        except (StoreDown, TimeoutError):
+            self._is_away = True
+            return None
+        finally:
+            self._apply()
 
     def withdrawn(self, rollout_id: str) -> Rollout | None:
         """A rollout that was taken back and of which the history does not say so yet, as it ends."""
@@ -204,33 +249,49 @@ class Engine:
         plan = declared.models.get(model)
         return effective(plan.shares) if plan else ()
 
+    def _withdraw(self, move: Move, actor: str, identity: str = "") -> None:
+        """Take a canary's traffic away before that is written."""
+        act = Act(move.rollout.changed_at, move.rollout.id, actor, move.what, move.reason, identity)
+        self._unwritten[move.rollout.id] = Withdrawal(move.rollout, act)
+        self._apply()
+
     async def _look(self) -> None:
         """One look: follow, and move if this one leads."""
         now = self._clock()
         passed_s, self._looked_at = max(0.0, now - self._looked_at), now
         try:
-            await self.leadership.look()
-            await self._read()
-            await self._write_withdrawals()
-            if self.is_cut_off:
-                self.is_cut_off, self._back_at = False, now
+            await self._follow()
             if not self.leadership.leads:
                 self.bench.dismiss(self.bench.models)
             else:
                 for rollout in self.book.rollouts.values():  # before anything else: what is observed must be heard
                     await self._call_up(rollout)
-                for withdrawal in self.book.withdrawn.values():
-                    await self._write_rollout(withdrawal.rollout, (withdrawal.act,), withdrawal.act.at)
-                if self.mesh.is_settled() and now - self._back_at >= BACK_S:
+                if self.mesh.is_settled() and now - self._back_at >= BACK_S and not self._is_suspended:
                     await self._move(passed_s)
         except StoreDown:  # whoever keeps the mesh in it has raised the alarm: nothing moves on
-            self.is_cut_off = True
-            self._take_back()
+            self._is_away = True
+            self._judge_without_store()
         except (NotLeading, RolloutConflict):
             self.leadership.forget()
             self._is_known = False
         self._apply()
         self.looks.set(self.looks.version + 1)
+
+    async def _follow(self) -> None:
+        """Be what the store says: who leads, what the book is; and have it know what was taken back without it."""
+        self._asked_at = asked_at = self._clock()
+        try:
+            led = self.leadership.leads
+            await self.leadership.look()
+            if self.leadership.leads and not led:
+                self._is_known = False  # how far rollouts have come is kept without a new revision
+            await self._read()
+            await self._write_withdrawals()
+        finally:
+            self._asked_at = None
+        # Half of it: others, who may have taken something back for its silence, did not ask at the same moment.
+        if self._is_away or self._clock() - asked_at >= SILENT_S / 2:
+            self._is_away, self._back_at = False, self._clock()
 
     async def _read(self) -> None:
         found = await self.store.read(self.book.revision if self._is_known else -1)
@@ -242,16 +303,34 @@ class Engine:
         self._cradle.forget_all_but(rollout.id for rollout in self.book.rollouts.values())
 
     async def _write_withdrawals(self) -> None:
-        """Put into the book what was taken back without it; of a rollout that has ended meanwhile, nothing."""
-        if not self._unwritten:
-            return
-        for withdrawal in among(self._unwritten, self.book.rollouts).values():
-            await self.store.withdraw(withdrawal)
-        self._unwritten.clear()
-        self._is_known = False
-        await self._read()
+        """Write the end of what was taken back; who does not lead puts it into the book for whoever does.
 
-    def _take_back(self) -> None:
+        Of a rollout that has ended meanwhile, nothing.
+        """
+        own = dict(self._unwritten)  # more may come while the store is waited for
+        for name, withdrawal in among(better_told(own, self.book.withdrawn), self.book.rollouts).items():
+            try:
+                await self._write_end(withdrawal)
+            except (NotLeading, RolloutConflict) as error:
+                if isinstance(error, NotLeading):
+                    self.leadership.forget()
+                if name in own:
+                    await self.store.withdraw(withdrawal)
+                    self._is_known = False
+        for name in own:
+            self._unwritten.pop(name, None)
+        if not self._is_known:
+            await self._read()
+
+    async def _write_end(self, withdrawal: Withdrawal) -> None:
+        """Write what a withdrawal says. Whoever said it may have heard less of the canary than is known here."""
+        ended, act = withdrawal.rollout, withdrawal.act
+        running = self.book.rollouts[ended.model]
+        if self.informed(running).num_requests > ended.num_requests:
+            ended = self.taken_back(running, act.reason, act.at, "" if act.actor == JUDGE else act.actor).rollout
+        await self._write_rollout(ended, (act,), act.at)
+
+    def _judge_without_store(self) -> None:
         """Take back what the judges of this process find bad, although it cannot be written."""
         for rollout in self._effective()[0].values():
             if not (self.bench.has(rollout) and self.mesh.is_settled()):
@@ -260,7 +339,7 @@ class Engine:
             around = self._circumstances(rollout, seen, 0.0)
             move = machine.advance(rollout, seen, self.bench.decision(rollout), around)
             if move.rollout.state is State.ABORTED:
-                self.withdraw(move, JUDGE)
+                self._withdraw(move, JUDGE)
 
     async def _write_rollout(self, rollout: Rollout, acts: tuple[Act, ...], at: float) -> None:
         scope = rollout.spec.scope
@@ -270,7 +349,8 @@ class Engine:
     async def _move(self, passed_s: float) -> None:
         now = self._clock()
         for rollout in list(self.book.rollouts.values()):
-            await self._advance(rollout, passed_s)
+            if rollout.id not in self._withdrawn():  # else somebody took it back a moment ago
+                await self._advance(rollout, passed_s)
         await self._settle()
         if now - self._kept_at >= KEEP_EVERY_S:
             self._kept_at = now
@@ -280,7 +360,10 @@ class Engine:
         seen = self.sight(rollout)
         around = self._circumstances(rollout, seen, passed_s)
         move = machine.advance(rollout, seen, self.bench.decision(rollout), around)
-        if move.what or _is_news(rollout, move.rollout):
+        if move.rollout.state is State.ABORTED:
+            self._withdraw(move, JUDGE)
+            await self._write_withdrawals()
+        elif move.what or _is_news(rollout, move.rollout):
             await self.carry_out(move, JUDGE)
         else:  # only time and counts: kept every few seconds
             self.book = replace(self.book, rollouts={**self.book.rollouts, rollout.model: move.rollout})
@@ -330,7 +413,7 @@ class Engine:
         if (self._is_known or self._unwritten) and wanted != self._steered:
             self._steered = wanted
             self.mesh.steer(steering)
-        unwritten = [withdrawal.rollout for withdrawal in self._unwritten.values()]
+        unwritten = [one.rollout for one in self._unwritten.values()] if self.is_cut_off else []
         self._alarms.replace("rollout/", dict(_alarms(rollouts.values(), self.bench.faults(), unwritten)))
 
     def _withdrawn(self) -> Mapping[str, Withdrawal]:

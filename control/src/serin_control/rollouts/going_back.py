@@ -1,16 +1,15 @@
 """Where a model's traffic goes back to, and whether anything is there to take it. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from serin_control.errors import RolloutInvalid, VersionGone
-from serin_control.instance import LANE_SERVICES, MEMBER_SERVICES, Instance, Service
+from serin_control.instance import LANE_SERVICES, MEMBER_SERVICES, Instance, Service, State
 from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes, with_shared, with_version
 from serin_control.plan import ModelPlan, Share
-from serin_control.rollouts.rollout import Rollout, State
+from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.rollout import State as RolloutState
+from serin_control.rollouts.sight import activity
 from serin_control.rollouts.standing import Standing
-
-PathOf = Callable[[str, str], str]
-"""Model and version to the folder of its files, as far as it is known; else empty."""
 
 
 def target(
@@ -19,13 +18,13 @@ def target(
     standing: Standing,
     now: tuple[Share, ...],
     instances: Sequence[Instance],
-    path_of: PathOf,
+    declared: Collection[tuple[Service, str]] = (),
     shared: Mapping[Service, str] | None = None,
 ) -> tuple[Share, ...]:
     """Shares to go back to; those of ``now`` where the traffic is there already.
 
-    ``to_version`` is a version of any service that distinguishes them; empty: what was before. ``shared`` are the
-    versions of what lanes share unless they name one of their own.
+    ``to_version`` is a version of any service that distinguishes them; empty: what was before. ``declared`` is what
+    the configuration has run; ``shared`` are the versions of what lanes share unless they name one of their own.
 
     Raises:
         RolloutInvalid: there is nothing to go back to.
@@ -34,7 +33,7 @@ def target(
     if not to_version:
         if not standing.previous:
             raise RolloutInvalid(_nowhere(model, standing))
-        return _living(model, standing.previous, instances, path_of)
+        return _living(model, standing.previous, instances, declared)
     known = list(_known(to_version, standing, now[0].versions, shared or {}))
     if not known and len(now) == 1 and any(version == to_version for _, version in now[0].versions):
         return now
@@ -45,7 +44,7 @@ def target(
     for shares in candidates:
         if _is_alive(model, shares[0].versions, instances):
             return shares
-    return _living(model, min(candidates, key=lambda s: len(_gone(model, s, instances))), instances, path_of)
+    return _living(model, min(candidates, key=lambda s: len(_gone(model, s, instances))), instances, declared)
 
 
 def has_served(
@@ -56,7 +55,7 @@ def has_served(
     served += [kept.versions for kept in standing.kept if kept.good]
     for rollout in past:
         served += [share.versions for share in rollout.arms.stable]
-        served += [rollout.arms.canary] if rollout.state is State.PROMOTED else []
+        served += [rollout.arms.canary] if rollout.state is RolloutState.PROMOTED else []
     wanted = set(with_shared(shares[0].versions, shared))
     return any(set(with_shared(versions, shared)) == wanted for versions in served)
 
@@ -98,14 +97,19 @@ def _thinkable(to_version: str, now: Versions) -> Iterator[tuple[Share, ...]]:
         yield (Share(with_version(now, (moved,), to_version), WEIGHT_SUM),)
 
 
-def _living(model: str, shares: tuple[Share, ...], instances: Sequence[Instance], path_of: PathOf) -> tuple[Share, ...]:
+def _living(
+    model: str,
+    shares: tuple[Share, ...],
+    instances: Sequence[Instance],
+    declared: Collection[tuple[Service, str]],
+) -> tuple[Share, ...]:
     if _is_alive(model, shares[0].versions, instances):
         return shares
     gone = _gone(model, shares, instances) or list(shares[0].versions)
-    commands = " and ".join(_bringing_back(model, service, version, path_of) for service, version in gone)
+    ways = " and ".join(_way_back(model, pair, instances, pair in declared) for pair in gone)
     names = ", ".join(f"{service} {version}" for service, version in gone)
     raise VersionGone(
-        f"nothing of {names} of {model} takes calls any more: traffic stays where it is; {commands} brings it back, "
+        f"nothing of {names} of {model} takes calls any more: traffic stays where it is; {ways}, "
         f"then `serin rollback --model {model} --to {gone[-1][1]}{_flag(gone[-1][0])}`"
     )
 
@@ -114,10 +118,18 @@ def _flag(service: Service) -> str:
     return "" if service in MEMBER_SERVICES else f" --service {service}"
 
 
-def _bringing_back(model: str, service: Service, version: str, path_of: PathOf) -> str:
-    if service not in LANE_SERVICES:
-        return f"`serin add {service} --version {version} --code DIR`"
-    return f"`serin add {service} --model {model} --version {version} --path {path_of(model, version) or 'DIR'}`"
+def _way_back(model: str, gone: tuple[Service, str], instances: Iterable[Instance], is_declared: bool) -> str:
+    """What makes a member take calls again: patience where it starts or will be started, else a command."""
+    service, version = gone
+    comes = next((i for i in _of(model, gone, instances) if i.status.state is State.STARTING), None)
+    until = f"wait until `serin status` shows {service} {version} ready"
+    if comes is not None:
+        return f"{until} ({comes.refusal or activity(comes)})"
+    whose = f" --model {model}" if service in LANE_SERVICES else ""
+    command = f"serin add {service}{whose} --version {version}"
+    if is_declared:
+        return f"{until}: serin.yaml declares it, so it is started again (after a `serin remove`: `{command}`)"
+    return f"`{command} {'--path' if whose else '--code'} DIR` brings it back"
 
 
 def _is_alive(model: str, versions: Versions, instances: Sequence[Instance]) -> bool:
@@ -129,6 +141,11 @@ def _is_alive(model: str, versions: Versions, instances: Sequence[Instance]) -> 
 
 def _gone(model: str, shares: tuple[Share, ...], instances: Iterable[Instance]) -> list[tuple[Service, str]]:
     """Members that take no calls; another model's workers and tokenizers are none of them."""
-    mine = [i.registration for i in instances if i.takes_calls and i.registration.model in (model, "")]
-    running = {(registration.service, registration.version) for registration in mine}
-    return [pair for pair in shares[0].versions if pair not in running]
+    held = tuple(instances)
+    return [pair for pair in shares[0].versions if not any(one.takes_calls for one in _of(model, pair, held))]
+
+
+def _of(model: str, pair: tuple[Service, str], instances: Iterable[Instance]) -> list[Instance]:
+    """Instances of a version of a service that serve a model."""
+    mine = [i for i in instances if i.registration.model in (model, "")]
+    return [i for i in mine if (i.registration.service, i.registration.version) == pair]

@@ -43,6 +43,11 @@ class Leadership:
         """Whether this one leads, as far as it can know."""
         return self._leader is not None and self._leader.boot == self._me.boot and self._clock() < self._valid_until
 
+    @property
+    def follows(self) -> bool:
+        """Whether another one leads, as far as was heard last."""
+        return self._leader is not None and self._leader.boot != self._me.boot
+
     def require(self) -> Leader:
         """This one's lead, to be named in a write.
 
@@ -53,7 +58,7 @@ class Leadership:
             assert self._leader is not None
             return self._leader
         other = self._leader
-        if other is None or other.boot == self._me.boot:
+        if other is None or not self.follows:
             raise NotLeading("no control plane leads at the moment: state Redis does not answer; try again soon")
         where = f" at {other.address}" if other.address else ""
         raise NotLeading(f"control plane {other.name}{where} leads: ask it", other.address)

@@ -1,7 +1,8 @@
 """What happens to a rollout: by time and verdicts, and by people.
 
-Every function takes a rollout and gives the next one, with the line for the history if there is one. Pure: no clock,
-no store, no judge. Taking back needs less than going on: an abort is carried out also while it is paused or frozen.
+Every function takes a rollout and gives the next one, with the line for the history if there is one. That line has its
+actor in a column of its own, so its reason names nobody. Pure: no clock, no store, no judge. Taking back needs less
+than going on: an abort is carried out also while it is paused or frozen.
 """
 
 import math
@@ -66,12 +67,13 @@ def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: C
     """Let time pass and verdicts count. A decision of None: nothing was observed yet."""
     if rollout.ended:
         return Move(rollout)
-    rollout = _informed(rollout, sight, decision)
+    rollout = informed(rollout, sight, decision)
     fault = _fault(rollout, sight, decision, around)
     if fault:
         return take_back(rollout, fault, around.now)
     # Whoever paused it did so while its canary lived: back from a crash it gets nothing before somebody resumes it.
-    if rollout.was_able and not sight.able and (rollout.weight or rollout.state is not State.PAUSED):
+    missed = rollout.was_able and not sight.able and not rollout.is_laid_down
+    if missed and (rollout.weight or rollout.state is not State.PAUSED):
         why = f"{rollout.spec.to_version} takes no calls any more"
         return _paused(
             replace(rollout, weight=0), Hold.CANARY, f"{why}: all traffic is on {rollout.from_version}", around
@@ -84,13 +86,14 @@ def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: C
     return _in_step(rollout, sight, decision, around)
 
 
-def pause(rollout: Rollout, why: str, now: float) -> Move:
+def pause(rollout: Rollout, why: str, now: float, by: str = "") -> Move:
     """Stay where it is, by a person."""
     if rollout.ended:
         return _without_effect(rollout)
     if rollout.state is State.PAUSED:
         return Move(rollout, reason=f"it is paused already: {rollout.reason.removeprefix('paused: ')}", effective=False)
-    return _paused(rollout, Hold.PERSON, why, Circumstances(now))
+    move = _paused(rollout, Hold.PERSON, f"{by}: {why}" if by else why, Circumstances(now))
+    return replace(move, reason=why)
 
 
 def resume(rollout: Rollout, why: str, now: float) -> Move:
@@ -105,7 +108,7 @@ def resume(rollout: Rollout, why: str, now: float) -> Move:
     return Move(moving, "resume", why)
 
 
-def promote(rollout: Rollout, sight: Sight, why: str, now: float) -> Move:
+def promote(rollout: Rollout, sight: Sight, why: str, now: float, by: str = "") -> Move:
     """Give the new version everything, by a person."""
     if rollout.ended:
         return _without_effect(rollout)
@@ -113,11 +116,14 @@ def promote(rollout: Rollout, sight: Sight, why: str, now: float) -> Move:
         return Move(rollout, reason="an experiment promotes nothing: start a rollout of it", effective=False)
     if not sight.able:
         return Move(rollout, reason=f"{rollout.spec.to_version} takes no calls: nothing to promote", effective=False)
-    return _promoted(rollout, why, now)
+    return replace(_promoted(rollout, words.by(by, why), now), reason=why)
 
 
-def take_back(rollout: Rollout, why: str, now: float) -> Move:
-    """Give the old version everything back."""
+def take_back(rollout: Rollout, why: str, now: float, by: str = "", *, is_counted: bool = True) -> Move:
+    """Give the old version everything back; ``by`` says who does, empty: nobody by hand.
+
+    Not ``is_counted``: more may have met the new version than the rollout knows of.
+    """
     if rollout.ended:
         return _without_effect(rollout)
     ended = replace(
@@ -126,17 +132,20 @@ def take_back(rollout: Rollout, why: str, now: float) -> Move:
         hold=Hold.NOTHING,
         weight=0,
         changed_at=now,
-        reason=words.taken_back(rollout, rollout.weight, why),
+        reason=words.taken_back(
+            rollout, rollout.weight, words.by(by, why), is_counted=is_counted or not rollout.was_able
+        ),
         next=words.another_try(rollout),
     )
     return Move(ended, "abort", why)
 
 
-def _informed(rollout: Rollout, sight: Sight, decision: Decision | None) -> Rollout:
-    """The rollout with what is seen and judged now."""
+def informed(rollout: Rollout, sight: Sight, decision: Decision | None) -> Rollout:
+    """The rollout with what is seen and judged now. A decision of None: as it was."""
     rollout = replace(
         rollout,
         was_able=rollout.was_able or sight.able,
+        is_laid_down=rollout.is_laid_down and not sight.able,
         stable_lane=rollout.stable_lane or sight.stable_lane,
         canary_lane=rollout.canary_lane or sight.canary_lane,
     )

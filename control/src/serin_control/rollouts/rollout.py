@@ -83,6 +83,7 @@ class Rollout:
         spent_s: seconds spent in this step while it could move.
         requests_before: canary requests before this step.
         was_able: the canary has taken calls once.
+        is_laid_down: the whole mesh was stopped in order since: that the canary is away says nothing about it.
         quality_judged: something is known of the answers.
     """
 
@@ -109,6 +110,7 @@ class Rollout:
     canary_lane: str = ""
     was_able: bool = False
     quality_judged: bool = False
+    is_laid_down: bool = False
 
     @property
     def ended(self) -> bool:

@@ -66,7 +66,7 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
         stable_lane=stable.id if stable else "",
         canary_lane=canary.id if canary else "",
         able=canary is not None and canary.takes_calls and all(one.num_instances for one in strengths.values()),
-        activity=_activity(starting) if starting else "",
+        activity=activity(starting) if starting else "",
         starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
         canary=strengths,
         wrong=wrong,
@@ -88,7 +88,7 @@ def _look_at_service(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> S
         stable_lane=service_lane(spec.service, before),
         canary_lane=service_lane(spec.service, to),
         able=mine.num_instances > 0,
-        activity=_activity(starting) if starting else "",
+        activity=activity(starting) if starting else "",
         starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
         canary={spec.service: mine},
     )
@@ -108,6 +108,13 @@ def strength(model: str, service: Service, version: str, instances: Iterable[Ins
     """What a version of a service can bear. A unit is a sequence, or an instance where it does not count those."""
     able = [i for i in _of(model, service, version, instances) if i.takes_calls]
     return Strength(len(able), sum(i.status.capacity.num_sequences or 1 for i in able))
+
+
+def activity(instance: Instance) -> str:
+    """What an instance does that starts: ``loading weights 40 %``."""
+    said = instance.status
+    doing = said.activity or "starting"
+    return f"{doing} {said.progress:.0%}" if 0 < said.progress < 1 else doing
 
 
 def arms_for(
@@ -187,9 +194,3 @@ def _of(model: str, service: Service, version: str, instances: Iterable[Instance
         and i.registration.version == version
         and i.registration.model == (model if service in LANE_SERVICES else "")
     ]
-
-
-def _activity(instance: Instance) -> str:
-    said = instance.status
-    doing = said.activity or "starting"
-    return f"{doing} {said.progress:.0%}" if 0 < said.progress < 1 else doing

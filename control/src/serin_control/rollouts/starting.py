@@ -3,6 +3,7 @@
 Reads what runs and what was observed; changes nothing.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ NO_GOLDEN = (
 
 MOST_SESSIONS_PER_S = 1_000.0
 """New sessions of one model that a step is credited with while nobody knows its traffic."""
+
+UNOBSERVED = "no traffic was observed yet, `serin rollout plan … --rate N/s` says what yours shows"
 
 UNTRIED = (
     "no traffic was observed yet, so nobody knows whether it can show the tolerances: "
@@ -121,7 +124,8 @@ class Starting:
             told = self._forecast(spec, step, reckoned) if step.weight < WEIGHT_SUM else None
             if told is not None:
                 found.append((step, told))
-        return Prospect(tuple(found), reckoned, "; ".join(filter(None, (self._unready(spec, plan), _unjudged(spec)))))
+        notes = (self._unready(spec, plan), self._refused_at(spec, reckoned), _unjudged(spec))
+        return Prospect(tuple(found), reckoned, "; ".join(filter(None, notes)))
 
     def _unready(self, spec: Spec, plan: ModelPlan) -> str:
         """Why it could not start now; empty: it could."""
@@ -147,26 +151,42 @@ class Starting:
 
         While no traffic was observed, only what no traffic shows is refused.
         """
+        observed = self._engine.bench.meter.rate(spec.model).sessions_per_s
+        if observed:
+            self._check_shown(spec, observed, f"{observed:.2g} new sessions/s")
+            return ""
+        most = MOST_SESSIONS_PER_S
+        told = self._check_shown(spec, most, f"even {most:,.0f} new sessions/s", f"; {UNOBSERVED}")
+        return UNTRIED if told else ""
+
+    def _refused_at(self, spec: Spec, sessions_per_s: float) -> str:
+        """Why `start` would refuse it where sessions come at this rate; empty: it would not."""
+        try:
+            self._check_shown(spec, sessions_per_s, f"{sessions_per_s:.2g} new sessions/s")
+        except RolloutInvalid as error:
+            return f"at this rate `serin rollout start` refuses it: {error}"
+        return ""
+
+    def _check_shown(self, spec: Spec, sessions_per_s: float, who: str, hint: str = "") -> bool:
+        """Refuse a tolerance that a rate cannot show in the best step; whether there was any to look at.
+
+        Raises:
+            RolloutInvalid: naming the metric and the least that ``who`` can show.
+        """
         judged = [step for step in spec.steps if step.weight < WEIGHT_SUM]
         if spec.accept_weak or not spec.tolerances or not judged:
-            return ""
-        observed = self._engine.bench.meter.rate(spec.model).sessions_per_s
-        rate = observed or MOST_SESSIONS_PER_S
-        best = self._forecast(spec, max(judged, key=lambda step: step.weight * step.max_s), rate)
+            return False
+        best = self._forecast(spec, max(judged, key=lambda step: step.weight * step.max_s), sessions_per_s)
         if best is None:
-            return ""
-        who = f"{rate:.2g} new sessions/s" if observed else f"even {rate:,.0f} new sessions/s"
-        ask = (
-            "" if observed else "; no traffic was observed yet, `serin rollout plan … --rate N/s` says what yours shows"
-        )
+            return False
         for metric, tolerance in spec.tolerances.items():
             least = best.detectable.get(metric, 0.0)
             if tolerance < least:
                 raise RolloutInvalid(
-                    f"tolerances.{metric}: {tolerance:g}: accepted: at least {least:.2g}, the smallest change that "
-                    f"{who} can show in a step, or --accept-weak{ask}"
+                    f"tolerances.{metric}: {tolerance:g}: accepted: at least {_at_least(least)}, the smallest change "
+                    f"that {who} can show in a step, or --accept-weak{hint}"
                 )
-        return "" if observed else UNTRIED
+        return True
 
     def _forecast(self, spec: Spec, step: Step, sessions_per_s: float) -> Forecast | None:
         each = self._engine.bench.meter.rate(spec.model).requests_per_session
@@ -190,6 +210,12 @@ class Starting:
         declared = self._engine.declared(spec.scope)
         left = standing.shares if standing is not None and standing.declared == declared else None
         return service_shares(spec.service, left or declared, instances)
+
+
+def _at_least(least: float) -> str:
+    """A bound as people may type it: rounded to two digits, never down, so that what is said to be accepted is."""
+    digits = 1 - math.floor(math.log10(least))
+    return f"{math.ceil(least * 10**digits) / 10**digits:.2g}"
 
 
 def _unjudged(spec: Spec) -> str:

@@ -50,6 +50,14 @@ def left_behind(
     return running, standing_of
 
 
+def better_told(one: Mapping[str, Withdrawal], other: Mapping[str, Withdrawal]) -> dict[str, Withdrawal]:
+    """Those of both, by rollout; where both took one back, the words of whoever had heard more of its canary."""
+    both = {**other, **one}
+    for name in one.keys() & other.keys():
+        both[name] = max(one[name], other[name], key=lambda told: told.rollout.num_requests)
+    return both
+
+
 def among(withdrawals: Mapping[str, Withdrawal], rollouts: Mapping[str, Rollout]) -> dict[str, Withdrawal]:
     """Those of rollouts that run, by rollout."""
     running = {rollout.id for rollout in rollouts.values()}

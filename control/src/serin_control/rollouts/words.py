@@ -23,17 +23,24 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def exposure(rollout: Rollout) -> str:
-    """Who met the new version so far."""
-    if not rollout.num_requests:
-        return "Nobody saw it."
-    return f"{counted(rollout.num_sessions, 'session')} saw it in {counted(rollout.num_requests, 'request')}."
+def exposure(rollout: Rollout, *, is_counted: bool = True) -> str:
+    """Who met the new version so far; not counted: by whom that was written last, there may be more."""
+    seen = f"{counted(rollout.num_sessions, 'session')} saw it in {counted(rollout.num_requests, 'request')}."
+    if is_counted:
+        return seen if rollout.num_requests else "Nobody saw it."
+    return f"At least {seen}" if rollout.num_requests else "Whether anybody saw it is not known."
 
 
-def taken_back(rollout: Rollout, weight: int, why: str) -> str:
+def by(actor: str, why: str) -> str:
+    """A reason and who gave it; an empty actor: nobody did by hand."""
+    return f"by {actor}: {why}" if actor else why
+
+
+def taken_back(rollout: Rollout, weight: int, why: str, *, is_counted: bool = True) -> str:
     """Why everything is on the old version again."""
     verb = "Stopped" if rollout.spec.is_experiment else "Aborted"
-    return f"{verb} at {percent(weight)}: {why}. {exposure(rollout)} All traffic is on {rollout.from_version}."
+    seen = exposure(rollout, is_counted=is_counted)
+    return f"{verb} at {percent(weight)}: {why}. {seen} All traffic is on {rollout.from_version}."
 
 
 def promoted(rollout: Rollout, why: str) -> str:

@@ -109,6 +109,13 @@ class RolloutService(rollout_pb2_grpc.RolloutServiceServicer):
             changed = await self._desk.freeze(request.frozen, _actor(request.actor), _text("reason", request.reason))
         return rollout_pb2.FreezeResponse(changed=changed)
 
+    async def SuspendRollouts(  # noqa: N802 - as above
+        self, request: rollout_pb2.SuspendRolloutsRequest, context: Any
+    ) -> rollout_pb2.SuspendRolloutsResponse:
+        """The mesh is being stopped: nothing moves on here any more."""
+        await self._desk.suspend()
+        return rollout_pb2.SuspendRolloutsResponse()
+
     async def ListActs(  # noqa: N802 - as above
         self, request: rollout_pb2.ListActsRequest, context: Any
     ) -> rollout_pb2.ListActsResponse:

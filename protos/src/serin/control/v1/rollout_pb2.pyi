@@ -786,6 +786,40 @@ class FreezeResponse(_message.Message):
 Global___FreezeResponse: _TypeAlias = FreezeResponse  # noqa: Y015
 
 @_typing.final
+class SuspendRolloutsRequest(_message.Message):
+    """The mesh is about to be stopped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendRolloutsRequest: _TypeAlias = SuspendRolloutsRequest  # noqa: Y015
+
+@_typing.final
+class SuspendRolloutsResponse(_message.Message):
+    """Nothing moves on any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendRolloutsResponse: _TypeAlias = SuspendRolloutsResponse  # noqa: Y015
+
+@_typing.final
 class ListActsRequest(_message.Message):
     """Asks for the history."""
 

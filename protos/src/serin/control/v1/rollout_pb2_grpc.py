@@ -75,6 +75,11 @@ class RolloutServiceStub:
                 request_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.FreezeRequest.SerializeToString,
                 response_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.FreezeResponse.FromString,
                 _registered_method=True)
+        self.SuspendRollouts = channel.unary_unary(
+                '/serin.control.v1.RolloutService/SuspendRollouts',
+                request_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.SuspendRolloutsRequest.SerializeToString,
+                response_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.SuspendRolloutsResponse.FromString,
+                _registered_method=True)
         self.ListActs = channel.unary_unary(
                 '/serin.control.v1.RolloutService/ListActs',
                 request_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.ListActsRequest.SerializeToString,
@@ -144,6 +149,14 @@ class RolloutServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SuspendRollouts(self, request, context):
+        """Says that the whole mesh is about to be stopped in order: until it ends this control plane moves nothing on, and takes
+        no canary that goes for one that failed. What runs goes on after the next start.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListActs(self, request, context):
         """Lists who did what, newest first: an append-only history.
         """
@@ -193,6 +206,11 @@ def add_RolloutServiceServicer_to_server(servicer, server):
                     servicer.Freeze,
                     request_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.FreezeRequest.FromString,
                     response_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.FreezeResponse.SerializeToString,
+            ),
+            'SuspendRollouts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendRollouts,
+                    request_deserializer=serin_dot_control_dot_v1_dot_rollout__pb2.SuspendRolloutsRequest.FromString,
+                    response_serializer=serin_dot_control_dot_v1_dot_rollout__pb2.SuspendRolloutsResponse.SerializeToString,
             ),
             'ListActs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListActs,
@@ -417,6 +435,33 @@ class RolloutService:
             '/serin.control.v1.RolloutService/Freeze',
             serin_dot_control_dot_v1_dot_rollout__pb2.FreezeRequest.SerializeToString,
             serin_dot_control_dot_v1_dot_rollout__pb2.FreezeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendRollouts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serin.control.v1.RolloutService/SuspendRollouts',
+            serin_dot_control_dot_v1_dot_rollout__pb2.SuspendRolloutsRequest.SerializeToString,
+            serin_dot_control_dot_v1_dot_rollout__pb2.SuspendRolloutsResponse.FromString,
             options,
             channel_credentials,
             insecure,

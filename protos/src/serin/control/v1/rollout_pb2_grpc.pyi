@@ -52,6 +52,10 @@ class RolloutServiceStub:
     """
     Freeze: _grpc.UnaryUnaryMultiCallable[_rollout_pb2.FreezeRequest, _rollout_pb2.FreezeResponse]
     """Forbids rollouts to start or to move on, or allows it again. Traffic stays as it is."""
+    SuspendRollouts: _grpc.UnaryUnaryMultiCallable[_rollout_pb2.SuspendRolloutsRequest, _rollout_pb2.SuspendRolloutsResponse]
+    """Says that the whole mesh is about to be stopped in order: until it ends this control plane moves nothing on, and takes
+    no canary that goes for one that failed. What runs goes on after the next start.
+    """
     ListActs: _grpc.UnaryUnaryMultiCallable[_rollout_pb2.ListActsRequest, _rollout_pb2.ListActsResponse]
     """Lists who did what, newest first: an append-only history."""
 
@@ -79,6 +83,10 @@ class RolloutServiceAsyncStub(RolloutServiceStub):
     """
     Freeze: _aio.UnaryUnaryMultiCallable[_rollout_pb2.FreezeRequest, _rollout_pb2.FreezeResponse]  # type: ignore[assignment]
     """Forbids rollouts to start or to move on, or allows it again. Traffic stays as it is."""
+    SuspendRollouts: _aio.UnaryUnaryMultiCallable[_rollout_pb2.SuspendRolloutsRequest, _rollout_pb2.SuspendRolloutsResponse]  # type: ignore[assignment]
+    """Says that the whole mesh is about to be stopped in order: until it ends this control plane moves nothing on, and takes
+    no canary that goes for one that failed. What runs goes on after the next start.
+    """
     ListActs: _aio.UnaryUnaryMultiCallable[_rollout_pb2.ListActsRequest, _rollout_pb2.ListActsResponse]  # type: ignore[assignment]
     """Lists who did what, newest first: an append-only history."""
 
@@ -151,6 +159,16 @@ class RolloutServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_rollout_pb2.FreezeResponse, _abc.Awaitable[_rollout_pb2.FreezeResponse]]:
         """Forbids rollouts to start or to move on, or allows it again. Traffic stays as it is."""
+
+    @_abc_1.abstractmethod
+    def SuspendRollouts(
+        self,
+        request: _rollout_pb2.SuspendRolloutsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rollout_pb2.SuspendRolloutsResponse, _abc.Awaitable[_rollout_pb2.SuspendRolloutsResponse]]:
+        """Says that the whole mesh is about to be stopped in order: until it ends this control plane moves nothing on, and takes
+        no canary that goes for one that failed. What runs goes on after the next start.
+        """
 
     @_abc_1.abstractmethod
     def ListActs(
