@@ -25,7 +25,7 @@ from serin_worker.model import checkpoint, digests, finiteness, fp8, hub, loadin
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.processor import instruction_set
 from serin_worker.model.verification import Verification
-from serin_worker.native.library import KernelUnavailable
+from serin_worker.native.library import KernelUnavailable, set_num_threads
 from serin_worker.quantization import quantization_of
 from serin_worker.runner import ModelRunner
 
@@ -55,7 +55,9 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
 
     device = torch.device(config.device)
     found = checkpoint.inspect(hub.locate(model))
-    torch.set_num_threads(num_threads(found, config))
+    threads = num_threads(found, config)
+    torch.set_num_threads(threads)
+    set_num_threads(threads)
     weights = digests.weights_digest(found, progress=report("hashing"))
     precision = found.precision if config.precision == "auto" else config.precision
     quantize = quantization_of(found, config, precision)
@@ -64,6 +66,8 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     loaded = CausalModel(loading.load(described, device, report("loading")))
     attention = choose_attention(device, config.block_size)
     row_multiple = _prepare(loaded, config, quantize, report("preparing"))
+    if loaded.is_native:
+        torch.set_num_threads(1)  # what is left to torch is small, and its threads wait for each other
     report("checking")(0.0)
     num_blocks = fitting.num_blocks(loaded.shape, loaded.dtype, config)
     loaded.bind(attention, num_blocks, config.block_size)

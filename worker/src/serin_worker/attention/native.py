@@ -8,7 +8,7 @@ import ctypes
 import torch
 
 from serin_worker.attention.layer import LayerCache, LayerSpec, StepSequences
-from serin_worker.native.library import DTYPES, KernelUnavailable, kernels
+from serin_worker.native.library import DTYPES, KernelUnavailable, kernels, num_threads
 
 _TILE = 16
 
@@ -98,7 +98,7 @@ class NativePagedAttention:
             step.contexts.shape[0],
             step.tables.stride(0),
             self._tiles_per_block,
-            torch.get_num_threads(),
+            num_threads(),
         )
         rows = [_rows(tensor) for tensor in (query, key, value)]
         self._kernel(layer, sequences, *(row for row, _ in rows), out.data_ptr())

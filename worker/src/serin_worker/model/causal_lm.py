@@ -18,6 +18,7 @@ from serin_worker.errors import ModelRefused
 from serin_worker.model import fp8
 from serin_worker.model.native_linear import Kind, replace_linears
 from serin_worker.model.native_modules import replace_small_modules
+from serin_worker.model.native_rope import replace_rotation
 from serin_worker.model.packing import pack_linears, packed_row_multiple
 from serin_worker.model.siblings import Siblings, find_siblings
 from serin_worker.model.stored_linear import StoredLinear
@@ -78,6 +79,11 @@ class CausalModel:
         return self.linears.startswith(("int8", "fp8"))
 
     @property
+    def is_native(self) -> bool:
+        """Whether all that takes time on a CPU is done by kernels of ours."""
+        return not {"plain", "packed"} & set(self.linears.split("+"))
+
+    @property
     def num_layers_run(self) -> int:
         """Attention layers computed since it was bound; grows within a step."""
         return self._step.num_layers_run if self._step else 0
@@ -104,6 +110,7 @@ class CausalModel:
             KernelUnavailable: there is no compiler, and ``quantize`` needs one.
         """
         replace_small_modules(self._model)
+        replace_rotation(self._model)
         if quantize != "none":
             self._quantize(quantize, _part(progress, 0.0, _QUANTIZED_SHARE))
             progress = _part(progress, _QUANTIZED_SHARE, 1.0)

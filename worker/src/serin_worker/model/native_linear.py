@@ -13,7 +13,7 @@ import torch
 from serin_worker.model.int8 import Quantized
 from serin_worker.model.siblings import Siblings, replace_siblings
 from serin_worker.model.stored_linear import StoredLinear
-from serin_worker.native.library import DTYPES, kernels
+from serin_worker.native.library import DTYPES, kernels, num_threads
 
 _STEP = 64
 """Bytes of the inner dimension in a tile's line."""
@@ -97,7 +97,7 @@ class NativeWeights:
             len(outputs),
             scratch.data_ptr(),
             factors.data_ptr(),
-            torch.get_num_threads(),
+            num_threads(),
         )
         return outputs
 
@@ -112,7 +112,7 @@ class NativeWeights:
             ctypes.c_int64(self.in_features),
             ctypes.c_void_p(place.data_ptr()),
             ctypes.c_void_p(scales.data_ptr()),
-            ctypes.c_int32(torch.get_num_threads()),
+            ctypes.c_int32(num_threads()),
         )
 
 

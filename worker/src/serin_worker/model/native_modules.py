@@ -10,9 +10,11 @@ from collections.abc import Iterator
 import torch
 from transformers import activations
 
-from serin_worker.native.library import DTYPES, has_kernels, kernels
+from serin_worker.native.library import DTYPES, has_kernels, kernels, num_threads
 
 _ACTIVATIONS: dict[str, int] = {"SiLU": 0, "SiLUActivation": 0, "GELUTanh": 1, "PytorchGELUTanh": 1}
+_GATED = ("gate_proj", "up_proj", "down_proj")
+"""Layers of a feed-forward part; with `act_fn`, all that it has."""
 _NORM_KINDS = (0, 1, 2)
 _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 
@@ -24,15 +26,39 @@ class NativeActivation(torch.nn.Module):
         super().__init__()
         self._kind = kind
         self._kernel = kernels().serin_activate
-        self._kernel.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 2, ctypes.c_int64, ctypes.c_int32]
+        self._kernel.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int32]
+
+    def forward(self, rows: torch.Tensor, factor: torch.Tensor | None = None) -> torch.Tensor:
+        """Any shape; times a factor of the same shape, if there is one."""
+        rows = rows.contiguous()
+        factor = None if factor is None else factor.contiguous()
+        out = torch.empty_like(rows)
+        self._kernel(
+            self._kind,
+            DTYPES[rows.dtype],
+            rows.data_ptr(),
+            None if factor is None else factor.data_ptr(),
+            out.data_ptr(),
+            rows.numel(),
+            num_threads(),
+        )
+        return out
+
+
+class NativeGated(torch.nn.Module):
+    """A feed-forward part, ``down(activation(gate(x)) * up(x))``, with activation and product in one pass."""
+
+    def __init__(self, part: torch.nn.Module, activation: NativeActivation) -> None:
+        super().__init__()
+        for name in _GATED:
+            self.add_module(name, part.get_submodule(name))
+        self.activation = activation
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        """Any shape."""
-        rows = rows.contiguous()
-        out = torch.empty_like(rows)
-        dtype = DTYPES[rows.dtype]
-        self._kernel(self._kind, dtype, rows.data_ptr(), out.data_ptr(), rows.numel(), torch.get_num_threads())
-        return out
+        """[..., width]."""
+        gate, up, down = (self.get_submodule(name) for name in _GATED)
+        result: torch.Tensor = down(self.activation(gate(rows), up(rows)))
+        return result
 
 
 class NativeRMSNorm(torch.nn.Module):
@@ -68,7 +94,7 @@ class NativeRMSNorm(torch.nn.Module):
             rows.numel() // width,
             width,
             self._eps,
-            torch.get_num_threads(),
+            num_threads(),
         )
         return out
 
@@ -84,7 +110,24 @@ def replace_small_modules(model: torch.nn.Module) -> int:
         if twin is not None:
             setattr(parent, name, twin)
             replaced += 1
+    for parent, name, module in list(_children(model)):
+        gated = _gated(module, parameter.dtype)
+        if gated is not None:
+            setattr(parent, name, gated)
     return replaced
+
+
+def _gated(module: torch.nn.Module, dtype: torch.dtype) -> NativeGated | None:
+    """The same feed-forward part in fewer passes, if it is one and its bits stay."""
+    children = dict(module.named_children())
+    activation = children.pop("act_fn", None)
+    is_plain = set(children) == set(_GATED) and all(type(child) is torch.nn.Linear for child in children.values())
+    if not (is_plain and isinstance(activation, NativeActivation)):
+        return None
+    twin = NativeGated(module, activation)
+    rows = torch.randn((3, module.gate_proj.in_features), generator=torch.Generator().manual_seed(0)).to(dtype)  # type: ignore[arg-type,union-attr]
+    with torch.inference_mode():
+        return twin if torch.equal(module(rows), twin(rows)) else None
 
 
 def _children(model: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, str, torch.nn.Module]]:

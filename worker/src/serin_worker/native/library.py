@@ -31,6 +31,9 @@ DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """What kernels call types of numbers (`Dtype` in vector.h)."""
 
 
+_threads = {"count": 0}
+
+
 class KernelUnavailable(Exception):
     """No kernel can be built or loaded on this machine; torch serves instead."""
 
@@ -47,6 +50,16 @@ def kernels() -> ctypes.CDLL:
         return ctypes.CDLL(str(library))
     except OSError as error:
         raise KernelUnavailable(f"{library} does not load: {error}") from error
+
+
+def set_num_threads(count: int) -> None:
+    """How many threads work on a kernel from now on, the caller's included."""
+    _threads["count"] = count
+
+
+def num_threads() -> int:
+    """The same; unless it was said, as many as torch has."""
+    return _threads["count"] or torch.get_num_threads()
 
 
 @functools.cache

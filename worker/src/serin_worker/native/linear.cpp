@@ -1,13 +1,13 @@
-// Linear layers whose weights were laid out once. A row's bits depend on nothing but the row: whatever other rows it comes
-// with, its products are added in one order.
+// Linear layers whose weights were laid out once. A row's bits depend on nothing but the row: whatever other rows it
+// comes with, its products are added in one order.
 //
 // Of 8 bits: a row is quantized as it comes, by one scale of its own (the largest magnitude over 127); sums are whole
-// numbers, exact in any order, and scaled once, so they are the same on every processor. Of bfloat16: products are added in
-// float32, in the order that the processor's tiles or vectors have.
+// numbers, exact in any order, and scaled once, so they are the same on every processor. Of bfloat16: products are added
+// in float32, in the order that the processor's tiles or vectors have.
 //
 // Weights and rows lie as tiles want them. Weights: blocks of 32 columns, steps of 64 bytes of the inner dimension, two
-// tiles a step, each of 16 lines with 4 bytes for each of 16 columns. Rows: groups of 16, one tile a step. Vectors of 64
-// bytes read the same lines.
+// tiles a step, each of 16 lines with 4 bytes for each of 16 columns. Rows: groups of 16, one tile a step. Vectors of
+// 64 bytes read the same lines.
 #include <algorithm>
 #include <cmath>
 #include <memory>

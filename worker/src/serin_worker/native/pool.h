@@ -1,6 +1,6 @@
-// Threads that help with a loop if they are there: whoever calls works too, and never waits for a helper that the system
-// has not let run. Where other processes want the same processors, a team in which all have to arrive (OpenMP's) stands
-// still for a scheduler's whole slice at every loop.
+// Threads that help with a loop if they are there: whoever calls works too, and never waits for a helper that the
+// system has not let run. Where other processes want the same processors, a team in which all have to arrive (OpenMP's)
+// stands still for a scheduler's whole slice at every loop.
 #pragma once
 #include <sched.h>
 #include <unistd.h>
@@ -39,7 +39,8 @@ class Pool {
     Jobs jobs(count);
     if (count < 2 || threads < 2 || !owner.try_lock()) return work(jobs);
     hire(threads - 1);
-    open([](void* context, Jobs& jobs) { (*static_cast<const Work*>(context))(jobs); }, const_cast<Work*>(&work), jobs, threads - 1);
+    const Call call = [](void* context, Jobs& jobs) { (*static_cast<const Work*>(context))(jobs); };
+    open(call, const_cast<Work*>(&work), jobs, threads - 1);
     work(jobs);
     close();
     owner.unlock();
@@ -113,4 +114,6 @@ class Pool {
 };
 
 // work(jobs) for `count` jobs on several threads.
-template <class Work> void share(int64_t count, int threads, const Work& work) { Pool::shared().run(count, threads, work); }
+template <class Work> void share(int64_t count, int threads, const Work& work) {
+  Pool::shared().run(count, threads, work);
+}

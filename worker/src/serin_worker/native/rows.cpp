@@ -1,5 +1,5 @@
-// Elementwise activations and RMS normalisation. An element's arithmetic never depends on where it stands in the batch:
-// what does not fill a vector is computed in a vector all the same.
+// Elementwise activations, RMS normalisation and rotary positions. An element's arithmetic never depends on where it
+// stands in the batch: what does not fill a vector is computed in a vector all the same.
 #include <algorithm>
 #include <cmath>
 
@@ -12,6 +12,10 @@ enum Norm : int32_t {
   WEIGHT_PLUS_ONE = 1,    // (x / rms) * (1 + weight), rounded once
   WEIGHT_THEN_ROUND = 2,  // (x / rms) * weight, rounded once
 };
+
+// Rows [token, head, width] of one tensor, read by strides (in elements) and written contiguously.
+struct Heads { const void* in; void* out; int64_t num_heads, token_stride, head_stride; };
+struct Angles { const void *cos, *sin; int64_t num_tokens, stride; };
 
 namespace {
 
@@ -29,19 +33,24 @@ inline f16x silu(f16x x) { return times_sigmoid(x, x); }
 // x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
 inline f16x gelu_tanh(f16x x) { return times_sigmoid(x, 1.5957691216f * (x + 0.044715f * x * x * x)); }
 
-template <int32_t D> void activate(int32_t kind, const void* in, void* out, int64_t size, int threads) {
+// activation(in), times `factor` if there is one; both are rounded to the tensor's type, as two operations would.
+template <int32_t D>
+void activate(int32_t kind, const void* in, const void* factor, void* out, int64_t size, int threads) {
   typedef Element<D> E;
   const auto* from = static_cast<const typename E::type*>(in);
+  const auto* times = static_cast<const typename E::type*>(factor);
   auto* to = static_cast<typename E::type*>(out);
   share((size + PART - 1) / PART, size > SERIAL_BELOW ? threads : 1, [&](Jobs& jobs) {
     for (int64_t part; jobs.take(part);)
       for (int64_t i = part * PART; i < std::min(size, (part + 1) * PART); i += LANES) {
         const int64_t n = size - i;
-        typename E::type edge[LANES] = {};
+        typename E::type edge[LANES] = {}, edge_times[LANES] = {};
         const bool is_whole = n >= LANES;
         if (!is_whole) std::memcpy(edge, from + i, n * sizeof edge[0]);
+        if (!is_whole && times) std::memcpy(edge_times, times + i, n * sizeof edge[0]);
         const f16x x = E::read(is_whole ? from + i : edge);
-        const f16x y = kind == SILU ? silu(x) : gelu_tanh(x);
+        f16x y = kind == SILU ? silu(x) : gelu_tanh(x);
+        if (times) y = E::rounded(y) * E::read(is_whole ? times + i : edge_times);
         E::write(is_whole ? to + i : edge, y);
         if (!is_whole) std::memcpy(to + i, edge, n * sizeof edge[0]);
       }
@@ -86,13 +95,57 @@ void normalise(int32_t kind, const void* in, const void* weights, void* out, int
   });
 }
 
+// x * cos + (-second half, first half) * sin for one row; every operation rounded to the tensor's type.
+template <int32_t D>
+void rotate(const typename Element<D>::type* x, const typename Element<D>::type* cos,
+            const typename Element<D>::type* sin, typename Element<D>::type* y, int32_t half) {
+  typedef Element<D> E;
+  for (int i = 0; i < half; i += LANES) {
+    const f16x low = E::read(x + i), high = E::read(x + half + i);
+    const f16x a = E::rounded(low * E::read(cos + i)), b = E::rounded(-high * E::read(sin + i));
+    const f16x c = E::rounded(high * E::read(cos + half + i)), d = E::rounded(low * E::read(sin + half + i));
+    E::write(y + i, a + b);
+    E::write(y + half + i, c + d);
+  }
+}
+
+template <int32_t D>
+void rotate_all(const Heads* heads, int32_t num, const Angles& angles, int32_t width, int threads) {
+  typedef typename Element<D>::type T;
+  int64_t size = 0;
+  for (int32_t n = 0; n < num; n++) size += angles.num_tokens * heads[n].num_heads * width;
+  const int64_t part = std::max<int64_t>(1, PART / width / std::max<int64_t>(1, heads[0].num_heads));
+  share((angles.num_tokens + part - 1) / part, size > SERIAL_BELOW ? threads : 1, [&](Jobs& jobs) {
+    for (int64_t p; jobs.take(p);)
+      for (int64_t t = p * part; t < std::min(angles.num_tokens, (p + 1) * part); t++) {
+        const T* cos = static_cast<const T*>(angles.cos) + t * angles.stride;
+        const T* sin = static_cast<const T*>(angles.sin) + t * angles.stride;
+        for (const Heads* one = heads; one < heads + num; one++)
+          for (int64_t h = 0; h < one->num_heads; h++)
+            rotate<D>(static_cast<const T*>(one->in) + t * one->token_stride + h * one->head_stride, cos, sin,
+                      static_cast<T*>(one->out) + (t * one->num_heads + h) * width, width / 2);
+      }
+  });
+}
+
 }  // namespace
 
-extern "C" int serin_activate(int32_t kind, int32_t dtype, const void* in, void* out, int64_t size, int32_t threads) {
+extern "C" int serin_rotate(int32_t dtype, const Heads* heads, int32_t num, const Angles* angles, int32_t width,
+                            int32_t threads) {
   switch (dtype) {
-    case F32: activate<F32>(kind, in, out, size, threads); return 0;
-    case BF16: activate<BF16>(kind, in, out, size, threads); return 0;
-    case F16: activate<F16>(kind, in, out, size, threads); return 0;
+    case F32: rotate_all<F32>(heads, num, *angles, width, threads); return 0;
+    case BF16: rotate_all<BF16>(heads, num, *angles, width, threads); return 0;
+    case F16: rotate_all<F16>(heads, num, *angles, width, threads); return 0;
+  }
+  return 1;
+}
+
+extern "C" int serin_activate(int32_t kind, int32_t dtype, const void* in, const void* factor, void* out, int64_t size,
+                              int32_t threads) {
+  switch (dtype) {
+    case F32: activate<F32>(kind, in, factor, out, size, threads); return 0;
+    case BF16: activate<BF16>(kind, in, factor, out, size, threads); return 0;
+    case F16: activate<F16>(kind, in, factor, out, size, threads); return 0;
   }
   return 1;
 }

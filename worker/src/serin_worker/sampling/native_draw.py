@@ -11,7 +11,7 @@ from math import inf, log
 
 import torch
 
-from serin_worker.native.library import KernelUnavailable, kernels
+from serin_worker.native.library import KernelUnavailable, kernels, num_threads
 from serin_worker.request import Sampling
 from serin_worker.sampling.draw import Purpose
 
@@ -74,7 +74,7 @@ def take(
         rows,
         len(index),
         tokens,
-        torch.get_num_threads(),
+        num_threads(),
     )
     return list(tokens)
 
