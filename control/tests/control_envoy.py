@@ -92,7 +92,7 @@ async def echo_path(path: bytes, writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def gateway(control: str, name: str, tls_dir: Path | None = None, *, version: str = "v1", rest=echo_path):
-    """A gateway with a gRPC side, and a REST side that does as ``rest`` does."""
+    """A gateway with a gRPC side, and a REST side that does as ``rest`` does; yields what listens there."""
 
     async def answer(reader, writer):
         request = await reader.readuntil(b"\r\n\r\n")
@@ -114,7 +114,7 @@ async def gateway(control: str, name: str, tls_dir: Path | None = None, *, versi
         "gateway",
         settings=settings,
         announce=Announcement(http_endpoint=f"127.0.0.1:{port}"),
-    ) as host:
-        yield host
+    ):
+        yield listening
     listening.close()
     await listening.wait_closed()

@@ -732,6 +732,22 @@ async def test_a_gateway_is_split_by_version_and_judged_by_who_served(clock):
         await stage.desk.rollback("small", "v2", ANN, "", Service.GATEWAY)
 
 
+async def test_a_gateway_that_falls_silent_gives_everything_back(clock):
+    """Half a second, although its lease goes on; who was cut off for a moment keeps its share."""
+    stable, canary = (instance(f"g{n}", Service.GATEWAY, f"v{n}") for n in (1, 2))
+    stage = Stage(clock, instances=[*pair("v1"), stable, canary], has_edge=lambda: True)
+    await stage.look()
+    await stage.desk.start(spec(service=Service.GATEWAY), "", ANN)
+    await stage.look()
+    for suspect in (True, False, True):
+        stage.running[-1] = replace(canary, suspect=suspect)
+        await stage.look()
+        assert stage.service_shares() == {"v1": 9_900, "v2": 100}
+    await stage.look()
+    assert stage.service_shares() == {"v1": 10_000}
+    assert (await stage.desk.get("small-1")).reason.startswith("paused: v2 fell silent")
+
+
 async def test_a_judge_that_fails_takes_nobody_along(stage):
     """An alarm says so; the rollout stays where it is, and people can end it."""
     await stage.look()

@@ -11,6 +11,7 @@ from serin_control.judge.verdict import MetricVerdict, Verdict
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.rollouts import machine
 from serin_control.rollouts.machine import Circumstances, advance
+from serin_control.rollouts.presence import Presence
 from serin_control.rollouts.rollout import Hold, Rollout, State
 from serin_control.rollouts.spec import Intent, OnScarce, Step
 
@@ -96,6 +97,18 @@ def test_a_canary_that_disappears_pauses_with_everything_on_stable():
     assert advance(machine.resume(back, "ops", 1.0).rollout, sight(), decision(GOOD, 3), NOW).rollout.weight == 100
 
 
+def test_a_canary_that_falls_silent_pauses_before_its_lease_ends():
+    """A moment without its stream is borne; after half a second it counts as gone, also when it is there again."""
+    moment, longer = (Circumstances(2000.0, 0.25, presence=Presence(silent_s=s)) for s in (0.25, machine.SILENT_S))
+    assert advance(begun(), sight(silent=True), decision(GOOD, 3), moment).rollout.state is State.RUNNING
+    gone = advance(begun(), sight(silent=True), decision(GOOD, 3), longer)
+    assert (gone.what, gone.rollout.hold, gone.rollout.weight) == ("pause", Hold.CANARY, 0)
+    assert gone.rollout.reason == "paused: v2 fell silent (it crashed, hangs or is cut off): all traffic is on v1"
+    assert not machine.promote(gone.rollout, sight(silent=True), "ops", 1.0).effective
+    back = advance(gone.rollout, sight(), decision(GOOD, 3), NOW).rollout
+    assert (back.state, back.weight) == (State.PAUSED, 0)
+
+
 def test_a_canary_that_disappears_while_somebody_has_paused_gets_nothing_when_it_is_back():
     """Who paused it knew a canary that lived; the history says why it goes on, in the words of whoever resumes."""
     held = machine.pause(begun(), "ops: hold", 1.0).rollout
@@ -111,10 +124,14 @@ def test_a_canary_that_disappears_while_somebody_has_paused_gets_nothing_when_it
 @pytest.mark.parametrize(
     ("seen", "around", "said"),
     [
-        (sight(0, canary_lane=""), Circumstances(2000.0, 1.0, num_crashes=3), "v2 crashed 3 times at its start"),
         (
             sight(0, canary_lane=""),
-            Circumstances(2000.0, 1.0, absent_s=31.0),
+            Circumstances(2000.0, 1.0, presence=Presence(num_crashes=3)),
+            "v2 crashed 3 times at its start",
+        ),
+        (
+            sight(0, canary_lane=""),
+            Circumstances(2000.0, 1.0, presence=Presence(absent_s=31.0)),
             "v2 was gone before it was ever ready",
         ),
         (sight(0, canary_lane="", wrong="tokenizer v1, worker v2 hold different vocabularies"), NOW, "tokenizer v1, "),

@@ -99,7 +99,10 @@ def test_a_canary_that_starts_drains_or_is_lost_takes_nothing():
     assert (seen.able, seen.canary_lane, seen.activity) == (False, "", "loading weights 40%")
     for fields in ({"state": State.DRAINING}, {"suspect": True, "lost": True}):
         assert not look(spec(), arms, [*pair("v1"), instance("w2", version="v2", **fields)]).able
-    assert look(spec(), arms, [*pair("v1"), instance("w2", version="v2", suspect=True)]).able
+    doubtful = look(spec(), arms, [*pair("v1"), instance("w2", version="v2", suspect=True)])
+    assert (doubtful.able, doubtful.silent) == (True, True)
+    heard = [instance(f"w{n}", version="v2", suspect=n == 2) for n in (2, 3)]
+    assert not look(spec(), arms, [*pair("v1"), *heard]).silent
 
 
 def test_vocabularies_decide_what_can_be_compared():

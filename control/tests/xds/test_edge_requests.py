@@ -35,23 +35,46 @@ def refusing(reason: bytes, asked: list[bytes], *, times: int = 1):
     return rest
 
 
+def naming(name: bytes):
+    """A gateway that answers with its name."""
+
+    async def rest(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(name), name))
+
+    return rest
+
+
+@pytest.fixture
+def shared_out(monkeypatch):
+    """Has versions of the gateway share calls like this."""
+    real = plane.declared_plan
+
+    def share(**shares: int) -> None:
+        planned = {Service.GATEWAY: shares}
+        monkeypatch.setattr(plane, "declared_plan", lambda config: replace(real(config), service_shares=planned))
+
+    return share
+
+
 @pytest.fixture
 async def edge_of(tmp_path):
-    """Puts an edge before gateways that answer as told; gives its address once it carries requests."""
+    """Puts an edge before gateways that answer as told; gives its address once it carries requests, and their doors."""
     async with AsyncExitStack() as stack:
 
-        async def make(*rests, versions=("v1",)) -> tuple[str, object]:
+        async def make(*rests, versions=("v1",)) -> tuple[str, list[asyncio.Server]]:
+            doors: list[asyncio.Server] = []
             control, address = await stack.enter_async_context(controlled(CONFIG, edge=EdgeSettings()))
             for number, rest in enumerate(rests):
                 version = versions[number % len(versions)]
-                await stack.enter_async_context(gateway(address, f"g{number}", version=version, rest=rest))
+                one = gateway(address, f"g{number}", version=version, rest=rest)
+                doors.append(await stack.enter_async_context(one))
             await topology_where(control, lambda topology: len(topology.gateways) == len(rests))
             where = await stack.enter_async_context(enveloped(address, tmp_path))
             edge = await where("edge")
             while True:  # the listener is there a moment before the routes to the last gateway are
                 try:
                     await fetch(edge, "/live")
-                    return edge, control
+                    return edge, doors
                 except (AssertionError, OSError):
                     await asyncio.sleep(0.05)
 
@@ -67,11 +90,11 @@ async def test_a_refusal_before_the_first_byte_is_repeated(edge_of):
 
 
 async def test_repeats_end(edge_of):
-    """A gateway that goes on refusing is asked three times in all; its own answer is what the caller gets."""
+    """A gateway that goes on refusing is asked four times in all; its own answer is what the caller gets."""
     asked: list[bytes] = []
     edge, _ = await edge_of(refusing(b"NOT_READY", asked, times=99))
     assert await fetch(edge, "/v1/models", status=503) == "no"
-    assert asked.count(b"/v1/models") == 3
+    assert asked.count(b"/v1/models") == 4
 
 
 async def test_a_refusal_after_work_was_done_is_not_repeated(edge_of):
@@ -125,24 +148,33 @@ async def test_no_gateway_is_said_as_openai_says_it(tmp_path):
         assert error["type"] == "server_error"
 
 
-async def test_versions_of_the_gateway_share_by_plan(edge_of, monkeypatch):
+async def test_versions_of_the_gateway_share_by_plan(edge_of, shared_out):
     """A canary gateway gets its planned share of requests, whatever its size."""
-
-    def naming(name: bytes):
-        async def rest(_: bytes, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n" + name)
-
-        return rest
-
-    real = plane.declared_plan
-    shares = {Service.GATEWAY: {"v1": 80, "v2": 20}}
-    monkeypatch.setattr(plane, "declared_plan", lambda config: replace(real(config), service_shares=shares))
+    shared_out(v1=80, v2=20)
     edge, _ = await edge_of(naming(b"v1"), naming(b"v2"), versions=("v1", "v2"))
     while True:  # until Envoy has heard of both gateways
         seen = collections.Counter([await fetch(edge, "/live") for _ in range(200)])
         if 17 <= seen["v2"] <= 63:  # 20 % of 200, 4 standard deviations
             break
     assert set(seen) == {"v1", "v2"}
+
+
+async def test_a_gateway_that_is_gone_fails_no_call(edge_of, shared_out):
+    """Before anybody else knows of it: others of its version answer, and where none is left, the other version."""
+    shared_out(v1=50, v2=50)
+    edge, doors = await edge_of(*map(naming, (b"v1a", b"v2", b"v1b")), versions=("v1", "v2"))
+
+    async def answers(number: int) -> collections.Counter[str]:
+        return collections.Counter(await asyncio.gather(*(fetch(edge, "/v1/models") for _ in range(number))))
+
+    while set(await answers(40)) != {"v1a", "v1b", "v2"}:  # until Envoy has heard of all
+        pass
+    doors[0].close()
+    assert set(await answers(200)) == {"v1b", "v2"}
+    found = await answers(400)  # Envoy leaves it out by now
+    assert 160 <= found["v2"] <= 240, "half of 400, 4 standard deviations: its version keeps its share"
+    doors[1].close()  # and it is not known yet that one of those that stand in for it is gone too
+    assert set(await answers(200)) == {"v1b"}
 
 
 @pytest.mark.long

@@ -88,6 +88,20 @@ def test_versions_of_gateways_and_caches_share_as_planned():
     assert targets["gateway"].split == (("gateway@v3", 10_000),), "nothing planned for runs: what does, serves"
 
 
+def test_versions_of_the_gateway_that_share_stand_in_for_each_other():
+    """The heaviest first; one without a share for nobody; an address that somebody else has by now is one address."""
+    plan = replace(declared_plan(parse_config(CONFIG)), service_shares={Service.GATEWAY: {"v1": 1, "v2": 99, "v3": 50}})
+    ports = {"v1": 1, "v2": 2, "v3": 2, "v4": 4}
+    gateways = [instance(v, Service.GATEWAY, v, port=ports[v]) for v in ports]
+    clusters = route(draw(plan, gateways, {}).topology).clusters
+    one, two, _, four = (Endpoint("127.0.0.1", port) for port in ports.values())
+    assert (clusters["gateway@v4"].endpoints, clusters["gateway@v4"].stand_ins) == (
+        (four,),
+        (("gateway@v2", (two,)), ("gateway@v1", (one,))),
+    )
+    assert clusters["gateway@v3"].stand_ins == (("gateway@v1", (one,)),)
+
+
 def test_empty_never_replaces_full():
     """A target that loses its last instance keeps its last routes and clusters, until there are new ones."""
     full = routing_of(*pair("v1"), instance("c", Service.CACHE))

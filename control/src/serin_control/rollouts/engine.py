@@ -21,9 +21,9 @@ from serin_control.rollouts import machine
 from serin_control.rollouts.act import JUDGE, Act
 from serin_control.rollouts.arbiter import Court
 from serin_control.rollouts.bench import Bench
-from serin_control.rollouts.cradle import Cradle
 from serin_control.rollouts.leadership import Leadership
 from serin_control.rollouts.machine import Circumstances, Move
+from serin_control.rollouts.presence import Attendance
 from serin_control.rollouts.rollout import Hold, Rollout, State
 from serin_control.rollouts.settling import after
 from serin_control.rollouts.sight import Sight, look
@@ -115,7 +115,7 @@ class Engine:
         self._clock = clock
         self._looked_at = clock()
         self._kept_at = clock()
-        self._cradle = Cradle(clock)
+        self._attendance = Attendance(clock)
         self._steered: object = None
         self._hurry = asyncio.Event()
 
@@ -300,7 +300,7 @@ class Engine:
             for name in found.unreadable:
                 self._alarms.raise_(f"rollouts/unreadable/{name}", f"stored record {name} cannot be read: left out")
         self._is_known = True
-        self._cradle.forget_all_but(rollout.id for rollout in self.book.rollouts.values())
+        self._attendance.forget_all_but(rollout.id for rollout in self.book.rollouts.values())
 
     async def _write_withdrawals(self) -> None:
         """Write the end of what was taken back; who does not lead puts it into the book for whoever does.
@@ -376,8 +376,8 @@ class Engine:
             self.bench.call_up(rollout, kept, golden)
 
     def _circumstances(self, rollout: Rollout, seen: Sight, passed_s: float) -> Circumstances:
-        num_crashes, absent_s = self._cradle.note(rollout, seen)
-        return Circumstances(self.wall_clock(), passed_s, self.book.frozen, num_crashes, absent_s)
+        presence = self._attendance.note(rollout, seen)
+        return Circumstances(self.wall_clock(), passed_s, self.book.frozen, presence)
 
     async def _settle(self) -> None:
         """Lanes that were kept long enough are retired; shares that somebody declared anew come into force."""

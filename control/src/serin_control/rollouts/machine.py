@@ -6,12 +6,13 @@ than going on: an abort is carried out also while it is paused or frozen.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from serin_control.instance import LANE_SERVICES
 from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.rollouts import words
+from serin_control.rollouts.presence import Presence
 from serin_control.rollouts.rollout import Hold, Rollout, State
 from serin_control.rollouts.sight import Sight
 from serin_control.rollouts.spec import Intent, OnScarce
@@ -24,6 +25,10 @@ ABSENT_S = 30.0
 
 WIDEST = 1e12
 """End of an interval that is open there."""
+
+SILENT_S = 0.5
+"""So long a canary may be silent. Who lives and lost no more than its stream announces itself again within 0.2 s; who
+was killed and is started again takes longer to be ready."""
 
 FORESEE = 0.1
 """After this share of a step's time it is foreseen whether its samples will come."""
@@ -52,15 +57,13 @@ class Circumstances:
         now: seconds since 1970.
         passed_s: seconds since the last look.
         frozen: why rollouts may not move on; empty: they may.
-        num_crashes: processes of a canary that was never ready that have ended.
-        absent_s: seconds since something of the canary was last announced.
+        presence: of the canary, from look to look.
     """
 
     now: float
     passed_s: float = 0.0
     frozen: str = ""
-    num_crashes: int = 0
-    absent_s: float = 0.0
+    presence: Presence = field(default_factory=Presence)
 
 
 def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: Circumstances) -> Move:
@@ -72,12 +75,10 @@ def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: C
     if fault:
         return take_back(rollout, fault, around.now)
     # Whoever paused it did so while its canary lived: back from a crash it gets nothing before somebody resumes it.
-    missed = rollout.was_able and not sight.able and not rollout.is_laid_down
-    if missed and (rollout.weight or rollout.state is not State.PAUSED):
-        why = f"{rollout.spec.to_version} takes no calls any more"
-        return _paused(
-            replace(rollout, weight=0), Hold.CANARY, f"{why}: all traffic is on {rollout.from_version}", around
-        )
+    gone = "" if rollout.is_laid_down or not rollout.was_able else _gone(sight, around)
+    if gone and (rollout.weight or rollout.state is not State.PAUSED):
+        why = f"{rollout.spec.to_version} {gone}: all traffic is on {rollout.from_version}"
+        return _paused(replace(rollout, weight=0), Hold.CANARY, why, around)
     if rollout.state is State.PAUSED:
         return Move(rollout)
     if around.frozen:
@@ -114,7 +115,7 @@ def promote(rollout: Rollout, sight: Sight, why: str, now: float, by: str = "") 
         return _without_effect(rollout)
     if rollout.spec.is_experiment:
         return Move(rollout, reason="an experiment promotes nothing: start a rollout of it", effective=False)
-    if not sight.able:
+    if not sight.able or sight.silent:
         return Move(rollout, reason=f"{rollout.spec.to_version} takes no calls: nothing to promote", effective=False)
     return replace(_promoted(rollout, words.by(by, why), now), reason=why)
 
@@ -173,19 +174,28 @@ def _finite(metric: MetricVerdict) -> MetricVerdict:
 
 def _fault(rollout: Rollout, sight: Sight, decision: Decision | None, around: Circumstances) -> str:
     """Why the new version must not go on; empty: it may."""
-    to = rollout.spec.to_version
+    to, presence = rollout.spec.to_version, around.presence
     if sight.wrong:
         return sight.wrong
     if rollout.spec.intent is Intent.SAME and sight.same_vocabulary is False:
         return f"{to} holds another vocabulary than {rollout.from_version}: with intent same nothing can be compared"
     if sight.canary_lane and sight.canary_lane != rollout.canary_lane:
         return f"{to} is announced with other files than when the rollout began"
-    if not rollout.was_able and around.num_crashes >= MAX_CRASHES:
-        return f"{to} crashed {around.num_crashes} times at its start"
-    if not rollout.was_able and not sight.starts and around.absent_s >= ABSENT_S:
+    if not rollout.was_able and presence.num_crashes >= MAX_CRASHES:
+        return f"{to} crashed {presence.num_crashes} times at its start"
+    if not rollout.was_able and not sight.starts and presence.absent_s >= ABSENT_S:
         return f"{to} was gone before it was ever ready"
     if decision is not None and decision.verdict is Verdict.ABORT:
         return decision.reason
+    return ""
+
+
+def _gone(sight: Sight, around: Circumstances) -> str:
+    """What the new version does not do any more, though it did; empty: it answers."""
+    if not sight.able:
+        return "takes no calls any more"
+    if around.presence.silent_s >= SILENT_S:
+        return "fell silent (it crashed, hangs or is cut off)"
     return ""
 
 

@@ -24,7 +24,8 @@ class Sight:
 
     Attributes:
         stable_lane, canary_lane: ids; empty: it is not formed.
-        able: a new request on the canary would be answered.
+        able: a new request on the canary would be answered, as far as is known.
+        silent: of a service that moves, everything that would answer is suspect.
         activity: what the canary does while it starts ("loading weights 40 %"); empty: nothing of it starts.
         starts: (instance, when it registered) of every process of the canary, whatever its state.
         canary: what it can bear, by service that moves.
@@ -35,6 +36,7 @@ class Sight:
     stable_lane: str = ""
     canary_lane: str = ""
     able: bool = False
+    silent: bool = False
     activity: str = ""
     starts: frozenset[tuple[str, float]] = frozenset()
     canary: Mapping[Service, Strength] = field(default_factory=dict)
@@ -66,6 +68,7 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
         stable_lane=stable.id if stable else "",
         canary_lane=canary.id if canary else "",
         able=canary is not None and canary.takes_calls and all(one.num_instances for one in strengths.values()),
+        silent=any(_are_silent(_of(spec.model, service, version, instances)) for service, version in moved),
         activity=activity(starting) if starting else "",
         starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
         canary=strengths,
@@ -88,6 +91,7 @@ def _look_at_service(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> S
         stable_lane=service_lane(spec.service, before),
         canary_lane=service_lane(spec.service, to),
         able=mine.num_instances > 0,
+        silent=_are_silent(theirs),
         activity=activity(starting) if starting else "",
         starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
         canary={spec.service: mine},
@@ -178,6 +182,11 @@ def _check_baseline(model: str, service: Service, version: str, baseline: str, i
             f"baseline: {service} {baseline} runs other files than {version}: accepted: the same ones; "
             f"`serin remove {named}`, then {start}"
         )
+
+
+def _are_silent(instances: Iterable[Instance]) -> bool:
+    able = [i for i in instances if i.takes_calls]
+    return bool(able) and all(i.suspect for i in able)
 
 
 def _lane(model: str, versions: Versions, instances: Iterable[Instance]) -> tuple[Lane | None, str]:

@@ -11,6 +11,8 @@ from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.extensions.access_loggers.stream import v3 as stream
 from envoy_data_plane.google.protobuf import Any, Struct, Value
 
+from serin_control.xds.clusters import METADATA
+
 
 def _first(*commands: tuple[str, str]) -> str:
     operators = [{"command": command, "param": name} for command, name in commands]
@@ -36,12 +38,13 @@ FIELDS = {
     "bytes_in": "%BYTES_RECEIVED%",
     "bytes_out": "%BYTES_SENT%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
-    "cluster": "%UPSTREAM_CLUSTER%",
+    "cluster": _first(("UPSTREAM_METADATA", f"{METADATA}:cluster"), ("UPSTREAM_CLUSTER", "")),
     "upstream": "%UPSTREAM_HOST%",
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "tls": "%DOWNSTREAM_TLS_VERSION%",
 }
-"""Key to Envoy's command. What a request does not have is left out; ``cluster`` names the gateway's version."""
+"""Key to Envoy's command. What a request does not have is left out. ``cluster`` names the version that
+answered, which may stand in for the one that was drawn; of a request that no endpoint got, the one that was drawn."""
 
 
 def json_lines() -> accesslog.AccessLog:

@@ -12,7 +12,7 @@ from envoy_data_plane.envoy.extensions.load_balancing_policies.round_robin impor
 from envoy_data_plane.envoy.extensions.load_balancing_policies.wrr_locality import v3 as locality
 from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstream
 from envoy_data_plane.envoy.type import v3 as units
-from envoy_data_plane.google.protobuf import Any
+from envoy_data_plane.google.protobuf import Any, Struct, Value
 
 from serin_control.instance import Service
 from serin_control.xds.ads import ADS
@@ -26,6 +26,20 @@ MAX_REQUESTS = 65_536
 
 RETRY_PERCENT = 10.0
 """Most retries that Envoy has in flight to a cluster, as a share of its calls: repeats never become the load."""
+
+MIN_RETRIES = 256
+"""So many retries to a version of the gateway whatever their share: when all of it is dead, every call to it is one.
+They are for the moment until Envoy leaves the dead out: some 50 ms, or 2 s where a machine is gone and none refuses."""
+
+MIN_RETRIES_ELSEWHERE = 3
+"""The same for other services, of which a call goes to no other version."""
+
+ALL_WHILE_ANY = 1_000_000
+"""Overprovisioning in percent: while any endpoint of a version can be called, the version has all of its calls. With
+Envoy's 140 % a version of which half is draining would lose 30 % of its share to those that stand in for it."""
+
+METADATA = "serin"
+"""Namespace of what endpoints carry for the access log: ``cluster``, whose version answered."""
 
 REST_IDLE = timedelta(seconds=60)
 """After how long Envoy closes an unused connection to a gateway's REST port, which closes them itself after 75 s: the
@@ -51,7 +65,7 @@ def make_cluster(spec: Cluster, *, by_envoy: bool = False, encrypted: bool = Fal
         load_balancing_policy=_balancing(spec.service),
         connect_timeout=CONNECT_TIMEOUT,
         common_lb_config=_balancing_basics(),
-        circuit_breakers=_fuse(),
+        circuit_breakers=_fuse(spec.service),
         outlier_detection=outliers(spec.service, by_envoy=by_envoy),
         typed_extension_protocol_options={_HTTP_OPTIONS: Any.pack(_protocol(spec.http1))},
         transport_socket=_tls(spec) if encrypted else None,
@@ -59,16 +73,20 @@ def make_cluster(spec: Cluster, *, by_envoy: bool = False, encrypted: bool = Fal
 
 
 def make_assignment(spec: Cluster) -> endpoint.ClusterLoadAssignment:
-    """The endpoints of a cluster, all in one locality."""
+    """The endpoints of a cluster, all in one locality, and below them those that stand in for it."""
+    groups = ((spec.name, spec.endpoints), *spec.stand_ins)
     return endpoint.ClusterLoadAssignment(
         cluster_name=spec.name,
         endpoints=[
             endpoint.LocalityLbEndpoints(
                 locality=core.Locality(region="serin", zone="mesh"),
                 load_balancing_weight=1,
-                lb_endpoints=[_lb_endpoint(at) for at in spec.endpoints],
+                lb_endpoints=[_lb_endpoint(at, name) for at in endpoints],
+                priority=priority,
             )
+            for priority, (name, endpoints) in enumerate(groups)
         ],
+        policy=endpoint.ClusterLoadAssignmentPolicy(overprovisioning_factor=ALL_WHILE_ANY),
     )
 
 
@@ -76,10 +94,15 @@ def _tls(spec: Cluster) -> core.TransportSocket:
     return to_service(spec.service, "http/1.1" if spec.http1 else "h2")
 
 
-def _lb_endpoint(at: Endpoint) -> endpoint.LbEndpoint:
+def _lb_endpoint(at: Endpoint, cluster_name: str) -> endpoint.LbEndpoint:
     address = core.Address(socket_address=core.SocketAddress(address=at.host, port_value=at.port))
     health = core.HealthStatus.DRAINING if at.draining else core.HealthStatus.HEALTHY
-    return endpoint.LbEndpoint(endpoint=endpoint.Endpoint(address=address), health_status=health)
+    named = Struct(fields={"cluster": Value(string_value=cluster_name)})
+    return endpoint.LbEndpoint(
+        endpoint=endpoint.Endpoint(address=address),
+        health_status=health,
+        metadata=core.Metadata(filter_metadata={METADATA: named}),
+    )
 
 
 def _balancing(service: Service) -> cluster.LoadBalancingPolicy:
@@ -127,13 +150,14 @@ def _balancing_basics() -> cluster.ClusterCommonLbConfig:
     )
 
 
-def _fuse() -> cluster.CircuitBreakers:
+def _fuse(service: Service) -> cluster.CircuitBreakers:
+    min_retries = MIN_RETRIES if service is Service.GATEWAY else MIN_RETRIES_ELSEWHERE
     threshold = cluster.CircuitBreakersThresholds(
         max_connections=MAX_REQUESTS,
         max_pending_requests=MAX_REQUESTS,
         max_requests=MAX_REQUESTS,
         retry_budget=cluster.CircuitBreakersThresholdsRetryBudget(
-            budget_percent=units.Percent(value=RETRY_PERCENT), min_retry_concurrency=3
+            budget_percent=units.Percent(value=RETRY_PERCENT), min_retry_concurrency=min_retries
         ),
     )
     return cluster.CircuitBreakers(thresholds=[threshold])

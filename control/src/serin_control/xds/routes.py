@@ -9,6 +9,7 @@ from datetime import timedelta
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.route import v3 as route
 from envoy_data_plane.envoy.extensions.retry.host.previous_hosts import v3 as previous_hosts
+from envoy_data_plane.envoy.extensions.retry.priority.previous_priorities import v3 as previous_priorities
 from envoy_data_plane.envoy.type.matcher import v3 as matcher
 from envoy_data_plane.google.protobuf import Any
 from serin_mesh.call import LANE_KEY, VOCABULARY_KEY
@@ -67,6 +68,17 @@ _UNTOUCHED = [
 _ELSEWHERE = route.RetryPolicyRetryHostPredicate(
     name="envoy.retry_host_predicates.previous_hosts", typed_config=Any.pack(previous_hosts.PreviousHostsPredicate())
 )
+_NUM_LOOKS = 20
+"""How often a retry looks for an endpoint that it has not tried: of two, a dead one is idle and drawn 3 times in 4."""
+
+_TRIES_OF_A_VERSION = 2
+"""A call is tried so often at the version that was drawn, and then at what stands in for it: each may have one endpoint
+that is dead and not known to be."""
+
+_THEN_STAND_INS = route.RetryPolicyRetryPriority(
+    name="envoy.retry_priorities.previous_priorities",
+    typed_config=Any.pack(previous_priorities.PreviousPrioritiesConfig(update_frequency=_TRIES_OF_A_VERSION)),
+)
 
 _LANED = (Service.TOKENIZER, Service.WORKER)
 
@@ -98,11 +110,13 @@ def _retries(service: Service) -> route.RetryPolicy | None:
 
     None for workers: a request that kills its worker must not be carried to the next one by the transport. None for
     the cache: it answers at once or not at all. A gateway's own refusal is repeated only where it says that nothing
-    was done: after any other it has tried what could be tried, and the request itself may be what is wrong.
+    was done: after any other it has tried what could be tried, and the request itself may be what is wrong. Half of
+    its tries go to what stands in for the version that was drawn, if anything does.
     """
     if service is Service.TOKENIZER:
-        retry_on = "unavailable,connect-failure,refused-stream"
+        num_retries, retry_on = 2, "unavailable,connect-failure,refused-stream"
     elif service is Service.GATEWAY:
+        num_retries = 2 * _TRIES_OF_A_VERSION - 1
         retry_on = "connect-failure,refused-stream,reset-before-request,retriable-headers"
     else:
         return None
@@ -111,9 +125,10 @@ def _retries(service: Service) -> route.RetryPolicy | None:
     )
     return route.RetryPolicy(
         retry_on=retry_on,
-        num_retries=2,
+        num_retries=num_retries,
         retry_back_off=back_off,
         retriable_headers=_UNTOUCHED if service is Service.GATEWAY else [],
+        retry_priority=_THEN_STAND_INS if service is Service.GATEWAY else None,
         retry_host_predicate=[_ELSEWHERE],
-        host_selection_retry_max_attempts=3,
+        host_selection_retry_max_attempts=_NUM_LOOKS,
     )

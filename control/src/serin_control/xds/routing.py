@@ -29,12 +29,22 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Instances that are alike. ``http1``: it speaks HTTP/1.1 (REST), else HTTP/2 (gRPC)."""
+    """Instances that are alike.
+
+    Attributes:
+        name: the target and the version: ``gateway@v1``.
+        service: what they are.
+        endpoints: where they are.
+        http1: it speaks HTTP/1.1 (REST), else HTTP/2 (gRPC).
+        stand_ins: (cluster, endpoints) of the versions that answer a call when none of its own endpoints can, in the
+            order they are tried.
+    """
 
     name: str
     service: Service
     endpoints: tuple[Endpoint, ...]
     http1: bool = False
+    stand_ins: tuple[tuple[str, tuple[Endpoint, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +92,16 @@ def route(topology: Topology) -> Routing:
         for member in (member for lane in model.lanes for member in lane.members if member.service in LANE_SERVICES):
             clusters[member.cluster] = Cluster(member.cluster, member.service, _endpoints(member.instances))
     own_caches = tuple(_own_caches(topology.models))
-    for service, name, instances in (
-        (Service.CACHE, str(Service.CACHE), topology.caches),
-        (Service.GATEWAY, GATEWAY, topology.gateways),
-    ):
-        alike = dict(_by_cluster(instances))
-        pinned = own_caches if service is Service.CACHE else ()
-        targets[name] = Target(name, service, pinned, split=_shared(alike, topology.service_shares.get(service)))
-        clusters |= {cluster: Cluster(cluster, service, _endpoints(group)) for cluster, group in alike.items()}
+    alike = dict(_by_cluster(topology.caches))
+    split = _shared(alike, topology.service_shares.get(Service.CACHE))
+    targets[str(Service.CACHE)] = Target(str(Service.CACHE), Service.CACHE, own_caches, split=split)
+    clusters |= {cluster: Cluster(cluster, Service.CACHE, _endpoints(group)) for cluster, group in alike.items()}
     rest = [_at_http(instance) for instance in topology.gateways if instance.registration.http_endpoint]
-    alike = {cluster.replace(GATEWAY, GATEWAY_REST, 1): group for cluster, group in _by_cluster(rest)}
-    split = _shared(alike, topology.service_shares.get(Service.GATEWAY))
-    targets[GATEWAY_REST] = Target(GATEWAY_REST, Service.GATEWAY, split=split)
-    for cluster, group in alike.items():
-        clusters[cluster] = Cluster(cluster, Service.GATEWAY, _endpoints(group), http1=True)
+    for name, instances in ((GATEWAY, topology.gateways), (GATEWAY_REST, rest)):
+        alike = {cluster.replace(GATEWAY, name, 1): group for cluster, group in _by_cluster(instances)}
+        split = _shared(alike, topology.service_shares.get(Service.GATEWAY))
+        targets[name] = Target(name, Service.GATEWAY, split=split)
+        clusters |= {cluster.name: cluster for cluster in _gateways(alike, split, http1=name == GATEWAY_REST)}
     return Routing(targets, clusters)
 
 
@@ -131,7 +137,8 @@ def inconsistencies(routing: Routing) -> Iterator[str]:
     for cluster in routing.clusters.values():
         if not cluster.endpoints:
             yield f"cluster {cluster.name} has no endpoints"
-        addresses = [(endpoint.host, endpoint.port) for endpoint in cluster.endpoints]
+        everything = (*cluster.endpoints, *(one for _, others in cluster.stand_ins for one in others))
+        addresses = [(endpoint.host, endpoint.port) for endpoint in everything]
         if len(set(addresses)) < len(addresses):
             yield f"cluster {cluster.name} has an endpoint twice"
 
@@ -164,6 +171,27 @@ def _own_caches(models: Iterable[ModelLanes]) -> Iterator[tuple[str, str]]:
             for member in lane.members
             if member.service is Service.CACHE and member.takes_calls
         )
+
+
+def _gateways(groups: Mapping[str, tuple[Instance, ...]], split: Split, *, http1: bool) -> Iterator[Cluster]:
+    """Versions of the gateway. Any of them can answer any call: those with a share stand in for one that cannot."""
+    endpoints = {cluster: _endpoints(group) for cluster, group in groups.items()}
+    by_share = [cluster for cluster, _ in sorted(split, key=lambda pair: -pair[1])]
+    for cluster, own in endpoints.items():
+        others = {other: endpoints[other] for other in by_share if other != cluster}
+        yield Cluster(cluster, Service.GATEWAY, own, http1, tuple(_elsewhere(own, others)))
+
+
+def _elsewhere(
+    own: Iterable[Endpoint], others: Mapping[str, tuple[Endpoint, ...]]
+) -> Iterator[tuple[str, tuple[Endpoint, ...]]]:
+    """Others' endpoints, each once: who died may be known still by an address that somebody else has by now."""
+    taken = {(at.host, at.port) for at in own}
+    for cluster, endpoints in others.items():
+        free = tuple(at for at in endpoints if (at.host, at.port) not in taken)
+        taken |= {(at.host, at.port) for at in free}
+        if free:
+            yield cluster, free
 
 
 def _split(service: Service, lanes: Iterable[Lane]) -> Split:

@@ -1,0 +1,59 @@
+"""What is remembered of canaries from look to look: starts that came to nothing, how long all of it is gone or silent.
+
+Knows nothing about what follows from it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.sight import Sight
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A canary's at one look.
+
+    Attributes:
+        num_crashes: processes that have ended before it was ever ready.
+        absent_s: seconds since something of it was last announced.
+        silent_s: seconds for which all of it that would answer is silent.
+    """
+
+    num_crashes: int = 0
+    absent_s: float = 0.0
+    silent_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Seen:
+    announced_at: float
+    heard_at: float
+    starts: set[tuple[str, float]] = field(default_factory=set)
+
+
+class Attendance:
+    """Canaries by rollout. ``clock``: seconds, monotonic."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._canaries: dict[str, _Seen] = {}
+
+    def note(self, rollout: Rollout, seen: Sight) -> Presence:
+        """Note what is seen of a rollout's canary now."""
+        now = self._clock()
+        canary = self._canaries.setdefault(rollout.id, _Seen(now, now))
+        if rollout.was_able:
+            canary.starts.clear()
+        else:
+            canary.starts |= seen.starts
+        if seen.starts:
+            canary.announced_at = now
+        if not seen.silent:
+            canary.heard_at = now
+        return Presence(len(canary.starts - seen.starts), now - canary.announced_at, now - canary.heard_at)
+
+    def forget_all_but(self, rollouts: Iterable[str]) -> None:
+        """Only these run."""
+        running = set(rollouts)
+        self._canaries = {one: canary for one, canary in self._canaries.items() if one in running}
