@@ -261,7 +261,7 @@ async def test_spellings_wait_for_their_vocabulary(known, monkeypatch, comes_bac
         assert await waiting == [b"7"]
         assert service.lanes == ["lane-a", None, "lane-a", None, "lane-a"]
     else:
-        with pytest.raises(MeshError, match=r"tokenizer\.small is gone and none of the answer's vocabulary came") as gone:
+        with pytest.raises(MeshError, match=r"is gone and none of the answer's vocabulary came") as gone:
             await waiting
         assert gone.value.reason is Reason.UPSTREAM_UNAVAILABLE
 

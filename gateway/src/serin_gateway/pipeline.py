@@ -613,7 +613,7 @@ class Attempt:
 
     @property
     def has_begun(self) -> bool:
-        """True once there is something of it that its caller may have seen or waits for: its model's weights are fixed."""
+        """True once there is something of it that its caller may have seen or waits for: its weights are fixed then."""
         return self._generation is not None and self._generation.has_begun
 
     @property

@@ -1,7 +1,7 @@
 """The tokenizer service's `Detokenize` over gRPC: a few streams for each lane, many sequences on each.
 
-When a stream breaks, stalls or its replica drains, its sequences go on on another one, from where they were; while their
-lane is gone, on any of their vocabulary. Knows nothing about what sequences are for.
+When a stream breaks, stalls or its replica drains, its sequences go on on another one, from where they were; while
+their lane is gone, on any of their vocabulary. Knows nothing about what sequences are for.
 """
 
 import asyncio
