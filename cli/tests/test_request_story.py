@@ -44,6 +44,17 @@ def test_an_answered_request():
     ]
 
 
+def test_an_answer_that_changed_its_lane():
+    """The lane that it began on, the worker that ended it, and why that is another lane's."""
+    attempt = AttemptRecord("ab" * 16, "w2", "worker.small@v1", num_placements=2, taken_over_by="ef" * 16)
+    lines = list(story(replace(ANSWERED, attempts=(attempt,), lost_workers=())))
+    assert lines[5:8] == [
+        "  attempt 1 lane abababababab, worker w2 (worker.small@v1)",
+        "            by 2 workers, one after the other",
+        "            no worker of its lane could go on with it: lane efefefefefef, of the same KV digest, did",
+    ]
+
+
 def test_a_request_that_was_routed():
     """What was asked for, what was decided on the way and why, whose answer was thrown away."""
     record = replace(

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 from serin.tokenizer.v1 import tokenizer_pb2_grpc
@@ -12,6 +13,7 @@ from serin_gateway.tokenizer import CallScope
 from serin_gateway.upstream import detokenize_stream, detokenizer
 from serin_gateway.upstream.detokenizer import MAX_STREAMS, GrpcDetokenizer
 from serin_gateway.upstream.targets import Channels, FixedTargets
+from serin_mesh.call import LANE_KEY
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.identity import vocabulary_digest
 from serin_mesh.testing import running
@@ -110,6 +112,37 @@ class InTurn(Channels):
             await replica.close()
 
 
+class Routed(TokenizerService):
+    """Two lanes behind one target, routed as the control plane routes them: whoever names a lane meets it or nobody."""
+
+    def __init__(self, own, other):
+        super().__init__()
+        self.own = own
+        self.other = other
+        self.is_lane_there = True
+        self.asked = []
+        self._news = asyncio.Event()
+
+    async def until_asked(self, *ways):
+        """Wait until the calls so far have met these: ``own`` and ``other`` tokenizers, or ``nobody``."""
+        async with asyncio.timeout(20):
+            while self.asked != list(ways):
+                self._news.clear()
+                await self._news.wait()
+
+    async def Detokenize(self, request_iterator, context):  # noqa: N802
+        """By the lane that it names; all weight is on the other one."""
+        way = "other"
+        if LANE_KEY in dict(context.invocation_metadata()):
+            way = "own" if self.is_lane_there else "nobody"
+        self.asked.append(way)
+        self._news.set()
+        if way == "nobody":
+            raise MeshError(Reason.LANE_GONE, "the lane that the call names is not served any more")
+        async for response in (self.own if way == "own" else self.other).Detokenize(request_iterator, context):
+            yield response
+
+
 class Setting:
     """Two replicas behind one target."""
 
@@ -126,6 +159,13 @@ class Setting:
         return self.detokenizer.open(self.scope, listener, **options), listener
 
 
+def served(service):
+    """A tokenizer service on a free port."""
+    return running(
+        lambda server: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(service, server), "tokenizer"
+    )
+
+
 @pytest.fixture
 async def setting(tmp_path):
     """Two real tokenizer services."""
@@ -133,15 +173,7 @@ async def setting(tmp_path):
     async with AsyncExitStack() as stack:
         tokenizer = await stack.enter_async_context(assembled_small(tmp_path))
         services = [Flaky(tokenizer) for _ in range(2)]
-        hosts = [
-            await stack.enter_async_context(
-                running(
-                    lambda server, s=service: tokenizer_pb2_grpc.add_TokenizerServiceServicer_to_server(s, server),
-                    "tokenizer",
-                )
-            )
-            for service in services
-        ]
+        hosts = [await stack.enter_async_context(served(service)) for service in services]
         channels = InTurn([Channels(GatewaySettings(), FixedTargets({"tokenizer.small": h.address})) for h in hosts])
         stack.push_async_callback(channels.close)
         pauses = []
@@ -150,6 +182,25 @@ async def setting(tmp_path):
         scope = CallScope("req", "small", small_lane(vocabulary_digest=vocabulary_digest(tmp_path)), "t", 30.0)
         ids = lambda text: [vocabulary["Ġ" if c == " " else c] for c in text]  # noqa: E731
         yield Setting(scope, services, growing, ids, pauses)
+
+
+@pytest.fixture
+async def routed(setting):
+    """The first service as its lane's only one, beside another lane's, whose vocabulary is the same or is not."""
+    own, other = setting.services
+    routes = Routed(own, other)
+    async with served(routes) as host:
+        channels = Channels(GatewaySettings(), FixedTargets({"tokenizer.small": host.address}))
+        setting.detokenizer = GrpcDetokenizer(channels, lambda model, pause_s: setting.pauses.append((model, pause_s)))
+        yield routes
+        await setting.detokenizer.close()
+        await channels.close()
+
+
+def of_another_vocabulary(service):
+    """From now on its ids mean something else."""
+    mine = service._tokenizer
+    service._attached = replace(mine, identity=replace(mine.identity, vocabulary_digest="another"))
 
 
 async def test_text_grows_and_ends(setting):
@@ -315,6 +366,58 @@ async def test_a_restart_of_the_tokenizer_is_waited_for(setting):
     ((model, pause_s),) = setting.pauses
     assert model == "small"
     assert pause_s > 0
+
+
+async def test_a_lane_that_is_gone_leaves_its_text_to_its_vocabulary(setting, routed):
+    """For good, perhaps: whoever has the vocabulary goes on with it, at once."""
+    sequence, listener = setting.open()
+    sequence.append(setting.ids("ab"))
+    await listener.heard.wait()
+    routed.is_lane_there = False
+    routed.own.cut.set()
+    sequence.append(setting.ids("cd"))
+    sequence.close()
+    await listener.over.wait()
+    assert (listener.text, listener.error) == ("abcd", None)
+    assert routed.asked == ["own", "nobody", "other"]
+
+
+async def test_the_only_tokenizer_of_a_vocabulary_is_waited_for(setting, routed):
+    """Its lane is gone while it restarts, and all that is there knows other ids: no text comes of that, nor an end."""
+    of_another_vocabulary(routed.other)
+    opened = [setting.open() for _ in range(2)]
+    for sequence, listener in opened:
+        sequence.append(setting.ids("ab"))
+        await listener.heard.wait()
+    routed.is_lane_there = False
+    routed.own.cut.set()
+    for sequence, _ in opened:
+        sequence.append(setting.ids("cd"))
+    await routed.until_asked("own", "nobody", "other", "nobody")
+    routed.own.cut.clear()
+    routed.is_lane_there = True
+    for sequence, listener in opened:
+        sequence.close()
+        await listener.over.wait()
+        assert (listener.text, listener.error) == ("abcd", None)
+    assert set(routed.asked[4:]) == {"other", "own"}
+    assert [model for model, _ in setting.pauses] == ["small"] * 2
+
+
+async def test_a_vocabulary_that_stays_away_ends_its_text(setting, routed, monkeypatch):
+    """After the bounded wait, and for that reason: not because somebody else's ids mean something else."""
+    monkeypatch.setattr(detokenizer, "RESTART_PATIENCE_S", 0.3)
+    of_another_vocabulary(routed.other)
+    sequence, listener = setting.open()
+    sequence.append(setting.ids("ab"))
+    await listener.heard.wait()
+    routed.is_lane_there = False
+    routed.own.cut.set()
+    sequence.append(setting.ids("cd"))
+    await listener.over.wait()
+    assert (listener.text, listener.error.reason) == ("ab", Reason.UPSTREAM_UNAVAILABLE)
+    assert "tokenizer.small is gone" in listener.error.message
+    assert "vocabulary" in listener.error.message
 
 
 async def test_closing_fails_what_is_open(setting):

@@ -5,10 +5,11 @@ import json
 
 import pytest
 from prometheus_client import CollectorRegistry
+from serin_gateway.catalog import Worker
 from serin_gateway.journal import LogJournal
 from serin_gateway.metrics import GatewayMetrics
-from serin_gateway.testing import MemoryHouse, saying
-from serin_mesh.errors import Reason
+from serin_gateway.testing import MemoryHouse, saying, small_catalog, small_lane
+from serin_mesh.errors import MeshError, Reason
 from serin_mesh.logs import configure_logs
 from serin_mesh.settings import ServiceSettings
 
@@ -103,6 +104,27 @@ async def test_requests_and_tokens_are_counted(watched):
     assert value("gen_ai_server_time_per_output_token_seconds_count", gen_ai_request_model="small") == 1
     duration = {"gen_ai_operation_name": "chat.completions", "error_type": ""}
     assert value("gen_ai_server_request_duration_seconds_count", gen_ai_request_model="small", **duration) == 1
+
+
+async def test_an_answer_that_changed_its_lane_is_told_of(fronts_on, log):
+    """Counted, and the lane that went on with it is named beside the one that it began on."""
+    registry, say = CollectorRegistry(), saying("hello")
+
+    def script(worker, order):
+        lost = MeshError(Reason.UPSTREAM_UNAVAILABLE, "UNAVAILABLE: Socket closed")
+        return [*say(worker, order)[:3], lost] if worker.instance == "old" else say(worker, order)
+
+    house = MemoryHouse(script, journal=LogJournal(GatewayMetrics(registry)))
+    lanes = [
+        small_lane(name, weight, kv_digest="kv", workers=[Worker(name, f"{name}:1", f"worker.small@{name}", 8)])
+        for name, weight in (("old", 10_000_000), ("new", 1))
+    ]
+    house.catalog.publish(small_catalog(*lanes))
+    async with fronts_on(house) as front:
+        assert (await front.chat()).status_code == 200
+    (line,) = lines(log, "request.finished")
+    assert (line["lane"], line["worker"], line["taken_over_by"], line["resumes"]) == ("old", "new", ["new"], 1)
+    assert registry.get_sample_value("serin_gateway_lane_takeovers_total", {"model": "small"}) == 1
 
 
 async def test_a_defect_is_logged_by_place_alone(fronts_on, log):

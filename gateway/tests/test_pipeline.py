@@ -7,14 +7,16 @@ import itertools
 import pytest
 from serin_gateway import failures, pipeline
 from serin_gateway.ask import Ask, Sampling, TokenPrompt
-from serin_gateway.catalog import Catalog, ServedModel, Trial
+from serin_gateway.catalog import Catalog, ServedModel, Trial, Worker
 from serin_gateway.collaborators import Arrival
 from serin_gateway.conversation import Conversation, Message
 from serin_gateway.events import ChoiceEnded, Completed, FinishReason, Started, TextChunk
 from serin_gateway.failures import Cause
 from serin_gateway.keys import Role
+from serin_gateway.ledger.price import Price
 from serin_gateway.limits.leases import RateLimited
 from serin_gateway.limits.limiter import Limits
+from serin_gateway.observing.record import RequestRecord
 from serin_gateway.pipeline import Request
 from serin_gateway.placement import Placement
 from serin_gateway.recall import Recalled, RecallOutcome, StoredChoice
@@ -268,6 +270,96 @@ async def test_another_lane_before_the_first_token_and_never_after(monkeypatch):
             assert text(await answer(request, ask())) == expected
             assert house.journal.receipts[0].lane == "lane-b"
             assert house.journal.receipts[0].num_attempts == 2
+
+
+def two_lanes(canary: dict, stable: dict) -> Catalog:
+    """A canary that all sessions are on, with one worker, and a stable lane with one; they differ in what is given."""
+    workers = [Worker(f"{name}-w0", f"{name}:1", f"worker.small@{name}", 8) for name in ("canary", "stable")]
+    same = {"kv_digest": "kv", "price": Price(1000, 1000, 1000)}
+    return small_catalog(
+        small_lane("canary", 10_000, **{**same, "workers": workers[:1], **canary}),
+        small_lane("stable", 1, **{**same, "workers": workers[1:], **stable}),
+        trial=Trial("stable", "canary", 1.0),
+    )
+
+
+def canary_lost(error: MeshError = GONE):
+    """A script: whatever begins on the canary dies after four tokens; the stable lane says everything."""
+    say = saying("hello there")
+
+    def script(worker, order):
+        events = say(worker, order)
+        return [*events[:5], error] if worker.instance.startswith("canary") else events
+
+    return script
+
+
+@pytest.mark.parametrize("error", [GONE, MeshError(Reason.NOT_READY, "going", cause="draining")])
+@pytest.mark.parametrize("is_withdrawn", [False, True])
+async def test_a_begun_answer_goes_on_on_another_lane_that_computes_the_same(error: MeshError, is_withdrawn: bool):
+    """The canary's last worker dies or drains, its lane is still published or withdrawn: one answer, one bill."""
+    house = MemoryHouse(canary_lost(error))
+    house.catalog.publish(two_lanes({}, {"price": Price(9000, 9000, 9000)}))
+    house.workers.hold.clear()
+    request = await make(house, session_id="s")
+    answering = asyncio.create_task(answer(request, ask()))
+    await house.workers.until_running(1)
+    if is_withdrawn:
+        stable = house.catalog.current().models[0].lanes[1]
+        house.catalog.publish(small_catalog(stable))
+    house.workers.hold.set()
+    events = await answering
+    assert text(events) == "hello there"
+    (_, order), (second, resumed) = house.workers.orders
+    assert (second.instance, resumed.sampling) == ("stable-w0", order.sampling)
+    assert bytes(resumed.prior_outputs[0].token_ids) == b"hell"
+    (receipt,) = house.journal.receipts
+    (attempt,) = receipt.attempts
+    assert (receipt.lane, receipt.worker, receipt.num_attempts, receipt.num_resumes) == ("canary", "stable-w0", 1, 1)
+    assert (attempt.lane, attempt.taken_over_by, attempt.cluster) == ("canary", "stable", "worker.small@stable")
+    assert RequestRecord.of(receipt, 1, 0.0).attempts[0].taken_over_by == "stable"
+    assert (attempt.reason, attempt.lane_reason) == ("ok", "LANE_LOST")
+    assert house.shadow.offered == []  # it is no lane's own answer
+    (line,) = house.limiter.lines
+    assert (line.completion_tokens, line.nano) == (12, len("user: hi\n") + 12)  # at the price that it began with
+
+
+@pytest.mark.parametrize(
+    "stable", [{"kv_digest": "other"}, {"vocabulary_digest": "other"}, {"context_length": 20}, {"workers": []}]
+)
+async def test_a_begun_answer_is_lost_where_no_lane_computes_the_same(monkeypatch, stable: dict):
+    """Other weights, other ids, a context that is too short, nobody there: two models are never spliced."""
+    monkeypatch.setattr(pipeline, "RESUME_PATIENCE_S", 0.01)
+    house = MemoryHouse(canary_lost())
+    house.catalog.publish(two_lanes({}, stable))
+    assert await refused(await make(house, session_id="s"), ask(max_tokens=20)) is Reason.LANE_LOST
+    assert [worker.instance for worker, _ in house.workers.orders] == ["canary-w0"]
+
+
+async def test_lanes_without_a_kv_digest_are_not_the_same():
+    """Nobody has said what they compute."""
+    lanes = [small_lane("a", kv_digest=""), small_lane("b", kv_digest="")]
+    assert [lane.lane for lane in ServedModel("small", lanes=lanes).lanes_to_go_on(lanes[0], 1)] == ["a"]
+
+
+async def test_who_chose_a_lane_gets_nothing_of_another(monkeypatch):
+    """They ask what this lane says: golden questions do."""
+    monkeypatch.setattr(pipeline, "RESUME_PATIENCE_S", 0.01)
+    house = MemoryHouse(canary_lost())
+    house.catalog.publish(two_lanes({}, {}))
+    assert await refused(await make(house, Role.OPERATOR, pinned_lane="canary"), ask()) is Reason.LANE_LOST
+
+
+async def test_a_begun_answer_stays_on_its_lane_while_that_has_a_worker():
+    """Its own lane first, whatever has less to do."""
+    house = MemoryHouse(dying_after(4))
+    own = [Worker(f"canary-w{n}", f"canary:{n}", "worker.small@canary", 8) for n in range(2)]
+    house.catalog.publish(two_lanes({"workers": own}, {}))
+    assert text(await answer(await make(house, session_id="s"), ask())) == "hello there"
+    (receipt,) = house.journal.receipts
+    assert (receipt.worker[:6], receipt.attempts[0].taken_over_by) == ("canary", "")
+    assert receipt.attempts[0].lane_reason == "ok"
+    assert len(house.shadow.offered) == 1
 
 
 async def test_a_begun_stream_waits_for_a_worker_of_its_lane():

@@ -25,7 +25,8 @@ from serin_mesh.errors import MeshError, Reason
 NUM_REQUESTS = 3000
 AT_ONCE = 20
 LANES = {"lane-a": ("grüße aus a, die erste", "zweite"), "lane-b": ("b sagt etwas ganz anderes", "und noch etwas")}
-"""What each lane says: an answer that was continued by another lane would be seen."""
+LANES["lane-c"] = LANES["lane-a"]
+"""What each lane says: an answer that was continued by one that computes something else would be seen."""
 
 FAULTS = {
     Cause.KILLED: MeshError(Reason.UPSTREAM_UNAVAILABLE, "UNAVAILABLE: Socket closed"),
@@ -95,10 +96,10 @@ def right(lane: str, choice: int, max_tokens: int) -> tuple[list[int], str]:
     return ids, bytes(i for i in ids if i < END_ID).decode(errors="replace")
 
 
-def lane_of(name: str, num_workers: int) -> Lane:
-    """A lane whose workers have endpoints of their own."""
+def lane_of(name: str, num_workers: int, like: str = "") -> Lane:
+    """A lane whose workers have endpoints of their own; it computes what another one does, or what no other does."""
     workers = [Worker(f"{name}-w{n}", f"{name}:{n}", f"worker.small@{name}", 8) for n in range(num_workers)]
-    return small_lane(name, workers=workers)
+    return small_lane(name, workers=workers, kv_digest=f"kv-{like or name}")
 
 
 class Ending:
@@ -185,7 +186,7 @@ async def test_thousands_of_faults(rng: random.Random, monkeypatch: pytest.Monke
     monkeypatch.setattr(failures, "BRIEFLY_AVOIDED_S", 0.001)
     chaos = Chaos(rng)
     house = MemoryHouse(chaos.script, placement=Placement(rng, chaos.reports))
-    house.catalog.publish(small_catalog(lane_of("lane-a", 4), lane_of("lane-b", 2)))
+    house.catalog.publish(small_catalog(lane_of("lane-a", 3), lane_of("lane-b", 2), lane_of("lane-c", 2, "lane-a")))
     key = await house.key()
     turn, ends = asyncio.Semaphore(AT_ONCE), Counter[str]()
 
@@ -203,7 +204,10 @@ async def test_thousands_of_faults(rng: random.Random, monkeypatch: pytest.Monke
     assert len(house.journal.receipts) == NUM_REQUESTS
     assert not house.collaborators.leases._held
     num_faults = sum(len(causes) for causes in chaos.befell.values())
-    print(f"{num_faults} faults, endings {dict(ends)}")
+    attempts = (attempt for receipt in house.journal.receipts for attempt in receipt.attempts)
+    takeovers = Counter((one.lane, one.taken_over_by) for one in attempts if one.taken_over_by)
+    print(f"{num_faults} faults, endings {dict(ends)}, {takeovers}")
+    assert takeovers.keys() == {("lane-a", "lane-c"), ("lane-c", "lane-a")}
     assert num_faults > NUM_REQUESTS / 2
     assert ends["ok"] > NUM_REQUESTS / 2
 

@@ -13,6 +13,7 @@ from serin_gateway.upstream import replicas, tokenizer
 from serin_gateway.upstream.pulses import SILENT_TICKS, Pulses
 from serin_gateway.upstream.targets import Channels, FixedTargets
 from serin_gateway.upstream.tokenizer import GrpcTokenizer
+from serin_mesh.call import LANE_KEY
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.testing import running
 
@@ -160,6 +161,10 @@ class Vocabulary(tokenizer_pb2_grpc.TokenizerServiceServicer):
 
     def __init__(self):
         self.requests = []
+        self.refusals = []
+        """Why the next calls of `Decode` are refused, one each."""
+        self.lanes = []
+        """Which lanes its calls named."""
         self.decoding = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -178,6 +183,9 @@ class Vocabulary(tokenizer_pb2_grpc.TokenizerServiceServicer):
     async def Decode(self, request, context):  # noqa: N802
         """Their decimals, once the gate is open."""
         self.requests.append(request)
+        self.lanes.append(dict(context.invocation_metadata()).get(LANE_KEY))
+        if self.refusals:
+            raise MeshError(self.refusals.pop(0), "not here")
         self.decoding.set()
         await self.gate.wait()
         texts = [" ".join(map(str, run.token_ids)) for run in request.runs]
@@ -239,6 +247,32 @@ async def test_spellings_that_are_forgotten_meanwhile_are_still_told(known, monk
     service.gate.set()
     assert await other == [b"7", b"8", b"9"]
     assert await waiting == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_spellings_wait_for_their_vocabulary(known, monkeypatch, comes_back: bool):
+    """Their lane is gone and all that is there knows other ids: both ways are tried until one of them answers."""
+    service, client = known
+    monkeypatch.setattr(tokenizer, "LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(tokenizer, "RESTART_PATIENCE_S", 60.0 if comes_back else 0.0)
+    service.refusals = [Reason.LANE_GONE, Reason.VOCABULARY_MISMATCH] * (2 if comes_back else 9)
+    waiting = client.token_bytes(scope(20.0), [7])
+    if comes_back:
+        assert await waiting == [b"7"]
+        assert service.lanes == ["lane-a", None, "lane-a", None, "lane-a"]
+    else:
+        with pytest.raises(MeshError, match=r"is gone and none of the answer's vocabulary came") as gone:
+            await waiting
+        assert gone.value.reason is Reason.UPSTREAM_UNAVAILABLE
+
+
+async def test_a_lanes_own_tokenizer_of_another_vocabulary_is_not_asked_again(known):
+    """Nothing will change there."""
+    service, client = known
+    service.refusals = [Reason.VOCABULARY_MISMATCH]
+    with pytest.raises(MeshError) as refused:
+        await client.token_bytes(scope(20.0), [7])
+    assert (refused.value.reason, service.lanes) == (Reason.VOCABULARY_MISMATCH, ["lane-a"])
 
 
 async def test_a_vocabulary_is_measured_once(known):

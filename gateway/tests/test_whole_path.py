@@ -1,12 +1,14 @@
 """REST and gRPC doors over real gRPC neighbours."""
 
 import asyncio
+from dataclasses import replace
 
 import httpx
 import pytest
 from openai import AsyncOpenAI
 from serin.generation.v1 import chat_pb2, sampling_pb2
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
+from serin_gateway.catalog import Catalog, ServedModel
 from serin_gateway.settings import GatewaySettings
 from serin_mesh.call import LANE_KEY, REQUEST_KEY
 from whole_path import WholePath, whole_path
@@ -89,6 +91,25 @@ async def test_the_same_over_grpc(path: WholePath):
         assert [i for delta in deltas for i in delta.token_ids] == [*path.ids("hello"), path.workers[0].end_id]
     assert events[-1].summary.usage.completion_token_count == 12
     assert dict(await call.trailing_metadata())[LANE_KEY] == "lane-a"
+
+
+async def test_an_answer_goes_on_under_the_lane_of_its_next_worker(path: WholePath, openai: AsyncOpenAI):
+    """Its worker dies in the middle and its lane has no other: the next call names the lane that has one."""
+    worker = path.workers[0]
+    old = path.catalog.current().models[0].lanes[0]
+    (at,) = old.workers
+    # One process here, by two names: no control plane is there to route lanes.
+    other = replace(at, instance="other", endpoint=at.endpoint.replace("127.0.0.1", "localhost"))
+    new = replace(old, lane="lane-b", weight=0, workers=[other])
+    path.catalog.publish(Catalog([ServedModel("small", ["demo"], [old, new], 64)], has_caches=True))
+    worker.die_after = 2
+    answer = await openai.chat.completions.create(model="demo", messages=HI)
+    assert answer.choices[0].message.content == "hello"
+    assert [metadata[LANE_KEY] for metadata in worker.metadata] == ["lane-a", "lane-b"]
+    first, second = worker.requests
+    assert (second.kv_digest, second.vocabulary_digest) == (first.kv_digest, first.vocabulary_digest)
+    assert list(second.prior_outputs[0].token_ids) == path.ids("he")
+    assert answer.system_fingerprint == "lane-a"
 
 
 async def test_a_client_that_leaves_cancels_the_worker(path: WholePath):

@@ -95,6 +95,9 @@ def _attempt(number: int, attempt: AttemptRecord) -> Iterator[str]:
         yield f"            first token {_duration(attempt.first_token_s)} after it was placed{rest}"
     if attempt.num_placements > 1:
         yield f"            by {attempt.num_placements} workers, one after the other"
+    if attempt.taken_over_by:
+        other = attempt.taken_over_by[:12]
+        yield f"            no worker of its lane could go on with it: lane {other}, of the same KV digest, did"
 
 
 def _duration(seconds: float) -> str:

@@ -33,6 +33,9 @@ class AttemptReceipt:
     """One attempt's account.
 
     Attributes:
+        lane: the lane that it began on.
+        taken_over_by: another lane, of the same KV digest, that went on with it because no worker of its own could;
+            empty: none had to.
         model: the model that it asked.
         thrown_away: its answer was held back, and another model's was given.
         worker, cluster: the worker that had it last, and the cluster of that worker, which names its version.
@@ -65,6 +68,12 @@ class AttemptReceipt:
     recall_s: float = 0.0
     model: str = ""
     thrown_away: bool = False
+    taken_over_by: str = ""
+
+    @property
+    def lane_reason(self) -> str:
+        """How its lane did: as it ended, unless another lane had to save it. Without that one it had ended there."""
+        return Reason.LANE_LOST.value if self.taken_over_by else self.reason
 
     @property
     def first_token_s(self) -> float:

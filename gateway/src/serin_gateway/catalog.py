@@ -141,16 +141,25 @@ class ServedModel:
             )
         return max(ready, key=lambda lane: _rendezvous_score(session, lane))
 
-    def begun_lane(self, lane_id: str) -> Lane:
-        """The lane of an answer that has begun: its text waits for a tokenizer by itself, here workers are enough.
+    def lanes_to_go_on(self, begun: Lane, num_tokens: int) -> list[Lane]:
+        """Lanes that can go on with an answer: the one that it began on, then the others that compute the same.
 
-        Raises:
-            MeshError: LANE_GONE, it is not there or has no workers.
+        Workers are enough: its text waits for a tokenizer by itself. What follows on another lane is what would have
+        followed on its own: KV digest and vocabulary are the same.
+
+        Args:
+            begun: its lane when it began.
+            num_tokens: positions that the prompt and all of the answer may take.
         """
-        for lane in self.lanes:
-            if lane.lane == lane_id and lane.workers:
-                return lane
-        raise MeshError(Reason.LANE_GONE, f"model {self.name!r} has no worker on lane {lane_id[:64]!r}")
+
+        def computes_the_same(lane: Lane) -> bool:
+            alike = (lane.kv_digest, lane.vocabulary_digest) == (begun.kv_digest, begun.vocabulary_digest)
+            return alike and bool(begun.kv_digest) and lane.context_length >= num_tokens
+
+        own = [lane for lane in self.lanes if lane.lane == begun.lane]
+        others = [lane for lane in self.lanes if lane.lane != begun.lane and computes_the_same(lane)]
+        others.sort(key=lambda lane: -lane.weight)
+        return [lane for lane in (*own, *others) if lane.workers]
 
     def pinned_lane(self, lane_id: str) -> Lane:
         """A lane by its digest, for callers who may choose.

@@ -115,7 +115,7 @@ class EmbeddingAttempt(Attempt):
         """
         num_tokens = sum(map(len, part))
         while True:
-            worker = await self.place(scope)
+            _, worker = await self.place(scope)
             self.receipt.worker = worker.instance
             self.account.placed(worker.instance, worker.cluster, self.house.placement.num_running(worker))
             with self.receipt.timed("generate"), self.house.placement.running(worker, num_tokens, len(part)):

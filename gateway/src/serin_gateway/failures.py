@@ -46,7 +46,7 @@ DEATHS = frozenset({Cause.KILLED, Cause.SILENT, Cause.STALLED})
 """What a request itself may have brought about."""
 
 _ONLY_BEFORE_OUTPUT = frozenset({Reason.LANE_GONE, Reason.VOCABULARY_MISMATCH, Reason.KV_MISMATCH})
-"""The lane is not what it was: with nothing said yet another lane is better, afterwards another worker of this one."""
+"""The lane is not what it was: with nothing said yet another lane is better, afterwards any worker that can go on."""
 _LOST_HOW: Mapping[Cause | None, str] = {Cause.SILENT: "answers no more", Cause.UNREACHABLE: "cannot be reached"}
 _OTHER_LANE = _ONLY_BEFORE_OUTPUT | {Reason.LANE_LOST, Reason.NOT_READY, Reason.UPSTREAM_UNAVAILABLE}
 
@@ -143,8 +143,8 @@ class Failures:
 
 
 def lane_lost() -> MeshError:
-    """A begun answer has nobody left to go on with it; it is never continued by another model."""
-    return MeshError(Reason.LANE_LOST, "the last worker of the answer's lane is gone; ask again")
+    """A begun answer has nobody left to go on with it; it is never continued by other weights."""
+    return MeshError(Reason.LANE_LOST, "the last worker that could go on with the answer is gone; ask again")
 
 
 def _for_callers(error: MeshError) -> MeshError:

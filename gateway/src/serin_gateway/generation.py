@@ -104,7 +104,7 @@ class Generation:
 
     @property
     def has_output(self) -> bool:
-        """True once a token exists: from then on the lane is fixed."""
+        """True once a token exists: from then on the weights are fixed."""
         return any(choice.token_ids for choice in self.choices)
 
     @property

@@ -52,6 +52,7 @@ class LogJournal:
                 }
                 for lost in receipt.lost_workers
             ],
+            taken_over_by=[one.taken_over_by for one in receipt.attempts if one.taken_over_by],
             cached_answer=receipt.cached_answer,
             guards=[
                 {"detector": one.detector, "direction": one.direction, "action": one.action, "kinds": one.kinds}

@@ -51,6 +51,12 @@ class GatewayMetrics:
             ["model", "reason"],
             registry=into,
         )
+        self.takeovers = Counter(
+            "serin_gateway_lane_takeovers",
+            "Answers that another lane of the same KV digest went on with, because no worker of their own could.",
+            ["model"],
+            registry=into,
+        )
         self.retries = Counter(
             "serin_gateway_retries",
             "Times a worker let go of a prompt before its first token, by why.",
@@ -211,6 +217,9 @@ class GatewayMetrics:
             elif lost.pause_s is not None:
                 self.resumes.labels(receipt.model, lost.cause).inc()
                 self.pauses.labels(receipt.model, lost.cause).observe(lost.pause_s)
+        for attempt in receipt.attempts:
+            if attempt.taken_over_by:
+                self.takeovers.labels(attempt.model).inc()
         if receipt.first_token_s is not None and receipt.last_token_s is not None:
             self.first_token.labels(receipt.model).observe(receipt.first_token_s)
             spent_s = receipt.last_token_s - receipt.first_token_s

@@ -51,9 +51,9 @@ A = TypeVar("A", bound="Attempt")
 
 MAX_LANES_TRIED = 3
 RESUME_PATIENCE_S = 5.0
-"""How long a stream that has begun waits for a worker of its lane when none is left."""
+"""How long a stream that has begun waits for a worker that can go on with it when none is left."""
 LOOK_AGAIN_S = 0.5
-"""Meanwhile the lane's workers are looked at this often: one that said nothing may have been heard again."""
+"""Meanwhile workers are looked at this often: one that said nothing may have been heard again."""
 
 
 class Request:
@@ -388,7 +388,7 @@ class Request:
 
 
 class Attempt:
-    """One prompt on one lane.
+    """One prompt on one lane; where no worker of that can go on with an answer, one of a lane that computes the same.
 
     Args:
         request: whose it is.
@@ -446,7 +446,7 @@ class Attempt:
             elif self._recalled.answer is not None:
                 await generation.replay(self._recalled.answer)
             while not generation.is_made:
-                await self.generate(scope, generation, await self.place(scope))
+                await self.generate(scope, generation, *await self.place(scope))
             await generation.finish()
         finally:
             generation.abandon()
@@ -505,8 +505,8 @@ class Attempt:
             self.receipt.cached_answer = self._recalled.answer is not None
         self.account.recalled(self._recalled.outcome, time.monotonic() - began_at)
 
-    async def place(self, scope: CallScope) -> Worker:
-        """Verb 7: the worker with the least to do for this prompt, at random among the nearly best.
+    async def place(self, scope: CallScope) -> tuple[Lane, Worker]:
+        """Verb 7: the worker with the least to do for this prompt, at random among the nearly best, and its lane.
 
         Raises:
             MeshError: no worker can take it: NOT_READY, or LANE_LOST once there is output.
@@ -522,7 +522,7 @@ class Attempt:
                         raise self._nobody_left(error) from error
                     await self.house.catalog.changed(min(left_s, LOOK_AGAIN_S))
 
-    async def generate(self, scope: CallScope, generation: Generation, worker: Worker) -> None:
+    async def generate(self, scope: CallScope, generation: Generation, lane: Lane, worker: Worker) -> None:
         """Verb 8: stream ids from a worker, text to the outbox; a lost worker is noted, and what it made is kept.
 
         Raises:
@@ -546,14 +546,15 @@ class Attempt:
             self.house.placement.running(worker, uncached, len(generation.choices)) as placed,
         ):
             try:
-                work = self.house.workers.generate(scope, worker, order, lambda: self._may_move(scope))
+                there = replace(scope, lane=lane)
+                work = self.house.workers.generate(there, worker, order, lambda: self._may_move(scope))
                 await generation.follow(work, placed)
                 self._went_on()
             except MeshError as error:
                 generation.check()  # where its text cannot go on, no other worker helps
-                self._lost(self._actual(worker, generation, scope), self._blaming_grammar(error))
+                self._lost(self._actual(worker, generation, lane), self._blaming_grammar(error))
             finally:
-                self._learn_from(generation, self._actual(worker, generation, scope))
+                self._learn_from(generation, lane, self._actual(worker, generation, lane))
 
     def stands_for_request(self) -> None:
         """Note in the request's receipt that this is the attempt whose answer its caller gets."""
@@ -588,7 +589,7 @@ class Attempt:
         trial, generation = self._model.trial, self._generation
         if trial is None or generation is None or self.account.reason != "ok" or self._recalled.answer is not None:
             return
-        if self.receipt.session_key and self.request.caller.shadow:
+        if self.receipt.session_key and self.request.caller.shadow and not self.account.taken_over_by:
             first = generation.choices[0]
             answer = first.token_ids[: first.num_counted]
             self.house.shadow.offer(
@@ -597,7 +598,7 @@ class Attempt:
 
     @property
     def lane_id(self) -> str:
-        """The lane it is on; empty while it has none."""
+        """The lane it began on; empty while it has none."""
         return self._scope.lane.lane if self._scope else ""
 
     @property
@@ -612,7 +613,7 @@ class Attempt:
 
     @property
     def has_begun(self) -> bool:
-        """True once there is something of it that its caller may have seen or waits for: its lane is fixed then."""
+        """True once there is something of it that its caller may have seen or waits for: its weights are fixed then."""
         return self._generation is not None and self._generation.has_begun
 
     @property
@@ -668,19 +669,35 @@ class Attempt:
         started = self._generation.started if self._generation else None
         return started.numerics_class if started else ""
 
-    def _choose(self, scope: CallScope) -> Worker:
-        model = self.house.catalog.current().find(self._model.name)
-        find = model.begun_lane if self.has_begun else model.pinned_lane
-        return self.house.placement.choose(
-            find(scope.lane.lane),
-            len(self.prompt),
-            self._recalled.cached_tokens,
-            self._failures.avoided,
-            numerics_class=self._numerics_class,
+    def _choose(self, scope: CallScope) -> tuple[Lane, Worker]:
+        placement, avoided = self.house.placement, self._failures.avoided
+        lanes = self._lanes(scope)
+        lane = next((lane for lane in lanes if placement.can_choose(lane, avoided)), lanes[0])
+        cached_tokens = self._recalled.cached_tokens
+        return lane, placement.choose(
+            lane, len(self.prompt), cached_tokens, avoided, numerics_class=self._numerics_class
         )
 
+    def _lanes(self, scope: CallScope) -> Sequence[Lane]:
+        """Who may work on the prompt: its lane; behind it, once it has begun, those that would say the same.
+
+        Who has chosen a lane, to see what that one says, gets nothing of another.
+
+        Raises:
+            MeshError: LANE_GONE, or LANE_LOST once it has begun: there is none.
+        """
+        model, own = self.house.catalog.current().find(self._model.name), scope.lane
+        if not self.has_begun:
+            return [model.pinned_lane(own.lane)]
+        lanes = model.lanes_to_go_on(own, len(self.prompt) + (self._sampling.max_tokens or 0))
+        if self.request.arrival.pinned_lane:
+            lanes = [lane for lane in lanes if lane.lane == own.lane]
+        if not lanes:
+            raise lane_lost()
+        return lanes
+
     def _may_move(self, scope: CallScope) -> bool:
-        """Whether another worker could go on with the prompt now: one of its lane or, with nothing said, of any."""
+        """Whether another worker could go on with the prompt now: one of `_lanes` or, with nothing said, of any."""
         with suppress(MeshError):
             self._choose(scope)
             return True
@@ -691,16 +708,18 @@ class Attempt:
             return True
         return False
 
-    def _actual(self, chosen: Worker, generation: Generation, scope: CallScope) -> Worker:
+    def _actual(self, chosen: Worker, generation: Generation, lane: Lane) -> Worker:
         """Who worked: a call whose worker was gone before it began may have been taken by another of the lane."""
         name = generation.now.worker if generation.now else chosen.instance
-        return next((worker for worker in scope.lane.workers if worker.instance == name), chosen)
+        return next((worker for worker in lane.workers if worker.instance == name), chosen)
 
-    def _learn_from(self, generation: Generation, worker: Worker) -> None:
+    def _learn_from(self, generation: Generation, lane: Lane, worker: Worker) -> None:
         self.receipt.worker = worker.instance
         self.account.worker, self.account.cluster = worker.instance, worker.cluster
         if generation.now is not None:
             self.house.placement.learn(worker, generation.now.numerics_class)
+            if lane.lane != self.lane_id:
+                self.account.taken_over_by = lane.lane
 
     def _lost(self, worker: Worker, error: MeshError) -> None:
         """A worker let go of the prompt: note it.
@@ -800,7 +819,7 @@ class Attempt:
         """How likely each token of the prompt is after those before it; of the first nobody can say."""
         first, others = self.prompt[:1], self.prompt[1:]
         while others:
-            worker = await self.place(scope)
+            _, worker = await self.place(scope)
             self.receipt.worker = self.account.worker = worker.instance
             self.account.cluster = worker.cluster
             try:

@@ -87,9 +87,7 @@ class Placement:
         Raises:
             MeshError: NOT_READY, no worker is left.
         """
-        able = [
-            worker for worker in lane.workers if worker.endpoint not in avoid and not self.is_silent(worker.endpoint)
-        ]
+        able = self._able(lane, avoid)
         if not able:
             raise MeshError(
                 Reason.NOT_READY, "no worker of this lane can take the request now", retry_after_s=RETRY_AFTER_S
@@ -103,6 +101,10 @@ class Placement:
         cheapest = min(cost for cost, _ in costs)
         nearly = cheapest + max(32.0, NEARLY * cheapest)
         return self._rng.choice([worker for cost, worker in costs if cost <= nearly])
+
+    def can_choose(self, lane: Lane, avoid: Collection[str] = ()) -> bool:
+        """Whether a lane has a worker for a prompt."""
+        return bool(self._able(lane, avoid))
 
     def learn(self, worker: Worker, numerics_class: str) -> None:
         """A worker has begun a prompt: remember the class of its arithmetic, as it said itself."""
@@ -158,6 +160,9 @@ class Placement:
         finally:
             work.prefilled()
             self._add(self._running_choices, worker.endpoint, -num_choices)
+
+    def _able(self, lane: Lane, avoid: Collection[str]) -> list[Worker]:
+        return [one for one in lane.workers if one.endpoint not in avoid and not self.is_silent(one.endpoint)]
 
     @staticmethod
     def _add(counts: dict[str, int], endpoint: str, amount: int) -> None:

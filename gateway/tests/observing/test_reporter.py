@@ -115,6 +115,16 @@ async def test_everything_that_was_observed_arrives_as_it_was():
     assert (feedback.request_id, feedback.score, feedback.given_at.seconds) == ("req-1", 0.5, 3)
 
 
+async def test_a_lane_that_lost_its_answer_is_told_of_as_such():
+    """Another lane saved it: its own gets no credit for that, the other one neither credit nor blame."""
+    buffer, plane = ObservationBuffer(), Plane()
+    buffer.observe(observation(taken_over_by="bb"))
+    async with running(plane.register, "control") as host, reporting(buffer, host.address):
+        await plane.until_taken(1)
+    (batch,) = plane.taken
+    assert [(one.lane, one.reason) for one in batch.observations] == [("aa", "LANE_LOST")]
+
+
 async def test_every_control_plane_hears_everything_once_and_in_order():
     """One that refuses for a while gets what it missed; the other does not wait for it, nor hears anything twice."""
     buffer, here, away = ObservationBuffer(), Plane(), Plane()

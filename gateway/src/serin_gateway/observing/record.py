@@ -14,7 +14,7 @@ from serin_gateway.receipt import MAX_MESSAGE, Receipt
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One attempt; times in seconds, 0: did not happen."""
+    """One attempt; times in seconds, 0: did not happen; ``taken_over_by``: as in its receipt."""
 
     lane: str
     worker: str = ""
@@ -28,6 +28,7 @@ class AttemptRecord:
     num_placements: int = 0
     model: str = ""
     thrown_away: bool = False
+    taken_over_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class RequestRecord:
                     one.num_placements,
                     one.model,
                     one.thrown_away,
+                    one.taken_over_by,
                 )
                 for one in receipt.attempts
             ),

@@ -28,13 +28,18 @@ class DetokenizeStream:
     Args:
         call: the call, request and response side not begun.
         on_end: told once when the call is over, with the reason.
+        is_of_lane: whether it can only meet the tokenizers that its sequences belong to. Else it is over as soon as
+            one is refused for its vocabulary: they all have the same.
     """
 
-    def __init__(self, call: Any, on_end: Callable[["DetokenizeStream", MeshError], None]) -> None:
+    def __init__(
+        self, call: Any, on_end: Callable[["DetokenizeStream", MeshError], None], *, is_of_lane: bool = True
+    ) -> None:
         self.sequences: dict[str, GrowingText] = {}
         self.began_at = time.monotonic()
         self._call = call
         self._on_end = on_end
+        self._is_of_lane = is_of_lane
         self._ready: deque[GrowingText] = deque()
         self._queued: set[str] = set()
         self._woken = asyncio.Event()
@@ -99,6 +104,8 @@ class DetokenizeStream:
                 return
             self._heard_at = time.monotonic()
             for news in response.news:
+                if news.failure.reason == Reason.VOCABULARY_MISMATCH and not self._is_of_lane:
+                    raise MeshError(Reason.VOCABULARY_MISMATCH, news.failure.message)
                 sequence = self.sequences.get(news.sequence_id)
                 if sequence is not None:
                     if news.closed or news.HasField("stop"):

@@ -1,7 +1,7 @@
 """The tokenizer service's `Detokenize` over gRPC: a few streams for each lane, many sequences on each.
 
-When a stream breaks, stalls or its replica drains, its sequences go on on another one, from where they were. Knows
-nothing about what sequences are for.
+When a stream breaks, stalls or its replica drains, its sequences go on on another one, from where they were; while
+their lane is gone, on any of their vocabulary. Knows nothing about what sequences are for.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from serin.tokenizer.v1 import tokenizer_pb2_grpc
-from serin_mesh.call import LANE_KEY, VOCABULARY_KEY
-from serin_mesh.errors import MeshError, Reason
+from serin_mesh.errors import MeshError
 
 from serin_gateway.tokenizer import CallScope, TextSink
+from serin_gateway.upstream.begun_route import BegunRoute
 from serin_gateway.upstream.detokenize_stream import DetokenizeStream
 from serin_gateway.upstream.targets import Channels
 from serin_gateway.upstream.text_sequence import GrowingText
@@ -99,7 +99,7 @@ class _LaneStreams:
         self.streams: list[DetokenizeStream] = []
         self._channels = channels
         self._scope = scope
-        self._is_lane_gone = False
+        self._route = BegunRoute(scope.lane)
         self._is_closing = False
         self._waiting: dict[str, asyncio.TimerHandle] = {}
 
@@ -121,7 +121,7 @@ class _LaneStreams:
         if away_s > RESTART_PATIENCE_S or sequence.num_relocations > MAX_RELOCATIONS:
             sequence.fail(tokenizer_lost(self._scope))
             return
-        self._is_lane_gone = self._is_lane_gone or error.reason is Reason.LANE_GONE
+        self._route.failed(error)
         pause_s = 0.0 if sequence.num_tries == 1 else min(1.0, 0.05 * 2 ** min(sequence.num_tries, 8))
         loop = asyncio.get_running_loop()
         self._waiting[sequence.sequence_id] = loop.call_later(pause_s, self._place_again, sequence)
@@ -149,12 +149,11 @@ class _LaneStreams:
 
     def _open(self) -> DetokenizeStream:
         stub = self._channels.stub(tokenizer_pb2_grpc.TokenizerServiceStub, "tokenizer", self._scope.model)
-        lane = self._scope.lane
-        metadata = [(VOCABULARY_KEY, lane.vocabulary_digest)]
-        if not self._is_lane_gone:  # once it is gone, any tokenizer of the vocabulary can finish what has begun
-            metadata.append((LANE_KEY, lane.lane))
+        route = self._route
         # The stream outlives the request that needs it first: it is no part of that one's trace or deadline.
-        stream = contextvars.Context().run(lambda: DetokenizeStream(stub.Detokenize(metadata=metadata), self._ended))
+        stream = contextvars.Context().run(
+            lambda: DetokenizeStream(stub.Detokenize(metadata=route.metadata), self._ended, is_of_lane=route.names_lane)
+        )
         self.streams.append(stream)
         return stream
 

@@ -166,7 +166,7 @@ def _observation(observed: Observation) -> observation_pb2.Observation:
         model=observed.model,
         lane=attempt.lane,
         session=observed.session,
-        reason=attempt.reason,
+        reason=attempt.lane_reason,
         first_token_seconds=attempt.first_token_s,
         seconds_per_token=attempt.seconds_per_token,
         uncached_token_count=max(0, attempt.num_prompt_tokens - attempt.num_cached_tokens),

@@ -88,9 +88,13 @@ def call_metadata(scope: CallScope) -> tuple[tuple[str, str], ...]:
     return (
         (LANE_KEY, scope.lane.lane),
         (VOCABULARY_KEY, scope.lane.vocabulary_digest),
-        (REQUEST_KEY, scope.request_id),
-        (TENANT_KEY, scope.tenant_key),
+        *caller_metadata(scope),
     )
+
+
+def caller_metadata(scope: CallScope) -> tuple[tuple[str, str], ...]:
+    """That part of it which does not decide where the call goes."""
+    return ((REQUEST_KEY, scope.request_id), (TENANT_KEY, scope.tenant_key))
 
 
 def pinned_metadata(scope: CallScope, worker: Worker) -> Metadata:

@@ -11,17 +11,17 @@ from serin_mesh.errors import MeshError, Reason
 from serin_gateway.conversation import Conversation
 from serin_gateway.grammar import Grammar
 from serin_gateway.tokenizer import CallScope, Rendered
+from serin_gateway.upstream.begun_route import BegunRoute
 from serin_gateway.upstream.pulses import Pulses
 from serin_gateway.upstream.replicas import Replicas, timeout_s
-from serin_gateway.upstream.targets import Channels, call_metadata
+from serin_gateway.upstream.targets import Channels, call_metadata, caller_metadata
 from serin_gateway.upstream.tool_wire import from_answer_format, to_message, to_tool, to_tool_choice
 from serin_gateway.upstream.wire import from_segments, to_grammar
 
-_AWAY = frozenset({Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY, Reason.LANE_GONE})
 LOOK_AGAIN_S = 0.5
 
 RESTART_PATIENCE_S = 20.0
-"""An answer that has begun waits so long for a tokenizer of its lane: a restart takes about 15 s."""
+"""An answer that has begun waits so long for a tokenizer of its vocabulary: a restart takes about 15 s."""
 MAX_SPELLED = 300_000
 """Token spellings kept over all vocabularies; more, and they are forgotten and asked again."""
 MAX_RUNS = 4096
@@ -89,7 +89,8 @@ class GrpcTokenizer:
 
     async def decode(self, scope: CallScope, token_ids: Sequence[int], *, keep_special_tokens: bool = False) -> str:
         """The text of ids."""
-        response = await self._decode(scope, [token_ids], keep_special_tokens=keep_special_tokens)
+        route = BegunRoute(scope.lane)
+        response = await self._decode(scope, [token_ids], route, keep_special_tokens=keep_special_tokens)
         return response.texts[0]
 
     async def prepare_grammar(self, scope: CallScope, grammar: Grammar) -> str:
@@ -137,19 +138,19 @@ class GrpcTokenizer:
 
     async def _patiently(self, scope: CallScope, runs: Sequence[Sequence[int]]) -> tokenizer_pb2.DecodeResponse:
         """Decode for an answer that has begun: it is worth waiting for a tokenizer's restart."""
-        give_up_at = time.monotonic() + RESTART_PATIENCE_S
+        give_up_at, route = time.monotonic() + RESTART_PATIENCE_S, BegunRoute(scope.lane)
         while True:
             try:
-                return await self._decode(scope, runs, keep_special_tokens=True)
+                return await self._decode(scope, runs, route, keep_special_tokens=True)
             except MeshError as error:
-                if error.reason not in _AWAY:
+                if not route.failed(error):
                     raise
                 if time.monotonic() > give_up_at:
                     raise tokenizer_lost(scope) from error
                 await asyncio.sleep(LOOK_AGAIN_S)
 
     async def _decode(
-        self, scope: CallScope, runs: Sequence[Sequence[int]], *, keep_special_tokens: bool
+        self, scope: CallScope, runs: Sequence[Sequence[int]], route: BegunRoute, *, keep_special_tokens: bool
     ) -> tokenizer_pb2.DecodeResponse:
         request = tokenizer_pb2.DecodeRequest(
             runs=[tokens_pb2.TokenRun(token_ids=run) for run in runs],
@@ -158,7 +159,9 @@ class GrpcTokenizer:
         )
         return await self._replicas.ask(
             scope,
-            lambda: self._stub(scope).Decode(request, timeout=timeout_s(scope), metadata=call_metadata(scope)),
+            lambda: self._stub(scope).Decode(
+                request, timeout=timeout_s(scope), metadata=(*route.metadata, *caller_metadata(scope))
+            ),
         )
 
     def _stub(self, scope: CallScope) -> "tokenizer_pb2_grpc.TokenizerServiceAsyncStub":
@@ -169,7 +172,8 @@ def tokenizer_lost(scope: CallScope) -> MeshError:
     """A begun answer's text cannot go on: the worker is not to blame."""
     return MeshError(
         Reason.UPSTREAM_UNAVAILABLE,
-        f"tokenizer.{scope.model} is gone and did not come back within {RESTART_PATIENCE_S:g} s; ask again",
+        f"tokenizer.{scope.model} is gone and none of the answer's vocabulary came within {RESTART_PATIENCE_S:g} s; "
+        "ask again",
         service="tokenizer",
     )
 

@@ -179,7 +179,9 @@ class Observation(_message.Message):
     session: _builtins.int
     """The session it belongs to, as an opaque number: what is clustered."""
     reason: _builtins.str
-    """"ok" or the reason of its error."""
+    """"ok" or the reason of its error. LANE_LOST, however it ended, where another lane of the same KV digest had to go on
+    with it.
+    """
     first_token_seconds: _builtins.float
     """Seconds from being placed to the first token; 0: there was none."""
     seconds_per_token: _builtins.float
