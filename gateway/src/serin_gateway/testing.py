@@ -83,10 +83,11 @@ class ByteTokenizer:
     def expect(self, scope: CallScope) -> None:
         """It always answers."""
 
-    async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
+    async def render(self, scope: CallScope, conversation: Conversation, *, constrain_calls: bool = False) -> Rendered:
         """A line of tools, if there are any, and ``role: text`` for each turn.
 
-        A last turn that is gone on from has no line's end.
+        A last turn that is gone on from has no line's end. The grammar of calls names the tools, strict ones with a
+        mark; one whose schema has a member ``bad`` is refused.
         """
         self.conversations.append(conversation)
         if conversation.shown_tools and self._form.calls is CallForm.NONE:
@@ -101,7 +102,8 @@ class ByteTokenizer:
         if choice.begins_call:
             rest = f'{choice.name}", "arguments":' if choice.mode is ChoiceMode.NAMED else ""
             form = dataclasses.replace(form, beginning=f'<tool_call>\n{{"name": "{rest}')
-        return Rendered(list((text + form.beginning).encode()), form)
+        ids = list((text + form.beginning).encode())
+        return Rendered(ids, form, _calls_of(conversation) if constrain_calls else "")
 
     async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
         """The bytes; there are no special ids that would be added."""
@@ -129,6 +131,14 @@ class ByteTokenizer:
     async def vocabulary_size(self, scope: CallScope) -> int:
         """The bytes and the end id."""
         return END_ID + 1
+
+
+def _calls_of(conversation: Conversation) -> str:
+    for at, tool in enumerate(conversation.shown_tools):
+        if '"bad"' in tool.parameters_json:
+            raise MeshError(Reason.GRAMMAR_INVALID, "that is bad", parameter=f"tools[{at}].parameters")
+    names = [f"{tool.name}{'!' if tool.strict else ''}" for tool in conversation.shown_tools]
+    return f"calls: {conversation.tool_choice.mode.value} {', '.join(names)}"
 
 
 class ByteDetokenizer:

@@ -28,10 +28,11 @@ class CallScope:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt, and how the answer to it is written."""
+    """A prompt, how the answer to it is written and, if its calls are constrained, what it must follow."""
 
     token_ids: Sequence[int]
     form: AnswerForm = field(default_factory=AnswerForm)
+    grammar: str = ""
 
 
 class Tokenizer(Protocol):
@@ -44,8 +45,13 @@ class Tokenizer(Protocol):
             MeshError: UPSTREAM_UNAVAILABLE, all tokenizers of the lane have fallen silent.
         """
 
-    async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
-        """The prompt that the lane's chat template makes of a conversation."""
+    async def render(self, scope: CallScope, conversation: Conversation, *, constrain_calls: bool = False) -> Rendered:
+        """The prompt that the lane's chat template makes of a conversation; with the grammar of its calls, if wanted.
+
+        Raises:
+            MeshError: TEMPLATE_REJECTED, …; GRAMMAR_INVALID or GRAMMAR_LIMIT, whose parameter is ``tools`` or the
+                schema of one of those that the model is shown: ``tools[0].parameters``.
+        """
 
     async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
         """The ids of a text, with those the tokenizer always adds, or without them."""

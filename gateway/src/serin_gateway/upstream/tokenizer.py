@@ -48,7 +48,7 @@ class GrpcTokenizer:
         """Refuse where all tokenizers of the lane have fallen silent."""
         self._replicas.expect(scope)
 
-    async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
+    async def render(self, scope: CallScope, conversation: Conversation, *, constrain_calls: bool = False) -> Rendered:
         """The prompt of a conversation, and how the answer to it is written."""
         request = tokenizer_pb2.RenderRequest(
             messages=[to_message(message) for message in conversation.messages],
@@ -58,13 +58,15 @@ class GrpcTokenizer:
             omit_generation_prompt=conversation.continues or not conversation.begins_answer,
             continue_final_message=conversation.continues,
             max_token_count=_max_prompt(scope),
+            constrain_calls=constrain_calls,
         )
         response = await self._replicas.ask(
             scope,
             lambda: self._stub(scope).Render(request, timeout=timeout_s(scope), metadata=call_metadata(scope)),
         )
         _check_vocabulary(scope, response.vocabulary_digest)
-        return Rendered(from_segments(response.segments), from_answer_format(response.answer_format))
+        form = from_answer_format(response.answer_format)
+        return Rendered(from_segments(response.segments), form, response.grammar.text)
 
     async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
         """The ids of a text."""

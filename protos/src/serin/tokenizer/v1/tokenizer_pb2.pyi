@@ -68,6 +68,7 @@ class RenderRequest(_message.Message):
     MAX_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     TOOL_CHOICE_FIELD_NUMBER: _builtins.int
     REASONING_EFFORT_FIELD_NUMBER: _builtins.int
+    CONSTRAIN_CALLS_FIELD_NUMBER: _builtins.int
     template_arguments_json: _builtins.str
     """Further arguments of the template, a JSON object as text; a name the template does not read is refused. Empty: none."""
     omit_generation_prompt: _builtins.bool
@@ -80,6 +81,8 @@ class RenderRequest(_message.Message):
     """How much to reason: "none", "minimal", "low", "medium", "high", "xhigh" or "max". Empty: as the template does by
     itself.
     """
+    constrain_calls: _builtins.bool
+    """True to get a grammar of the answer too, where `tool_choice` requires a call or one of the tools is strict."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]:
         """The conversation, at least one turn."""
@@ -105,10 +108,11 @@ class RenderRequest(_message.Message):
         max_token_count: _builtins.int = ...,
         tool_choice: _chat_pb2.ToolChoice | None = ...,
         reasoning_effort: _builtins.str = ...,
+        constrain_calls: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_final_message", b"continue_final_message", "max_token_count", b"max_token_count", "messages", b"messages", "omit_generation_prompt", b"omit_generation_prompt", "reasoning_effort", b"reasoning_effort", "template_arguments_json", b"template_arguments_json", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constrain_calls", b"constrain_calls", "continue_final_message", b"continue_final_message", "max_token_count", b"max_token_count", "messages", b"messages", "omit_generation_prompt", b"omit_generation_prompt", "reasoning_effort", b"reasoning_effort", "template_arguments_json", b"template_arguments_json", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -124,6 +128,7 @@ class RenderResponse(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     VOCABULARY_DIGEST_FIELD_NUMBER: _builtins.int
     ANSWER_FORMAT_FIELD_NUMBER: _builtins.int
+    GRAMMAR_FIELD_NUMBER: _builtins.int
     token_count: _builtins.int
     """Number of positions in all segments."""
     vocabulary_digest: _builtins.str
@@ -136,6 +141,12 @@ class RenderResponse(_message.Message):
     def answer_format(self) -> Global___AnswerFormat:
         """How the answer to this prompt is written."""
 
+    @_builtins.property
+    def grammar(self) -> _sampling_pb2.Grammar:
+        """What the answer must follow, of kind GRAMMAR_KIND_PREPARED; set where it was asked for and there is something to
+        follow.
+        """
+
     def __init__(
         self,
         *,
@@ -143,10 +154,11 @@ class RenderResponse(_message.Message):
         token_count: _builtins.int = ...,
         vocabulary_digest: _builtins.str = ...,
         answer_format: Global___AnswerFormat | None = ...,
+        grammar: _sampling_pb2.Grammar | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "grammar", b"grammar"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "segments", b"segments", "token_count", b"token_count", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "grammar", b"grammar", "segments", b"segments", "token_count", b"token_count", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
