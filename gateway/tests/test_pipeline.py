@@ -431,8 +431,8 @@ async def test_text_that_cannot_go_on_is_not_the_workers_fault():
             asyncio.get_running_loop().call_soon(self._sink.failed, gone)
 
     class Opening(ByteDetokenizer):
-        def open(self, scope, sink, *, stop_strings=(), min_tokens=0, shown_ids=()):
-            return Failing(sink, stop_strings, min_tokens)
+        def open(self, scope, sink, **options):
+            return Failing(sink, (), 0)
 
     house = house_of(detokenizer=Opening())
     assert await refused(await make(house), ask()) is Reason.UPSTREAM_UNAVAILABLE

@@ -248,6 +248,8 @@ class ChoiceOutput:
         """
         start, end = self._num_reported, news.num_tokens
         if self._spelled:
+            if news.text and not self._text_bytes and self._spelled[0].raw[:1] == b" " != news.text[:1].encode():
+                self._reported_bytes -= 1  # the tokenizer takes a space off an answer's beginning
             self._text_bytes += len(news.text.encode())
             if news.stop_string is not None:
                 end = self._first_beyond(end, lambda begins, _: begins >= self._text_bytes)

@@ -100,6 +100,7 @@ class Generation:
                 stop_strings=stop_strings,
                 min_tokens=min_tokens,
                 shown_ids=form.marking_ids if reading is not None else (),
+                goes_on=conversation is None or conversation.continues,
             )
 
     @property

@@ -43,7 +43,7 @@ from serin_gateway.routing.cascade_journey import journey_of
 from serin_gateway.routing.journey import Journey
 from serin_gateway.routing.names import find_route
 from serin_gateway.routing.stop import Hold
-from serin_gateway.spelling import spell
+from serin_gateway.spelling import pieces_of, spell
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.worker import TokenLogprob, WorkOrder
 
@@ -802,7 +802,9 @@ class Attempt:
             return replace(started, echo_text=text)
         scores = [TokenLogprob(math.nan, ()), *await self._score_prompt(scope, self.ask.sampling.top_logprobs)]
         first, *others = await spell(self.house.tokenizer, scope, self.prompt, scores)
-        return replace(started, echo_text=text, echo_logprobs=[replace(first, logprob=None), *others])
+        pieces = await pieces_of(self.house.tokenizer, scope, self.prompt, text)
+        logprobs = [replace(first, logprob=None), *others]
+        return replace(started, echo_text=text, echo_logprobs=logprobs, echo_pieces=pieces)
 
     async def _score_prompt(self, scope: CallScope, num_alternatives: int) -> Sequence[TokenLogprob]:
         """How likely each token of the prompt is after those before it; of the first nobody can say."""

@@ -124,9 +124,12 @@ class ByteTokenizer:
             raise MeshError(Reason.GRAMMAR_INVALID, "that is bad", parameter="grammar")
         return f"{grammar.kind.value}{'?' if grammar.lenient else ''}: {grammar.text}"
 
-    async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
+    async def token_bytes(
+        self, scope: CallScope, token_ids: Sequence[int], *, keep_special_tokens: bool = True
+    ) -> Sequence[bytes]:
         """One byte each; the end id has a name."""
-        return [bytes([i]) if i < END_ID else b"<end>" for i in token_ids]
+        end = b"<end>" if keep_special_tokens else b""
+        return [bytes([i]) if i < END_ID else end for i in token_ids]
 
     async def vocabulary_size(self, scope: CallScope) -> int:
         """The bytes and the end id."""
@@ -152,6 +155,7 @@ class ByteDetokenizer:
         stop_strings: Sequence[str] = (),
         min_tokens: int = 0,
         shown_ids: Sequence[int] = (),
+        goes_on: bool = False,
     ) -> "ByteSequence":
         """Begin a sequence."""
         return ByteSequence(sink, stop_strings, min_tokens)

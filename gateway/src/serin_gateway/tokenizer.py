@@ -73,8 +73,10 @@ class Tokenizer(Protocol):
             MeshError: GRAMMAR_INVALID, GRAMMAR_LIMIT.
         """
 
-    async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
-        """The bytes of each id by itself; special ids have theirs too."""
+    async def token_bytes(
+        self, scope: CallScope, token_ids: Sequence[int], *, keep_special_tokens: bool = True
+    ) -> Sequence[bytes]:
+        """The bytes of each id by itself, anywhere but at a text's beginning; special ids have theirs, or none."""
 
     async def vocabulary_size(self, scope: CallScope) -> int:
         """Number of ids that the tokenizer knows, added ones included: they are those below it."""
@@ -139,8 +141,10 @@ class Detokenizer(Protocol):
         stop_strings: Sequence[str] = (),
         min_tokens: int = 0,
         shown_ids: Sequence[int] = (),
+        goes_on: bool = False,
     ) -> TextSequence:
         """Begin a sequence; stop strings are looked for behind the first ``min_tokens`` ids.
 
-        Special ids are left out of the text, but for those that are shown.
+        Special ids are left out of the text, but for those that are shown. A text that goes on from another one keeps
+        the space that some tokenizers take off a text's beginning.
         """

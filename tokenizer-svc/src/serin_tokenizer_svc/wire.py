@@ -78,6 +78,7 @@ def read_opening(frame: tokenizer_pb2.OpenSequence) -> Opening:
         keep_special=frame.keep_special_tokens,
         min_tokens=frame.min_token_count,
         shown_ids=frozenset(frame.shown_token_ids),
+        continues_text=frame.continues_text,
     )
 
 

@@ -41,7 +41,7 @@ class GrpcTokenizer:
     def __init__(self, channels: Channels, pulses: Pulses) -> None:
         self._channels = channels
         self._replicas = Replicas(pulses)
-        self._spelled: dict[tuple[str, int], bytes] = {}
+        self._spelled: dict[tuple[str, bool, int], bytes] = {}
         self._sizes: dict[str, int] = {}
 
     def expect(self, scope: CallScope) -> None:
@@ -103,20 +103,22 @@ class GrpcTokenizer:
         )
         return response.grammar.text
 
-    async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
+    async def token_bytes(
+        self, scope: CallScope, token_ids: Sequence[int], *, keep_special_tokens: bool = True
+    ) -> Sequence[bytes]:
         """The bytes of each id by itself; each is asked once for a vocabulary."""
-        vocabulary, spelled = scope.lane.vocabulary_digest, self._spelled
+        kind, spelled = (scope.lane.vocabulary_digest, keep_special_tokens), self._spelled
         wanted = set(token_ids)
         # Taken out at once: while the others are asked for, another call may have all of them forgotten.
-        found = {token_id: spelled[vocabulary, token_id] for token_id in wanted if (vocabulary, token_id) in spelled}
+        found = {token_id: spelled[*kind, token_id] for token_id in wanted if (*kind, token_id) in spelled}
         missing = [token_id for token_id in wanted if token_id not in found]
         for start in range(0, len(missing), MAX_RUNS):
             part = missing[start : start + MAX_RUNS]
-            response = await self._patiently(scope, [[token_id] for token_id in part])
+            response = await self._patiently(scope, [[token_id] for token_id in part], keep_special_tokens)
             found.update(zip(part, response.raw, strict=True))
             if len(spelled) + len(part) > MAX_SPELLED:
                 spelled.clear()
-            spelled.update(((vocabulary, token_id), found[token_id]) for token_id in part)
+            spelled.update(((*kind, token_id), found[token_id]) for token_id in part)
         return [found[token_id] for token_id in token_ids]
 
     async def vocabulary_size(self, scope: CallScope) -> int:
@@ -137,12 +139,14 @@ class GrpcTokenizer:
             return response.vocabulary_size
         return sizes[vocabulary]
 
-    async def _patiently(self, scope: CallScope, runs: Sequence[Sequence[int]]) -> tokenizer_pb2.DecodeResponse:
+    async def _patiently(
+        self, scope: CallScope, runs: Sequence[Sequence[int]], keep_special_tokens: bool
+    ) -> tokenizer_pb2.DecodeResponse:
         """Decode for an answer that has begun: it is worth waiting for a tokenizer's restart."""
         give_up_at = time.monotonic() + RESTART_PATIENCE_S
         while True:
             try:
-                return await self._decode(scope, runs, keep_special_tokens=True)
+                return await self._decode(scope, runs, keep_special_tokens=keep_special_tokens)
             except MeshError as error:
                 if error.reason not in _AWAY:
                     raise

@@ -418,6 +418,7 @@ class OpenSequence(_message.Message):
     KEEP_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
     MIN_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     SHOWN_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    CONTINUES_TEXT_FIELD_NUMBER: _builtins.int
     vocabulary_digest: _builtins.str
     """Vocabulary of the ids."""
     delivered_byte_count: _builtins.int
@@ -428,6 +429,10 @@ class OpenSequence(_message.Message):
     """True to write special tokens out."""
     min_token_count: _builtins.int
     """Number of leading ids, prior ones included, within which stop strings are not looked for."""
+    continues_text: _builtins.bool
+    """True where the text goes on from a text before it: some decoders take a space off a text's beginning, and here it
+    stays. Decoders that look at neighbouring ids do not know it.
+    """
     @_builtins.property
     def prior_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ids that came before, for a sequence taken over; decoded again, their text withheld as said below."""
@@ -451,10 +456,11 @@ class OpenSequence(_message.Message):
         keep_special_tokens: _builtins.bool = ...,
         min_token_count: _builtins.int = ...,
         shown_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        continues_text: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_byte_count", b"delivered_byte_count", "include_stop_string", b"include_stop_string", "keep_special_tokens", b"keep_special_tokens", "min_token_count", b"min_token_count", "prior_token_ids", b"prior_token_ids", "shown_token_ids", b"shown_token_ids", "stop_strings", b"stop_strings", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continues_text", b"continues_text", "delivered_byte_count", b"delivered_byte_count", "include_stop_string", b"include_stop_string", "keep_special_tokens", b"keep_special_tokens", "min_token_count", b"min_token_count", "prior_token_ids", b"prior_token_ids", "shown_token_ids", b"shown_token_ids", "stop_strings", b"stop_strings", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
