@@ -175,6 +175,20 @@ async def test_what_decides_says_something(doors, name):
     assert doors.house.workers.orders == []
 
 
+async def test_a_session_is_not_cut(doors):
+    """Two long ones would become one: both doors refuse what is longer than they keep."""
+    for length, is_refused in ((256, False), (257, True)):
+        asked = {"model": "small", "messages": HI}
+        headers = {"x-session-id": "s" * length}
+        response = await doors.http.post("/v1/chat/completions", json=asked, headers=headers)
+        rpc = await doors.rpc(HI, metadata=tuple(headers.items()))
+        assert (response.status_code == 400, rpc is not None) == (is_refused, is_refused)
+        if is_refused:
+            error = response.json()["error"]
+            assert rpc == (error["reason"], error["param"], error["message"])
+            assert rpc[2] == "x-session-id: accepted: at most 256 bytes"
+
+
 async def test_a_conversation_with_tools_passes_both_doors(doors):
     """Calls and their results, and a turn whose text is empty."""
     turns = [
@@ -247,6 +261,10 @@ async def test_a_client_names_its_request_at_either_door(doors):
         assert await doors.rpc(hi, metadata=tuple(given.items())) is None
         found = doors.house.journal.receipts[-1].request_id
         assert found == taken if taken else found.startswith("req-")
+        metadata = (("authorization", f"Bearer {doors.key}"), *given.items())
+        call = doors.stub.ListModels(inference_pb2.ListModelsRequest(), timeout=20, metadata=metadata)
+        trailers = dict(await call.trailing_metadata())
+        assert trailers.get("x-serin-ignored") == (None if taken else "x-request-id")
 
 
 BAD = {"type": "object", "properties": {"bad": {}}}
