@@ -788,6 +788,7 @@ class Attempt:
             grow_calls=self.ask.is_streamed and self._hold is None,
             on_tokens=self._tokens_made,
             guard=self.request.watch.answer if self.request.watch else lambda: None,
+            keeps_alternatives=self._may_share_answer(),
         )
 
     async def _started(self, scope: CallScope) -> Started:
