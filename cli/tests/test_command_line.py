@@ -107,3 +107,16 @@ def test_version_names_every_part(capsys):
     out = capsys.readouterr().out
     for part in ("serin-cli", "serin-gateway", "serin-worker", "torch", "grpcio"):
         assert f"\n{part} " in "\n" + out
+
+
+def test_commands_in_a_refusal_mean_the_same_directory(tmp_path, capsys, monkeypatch):
+    """Typed as they stand they are about the mesh that was asked for."""
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "a mesh"
+    for arguments in (["status"], ["logs"], ["key", "list"], ["explain", "req-1"]):
+        assert main([*arguments, "--state", str(there)]) == 1
+        assert f"start one with `serin up --state '{there}'`" in capsys.readouterr().err.replace(
+            "a mesh with", "one with"
+        )
+        assert main(arguments) == 1
+        assert "`serin up`" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Two doors, one house: what one refuses the other refuses too, for the same reason and under the same name."""
 
 import dataclasses
+import json
 from contextlib import asynccontextmanager
 
 import grpc
@@ -9,9 +10,14 @@ from google.rpc import error_details_pb2, status_pb2
 from serin.generation.v1 import chat_pb2, sampling_pb2
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
 from serin_gateway.catalog import Policy
+from serin_gateway.reading.form import AnswerForm, CallForm
 from serin_gateway.rpc.service import InferenceService
-from serin_gateway.testing import MemoryHouse
+from serin_gateway.testing import ByteTokenizer, MemoryHouse, saying
+from serin_gateway.worker import WorkStarted
+from serin_mesh.errors import MeshError, Reason
 from serin_mesh.testing import running
+
+HI = [{"role": "user", "content": "hi"}]
 
 
 class BothDoors:
@@ -20,22 +26,23 @@ class BothDoors:
     def __init__(self, front, stub):
         self.house = front.house
         self.key = front.key
-        self._front = front
+        self.front = front
         self.http = front.http
         self.stub = stub
 
     async def rest(self, messages, **body):
         """Over REST."""
-        response = await self._front.chat(messages=messages, **body)
+        response = await self.front.chat(messages=messages, **body)
         if response.status_code == 200:
             return None
         error = response.json()["error"]
         return error["reason"], error["param"], error["message"]
 
-    async def rpc(self, messages, model="small", metadata=(), **fields):
-        """Over gRPC: the same turns as protobuf, or ready ones."""
+    async def rpc(self, messages=(), model="small", metadata=(), chat=None, **fields):
+        """Over gRPC: the same turns as protobuf, or ready ones, or all of a chat."""
         turns = [turn if isinstance(turn, chat_pb2.ChatMessage) else as_message(turn) for turn in messages]
-        asked = inference_pb2.GenerateRequest(model=model, chat=inference_pb2.Chat(messages=turns), **fields)
+        chat = chat or inference_pb2.Chat(messages=turns)
+        asked = inference_pb2.GenerateRequest(model=model, chat=chat, **fields)
         call = self.stub.Generate(asked, timeout=20, metadata=(("authorization", f"Bearer {self.key}"), *metadata))
         try:
             _ = [event async for event in call]
@@ -105,6 +112,21 @@ async def doors(fronts_on):
         ([{"role": "assistant"}], "messages[0].content"),
         ([{"role": "tool", "content": "42"}], "messages[0].tool_call_id"),
         ([{"role": "tool", "content": "42", "tool_call_id": ""}], "messages[0].tool_call_id"),
+        ([{"role": "tool", "content": "42", "tool_call_id": "c1"}], "messages[0].tool_call_id"),
+        (
+            [
+                {"role": "tool", "content": "42", "tool_call_id": "c1"},
+                {"role": "assistant", "tool_calls": calling("{}")},
+            ],
+            "messages[0].tool_call_id",
+        ),
+        (
+            [
+                {"role": "assistant", "tool_calls": calling("{}")},
+                {"role": "tool", "content": "42", "tool_call_id": "c2"},
+            ],
+            "messages[1].tool_call_id",
+        ),
         ([{"role": "user", "content": "a", "tool_calls": calling("{}")}], "messages[0].tool_calls"),
         ([{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}], "messages[1].tool_call_id"),
     ],
@@ -118,8 +140,20 @@ async def test_a_turn_that_one_door_refuses_the_other_refuses_too(doors, message
     assert doors.house.workers.orders == []
 
 
-@pytest.mark.parametrize("arguments", ["", "{", "{'a': 1}", "[" * 100_000])
-async def test_arguments_of_a_tool_call_are_json(doors, arguments):
+@pytest.mark.parametrize("arguments", ["", "{", "{'a': 1}", '{"city": "Li'])
+async def test_a_call_that_broke_off_can_be_sent_back(doors, arguments):
+    """Both doors take what an answer gave: the model is shown what it wrote."""
+    reply = {"role": "tool", "content": "these arguments are no JSON", "tool_call_id": "c1"}
+    turns = [{"role": "assistant", "tool_calls": calling(arguments)}, reply]
+    assert (await doors.rest(turns), await doors.rpc(turns)) == (None, None)
+    said = [
+        conversation.messages[0].tool_calls[0] for conversation in doors.house.collaborators.tokenizer.conversations
+    ]
+    assert [call.arguments_json for call in said] == [arguments] * 2
+
+
+@pytest.mark.parametrize("arguments", ["[" * 100_000, '{"a":' * 61 + "1" + "}" * 61])
+async def test_arguments_of_a_tool_call_are_not_too_deep(doors, arguments):
     """Each door names the member as its own callers write it."""
     turns = [{"role": "assistant", "tool_calls": calling(arguments)}]
     rest, rpc = await doors.rest(turns), await doors.rpc(turns)
@@ -139,6 +173,20 @@ async def test_what_decides_says_something(doors, name):
     assert rpc[:2] == ("PARAMETER_INVALID", name)
     assert rpc[2].startswith(f"{name}: is empty; accepted: ")
     assert doors.house.workers.orders == []
+
+
+async def test_a_session_is_not_cut(doors):
+    """Two long ones would become one: both doors refuse what is longer than they keep."""
+    for length, is_refused in ((256, False), (257, True)):
+        asked = {"model": "small", "messages": HI}
+        headers = {"x-session-id": "s" * length}
+        response = await doors.http.post("/v1/chat/completions", json=asked, headers=headers)
+        rpc = await doors.rpc(HI, metadata=tuple(headers.items()))
+        assert (response.status_code == 400, rpc is not None) == (is_refused, is_refused)
+        if is_refused:
+            error = response.json()["error"]
+            assert rpc == (error["reason"], error["param"], error["message"])
+            assert rpc[2] == "x-session-id: accepted: at most 256 bytes"
 
 
 async def test_a_conversation_with_tools_passes_both_doors(doors):
@@ -213,3 +261,100 @@ async def test_a_client_names_its_request_at_either_door(doors):
         assert await doors.rpc(hi, metadata=tuple(given.items())) is None
         found = doors.house.journal.receipts[-1].request_id
         assert found == taken if taken else found.startswith("req-")
+        metadata = (("authorization", f"Bearer {doors.key}"), *given.items())
+        call = doors.stub.ListModels(inference_pb2.ListModelsRequest(), timeout=20, metadata=metadata)
+        trailers = dict(await call.trailing_metadata())
+        assert trailers.get("x-serin-ignored") == (None if taken else "x-request-id")
+
+
+BAD = {"type": "object", "properties": {"bad": {}}}
+CITY = {"type": "object", "properties": {"city": {}}}
+
+
+def offered(door: str, name: str, schema: dict, *, strict: bool = True) -> dict:
+    """A tool as a door's callers write it."""
+    if door == "chat":
+        return {"type": "function", "function": {"name": name, "parameters": schema, "strict": strict}}
+    if door == "responses":
+        return {"type": "function", "name": name, "parameters": schema, "strict": strict}
+    return {"name": name, "input_schema": schema, "strict": strict}
+
+
+@pytest.mark.parametrize(
+    ("choice", "strict", "grammar"),
+    [
+        ("auto", False, ""),
+        ("auto", True, "calls: auto f!, g"),
+        ("none", True, ""),
+        ("required", False, "calls: required f, g"),
+        ("named", True, "calls: named f!, g"),
+    ],
+)
+async def test_calls_follow_their_tools_schemas_through_every_door(fronts_on, choice, strict, grammar):
+    """Where one is required, and of strict tools wherever they are called; a schema that cannot be is named."""
+    tokenizer = ByteTokenizer(AnswerForm(CallForm.HERMES))
+    house = MemoryHouse(saying(' {"city": 1}}'), tokenizer=tokenizer)
+    asks = {
+        "chat": ("/v1/chat/completions", {"messages": HI}, {"type": "function", "function": {"name": "f"}}),
+        "responses": ("/v1/responses", {"input": HI}, {"type": "function", "name": "f"}),
+        "messages": ("/v1/messages", {"messages": HI, "max_tokens": 50}, {"type": "tool", "name": "f"}),
+    }
+    places = {
+        "chat": "tools[1].function.parameters",
+        "responses": "tools[1].parameters",
+        "messages": "tools[1].input_schema",
+    }
+    async with opened(fronts_on, house) as both:
+        for door, (path, ask, named) in asks.items():
+            chosen = named if choice == "named" else choice
+            if door == "messages" and choice != "named":
+                chosen = {"type": {"required": "any"}.get(choice, choice)}
+            tools = [offered(door, "f", CITY, strict=strict), offered(door, "g", CITY, strict=False)]
+            body = {"model": "small", **ask, "tool_choice": chosen, "tools": tools}
+            response = await both.http.post(path, json=body)
+            assert response.status_code == 200, response.text
+            assert house.workers.orders[-1][1].grammar == grammar
+            body["tools"] = [tools[0], offered(door, "g", BAD, strict=False)]
+            response = await both.http.post(path, json=body)
+            assert response.status_code == (400 if grammar else 200), response.text
+            if grammar:
+                error = response.json()["error"]
+                assert error["message"].startswith(f"{places[door]}: that is bad"), error
+                assert response.headers["serin-reason"] == "GRAMMAR_INVALID"
+        modes = {"named": chat_pb2.TOOL_CHOICE_MODE_NAMED, "required": chat_pb2.TOOL_CHOICE_MODE_REQUIRED,
+                 "auto": chat_pb2.TOOL_CHOICE_MODE_AUTO, "none": chat_pb2.TOOL_CHOICE_MODE_NONE}  # fmt: skip
+        for schema, found in ((CITY, None), (BAD, ("GRAMMAR_INVALID", "tools[1].parameters_json"))):
+            chat = inference_pb2.Chat(
+                messages=[as_message(HI[0])],
+                tools=[
+                    chat_pb2.ToolDefinition(name="f", parameters_json=json.dumps(CITY), strict=strict),
+                    chat_pb2.ToolDefinition(name="g", parameters_json=json.dumps(schema)),
+                ],
+                tool_choice=chat_pb2.ToolChoice(mode=modes[choice], name="f" if choice == "named" else ""),
+            )
+            refused = await both.rpc(chat=chat)
+            assert (refused and refused[:2]) == (found if grammar else None)
+            assert house.workers.orders[-1][1].grammar == grammar
+
+
+async def test_a_constraint_on_the_answer_comes_before_strict_tools(fronts_on):
+    """All of it is what was asked for; there is no room for a call."""
+    tokenizer = ByteTokenizer(AnswerForm(CallForm.HERMES))
+    async with opened(fronts_on, MemoryHouse(tokenizer=tokenizer)) as both:
+        tools = [offered("chat", "f", CITY)]
+        response = await both.front.chat(tools=tools, guided_regex="a+")
+        assert response.status_code == 200, response.text
+        assert both.house.workers.orders[-1][1].grammar == "regex: a+"
+
+
+async def test_a_worker_that_cannot_go_on_with_calls_blames_the_tools(fronts_on):
+    """A mask that takes too long, which nobody could know before."""
+    limit = MeshError(Reason.GRAMMAR_LIMIT, "too much", parameter="grammar")
+    house = MemoryHouse(
+        lambda worker, order: [WorkStarted(worker.instance, 0, 1), limit],
+        tokenizer=ByteTokenizer(AnswerForm(CallForm.HERMES)),
+    )
+    async with opened(fronts_on, house) as both:
+        response = await both.front.chat(tools=[offered("chat", "f", CITY)], tool_choice="required")
+        error = response.json()["error"]
+        assert (response.status_code, error["param"], error["reason"]) == (400, "tools", "GRAMMAR_LIMIT")

@@ -178,7 +178,11 @@ async def test_thinking_is_switched(opened, thinking, effort):
         ({"tools": [WEATHER | {"name": "a b"}]}, "tools[0].name", "PARAMETER_INVALID"),
         ({"tools": [PING, PING]}, "tools[1].name", "PARAMETER_INVALID"),
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema", "PARAMETER_INVALID"),
-        ({"tools": [PING | {"strict": True}]}, "tools[0].strict", "PARAMETER_UNSUPPORTED"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]}]},
+            "messages[0].content[0].tool_use_id",
+            "PARAMETER_INVALID",
+        ),
         ({"tools": [PING | {"type": "web_search_20250305"}]}, "tools[0].type", "PARAMETER_UNSUPPORTED"),
         ({"tools": [PING | {"input_schema": deep(40)}]}, "tools[0].input_schema", "PARAMETER_INVALID"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice", "PARAMETER_INVALID"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import itertools
 
 import pytest
@@ -10,7 +11,7 @@ from serin_gateway.ask import Ask, Sampling, TokenPrompt
 from serin_gateway.catalog import Catalog, ServedModel, Trial, Worker
 from serin_gateway.collaborators import Arrival
 from serin_gateway.conversation import Conversation, Message
-from serin_gateway.events import ChoiceEnded, Completed, FinishReason, Started, TextChunk
+from serin_gateway.events import ChoiceEnded, Completed, FinishReason, Started, TextChunk, TextLogprob
 from serin_gateway.failures import Cause
 from serin_gateway.keys import Role
 from serin_gateway.ledger.price import Price
@@ -31,7 +32,7 @@ from serin_gateway.testing import (
     small_catalog,
     small_lane,
 )
-from serin_gateway.worker import TokensMade, WorkStarted
+from serin_gateway.worker import ChoiceMade, TokenLogprob, TokensMade, WorkDone, WorkStarted
 from serin_mesh.errors import MeshError, Reason
 
 HI = Conversation([Message("user", ["hi"])])
@@ -523,8 +524,8 @@ async def test_text_that_cannot_go_on_is_not_the_workers_fault():
             asyncio.get_running_loop().call_soon(self._sink.failed, gone)
 
     class Opening(ByteDetokenizer):
-        def open(self, scope, sink, *, stop_strings=(), min_tokens=0, shown_ids=()):
-            return Failing(sink, stop_strings, min_tokens)
+        def open(self, scope, sink, **options):
+            return Failing(sink, (), 0)
 
     house = house_of(detokenizer=Opening())
     assert await refused(await make(house), ask()) is Reason.UPSTREAM_UNAVAILABLE
@@ -878,3 +879,35 @@ async def test_a_model_without_a_published_context_is_still_bounded():
         Reason.NOT_READY,
         Reason.RATE_LIMITED,
     )
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_alternatives_are_let_go_with_their_text(is_read):
+    """Of a long answer to many choices only what its reader has not taken is held, and no more than has room."""
+
+    def num_held() -> int:
+        return sum(type(one) is TextLogprob and len(one.alternatives) > 0 for one in gc.get_objects())
+
+    def scripted(worker, order):
+        yield WorkStarted(worker.instance, 0, 1)
+        for at, choice in itertools.product(range(100), range(4)):
+            yield TokensMade(choice, at, [65], [TokenLogprob(-0.1, [(byte, -3.0) for byte in range(65, 85)])])
+        for choice in range(4):
+            yield ChoiceMade(choice, FinishReason.LENGTH, None)
+        yield WorkDone()
+
+    request = await make(house_of(scripted))
+    outbox = await request.begin(ask("hi", choice_count=4, top_logprobs=20, max_tokens=100))
+    most, events, num_taken = 0, [], 0
+    while not events or not isinstance(events[-1], Completed):
+        for _ in range(0 if is_read else 500):
+            await asyncio.sleep(0)  # whoever makes it goes as far as is let
+        num_taken += 1
+        if num_taken % (50 if is_read else 5) == 0:  # a look at everything takes a while
+            most = max(most, num_held())
+        events = await outbox.take()
+    (attempt,) = request._attempts
+    assert all(len(choice.logprobs) == 100 for choice in attempt._generation.choices)
+    assert not any(one.alternatives for choice in attempt._generation.choices for one in choice.logprobs)
+    await request.settle()
+    assert 0 < most < 100

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 
-from serin_gateway.events import FinishReason, TextLogprob
+from serin_gateway.events import FinishReason
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.rest.completions import Offsets
-from serin_gateway.testing import saying, small_catalog, small_lane
+from serin_gateway.testing import END_ID, ByteTokenizer, saying, small_catalog, small_lane
 from serin_gateway.worker import ChoiceMade, TokenLogprob, TokensMade, WorkDone, WorkStarted
 from serin_mesh.errors import MeshError, Reason
 
@@ -210,6 +210,25 @@ async def test_echo_with_log_probabilities(front):
     assert tokens == [[*"abchello", END]] * 2
 
 
+async def test_offsets_are_into_the_text_that_is_shown(fronts):
+    """As of Llama's tokenizers: an id that begins every prompt is none of it, nor is the space written before it."""
+
+    class Llama(ByteTokenizer):
+        async def encode(self, scope, text, *, add_special_tokens=True):
+            return [END_ID, *f" {text}".encode()]
+
+    async with fronts(tokenizer=Llama()) as front:
+        ask = {"model": "small", "prompt": "ab", "echo": True, "logprobs": 0}
+        answer = (await front.openai.completions.create(**ask)).choices[0]
+        assert answer.text == "abhello"
+        assert answer.logprobs.tokens == [END, " ", *"abhello", END]
+        assert answer.logprobs.text_offset == [0, 0, *range(8)]
+        offsets = []
+        async for chunk in await front.openai.completions.create(**ask, stream=True):
+            offsets += chunk.choices[0].logprobs.text_offset if chunk.choices[0].logprobs else []
+        assert offsets == answer.logprobs.text_offset
+
+
 async def test_one_token_has_nothing_to_score(front):
     """No worker is asked for it."""
     answer = await front.openai.completions.create(model="small", prompt="a", echo=True, logprobs=0)
@@ -253,5 +272,5 @@ def test_offsets_are_characters_of_the_text_also_inside_of_one():
     text = "é€😀x"
     parts = [bytes([byte]) for byte in text.encode()]
     offsets = Offsets(7)
-    found = [offsets.of(TextLogprob(part.decode("utf-8", "replace"), part, -1.0)) for part in parts]
+    found = [offsets.of(part) for part in parts]
     assert found == [7, 7, 8, 8, 8, 9, 9, 9, 9, 10]

@@ -167,12 +167,14 @@ async def test_everybody_may_ask_where_policy_says_so(front):
 
 
 async def test_request_ids_are_kept_when_they_are_sane(front):
-    """The caller's own, or one of ours; in the header and in the answer's id."""
+    """The caller's own, or one of ours, and then it is told; in the header and in the answer's id."""
     kept = await front.http.get("/v1/models", headers={"x-request-id": "abc-1.2_3"})
     assert kept.headers["x-request-id"] == "abc-1.2_3"
+    assert "x-serin-ignored" not in kept.headers
     for odd in ("a b", "x" * 101, "é", "a/b", ""):
         replaced = await front.http.get("/v1/models", headers={"x-request-id": odd.encode("latin-1")})
         assert replaced.headers["x-request-id"].startswith("req-")
+        assert replaced.headers["x-serin-ignored"] == "x-request-id"
 
 
 async def test_unknown_paths_and_methods(front):

@@ -213,7 +213,7 @@ async def test_a_text_that_is_too_long_says_both_numbers(fronts, body, named):
         async def encode(self, scope, text, *, add_special_tokens=True):
             raise MeshError(Reason.PROMPT_TOO_LONG, "no", token_count="2000", at_least="true", parameter="texts[0]")
 
-        async def render(self, scope, conversation):
+        async def render(self, scope, conversation, **wanted):
             return await self.encode(scope, "")
 
     async with fronts(tokenizer=Long()) as front:

@@ -350,7 +350,7 @@ def tool(name="f", **function):
         ({"tools": [tool(), tool()]}, "tools[1].function.name", "PARAMETER_INVALID"),
         ({"tools": [tool(str(n)) for n in range(129)]}, "tools", "PARAMETER_INVALID"),
         ({"tools": [tool(description="x" * 140_000)]}, "tools[0]", "PARAMETER_INVALID"),
-        ({"tools": [tool(strict=True)]}, "tools[0].function.strict", "PARAMETER_UNSUPPORTED"),
+        ({"tools": [tool(strict="yes")]}, "tools[0].function.strict", "PARAMETER_INVALID"),
         ({"tools": [tool(parameters=[])]}, "tools[0].function.parameters", "PARAMETER_INVALID"),
         ({"tools": [tool(colour=1)]}, "tools[0].function.colour", "PARAMETER_UNKNOWN"),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type", "PARAMETER_UNSUPPORTED"),

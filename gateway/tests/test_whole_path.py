@@ -222,3 +222,26 @@ async def test_tokens_are_counted_and_models_listed(path: WholePath):
     assert [(model.name, list(model.aliases), model.context_length, model.ready) for model in listed.models] == [
         ("small", ["demo"], 1024, True)
     ]
+
+
+@pytest.mark.parametrize("stop", [None, "w"])
+async def test_a_completion_goes_on_from_its_prompt(tmp_path, stop):
+    """Of tokenizers that take a space off a text's beginning: it is the prompt's, and offsets are into what is told.
+
+    A chat's answer is a text of its own; its tokens are those of the text all the same.
+    """
+    async with (
+        whole_path(tmp_path, " so we", as_llama=True) as path,
+        AsyncOpenAI(base_url=f"{path.url}/v1", api_key=path.key, max_retries=0) as openai,
+    ):
+        ask = {"model": "small", "logprobs": 1, "max_tokens": 20, "stop": stop}
+        answer = (await openai.completions.create(prompt="Is", **ask)).choices[0]
+        wanted = " so we" if stop is None else " so "
+        assert (answer.text, "".join(answer.logprobs.tokens)) == (wanted, wanted)
+        assert answer.logprobs.text_offset == list(range(len(wanted)))
+        told = (await openai.completions.create(model="small", prompt="Is", echo=True, max_tokens=20)).choices[0]
+        assert told.text == "Is so we"
+        ask |= {"logprobs": True, "messages": [{"role": "user", "content": "Is"}]}
+        chat = (await openai.chat.completions.create(**ask)).choices[0]
+        assert chat.message.content == wanted[1:]
+        assert "".join(one.token for one in chat.logprobs.content) == wanted

@@ -87,7 +87,10 @@ async def test_reasoning_that_a_template_begins(tmp_path):
 
 
 async def test_an_answer_goes_on_on_another_worker(tmp_path):
-    """One dies inside a call, whose beginning was read by then: what comes is what would have, identifiers once."""
+    """One dies inside a call, whose beginning was read by then: what comes is what would have, identifiers once.
+
+    The other one follows the same grammar.
+    """
     text = f"A bird?</think>So. {HERMES_CALL}\n{HERMES_CALL}"
     async with whole_path(tmp_path, text, template=THINKS, num_workers=2) as path, sdk(path) as openai:
         at, grown = text.index('": 1'), asyncio.Event()
@@ -104,7 +107,8 @@ async def test_an_answer_goes_on_on_another_worker(tmp_path):
                 worker.gate.set()
 
         interrupting = asyncio.create_task(interrupt())
-        async with openai.chat.completions.stream(**ASK) as stream:
+        strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}]
+        async with openai.chat.completions.stream(**ASK | {"tools": strict}) as stream:
             heads, told = [], ["", ""]
             async for event in stream:
                 for call in event.chunk.choices[0].delta.tool_calls or [] if event.type == "chunk" else []:
@@ -118,4 +122,5 @@ async def test_an_answer_goes_on_on_another_worker(tmp_path):
         assert told == ['{"x": 1}', '{"x": 1}']
         assert [call.id for call in message.tool_calls] == [head.id for head in heads]
         assert (message.content, message.reasoning_content) == ("So.", "A bird?")
-        assert sum(len(worker.requests) for worker in path.workers) == 2
+        first, second = (request for worker in path.workers for request in worker.requests)
+        assert first.grammar.text == second.grammar.text != ""

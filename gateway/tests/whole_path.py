@@ -50,16 +50,27 @@ TEMPLATE = (
 )
 
 
-def write_tokenizer(folder: Path, template: str = TEMPLATE, marks: Sequence[str] = ()) -> dict[str, int]:
-    """A byte-level tokenizer with a chat template, and further special tokens; returns token -> id."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+def write_tokenizer(
+    folder: Path, template: str = TEMPLATE, marks: Sequence[str] = (), *, as_llama: bool = False
+) -> dict[str, int]:
+    """A byte-level tokenizer with a chat template, and further special tokens; returns token -> id.
+
+    As Llama's and Mistral's, it begins texts with an id and a space, of which they know nothing when they are read.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    alphabet = ["▁", *map(chr, range(33, 127))] if as_llama else sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *marks, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    if as_llama:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+        begins = processors.TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
+        tokenizer.post_processor = begins
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([*SPECIAL, *marks])
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=template
@@ -198,7 +209,7 @@ class WholePath:
 
     def ids(self, text: str) -> list[int]:
         """Ids of a text of plain ASCII characters and special tokens."""
-        letters = {" ": "Ġ", "\n": "Ċ"}
+        letters = {" ": "▁" if "▁" in self.vocabulary else "Ġ", "\n": "Ċ"}
         pieces = re.findall(r"<\|[a-z_]+\|>|\[[A-Z_]+\]|.|\n", text)
         return [self.vocabulary[letters.get(piece, piece)] for piece in pieces]
 
@@ -224,10 +235,11 @@ async def whole_path(
     settings=None,
     template: str = TEMPLATE,
     marks: Sequence[str] = (),
+    as_llama: bool = False,
 ) -> AsyncIterator[WholePath]:
     """Start everything; leave, and all of it ends."""
     path = WholePath()
-    path.vocabulary = write_tokenizer(folder, template, marks)
+    path.vocabulary = write_tokenizer(folder, template, marks, as_llama=as_llama)
     digest = vocabulary_digest(folder)
     async with AsyncExitStack() as stack:
         tokenizer = await stack.enter_async_context(assembled_small(folder))

@@ -11,6 +11,8 @@ from harness.asking import TINY, greedy
 from harness.clients import plain_http
 from harness.eventually import eventually
 from harness.running_mesh import MeshFailed, RunningMesh
+from redis.asyncio import Redis
+from serin_gateway.keys.redis_tenants import RedisTenantStore
 
 PROJECT, ORGANIZATION = "shell-project", "shell-house"
 
@@ -64,6 +66,22 @@ async def test_from_a_tenant_to_its_bill(mesh: RunningMesh):
     verified = await serin(mesh, "audit", "verify")
     head = verified.split()[-1]
     assert await serin(mesh, "audit", "verify", "--expect", head)
+
+
+async def test_a_mesh_of_another_organization_is_administered(mesh: RunningMesh):
+    """Its gateways keep everything under its name (`--organization`): told it, commands find that and no more."""
+    own = ("--mesh-organization", "elsewhere")
+    await serin(mesh, "tenant", "project", "theirs", *own)
+    assert [line.split()[:3] for line in (await serin(mesh, "tenant", "list", *own)).splitlines()[1:]] == [
+        ["project", "theirs", "elsewhere"]
+    ]
+    assert "theirs" not in await serin(mesh, "tenant", "list")
+    redis: Redis = Redis.from_url(mesh.record["state_redis"])
+    try:
+        store = RedisTenantStore(redis, organization="elsewhere")  # as a gateway opens it
+        assert [one.name for one in (await store.directory()).projects] == ["theirs"]
+    finally:
+        await redis.aclose()
 
 
 async def test_what_cannot_be_meant_is_one_line(mesh: RunningMesh):

@@ -19,6 +19,12 @@ from serin_worker.demo.tool_tasks import held_out_tasks
 TASKS = held_out_tasks(12)
 
 
+def closed(**properties: object) -> dict[str, object]:
+    """A schema of exactly these members."""
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_a_tool_loop_comes_out_right(client: AsyncOpenAI, stream: bool):
     """Nine of ten held-out tasks: the right call, then the right sentence."""
@@ -92,7 +98,7 @@ async def test_a_tool_loop_and_prefill_over_grpc(mesh: RunningMesh, front_door: 
 async def test_a_call_can_be_required(client: AsyncOpenAI):
     """Of any tool, and of one by name, where the model would rather not."""
     tools = [
-        {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"city": {}}}}}
+        {"type": "function", "function": {"name": name, "parameters": closed(city={})}}
         for name in ("get_weather", "get_time")
     ]
     ask = {
@@ -107,6 +113,18 @@ async def test_a_call_can_be_required(client: AsyncOpenAI):
         (call,) = answer.message.tool_calls
         assert (answer.finish_reason, call.function.name) == ("tool_calls", wanted)
         assert json.loads(call.function.arguments) == {"city": "Lima"}
+    # What the model would write instead, it cannot: not where a call is required, and not where its tool is strict.
+    tools[0]["function"] |= {"parameters": closed(city={"enum": ["Rome"]}, days={"type": "integer"}), "strict": True}
+    for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}, "auto"):
+        answer = (await client.chat.completions.create(**ask, tool_choice=choice)).choices[0]
+        (call,) = answer.message.tool_calls
+        arguments = json.loads(call.function.arguments)
+        assert (answer.finish_reason, call.function.name, arguments["city"]) == ("tool_calls", "get_weather", "Rome")
+        assert isinstance(arguments["days"], int)
+    tools[0]["function"]["parameters"] = closed(city={"type": "array", "uniqueItems": True})
+    with pytest.raises(openai.BadRequestError, match="uniqueItems") as refused:
+        await client.chat.completions.create(**ask)
+    assert refused.value.param == "tools[0].function.parameters"
     unasked = (await client.chat.completions.create(**ask, tool_choice="none")).choices[0]
     assert unasked.message.tool_calls is None
 

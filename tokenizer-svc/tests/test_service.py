@@ -557,8 +557,9 @@ def test_any_frames_over_the_wire_equal_decode(model_folders, vocabularies):
 
 @ONE_LOOP
 async def test_an_answers_form_travels_with_its_prompt(tmp_path):
-    """Family, marks and the call that was begun; DescribeTokenizer knows the family too."""
+    """Family, marks, the call that was begun and what it must be; DescribeTokenizer knows the family too."""
     tool = chat_pb2.ToolDefinition(name="f", parameters_json='{"type": "object"}')
+    other = chat_pb2.ToolDefinition(name="g")
     named = chat_pb2.ToolChoice(mode=chat_pb2.TOOL_CHOICE_MODE_NAMED, name="f")
     hidden = chat_pb2.ToolChoice(mode=chat_pb2.TOOL_CHOICE_MODE_NONE)
     template = folders.CHATML.replace("<think></think>", "<think>\\n</think>")
@@ -568,6 +569,17 @@ async def test_an_answers_form_travels_with_its_prompt(tmp_path):
         assert (about.answer_format.reasoning_open, about.answer_format.reasoning_close) == ("<think>", "</think>")
         begun = await stub.Render(render(message("user", "x"), tools=[tool], tool_choice=named))
         assert begun.answer_format.beginning == '<tool_call>\n{"name": "f", "arguments":'
+        assert not begun.HasField("grammar")
+        constrained = render(message("user", "x"), tools=[tool], tool_choice=named, constrain_calls=True)
+        grammar = (await stub.Render(constrained)).grammar
+        assert (grammar.kind, "%json" in grammar.text) == (sampling_pb2.GRAMMAR_KIND_PREPARED, True)
+        tool.parameters_json = (
+            '{"uniqueItems": true, "type": ["object", "array"], "properties": {"a": false}, "required": ["a"]}'
+        )
+        constrained = render(message("user", "x"), tools=[other, tool], tool_choice=named, constrain_calls=True)
+        for _ in range(2):  # found, then remembered
+            found = await refused(stub.Render(constrained))
+            assert (found.reason.value, found.metadata["parameter"]) == ("GRAMMAR_INVALID", "tools[1].parameters")
         without = await stub.Render(render(message("user", "x"), tools=[tool], tool_choice=hidden))
         assert without.token_count == (await stub.Render(render(message("user", "x")))).token_count
 

@@ -44,6 +44,18 @@ def test_unicode_comes_back_character_by_character(kind, text, vocabularies):
     assert "\ufffd" in text or all("\ufffd" not in piece for piece in pieces)
 
 
+@pytest.mark.parametrize("kind", ["byte_level", "byte_fallback", "metaspace"])
+def test_a_text_that_goes_on_keeps_its_first_space(kind, vocabularies):
+    """Ids behind a text are what they are in the middle of it; at a beginning a space is taken off."""
+    vocabulary = vocabularies[kind]
+    (ids,) = vocabulary.encode(["fox fox"], False)
+    pieces = [vocabulary.decode([token_id], False)[1] for token_id in ids]
+    stream = vocabulary.stream(False, goes_on=True)
+    assert (stream.append(ids) + stream.flush()).encode() == b"".join(pieces)
+    begins = vocabulary.stream(False)
+    assert begins.append(ids) + begins.flush() == "fox fox"
+
+
 @pytest.mark.parametrize("kind", ["byte_level", "byte_fallback", "metaspace", "characters"])
 @LOOSE
 @given(data=st.data())

@@ -1,11 +1,14 @@
 """The `serin` command: finds the command that is meant, runs it, prints its refusal as one line."""
 
 import importlib
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from serin_cli.arguments import Parser
+from serin_cli.arguments import Parser, state_path
 from serin_cli.errors import CliError, UsageProblem
+from serin_cli.state_dir import StateDir
 
 COMMANDS = {
     "up": "start a mesh on this machine",
@@ -32,6 +35,7 @@ COMMANDS = {
     "demo": "start a mesh of its own, ask the demo model, stop it again",
     "version": "print the versions of all parts",
 }
+_COMMAND = re.compile(r"`(serin (?![^`]*--state)[^`]*)`")
 DESCRIPTION = """\
 Serin serves language models as a mesh of services.
 
@@ -69,13 +73,23 @@ def _run(arguments: list[str]) -> int:
     module.configure(parser)
     parser.set_defaults(argv=arguments)
     parsed = parser.parse(arguments[1:])
-    code: int = module.run(parsed)
+    try:
+        code: int = module.run(parsed)
+    except CliError as error:
+        print(_one_line(_typed_here(str(error), getattr(parsed, "state", None))), file=sys.stderr)
+        return error.exit_code
     return code
 
 
 def _overview() -> str:
     rows = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
     return f"usage: serin COMMAND [--help]\n\n{DESCRIPTION}\ncommands:\n{rows}"
+
+
+def _typed_here(text: str, flag: Path | None) -> str:
+    """A line in which commands can be typed as they stand: they mean the state directory that this one was given."""
+    state = StateDir(state_path(flag))
+    return _COMMAND.sub(lambda found: f"`{state.command(found[1])}`", text)
 
 
 def _one_line(text: str) -> str:

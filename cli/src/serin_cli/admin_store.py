@@ -16,10 +16,11 @@ from serin_gateway.audit.entry import audit_secret
 from serin_gateway.audit.redis_log import RedisAuditLog
 from serin_gateway.catalog import CatalogSource
 from serin_gateway.keys import RedisKeyStore, key_secret
+from serin_gateway.keys.records import DEFAULT_ORGANIZATION
 from serin_gateway.keys.redis_tenants import RedisTenantStore
 from serin_gateway.ledger.redis_usage import RedisUsage
 
-from serin_cli.arguments import add_state, redis_url, state_path
+from serin_cli.arguments import add_state, redis_url, state_path, tenant_name
 from serin_cli.errors import UsageProblem
 from serin_cli.record import read_record
 from serin_cli.state_dir import StateDir
@@ -38,7 +39,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say where the mesh keeps its state."""
     parser.add_argument("--state-redis", type=redis_url, metavar="URL", help="of a mesh that `serin up` does not run")
     parser.add_argument("--mesh-secret-file", type=Path, metavar="FILE", help="that mesh's secret")
+    add_mesh_organization(parser)
     add_state(parser)
+
+
+def add_mesh_organization(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says whose name the mesh keeps its state under."""
+    parser.add_argument(
+        "--mesh-organization",
+        type=tenant_name,
+        default=DEFAULT_ORGANIZATION,
+        metavar="NAME",
+        help="that mesh's own, `organization` of its gateways (default: %(default)s)",
+    )
 
 
 @asynccontextmanager
@@ -48,13 +61,14 @@ async def open_desk(arguments: argparse.Namespace, catalog: CatalogSource | None
     url = state_redis(arguments)
     secret = _mesh_secret(arguments.mesh_secret_file or state.mesh_secret)
     redis: Redis = Redis.from_url(url)
-    sealing = audit_secret(secret)
+    sealing, home = audit_secret(secret), arguments.mesh_organization
     desk = AdminDesk(
-        RedisKeyStore(redis),
-        RedisTenantStore(redis),
-        RedisUsage(redis),
-        RedisAuditLog(redis, sealing),
+        RedisKeyStore(redis, organization=home),
+        RedisTenantStore(redis, organization=home),
+        RedisUsage(redis, organization=home),
+        RedisAuditLog(redis, sealing, organization=home),
         key_secret(secret),
+        home=home,
         catalog=catalog,
     )
     try:

@@ -11,10 +11,10 @@ from serin_gateway.observing.redis_records import RedisRecords
 
 
 @asynccontextmanager
-async def open_records(url: str) -> AsyncIterator[RedisRecords]:
-    """The records in the state Redis at ``url``."""
+async def open_records(url: str, organization: str) -> AsyncIterator[RedisRecords]:
+    """The records in the state Redis at ``url``, of the mesh whose own organization this is."""
     redis: Redis = Redis.from_url(url)
     try:
-        yield RedisRecords(redis)
+        yield RedisRecords(redis, organization=organization)
     finally:
         await redis.aclose()

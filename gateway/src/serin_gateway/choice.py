@@ -41,6 +41,7 @@ class ChoiceOutput:
         report_end: so does the token that ended it, though it is no text.
         reading: tells its reasoning and calls from its text; None: all of it is text.
         guard: looks at all of it before anybody sees it; None: nothing does.
+        keeps_alternatives: of log-probabilities, for an answer that may be kept; they take more than all else of it.
     """
 
     def __init__(
@@ -51,7 +52,10 @@ class ChoiceOutput:
         report_end: bool,
         reading: Reading | None = None,
         guard: AnswerGuard | None = None,
+        *,
+        keeps_alternatives: bool = True,
     ) -> None:
+        self._keeps_alternatives = keeps_alternatives
         self._reading = reading
         self._guard = guard
         self._generation = generation
@@ -60,7 +64,7 @@ class ChoiceOutput:
         self._report_end = report_end
         self._num_calls = 0
         self._has_called = False
-        self._spelled: list[TextLogprob] = []
+        self._spelled: list[TextLogprob] = []  # of the tokens that are not reported yet
         self._num_reported = 0
         self._reported_bytes = 0  # bytes of the tokens reported with log-probabilities
         self._text_bytes = 0
@@ -136,7 +140,7 @@ class ChoiceOutput:
     ) -> None:
         """Take in ids."""
         self.token_ids.extend(token_ids)
-        self.logprobs.extend(logprobs)
+        self.logprobs.extend(logprobs if self._keeps_alternatives else map(_alone, logprobs))
         self._spelled.extend(spelled)
         assert self.text_sequence is not None
         self.text_sequence.append(token_ids)
@@ -247,7 +251,10 @@ class ChoiceOutput:
         reported tokens spell the text; an end id that is no text is left out, unless it is to be reported.
         """
         start, end = self._num_reported, news.num_tokens
-        if self._spelled:
+        spelled = self._spelled
+        if spelled:
+            if news.text and not self._text_bytes and spelled[0].raw[:1] == b" " != news.text[:1].encode():
+                self._reported_bytes -= 1  # the tokenizer takes a space off an answer's beginning
             self._text_bytes += len(news.text.encode())
             if news.stop_string is not None:
                 end = self._first_beyond(end, lambda begins, _: begins >= self._text_bytes)
@@ -255,16 +262,21 @@ class ChoiceOutput:
                 end = self._first_beyond(end, lambda _, ends: ends > self._text_bytes)
             elif self._made is not None and self._made.stop_token_id is not None and not self._report_end:
                 end -= 1
-            self._reported_bytes += sum(len(one.raw) for one in self._spelled[start:end])
+            self._spelled = spelled[max(0, end - start) :]
+            self._reported_bytes += sum(len(one.raw) for one in spelled[: max(0, end - start)])
         self._num_reported = max(start, end)
-        return self.token_ids[start:end], self._spelled[start:end]
+        return self.token_ids[start:end], spelled[: max(0, end - start)]
 
     def _first_beyond(self, limit: int, is_beyond: Callable[[int, int], bool]) -> int:
         """The first token not reported yet whose (first byte, end byte) in the text is beyond, or ``limit``."""
         begins = self._reported_bytes
         for position in range(self._num_reported, limit):
-            ends = begins + len(self._spelled[position].raw)
+            ends = begins + len(self._spelled[position - self._num_reported].raw)
             if is_beyond(begins, ends):
                 return position
             begins = ends
         return limit
+
+
+def _alone(one: TokenLogprob) -> TokenLogprob:
+    return TokenLogprob(one.logprob, ()) if one.alternatives else one

@@ -1,6 +1,7 @@
 """What requests work with, and what a door knows about one before it has read it. Knows nothing about what happens."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serin_gateway.administration.desk import AdminDesk
@@ -57,6 +58,8 @@ class Arrival:
     pinned_lane: str = ""
     cascade_hint: str = ""
     timeout_s: float = 600.0
+    ignored: Sequence[str] = ()
+    """What was said beside the body and has no effect."""
 
     @property
     def steering(self) -> tuple[str, ...]:

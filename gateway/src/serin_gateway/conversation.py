@@ -4,17 +4,16 @@ Knows nothing about templates, nor about how a door spells a turn.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from serin_gateway.tools import (
     EFFORTS,
-    MAX_ARGUMENTS_DEPTH,
     MAX_CALLS,
     ChoiceMode,
     Tool,
     ToolChoice,
-    json_fault,
+    arguments_fault,
     tools_faults,
 )
 
@@ -99,6 +98,13 @@ class Conversation:
         """The tools that the model is shown."""
         return () if self.tool_choice.mode is ChoiceMode.NONE else self.tools
 
+    @property
+    def constrains_calls(self) -> bool:
+        """Whether its answer's calls must follow their tools' schemas: one is required, or a tool is strict."""
+        return bool(self.shown_tools) and (
+            self.tool_choice.begins_call or any(tool.strict for tool in self.shown_tools)
+        )
+
     def fault(self) -> tuple[str, str] | None:
         """The first thing about it that is not accepted: where (``messages[0].role``), and why."""
         if not self.messages:
@@ -107,9 +113,11 @@ class Conversation:
         why = turns_fault(len(self.messages)) or pieces_fault(num_pieces)
         if why:
             return "messages", why
+        called: set[str] = set()
         for at, message in enumerate(self.messages):
-            for member, why in _faults(message):
+            for member, why in _faults(message, called):
                 return f"messages[{at}].{member}", why
+            called.update(call.call_id for call in message.tool_calls)
         return next(self._own_faults(), None)
 
     def _own_faults(self) -> Iterator[tuple[str, str]]:
@@ -151,7 +159,8 @@ def _indented(schema: str) -> bytes:
         return b""  # refused elsewhere
 
 
-def _faults(message: Message) -> Iterator[tuple[str, str]]:
+def _faults(message: Message, called: Collection[str]) -> Iterator[tuple[str, str]]:
+    """What is not accepted about a turn; ``called``: the calls of those before it."""
     is_assistant = message.role == "assistant"
     if message.role not in ROLES:
         yield "role", f"{message.role[:32]!r} is not accepted; accepted: {', '.join(ROLES)}"
@@ -161,11 +170,14 @@ def _faults(message: Message) -> Iterator[tuple[str, str]]:
         yield "content", "is missing; only an assistant's turn that calls tools has none"
     if message.role == "tool" and not message.tool_call_id:
         yield "tool_call_id", "is missing; a tool's turn names the call it answers"
+    elif message.role == "tool" and message.tool_call_id not in called:
+        why = f"{message.tool_call_id!r:.80} is the id of no call before it"
+        yield "tool_call_id", f"{why}; a tool's turn answers one of an assistant's turn"
     if len(message.tool_calls) > MAX_CALLS:
         yield "tool_calls", f"{len(message.tool_calls)} of them; accepted: at most {MAX_CALLS}"
     for at, call in enumerate(message.tool_calls):
-        why = json_fault(call.arguments_json, MAX_ARGUMENTS_DEPTH, needs_object=False)
+        why = arguments_fault(call.arguments_json)
         if why:
-            yield f"tool_calls[{at}].arguments", f"{why}; accepted: the arguments as JSON text"
+            yield f"tool_calls[{at}].arguments", why
     if message.reasoning is not None and not is_assistant:
         yield "reasoning_content", "only an assistant's turn can have it"

@@ -51,12 +51,14 @@ class Started:
 
     Attributes:
         echo_text, echo_logprobs: the prompt as it is shown before each answer, where that was asked for.
+        echo_pieces: the bytes of the text that each of its tokens stands for; special ones for none.
     """
 
     first_choice_index: int
     prompt_token_ids: Sequence[int]
     echo_text: str = ""
     echo_logprobs: Sequence[TextLogprob] = ()
+    echo_pieces: Sequence[bytes] = ()
 
 
 @dataclass(slots=True)

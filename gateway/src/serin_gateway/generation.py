@@ -50,6 +50,7 @@ class Generation:
         grow_calls: calls are told as they grow, else when they are whole.
         on_tokens: told each time a worker has made tokens.
         guard: makes what looks at a choice before anybody sees it; None: nothing does.
+        keeps_alternatives: whether choices can be stored with all of their log-probabilities.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Generation:
         grow_calls: bool = False,
         on_tokens: Callable[[], None] = lambda: None,
         guard: Callable[[], AnswerGuard | None] = lambda: None,
+        keeps_alternatives: bool = True,
     ) -> None:
         self._scope = scope
         self._tokenizer = tokenizer
@@ -91,7 +93,10 @@ class Generation:
         first = announcement.first_choice_index
         readings = [reading_of(form, conversation, grows=grow_calls) for _ in range(num_choices)]
         self.choices = [
-            ChoiceOutput(self, first + i, report_tokens, report_end, one, guard()) for i, one in enumerate(readings)
+            ChoiceOutput(
+                self, first + i, report_tokens, report_end, one, guard(), keeps_alternatives=keeps_alternatives
+            )
+            for i, one in enumerate(readings)
         ]
         for choice, reading in zip(self.choices, readings, strict=True):
             choice.text_sequence = detokenizer.open(
@@ -100,6 +105,7 @@ class Generation:
                 stop_strings=stop_strings,
                 min_tokens=min_tokens,
                 shown_ids=form.marking_ids if reading is not None else (),
+                goes_on=conversation is None or conversation.continues,
             )
 
     @property

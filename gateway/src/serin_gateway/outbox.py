@@ -51,7 +51,8 @@ class Outbox:
             self._arrived.set()
 
     def _join_text(self, event: TextChunk) -> bool:
-        self._num_characters += len(event.text) + 8 * len(event.token_ids) + 256 * len(event.logprobs)
+        spelled = sum(1 + len(one.alternatives) for one in event.logprobs)
+        self._num_characters += len(event.text) + 8 * len(event.token_ids) + 256 * spelled
         waiting = self._open_chunks.get(event.choice_index)
         if waiting is None or (event.text and event.choice_index in self._behind_call):
             self._open_chunks[event.choice_index] = event

@@ -43,7 +43,7 @@ from serin_gateway.routing.cascade_journey import journey_of
 from serin_gateway.routing.journey import Journey
 from serin_gateway.routing.names import find_route
 from serin_gateway.routing.stop import Hold
-from serin_gateway.spelling import spell
+from serin_gateway.spelling import pieces_of, spell
 from serin_gateway.tokenizer import CallScope
 from serin_gateway.worker import TokenLogprob, WorkOrder
 
@@ -751,7 +751,7 @@ class Attempt:
     async def _ids_and_grammar(self, scope: CallScope) -> tuple[Sequence[int], str]:
         """Both at once."""
         if self.ask.grammar is None:
-            return await self._ids(scope), ""
+            return await self._ids(scope), self._grammar
         preparing = asyncio.create_task(self.house.tokenizer.prepare_grammar(scope, self.ask.grammar))
         try:
             return await self._ids(scope), await preparing
@@ -766,9 +766,9 @@ class Attempt:
 
     def _blaming_grammar(self, error: MeshError) -> MeshError:
         """An error of the grammar, under the name by which the client gave it."""
-        if self.ask.grammar is None or error.metadata.get("parameter") != "grammar":
+        if error.metadata.get("parameter") != "grammar":
             return error
-        name = self.ask.grammar.parameter
+        name = "tools" if self.ask.grammar is None else self.ask.grammar.parameter
         return MeshError(error.reason, f"{name}: {error.message}", **{**error.metadata, "parameter": name})
 
     async def _ids(self, scope: CallScope) -> Sequence[int]:
@@ -776,10 +776,18 @@ class Attempt:
             self.house.tokenizer.expect(scope)  # it is needed for the answer, if not for the prompt
             return self._input.token_ids
         if isinstance(self._input, Conversation):
-            rendered = await self.house.tokenizer.render(scope, self._input)
-            self._form = rendered.form
-            return rendered.token_ids
+            return await self._rendered(scope, self._input)
         return await self.house.tokenizer.encode(scope, self._input)
+
+    async def _rendered(self, scope: CallScope, conversation: Conversation) -> Sequence[int]:
+        """Its ids; a constraint on all of the answer leaves no room for calls."""
+        constrain_calls = self.ask.grammar is None and conversation.constrains_calls
+        try:
+            rendered = await self.house.tokenizer.render(scope, conversation, constrain_calls=constrain_calls)
+        except MeshError as error:
+            raise _blaming_tool(error, conversation) from error
+        self._form, self._grammar = rendered.form, rendered.grammar
+        return rendered.token_ids
 
     def _begin_output(self, scope: CallScope, started: Started) -> Generation:
         return Generation(
@@ -799,6 +807,7 @@ class Attempt:
             grow_calls=self.ask.is_streamed and self._hold is None,
             on_tokens=self._tokens_made,
             guard=self.request.watch.answer if self.request.watch else lambda: None,
+            keeps_alternatives=self._may_share_answer(),
         )
 
     async def _started(self, scope: CallScope) -> Started:
@@ -813,7 +822,9 @@ class Attempt:
             return replace(started, echo_text=text)
         scores = [TokenLogprob(math.nan, ()), *await self._score_prompt(scope, self.ask.sampling.top_logprobs)]
         first, *others = await spell(self.house.tokenizer, scope, self.prompt, scores)
-        return replace(started, echo_text=text, echo_logprobs=[replace(first, logprob=None), *others])
+        pieces = await pieces_of(self.house.tokenizer, scope, self.prompt, text)
+        logprobs = [replace(first, logprob=None), *others]
+        return replace(started, echo_text=text, echo_logprobs=logprobs, echo_pieces=pieces)
 
     async def _score_prompt(self, scope: CallScope, num_alternatives: int) -> Sequence[TokenLogprob]:
         """How likely each token of the prompt is after those before it; of the first nobody can say."""
@@ -839,6 +850,16 @@ class Attempt:
 
     def _nobody_left(self, error: MeshError) -> MeshError:
         return lane_lost() if self.has_begun else self._failures.last or error
+
+
+def _blaming_tool(error: MeshError, conversation: Conversation) -> MeshError:
+    """An error of a tool's schema, or of all tools, under the name by which the client gave it."""
+    blamed = error.metadata.get("parameter", "")
+    names = {f"tools[{at}].parameters": tool.parameter for at, tool in enumerate(conversation.shown_tools)}
+    if error.reason not in (Reason.GRAMMAR_INVALID, Reason.GRAMMAR_LIMIT) or blamed not in (*names, "tools"):
+        return error
+    name = names.get(blamed, blamed)
+    return MeshError(error.reason, f"{name}: {error.message}", **{**error.metadata, "parameter": name})
 
 
 def too_long(prompt: Input, lane: Lane, counted: MeshError | int) -> MeshError:

@@ -29,5 +29,20 @@ async def spell(
     return texts
 
 
+async def pieces_of(tokenizer: Tokenizer, scope: CallScope, token_ids: Sequence[int], text: str) -> list[bytes]:
+    """The bytes that each token stands for in a text, where special ones are none of it.
+
+    Some tokenizers write a space before a text, and take it off again.
+
+    Raises:
+        MeshError: the tokenizer did not spell them.
+    """
+    pieces = list(await tokenizer.token_bytes(scope, token_ids, keep_special_tokens=False))
+    first = next((at for at, piece in enumerate(pieces) if piece), None)
+    if first is not None and pieces[first].startswith(b" ") and not text.startswith(" "):
+        pieces[first] = pieces[first][1:]
+    return pieces
+
+
 def _ids_of(token_id: int, logprob: TokenLogprob) -> list[int]:
     return [*(alternative for alternative, _ in logprob.alternatives), token_id]

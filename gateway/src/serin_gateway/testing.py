@@ -83,10 +83,11 @@ class ByteTokenizer:
     def expect(self, scope: CallScope) -> None:
         """It always answers."""
 
-    async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
+    async def render(self, scope: CallScope, conversation: Conversation, *, constrain_calls: bool = False) -> Rendered:
         """A line of tools, if there are any, and ``role: text`` for each turn.
 
-        A last turn that is gone on from has no line's end.
+        A last turn that is gone on from has no line's end. The grammar of calls names the tools, strict ones with a
+        mark; one whose schema has a member ``bad`` is refused.
         """
         self.conversations.append(conversation)
         if conversation.shown_tools and self._form.calls is CallForm.NONE:
@@ -101,7 +102,8 @@ class ByteTokenizer:
         if choice.begins_call:
             rest = f'{choice.name}", "arguments":' if choice.mode is ChoiceMode.NAMED else ""
             form = dataclasses.replace(form, beginning=f'<tool_call>\n{{"name": "{rest}')
-        return Rendered(list((text + form.beginning).encode()), form)
+        ids = list((text + form.beginning).encode())
+        return Rendered(ids, form, _calls_of(conversation) if constrain_calls else "")
 
     async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
         """The bytes; there are no special ids that would be added."""
@@ -122,13 +124,24 @@ class ByteTokenizer:
             raise MeshError(Reason.GRAMMAR_INVALID, "that is bad", parameter="grammar")
         return f"{grammar.kind.value}{'?' if grammar.lenient else ''}: {grammar.text}"
 
-    async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
+    async def token_bytes(
+        self, scope: CallScope, token_ids: Sequence[int], *, keep_special_tokens: bool = True
+    ) -> Sequence[bytes]:
         """One byte each; the end id has a name."""
-        return [bytes([i]) if i < END_ID else b"<end>" for i in token_ids]
+        end = b"<end>" if keep_special_tokens else b""
+        return [bytes([i]) if i < END_ID else end for i in token_ids]
 
     async def vocabulary_size(self, scope: CallScope) -> int:
         """The bytes and the end id."""
         return END_ID + 1
+
+
+def _calls_of(conversation: Conversation) -> str:
+    for at, tool in enumerate(conversation.shown_tools):
+        if '"bad"' in tool.parameters_json:
+            raise MeshError(Reason.GRAMMAR_INVALID, "that is bad", parameter=f"tools[{at}].parameters")
+    names = [f"{tool.name}{'!' if tool.strict else ''}" for tool in conversation.shown_tools]
+    return f"calls: {conversation.tool_choice.mode.value} {', '.join(names)}"
 
 
 class ByteDetokenizer:
@@ -142,6 +155,7 @@ class ByteDetokenizer:
         stop_strings: Sequence[str] = (),
         min_tokens: int = 0,
         shown_ids: Sequence[int] = (),
+        goes_on: bool = False,
     ) -> "ByteSequence":
         """Begin a sequence."""
         return ByteSequence(sink, stop_strings, min_tokens)

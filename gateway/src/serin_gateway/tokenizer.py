@@ -28,10 +28,11 @@ class CallScope:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt, and how the answer to it is written."""
+    """A prompt, how the answer to it is written and, if its calls are constrained, what it must follow."""
 
     token_ids: Sequence[int]
     form: AnswerForm = field(default_factory=AnswerForm)
+    grammar: str = ""
 
 
 class Tokenizer(Protocol):
@@ -44,8 +45,13 @@ class Tokenizer(Protocol):
             MeshError: UPSTREAM_UNAVAILABLE, all tokenizers of the lane have fallen silent.
         """
 
-    async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
-        """The prompt that the lane's chat template makes of a conversation."""
+    async def render(self, scope: CallScope, conversation: Conversation, *, constrain_calls: bool = False) -> Rendered:
+        """The prompt that the lane's chat template makes of a conversation; with the grammar of its calls, if wanted.
+
+        Raises:
+            MeshError: TEMPLATE_REJECTED, …; GRAMMAR_INVALID or GRAMMAR_LIMIT, whose parameter is ``tools`` or the
+                schema of one of those that the model is shown: ``tools[0].parameters``.
+        """
 
     async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
         """The ids of a text, with those the tokenizer always adds, or without them."""
@@ -67,8 +73,10 @@ class Tokenizer(Protocol):
             MeshError: GRAMMAR_INVALID, GRAMMAR_LIMIT.
         """
 
-    async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
-        """The bytes of each id by itself; special ids have theirs too."""
+    async def token_bytes(
+        self, scope: CallScope, token_ids: Sequence[int], *, keep_special_tokens: bool = True
+    ) -> Sequence[bytes]:
+        """The bytes of each id by itself, anywhere but at a text's beginning; special ids have theirs, or none."""
 
     async def vocabulary_size(self, scope: CallScope) -> int:
         """Number of ids that the tokenizer knows, added ones included: they are those below it."""
@@ -133,8 +141,10 @@ class Detokenizer(Protocol):
         stop_strings: Sequence[str] = (),
         min_tokens: int = 0,
         shown_ids: Sequence[int] = (),
+        goes_on: bool = False,
     ) -> TextSequence:
         """Begin a sequence; stop strings are looked for behind the first ``min_tokens`` ids.
 
-        Special ids are left out of the text, but for those that are shown.
+        Special ids are left out of the text, but for those that are shown. A text that goes on from another one keeps
+        the space that some tokenizers take off a text's beginning.
         """

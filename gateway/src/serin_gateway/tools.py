@@ -17,6 +17,7 @@ MAX_ALL_TOOLS_BYTES = 1_048_576
 MAX_SCHEMA_DEPTH = 32
 MAX_ARGUMENTS_DEPTH = 60
 """Of the arguments of an earlier call."""
+NO_JSON = "is no JSON"
 MAX_CALLS = 128
 """Calls of one turn."""
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -27,11 +28,19 @@ _NAME = re.compile("[a-zA-Z0-9_-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool on offer; ``parameters_json`` is a JSON schema as text, in the caller's order of keys, or empty."""
+    """A tool on offer.
+
+    Attributes:
+        parameters_json: a JSON schema as text, in the caller's order of keys, or empty.
+        strict: arguments always follow all of the schema.
+        parameter: where the client wrote the schema, for errors.
+    """
 
     name: str
     description: str = ""
     parameters_json: str = ""
+    strict: bool = False
+    parameter: str = "tools"
 
     @property
     def byte_count(self) -> int:
@@ -99,6 +108,15 @@ def too_many_tools(count: int) -> str:
     return f"{count} of them; accepted: at most {MAX_TOOLS}"
 
 
+def arguments_fault(text: str) -> str:
+    """Why the arguments of an earlier call are not accepted; empty: they are.
+
+    Those of a call that broke off are no JSON: the model is shown what it wrote, so that it can make it good.
+    """
+    why = json_fault(text, MAX_ARGUMENTS_DEPTH, needs_object=False)
+    return "" if why == NO_JSON else why
+
+
 def json_fault(text: str, max_depth: int, *, needs_object: bool) -> str:
     """Why a text is not the JSON that is wanted; empty: it is."""
     try:
@@ -106,7 +124,7 @@ def json_fault(text: str, max_depth: int, *, needs_object: bool) -> str:
     except RecursionError:
         return f"is nested deeper than {max_depth} levels"
     except ValueError:
-        return "is no JSON"
+        return NO_JSON
     if needs_object and not isinstance(value, dict):
         return "is no JSON object"
     if text.count("{") + text.count("[") > max_depth and _is_deeper(value, max_depth):

@@ -195,20 +195,33 @@ async def test_the_worker_is_shown_what_is_masked(fronts_on):
     assert decided(house) == {("pii", "input", "mask"): 5}
 
 
-@pytest.mark.parametrize("where", ["user", "system", "tool"])
+CALLED = {"name": "f", "arguments": "{}"}
+CUT = {"name": "f", "arguments": f'{{"a": 1}} my plum at {MAIL}'}
+"""A call whose arguments are no JSON."""
+
+
+@pytest.mark.parametrize("where", ["user", "system", "tool", "cut"])
 async def test_refused_input_reaches_nobody(fronts_on, sdk, where):
     """400 with reason and code, over both APIs; no work, no text in the message; the next one is served."""
     text = f"my plum at {MAIL}"
     messages = {
         "user": [{"role": "user", "content": text}],
         "system": [{"role": "system", "content": text}, {"role": "user", "content": "hi"}],
-        "tool": [{"role": "user", "content": "hi"}, {"role": "tool", "tool_call_id": "c", "content": text}],
+        "tool": [
+            {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": CALLED}]},
+            {"role": "tool", "tool_call_id": "c", "content": text},
+        ],
+        "cut": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": CUT}]},
+        ],
     }[where]
     async with fronts_on(guarded(REFUSING)) as front:
         with pytest.raises(openai.BadRequestError) as refused:
             await front.openai.chat.completions.create(model="small", messages=messages)
         assert refused.value.code == "content_policy_violation"
-        assert refused.value.param == f"messages[{len(messages) - 1 if where != 'system' else 0}].content"
+        place = "tool_calls[0].arguments" if where == "cut" else "content"
+        assert refused.value.param == f"messages[{len(messages) - 1 if where != 'system' else 0}].{place}"
         assert refused.value.response.headers["serin-reason"] == "CONTENT_REFUSED"
         assert refused.value.response.headers["x-should-retry"] == "false"
         assert "plum" not in str(refused.value)

@@ -84,7 +84,7 @@ ODD_METADATA = {
     ],
     "tracestate": ["x" * 10_000, "a=b," * 500, "=,=,="],
     "baggage": ["a=b," * 2000, "%%%"],
-    "x-session-id": ["x" * 10_000, "*", "{default}"],
+    "x-session-id": ["x" * 256, "*", "{default}"],
 }
 
 NO_TIMES = ["0", "-1", "NaN", "inf", "1e9", "0x10", "1,5", "9" * 30, "1 s", "", "٣", "1.", "+1", "None"]
@@ -164,6 +164,11 @@ def _metadata() -> Iterator[Attack]:
             yield Attack(METADATA, row, replace(chat(), headers={name: value}), (ANSWERED,))
             if len(value) < 8000:  # more is more than HTTP/2 headers may have here
                 yield Attack(METADATA, row, replace(generate(), metadata=[(name, value)]), (ANSWERED,))
+    for length in (257, 7000):
+        row, value = f"x-session-id of {length} bytes", "x" * length
+        refused = (Reason.PARAMETER_INVALID,)
+        yield Attack(METADATA, row, replace(chat(), headers={"x-session-id": value}), refused)
+        yield Attack(METADATA, row, replace(generate(), metadata=[("x-session-id", value)]), refused)
     for value in NO_TIMES:
         odd = replace(chat(), headers={"x-request-timeout": value.encode()})
         yield Attack(METADATA, f"x-request-timeout: {value!r}", odd, (Reason.PARAMETER_INVALID,))

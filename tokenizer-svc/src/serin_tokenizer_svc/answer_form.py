@@ -7,7 +7,7 @@ encoding or gRPC.
 import enum
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """How much a caller may ask a model to reason."""
@@ -44,20 +44,31 @@ class AnswerForm:
         calls: form of calls.
         reasoning: marks before and behind reasoning; empty texts: there is none.
         switch: the template's variable that says how much to reason; empty: it has none.
-        marking_ids: special ids among the marks.
+        special_marks: ids of the marks that are special tokens.
         reasoning_close_ids: the mark behind reasoning as ids.
         reasoning_begun: the prompt ends inside reasoning.
         beginning: text at the prompt's end that belongs to the answer.
+        list_mark: what begins a list of calls, where the family (Mistral's) writes them as one.
     """
 
     calls: CallForm = CallForm.NONE
     reasoning: tuple[str, str] = ("", "")
     switch: str = ""
-    marking_ids: tuple[int, ...] = ()
+    special_marks: Mapping[str, int] = field(default_factory=dict)
     reasoning_close_ids: tuple[int, ...] = ()
     reasoning_begun: bool = False
     beginning: str = ""
-    _list_mark: str = ""
+    list_mark: str = ""
+
+    @property
+    def marking_ids(self) -> tuple[int, ...]:
+        """Special ids among the marks."""
+        return tuple(self.special_marks.values())
+
+    @property
+    def arguments_key(self) -> str:
+        """The member of a call's JSON that has its arguments."""
+        return "parameters" if self.calls is CallForm.LLAMA else "arguments"
 
     @property
     def reasons(self) -> bool:
@@ -70,11 +81,10 @@ class AnswerForm:
         It ends where the model goes on with a token of its own: before the space in front of the arguments.
         """
         quoted = json.dumps(name, ensure_ascii=False)
-        if self.calls is CallForm.MISTRAL and not self._list_mark:
+        if self.calls is CallForm.MISTRAL and not self.list_mark:
             return f"[TOOL_CALLS]{name}[ARGS]" if name else "[TOOL_CALLS]"
-        key = "parameters" if self.calls is CallForm.LLAMA else "arguments"
-        call = f'{{"name": {quoted}, "{key}":' if name else '{"name": "'
-        return {CallForm.HERMES: "<tool_call>\n", CallForm.MISTRAL: self._list_mark}.get(self.calls, "") + call
+        call = f'{{"name": {quoted}, "{self.arguments_key}":' if name else '{"name": "'
+        return {CallForm.HERMES: "<tool_call>\n", CallForm.MISTRAL: self.list_mark}.get(self.calls, "") + call
 
     def for_prompt(self, text: str, last_turn: str | None) -> "AnswerForm":
         """The form of the answer to a rendered prompt; ``last_turn``: what the answer goes on from, if it does."""
@@ -121,8 +131,8 @@ def find_form(variables: Collection[str], written: str, added_tokens: Mapping[st
         calls=calls,
         reasoning=reasoning,
         switch=next(switches, ""),
-        marking_ids=tuple(added_tokens[mark][0] for mark in marks if added_tokens[mark][1]),
-        _list_mark=list_mark,
+        special_marks={mark: added_tokens[mark][0] for mark in marks if added_tokens[mark][1]},
+        list_mark=list_mark,
     )
 
 

@@ -29,6 +29,23 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSchema:
+    """What a tool's arguments must be.
+
+    Attributes:
+        name: the tool's.
+        schema: a JSON schema; None: it takes no arguments.
+        is_strict: all of the schema is enforced, whoever decides on the call.
+        parameter: where its caller wrote the schema, for errors.
+    """
+
+    name: str
+    schema: dict[str, Any] | None
+    is_strict: bool
+    parameter: str
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """A conversation to render.
 
@@ -40,6 +57,8 @@ class Conversation:
         open_ended: whether the text ends inside the last turn.
         begun_call: the tool of a call that the answer begins with; empty: of any tool, None: it begins with none.
         effort: how much to reason; empty: as the template does by itself.
+        schemas: what the arguments of each tool must be.
+        has_one_call: an answer ends behind its first call.
     """
 
     turns: tuple[Turn, ...]
@@ -49,3 +68,5 @@ class Conversation:
     open_ended: bool = False
     begun_call: str | None = None
     effort: str = ""
+    schemas: tuple[ToolSchema, ...] = ()
+    has_one_call: bool = False

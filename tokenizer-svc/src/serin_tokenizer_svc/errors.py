@@ -86,7 +86,15 @@ class TemplateLimit(TemplateError):
 
 
 class GrammarError(TokenizerError):
-    """The caller's grammar cannot be used."""
+    """The caller's grammar cannot be used.
+
+    Attributes:
+        parameter: name of the offending field, as the contract spells it; empty: whatever held the grammar.
+    """
+
+    def __init__(self, message: str, parameter: str = "") -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class GrammarRejected(GrammarError):

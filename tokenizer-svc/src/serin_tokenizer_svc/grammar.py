@@ -6,7 +6,8 @@ from typing import Literal
 MAX_GRAMMAR_BYTES = 256 << 10
 """A schema or grammar of more bytes is refused unread."""
 
-GrammarKind = Literal["json_schema", "regex", "ebnf", "choice"]
+GrammarKind = Literal["json_schema", "regex", "ebnf", "choice", "calls"]
+"""Languages that callers may use, and that of answers that call tools (``call_grammar.py``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Runs in a process that may be killed (``grammar_child.py``). Knows nothing about
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from llguidance import regex_to_lark
@@ -38,6 +39,8 @@ def translate(source: GrammarSource) -> str:
             lark = _from_choice(source.text)
         case "ebnf":
             lark = _from_ebnf(source.text)
+        case "calls":
+            lark = _from_calls(source.text)
     return lark + FREE_SPELLING
 
 
@@ -47,11 +50,40 @@ def _from_schema(text: str, *, lenient: bool) -> str:
         schema = {}
     elif not isinstance(schema, dict):
         raise GrammarRejected("the JSON schema must be an object")
-    elif "x-guidance" in schema:
+    return f"start: {_json_rule(schema, lenient=lenient)}"
+
+
+def _json_rule(schema: dict[str, Any], *, lenient: bool) -> str:
+    if "x-guidance" in schema:
         raise GrammarRejected("the JSON schema has a member 'x-guidance', which is reserved")
     options = {"whitespace_pattern": WHITESPACE, "lenient": lenient, "coerce_one_of": lenient}
-    schema = json.dumps({**schema, "x-guidance": options}, ensure_ascii=False, separators=(",", ":"))
-    return f"start: %json {schema}"
+    text = json.dumps({**schema, "x-guidance": options}, ensure_ascii=False, separators=(",", ":"))
+    return f"%json {text}"
+
+
+def _from_calls(text: str) -> str:
+    """Rules of a family's calls, which name the arguments of each tool; behind them what these must be."""
+    calls = json.loads(text)
+    rules = [f"arguments_{at}: {_arguments_rule(one)}" for at, one in enumerate(calls["arguments"])]
+    return "\n".join((calls["rules"], f"ws: /{WHITESPACE}?/", *rules))
+
+
+def each_argument(source: GrammarSource) -> Iterator[tuple[str, str]]:
+    """Of calls: where each tool's schema was written, and a grammar of its arguments alone, to find one to blame."""
+    for one in json.loads(source.text)["arguments"] if source.kind == "calls" else ():
+        yield one["parameter"], f"start: {_arguments_rule(one)}{FREE_SPELLING}"
+
+
+def _arguments_rule(given: dict[str, Any]) -> str:
+    """Arguments are an object, whether or not their schema says so."""
+    schema = given["schema"]
+    kind = schema.get("type", "object")
+    if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+        raise GrammarRejected("a call's arguments are an object; the JSON schema allows none", given["parameter"])
+    try:
+        return _json_rule({**schema, "type": "object"}, lenient=given["lenient"])
+    except GrammarRejected as error:
+        raise GrammarRejected(str(error), given["parameter"]) from error
 
 
 def _from_regex(text: str) -> str:

@@ -4,6 +4,7 @@ The processes start with the first grammar: a mesh that is asked for none has no
 """
 
 import asyncio
+import copy
 from collections import OrderedDict
 from dataclasses import dataclass
 from types import TracebackType
@@ -95,7 +96,7 @@ class GrammarPool:
         if found is None:
             found = await self._check(key, source)
         if isinstance(found, GrammarError):
-            raise type(found)(*found.args)
+            raise copy.copy(found)
         return found
 
     async def _check(self, key: bytes, source: GrammarSource) -> str:
@@ -111,7 +112,9 @@ class GrammarPool:
             grammar: str = answer["grammar"]
             self.cache.keep(key, grammar)
             return grammar
-        error = GrammarLimit(answer["limit"]) if "limit" in answer else GrammarRejected(answer["refused"])
+        is_limit = "limit" in answer
+        kind, why = (GrammarLimit, answer["limit"]) if is_limit else (GrammarRejected, answer["refused"])
+        error = kind(why, answer.get("parameter", ""))
         self.cache.keep(key, error)
         raise error
 

@@ -38,6 +38,7 @@ class Opening:
     keep_special: bool = False
     min_tokens: int = 0
     shown_ids: frozenset[int] = frozenset()
+    continues_text: bool = False
 
 
 @dataclass(slots=True)
@@ -98,7 +99,7 @@ class Sequences:
         try:
             self._check(sequence_id, opening)
             growing = GrowingSequence(
-                self._vocabulary.stream(opening.keep_special, opening.shown_ids),
+                self._vocabulary.stream(opening.keep_special, opening.shown_ids, goes_on=opening.continues_text),
                 StopFinder(opening.stop_strings, opening.include_stop) if opening.stop_strings else None,
                 min_tokens=opening.min_tokens,
                 delivered_bytes=opening.delivered_bytes,

@@ -10,15 +10,17 @@ from collections.abc import AsyncIterator, Iterator
 
 import grpc
 from prometheus_client import CollectorRegistry
-from serin.generation.v1 import tokens_pb2
+from serin.generation.v1 import sampling_pb2, tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from serin_mesh import logs
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.load import LoadReport
 
+from serin_tokenizer_svc.call_grammar import call_grammar
 from serin_tokenizer_svc.errors import (
     EncodeBusy,
     GrammarBusy,
+    GrammarError,
     GrammarLimit,
     GrammarRejected,
     GrammarsUnsupported,
@@ -32,6 +34,7 @@ from serin_tokenizer_svc.errors import (
     TemplateRejected,
     TokenizerError,
 )
+from serin_tokenizer_svc.grammar import GrammarSource
 from serin_tokenizer_svc.metrics import CallTimes
 from serin_tokenizer_svc.outbox import Outbox
 from serin_tokenizer_svc.sequences import Sequences
@@ -101,12 +104,15 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
                 ids = await tokenizer.chat.encode(rendered, request.max_token_count)
             self.tally.num_encoded += len(ids)
             _refuse_long(ids, request.max_token_count, "messages")
+        form = tokenizer.chat.answer_form(conversation, rendered)
+        calls = call_grammar(conversation, form) if request.constrain_calls else None
         segment = tokens_pb2.Segment(tokens=tokens_pb2.TokenRun(token_ids=ids))
         return tokenizer_pb2.RenderResponse(
             segments=[segment],
             token_count=len(ids),
             vocabulary_digest=tokenizer.identity.vocabulary_digest,
-            answer_format=write_form(tokenizer.chat.answer_form(conversation, rendered)),
+            answer_format=write_form(form),
+            grammar=None if calls is None else await self._prepared(calls, "tools"),
         )
 
     async def Encode(
@@ -178,10 +184,9 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         context: grpc.aio.ServicerContext[tokenizer_pb2.PrepareGrammarRequest, tokenizer_pb2.PrepareGrammarResponse],
     ) -> tokenizer_pb2.PrepareGrammarResponse:
         """Check a grammar and bring it into the worker's language."""
-        tokenizer = self._tokenizer
-        with _translated("grammar"), self._times.grammar.time():
-            prepared = await tokenizer.grammars.prepare(read_grammar(request.grammar))
-        return tokenizer_pb2.PrepareGrammarResponse(grammar=write_grammar(prepared))
+        with _translated():
+            source = read_grammar(request.grammar)
+        return tokenizer_pb2.PrepareGrammarResponse(grammar=await self._prepared(source, "grammar"))
 
     async def DescribeTokenizer(
         self,
@@ -202,6 +207,11 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             has_chat_template=identity.has_chat_template,
             answer_format=write_form(self._tokenizer.chat.form),
         )
+
+    async def _prepared(self, source: GrammarSource, parameter: str) -> sampling_pb2.Grammar:
+        """A grammar for workers; ``parameter`` holds it."""
+        with _translated(parameter), self._times.grammar.time():
+            return write_grammar(await self._tokenizer.grammars.prepare(source))
 
     @property
     def _tokenizer(self) -> Tokenizer:
@@ -266,5 +276,6 @@ def _translated(parameter: str = "") -> Iterator[None]:
     except TemplateArgumentUnknown as error:
         raise MeshError(Reason.TEMPLATE_ARGUMENT_UNKNOWN, str(error), parameter=error.argument) from error
     except TokenizerError as error:
+        parameter = (error.parameter if isinstance(error, GrammarError) else "") or parameter
         facts = {"parameter": parameter} if parameter else {}
         raise MeshError(REASONS[type(error)], str(error), **facts) from error

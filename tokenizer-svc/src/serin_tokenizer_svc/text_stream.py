@@ -28,14 +28,16 @@ class TextStream(Protocol):
 
 
 class PieceStream:
-    """Grows by looking up the bytes of each id."""
+    """Grows by looking up the bytes of each id; one that goes on from another text has no beginning of its own."""
 
-    def __init__(self, table: PieceTable, keep_special: bool, shown: Set[int] = frozenset()) -> None:
+    def __init__(
+        self, table: PieceTable, keep_special: bool, shown: Set[int] = frozenset(), *, goes_on: bool = False
+    ) -> None:
         self._table = table
         self._first, self._rest = table.first, table.rest
         self._skip = frozenset() if keep_special else table.special - shown
-        self._num_strip = table.num_strip
-        self._seen_first = self._first is self._rest
+        self._num_strip = 0 if goes_on else table.num_strip
+        self._seen_first = goes_on or self._first is self._rest
         self._half = b""
 
     def append(self, token_ids: Sequence[int]) -> str:

@@ -112,10 +112,13 @@ class Vocabulary:
         skip = frozenset[int]() if keep_special else self.pieces.special
         return whole.decode("utf-8", "replace"), self.pieces.bytes_of(token_ids, skip)
 
-    def stream(self, keep_special: bool, shown: Set[int] = frozenset()) -> TextStream:
-        """A stream that decodes ids as they come; special ids that are ``shown`` are written out all the same."""
+    def stream(self, keep_special: bool, shown: Set[int] = frozenset(), *, goes_on: bool = False) -> TextStream:
+        """A stream that decodes ids as they come; special ids that are ``shown`` are written out all the same.
+
+        Where it goes on from another text, a space is not taken off its beginning.
+        """
         if self.pieces is not None:
-            return PieceStream(self.pieces, keep_special, shown)
+            return PieceStream(self.pieces, keep_special, shown, goes_on=goes_on)
         return WindowStream(
             lambda ids: str(self._tokenizer.decode(ids, skip_special_tokens=not (keep_special or shown))),
             lambda token_id: token_id in shown or self._is_visible(token_id, keep_special),

@@ -10,7 +10,7 @@ from serin.generation.v1 import chat_pb2, sampling_pb2
 from serin.tokenizer.v1 import tokenizer_pb2
 
 from serin_tokenizer_svc.answer_form import EFFORTS, AnswerForm, CallForm
-from serin_tokenizer_svc.conversation import Conversation, Turn
+from serin_tokenizer_svc.conversation import Conversation, ToolSchema, Turn
 from serin_tokenizer_svc.errors import InputRefused
 from serin_tokenizer_svc.grammar import GrammarKind, GrammarSource
 from serin_tokenizer_svc.outbox import News
@@ -62,6 +62,8 @@ def read_conversation(request: tokenizer_pb2.RenderRequest) -> Conversation:
         open_ended=request.continue_final_message,
         begun_call=_read_begun_call(request),
         effort=request.reasoning_effort,
+        schemas=() if hides_tools else tuple(_read_schema(at, tool) for at, tool in enumerate(request.tools)),
+        has_one_call=request.tool_choice.single_call,
     )
 
 
@@ -76,6 +78,7 @@ def read_opening(frame: tokenizer_pb2.OpenSequence) -> Opening:
         keep_special=frame.keep_special_tokens,
         min_tokens=frame.min_token_count,
         shown_ids=frozenset(frame.shown_token_ids),
+        continues_text=frame.continues_text,
     )
 
 
@@ -172,7 +175,9 @@ def _read_call(call: chat_pb2.ToolCall) -> dict[str, Any]:
 
 
 def _read_arguments(text: str) -> Any:
-    """Arguments as templates want them, an object; what a model wrote and is no object stays text."""
+    """Arguments as templates want them, an object; what a model wrote and is no object stays text, nothing is none."""
+    if not text.strip():
+        return {}
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -191,6 +196,12 @@ def _read_tool(at: int, tool: chat_pb2.ToolDefinition) -> dict[str, Any]:
     schema = _read_object(tool.parameters_json, f"{where}.parameters") or {"type": "object", "properties": {}}
     function = {"name": tool.name, "description": tool.description, "parameters": schema}
     return {"type": "function", "function": function}
+
+
+def _read_schema(at: int, tool: chat_pb2.ToolDefinition) -> ToolSchema:
+    where = f"tools[{at}].parameters"
+    schema = _read_object(tool.parameters_json, where) if tool.parameters_json else None
+    return ToolSchema(tool.name, schema, tool.strict, where)
 
 
 def _read_object(text: str, where: str) -> dict[str, Any]:

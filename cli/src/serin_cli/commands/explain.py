@@ -9,6 +9,7 @@ from dataclasses import asdict
 from serin_gateway.observing.record import RequestRecord
 from serin_gateway.observing.records import RecordsDown
 
+from serin_cli.admin_store import add_mesh_organization
 from serin_cli.arguments import add_state, one_line, redis_url, state_path
 from serin_cli.errors import CliError
 from serin_cli.record import read_record
@@ -28,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("request_id", metavar="REQUEST_ID", type=one_line, help="x-request-id, or the id of an answer")
     parser.add_argument("--json", action="store_true", help="print the record instead of words")
     parser.add_argument("--state-redis", type=redis_url, metavar="URL", help="of a mesh that `serin up` does not run")
+    add_mesh_organization(parser)
     add_state(parser)
 
 
@@ -35,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what is known of a request."""
     url = arguments.state_redis or read_record(StateDir(state_path(arguments.state))).state_redis
     try:
-        records = asyncio.run(_find(url, arguments.request_id))
+        records = asyncio.run(_find(url, arguments.mesh_organization, arguments.request_id))
     except RecordsDown as error:
         raise CliError(f"{error}; see `serin status`") from error
     if not records:
@@ -51,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _find(url: str, request_id: str) -> Sequence[RequestRecord]:
+async def _find(url: str, organization: str, request_id: str) -> Sequence[RequestRecord]:
     """Its records: callers choose identifiers, so several tenants may have used the same."""
-    async with open_records(url) as records:
+    async with open_records(url, organization) as records:
         found = await records.find(request_id)
         for prefix in PREFIXES:
             if not found and request_id.startswith(prefix):

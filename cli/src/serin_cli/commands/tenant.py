@@ -4,7 +4,6 @@ import argparse
 import asyncio
 
 from rich.table import Table
-from serin_gateway.keys.records import DEFAULT_ORGANIZATION
 from serin_gateway.keys.tenants import Directory, Organization, Project
 from serin_gateway.limits.limiter import Limits
 from serin_mesh.errors import MeshError
@@ -31,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action.add_argument("name", metavar="NAME", type=tenant_name)
         add_limits(action, "their common")
     project.add_argument(
-        "--organization", type=tenant_name, default=DEFAULT_ORGANIZATION, help="whose it is (default: %(default)s)"
+        "--organization", type=tenant_name, metavar="NAME", help="whose it is (default: the mesh's own)"
     )
     for action in (listing, organization, project):
         add_flags(action)
@@ -52,7 +51,8 @@ async def _act(arguments: argparse.Namespace) -> int:
             await at.desk.put_organization(at.actor, Organization(arguments.name, limits))
         elif arguments.action == "project":
             limits = limits_from(arguments) or Limits()
-            await at.desk.put_project(at.actor, Project(arguments.name, arguments.organization, limits))
+            organization = arguments.organization or at.desk.home
+            await at.desk.put_project(at.actor, Project(arguments.name, organization, limits))
         else:
             _print_table(await at.desk.directory(at.actor))
     return 0

@@ -13,7 +13,7 @@ from serin_gateway.conversation import Conversation, Message, ToolCall
 from serin_gateway.guards.failures import content_refused
 from serin_gateway.guards.json_text import screened_json
 from serin_gateway.guards.screen import Screen, screened
-from serin_gateway.tools import Tool
+from serin_gateway.tools import MAX_ARGUMENTS_DEPTH, Tool, json_fault
 
 Open = Callable[[], Screen]
 """Makes a screen for a text."""
@@ -77,7 +77,12 @@ def _message(message: Message, screen: Open, where: str) -> Message:
 
 
 def _call(call: ToolCall, screen: Open, where: str) -> ToolCall:
-    return replace(call, arguments_json=_json(call.arguments_json, screen, f"{where}.arguments"))
+    """Arguments that broke off are no JSON: what stands outside of strings is text too."""
+    where = f"{where}.arguments"
+    arguments = _json(call.arguments_json, screen, where)
+    if json_fault(call.arguments_json, MAX_ARGUMENTS_DEPTH, needs_object=False):
+        arguments = _text(arguments, screen, where)
+    return replace(call, arguments_json=arguments)
 
 
 def _tool(tool: Tool, screen: Open, where: str) -> Tool:

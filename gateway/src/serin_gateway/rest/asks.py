@@ -10,6 +10,7 @@ from serin_gateway.rest.grammars import read_grammar
 from serin_gateway.rest.schemas import (
     ChatBody,
     CompletionBody,
+    FunctionBody,
     MessageBody,
     NamedToolChoice,
     SamplingBody,
@@ -45,7 +46,7 @@ def chat_ask(body: ChatBody) -> Ask:
     top_logprobs = (body.top_logprobs or 0) if body.logprobs else None
     conversation = Conversation(
         messages=[read_message(message) for message in body.messages],
-        tools=[read_tool(tool) for tool in body.tools or ()],
+        tools=read_tools(body.tools),
         tool_choice=read_tool_choice(body.tool_choice, single_call=body.parallel_tool_calls is False),
         effort=body.reasoning_effort or "",
     )
@@ -171,11 +172,14 @@ def read_message(body: MessageBody) -> Message:
     return Message(body.role, texts, body.name, calls, body.tool_call_id, body.reasoning_content)
 
 
-def read_tool(body: ToolBody) -> Tool:
-    """A tool on offer."""
-    function = body.function
-    schema = "" if function.parameters is None else json.dumps(function.parameters, ensure_ascii=False)
-    return Tool(function.name, function.description or "", schema)
+def read_tools(bodies: Sequence[ToolBody] | None) -> list[Tool]:
+    """The tools on offer."""
+    return [_tool(at, body.function) for at, body in enumerate(bodies or ())]
+
+
+def _tool(at: int, body: FunctionBody) -> Tool:
+    schema = "" if body.parameters is None else json.dumps(body.parameters, ensure_ascii=False)
+    return Tool(body.name, body.description or "", schema, bool(body.strict), f"tools[{at}].function.parameters")
 
 
 def read_tool_choice(choice: str | NamedToolChoice | None, *, single_call: bool = False) -> ToolChoice:

@@ -98,7 +98,7 @@ class CompletionShape:
             "finish_reason": None,
         }
         if self._ask.sampling.top_logprobs is not None:
-            choice["logprobs"] = logprobs_body(event.logprobs, shown.offsets)
+            choice["logprobs"] = logprobs_body(event.logprobs, pieces_of(event.logprobs), shown.offsets)
         if self._ask.want_token_ids:
             choice["token_ids"] = event.token_ids
         return self._head + orjson.dumps(choice) + self._tail
@@ -111,7 +111,7 @@ class CompletionShape:
         self._choices[index].offsets = Offsets(len(event.echo_text))
         choice: dict[str, Any] = {"index": index, "text": event.echo_text, "logprobs": None, "finish_reason": None}
         if event.echo_logprobs:
-            choice["logprobs"] = logprobs_body(event.echo_logprobs, Offsets())
+            choice["logprobs"] = logprobs_body(event.echo_logprobs, event.echo_pieces, Offsets())
         if self._ask.want_token_ids:
             choice |= {"prompt_token_ids": list(event.prompt_token_ids), "token_ids": []}
         return self._head + orjson.dumps(choice) + self._tail
@@ -128,6 +128,7 @@ class _Choice:
         self._texts: list[str] = []
         self._logprobs: list[TextLogprob] = []
         self._echo_logprobs: Sequence[TextLogprob] = ()
+        self._echo_pieces: Sequence[bytes] = ()
         self._token_ids: list[int] = []
         self._prompt_token_ids: Sequence[int] = ()
         self._echo_length = 0
@@ -137,7 +138,7 @@ class _Choice:
     def begin(self, event: Started) -> None:
         self._texts.append(event.echo_text)
         self._echo_length = len(event.echo_text)
-        self._echo_logprobs = event.echo_logprobs
+        self._echo_logprobs, self._echo_pieces = event.echo_logprobs, event.echo_pieces
         self._prompt_token_ids = event.prompt_token_ids
 
     def add(self, event: TextChunk) -> None:
@@ -153,8 +154,8 @@ class _Choice:
             "finish_reason": self.finish_reason,
         }
         if ask.sampling.top_logprobs is not None:
-            echoed = logprobs_body(self._echo_logprobs, Offsets())
-            answered = logprobs_body(self._logprobs, Offsets(self._echo_length))
+            echoed = logprobs_body(self._echo_logprobs, self._echo_pieces, Offsets())
+            answered = logprobs_body(self._logprobs, pieces_of(self._logprobs), Offsets(self._echo_length))
             body["logprobs"] = {key: echoed[key] + answered[key] for key in answered}
         if ask.want_token_ids:
             body |= {"prompt_token_ids": list(self._prompt_token_ids), "token_ids": self._token_ids}
@@ -172,20 +173,25 @@ class Offsets:
         self._next = first
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def of(self, token: TextLogprob) -> int:
-        """Of the next token."""
+    def of(self, piece: bytes) -> int:
+        """Of the next token, which stands for these bytes of the text."""
         begins = self._next
-        self._next += len(self._characters.decode(token.raw))
+        self._next += len(self._characters.decode(piece))
         return begins
 
 
-def logprobs_body(logprobs: Sequence[TextLogprob], offsets: Offsets) -> dict[str, Any]:
-    """Log-probabilities of a completion's choice."""
+def pieces_of(answered: Sequence[TextLogprob]) -> list[bytes]:
+    """What an answer's tokens stand for in its text: all their bytes, for it goes on from the prompt."""
+    return [one.raw for one in answered]
+
+
+def logprobs_body(logprobs: Sequence[TextLogprob], pieces: Sequence[bytes], offsets: Offsets) -> dict[str, Any]:
+    """Log-probabilities of a completion's choice; ``pieces``: what each token stands for in its text."""
     return {
         "tokens": [one.token for one in logprobs],
         "token_logprobs": [one.logprob for one in logprobs],
         "top_logprobs": [_alternatives(one) for one in logprobs],
-        "text_offset": [offsets.of(one) for one in logprobs],
+        "text_offset": [offsets.of(piece) for piece in pieces],
     }
 
 

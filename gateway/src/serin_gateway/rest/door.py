@@ -20,7 +20,7 @@ from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
 from serin_gateway.rest.endpoint import Endpoint, Endpoints, MethodNotAllowed
 from serin_gateway.rest.errors import OPENAI, Dialect, ToldInStream, error_headers, internal_error
-from serin_gateway.rest.headers import limit_headers, without_limits
+from serin_gateway.rest.headers import ignored_headers, limit_headers, without_limits
 from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
 from serin_gateway.routing.cascade_journey import HINT_KEY
@@ -28,7 +28,6 @@ from serin_gateway.steering import SESSION_KEY, check_steering
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768
-MAX_SESSION_BYTES = 256
 _ONCE = frozenset(
     {
         b"authorization",
@@ -61,8 +60,11 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        request_id = _request_id(scope["headers"])
-        client = Client(scope, receive, send, [(b"x-request-id", request_id.encode())])
+        client = Client(scope, receive, send, [])
+        given = client.header(b"x-request-id")
+        request_id = given if given is not None and is_request_id(given) else new_request_id()
+        ignored = ["x-request-id"] if given not in (None, request_id) else []
+        client.headers += [(b"x-request-id", request_id.encode()), *ignored_headers(ignored)]
         try:
             endpoint, missing = self.endpoints.find(scope["method"], scope["raw_path"]), None
         except MeshError as error:
@@ -124,7 +126,7 @@ class Door:
             "rest",
             request_id,
             key=_key(client),
-            session_id=(client.header(SESSION_KEY.encode()) or "")[:MAX_SESSION_BYTES],
+            session_id=client.header(SESSION_KEY.encode()) or "",
             pinned_lane=client.header(LANE_KEY.encode()) or "",
             cascade_hint=client.header(HINT_KEY.encode()) or "",
             timeout_s=min(self._timeout_s, _asked_timeout_s(client)),
@@ -160,14 +162,6 @@ def _asked_timeout_s(client: Client) -> float:
     if text is None:
         return math.inf
     return float(text) if _SECONDS.fullmatch(text) else 0.0
-
-
-def _request_id(headers: Headers) -> str:
-    for name, value in headers:
-        if name == b"x-request-id":
-            text = value.decode("latin-1")
-            return text if is_request_id(text) else new_request_id()
-    return new_request_id()
 
 
 def _check_headers(headers: Headers) -> None:

@@ -225,7 +225,7 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
     if problem["type"] in ("none_required",):
         return _unsupported(name, "")
     if problem["type"] == "literal_error":
-        if name == "stream_options.include_obfuscation" or name.endswith(".strict"):
+        if name == "stream_options.include_obfuscation":
             return _unsupported(name, "false")
         accepted = problem["msg"].removeprefix("Input should be ")
         if _HAS_MORE.fullmatch(name):

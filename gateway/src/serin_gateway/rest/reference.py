@@ -28,7 +28,8 @@ A parameter that is not listed is refused by name (`PARAMETER_UNKNOWN`); to a ke
 `x-serin-ignored` names it instead. So it is with members inside of objects, which are named by their place
 (`messages[0].colour`). Administration (`/admin/…`) refuses whatever it does not know. Nothing is ever silently
 ignored. The same reasons come over gRPC, in `ErrorInfo`: a field that this version does not know is refused, or named
-in the trailer `x-serin-ignored`, by its number (`sampling.99`).
+in the trailer `x-serin-ignored`, by its number (`sampling.99`). An `x-request-id` that is not 1 to 100 of
+`A-Za-z0-9._-` is replaced and named there too, whatever the key; an `x-session-id` of more than 256 bytes is refused.
 
 What answers may be made to follow, and what that costs, is in [structured-output.md](structured-output.md); what a
 model's name leads to, and the headers that say who answered, in [routing.md](routing.md).

@@ -70,7 +70,7 @@ class FunctionBody(BaseModel):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = None
 
 
 class ToolBody(BaseModel):
@@ -183,13 +183,23 @@ class ChatBody(SamplingBody):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[
-        Many[MessageBody], Field(min_length=1, max_length=MAX_TURNS, description="The conversation so far, text only.")
+        Many[MessageBody],
+        Field(
+            min_length=1,
+            max_length=MAX_TURNS,
+            description="The conversation so far, text only; arguments of a call that broke off "
+            "may come back as they are.",
+        ),
     ]
     tools: Many[ToolBody] | None = Field(
-        None, description="Functions that may be called, at most 128; streams have arguments as they are written."
+        None,
+        description="Functions that may be called, at most 128; strict: their arguments follow the schema. Streams "
+        "have arguments as they are written.",
     )
     tool_choice: ToolChoiceBody | None = Field(
-        None, description="none shows no tools; required, and a function by name, begin the answer as a call."
+        None,
+        description="none shows no tools; required, and a function by name, make the answer calls that follow their "
+        "schemas.",
     )
     parallel_tool_calls: bool | None = Field(None, description="false: an answer ends behind its first call.")
     reasoning_effort: str | None = Field(

@@ -10,7 +10,7 @@ from serin_gateway.ask import Ask, TokenPrompt, check, refuse
 from serin_gateway.conversation import Conversation
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.answering import read_body
-from serin_gateway.rest.asks import inner_name, read_message, read_tool, read_tool_choice
+from serin_gateway.rest.asks import inner_name, read_message, read_tool_choice, read_tools
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.headers import answer_headers
 from serin_gateway.rest.names import names_as
@@ -86,7 +86,7 @@ def tokenize_ask(body: TokenizeBody) -> Ask:
     conversation = Conversation(
         messages=[read_message(message) for message in body.messages],
         continues=continues,
-        tools=[read_tool(tool) for tool in body.tools or ()],
+        tools=read_tools(body.tools),
         tool_choice=read_tool_choice(body.tool_choice),
         effort=body.reasoning_effort or "",
         begins_answer=body.add_generation_prompt is not False,

@@ -33,10 +33,11 @@ def arrival_of(context: "grpc.aio.ServicerContext[Any, Any]") -> Arrival:
         "grpc",
         _request_id(metadata),
         key=key_in(metadata),
-        session_id=metadata.get(SESSION_KEY, "")[:256],
+        session_id=metadata.get(SESSION_KEY, ""),
         pinned_lane=metadata.get(LANE_KEY, ""),
         cascade_hint=metadata.get(HINT_KEY, ""),
         timeout_s=DEFAULT_TIMEOUT_S if left_s is None else left_s,
+        ignored=[CLIENT_REQUEST_KEY] if not is_request_id(metadata.get(CLIENT_REQUEST_KEY, "none")) else (),
     )
 
 

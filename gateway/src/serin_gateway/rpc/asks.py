@@ -127,7 +127,7 @@ def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensReq
     return Conversation(
         [_message(message, at) for at, message in enumerate(chat.messages)],
         chat.continue_final_message,
-        [from_tool(tool) for tool in chat.tools],
+        [from_tool(at, tool) for at, tool in enumerate(chat.tools)],
         from_tool_choice(chat.tool_choice),
         chat.reasoning_effort,
     )

@@ -110,6 +110,8 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """A request that is settled in the end, however it ends."""
         work = Request(self._house, arrival_of(context))
         work.receipt.operation = operation
+        if work.arrival.ignored:
+            _tell(context, (IGNORED_KEY, ignored_text(work.arrival.ignored)))
         ended_by: BaseException | None = None
         try:
             yield work

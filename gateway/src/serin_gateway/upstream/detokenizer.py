@@ -53,6 +53,7 @@ class GrpcDetokenizer:
         stop_strings: Sequence[str] = (),
         min_tokens: int = 0,
         shown_ids: Sequence[int] = (),
+        goes_on: bool = False,
     ) -> GrowingText:
         """Begin a sequence."""
         key = (scope.model, scope.lane.lane)
@@ -67,6 +68,7 @@ class GrpcDetokenizer:
             stop_strings=stop_strings,
             min_tokens=min_tokens,
             shown_ids=shown_ids,
+            goes_on=goes_on,
             went_on=lambda pause_s: self._on_pause(scope.model, pause_s),
         )
         lane.place(sequence)

@@ -31,7 +31,7 @@ class GrowingText:
         sink: who is told.
         relocate: called when it needs another stream.
         went_on: told for how many seconds nothing was heard of it, each time it was lost and is heard of again.
-        stop_strings, min_tokens, shown_ids: as in :meth:`serin_gateway.tokenizer.Detokenizer.open`.
+        stop_strings, min_tokens, shown_ids, goes_on: as in :meth:`serin_gateway.tokenizer.Detokenizer.open`.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class GrowingText:
         stop_strings: Sequence[str],
         min_tokens: int,
         shown_ids: Sequence[int] = (),
+        goes_on: bool = False,
         went_on: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._went_on = went_on
@@ -61,6 +62,7 @@ class GrowingText:
         self._stop_strings = stop_strings
         self._min_tokens = min_tokens
         self._shown_ids = shown_ids
+        self._goes_on = goes_on
         self._token_ids: list[int] = []
         self._is_complete = False
         self._delivered_bytes = 0
@@ -126,6 +128,7 @@ class GrowingText:
                 stop_strings=self._stop_strings,
                 min_token_count=self._min_tokens,
                 shown_token_ids=self._shown_ids,
+                continues_text=self._goes_on,
             )
             return tokenizer_pb2.SequenceFrame(sequence_id=self.sequence_id, open=opening)
         if self._num_sent > self._num_seen and not self._is_complete:

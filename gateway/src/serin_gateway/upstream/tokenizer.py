@@ -41,14 +41,14 @@ class GrpcTokenizer:
     def __init__(self, channels: Channels, pulses: Pulses) -> None:
         self._channels = channels
         self._replicas = Replicas(pulses)
-        self._spelled: dict[tuple[str, int], bytes] = {}
+        self._spelled: dict[tuple[str, bool, int], bytes] = {}
         self._sizes: dict[str, int] = {}
 
     def expect(self, scope: CallScope) -> None:
         """Refuse where all tokenizers of the lane have fallen silent."""
         self._replicas.expect(scope)
 
-    async def render(self, scope: CallScope, conversation: Conversation) -> Rendered:
+    async def render(self, scope: CallScope, conversation: Conversation, *, constrain_calls: bool = False) -> Rendered:
         """The prompt of a conversation, and how the answer to it is written."""
         request = tokenizer_pb2.RenderRequest(
             messages=[to_message(message) for message in conversation.messages],
@@ -58,13 +58,15 @@ class GrpcTokenizer:
             omit_generation_prompt=conversation.continues or not conversation.begins_answer,
             continue_final_message=conversation.continues,
             max_token_count=_max_prompt(scope),
+            constrain_calls=constrain_calls,
         )
         response = await self._replicas.ask(
             scope,
             lambda: self._stub(scope).Render(request, timeout=timeout_s(scope), metadata=call_metadata(scope)),
         )
         _check_vocabulary(scope, response.vocabulary_digest)
-        return Rendered(from_segments(response.segments), from_answer_format(response.answer_format))
+        form = from_answer_format(response.answer_format)
+        return Rendered(from_segments(response.segments), form, response.grammar.text)
 
     async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
         """The ids of a text."""
@@ -102,20 +104,22 @@ class GrpcTokenizer:
         )
         return response.grammar.text
 
-    async def token_bytes(self, scope: CallScope, token_ids: Sequence[int]) -> Sequence[bytes]:
+    async def token_bytes(
+        self, scope: CallScope, token_ids: Sequence[int], *, keep_special_tokens: bool = True
+    ) -> Sequence[bytes]:
         """The bytes of each id by itself; each is asked once for a vocabulary."""
-        vocabulary, spelled = scope.lane.vocabulary_digest, self._spelled
+        kind, spelled = (scope.lane.vocabulary_digest, keep_special_tokens), self._spelled
         wanted = set(token_ids)
         # Taken out at once: while the others are asked for, another call may have all of them forgotten.
-        found = {token_id: spelled[vocabulary, token_id] for token_id in wanted if (vocabulary, token_id) in spelled}
+        found = {token_id: spelled[*kind, token_id] for token_id in wanted if (*kind, token_id) in spelled}
         missing = [token_id for token_id in wanted if token_id not in found]
         for start in range(0, len(missing), MAX_RUNS):
             part = missing[start : start + MAX_RUNS]
-            response = await self._patiently(scope, [[token_id] for token_id in part])
+            response = await self._patiently(scope, [[token_id] for token_id in part], keep_special_tokens)
             found.update(zip(part, response.raw, strict=True))
             if len(spelled) + len(part) > MAX_SPELLED:
                 spelled.clear()
-            spelled.update(((vocabulary, token_id), found[token_id]) for token_id in part)
+            spelled.update(((*kind, token_id), found[token_id]) for token_id in part)
         return [found[token_id] for token_id in token_ids]
 
     async def vocabulary_size(self, scope: CallScope) -> int:
@@ -136,12 +140,14 @@ class GrpcTokenizer:
             return response.vocabulary_size
         return sizes[vocabulary]
 
-    async def _patiently(self, scope: CallScope, runs: Sequence[Sequence[int]]) -> tokenizer_pb2.DecodeResponse:
+    async def _patiently(
+        self, scope: CallScope, runs: Sequence[Sequence[int]], keep_special_tokens: bool
+    ) -> tokenizer_pb2.DecodeResponse:
         """Decode for an answer that has begun: it is worth waiting for a tokenizer's restart."""
         give_up_at, route = time.monotonic() + RESTART_PATIENCE_S, BegunRoute(scope.lane)
         while True:
             try:
-                return await self._decode(scope, runs, route, keep_special_tokens=True)
+                return await self._decode(scope, runs, route, keep_special_tokens=keep_special_tokens)
             except MeshError as error:
                 if not route.failed(error):
                     raise

@@ -41,12 +41,15 @@ def to_message(message: Message) -> chat_pb2.ChatMessage:
 
 def to_tool(tool: Tool) -> chat_pb2.ToolDefinition:
     """A tool as protobuf."""
-    return chat_pb2.ToolDefinition(name=tool.name, description=tool.description, parameters_json=tool.parameters_json)
+    return chat_pb2.ToolDefinition(
+        name=tool.name, description=tool.description, parameters_json=tool.parameters_json, strict=tool.strict
+    )
 
 
-def from_tool(tool: chat_pb2.ToolDefinition) -> Tool:
-    """A tool of a caller over gRPC."""
-    return Tool(tool.name, tool.description, tool.parameters_json)
+def from_tool(at: int, tool: chat_pb2.ToolDefinition) -> Tool:
+    """A tool of a caller over gRPC, the one at this place."""
+    where = f"tools[{at}].parameters_json"
+    return Tool(tool.name, tool.description, tool.parameters_json, tool.strict, where)
 
 
 def to_tool_choice(choice: ToolChoice) -> chat_pb2.ToolChoice:

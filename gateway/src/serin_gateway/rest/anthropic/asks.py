@@ -63,7 +63,7 @@ def _ask(body: PromptBody, sampling: Sampling, stops: Sequence[str], session_key
 
     def named(name: str) -> str:
         name = _TURN.sub(lambda found: places[int(found[1])], name)
-        name = name.replace("].parameters", "].input_schema")
+        name = name.replace("].parameters", "].input_schema").replace("].tool_call_id", "].tool_use_id")
         return {"stop_strings": "stop_sequences", "reasoning_effort": "thinking"}.get(name, name)
 
     return check(ask, named)
@@ -71,8 +71,14 @@ def _ask(body: PromptBody, sampling: Sampling, stops: Sequence[str], session_key
 
 def _tools(body: PromptBody) -> Sequence[Tool]:
     return [
-        Tool(tool.name, tool.description or "", json.dumps(tool.input_schema, ensure_ascii=False))
-        for tool in body.tools or ()
+        Tool(
+            tool.name,
+            tool.description or "",
+            json.dumps(tool.input_schema, ensure_ascii=False),
+            bool(tool.strict),
+            f"tools[{at}].input_schema",
+        )
+        for at, tool in enumerate(body.tools or ())
     ]
 
 

@@ -69,7 +69,7 @@ class ToolBody(BaseModel):
     allowed_callers: Many[Literal["direct"]] | None = None
     defer_loading: Literal[False] | None = None
     input_examples: None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = None
 
 
 class ToolChoiceBody(BaseModel):
@@ -120,10 +120,13 @@ class PromptBody(BaseModel):
     ]
     system: str | Many[TextBlock] | None = Field(None, description="What holds for the whole conversation.")
     tools: Many[ToolBody] | None = Field(
-        None, description="Tools that may be used, at most 128; streams have their input as it is written."
+        None,
+        description="Tools that may be used, at most 128; strict: their input follows the schema. Streams have their "
+        "input as it is written.",
     )
     tool_choice: ToolChoiceBody | None = Field(
-        None, description="none shows no tools; any, and tool with a name, begin the answer as a call."
+        None,
+        description="none shows no tools; any, and tool with a name, make the answer uses that follow their schemas.",
     )
     thinking: ThinkingBody | None = Field(
         None, description="Reasoning on, off, or as the model does; budget_tokens is ignored and named as such."

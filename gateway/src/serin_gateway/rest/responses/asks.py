@@ -80,7 +80,7 @@ def _placed(before: Sequence[Turn]) -> list[Placed]:
 
 def _tools(body: ResponseBody) -> tuple[list[Tool], ToolChoice]:
     """The tools that the model is shown, and what it is to do with them."""
-    tools, choice = [_tool(tool) for tool in body.tools or ()], body.tool_choice
+    tools, choice = [_tool(at, tool) for at, tool in enumerate(body.tools or ())], body.tool_choice
     single_call = body.parallel_tool_calls is False
     if isinstance(choice, ToolName):
         return tools, ToolChoice(ChoiceMode.NAMED, choice.name, single_call)
@@ -95,9 +95,9 @@ def _tools(body: ResponseBody) -> tuple[list[Tool], ToolChoice]:
     return tools, ToolChoice(ChoiceMode(choice or "auto"), single_call=single_call)
 
 
-def _tool(body: FunctionToolBody) -> Tool:
+def _tool(at: int, body: FunctionToolBody) -> Tool:
     schema = "" if body.parameters is None else json.dumps(body.parameters, ensure_ascii=False)
-    return Tool(body.name, body.description or "", schema)
+    return Tool(body.name, body.description or "", schema, bool(body.strict), f"tools[{at}].parameters")
 
 
 def _top_logprobs(body: ResponseBody) -> int | None:

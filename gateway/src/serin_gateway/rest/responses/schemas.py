@@ -134,7 +134,7 @@ class FunctionToolBody(BaseModel):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = None
     allowed_callers: Many[Literal["direct"]] | None = None
     defer_loading: Literal[False] | None = None
     is_async: Literal[False] | None = Field(None, alias="async")
@@ -257,13 +257,13 @@ class ResponseBody(BaseModel):
     top_p: float | None = Field(None, description="Above 0, at most 1. Default 1.")
     tools: Many[FunctionToolBody] | None = Field(
         None,
-        description="Functions that may be called, at most 128; streams have arguments as they are written. Built-in "
-        "tools are refused.",
+        description="Functions that may be called, at most 128; strict (default: false): their arguments follow the "
+        "schema. Streams have arguments as they are written. Built-in tools are refused.",
     )
     tool_choice: ToolChoiceBody = Field(
         None,
-        description="none shows no tools; required, and a function by name, begin the answer as a call; allowed_tools "
-        "shows those alone.",
+        description="none shows no tools; required, and a function by name, make the answer calls that follow their "
+        "schemas; allowed_tools shows those alone.",
     )
     parallel_tool_calls: bool | None = Field(None, description="false: an answer ends behind its first call.")
     text: TextBody | None = Field(

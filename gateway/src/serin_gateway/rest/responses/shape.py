@@ -163,7 +163,7 @@ def _asked(body: ResponseBody) -> dict[str, Any]:
                 "name": tool.name,
                 "description": tool.description,
                 "parameters": tool.parameters,
-                "strict": False,
+                "strict": bool(tool.strict),
             }
             for tool in body.tools or ()
         ],

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eserin/generation/v1/chat.proto\x12\x13serin.generation.v1\"\xef\x01\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x31\n\x07\x63ontent\x18\x02 \x03(\x0b\x32 .serin.generation.v1.ContentPart\x12\x11\n\x04name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x31\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1d.serin.generation.v1.ToolCall\x12\x19\n\x0ctool_call_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x16\n\treasoning\x18\x06 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_nameB\x0f\n\r_tool_call_idB\x0c\n\n_reasoning\"%\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x42\x06\n\x04part\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"L\n\x0eToolDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\"b\n\nToolChoice\x12\x31\n\x04mode\x18\x01 \x01(\x0e\x32#.serin.generation.v1.ToolChoiceMode\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bsingle_call\x18\x03 \x01(\x08*\xa3\x01\n\x0eToolChoiceMode\x12 \n\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x12\x19\n\x15TOOL_CHOICE_MODE_NONE\x10\x02\x12\x1d\n\x19TOOL_CHOICE_MODE_REQUIRED\x10\x03\x12\x1a\n\x16TOOL_CHOICE_MODE_NAMED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eserin/generation/v1/chat.proto\x12\x13serin.generation.v1\"\xef\x01\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x31\n\x07\x63ontent\x18\x02 \x03(\x0b\x32 .serin.generation.v1.ContentPart\x12\x11\n\x04name\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x31\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1d.serin.generation.v1.ToolCall\x12\x19\n\x0ctool_call_id\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x16\n\treasoning\x18\x06 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_nameB\x0f\n\r_tool_call_idB\x0c\n\n_reasoning\"%\n\x0b\x43ontentPart\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x42\x06\n\x04part\"<\n\x08ToolCall\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\"\\\n\x0eToolDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fparameters_json\x18\x03 \x01(\t\x12\x0e\n\x06strict\x18\x04 \x01(\x08\"b\n\nToolChoice\x12\x31\n\x04mode\x18\x01 \x01(\x0e\x32#.serin.generation.v1.ToolChoiceMode\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bsingle_call\x18\x03 \x01(\x08*\xa3\x01\n\x0eToolChoiceMode\x12 \n\x1cTOOL_CHOICE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15TOOL_CHOICE_MODE_AUTO\x10\x01\x12\x19\n\x15TOOL_CHOICE_MODE_NONE\x10\x02\x12\x1d\n\x19TOOL_CHOICE_MODE_REQUIRED\x10\x03\x12\x1a\n\x16TOOL_CHOICE_MODE_NAMED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serin.generation.v1.chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOOLCHOICEMODE']._serialized_start=577
-  _globals['_TOOLCHOICEMODE']._serialized_end=740
+  _globals['_TOOLCHOICEMODE']._serialized_start=593
+  _globals['_TOOLCHOICEMODE']._serialized_end=756
   _globals['_CHATMESSAGE']._serialized_start=56
   _globals['_CHATMESSAGE']._serialized_end=295
   _globals['_CONTENTPART']._serialized_start=297
@@ -40,7 +40,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOOLCALL']._serialized_start=336
   _globals['_TOOLCALL']._serialized_end=396
   _globals['_TOOLDEFINITION']._serialized_start=398
-  _globals['_TOOLDEFINITION']._serialized_end=474
-  _globals['_TOOLCHOICE']._serialized_start=476
-  _globals['_TOOLCHOICE']._serialized_end=574
+  _globals['_TOOLDEFINITION']._serialized_end=490
+  _globals['_TOOLCHOICE']._serialized_start=492
+  _globals['_TOOLCHOICE']._serialized_end=590
 # @@protoc_insertion_point(module_scope)

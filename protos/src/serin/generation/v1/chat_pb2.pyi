@@ -32,9 +32,11 @@ class _ToolChoiceModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ToolCh
     TOOL_CHOICE_MODE_NONE: _ToolChoiceMode.ValueType  # 2
     """None is called: the model is not shown any."""
     TOOL_CHOICE_MODE_REQUIRED: _ToolChoiceMode.ValueType  # 3
-    """One at least is called: the answer begins as a call, in the form that the chat template taught."""
+    """One at least is called, and nothing else is said: the answer is calls, in the form that the chat template taught, of
+    tools that are offered, with arguments that follow their schemas.
+    """
     TOOL_CHOICE_MODE_NAMED: _ToolChoiceMode.ValueType  # 4
-    """As REQUIRED, and the first call is of the tool that is named."""
+    """As REQUIRED, and there is one call, of the tool that is named."""
 
 class ToolChoiceMode(_ToolChoiceMode, metaclass=_ToolChoiceModeEnumTypeWrapper):
     """Whether tools are to be called."""
@@ -46,9 +48,11 @@ TOOL_CHOICE_MODE_AUTO: ToolChoiceMode.ValueType  # 1
 TOOL_CHOICE_MODE_NONE: ToolChoiceMode.ValueType  # 2
 """None is called: the model is not shown any."""
 TOOL_CHOICE_MODE_REQUIRED: ToolChoiceMode.ValueType  # 3
-"""One at least is called: the answer begins as a call, in the form that the chat template taught."""
+"""One at least is called, and nothing else is said: the answer is calls, in the form that the chat template taught, of
+tools that are offered, with arguments that follow their schemas.
+"""
 TOOL_CHOICE_MODE_NAMED: ToolChoiceMode.ValueType  # 4
-"""As REQUIRED, and the first call is of the tool that is named."""
+"""As REQUIRED, and there is one call, of the tool that is named."""
 Global___ToolChoiceMode: _TypeAlias = ToolChoiceMode  # noqa: Y015
 
 @_typing.final
@@ -171,22 +175,28 @@ class ToolDefinition(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, 1 to 128 of [a-zA-Z0-9_-]."""
     description: _builtins.str
     """What it does, for the model to read."""
     parameters_json: _builtins.str
     """JSON schema of its arguments as text, in the caller's order of keys: the prompt shows it so. Empty: none."""
+    strict: _builtins.bool
+    """True: arguments of its calls always follow the schema, and a schema of which a part cannot be enforced is refused.
+    False: they follow what can be enforced of it where a call is required; where the model decides, nothing is promised.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         description: _builtins.str = ...,
         parameters_json: _builtins.str = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters_json", b"parameters_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters_json", b"parameters_json", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,6 +68,7 @@ class RenderRequest(_message.Message):
     MAX_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     TOOL_CHOICE_FIELD_NUMBER: _builtins.int
     REASONING_EFFORT_FIELD_NUMBER: _builtins.int
+    CONSTRAIN_CALLS_FIELD_NUMBER: _builtins.int
     template_arguments_json: _builtins.str
     """Further arguments of the template, a JSON object as text; a name the template does not read is refused. Empty: none."""
     omit_generation_prompt: _builtins.bool
@@ -80,6 +81,8 @@ class RenderRequest(_message.Message):
     """How much to reason: "none", "minimal", "low", "medium", "high", "xhigh" or "max". Empty: as the template does by
     itself.
     """
+    constrain_calls: _builtins.bool
+    """True to get a grammar of the answer too, where `tool_choice` requires a call or one of the tools is strict."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ChatMessage]:
         """The conversation, at least one turn."""
@@ -105,10 +108,11 @@ class RenderRequest(_message.Message):
         max_token_count: _builtins.int = ...,
         tool_choice: _chat_pb2.ToolChoice | None = ...,
         reasoning_effort: _builtins.str = ...,
+        constrain_calls: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continue_final_message", b"continue_final_message", "max_token_count", b"max_token_count", "messages", b"messages", "omit_generation_prompt", b"omit_generation_prompt", "reasoning_effort", b"reasoning_effort", "template_arguments_json", b"template_arguments_json", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constrain_calls", b"constrain_calls", "continue_final_message", b"continue_final_message", "max_token_count", b"max_token_count", "messages", b"messages", "omit_generation_prompt", b"omit_generation_prompt", "reasoning_effort", b"reasoning_effort", "template_arguments_json", b"template_arguments_json", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -124,6 +128,7 @@ class RenderResponse(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     VOCABULARY_DIGEST_FIELD_NUMBER: _builtins.int
     ANSWER_FORMAT_FIELD_NUMBER: _builtins.int
+    GRAMMAR_FIELD_NUMBER: _builtins.int
     token_count: _builtins.int
     """Number of positions in all segments."""
     vocabulary_digest: _builtins.str
@@ -136,6 +141,12 @@ class RenderResponse(_message.Message):
     def answer_format(self) -> Global___AnswerFormat:
         """How the answer to this prompt is written."""
 
+    @_builtins.property
+    def grammar(self) -> _sampling_pb2.Grammar:
+        """What the answer must follow, of kind GRAMMAR_KIND_PREPARED; set where it was asked for and there is something to
+        follow.
+        """
+
     def __init__(
         self,
         *,
@@ -143,10 +154,11 @@ class RenderResponse(_message.Message):
         token_count: _builtins.int = ...,
         vocabulary_digest: _builtins.str = ...,
         answer_format: Global___AnswerFormat | None = ...,
+        grammar: _sampling_pb2.Grammar | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "grammar", b"grammar"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "segments", b"segments", "token_count", b"token_count", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "grammar", b"grammar", "segments", b"segments", "token_count", b"token_count", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,6 +418,7 @@ class OpenSequence(_message.Message):
     KEEP_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
     MIN_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     SHOWN_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    CONTINUES_TEXT_FIELD_NUMBER: _builtins.int
     vocabulary_digest: _builtins.str
     """Vocabulary of the ids."""
     delivered_byte_count: _builtins.int
@@ -416,6 +429,10 @@ class OpenSequence(_message.Message):
     """True to write special tokens out."""
     min_token_count: _builtins.int
     """Number of leading ids, prior ones included, within which stop strings are not looked for."""
+    continues_text: _builtins.bool
+    """True where the text goes on from a text before it: some decoders take a space off a text's beginning, and here it
+    stays. Decoders that look at neighbouring ids do not know it.
+    """
     @_builtins.property
     def prior_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Ids that came before, for a sequence taken over; decoded again, their text withheld as said below."""
@@ -439,10 +456,11 @@ class OpenSequence(_message.Message):
         keep_special_tokens: _builtins.bool = ...,
         min_token_count: _builtins.int = ...,
         shown_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        continues_text: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_byte_count", b"delivered_byte_count", "include_stop_string", b"include_stop_string", "keep_special_tokens", b"keep_special_tokens", "min_token_count", b"min_token_count", "prior_token_ids", b"prior_token_ids", "shown_token_ids", b"shown_token_ids", "stop_strings", b"stop_strings", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continues_text", b"continues_text", "delivered_byte_count", b"delivered_byte_count", "include_stop_string", b"include_stop_string", "keep_special_tokens", b"keep_special_tokens", "min_token_count", b"min_token_count", "prior_token_ids", b"prior_token_ids", "shown_token_ids", b"shown_token_ids", "stop_strings", b"stop_strings", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -82,7 +82,8 @@ class TokenizerServiceServicer:
 
         INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
         (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
-        be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`).
+        be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are
+        constrained also what PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

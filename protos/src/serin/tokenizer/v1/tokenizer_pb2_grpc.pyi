@@ -42,7 +42,8 @@ class TokenizerServiceStub:
 
     INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
     (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
-    be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`).
+    be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are
+    constrained also what PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
     """
     Encode: _grpc.UnaryUnaryMultiCallable[_tokenizer_pb2.EncodeRequest, _tokenizer_pb2.EncodeResponse]
     """Encodes plain texts."""
@@ -77,7 +78,8 @@ class TokenizerServiceAsyncStub(TokenizerServiceStub):
 
     INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
     (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
-    be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`).
+    be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are
+    constrained also what PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
     """
     Encode: _aio.UnaryUnaryMultiCallable[_tokenizer_pb2.EncodeRequest, _tokenizer_pb2.EncodeResponse]  # type: ignore[assignment]
     """Encodes plain texts."""
@@ -115,7 +117,8 @@ class TokenizerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
         (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
-        be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`).
+        be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are
+        constrained also what PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
         """
 
     @_abc_1.abstractmethod
