@@ -5,16 +5,32 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from prometheus_client import CollectorRegistry, generate_latest
 from serin.control.v1 import registry_pb2
 from serin.generation.v1 import sampling_pb2, tokens_pb2
 from serin.worker.v1 import worker_pb2, worker_pb2_grpc
 from serin_mesh.channels import connect
+from serin_mesh.errors import MeshError, Reason
+from serin_mesh.server import StartupFailed
 from serin_mesh.settings import ServiceSettings, SettingsError
 from serin_mesh.testing import ControlTwin, running
+from serin_worker import __main__ as worker
 from serin_worker.assembly import serving
+from serin_worker.description import EngineDescription
+from serin_worker.errors import NumericsLost
+from serin_worker.loop import EngineLoop
+from serin_worker.namespaces import Namespaces
+from serin_worker.numerics_watch import MAX_FAILURES_IN_A_ROW
+from serin_worker.serving import Serving
 from serin_worker.settings import WorkerSettings
+from serin_worker.testing import engine_without_model
 
 
 def command(*flags: str) -> list[str]:
@@ -111,3 +127,70 @@ async def test_progress_is_told_while_it_loads(tiny_folder):
         assert made.vocabulary_digest
     assert said[-1] == ("checking the model", 1.0)
     assert [progress for _, progress in said] == sorted(progress for _, progress in said)
+
+
+async def test_a_worker_that_computes_no_numbers_any_more_drains_itself(monkeypatch):
+    """Requests that end in NaN fail alone and are counted; after three it lets the others end, and leaves."""
+    engine, runner = engine_without_model(max_num_sequences=4)
+    compute = runner.run
+
+    def damaged(plan):
+        result = compute(plan)
+        for work, rows in result.rows:
+            if not work.sequence.group.request_id.startswith("good"):
+                result.logits[rows] = torch.nan
+        time.sleep(0.005)  # the good one is still under way when the worker learns of it
+        return result
+
+    runner.run = damaged
+    figures = CollectorRegistry()
+    monkeypatch.setattr(worker, "registry", lambda: figures)
+
+    @asynccontextmanager
+    async def damaged_serving(settings, say):
+        loop = EngineLoop(engine)
+        loop.start()
+        about = EngineDescription(Path(), "a" * 32, "b" * 32, "", "", "", 64, 4, 0, 256, 4, 50, "")
+        yield Serving(loop, about, "c" * 32, Namespaces(b"s" * 32, ""), "tiny", "v1", "worker-1")
+        await loop.stop()
+
+    monkeypatch.setattr(worker, "_import_assembly", lambda: SimpleNamespace(serving=damaged_serving))
+    control = ControlTwin(heartbeat_s=0.1)
+    async with running(control.register, "control") as plane:
+        settings = WorkerSettings(
+            model="tiny",
+            model_path="none",
+            version="v1",
+            instance="worker-1",
+            control=plane.address,
+            drain_notice_s=0.05,
+        )
+        serving_it = asyncio.create_task(worker._serve(settings))
+        instance = await control.state_of("worker-1", registry_pb2.INSTANCE_STATE_READY)
+        async with connect(instance.registration.endpoint, ServiceSettings(), service="worker") as channel:
+            stub = worker_pb2_grpc.WorkerServiceStub(channel)
+            good = stub.Generate(generate("good", 100))
+            assert (await good.read()).WhichOneof("event") == "started"
+            for number in range(MAX_FAILURES_IN_A_ROW):
+                with pytest.raises(MeshError) as caught:
+                    [event async for event in stub.Generate(generate(f"bad-{number}", 5))]
+                assert caught.value.reason is Reason.NUMERICS_FAILED
+            assert b'serin_worker_not_finite_total{model_name="tiny"} 3.0' in generate_latest(figures)
+            await control.state_of("worker-1", registry_pb2.INSTANCE_STATE_DRAINING)
+            while (event := await good.read()).WhichOneof("event") != "summary":
+                pass
+            assert event.summary.generated_token_count == 100
+        await control.withdrawn("worker-1")
+        with pytest.raises(StartupFailed, match="3 requests in a row") as failed:
+            await serving_it
+        assert isinstance(failed.value.__cause__, NumericsLost)
+
+
+def generate(name: str, max_tokens: int) -> worker_pb2.GenerateRequest:
+    """A greedy request."""
+    return worker_pb2.GenerateRequest(
+        request_id=name,
+        vocabulary_digest="c" * 32,
+        prompt=[tokens_pb2.Segment(tokens=tokens_pb2.TokenRun(token_ids=[1, 2, 3]))],
+        sampling=sampling_pb2.SamplingParameters(temperature=0.0, max_tokens=max_tokens),
+    )

@@ -6,6 +6,7 @@ It listens and announces itself before it imports torch, which takes seconds.
 import asyncio
 import importlib
 import sys
+import threading
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -29,6 +30,7 @@ from serin_worker.embedding.serving import EmbeddingServing
 from serin_worker.errors import HandedOver
 from serin_worker.handover import Handover
 from serin_worker.metrics import EngineCollector, RequestTimes
+from serin_worker.model.read_ahead import read_ahead
 from serin_worker.numerics_watch import NumericsWatch
 from serin_worker.service import WorkerService
 from serin_worker.serving import Serving, StepWatch
@@ -69,7 +71,7 @@ async def _serve(settings: WorkerSettings) -> None:
 
         async def startup() -> None:
             readiness.starting("loading libraries")
-            assembly = await asyncio.to_thread(_import_assembly)
+            assembly = await _libraries(settings.model_path)
             serving: Served = await stack.enter_async_context(assembly.serving(settings, readiness.starting))
             attached.append(serving)
             watches.append(StepWatch(serving.loop, settings.stall_s))
@@ -91,6 +93,18 @@ async def _serve(settings: WorkerSettings) -> None:
             callers=CALLERS,
             startup=startup,
         )
+
+
+async def _libraries(model: str) -> ModuleType:
+    """Import what takes seconds, while the disk reads the model."""
+    cancelled = threading.Event()
+    reading = asyncio.create_task(asyncio.to_thread(read_ahead, model, cancelled))
+    try:
+        assembly = await asyncio.to_thread(_import_assembly)
+        await reading
+        return assembly
+    finally:
+        cancelled.set()
 
 
 def _import_assembly() -> ModuleType:
