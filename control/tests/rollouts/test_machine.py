@@ -101,6 +101,7 @@ def test_a_canary_that_falls_silent_pauses_before_its_lease_ends():
     """A moment without its stream is borne; after half a second it counts as gone, also when it is there again."""
     moment, longer = (Circumstances(2000.0, 0.25, presence=Presence(silent_s=s)) for s in (0.25, machine.SILENT_S))
     assert advance(begun(), sight(silent=True), decision(GOOD, 3), moment).rollout.state is State.RUNNING
+    assert machine.promote(begun(), sight(silent=True), "ops", 1.0).effective
     gone = advance(begun(), sight(silent=True), decision(GOOD, 3), longer)
     assert (gone.what, gone.rollout.hold, gone.rollout.weight) == ("pause", Hold.CANARY, 0)
     assert gone.rollout.reason == "paused: v2 fell silent (it crashed, hangs or is cut off): all traffic is on v1"

@@ -115,7 +115,8 @@ def promote(rollout: Rollout, sight: Sight, why: str, now: float, by: str = "") 
         return _without_effect(rollout)
     if rollout.spec.is_experiment:
         return Move(rollout, reason="an experiment promotes nothing: start a rollout of it", effective=False)
-    if not sight.able or sight.silent:
+    # A moment's silence is borne, as everywhere: all are silent when a control plane has just started anew.
+    if not sight.able or (sight.silent and not rollout.weight):
         return Move(rollout, reason=f"{rollout.spec.to_version} takes no calls: nothing to promote", effective=False)
     return replace(_promoted(rollout, words.by(by, why), now), reason=why)
 
