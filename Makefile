@@ -103,9 +103,10 @@ BENCH_MODEL := $(or $(MODEL),build/bench/model)
 PRECISION ?= bf16
 
 .PHONY: bench-engine
-bench-engine: $(READY) ## tokens a second of the engine alone (MODEL=DIR PRECISION=bf16)
+bench-engine: $(READY) ## tokens a second of the engine alone (MODEL=DIR PRECISION=bf16), or beside others (PEERS=DIR)
 	@test -n "$(MODEL)" || $(BIN)/python tests/bench/make_model.py $(BENCH_MODEL)
-	$(BIN)/python tests/bench/engine.py --model $(BENCH_MODEL) --precision $(PRECISION)
+	$(if $(PEERS),$(BIN)/python tests/bench/engine_peers.py --model $(BENCH_MODEL) --peers $(PEERS),\
+	  $(BIN)/python tests/bench/engine.py --model $(BENCH_MODEL) --precision $(PRECISION))
 
 .PHONY: bench-mesh
 bench-mesh: $(READY) ## what the mesh costs on top of the engine (MODEL=DIR)
