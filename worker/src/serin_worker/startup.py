@@ -75,6 +75,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
         numerics = _verify(loaded, config, num_blocks, row_multiple)
     except LogitsNotFinite as error:
         raise finiteness.explain(found, precision) from error
+    loaded.fuse_layers()
     engine = _engine(loaded, config, num_blocks, row_multiple if row_multiple and numerics == "invariant" else 1)
     report("checking")(1.0)
     layout = f"{attention.layout}/{config.block_size}"

@@ -31,19 +31,27 @@ class PagedStep:
         """Grows with every layer, also within a step."""
 
 
-class _BoundLayer:
+class BoundLayer:
+    """An attention module's pages and the step that it runs in."""
+
     def __init__(self, cache: LayerCache, step: PagedStep) -> None:
         self.cache = cache
         self.step = step
 
+    @property
+    def sequences(self) -> StepSequences:
+        """Whose rows the step has."""
+        assert self.step.sequences is not None, "the model ran outside a step"
+        return self.step.sequences
+
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sinks: torch.Tensor | None
     ) -> torch.Tensor:
+        """Attention of a step's rows, as transformers' attention functions are called."""
         if sinks is not None and self.cache.sinks is None:
             self.cache.sinks = sinks.detach().float().contiguous()
-        assert self.step.sequences is not None, "the model ran outside a step"
         rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-        output = self.step.attention.attend(self.cache, self.step.sequences, *rows)
+        output = self.step.attention.attend(self.cache, self.sequences, *rows)
         self.step.num_layers_run += 1
         return output.view(1, output.shape[0], self.cache.spec.num_query_heads, self.cache.spec.value_dim)
 
@@ -55,7 +63,13 @@ def register() -> None:
 
 def bind(module: torch.nn.Module, cache: LayerCache, step: PagedStep) -> None:
     """Give an attention module its pages."""
-    module.__dict__[_SLOT] = _BoundLayer(cache, step)
+    module.__dict__[_SLOT] = BoundLayer(cache, step)
+
+
+def bound_to(module: torch.nn.Module) -> BoundLayer | None:
+    """What an attention module was given last."""
+    bound: BoundLayer | None = module.__dict__.get(_SLOT)
+    return bound
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from serin_worker.native.library import DTYPES, KernelUnavailable, kernels, num_
 _TILE = 16
 
 
-class _Layer(ctypes.Structure):
+class LayerPages(ctypes.Structure):
+    """One layer's pages and its arithmetic, as the kernel takes them."""
+
     _fields_ = (
         ("keys", ctypes.c_void_p),
         ("values", ctypes.c_void_p),
@@ -29,7 +31,9 @@ class _Layer(ctypes.Structure):
     )
 
 
-class _Step(ctypes.Structure):
+class StepRows(ctypes.Structure):
+    """Whose rows a step has, as the kernel takes it."""
+
     _fields_ = (
         ("starts", ctypes.c_void_p),
         ("contexts", ctypes.c_void_p),
@@ -57,6 +61,7 @@ class NativePagedAttention:
     def __init__(self, block_size: int) -> None:
         if block_size % _TILE:
             raise KernelUnavailable(f"block size {block_size} is not a multiple of {_TILE}")
+        self.block_size = block_size
         self._tiles_per_block = block_size // _TILE
         self._kernel = _load()
 
@@ -77,21 +82,13 @@ class NativePagedAttention:
         out = query.new_empty((query.shape[0], spec.num_query_heads * spec.value_dim))
         if (padding := query.shape[0] - step.num_rows) > 0:
             out[-padding:] = 0
-        sinks = cache.sinks
-        layer = _Layer(
-            cache.keys.data_ptr(),
-            cache.values.data_ptr(),
-            sinks.data_ptr() if sinks is not None else None,
-            spec.num_kv_heads,
-            spec.num_query_heads // spec.num_kv_heads,
-            spec.key_dim,
-            spec.value_dim,
-            DTYPES[query.dtype],
-            spec.window,
-            spec.scale,
-            spec.softcap,
-        )
-        sequences = _Step(
+        rows = [_rows(tensor) for tensor in (query, key, value)]
+        self._kernel(pages_of(cache), self.step_rows(step), *(row for row, _ in rows), out.data_ptr())
+        return out
+
+    def step_rows(self, step: StepSequences) -> StepRows:
+        """A step as the kernel takes it; its tensors have to stay."""
+        return StepRows(
             step.starts.data_ptr(),
             step.contexts.data_ptr(),
             step.tables.data_ptr(),
@@ -100,9 +97,6 @@ class NativePagedAttention:
             self._tiles_per_block,
             num_threads(),
         )
-        rows = [_rows(tensor) for tensor in (query, key, value)]
-        self._kernel(layer, sequences, *(row for row, _ in rows), out.data_ptr())
-        return out
 
     def copy_blocks(self, cache: LayerCache, sources: list[int], targets: list[int]) -> None:
         """Copy pages inside one layer."""
@@ -111,9 +105,27 @@ class NativePagedAttention:
             blocks[targets] = blocks[sources]
 
 
+def pages_of(cache: LayerCache) -> LayerPages:
+    """A layer's pages as the kernel takes them; its tensors have to stay."""
+    spec = cache.spec
+    return LayerPages(
+        cache.keys.data_ptr(),
+        cache.values.data_ptr(),
+        None if cache.sinks is None else cache.sinks.data_ptr(),
+        spec.num_kv_heads,
+        spec.num_query_heads // spec.num_kv_heads,
+        spec.key_dim,
+        spec.value_dim,
+        DTYPES[cache.keys.dtype],
+        spec.window,
+        spec.scale,
+        spec.softcap,
+    )
+
+
 def _load() -> "ctypes._NamedFuncPointer":
     function = kernels().serin_paged_attention
-    pointers = [ctypes.POINTER(kind) for kind in (_Layer, _Step, _Rows, _Rows, _Rows)]
+    pointers = [ctypes.POINTER(kind) for kind in (LayerPages, StepRows, _Rows, _Rows, _Rows)]
     function.argtypes = [*pointers, ctypes.c_void_p]
     function.restype = ctypes.c_int
     return function

@@ -13,9 +13,11 @@ from transformers import PreTrainedModel
 from serin_worker.attention import interface
 from serin_worker.attention.interface import PagedStep
 from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
+from serin_worker.attention.native import NativePagedAttention
 from serin_worker.config import Quantization
 from serin_worker.errors import ModelRefused
 from serin_worker.model import fp8
+from serin_worker.model.native_layer import replace_layers
 from serin_worker.model.native_linear import Kind, replace_linears
 from serin_worker.model.native_modules import replace_small_modules
 from serin_worker.model.native_rope import replace_rotation
@@ -158,6 +160,12 @@ class CausalModel:
             cache = attention.allocate(spec, num_blocks, block_size, self.dtype)
             interface.bind(module, cache, self._step)
             self._caches.append(cache)
+
+    def fuse_layers(self) -> int:
+        """Replace layers, bound to their pages, by one call each where that gives the same bits; returns how many."""
+        assert self._step is not None, "bind() comes first"
+        attention = self._step.attention
+        return replace_layers(self._model, attention) if isinstance(attention, NativePagedAttention) else 0
 
     @torch.inference_mode()
     def forward(

@@ -56,24 +56,24 @@ class NativeWeights:
         shapes = [(weight[0] if isinstance(weight, tuple) else weight).shape for weight in weights]
         self.in_features = shapes[0][1]
         self.out_features = [shape[0] for shape in shapes]
-        self._kind = kind
+        self.kind = kind
         self._kernel = _declared(kernels().serin_linear)
         self._width = _up(self.in_features * kind.itemsize, _STEP)
         blocks = [_up(count, _BLOCK) for count in self.out_features]
-        self._packed = torch.empty(sum(blocks) * self._width, dtype=torch.uint8)
-        self._scales = torch.zeros(sum(blocks))
-        self._bias = torch.zeros(sum(blocks)) if any(bias is not None for bias in biases) else None
+        self.packed = torch.empty(sum(blocks) * self._width, dtype=torch.uint8)
+        self.scales = torch.zeros(sum(blocks))
+        self.bias = torch.zeros(sum(blocks)) if any(bias is not None for bias in biases) else None
         first = 0
         for weight, bias, padded in zip(weights, biases, blocks, strict=True):
-            place = self._packed[first * self._width : (first + padded) * self._width]
+            place = self.packed[first * self._width : (first + padded) * self._width]
             if isinstance(weight, tuple):
                 numbers, scales = weight
-                self._scales[first : first + len(scales)] = scales
+                self.scales[first : first + len(scales)] = scales
                 _lay_out(numbers.detach(), place)
             else:
-                self._pack(weight.detach().contiguous(), place, self._scales[first:])
-            if self._bias is not None and bias is not None:
-                self._bias[first : first + len(bias)] = bias.detach().float()
+                self._pack(weight.detach().contiguous(), place, self.scales[first:])
+            if self.bias is not None and bias is not None:
+                self.bias[first : first + len(bias)] = bias.detach().float()
             first += padded
 
     def __call__(self, rows: torch.Tensor) -> list[torch.Tensor]:
@@ -85,14 +85,14 @@ class NativeWeights:
         scratch = torch.empty(_up(count, _TILE) * self._width, dtype=torch.uint8)
         factors = torch.empty(count)
         self._kernel(
-            self._kind,
+            self.kind,
             DTYPES[rows.dtype],
             rows.data_ptr(),
             count,
             self.in_features,
-            self._packed.data_ptr(),
-            self._scales.data_ptr(),
-            None if self._bias is None else self._bias.data_ptr(),
+            self.packed.data_ptr(),
+            self.scales.data_ptr(),
+            None if self.bias is None else self.bias.data_ptr(),
             places,
             len(outputs),
             scratch.data_ptr(),
@@ -105,7 +105,7 @@ class NativeWeights:
         if len(weight) % _BLOCK:
             place.zero_()
         kernels().serin_linear_pack(
-            ctypes.c_int32(self._kind),
+            ctypes.c_int32(self.kind),
             ctypes.c_int32(DTYPES[weight.dtype]),
             ctypes.c_void_p(weight.data_ptr()),
             ctypes.c_int64(len(weight)),

@@ -13,7 +13,7 @@ from transformers import activations
 from serin_worker.native.library import DTYPES, has_kernels, kernels, num_threads
 
 _ACTIVATIONS: dict[str, int] = {"SiLU": 0, "SiLUActivation": 0, "GELUTanh": 1, "PytorchGELUTanh": 1}
-_GATED = ("gate_proj", "up_proj", "down_proj")
+GATED = ("gate_proj", "up_proj", "down_proj")
 """Layers of a feed-forward part; with `act_fn`, all that it has."""
 _NORM_KINDS = (0, 1, 2)
 _TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
@@ -24,7 +24,7 @@ class NativeActivation(torch.nn.Module):
 
     def __init__(self, kind: int) -> None:
         super().__init__()
-        self._kind = kind
+        self.kind = kind
         self._kernel = kernels().serin_activate
         self._kernel.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int32]
 
@@ -34,7 +34,7 @@ class NativeActivation(torch.nn.Module):
         factor = None if factor is None else factor.contiguous()
         out = torch.empty_like(rows)
         self._kernel(
-            self._kind,
+            self.kind,
             DTYPES[rows.dtype],
             rows.data_ptr(),
             None if factor is None else factor.data_ptr(),
@@ -50,13 +50,13 @@ class NativeGated(torch.nn.Module):
 
     def __init__(self, part: torch.nn.Module, activation: NativeActivation) -> None:
         super().__init__()
-        for name in _GATED:
+        for name in GATED:
             self.add_module(name, part.get_submodule(name))
         self.activation = activation
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """[..., width]."""
-        gate, up, down = (self.get_submodule(name) for name in _GATED)
+        gate, up, down = (self.get_submodule(name) for name in GATED)
         result: torch.Tensor = down(self.activation(gate(rows), up(rows)))
         return result
 
@@ -67,8 +67,8 @@ class NativeRMSNorm(torch.nn.Module):
     def __init__(self, weight: torch.Tensor, eps: float, kind: int) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(weight.detach().contiguous(), requires_grad=False)
-        self._eps = eps
-        self._kind = kind
+        self.eps = eps
+        self.kind = kind
         self._kernel = kernels().serin_rms_norm
         pointers = [ctypes.c_void_p] * 3
         self._kernel.argtypes = [
@@ -86,14 +86,14 @@ class NativeRMSNorm(torch.nn.Module):
         out = torch.empty_like(rows)
         width = rows.shape[-1]
         self._kernel(
-            self._kind,
+            self.kind,
             DTYPES[rows.dtype],
             rows.data_ptr(),
             self.weight.data_ptr(),
             out.data_ptr(),
             rows.numel() // width,
             width,
-            self._eps,
+            self.eps,
             num_threads(),
         )
         return out
@@ -121,7 +121,7 @@ def _gated(module: torch.nn.Module, dtype: torch.dtype) -> NativeGated | None:
     """The same feed-forward part in fewer passes, if it is one and its bits stay."""
     children = dict(module.named_children())
     activation = children.pop("act_fn", None)
-    is_plain = set(children) == set(_GATED) and all(type(child) is torch.nn.Linear for child in children.values())
+    is_plain = set(children) == set(GATED) and all(type(child) is torch.nn.Linear for child in children.values())
     if not (is_plain and isinstance(activation, NativeActivation)):
         return None
     twin = NativeGated(module, activation)

@@ -28,7 +28,9 @@ class _Heads(ctypes.Structure):
     )
 
 
-class _Angles(ctypes.Structure):
+class Angles(ctypes.Structure):
+    """Cosines and sines [1, tokens, dim], as the kernel takes them."""
+
     _fields_ = (
         ("cos", ctypes.c_void_p),
         ("sin", ctypes.c_void_p),
@@ -44,7 +46,7 @@ class NativeRotation:
         self._original = original
         self._kernel = kernels().serin_rotate
         word = ctypes.c_int32
-        self._kernel.argtypes = [word, ctypes.POINTER(_Heads), word, ctypes.POINTER(_Angles), word, word]
+        self._kernel.argtypes = [word, ctypes.POINTER(_Heads), word, ctypes.POINTER(Angles), word, word]
 
     def __call__(
         self, q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *more: Any, **named: Any
@@ -60,9 +62,13 @@ class NativeRotation:
                 for tensor, out in zip((q, k), outputs, strict=True)
             )
         )
-        angles = _Angles(cos.data_ptr(), sin.data_ptr(), num_tokens, cos.stride(1))
-        self._kernel(DTYPES[q.dtype], heads, 2, angles, width, num_threads())
+        self._kernel(DTYPES[q.dtype], heads, 2, angles_of(cos, sin), width, num_threads())
         return outputs[0].transpose(1, 2), outputs[1].transpose(1, 2)
+
+
+def angles_of(cos: torch.Tensor, sin: torch.Tensor) -> Angles:
+    """Two tensors [1, tokens, dim] of the same strides; they have to stay."""
+    return Angles(cos.data_ptr(), sin.data_ptr(), cos.shape[1], cos.stride(1))
 
 
 def replace_rotation(model: torch.nn.Module) -> bool:

@@ -55,20 +55,20 @@ def _runs_of_same(calls: list[tuple[torch.nn.Module, torch.Tensor]]) -> Iterator
 
 
 class Member(torch.nn.Module):
-    """Stands where one of several siblings stood; the first that is asked computes for all.
+    """Stands where one of several siblings stood, the ``index``-th; the first that is asked computes for all.
 
     A member that is given other rows than the first was computes anew, so that a wrong guess costs time only.
     """
 
     def __init__(self, group: "Group", index: int) -> None:
         super().__init__()
-        self._group = group
-        self._index = index
+        self.group = group
+        self.index = index
         self.in_features, self.out_features = group.in_features, group.out_features[index]
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """[..., in] to [..., out]."""
-        return self._group.output(self._index, rows)
+        return self.group.output(self.index, rows)
 
 
 class Group:
@@ -85,14 +85,14 @@ class Group:
     ) -> None:
         self.in_features = in_features
         self.out_features = out_features
-        self._compute = compute
+        self.compute = compute
         self._rows: torch.Tensor | None = None
         self._outputs: list[torch.Tensor | None] = []
 
     def output(self, index: int, rows: torch.Tensor) -> torch.Tensor:
         """What sibling ``index`` makes of the rows."""
         if rows is not self._rows or self._outputs[index] is None:
-            self._rows, self._outputs = rows, list(self._compute(rows))
+            self._rows, self._outputs = rows, list(self.compute(rows))
         output = self._outputs[index]
         assert output is not None
         self._outputs[index] = None

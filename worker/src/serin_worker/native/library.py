@@ -24,8 +24,8 @@ import torch
 from serin_worker.model.processor import processor_flags
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++17", "-fopenmp-simd", "-pthread", "-fPIC", "-Wno-psabi")
-_SOURCES = ("vector.h", "element.h", "pool.h", "paged.cpp", "draw.cpp", "rows.cpp", "linear.cpp")
-
+_HEADERS = ("vector.h", "element.h", "pool.h", "kernels.h")
+_UNITS = ("paged.cpp", "draw.cpp", "rows.cpp", "linear.cpp", "layer.cpp")
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """What kernels call types of numbers (`Dtype` in vector.h)."""
@@ -92,7 +92,7 @@ def build(folder: Path) -> Path:
     except (OSError, subprocess.SubprocessError) as error:
         raise KernelUnavailable(f"{compiler} does not run: {error}") from error
     here = resources.files("serin_worker.native")
-    sources = {name: here.joinpath(name).read_bytes() for name in _SOURCES}
+    sources = {name: here.joinpath(name).read_bytes() for name in (*_HEADERS, *_UNITS)}
     library = folder / f"kernels-{_fingerprint(version, sources)}.so"
     if library.exists():
         return library

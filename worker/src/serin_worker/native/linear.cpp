@@ -18,6 +18,7 @@
 #endif
 
 #include "element.h"
+#include "kernels.h"
 #include "pool.h"
 
 namespace {
@@ -29,8 +30,6 @@ constexpr int64_t CACHED = 1 << 20;  // bytes of rows that stay at hand while we
 constexpr int64_t SHARE = 8;         // blocks that a thread takes at a time
 constexpr int64_t SMALL = 256;       // steps of rows: fewer are laid out faster than shared
 constexpr int MANY = SUMS_IN_FLIGHT; // rows that vectors take at a time
-
-struct Output { int64_t columns; void* data; };
 
 struct Task {
   const uint8_t* weights;
@@ -349,11 +348,11 @@ extern "C" int32_t serin_linear_pack(int32_t kind, int32_t dtype, const void* we
   FOR_KIND_AND_DTYPE(PACK);
 }
 
-// `x` [num_rows, width] times weights, into each output [num_rows, its columns]. `rows` has room for 16-fold rows of whole
-// steps, `factors` for a float for each row.
-extern "C" int32_t serin_linear(int32_t kind, int32_t dtype, const void* x, int64_t num_rows, int64_t width,
-                                const uint8_t* weights, const float* scales, const float* bias, const Output* outputs,
-                                int32_t num_outputs, uint8_t* rows, float* factors, int32_t threads) {
+int64_t serin_linear_row_bytes(int32_t kind, int64_t width) { return num_steps(kind, width) * STEP; }
+
+int32_t serin_linear(int32_t kind, int32_t dtype, const void* x, int64_t num_rows, int64_t width, const uint8_t* weights,
+                     const float* scales, const float* bias, const Output* outputs, int32_t num_outputs, uint8_t* rows,
+                     float* factors, int32_t threads) {
   const Task task = {weights, scales, bias, rows, factors, num_rows, width, num_steps(kind, width)};
 #define LINEAR(K, D) linear<K, D>(x, task, outputs, num_outputs, threads)
   FOR_KIND_AND_DTYPE(LINEAR);

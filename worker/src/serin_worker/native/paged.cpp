@@ -15,29 +15,9 @@
 #include <limits>
 #include <vector>
 
+#include "kernels.h"
 #include "pool.h"
 #include "vector.h"
-
-struct Layer {
-  void* keys;
-  void* values;
-  const float* sinks;  // one per query head, or null
-  int32_t num_kv_heads, group_size, key_dim, value_dim;
-  int32_t dtype, window;  // window 0: none
-  float scale, softcap;   // softcap 0: none
-};
-
-struct Step {
-  const int32_t* starts;    // [num_sequences + 1] first row of each sequence in this step
-  const int32_t* contexts;  // [num_sequences] tokens of each sequence once this step's are written
-  const int32_t* tables;    // [num_sequences, table_stride] blocks
-  int32_t num_sequences, table_stride, tiles_per_block, num_threads;
-};
-
-struct Rows {  // a tensor [token, head, dim] with contiguous dim; strides in elements
-  const void* data;
-  int64_t token_stride, head_stride;
-};
 
 namespace {
 
@@ -305,8 +285,7 @@ template <Dtype D> class Attention {
 
 }  // namespace
 
-extern "C" int serin_paged_attention(const Layer* layer, const Step* step, const Rows* q, const Rows* k, const Rows* v,
-                                     void* out) {
+int32_t serin_paged_attention(const Layer* layer, const Step* step, const Rows* q, const Rows* k, const Rows* v, void* out) {
   switch (layer->dtype) {
     case F32: Attention<F32>(*layer, *step).run(*q, *k, *v, static_cast<float*>(out)); return 0;
     case BF16: Attention<BF16>(*layer, *step).run(*q, *k, *v, static_cast<uint16_t*>(out)); return 0;

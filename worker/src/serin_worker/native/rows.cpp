@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "element.h"
+#include "kernels.h"
 #include "pool.h"
 
 enum Activation : int32_t { SILU = 0, GELU_TANH = 1 };
@@ -12,10 +13,6 @@ enum Norm : int32_t {
   WEIGHT_PLUS_ONE = 1,    // (x / rms) * (1 + weight), rounded once
   WEIGHT_THEN_ROUND = 2,  // (x / rms) * weight, rounded once
 };
-
-// Rows [token, head, width] of one tensor, read by strides (in elements) and written contiguously.
-struct Heads { const void* in; void* out; int64_t num_heads, token_stride, head_stride; };
-struct Angles { const void *cos, *sin; int64_t num_tokens, stride; };
 
 namespace {
 
@@ -33,28 +30,39 @@ inline f16x silu(f16x x) { return times_sigmoid(x, x); }
 // x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))
 inline f16x gelu_tanh(f16x x) { return times_sigmoid(x, 1.5957691216f * (x + 0.044715f * x * x * x)); }
 
+// out = of(a, b), element by element; of(a, 0) without b.
+template <int32_t D, class Of>
+void each(const void* a, const void* b, void* out, int64_t size, int threads, const Of& of) {
+  typedef Element<D> E;
+  typedef typename E::type T;
+  const T *from_a = static_cast<const T*>(a), *from_b = static_cast<const T*>(b);
+  T* to = static_cast<T*>(out);
+  share((size + PART - 1) / PART, size > SERIAL_BELOW ? threads : 1, [&](Jobs& jobs) {
+    for (int64_t part; jobs.take(part);) {
+      const int64_t last = std::min(size, (part + 1) * PART);
+      int64_t i = part * PART;
+      for (; i + LANES <= last; i += LANES) E::write(to + i, of(E::read(from_a + i), b ? E::read(from_b + i) : f16x{}));
+      if (i == last) continue;
+      T edge_a[LANES] = {}, edge_b[LANES] = {};
+      std::memcpy(edge_a, from_a + i, (last - i) * sizeof(T));
+      if (b) std::memcpy(edge_b, from_b + i, (last - i) * sizeof(T));
+      E::write(edge_a, of(E::read(edge_a), E::read(edge_b)));
+      std::memcpy(to + i, edge_a, (last - i) * sizeof(T));
+    }
+  });
+}
+
 // activation(in), times `factor` if there is one; both are rounded to the tensor's type, as two operations would.
 template <int32_t D>
 void activate(int32_t kind, const void* in, const void* factor, void* out, int64_t size, int threads) {
-  typedef Element<D> E;
-  const auto* from = static_cast<const typename E::type*>(in);
-  const auto* times = static_cast<const typename E::type*>(factor);
-  auto* to = static_cast<typename E::type*>(out);
-  share((size + PART - 1) / PART, size > SERIAL_BELOW ? threads : 1, [&](Jobs& jobs) {
-    for (int64_t part; jobs.take(part);)
-      for (int64_t i = part * PART; i < std::min(size, (part + 1) * PART); i += LANES) {
-        const int64_t n = size - i;
-        typename E::type edge[LANES] = {}, edge_times[LANES] = {};
-        const bool is_whole = n >= LANES;
-        if (!is_whole) std::memcpy(edge, from + i, n * sizeof edge[0]);
-        if (!is_whole && times) std::memcpy(edge_times, times + i, n * sizeof edge[0]);
-        const f16x x = E::read(is_whole ? from + i : edge);
-        f16x y = kind == SILU ? silu(x) : gelu_tanh(x);
-        if (times) y = E::rounded(y) * E::read(is_whole ? times + i : edge_times);
-        E::write(is_whole ? to + i : edge, y);
-        if (!is_whole) std::memcpy(to + i, edge, n * sizeof edge[0]);
-      }
+  each<D>(in, factor, out, size, threads, [&](f16x x, f16x times) {
+    const f16x y = kind == SILU ? silu(x) : gelu_tanh(x);
+    return factor ? Element<D>::rounded(y) * times : y;
   });
+}
+
+template <int32_t D> void add(const void* a, const void* b, void* out, int64_t size, int threads) {
+  each<D>(a, b, out, size, threads, [](f16x x, f16x y) { return x + y; });
 }
 
 template <int32_t D>
@@ -130,32 +138,32 @@ void rotate_all(const Heads* heads, int32_t num, const Angles& angles, int32_t w
 
 }  // namespace
 
-extern "C" int serin_rotate(int32_t dtype, const Heads* heads, int32_t num, const Angles* angles, int32_t width,
-                            int32_t threads) {
-  switch (dtype) {
-    case F32: rotate_all<F32>(heads, num, *angles, width, threads); return 0;
-    case BF16: rotate_all<BF16>(heads, num, *angles, width, threads); return 0;
-    case F16: rotate_all<F16>(heads, num, *angles, width, threads); return 0;
-  }
-  return 1;
+#define FOR_DTYPE(call)              \
+  switch (dtype) {                   \
+    case F32: call(F32); return 0;   \
+    case BF16: call(BF16); return 0; \
+    case F16: call(F16); return 0;   \
+  }                                  \
+  return 1
+
+int32_t serin_rotate(int32_t dtype, const Heads* heads, int32_t num, const Angles* angles, int32_t width, int32_t threads) {
+#define ROTATE(D) rotate_all<D>(heads, num, *angles, width, threads)
+  FOR_DTYPE(ROTATE);
 }
 
-extern "C" int serin_activate(int32_t kind, int32_t dtype, const void* in, const void* factor, void* out, int64_t size,
-                              int32_t threads) {
-  switch (dtype) {
-    case F32: activate<F32>(kind, in, factor, out, size, threads); return 0;
-    case BF16: activate<BF16>(kind, in, factor, out, size, threads); return 0;
-    case F16: activate<F16>(kind, in, factor, out, size, threads); return 0;
-  }
-  return 1;
+int32_t serin_activate(int32_t kind, int32_t dtype, const void* in, const void* factor, void* out, int64_t size,
+                       int32_t threads) {
+#define ACTIVATE(D) activate<D>(kind, in, factor, out, size, threads)
+  FOR_DTYPE(ACTIVATE);
 }
 
-extern "C" int serin_rms_norm(int32_t kind, int32_t dtype, const void* in, const void* weights, void* out, int64_t rows,
-                              int32_t width, float eps, int32_t threads) {
-  switch (dtype) {
-    case F32: normalise<F32>(kind, in, weights, out, rows, width, eps, threads); return 0;
-    case BF16: normalise<BF16>(kind, in, weights, out, rows, width, eps, threads); return 0;
-    case F16: normalise<F16>(kind, in, weights, out, rows, width, eps, threads); return 0;
-  }
-  return 1;
+int32_t serin_rms_norm(int32_t kind, int32_t dtype, const void* in, const void* weights, void* out, int64_t rows,
+                       int32_t width, float eps, int32_t threads) {
+#define NORMALISE(D) normalise<D>(kind, in, weights, out, rows, width, eps, threads)
+  FOR_DTYPE(NORMALISE);
+}
+
+int32_t serin_add(int32_t dtype, const void* a, const void* b, void* out, int64_t size, int32_t threads) {
+#define ADD(D) add<D>(a, b, out, size, threads)
+  FOR_DTYPE(ADD);
 }
