@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from serin_worker.config import BadConfig, EngineConfig, Quantization
+from serin_worker.config import SHORT_REQUEST_TOKENS, BadConfig, EngineConfig, Quantization
 from serin_worker.errors import ModelRefused, NotEnoughMemory, Remedy
 from serin_worker.model import fp8
 from serin_worker.model.causal_lm import ModelShape, shape_of
@@ -48,6 +48,8 @@ def check_fit(described: Described, config: EngineConfig, precision: str) -> Non
     """
     device = torch.device(config.device)
     available = available_bytes(device)
+    if _is_ample(described, config, precision, available):
+        return
     shape = _shape(described)
     needed = _need(described, shape, config, precision)
     if needed.total > available:
@@ -159,6 +161,19 @@ def _item_bytes(quantize: Quantization, dtype: torch.dtype, device: torch.device
         return 1
     is_emulated = device.type == "cpu" and not (dtype is torch.bfloat16 and has_kernels())
     return (computed_in(dtype) if is_emulated else dtype).itemsize
+
+
+def _is_ample(described: Described, config: EngineConfig, precision: str, available: int) -> bool:
+    """Whether half of the memory suffices by a count that is too high: an exact one takes half a second of a start."""
+    text = described.config.get_text_config()
+    num_heads = getattr(text, "num_attention_heads", None)
+    if not isinstance(num_heads, int):
+        return False  # an architecture that does not say how large its cache is
+    widest = max(text.hidden_size, num_heads * (getattr(text, "head_dim", None) or 0))
+    token_bytes = 2 * text.num_hidden_layers * widest * DTYPES[precision].itemsize
+    asked = config.num_blocks * config.block_size if config.num_blocks is not None else config.context_length
+    cache = config.kv_bytes if config.kv_bytes is not None else (asked or SHORT_REQUEST_TOKENS) * token_bytes
+    return _need(described, None, config, precision).weights + cache <= available // 2
 
 
 def _need(described: Described, shape: ModelShape | None, config: EngineConfig, precision: str) -> Need:

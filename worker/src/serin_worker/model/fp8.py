@@ -139,8 +139,8 @@ def tell_limits(device: torch.device) -> None:
         log.warning("fp8 on %s: this path has been tested on the CPU alone, and on no device yet", device)
     else:
         log.warning(
-            "fp8 on %s: numbers of 8 bits are held in 16, which saves neither memory nor time; for the answers that "
-            "a GPU gives in fp8. For speed use --quantize int8 on a CPU",
+            "fp8 on %s: numbers of 8 bits are held in 16, which saves no memory and costs time; it is for the answers "
+            "that a GPU gives in fp8. For speed use --quantize int8 on a CPU",
             device,
         )
 
