@@ -11,6 +11,7 @@
 // an earlier owner left there must be zero.
 //
 // Plain C interface, no torch headers: compiles in seconds and is loaded with ctypes.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -82,13 +83,15 @@ template <Dtype D> class Attention {
       for (int64_t h; jobs.take(h);)
         for (int s = 0; s < step.num_sequences; s++) write(s, h, k, v);
     });
-    share(num_units, step.num_threads, [&](Jobs& jobs) {
+    const int each = std::max(1, std::min(layer.num_kv_heads, num_units / std::max(1, step.num_threads * 4)));
+    share((num_units + each - 1) / each, step.num_threads, [&](Jobs& jobs) {
       Scratch scratch(MAX_ROWS > layer.group_size ? MAX_ROWS : layer.group_size, layer.key_dim, value_pad);
-      for (int64_t u; jobs.take(u);) {
-        int part = u / layer.num_kv_heads, h = u % layer.num_kv_heads, s = 0;
-        // Units of a sequence are consecutive; batches are small, so a scan is cheaper than a stored map.
-        while (first_unit[s + 1] <= part) s++;
-        unit(s, h, (part - first_unit[s]) * tokens_per_unit, q, out, scratch);
+      for (int64_t job; jobs.take(job);) {
+        const int last = std::min<int>(num_units, (job + 1) * each);
+        for (int u = job * each; u < last; u++) {
+          const Unit next = u + 1 < last ? unit(u + 1) : Unit{-1, 0, 0};
+          attend(unit(u), next, q, out, scratch);
+        }
       }
     });
   }
@@ -126,13 +129,41 @@ template <Dtype D> class Attention {
     }
   }
 
-  void unit(int s, int h, int first_token, Rows q, T* out, Scratch& w) const {
+  // Some tokens of a sequence and one head of its keys.
+  struct Unit { int s, h, first_token; };
+
+  Unit unit(int number) const {
+    const int part = number / layer.num_kv_heads;
+    int s = 0;
+    // Units of a sequence are consecutive; batches are small, so a scan is cheaper than a stored map.
+    while (first_unit[s + 1] <= part) s++;
+    return {s, number % layer.num_kv_heads, (part - first_unit[s]) * tokens_per_unit};
+  }
+
+  int first_position(const Unit& u) const {
+    return step.contexts[u.s] - (step.starts[u.s + 1] - step.starts[u.s]) + u.first_token;
+  }
+
+  int first_visible(const Unit& u) const {
+    const int position = first_position(u);
+    return layer.window > 0 && position >= layer.window ? position - layer.window + 1 : 0;
+  }
+
+  // Ask memory for tiles: they lie in pages of their own, where the processor does not read ahead by itself.
+  void fetch(void* pages, const Unit& u, int first_tile, int num_tiles, int tile_size) const {
+    for (int t = first_tile; t < first_tile + num_tiles; t++) {
+      const char* from = reinterpret_cast<const char*>(tile(pages, u.s, u.h, t, tile_size));
+      for (size_t i = 0; i < tile_size * sizeof(T); i += 64) __builtin_prefetch(from + i, 0, 2);
+    }
+  }
+
+  void attend(const Unit& u, const Unit& next, Rows q, T* out, Scratch& w) const {
+    const int s = u.s, h = u.h, first_token = u.first_token;
     const int num_new = step.starts[s + 1] - step.starts[s];
     const int num_tokens = num_new - first_token < tokens_per_unit ? num_new - first_token : tokens_per_unit;
     const int num_rows = num_tokens * layer.group_size;
-    const int first_position = step.contexts[s] - num_new + first_token;
-    const int last_position = first_position + num_tokens - 1;
-    const int from = layer.window > 0 && first_position >= layer.window ? first_position - layer.window + 1 : 0;
+    const int first_position = this->first_position(u), last_position = first_position + num_tokens - 1;
+    const int from = first_visible(u), last_block = last_position / BLOCK;
 
     for (int r = 0; r < num_rows; r++) {
       const int64_t token = step.starts[s] + first_token + r / layer.group_size;
@@ -144,7 +175,7 @@ template <Dtype D> class Attention {
     std::memset(w.sums.data(), 0, num_rows * 16 * sizeof(float));
     std::memset(w.output.data(), 0, num_rows * value_pad * sizeof(float));
 
-    for (int block = from / BLOCK; block <= last_position / BLOCK; block++) {
+    for (int block = from / BLOCK; block <= last_block; block++) {
       const int last_tile = last_position / TILE - block * BLOCK_TILES;
       const int num_tiles = last_tile + 1 < BLOCK_TILES ? last_tile + 1 : BLOCK_TILES;
       const int skipped = from / TILE - block * BLOCK_TILES;
@@ -154,6 +185,7 @@ template <Dtype D> class Attention {
         keys[t] = tile(layer.keys, s, h, block * BLOCK_TILES + t, key_tile);
         values[t] = tile(layer.values, s, h, block * BLOCK_TILES + t, value_tile);
       }
+      fetch(layer.values, u, block * BLOCK_TILES + first_tile, num_tiles - first_tile, value_tile);
       // As many sums at a time as there are registers for, of several rows or several tiles.
       constexpr int SUMS = SUMS_IN_FLIGHT;
       int r = 0;
@@ -161,6 +193,13 @@ template <Dtype D> class Attention {
       for (; r + 4 <= num_rows; r += 4) scores<4, SUMS / 4>(keys, first_tile, num_tiles, r, w);
       for (; r + 2 <= num_rows; r += 2) scores<2, SUMS / 2>(keys, first_tile, num_tiles, r, w);
       for (; r < num_rows; r++) scores<1, 4>(keys, first_tile, num_tiles, r, w);
+      if (block < last_block) {
+        const int then = (block + 1) * BLOCK_TILES, left = last_position / TILE + 1 - then;
+        fetch(layer.keys, u, then, std::min(left, BLOCK_TILES), key_tile);
+      } else if (next.s >= 0) {
+        const int then = first_visible(next) / TILE, left = this->first_position(next) / TILE + 1 - then;
+        fetch(layer.keys, next, then, std::min(left, BLOCK_TILES), key_tile);
+      }
       for (int r = 0; r < num_rows; r++)
         softmax(r, first_position + r / layer.group_size, block, first_tile, num_tiles, w);
       r = 0;
