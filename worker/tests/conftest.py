@@ -1,11 +1,11 @@
 """Tiny models, written once a session, and the models themselves as the reference."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from serin_worker.native.library import KernelUnavailable, kernels
+from serin_worker.native.library import KernelUnavailable, kernels, set_num_threads
 from serin_worker.testing import TinyKind, write_tiny_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -13,6 +13,14 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=[1, 2, 5])
+def kernel_threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Kernels with one thread, with as many as there are processors, and with more."""
+    set_num_threads(request.param)
+    yield request.param
+    set_num_threads(0)
 
 
 @pytest.fixture(scope="session")

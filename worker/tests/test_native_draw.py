@@ -77,3 +77,20 @@ def test_the_largest_possible_noise_is_accounted_for():
     assert float(noise.max()) < 23.0
     logits = torch.zeros((1, 4_096))
     assert native_draw.take(logits, [0], [Sampling()], [(1, 0, 0)]) == [int(noise.argmax())]
+
+
+@pytest.mark.usefixtures("kernel_threads")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1, 15, 16, 33, 5_000, 152_000])
+def test_the_largest(size, dtype):
+    """The first of several, NaN where there is one, and nothing but minus infinity; also of rows with a stride."""
+    generator = torch.Generator().manual_seed(size)
+    logits = torch.randint(-9, 9, (9, size + 5), generator=generator).to(dtype)[:, :size]
+    logits[1], logits[2] = -torch.inf, torch.inf
+    logits[3, size // 2] = torch.nan
+    logits[4, size - 1] = 50
+    right, first = logits.max(dim=-1)
+    values, places = native_draw.largest(logits)
+    assert [value for value in values if value == value] == [value for value in right.tolist() if value == value]
+    assert values[3] != values[3]
+    assert [place for row, place in enumerate(places) if row != 3] == first[[0, 1, 2, 4, 5, 6, 7, 8]].tolist()

@@ -86,20 +86,15 @@ def test_in_bfloat16_as_exact_as_float32():
                 assert torch.equal(alone, whole[-count:])
 
 
-@pytest.mark.parametrize("num_threads", [1, 2, 5])
+@pytest.mark.usefixtures("kernel_threads")
 @pytest.mark.parametrize("kind", Kind)
-def test_bits_do_not_depend_on_the_batch(kind, num_threads):
+def test_bits_do_not_depend_on_the_batch(kind):
     """A slice of rows gives the bits of all rows, with as many threads as there are processors or more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        layer = NativeWeights(kind, [_numbers(1500, 200, dtype=torch.bfloat16)], [None])
-        rows = _numbers(80, 200, dtype=torch.bfloat16)
-        (together,) = layer(rows)
-        for first, count in ((0, 1), (3, 16), (7, 17), (11, 33), (40, 40)):
-            assert torch.equal(layer(rows[first : first + count])[0], together[first : first + count])
-    finally:
-        torch.set_num_threads(before)
+    layer = NativeWeights(kind, [_numbers(1500, 200, dtype=torch.bfloat16)], [None])
+    rows = _numbers(80, 200, dtype=torch.bfloat16)
+    (together,) = layer(rows)
+    for first, count in ((0, 1), (3, 16), (7, 17), (11, 33), (40, 40)):
+        assert torch.equal(layer(rows[first : first + count])[0], together[first : first + count])
 
 
 @pytest.mark.parametrize("kind", Kind)

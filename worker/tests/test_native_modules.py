@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from serin_worker.model.native_modules import NativeActivation, NativeRMSNorm, replace_small_modules
+from serin_worker.model.native_modules import NativeActivation, NativeGated, NativeRMSNorm, replace_small_modules
+from serin_worker.model.native_rope import NativeRotation
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.activations import ACT2FN
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 RELATIVE = {torch.float32: 2e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
@@ -45,22 +46,53 @@ def test_norms(kind, module, dtype):
         torch.testing.assert_close(found, right, rtol=RELATIVE[dtype], atol=1e-5)
 
 
-@pytest.mark.parametrize("num_threads", [1, 2, 3])
+@pytest.mark.usefixtures("kernel_threads")
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bits_do_not_depend_on_the_batch(dtype, num_threads):
+def test_bits_do_not_depend_on_the_batch(dtype):
     """A slice of rows gives the bits of all rows, whatever the width, the slice and the threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_threads)
-    try:
-        for width in (37, 128, 3072):
-            rows = rows_of(60, width, dtype)
-            norm = NativeRMSNorm(torch.randn(width).to(dtype), 1e-6, 0)
-            for module in (NativeActivation(0), NativeActivation(1), norm):
-                together = module(rows)
-                for first, last in ((0, 1), (3, 4), (1, 17), (5, 58)):
-                    assert torch.equal(module(rows[first:last]), together[first:last])
-    finally:
-        torch.set_num_threads(before)
+    for width in (37, 128, 3072):
+        rows = rows_of(60, width, dtype)
+        norm = NativeRMSNorm(torch.randn(width).to(dtype), 1e-6, 0)
+        for module in (NativeActivation(0), NativeActivation(1), norm):
+            together = module(rows)
+            for first, last in ((0, 1), (3, 4), (1, 17), (5, 58)):
+                assert torch.equal(module(rows[first:last]), together[first:last])
+
+
+@pytest.mark.usefixtures("kernel_threads")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_activation_times_a_factor(dtype):
+    """The bits of two operations, of any size."""
+    for count in (1, 33, 100_003):
+        rows, factor = rows_of(1, count, dtype), rows_of(1, count, dtype).flip(1)
+        for kind in (0, 1):
+            activation = NativeActivation(kind)
+            assert torch.equal(activation(rows, factor), activation(rows) * factor)
+
+
+@pytest.mark.usefixtures("kernel_threads")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rotation(dtype):
+    """The bits of the function in whose place it stands, whatever the strides; what it cannot do goes to that one."""
+    rotation = NativeRotation(apply_rotary_pos_emb)
+    for tokens, width in ((1, 128), (77, 64), (600, 32), (5, 48)):
+        q, k = (rows_of(tokens, heads * width, dtype).view(1, tokens, heads, width) for heads in (6, 2))
+        cos, sin = rows_of(2 * tokens, width, dtype).view(2, 1, tokens, width)
+        given = (q.transpose(1, 2), k.transpose(1, 2), cos, sin)
+        for right, found in zip(apply_rotary_pos_emb(*given), _without_gradients(rotation, *given), strict=True):
+            assert torch.equal(right, found)
+
+
+def _without_gradients(rotation: NativeRotation, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.inference_mode():
+        return rotation(*given)
+
+
+def test_rotation_keeps_gradients():
+    """Whoever trains gets the function itself."""
+    q = rows_of(4, 64, torch.float32).view(1, 1, 4, 64).requires_grad_()
+    turned, _ = NativeRotation(apply_rotary_pos_emb)(q, q, q.detach()[0], q.detach()[0])
+    assert turned.requires_grad
 
 
 @pytest.mark.parametrize(("kind", "num_replaced"), [("qwen3", 2 * 5 + 1), ("llama", 2 * 3 + 1), ("gemma2", 2 * 5 + 1)])
@@ -71,6 +103,7 @@ def test_models_are_replaced_in_part_and_compute_the_same(kind, num_replaced, ti
     with torch.inference_mode():
         right = model(ids).logits
         assert replace_small_modules(model) == num_replaced
+        assert sum(isinstance(module, NativeGated) for module in model.modules()) == 2
         torch.testing.assert_close(model(ids).logits, right, rtol=1e-4, atol=1e-4)
 
 

@@ -16,19 +16,18 @@ pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 @pytest.fixture(autouse=True)
 def _many_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(7)
+    library.set_num_threads(7)
     yield
-    torch.set_num_threads(before)
+    library.set_num_threads(0)
 
 
 def _layer() -> tuple[NativeWeights, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn((9, 96), generator=generator)
     layer = NativeWeights(Kind.INT8, [torch.randn((2000, 96), generator=generator)], [None])
-    torch.set_num_threads(1)
+    library.set_num_threads(1)
     (right,) = layer(rows)
-    torch.set_num_threads(7)
+    library.set_num_threads(7)
     return layer, rows, right
 
 

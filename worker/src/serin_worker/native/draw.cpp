@@ -1,14 +1,14 @@
-// One token for each row of logits: divide by temperature, filter, add Gumbel noise, take the largest.
+// One token for each row of logits: divide by temperature, filter, add Gumbel noise, take the largest; or just the largest.
 //
-// The same definition as the torch functions beside it: noise is a pure function of (seed, choice, position, purpose) and
+// Of draws: the same definition as the torch functions beside it: noise is a pure function of (seed, choice, position, purpose) and
 // the token's id by Philox4x32-10. Noise is first estimated in single precision, and computed exactly (in double) only
 // for tokens whose estimate comes near the best so far. Each row is computed by one thread, alone.
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
+#include "element.h"
 #include "pool.h"
-#include "vector.h"
 
 struct DrawRow {
   uint64_t seed;
@@ -194,6 +194,54 @@ extern "C" int serin_draw(const void* logits, int32_t dtype, int64_t row_stride,
         for (int i = 0; i < size; i++) x[i] = from_bf16(static_cast<const uint16_t*>(logits)[at + i]) / d.temperature;
       Row row(x.data(), size);
       tokens[r] = row.take(d, row.threshold(d));
+    }
+  });
+  return 0;
+}
+
+namespace {
+
+// The largest number of a row and the first place where it is; NaN if any is NaN.
+template <int32_t D> void largest(const typename Element<D>::type* x, int32_t size, float* value, int32_t* place) {
+  typedef Element<D> E;
+  const int32_t whole = size / LANES * LANES;
+  typename E::type edge[LANES];
+  for (int i = 0; i < LANES; i++) edge[i] = x[i < size - whole ? whole + i : size - 1];
+  const auto at = [&](int32_t i) { return E::read(i < whole ? x + i : edge); };
+  f16x most = broadcast(NEG_INF);
+  i16x is_nan = {};
+  for (int32_t i = 0; i < size; i += LANES) {
+    const f16x v = at(i);
+    most = v > most ? v : most;
+    is_nan |= v != v;
+  }
+  *value = reduce_max(most);
+  *place = 0;
+  for (int l = 0; l < LANES; l++)
+    if (is_nan[l]) *value = std::numeric_limits<float>::quiet_NaN();
+  if (std::isnan(*value)) return;
+  for (int32_t i = 0; i < size; i += LANES) {
+    const i16x found = at(i) == *value;
+    for (int l = 0; l < LANES; l++)
+      if (found[l]) {
+        *place = std::min(i + l, size - 1);
+        return;
+      }
+  }
+}
+
+}  // namespace
+
+// `values` and `places` of each row's largest number.
+extern "C" int32_t serin_largest(const void* logits, int32_t dtype, int64_t row_stride, int32_t size, int32_t num_rows,
+                                 float* values, int32_t* places, int32_t num_threads) {
+  if (dtype != F32 && dtype != BF16) return 1;
+  const bool is_small = static_cast<int64_t>(num_rows) * size < 100000;
+  share(num_rows, is_small ? 1 : num_threads, [&](Jobs& jobs) {
+    for (int64_t r; jobs.take(r);) {
+      const int64_t at = r * row_stride;
+      if (dtype == F32) largest<F32>(static_cast<const float*>(logits) + at, size, values + r, places + r);
+      else largest<BF16>(static_cast<const uint16_t*>(logits) + at, size, values + r, places + r);
     }
   });
   return 0;

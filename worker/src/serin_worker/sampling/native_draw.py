@@ -1,4 +1,4 @@
-"""Draws by a C++ kernel: filters and noise in one pass over each row, the same definition as in torch.
+"""Draws by a C++ kernel: filters and noise in one pass over each row, the same definition as in torch; and the largest.
 
 Knows nothing about processors or log-probabilities.
 """
@@ -35,6 +35,26 @@ class _DrawRow(ctypes.Structure):
 def is_available(device: torch.device) -> bool:
     """Whether the kernel can draw from logits there; what is in a batch never decides who draws."""
     return device.type == "cpu" and _kernel() is not None
+
+
+def largest(logits: torch.Tensor) -> tuple[list[float], list[int]]:
+    """Each row's largest number, NaN if there is any, and the first place where it is; logits [rows, vocabulary]."""
+    if not is_available(logits.device) or logits.dtype not in _DTYPES or logits.stride(-1) != 1:
+        values, places = logits.max(dim=-1)
+        return values.tolist(), places.tolist()
+    count, size = logits.shape
+    found, at = (ctypes.c_float * count)(), (ctypes.c_int32 * count)()
+    kernels().serin_largest(
+        ctypes.c_void_p(logits.data_ptr()),
+        ctypes.c_int32(_DTYPES[logits.dtype]),
+        ctypes.c_int64(logits.stride(0)),
+        ctypes.c_int32(size),
+        ctypes.c_int32(count),
+        found,
+        at,
+        ctypes.c_int32(num_threads()),
+    )
+    return list(found), list(at)
 
 
 def take(

@@ -5,6 +5,7 @@ Knows nothing about blocks, schedules or where logits come from.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 
@@ -39,14 +40,12 @@ def draw(
         forbidden: ids that each may not draw, true or false [vocabulary]; None: it may draw any. Empty: all may.
     """
     processed = _process(logits, rows, end_ids, forbidden)
-    best, likeliest = processed.max(dim=-1)
-    ids: list[int] = likeliest.tolist()
+    best, ids = native_draw.largest(processed)
     drawing = [i for i, row in enumerate(rows) if not row.sampling.is_greedy]
     if drawing:
         for i, token in zip(drawing, _take(processed, drawing, [rows[i] for i in drawing]), strict=True):
             ids[i] = token
-    is_finite = torch.isfinite(best).tolist()
-    token_ids = [token if finite else None for token, finite in zip(ids, is_finite, strict=True)]
+    token_ids = [token if isfinite(value) else None for token, value in zip(ids, best, strict=True)]
     return Drawn(token_ids, _report(logits, rows, token_ids))
 
 
