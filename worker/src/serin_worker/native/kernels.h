@@ -28,7 +28,8 @@ struct Rows {
   int64_t token_stride, head_stride;
 };
 
-int32_t serin_paged_attention(const Layer* layer, const Step* step, const Rows* q, const Rows* k, const Rows* v, void* out);
+int32_t serin_paged_attention(const Layer* layer, const Step* step, const Rows* q, const Rows* k, const Rows* v,
+                              void* out);
 
 // A linear layer's result.
 struct Output {
@@ -38,9 +39,9 @@ struct Output {
 
 // `x` [num_rows, width] times weights, into each output [num_rows, its columns]. `rows` has room for 16-fold rows of
 // whole steps, `factors` for a float for each row.
-int32_t serin_linear(int32_t kind, int32_t dtype, const void* x, int64_t num_rows, int64_t width, const uint8_t* weights,
-                     const float* scales, const float* bias, const Output* outputs, int32_t num_outputs, uint8_t* rows,
-                     float* factors, int32_t threads);
+int32_t serin_linear(int32_t kind, int32_t dtype, const void* x, int64_t num_rows, int64_t width,
+                     const uint8_t* weights, const float* scales, const float* bias, const Output* outputs,
+                     int32_t num_outputs, uint8_t* rows, float* factors, int32_t threads);
 
 // Bytes that a row takes in `rows`.
 int64_t serin_linear_row_bytes(int32_t kind, int64_t width);
@@ -66,5 +67,6 @@ struct Angles {
   int64_t num_tokens, stride;
 };
 
-int32_t serin_rotate(int32_t dtype, const Heads* heads, int32_t num, const Angles* angles, int32_t width, int32_t threads);
+int32_t serin_rotate(int32_t dtype, const Heads* heads, int32_t num, const Angles* angles, int32_t width,
+                     int32_t threads);
 }

@@ -2,8 +2,8 @@
 // comes with, its products are added in one order.
 //
 // Of 8 bits: a row is quantized as it comes, by one scale of its own (the largest magnitude over 127); sums are whole
-// numbers, exact in any order, and scaled once, so they are the same on every processor. Of bfloat16: products are added
-// in float32, in the order that the processor's tiles or vectors have.
+// numbers, exact in any order, and scaled once, so they are the same on every processor. Of bfloat16: products are
+// added in float32, in the order that the processor's tiles or vectors have.
 //
 // Weights and rows lie as tiles want them. Weights: blocks of 32 columns, steps of 64 bytes of the inner dimension, two
 // tiles a step, each of 16 lines with 4 bytes for each of 16 columns. Rows: groups of 16, one tile a step. Vectors of
@@ -91,7 +91,7 @@ void pack(const void* weights, int64_t columns, const Task& t, uint8_t* out, flo
     for (int64_t block; jobs.take(block);)
       for (int64_t c = block * BLOCK; c < std::min(columns, (block + 1) * BLOCK); c++) {
         const float scale = convert<K, D>(weights, c, t, row.get());
-        if (scales) scales[c] = scale;
+        scales[c] = scale;
         uint8_t* tile = out + block * t.steps * 2 * TILE + (c % BLOCK) / 16 * TILE + c % 16 * 4;
         for (int64_t s = 0; s < t.steps; s++)
           for (int line = 0; line < 16; line++)
@@ -115,9 +115,13 @@ struct alignas(64) TileShape {
   uint8_t lines[16] = {};
 };
 
+// Compilers do not know what tile instructions read: what is at `memory` and elsewhere has to be written by now.
+inline void have_written(const void* memory) { __asm__ volatile("" ::"r"(memory) : "memory"); }
+
 void shape_tiles() {
   TileShape shape;
   for (int t = 0; t < 8; t++) shape.bytes[t] = 64, shape.lines[t] = 16;
+  have_written(&shape);
   _tile_loadconfig(&shape);
 }
 
@@ -130,11 +134,12 @@ bool has_tiles() {
 #define ADD_PRODUCTS(sums, rows, weights) \
   do { if (K == INT8) _tile_dpbssd(sums, rows, weights); else _tile_dpbf16ps(sums, rows, weights); } while (0)
 
-// 16 or 32 rows by 32 columns. Whoever reads weights first asks memory for what it reads soon: with few rows that is what
-// takes the time.
+// 16 or 32 rows by 32 columns. Whoever reads weights first asks memory for what it reads soon: with few rows that is
+// what takes the time.
 template <int32_t K, bool TWO>
 void multiply_tiles(const Task& t, const uint8_t* rows, const uint8_t* weights, bool is_first, int32_t* sums) {
   constexpr int WIDTH = BLOCK * 4;
+  have_written(rows);
   _tile_zero(0);
   _tile_zero(1);
   if (TWO) { _tile_zero(2); _tile_zero(3); }
@@ -149,8 +154,10 @@ void multiply_tiles(const Task& t, const uint8_t* rows, const uint8_t* weights, 
       ADD_PRODUCTS(2, 5, 6);
       ADD_PRODUCTS(3, 5, 7);
     }
-    if (is_first)
-      for (int i = 0; i < 2 * TILE; i += 64) _mm_prefetch(reinterpret_cast<const char*>(weights) + AHEAD + i, _MM_HINT_T0);
+    if (is_first) {
+      const char* soon = reinterpret_cast<const char*>(weights) + AHEAD;
+      for (int i = 0; i < 2 * TILE; i += 64) _mm_prefetch(soon + i, _MM_HINT_T0);
+    }
   }
   _tile_stored(0, sums, WIDTH);
   _tile_stored(1, sums + 16, WIDTH);
@@ -254,7 +261,8 @@ void finish(const Task& t, int64_t row, int64_t block, const int32_t* sums, cons
 }
 
 // Up to 32 rows by one block of columns.
-template <int32_t K> void multiply(const Task& t, int64_t row, int64_t block, bool is_first, bool tiles, int32_t* sums) {
+template <int32_t K>
+void multiply(const Task& t, int64_t row, int64_t block, bool is_first, bool tiles, int32_t* sums) {
   const uint8_t* weights = t.weights + block * t.steps * 2 * TILE;
   const uint8_t* group = t.rows + row / 16 * t.steps * TILE;
 #if HAS_TILES
@@ -339,8 +347,8 @@ extern "C" int32_t serin_linear_unit(int32_t kind) {
 
 inline int64_t num_steps(int32_t kind, int64_t width) { return up(kind == INT8 ? width : 2 * width, STEP) / STEP; }
 
-// `weights` [columns, width] into blocks from `out` on, which is zeroed and has room for whole blocks and steps; `scales`
-// of the columns, or null.
+// `weights` [columns, width] into blocks from `out` on, which is zeroed and has room for whole blocks and steps;
+// `scales` of the columns.
 extern "C" int32_t serin_linear_pack(int32_t kind, int32_t dtype, const void* weights, int64_t columns, int64_t width,
                                      uint8_t* out, float* scales, int32_t threads) {
   const Task task = {nullptr, nullptr, nullptr, nullptr, nullptr, 0, width, num_steps(kind, width)};
@@ -350,9 +358,9 @@ extern "C" int32_t serin_linear_pack(int32_t kind, int32_t dtype, const void* we
 
 int64_t serin_linear_row_bytes(int32_t kind, int64_t width) { return num_steps(kind, width) * STEP; }
 
-int32_t serin_linear(int32_t kind, int32_t dtype, const void* x, int64_t num_rows, int64_t width, const uint8_t* weights,
-                     const float* scales, const float* bias, const Output* outputs, int32_t num_outputs, uint8_t* rows,
-                     float* factors, int32_t threads) {
+int32_t serin_linear(int32_t kind, int32_t dtype, const void* x, int64_t num_rows, int64_t width,
+                     const uint8_t* weights, const float* scales, const float* bias, const Output* outputs,
+                     int32_t num_outputs, uint8_t* rows, float* factors, int32_t threads) {
   const Task task = {weights, scales, bias, rows, factors, num_rows, width, num_steps(kind, width)};
 #define LINEAR(K, D) linear<K, D>(x, task, outputs, num_outputs, threads)
   FOR_KIND_AND_DTYPE(LINEAR);

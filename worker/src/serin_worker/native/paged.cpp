@@ -324,7 +324,8 @@ template <Dtype D> class Attention {
 
 }  // namespace
 
-int32_t serin_paged_attention(const Layer* layer, const Step* step, const Rows* q, const Rows* k, const Rows* v, void* out) {
+int32_t serin_paged_attention(const Layer* layer, const Step* step, const Rows* q, const Rows* k, const Rows* v,
+                              void* out) {
   switch (layer->dtype) {
     case F32: Attention<F32>(*layer, *step).run(*q, *k, *v, static_cast<float*>(out)); return 0;
     case BF16: Attention<BF16>(*layer, *step).run(*q, *k, *v, static_cast<uint16_t*>(out)); return 0;

@@ -146,7 +146,8 @@ void rotate_all(const Heads* heads, int32_t num, const Angles& angles, int32_t w
   }                                  \
   return 1
 
-int32_t serin_rotate(int32_t dtype, const Heads* heads, int32_t num, const Angles* angles, int32_t width, int32_t threads) {
+int32_t serin_rotate(int32_t dtype, const Heads* heads, int32_t num, const Angles* angles, int32_t width,
+                     int32_t threads) {
 #define ROTATE(D) rotate_all<D>(heads, num, *angles, width, threads)
   FOR_DTYPE(ROTATE);
 }
