@@ -179,9 +179,9 @@ template <> struct Running<BFLOAT16> {
   void keep(const Running&, void* out) const { store(static_cast<float*>(out), sums); }
 };
 
+#if defined(__AVX512VNNI__)
 template <> struct Running<INT8> {
   i16x sums = {};
-#if defined(__AVX512VNNI__)
   // The row's numbers are moved up by 128 to have no sign; what that adds is taken off in the end.
   void add(const uint8_t* line, const uint8_t* four) { add(line, read(four) ^ static_cast<int32_t>(0x80808080u)); }
   void add(const uint8_t* line, int32_t four) {
@@ -191,22 +191,45 @@ template <> struct Running<INT8> {
     const i16x right = sums - 128 * ones.sums;
     std::memcpy(out, &right, 64);
   }
-#else
-  void add(const uint8_t* line, const uint8_t* bytes) {
-    const int32_t four = read(bytes);
-    i16x w;
-    std::memcpy(&w, line, 64);
-    for (int k = 0; k < 4; k++)
-      sums += ((w << (24 - 8 * k)) >> 24) * static_cast<int32_t>(static_cast<int8_t>(four >> (8 * k)));
-  }
-  void keep(const Running&, void* out) const { std::memcpy(out, &sums, 64); }
-#endif
   static int32_t read(const uint8_t* four) {
     int32_t number;
     std::memcpy(&number, four, 4);
     return number;
   }
 };
+#elif defined(__AVX2__)
+template <> struct Running<INT8> {
+  __m256i low = _mm256_setzero_si256(), high = low;
+  // The first and third of four numbers, and the second and fourth, as numbers of 16 bits.
+  static __m256i odd_ones(__m256i fours) { return _mm256_srai_epi16(_mm256_slli_epi16(fours, 8), 8); }
+  static __m256i even_ones(__m256i fours) { return _mm256_srai_epi16(fours, 8); }
+  static __m256i add(__m256i sums, const uint8_t* line, __m256i row) {
+    const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
+    sums = _mm256_add_epi32(sums, _mm256_madd_epi16(odd_ones(weights), odd_ones(row)));
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(even_ones(weights), even_ones(row)));
+  }
+  void add(const uint8_t* line, const uint8_t* four) {
+    int32_t number;
+    std::memcpy(&number, four, 4);
+    const __m256i row = _mm256_set1_epi32(number);
+    low = add(low, line, row), high = add(high, line + 32, row);
+  }
+  void keep(const Running&, void* out) const {
+    _mm256_storeu_si256(static_cast<__m256i*>(out), low);
+    _mm256_storeu_si256(static_cast<__m256i*>(out) + 1, high);
+  }
+};
+#else
+template <> struct Running<INT8> {
+  i16x sums = {};
+  void add(const uint8_t* line, const uint8_t* four) {
+    i16x w;
+    std::memcpy(&w, line, 64);
+    for (int k = 0; k < 4; k++) sums += ((w << (24 - 8 * k)) >> 24) * static_cast<int32_t>(static_cast<int8_t>(four[k]));
+  }
+  void keep(const Running&, void* out) const { std::memcpy(out, &sums, 64); }
+};
+#endif
 
 // N rows of a group of 16 by 32 columns.
 template <int32_t K, int N>

@@ -83,10 +83,11 @@ inline __m256 add_pairs(__m256 sum, __m256i tile, __m256 even, __m256 odd) {
   return _mm256_fmadd_ps(_mm256_castsi256_ps(upper), odd, sum);
 }
 inline Sums add_product(Sums s, const uint16_t* tile, const uint16_t* pair) {  // pairs of bf16, side by side
-  uint32_t both;
+  int32_t both;
   std::memcpy(&both, pair, 4);
-  const __m256 even = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(both << 16)));
-  const __m256 odd = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(both & 0xffff0000u)));
+  const __m256i all = _mm256_set1_epi32(both), upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(all, 16));
+  const __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(all, upper));
   const __m256i* part = (const __m256i*)tile;
   return {add_pairs(s.low, _mm256_loadu_si256(part), even, odd),
           add_pairs(s.high, _mm256_loadu_si256(part + 1), even, odd)};
