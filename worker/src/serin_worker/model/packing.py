@@ -1,4 +1,4 @@
-"""Linear layers with weights laid out once for oneDNN, instead of at every call.
+"""Linear layers with weights laid out once for oneDNN, instead of at every call; for types without a kernel of ours.
 
 A packed layer is up to twice as fast for the few rows of a decode. A row's bits may depend on how many rows it is
 computed with, in ways that differ between processors: whether they do, and from how many rows on they no longer do, is
