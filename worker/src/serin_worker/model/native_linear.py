@@ -59,6 +59,7 @@ class NativeWeights:
         self.kind = kind
         self._kernel = _declared(kernels().serin_linear)
         self._width = _up(self.in_features * kind.itemsize, _STEP)
+        self._row_bytes = _row_bytes(kind, self.in_features)
         blocks = [_up(count, _BLOCK) for count in self.out_features]
         self.packed = torch.empty(sum(blocks) * self._width, dtype=torch.uint8)
         self.scales = torch.zeros(sum(blocks))
@@ -82,7 +83,7 @@ class NativeWeights:
         count = rows.numel() // self.in_features
         outputs = [rows.new_empty((*rows.shape[:-1], width)) for width in self.out_features]
         places = (_Output * len(outputs))(*(_Output(out.shape[-1], out.data_ptr()) for out in outputs))
-        scratch = torch.empty(_up(count, _TILE) * self._width, dtype=torch.uint8)
+        scratch = torch.empty(_up(count, _TILE) * self._row_bytes, dtype=torch.uint8)
         factors = torch.empty(count)
         self._kernel(
             self.kind,
@@ -156,6 +157,13 @@ def _weight(layer: torch.nn.Module) -> torch.Tensor | Quantized:
         return layer.weight.detach(), layer.scales
     weight: torch.Tensor = layer.weight  # type: ignore[assignment]
     return weight
+
+
+def _row_bytes(kind: Kind, width: int) -> int:
+    """What a row takes as the kernel wants it."""
+    function = kernels().serin_linear_row_bytes
+    function.restype = ctypes.c_int64
+    return int(function(ctypes.c_int32(kind), ctypes.c_int64(width)))
 
 
 def _declared(function: "ctypes._NamedFuncPointer") -> "ctypes._NamedFuncPointer":

@@ -1,5 +1,6 @@
 // A whole decoder layer of the usual kind in one call:
-//   h = x + o(attention(rotate(norm(q(norm x))), rotate(norm(k(norm x))), v(norm x)));  h + down(act(gate(norm h)) * up(norm h))
+//   h = x + o(attention(rotate(norm(q(norm x))), rotate(norm(k(norm x))), v(norm x)))
+//   h + down(act(gate(norm h)) * up(norm h))
 // It calls the kernels that stand for the layer's parts, in the order in which the parts would, so its bits are theirs.
 #include <vector>
 

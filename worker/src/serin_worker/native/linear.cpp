@@ -7,7 +7,7 @@
 //
 // Weights and rows lie as tiles want them. Weights: blocks of 32 columns, steps of 64 bytes of the inner dimension, two
 // tiles a step, each of 16 lines with 4 bytes for each of 16 columns. Rows: groups of 16, one tile a step. Vectors of
-// 64 bytes read the same lines.
+// 64 bytes read the same lines. Where nothing multiplies pairs of bfloat16 rows are widened to float32 as they come.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -30,6 +30,21 @@ constexpr int64_t CACHED = 1 << 20;  // bytes of rows that stay at hand while we
 constexpr int64_t SHARE = 8;         // blocks that a thread takes at a time
 constexpr int64_t SMALL = 256;       // steps of rows: fewer are laid out faster than shared
 constexpr int MANY = SUMS_IN_FLIGHT; // rows that vectors take at a time
+#if defined(__AVX512F__)
+constexpr int HALVES = 2;  // of a block's columns at a time, as far as registers go
+#else
+constexpr int HALVES = 1;
+#endif
+
+#if defined(__AVX512BF16__) || !defined(__FMA__)
+template <int32_t K> constexpr bool WIDENED = false;
+#else
+template <int32_t K> constexpr bool WIDENED = K == BFLOAT16;
+#endif
+
+// Bytes of a row in a step, and of 16 rows.
+template <int32_t K> constexpr int PART = WIDENED<K> ? 2 * STEP : STEP;
+template <int32_t K> constexpr int GROUP = 16 * PART<K>;
 
 struct Task {
   const uint8_t* weights;
@@ -104,8 +119,15 @@ void pack(const void* weights, int64_t columns, const Task& t, uint8_t* out, flo
 template <int32_t K, int32_t D> void lay_out(const void* x, const Task& t, int64_t row, uint8_t* line) {
   if (row < t.num_rows) t.factors[row] = convert<K, D>(x, row, t, line);
   else std::memset(line, 0, t.steps * STEP);
-  uint8_t* tile = t.rows + row / 16 * t.steps * TILE + row % 16 * 64;
-  for (int64_t s = 0; s < t.steps; s++) std::memcpy(tile + s * TILE, line + s * STEP, STEP);
+  uint8_t* to = t.rows + row / 16 * t.steps * GROUP<K> + row % 16 * PART<K>;
+  for (int64_t s = 0; s < t.steps; s++, to += GROUP<K>, line += STEP) {
+    if constexpr (WIDENED<K>) {
+      for (int i = 0; i < STEP; i += STEP / 2)
+        store(reinterpret_cast<float*>(to) + i / 2, Element<BF16>::read(reinterpret_cast<uint16_t*>(line + i)));
+    } else {
+      std::memcpy(to, line, STEP);
+    }
+  }
 }
 
 #if HAS_TILES
@@ -173,8 +195,10 @@ template <int32_t K> struct Running;
 
 template <> struct Running<BFLOAT16> {
   Sums sums = no_sums();
-  void add(const uint8_t* line, const uint8_t* four) {
-    sums = add_product(sums, reinterpret_cast<const uint16_t*>(line), reinterpret_cast<const uint16_t*>(four));
+  void add(const uint8_t* line, const uint8_t* pair) {
+    const uint16_t* tile = reinterpret_cast<const uint16_t*>(line);
+    if constexpr (WIDENED<BFLOAT16>) sums = add_product_of_pairs(sums, tile, reinterpret_cast<const float*>(pair));
+    else sums = add_product(sums, tile, reinterpret_cast<const uint16_t*>(pair));
   }
   void keep(const Running&, void* out) const { store(static_cast<float*>(out), sums); }
 };
@@ -225,7 +249,8 @@ template <> struct Running<INT8> {
   void add(const uint8_t* line, const uint8_t* four) {
     i16x w;
     std::memcpy(&w, line, 64);
-    for (int k = 0; k < 4; k++) sums += ((w << (24 - 8 * k)) >> 24) * static_cast<int32_t>(static_cast<int8_t>(four[k]));
+    for (int k = 0; k < 4; k++)
+      sums += ((w << (24 - 8 * k)) >> 24) * static_cast<int32_t>(static_cast<int8_t>(four[k]));
   }
   void keep(const Running&, void* out) const { std::memcpy(out, &sums, 64); }
 };
@@ -234,17 +259,19 @@ template <> struct Running<INT8> {
 // N rows of a group of 16 by 32 columns.
 template <int32_t K, int N>
 void multiply_vectors(const Task& t, const uint8_t* rows, const uint8_t* weights, int32_t* sums) {
-  for (int half = 0; half < 2; half++) {
-    Running<K> running[N], ones;
+  for (int first = 0; first < 2; first += HALVES) {
+    Running<K> running[N][HALVES], ones[HALVES];
     for (int64_t s = 0; s < t.steps; s++)
-      for (int line = 0; line < 16; line++) {
-        const uint8_t* w = weights + s * 2 * TILE + half * TILE + line * 64;
+      for (int line = 0; line < 16; line++)
+        for (int half = 0; half < HALVES; half++) {
+          const uint8_t* w = weights + s * 2 * TILE + (first + half) * TILE + line * 64;
 #if defined(__AVX512VNNI__)
-        if constexpr (K == INT8) ones.add(w, 0x01010101);
+          if constexpr (K == INT8) ones[half].add(w, 0x01010101);
 #endif
-        for (int n = 0; n < N; n++) running[n].add(w, rows + s * TILE + n * 64 + line * 4);
-      }
-    for (int n = 0; n < N; n++) running[n].keep(ones, sums + n * BLOCK + half * 16);
+          for (int n = 0; n < N; n++) running[n][half].add(w, rows + s * GROUP<K> + n * PART<K> + line * PART<K> / 16);
+        }
+    for (int half = 0; half < HALVES; half++)
+      for (int n = 0; n < N; n++) running[n][half].keep(ones[half], sums + n * BLOCK + (first + half) * 16);
   }
 }
 
@@ -287,7 +314,7 @@ void finish(const Task& t, int64_t row, int64_t block, const int32_t* sums, cons
 template <int32_t K>
 void multiply(const Task& t, int64_t row, int64_t block, bool is_first, bool tiles, int32_t* sums) {
   const uint8_t* weights = t.weights + block * t.steps * 2 * TILE;
-  const uint8_t* group = t.rows + row / 16 * t.steps * TILE;
+  const uint8_t* group = t.rows + row / 16 * t.steps * GROUP<K>;
 #if HAS_TILES
   if (tiles) {
     if (t.num_rows - row > 16) multiply_tiles<K, true>(t, group, weights, is_first, sums);
@@ -297,7 +324,7 @@ void multiply(const Task& t, int64_t row, int64_t block, bool is_first, bool til
 #endif
   const int64_t num = std::min<int64_t>(BLOCK, t.num_rows - row);
   for (int64_t n = 0; n < num;) {
-    const uint8_t* rows = group + n / 16 * t.steps * TILE + n % 16 * 64;
+    const uint8_t* rows = group + n / 16 * t.steps * GROUP<K> + n % 16 * PART<K>;
     if (num - n >= MANY) multiply_vectors<K, MANY>(t, rows, weights, sums + n * BLOCK), n += MANY;
     else multiply_vectors<K, 1>(t, rows, weights, sums + n * BLOCK), n++;
   }
@@ -306,7 +333,7 @@ void multiply(const Task& t, int64_t row, int64_t block, bool is_first, bool til
 template <int32_t K, int32_t D>
 void linear(const void* x, const Task& t, const Output* outputs, int32_t num_outputs, int32_t threads) {
   // As many rows as stay in the cache at a time; weights then go by once for each such group.
-  const int64_t group = std::max<int64_t>(BLOCK, CACHED / (t.steps * STEP) / BLOCK * BLOCK);
+  const int64_t group = std::max<int64_t>(BLOCK, CACHED / (t.steps * PART<K>) / BLOCK * BLOCK);
   int64_t num_blocks = 0;
   for (int32_t o = 0; o < num_outputs; o++) num_blocks += up(outputs[o].columns, BLOCK) / BLOCK;
   bool tiles = false;
@@ -379,7 +406,9 @@ extern "C" int32_t serin_linear_pack(int32_t kind, int32_t dtype, const void* we
   FOR_KIND_AND_DTYPE(PACK);
 }
 
-int64_t serin_linear_row_bytes(int32_t kind, int64_t width) { return num_steps(kind, width) * STEP; }
+int64_t serin_linear_row_bytes(int32_t kind, int64_t width) {
+  return num_steps(kind, width) * (kind == INT8 ? PART<INT8> : PART<BFLOAT16>);
+}
 
 int32_t serin_linear(int32_t kind, int32_t dtype, const void* x, int64_t num_rows, int64_t width,
                      const uint8_t* weights, const float* scales, const float* bias, const Output* outputs,

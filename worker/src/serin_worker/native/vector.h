@@ -82,6 +82,12 @@ inline __m256 add_pairs(__m256 sum, __m256i tile, __m256 even, __m256 odd) {
   const __m256i upper = _mm256_and_si256(tile, _mm256_set1_epi32(static_cast<int>(0xffff0000u)));
   return _mm256_fmadd_ps(_mm256_castsi256_ps(upper), odd, sum);
 }
+inline Sums add_product_of_pairs(Sums s, const uint16_t* tile, const float* pair) {  // the same, the pair widened
+  const __m256 even = _mm256_broadcast_ss(pair), odd = _mm256_broadcast_ss(pair + 1);
+  const __m256i* part = (const __m256i*)tile;
+  return {add_pairs(s.low, _mm256_loadu_si256(part), even, odd),
+          add_pairs(s.high, _mm256_loadu_si256(part + 1), even, odd)};
+}
 inline Sums add_product(Sums s, const uint16_t* tile, const uint16_t* pair) {  // pairs of bf16, side by side
   int32_t both;
   std::memcpy(&both, pair, 4);
@@ -118,6 +124,11 @@ inline Sums add_product(Sums s, const uint16_t* tile, const uint16_t* pair) {  /
   f16x sum = fma(as_float(v << 16), as_float(b << 16), s.all);
   return {fma(as_float(v & 0xffff0000u), as_float(b & 0xffff0000u), sum)};
 #endif
+}
+inline Sums add_product_of_pairs(Sums s, const uint16_t* tile, const float* pair) {  // the same, the pair widened
+  u16x v;
+  std::memcpy(&v, tile, 64);
+  return {fma(as_float(v & 0xffff0000u), broadcast(pair[1]), fma(as_float(v << 16), broadcast(pair[0]), s.all))};
 }
 #endif
 
