@@ -60,7 +60,8 @@ class Side:
         """One turn in a process of its own."""
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        lines = process.stdout.readlines()
+        with process.stdout:
+            lines = process.stdout.readlines()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:

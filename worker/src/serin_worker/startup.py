@@ -147,6 +147,12 @@ def choose_attention(device: torch.device, block_size: int) -> PagedAttention:
             return NativePagedAttention(block_size)
         except KernelUnavailable as error:
             logging.getLogger(__name__).warning("attention kernel unavailable, using torch: %s", error)
+    if device.type == "cuda":
+        logging.getLogger(__name__).warning(
+            "attention on %s: in plain torch, for the right answers and not for speed; tested on the CPU alone, and on "
+            "no device yet (docs/gpu.md)",
+            device,
+        )
     return TorchPagedAttention(device)
 
 
