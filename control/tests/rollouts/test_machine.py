@@ -122,6 +122,14 @@ def test_a_canary_that_disappears_while_somebody_has_paused_gets_nothing_when_it
     assert advance(resumed.rollout, sight(), decision(GOOD, 3), NOW).rollout.weight == 100
 
 
+def test_when_both_are_gone_nothing_is_said_to_be_on_stable():
+    """Nobody answers: that is what is said."""
+    gone = advance(begun(), sight(0, stable_able=False), decision(GOOD, 3), NOW).rollout
+    assert gone.reason == "paused: v2 takes no calls any more: v1 takes no calls either"
+    fault = advance(begun(), sight(0, stable_able=False, canary_lane="dd" * 16), None, NOW).rollout
+    assert fault.reason.endswith("v1 takes no calls: nobody answers small until v1 is back.")
+
+
 @pytest.mark.parametrize(
     ("seen", "around", "said"),
     [

@@ -33,6 +33,7 @@ class Known:
         reasons, endings: the canary's requests by outcome, its answers by finish reason.
         golden_scores: sums of the golden set's scores.
         num_exposed_requests, num_exposed_sessions: what met the canary, judged or not.
+        num_running: of the exposed requests, those of which no end is known.
     """
 
     bets: Mapping[str, Bets]
@@ -42,6 +43,7 @@ class Known:
     golden_scores: tuple[float, float]
     num_exposed_requests: int
     num_exposed_sessions: int
+    num_running: int = 0
 
 
 def decide(settings: JudgeSettings, known: Known) -> Decision:
@@ -50,7 +52,15 @@ def decide(settings: JudgeSettings, known: Known) -> Decision:
     quality = [v for v in verdicts if v.metric in settings.quality_metrics and v.num_samples]
     needed = _needed(settings, known, verdicts, quality)
     overall, reason = _together(settings, known, needed, bool(quality))
-    return Decision(overall, reason, verdicts, known.num_exposed_requests, known.num_exposed_sessions, bool(quality))
+    return Decision(
+        overall,
+        reason,
+        verdicts,
+        known.num_exposed_requests,
+        known.num_exposed_sessions,
+        bool(quality),
+        known.num_running,
+    )
 
 
 def _judge(settings: JudgeSettings, name: str, known: Known) -> MetricVerdict | None:

@@ -17,10 +17,11 @@ from serin_control.errors import NotLeading, RolloutConflict, StoreDown
 from serin_control.instance import Instance, Service
 from serin_control.latest import Latest
 from serin_control.plan import Share, TrafficPlan
-from serin_control.rollouts import machine
+from serin_control.rollouts import machine, words
 from serin_control.rollouts.act import JUDGE, Act
 from serin_control.rollouts.arbiter import Court
 from serin_control.rollouts.bench import Bench
+from serin_control.rollouts.going_back import is_alive
 from serin_control.rollouts.leadership import Leadership
 from serin_control.rollouts.machine import Circumstances, Move
 from serin_control.rollouts.presence import Attendance
@@ -44,7 +45,8 @@ SILENT_S = 1.0
 WRITE_WITHIN_S = 0.5
 """So long whoever takes a canary back waits for the store to know it; the traffic is away already."""
 
-_KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
+_JUDGED = ("verdicts", "quality_judged")
+_KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "num_running", *_JUDGED)
 
 
 async def _forget() -> None:
@@ -179,7 +181,8 @@ class Engine:
     def taken_back(self, rollout: Rollout, why: str, now: float, by: str = "") -> Move:
         """The end of a rollout at somebody's word, with whoever met its canary as far as this process knows."""
         is_counted = self.bench.decision(rollout) is not None
-        return machine.take_back(self.informed(rollout), why, now, by, is_counted=is_counted)
+        traffic = words.back_on_stable(rollout, self.sight(rollout))
+        return machine.take_back(self.informed(rollout), why, now, by, traffic=traffic, is_counted=is_counted)
 
     @property
     def is_cut_off(self) -> bool:
@@ -385,7 +388,7 @@ class Engine:
         now = self.wall_clock()
         for model, standing in self.book.standings.items():
             settled = standing.expired(now)
-            if settled != standing:
+            if settled != standing and self._is_served(standing):
                 over = [versions for versions in settled.retired if versions not in standing.retired]
                 why = f"{model}: {'; '.join(map(named, over))} is kept no longer"
                 await self.write(Change((Act(now, "", JUDGE, "expire", why),), None, settled))
@@ -414,7 +417,18 @@ class Engine:
             self._steered = wanted
             self.mesh.steer(steering)
         unwritten = [one.rollout for one in self._unwritten.values()] if self.is_cut_off else []
-        self._alarms.replace("rollout/", dict(_alarms(rollouts.values(), self.bench.faults(), unwritten)))
+        alarms = dict(_alarms(rollouts.values(), self.bench.faults(), unwritten))
+        if self.mesh.is_settled() and not self._is_suspended:
+            alarms |= dict(self._missing_stables(rollouts.values()))
+        self._alarms.replace("rollout/", alarms)
+
+    def _missing_stables(self, rollouts: Iterable[Rollout]) -> Iterator[tuple[str, str]]:
+        """Rollouts with nothing to go back to, whatever they wait for themselves."""
+        for rollout in rollouts:
+            seen = self.sight(rollout)
+            if not (seen.stable_able or rollout.is_laid_down):
+                what = f"{words.without_stable(rollout, seen)}, and nothing can be gone back to"
+                yield f"{rollout.model}/stable", f"rollout {rollout.id} of {rollout.model}: {what}: `serin status`"
 
     def _withdrawn(self) -> Mapping[str, Withdrawal]:
         return {**self._unwritten, **self.book.withdrawn}
@@ -427,6 +441,11 @@ class Engine:
         """Version of an instance; empty: nobody of that name is known."""
         known = (one.registration for one in self.mesh.instances())
         return next((one.version for one in known if one.instance == instance), "")
+
+    def _is_served(self, standing: Standing) -> bool:
+        """Whether what has the traffic takes calls; else what is kept may be all that does, and stays."""
+        instances, shares = self.mesh.instances(), standing.shares or self.declared(standing.model)
+        return any(is_alive(standing.model, share.versions, instances) for share in shares)
 
     def _standing(self, model: str) -> Standing:
         return self.book.standings.get(model) or Standing(model, self.declared(model))
