@@ -35,6 +35,9 @@ class Silent:
     def opened(self, receipt: Receipt) -> None:
         """Nothing."""
 
+    def placed(self, receipt: Receipt, attempt: AttemptReceipt) -> None:
+        """Nothing."""
+
     def closed(self, receipt: Receipt) -> None:
         """Nothing."""
 
@@ -46,9 +49,10 @@ async def measure() -> tuple[float, float]:
     receipts = [Receipt(f"req-{n}", "rest", tenant="acme", session_key=f"acme\0{n % 50}") for n in range(NUM_REQUESTS)]
     began = time.process_time()
     for receipt in receipts:
-        attempt = AttemptReceipt(lane="a" * 32)
+        attempt = AttemptReceipt(lane="a" * 32, model="small")
         with attempt.ending():
             attempt.placed("worker-1", "worker.small@v1", 3)
+            journal.placed(receipt, attempt)
             attempt.token_arrived()
         attempt.complete("ok", [Choice])
         receipt.attempts.append(attempt)

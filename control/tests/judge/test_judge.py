@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from control_judged import BEGAN, SETTINGS, Lane, decisions, judged, of, opinion, questions, sessions
 from serin_control.judge.judge import Judge
-from serin_control.judge.observation import GoldenResult, Observation, ProcessMemory, ShadowScore
+from serin_control.judge.observation import Beginning, GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.verdict import Verdict
 
 BETTER = replace(SETTINGS, intent="better")
@@ -125,6 +125,32 @@ def test_an_experiment_is_reported_and_never_promoted():
     assert decision.verdict is Verdict.WAIT
     assert decision.reason == "an experiment is reported, never promoted"
     assert judged(settings, 6, Lane(), Lane(error_share=0.5), num_sessions=400).verdict is Verdict.ABORT
+
+
+def test_who_meets_the_canary_counts_from_the_beginning_on():
+    """Once, whether the end is heard or not; an end of which no beginning was heard counts itself."""
+    judge = Judge(SETTINGS)
+    for session in (1, 2, 2):
+        judge.begin(Beginning("canary", session))
+    judge.begin(Beginning("stable", 3))
+    judge = Judge.load(SETTINGS, json.loads(json.dumps(judge.dump())))
+    now = judge.decision()
+    assert (now.num_exposed_sessions, now.num_exposed_requests, now.num_running) == (2, 3, 3)
+    for number, was_told_of in enumerate((True, True, True, True, False)):
+        judge.observe(Observation(f"r{number}", "canary", 2 + number, BEGAN + 100, was_told_of=was_told_of))
+    now = judge.decision()
+    assert (now.num_exposed_sessions, now.num_exposed_requests, now.num_running) == (6, 5, 0)
+    old = {name: kept for name, kept in judge.dump().items() if name != "running"}
+    assert Judge.load(SETTINGS, old).decision() == now
+
+
+def test_shares_differ_by_no_more_than_all_of_it():
+    """However little is known: an interval ends where a difference can."""
+    judge = Judge(BETTER)
+    for result in questions(3, stable_share=0.5, canary_share=0.5):
+        judge.golden(result)
+    verdict = of(judge.decision(), "golden")
+    assert (verdict.high, verdict.low >= -1.0) == (1.0, True)
 
 
 def test_other_lanes_and_the_warm_up_prove_nothing():

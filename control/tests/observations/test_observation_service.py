@@ -4,12 +4,14 @@ import pytest
 from google.protobuf import timestamp_pb2
 from serin.control.v1 import observation_pb2, observation_pb2_grpc
 from serin_control.assembly import CALLERS, Control
-from serin_control.judge.observation import Feedback, Observation, Recall, ShadowScore
+from serin_control.judge.observation import Beginning, Feedback, Observation, Recall, ShadowScore
 from serin_control.rollouts.intake import IntakeLog
 from serin_mesh.channels import connect
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.settings import ServiceSettings
 from serin_mesh.testing import running
+
+BEGUN = observation_pb2.AttemptBegun(model="small", lane="aa", session=5)
 
 
 def observed(**fields) -> observation_pb2.Observation:
@@ -78,10 +80,11 @@ async def test_everything_reaches_the_intake_as_it_was_reported(reported):
         refused=False,
         recall=observation_pb2.RECALL_OUTCOME_FAILED,
         recall_seconds=0.125,
+        begun_reported=True,
     )
     seen = [whole, observed(model="other")]
     await stub.ReportObservations(
-        batch(observations=seen, shadow_scores=[scored()], feedback=[said()], dropped_count=3)
+        batch(begun=[BEGUN], observations=seen, shadow_scores=[scored()], feedback=[said()], dropped_count=3)
     )
     assert log.heard == [
         (
@@ -105,12 +108,14 @@ async def test_everything_reaches_the_intake_as_it_was_reported(reported):
                 False,
                 Recall.FAILED,
                 0.125,
+                True,
             ),
         ),
         ("other", Observation("req-1", "aa", 2**64 - 1, 0.0)),
         ("small", ShadowScore(5, "aa", "bb", 7, -1.0, -1.5, 0.5)),
         ("small", Feedback("req-1", "aa", 5, 0.5)),
     ]
+    assert log.begun == [("small", Beginning("aa", 5))]
     assert (control.observations.num_observations, control.observations.num_dropped) == (2, 3)
 
 
@@ -118,15 +123,17 @@ async def test_a_batch_counts_once(reported):
     """Sent again, because its answer was lost: nothing happens, and nothing is wrong."""
     stub, log, _ = reported
     for number in (1, 1, 2):
-        await stub.ReportObservations(batch(number, observations=[observed()]))
+        await stub.ReportObservations(batch(number, begun=[BEGUN], observations=[observed()]))
     await stub.ReportObservations(batch(1, epoch=2, observations=[observed()]))
-    assert len(log.heard) == 3
+    assert (len(log.heard), len(log.begun)) == (3, 2)
 
 
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
         (batch(gateway=""), "gateway"),
+        (batch(begun=[observation_pb2.AttemptBegun(model="small")]), "begun.lane"),
+        (batch(begun=[BEGUN] * 4097), "begun"),
         (batch(gateway="a b"), "gateway"),
         (batch(0), "batch"),
         (batch(observations=[observed()] * 4097), "observations"),

@@ -18,10 +18,11 @@ from serin_control.errors import (
 )
 from serin_control.instance import Service, Status
 from serin_control.instance import State as ServiceState
-from serin_control.judge.observation import Observation
+from serin_control.judge.observation import Beginning, Observation
 from serin_control.judge.verdict import Verdict
 from serin_control.rollouts import engine
 from serin_control.rollouts.arbiter import Forecast
+from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.desk import Action
 from serin_control.rollouts.engine import BACK_S
 from serin_control.rollouts.rollout import State
@@ -226,6 +227,104 @@ async def test_rollback_during_a_rollout_takes_it_back(stage):
     assert stage.weights() == {"v1": 9_999, "v2": 1}
 
 
+async def test_rollback_means_the_rollout_of_the_model_whatever_it_moves(clock):
+    """Without a service too; what moved elsewhere is named with its command, and a named version means the lanes."""
+    gateways = [instance(f"g{n}", Service.GATEWAY, f"v{n}") for n in (1, 2)]
+    stage = Stage(clock, instances=[*ROOMY, *gateways], has_edge=lambda: True)
+    command = "`serin rollback --model small --service gateway`"
+    await stage.look()
+    await stage.desk.start(spec(service=Service.GATEWAY), "", ANN)
+    await stage.look()
+    unmoved = await stage.desk.rollback("small", "v1", ANN, "the worker's")
+    assert unmoved.note == f"small-1 moves the gateway, which all models share: {command} takes it back"
+    back = await stage.desk.rollback("small", "", ANN, "panic")
+    assert (back.version, back.service, back.note) == ("v1", Service.GATEWAY, "")
+    assert stage.service_shares() == {"v1": 10_000, "v2": 1}
+    better = await stage.desk.start(spec(service=Service.GATEWAY, intent=Intent.BETTER), "", ANN)
+    assert better.reason.startswith("started; a gateway makes no answers of its own")
+    await stage.look()
+    await stage.desk.act("small-2", Action.PROMOTE, ANN, "")
+    moved = f"the gateway, which all models share, was moved from gateway v1: {command} returns to it"
+    with pytest.raises(RolloutInvalid, match=f"small has not moved.*; {moved}"):
+        await stage.desk.rollback("small", "", ANN, "panic")
+    await promoted(stage)
+    assert (await stage.desk.rollback("small", "", ANN, "")).note == moved
+    await stage.look(KEEP_S)
+    assert (await stage.desk.rollback("small", "v2", ANN, "")).note == ""
+
+
+async def test_with_nothing_to_go_back_to_it_waits_and_says_who_answers(stage):
+    """The old version's only worker dies: an alarm, no verdict counts, nothing untrue is said."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    stage.weights()
+    old = next(one for one in stage.running if one.registration.instance == "w0-small-v1")
+    stage.running.remove(old)
+    stage.arbiter().verdict = Verdict.ABORT
+    stage.observe(4)
+    await stage.look()
+    assert stage.weights() == {"v2": 10_000}
+    now = await stage.desk.get("small-1")
+    assert (now.state, now.weight, now.reason) == (
+        State.WAITING,
+        100,
+        "waiting: v1 takes no calls: v2 has all of them",
+    )
+    said = "rollout small-1 of small: v1 takes no calls: v2 has all of them, and nothing can be gone back to"
+    assert [one.startswith(said) for one in stage.alarms.sentences()] == [True]
+    await stage.desk.act("small-1", Action.PAUSE, ANN, "who knows")
+    assert len(stage.alarms.sentences()) == 1
+    with pytest.raises(VersionGone, match=r"small-1 was taken back, but nothing of worker v1 of small takes calls"):
+        await stage.desk.rollback("small", "", ANN, "panic")
+    ended = await stage.desk.get("small-1")
+    assert ended.reason.endswith(" v1 takes no calls: v2 has all of them until v1 is back.")
+    await stage.look(DRAIN_S)
+    assert stage.weights() == {"v2": 10_000}  # not retired while it is all that answers
+    stage.running.append(old)
+    await stage.look()
+    assert stage.weights() == {"v1": 10_000}
+    assert stage.alarms.sentences() == ()
+
+
+async def test_what_comes_back_is_judged_again(stage):
+    """A moment without the old version ends the wait only: the verdict counts again."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    stage.arbiter().verdict = Verdict.ABORT
+    old = next(one for one in stage.running if one.registration.instance == "w0-small-v1")
+    stage.running.remove(old)
+    await stage.look()
+    stage.running.append(old)
+    assert (await stage.desk.get("small-1")).state is State.WAITING
+    await stage.look()
+    assert (await stage.desk.get("small-1")).reason.endswith("All traffic is on v1.")
+
+
+async def test_whoever_meets_the_canary_is_counted_when_the_answer_begins(stage):
+    """Long streams that run at an abort saw it; samples of a step are what has ended."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    await stage.look()
+    (trial,) = stage.engine.bench.running()
+    for session in range(5):
+        stage.engine.bench.begin("small", Beginning(trial.canary_lane, session))
+    stage.engine.bench.begin("small", Beginning(trial.stable_lane, 9))
+    stage.arbiter().verdict = Verdict.PROMOTE
+    stage.observe(7, first=3)
+    ended = Observation("r", trial.canary_lane, 0, stage.clock(), was_told_of=True)
+    stage.engine.bench.observe("small", ended)
+    await stage.look()
+    now = await stage.desk.get("small-1")
+    assert (now.num_sessions, now.num_requests, now.num_step_requests, now.step) == (10, 12, 8, 0)
+    await stage.desk.act("small-1", Action.ABORT, ANN, "no")
+    assert (await stage.desk.get("small-1")).reason == (
+        "Aborted at 1 %: by ann: no. 10 sessions saw it in 12 requests, 4 of which had not ended. All traffic is on v1."
+    )
+
+
 async def test_a_canary_that_disappears_gives_everything_back_and_waits_for_a_person(stage):
     """An alarm stands; a person resumes."""
     await stage.look()
@@ -325,6 +424,11 @@ async def test_one_rollout_of_a_model_at_a_time(stage):
             {"service": Service.CACHE, "has_golden": True, "intent": Intent.BETTER},
             "{}",
             "golden: not accepted for a cache",
+        ),
+        (
+            {"service": Service.GATEWAY, "has_golden": True, "intent": Intent.BETTER},
+            "{}",
+            "golden: not accepted for a gateway",
         ),
         ({"tolerances": {"speed": 1.0}}, "", "tolerances.speed: no such metric: accepted: errors, first_token"),
         ({"tolerances": {"errors": 0.0}}, "", "tolerances.errors: 0: accepted: a number above 0"),
@@ -727,6 +831,7 @@ async def test_a_gateway_is_split_by_version_and_judged_by_who_served(clock):
     assert stage.service_shares() == {"v1": 1, "v2": 10_000}
     back = await stage.desk.rollback("small", "", ANN, "", Service.GATEWAY)
     assert (back.version, stage.service_shares()) == ("v1", {"v1": 10_000, "v2": 1})
+    assert back.service is Service.GATEWAY
     stage.running = [one for one in stage.running if one.registration.version == "v1"]
     with pytest.raises(VersionGone, match="`serin add gateway --version v2 --code DIR` brings it back"):
         await stage.desk.rollback("small", "v2", ANN, "", Service.GATEWAY)
@@ -746,6 +851,27 @@ async def test_a_gateway_that_falls_silent_gives_everything_back(clock):
     await stage.look()
     assert stage.service_shares() == {"v1": 10_000}
     assert (await stage.desk.get("small-1")).reason.startswith("paused: v2 fell silent")
+
+
+async def test_a_judge_that_cannot_be_read_is_told_of(clock):
+    """Who leads next judges anew, counts on, and says so: in the history and as an alarm."""
+    store = MemoryRollouts()
+    first = Stage(clock, store)
+    await first.look()
+    await first.desk.start(spec(), "", ANN)
+    await first.look()
+    await first.look()
+    first.observe(6)
+    await first.look(3.5)  # kept
+    store.lapse()
+    second = Stage(clock, store, "c2", court=JudgeCourt())  # which knows nothing of a scripted judge's shape
+    await second.look()
+    assert await acts(second, "small-1") == ["start", "step", "rejudge"]
+    (alarm,) = second.alarms.sentences()
+    assert alarm.startswith("rollout small-1 of small: what was kept of its judge cannot be read here")
+    await second.look()
+    assert (await second.desk.get("small-1")).num_requests == 6
+    assert await acts(second, "small-1") == ["start", "step", "rejudge"]
 
 
 async def test_a_judge_that_fails_takes_nobody_along(stage):

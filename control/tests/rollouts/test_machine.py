@@ -122,6 +122,14 @@ def test_a_canary_that_disappears_while_somebody_has_paused_gets_nothing_when_it
     assert advance(resumed.rollout, sight(), decision(GOOD, 3), NOW).rollout.weight == 100
 
 
+def test_when_both_are_gone_nothing_is_said_to_be_on_stable():
+    """Nobody answers: that is what is said."""
+    gone = advance(begun(), sight(0, stable_able=False), decision(GOOD, 3), NOW).rollout
+    assert gone.reason == "paused: v2 takes no calls any more: v1 takes no calls either"
+    fault = advance(begun(), sight(0, stable_able=False, canary_lane="dd" * 16), None, NOW).rollout
+    assert fault.reason.endswith("v1 takes no calls: nobody answers small until v1 is back.")
+
+
 @pytest.mark.parametrize(
     ("seen", "around", "said"),
     [
@@ -166,6 +174,10 @@ def test_a_canary_that_starts_is_waited_for():
 
 def test_scarce_data_waits_and_then_pauses_with_what_is_missing():
     """The default: until the step's time is over."""
+    many = begun(spec={"steps": (Step(100, 2_000, 100.0), Step(2_500, 10, 100.0))})
+    assert advance(many, sight(), decision(requests=30), NOW).rollout.reason == (
+        "1,970 canary requests missing of 2,000"
+    )
     few = advance(begun(), sight(), decision(requests=4), Circumstances(2050.0, 99.0)).rollout
     assert (few.state, few.reason) == (State.RUNNING, "6 canary requests missing of 10")
     move = advance(few, sight(), decision(requests=4), NOW)

@@ -47,6 +47,7 @@ class AttemptReceipt:
         refused: whether it refused to help; None: not known.
         recall: how its recall went; None: there was none.
         recall_s: seconds that took.
+        was_told_of: that it began was reported.
     """
 
     lane: str = ""
@@ -69,6 +70,7 @@ class AttemptReceipt:
     model: str = ""
     thrown_away: bool = False
     taken_over_by: str = ""
+    was_told_of: bool = False
 
     @property
     def lane_reason(self) -> str:

@@ -116,8 +116,7 @@ class EmbeddingAttempt(Attempt):
         num_tokens = sum(map(len, part))
         while True:
             _, worker = await self.place(scope)
-            self.receipt.worker = worker.instance
-            self.account.placed(worker.instance, worker.cluster, self.house.placement.num_running(worker))
+            self.given_to(worker)
             with self.receipt.timed("generate"), self.house.placement.running(worker, num_tokens, len(part)):
                 try:
                     return await self.house.embedders.embed(

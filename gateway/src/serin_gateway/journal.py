@@ -4,6 +4,7 @@ import traceback
 
 from serin_mesh import logs
 
+from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.metrics import GatewayMetrics
 from serin_gateway.receipt import Receipt
 
@@ -20,6 +21,9 @@ class LogJournal:
     def opened(self, receipt: Receipt) -> None:
         """A request has arrived."""
         self._metrics.opened(receipt)
+
+    def placed(self, receipt: Receipt, attempt: AttemptReceipt) -> None:
+        """It goes to no log: the line at the end names its worker."""
 
     def closed(self, receipt: Receipt) -> None:
         """A request is over."""

@@ -539,8 +539,7 @@ class Attempt:
             account=self.billed_as,
         )
         uncached = len(self.prompt) - self._recalled.cached_tokens.get(worker.endpoint, 0)
-        self.receipt.worker = worker.instance
-        self.account.placed(worker.instance, worker.cluster, self.house.placement.num_running(worker))
+        self.given_to(worker)
         with (
             self.receipt.timed("generate"),
             self.house.placement.running(worker, uncached, len(generation.choices)) as placed,
@@ -555,6 +554,14 @@ class Attempt:
                 self._lost(self._actual(worker, generation, lane), self._blaming_grammar(error))
             finally:
                 self._learn_from(generation, lane, self._actual(worker, generation, lane))
+
+    def given_to(self, worker: Worker) -> None:
+        """Note which worker has it now; who asked has met its lane from the first one on."""
+        self.receipt.worker = worker.instance
+        self.account.placed(worker.instance, worker.cluster, self.house.placement.num_running(worker))
+        if self.account.num_placements == 1:
+            self.account.model, self.account.lane = self.model, self.lane_id
+            self.house.journal.placed(self.receipt, self.account)
 
     def stands_for_request(self) -> None:
         """Note in the request's receipt that this is the attempt whose answer its caller gets."""

@@ -139,6 +139,9 @@ class Journal(Protocol):
     def opened(self, receipt: Receipt) -> None:
         """A request has arrived."""
 
+    def placed(self, receipt: Receipt, attempt: AttemptReceipt) -> None:
+        """An attempt of it was given to its first worker: its model and lane are known."""
+
     def closed(self, receipt: Receipt) -> None:
         """It is over; the receipt is complete."""
 
@@ -160,6 +163,9 @@ class MemoryJournal:
     def opened(self, receipt: Receipt) -> None:
         """Count it."""
         self.num_open += 1
+
+    def placed(self, receipt: Receipt, attempt: AttemptReceipt) -> None:
+        """Nothing of it is kept before the end."""
 
     def closed(self, receipt: Receipt) -> None:
         """Keep it."""

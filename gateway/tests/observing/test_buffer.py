@@ -2,7 +2,7 @@
 
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.observing.buffer import BATCH_OBSERVATIONS, BATCH_OTHERS, ObservationBuffer
-from serin_gateway.observing.observation import Feedback, Observation, ShadowScore
+from serin_gateway.observing.observation import Beginning, Feedback, Observation, ShadowScore
 
 
 def observation(number: int) -> Observation:
@@ -35,3 +35,12 @@ def test_a_batch_is_no_larger_than_a_control_plane_takes():
     assert (len(first.observations), len(first.scores), len(first.feedback)) == (BATCH_OBSERVATIONS, 1, BATCH_OTHERS)
     assert (len(second.observations), len(second.scores), len(second.feedback)) == (1, 0, 1)
     assert buffer.take() is None
+
+
+def test_what_began_is_reported_before_it_ends_or_not_at_all():
+    """All that wait go with the next batch; who finds no room is told so, and is counted at the end instead."""
+    buffer = ObservationBuffer()
+    told = [buffer.begin(Beginning("small", "a", number)) for number in range(BATCH_OBSERVATIONS + 1)]
+    assert [*told[:1], *told[-2:]] == [True, True, False]
+    assert len(buffer.take().begun) == BATCH_OBSERVATIONS
+    assert buffer.begin(Beginning("small", "a", 1))

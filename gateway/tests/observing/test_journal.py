@@ -9,7 +9,7 @@ from serin_gateway.collaborators import Arrival
 from serin_gateway.conversation import Conversation, Message
 from serin_gateway.events import Completed
 from serin_gateway.keys import Role
-from serin_gateway.observing.observation import Observation
+from serin_gateway.observing.observation import Beginning, Observation
 from serin_gateway.pipeline import Request
 from serin_gateway.testing import MemoryHouse, saying, small_catalog, small_lane
 from serin_gateway.worker import TokensMade, WorkStarted
@@ -93,7 +93,7 @@ async def test_a_lane_that_fails_is_blamed_also_when_another_one_answers():
 
 
 async def test_going_on_elsewhere_is_counted():
-    """A worker that dies in the middle is one resume of one attempt."""
+    """A worker that dies in the middle is one resume of one attempt, which began once."""
     say, times = saying("hello there"), [0]
 
     def script(worker, order):
@@ -102,8 +102,16 @@ async def test_going_on_elsewhere_is_counted():
 
     house = MemoryHouse(script)
     house.catalog.publish(small_catalog(small_lane(num_workers=2)))
-    (seen,) = await asked(house)
+    request = Request(house.collaborators, Arrival("rest", key=await house.key(), request_id="req-1"))
+    await request.authenticate()
+    outbox = await request.begin(Ask("small", ["hi"]))
+    while not isinstance((await outbox.take())[-1], Completed):
+        pass
+    await request.settle()
+    batch = house.observed.take()
+    (seen,) = batch.observations
     assert (seen.attempt.reason, seen.attempt.num_resumes, seen.attempt.num_answer_tokens) == ("ok", 1, 12)
+    assert len(batch.begun) == 1
 
 
 async def test_what_cut_an_attempt_short_is_named():
@@ -116,9 +124,11 @@ async def test_what_cut_an_attempt_short_is_named():
     await request.authenticate()
     await request.begin(Ask("small", [Conversation([Message("user", ["hi"])])]))
     await house.workers.until_running(1)
+    begun = house.observed.take()
     await request.settle(asyncio.CancelledError())
     (gone,) = house.observed.take().observations
-    assert gone.attempt.reason == "CANCELLED"
+    assert (gone.attempt.reason, gone.attempt.was_told_of) == ("CANCELLED", True)
+    assert (begun.begun, begun.observations) == ([Beginning("small", "lane-a", gone.session)], [])
 
     refused, say = MeshError(Reason.PARAMETER_INVALID, "no"), saying("x" * 200)
     failing = MemoryHouse(lambda worker, order: [refused] if len(failing.workers.orders) == 1 else say(worker, order))

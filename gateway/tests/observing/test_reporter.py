@@ -7,7 +7,7 @@ import pytest
 from serin.control.v1 import observation_pb2, observation_pb2_grpc
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.observing.buffer import ObservationBuffer
-from serin_gateway.observing.observation import Feedback, Observation, ShadowScore
+from serin_gateway.observing.observation import Beginning, Feedback, Observation, ShadowScore
 from serin_gateway.recall import RecallOutcome
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.upstream import observations
@@ -92,7 +92,8 @@ async def test_everything_that_was_observed_arrives_as_it_was():
             recall_s=0.25,
         )
     )
-    buffer.observe(observation(2))
+    buffer.begin(Beginning("small", "aa", 2**64 - 1))
+    buffer.observe(observation(2, was_told_of=True))
     buffer.score(ShadowScore("small", 5, "aa", "bb", 7, -1.0, -1.5, 0.5))
     buffer.feedback(Feedback("req-1", "small", "aa", 5, 0.5, 3.0))
     async with running(plane.register, "control") as host, reporting(buffer, host.address):
@@ -108,6 +109,9 @@ async def test_everything_that_was_observed_arrives_as_it_was():
     assert dict(first.finish_reasons) == {"stop": 1, "length": 1}
     assert (first.HasField("refused"), first.refused, first.HasField("schema_valid")) == (True, False, False)
     assert (first.recall, first.recall_seconds) == (observation_pb2.RECALL_OUTCOME_PREFIX, 0.25)
+    (begun,) = batch.begun
+    assert (begun.model, begun.lane, begun.session) == ("small", "aa", 2**64 - 1)
+    assert (first.begun_reported, second.begun_reported) == (False, True)
     assert not second.HasField("refused")
     assert second.recall == observation_pb2.RECALL_OUTCOME_UNSPECIFIED
     (score,), (feedback,) = batch.shadow_scores, batch.feedback

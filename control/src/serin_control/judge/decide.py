@@ -33,6 +33,7 @@ class Known:
         reasons, endings: the canary's requests by outcome, its answers by finish reason.
         golden_scores: sums of the golden set's scores.
         num_exposed_requests, num_exposed_sessions: what met the canary, judged or not.
+        num_running: of the exposed requests, those of which no end is known.
     """
 
     bets: Mapping[str, Bets]
@@ -42,6 +43,7 @@ class Known:
     golden_scores: tuple[float, float]
     num_exposed_requests: int
     num_exposed_sessions: int
+    num_running: int = 0
 
 
 def decide(settings: JudgeSettings, known: Known) -> Decision:
@@ -50,7 +52,15 @@ def decide(settings: JudgeSettings, known: Known) -> Decision:
     quality = [v for v in verdicts if v.metric in settings.quality_metrics and v.num_samples]
     needed = _needed(settings, known, verdicts, quality)
     overall, reason = _together(settings, known, needed, bool(quality))
-    return Decision(overall, reason, verdicts, known.num_exposed_requests, known.num_exposed_sessions, bool(quality))
+    return Decision(
+        overall,
+        reason,
+        verdicts,
+        known.num_exposed_requests,
+        known.num_exposed_sessions,
+        bool(quality),
+        known.num_running,
+    )
 
 
 def _judge(settings: JudgeSettings, name: str, known: Known) -> MetricVerdict | None:
@@ -76,8 +86,8 @@ def _of_bets(settings: JudgeSettings, metric: Metric, bets: Bets, known: Known) 
         metric=metric.name,
         verdict=verdict if settings.is_judged(metric.name) else Verdict.WAIT,
         difference=metric.from_burden(bets.difference),
-        low=ends[0],
-        high=ends[1],
+        low=_possible(metric, ends[0]),
+        high=_possible(metric, ends[1]),
         num_samples=bets.num_new,
         stable_value=stable,
         canary_value=canary,
@@ -85,6 +95,11 @@ def _of_bets(settings: JudgeSettings, metric: Metric, bets: Bets, known: Known) 
         note=_note(settings, metric, bets, known),
         unit=metric.unit,
     )
+
+
+def _possible(metric: Metric, end: float) -> float:
+    """An interval's end that is a number, no further off than its metric can be: shares differ by 1 at most."""
+    return max(-1.0, min(1.0, end)) if metric.unit == "share" and math.isfinite(end) else end
 
 
 def _verdict_of(

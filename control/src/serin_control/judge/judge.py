@@ -14,7 +14,7 @@ from serin_control.judge.blocks import Blocks, Settled
 from serin_control.judge.decide import Known, decide
 from serin_control.judge.memory import Growth
 from serin_control.judge.metrics import METRICS
-from serin_control.judge.observation import Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
+from serin_control.judge.observation import Beginning, Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.readings import Readings, began_at, of_score
 from serin_control.judge.sessions import SeenSessions
 from serin_control.judge.settings import JudgeSettings
@@ -26,9 +26,14 @@ LOOK_EVERY_S = 0.5
 
 
 class Judge:
-    """Compares the canary lane with the stable one."""
+    """Compares the canary lane with the stable one.
 
-    def __init__(self, settings: JudgeSettings) -> None:
+    Args:
+        settings: how.
+        num_ended, num_sessions: requests and sessions that a judge before this one counted on the canary.
+    """
+
+    def __init__(self, settings: JudgeSettings, num_ended: int = 0, num_sessions: int = 0) -> None:
         self._settings = settings
         self._readings = Readings(settings.warm_up_s, settings.subject == "cache")
         self._traffic = Blocks(settings.session_s, settings.block_s)
@@ -36,8 +41,9 @@ class Judge:
         self._opinions = Blocks(0.0, settings.block_s)
         self._golden_seen = SeenSessions()
         self._exposed = SeenSessions()
-        self._num_exposed_sessions = 0
-        self._num_exposed_requests = 0
+        self._num_exposed_sessions = num_sessions
+        self._num_ended = num_ended
+        self._num_running = 0
         self._reasons: Counter[str] = Counter()
         self._endings: Counter[str] = Counter()
         self._golden_scores = [0.0, 0.0]
@@ -45,6 +51,12 @@ class Judge:
         self._bets: dict[str, Bets] = {}
         self._now = settings.started_at
         self._looked_at = settings.started_at
+
+    def begin(self, beginning: Beginning) -> None:
+        """One request was given to a worker. Who asks a canary has met it then, not when the answer ends."""
+        if beginning.lane == self._settings.canary_lane:
+            self._num_running += 1
+            self._expose(beginning.session, self._now)
 
     def observe(self, observation: Observation) -> None:
         """One finished request; of other lanes: ignored. What began before the warm-up was over only counts as seen."""
@@ -54,6 +66,9 @@ class Judge:
         if not math.isfinite(observation.finished_at):
             return
         if is_new:
+            self._num_ended += 1
+            if observation.was_told_of:  # never below 0: that it began may have been lost, or told to another judge
+                self._num_running = max(0, self._num_running - 1)
             self._expose(observation.session, observation.finished_at)
         self._advance(observation.finished_at)
         self._readings.meet(observation)
@@ -114,8 +129,9 @@ class Judge:
             reasons=self._reasons,
             endings=self._endings,
             golden_scores=(self._golden_scores[0], self._golden_scores[1]),
-            num_exposed_requests=self._num_exposed_requests,
+            num_exposed_requests=self._num_ended + self._num_running,
             num_exposed_sessions=self._num_exposed_sessions,
+            num_running=self._num_running,
         )
         return decide(self._settings, known)
 
@@ -130,7 +146,8 @@ class Judge:
             "golden_seen": self._golden_seen.dump(),
             "golden_scores": list(self._golden_scores),
             "exposed": self._exposed.dump(),
-            "exposed_counts": [self._num_exposed_requests, self._num_exposed_sessions],
+            "exposed_counts": [self._num_ended, self._num_exposed_sessions],
+            "running": self._num_running,
             "reasons": dict(self._reasons),
             "endings": dict(self._endings),
             "memory": [growth.dump() for growth in self._memory],
@@ -149,7 +166,8 @@ class Judge:
         judge._golden_seen = SeenSessions.load(0.0, dumped["golden_seen"])
         judge._golden_scores = list(dumped["golden_scores"])
         judge._exposed = SeenSessions.load(0.0, dumped["exposed"])
-        judge._num_exposed_requests, judge._num_exposed_sessions = dumped["exposed_counts"]
+        judge._num_ended, judge._num_exposed_sessions = dumped["exposed_counts"]
+        judge._num_running = dumped.get("running", 0)  # versions before kept none
         judge._reasons, judge._endings = Counter(dumped["reasons"]), Counter(dumped["endings"])
         old, new = (Growth.load(settings.warm_up_s, growth) for growth in dumped["memory"])
         judge._memory = (old, new)
@@ -158,7 +176,6 @@ class Judge:
         return judge
 
     def _expose(self, session: int, at: float) -> None:
-        self._num_exposed_requests += 1
         if not self._exposed.ever(session):
             self._exposed.add(session, at)
             self._num_exposed_sessions += 1

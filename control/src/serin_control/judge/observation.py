@@ -20,6 +20,14 @@ class Recall(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """An attempt of a request was given to a worker of a lane; ``session`` is opaque."""
+
+    lane: str
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One finished attempt of a request on one lane.
 
@@ -35,6 +43,7 @@ class Observation:
         refused: whether the answer refused to help; None: not known.
         recall: how its recall went.
         recall_s: seconds that took, before it was placed.
+        was_told_of: its :class:`Beginning` was told before.
     """
 
     request_id: str
@@ -55,6 +64,7 @@ class Observation:
     refused: bool | None = None
     recall: Recall = Recall.UNKNOWN
     recall_s: float = 0.0
+    was_told_of: bool = False
 
     @property
     def num_prompt_tokens(self) -> int:

@@ -45,7 +45,9 @@ class Decision:
     Attributes:
         verdict: abort as soon as one metric aborts; promote when every metric that must be judged promotes.
         reason: the metric that decided or is missing most, in plain words with figures.
+        num_exposed_requests, num_exposed_sessions: what met the canary, answers that run included.
         quality_judged: False: nothing was known of the answers, so nothing may promote by itself.
+        num_running: of the exposed requests, those of which no end is known.
     """
 
     verdict: Verdict
@@ -54,3 +56,4 @@ class Decision:
     num_exposed_requests: int
     num_exposed_sessions: int
     quality_judged: bool
+    num_running: int = 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from serin_control.judge.observation import Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
+from serin_control.judge.observation import Beginning, Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.spec import Spec, Step
@@ -15,6 +15,9 @@ from serin_control.rollouts.spec import Spec, Step
 
 class Arbiter(Protocol):
     """Judges one rollout. Observations of other lanes than its two are passed over."""
+
+    def begin(self, beginning: Beginning) -> None:
+        """One attempt of a request has begun: who asked meets the lane, however long the answer takes."""
 
     def observe(self, observation: Observation) -> None:
         """One attempt of a request has ended."""
@@ -64,7 +67,10 @@ class Court(Protocol):
         """Refuse what it cannot judge, with :class:`serin_control.errors.RolloutInvalid`."""
 
     def appoint(self, rollout: Rollout, kept: Mapping[str, Any] | None) -> Arbiter:
-        """An arbiter of a rollout whose lanes are known, going on from what was kept of one before."""
+        """An arbiter of a rollout whose lanes are known, going on from what was kept of one before.
+
+        Raises :class:`serin_control.errors.JudgeUnreadable` where it cannot; without anything kept it begins anew.
+        """
 
     def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
         """What a step would need at a rate of new sessions; None: nobody can tell."""
@@ -84,13 +90,21 @@ class ScriptedArbiter:
         self.heard: list[Observation | ShadowScore | GoldenResult | Feedback | ProcessMemory] = []
         self._canary_lane = canary_lane
         self._num_requests = 0
+        self._num_running = 0
         self._sessions: set[int] = set()
+
+    def begin(self, beginning: Beginning) -> None:
+        """Count it if it is the canary's."""
+        if beginning.lane == self._canary_lane:
+            self._num_running += 1
+            self._sessions.add(beginning.session)
 
     def observe(self, observation: Observation) -> None:
         """Count it if it is the canary's."""
         self.heard.append(observation)
         if observation.lane == self._canary_lane:
             self._num_requests += 1
+            self._num_running -= observation.was_told_of
             self._sessions.add(observation.session)
 
     def score(self, score: ShadowScore) -> None:
@@ -114,13 +128,20 @@ class ScriptedArbiter:
         said = Verdict.PROMOTE if "errors" in self.good else self.verdict
         errors = MetricVerdict("errors", said, 0.0, -0.01, 0.01, self._num_requests, 0.0, 0.0, 0.01)
         return Decision(
-            self.verdict, self.reason, (errors,), self._num_requests, len(self._sessions), self.quality_judged
+            self.verdict,
+            self.reason,
+            (errors,),
+            self._num_requests + self._num_running,
+            len(self._sessions),
+            self.quality_judged,
+            self._num_running,
         )
 
     def dump(self) -> Mapping[str, Any]:
         """What it has counted and says."""
         return {
             "requests": self._num_requests,
+            "running": self._num_running,
             "sessions": sorted(self._sessions),
             "verdict": str(self.verdict),
             "reason": self.reason,
@@ -128,7 +149,8 @@ class ScriptedArbiter:
 
     def load(self, kept: Mapping[str, Any]) -> None:
         """Go on from what another one counted."""
-        self._num_requests, self._sessions = kept["requests"], set(kept["sessions"])
+        self._num_requests, self._num_running = kept["requests"], kept["running"]
+        self._sessions = set(kept["sessions"])
         self.verdict, self.reason = Verdict(kept["verdict"]), kept["reason"]
 
 

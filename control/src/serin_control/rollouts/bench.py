@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from serin_control.errors import JudgeUnreadable
 from serin_control.instance import LANE_SERVICES, Service
-from serin_control.judge.observation import Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
+from serin_control.judge.observation import Beginning, Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.verdict import Decision
 from serin_control.rollouts.arbiter import Arbiter, Court
 from serin_control.rollouts.intake import RunningTrial
@@ -17,6 +18,7 @@ from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.sight import service_lane
 
 T = TypeVar("T")
+S = TypeVar("S", Beginning, Observation)
 
 
 @dataclass(slots=True)
@@ -27,6 +29,7 @@ class _Seat:
     num_heard: int = 0
     num_kept: int = 0
     fault: str = ""
+    lost: str = ""
 
     def ask(self, question: Callable[[], T]) -> T | None:
         """Ask the arbiter; one that fails is asked nothing more, and takes nobody along."""
@@ -55,9 +58,15 @@ class Bench:
         seat = self._seats.get(rollout.model)
         return seat is not None and seat.rollout.id == rollout.id
 
-    def call_up(self, rollout: Rollout, kept: Mapping[str, Any] | None, golden: str) -> None:
-        """Have a rollout judged from now on, going on from what was kept."""
-        self._seats[rollout.model] = _Seat(rollout, self._court.appoint(rollout, kept), golden)
+    def call_up(self, rollout: Rollout, kept: Mapping[str, Any] | None, golden: str) -> str:
+        """Have a rollout judged from now on, going on from what was kept; returns why it begins anew; empty: no."""
+        lost = ""
+        try:
+            arbiter = self._court.appoint(rollout, kept)
+        except JudgeUnreadable as error:
+            lost, arbiter = str(error), self._court.appoint(rollout, None)
+        self._seats[rollout.model] = _Seat(rollout, arbiter, golden, lost=lost)
+        return lost
 
     def dismiss(self, models: Sequence[str]) -> None:
         """These are judged no more."""
@@ -80,6 +89,10 @@ class Bench:
         """What went wrong in judges, by model."""
         return {model: seat.fault for model, seat in self._seats.items() if seat.fault}
 
+    def losses(self) -> Mapping[str, str]:
+        """Why judges had to begin anew, by model."""
+        return {model: seat.lost for model, seat in self._seats.items() if seat.lost}
+
     def news(self, model: str) -> Mapping[str, Any] | None:
         """What an arbiter knows, if it has heard something since this was asked last."""
         seat = self._seats.get(model)
@@ -96,14 +109,18 @@ class Bench:
             if seat.rollout.spec.service in LANE_SERVICES
         ]
 
+    def begin(self, model: str, beginning: Beginning, gateway: str = "") -> None:
+        """One attempt of a request has begun."""
+        seat = self._seats.get(model)
+        begun = self._on_its_arm(seat, beginning, gateway)
+        self._tell(seat, lambda arbiter: arbiter.begin(begun))
+
     def observe(self, model: str, observation: Observation, gateway: str = "") -> None:
-        """One attempt of a request has ended; where gateways are compared, which one served it is its lane."""
+        """One attempt of a request has ended."""
         self.meter.note(model, observation.session)
         seat = self._seats.get(model)
-        if seat is not None and seat.rollout.spec.service is Service.GATEWAY:
-            lane = service_lane(Service.GATEWAY, self._version_of(gateway))
-            observation = replace(observation, lane=lane)
-        self._tell(seat, lambda arbiter: arbiter.observe(observation))
+        ended = self._on_its_arm(seat, observation, gateway)
+        self._tell(seat, lambda arbiter: arbiter.observe(ended))
 
     def score(self, model: str, score: ShadowScore) -> None:
         """One text was scored on two lanes."""
@@ -120,6 +137,12 @@ class Bench:
     def memory(self, model: str, sample: ProcessMemory) -> None:
         """A worker process said how much memory it holds."""
         self._tell(self._seats.get(model), lambda arbiter: arbiter.memory(sample))
+
+    def _on_its_arm(self, seat: _Seat | None, seen: S, gateway: str) -> S:
+        """An attempt as it counts: where gateways are compared, which one served it is its lane."""
+        if seat is None or seat.rollout.spec.service is not Service.GATEWAY:
+            return seen
+        return replace(seen, lane=service_lane(Service.GATEWAY, self._version_of(gateway)))
 
     def _tell(self, seat: _Seat | None, what: Callable[[Arbiter], None]) -> None:
         if seat is not None:

@@ -6,7 +6,7 @@ nothing about gRPC.
 
 import enum
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from serin_control.errors import (
@@ -15,32 +15,20 @@ from serin_control.errors import (
     RolloutNotFound,
     RolloutsFrozen,
 )
-from serin_control.instance import MEMBER_SERVICES, Service
-from serin_control.lanes import WEIGHT_SUM, with_shared
-from serin_control.plan import ModelPlan, Share
+from serin_control.instance import Service
+from serin_control.plan import ModelPlan
 from serin_control.rollouts import machine
 from serin_control.rollouts.act import Act, Actor
 from serin_control.rollouts.engine import Engine
-from serin_control.rollouts.going_back import has_served, lane_of, target
 from serin_control.rollouts.machine import Move
+from serin_control.rollouts.returning import Returned, Returning
 from serin_control.rollouts.rollout import Rollout
-from serin_control.rollouts.sight import service_shares
-from serin_control.rollouts.spec import Spec, scope_of
-from serin_control.rollouts.standing import Standing, effective, named
+from serin_control.rollouts.spec import Spec
 from serin_control.rollouts.starting import STARTED, Prospect, Starting
-from serin_control.rollouts.steering import steered
 from serin_control.rollouts.store import Change
 
 MAX_PAGE = 1_000
 NO_REASON = "no reason given"
-
-UNWRITTEN = (
-    "state Redis does not answer: this control plane writes it when Redis is back; `serin rollout abort {}` says it to "
-    "every control plane"
-)
-
-MAX_LOOKED_BACK = 50
-"""Rollouts that are looked at for whether a version was ever released."""
 
 
 class Action(enum.StrEnum):
@@ -54,15 +42,6 @@ class Action(enum.StrEnum):
 
 Onward = Literal[Action.PAUSE, Action.RESUME, Action.PROMOTE]
 """What needs the store first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """Where a model's traffic is after a rollback; ``note``: what a person should know of it; empty: nothing."""
-
-    version: str
-    lane: str
-    note: str = ""
 
 
 class Desk:
@@ -81,6 +60,7 @@ class Desk:
     ) -> None:
         self._engine = engine
         self._starting = Starting(engine, has_edge)
+        self._returning = Returning(engine, self._taken_back)
 
     async def start(self, spec: Spec, golden: str, actor: Actor) -> Rollout:
         """Start a rollout.
@@ -139,45 +119,18 @@ class Desk:
     ) -> Returned:
         """Give a model's traffic back at once: to what it had before, or to a version that still runs.
 
-        With a service that all models share, it is that service's calls that go back. No judge is asked, and nobody
+        With a service that all models share, it is that service's calls that go back; without any, the model's rollout
+        that runs is taken back, whatever it moves, else the model's lanes go back. No judge is asked, and nobody
         for confirmation: where nothing shows that a version had the traffic before, that is said and written down.
 
         Raises:
             RolloutInvalid: there is no such model, or nothing to go back to.
-            VersionGone: it runs no more; the message says what brings it back.
+            VersionGone: it runs no more; the message says what brings it back. A rollout that ran was taken back.
             NotLeading: nothing was done.
             StoreDown: nothing was done but to take a rollout back that ran.
         """
-        engine = self._engine
-        engine.leadership.require()
-        plan = self._plan(model)
-        scope = model if service is None else scope_of(service)
-        running = next((one for one in engine.book.rollouts.values() if one.spec.scope == scope), None)
-        if running is not None:
-            move = await self._taken_back(running, actor, f"rolled back: {why or NO_REASON}")
-            if not to_version and move.effective:
-                note = "" if self.is_written(running.id) else UNWRITTEN.format(running.id)
-                all_of_it = (Share(running.arms.canary, WEIGHT_SUM),)
-                return replace(self._returned(model, all_of_it, running.arms.stable), note=note)
-        async with engine.lock:
-            engine.leadership.require()
-            instances = engine.mesh.instances()
-            standing = engine.book.standings.get(scope) or Standing(scope, engine.declared(scope))
-            if service is None:
-                now = effective(steered(plan, standing, None).shares)
-            else:
-                still = standing.declared == engine.declared(scope)
-                now = service_shares(service, (standing.shares if still else None) or standing.declared, instances)
-            back = target(model, to_version, standing, now, instances, self._declared(plan), engine.shared)
-            note = ""
-            if back != now:
-                note = await self._unproven(model, scope, back, now, standing)
-                moved = replace(standing, declared=engine.declared(scope)).back_at(back, now, engine.wall_clock())
-                what = f"{scope}: {named(now[0].versions)} -> {named(back[0].versions)}: {why or NO_REASON}"
-                what += f" ({note})" if note else ""
-                last = Act(engine.wall_clock(), "", actor.shown, "rollback", what, actor.identity)
-                await engine.write(Change((last,), None, moved))
-            return replace(self._returned(model, now, back), note=note)
+        self._engine.leadership.require()
+        return await self._returning.go_back(self._plan(model), to_version, actor, why or NO_REASON, service)
 
     async def freeze(self, frozen: bool, actor: Actor, why: str) -> bool:
         """Forbid rollouts to start or move on, or allow it again; returns whether that changed anything.
@@ -224,8 +177,15 @@ class Desk:
         return [(self._running(one.id) or one) for one in found], more
 
     async def history(self, rollout_id: str, size: int, after: str) -> tuple[list[Act], str]:
-        """Who did what, newest first, and where the page ended."""
-        return await self._engine.store.acts(rollout_id, min(size, MAX_PAGE), after)
+        """Who did what, newest first, and where the page ended.
+
+        Raises:
+            RolloutNotFound: there is none of that name.
+        """
+        found = await self._engine.store.acts(rollout_id, min(size, MAX_PAGE), after)
+        if rollout_id and not found[0]:
+            await self._stored(rollout_id)
+        return found
 
     async def watch(self, rollout_id: str) -> AsyncIterator[Rollout]:
         """A rollout now and after each change, until it has ended.
@@ -295,12 +255,6 @@ class Desk:
             raise RolloutInvalid(f"model: {model!r}: no such model: accepted: {', '.join(sorted(plans)) or 'none'}")
         return plans[model]
 
-    def _declared(self, plan: ModelPlan) -> set[tuple[Service, str]]:
-        """What the configuration has run for a model."""
-        of_all = self._engine.mesh.declared().service_shares
-        shared = {(service, version) for service, shares in of_all.items() for version in shares}
-        return shared | {pair for share in plan.shares for pair in share.versions}
-
     def _running(self, rollout_id: str) -> Rollout | None:
         return next((one for one in self._engine.book.rollouts.values() if one.id == rollout_id), None)
 
@@ -309,30 +263,6 @@ class Desk:
         if found is None:
             raise RolloutNotFound(f"no rollout {rollout_id!r}; `serin rollout list` shows them")
         return found
-
-    async def _unproven(
-        self, model: str, scope: str, back: tuple[Share, ...], now: tuple[Share, ...], standing: Standing
-    ) -> str:
-        """What to say of shares that never had the traffic; empty: they had."""
-        engine = self._engine
-        if has_served(back, standing, (), engine.shared):
-            return ""
-        found, _ = await engine.store.rollouts(model if scope == model else "", MAX_LOOKED_BACK, "")
-        if has_served(back, standing, [one for one in found if one.spec.scope == scope], engine.shared):
-            return ""
-        changed = [pair for pair in back[0].versions if pair not in now[0].versions]
-        return f"{named(tuple(changed))} was never judged: no rollout promoted it, and it had no traffic before"
-
-    def _returned(self, model: str, old: tuple[Share, ...], new: tuple[Share, ...]) -> Returned:
-        """Where the traffic is now: the version that differs from before, else the worker's."""
-        before = dict(with_shared(old[0].versions, self._engine.shared))
-        versions = new[0].versions
-        of_lanes = all(service in MEMBER_SERVICES for service, _ in versions)
-        lane = lane_of(model, versions, self._engine.mesh.instances()) if of_lanes else None
-        if of_lanes and Service.CACHE in dict(old[0].versions):
-            versions = with_shared(versions, self._engine.shared)
-        changed = [version for service, version in versions if before.get(service) != version]
-        return Returned((changed or [version for _, version in versions])[-1], lane.id if lane else "")
 
 
 def _asked(rollout: Rollout) -> str:

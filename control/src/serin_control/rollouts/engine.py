@@ -17,10 +17,11 @@ from serin_control.errors import NotLeading, RolloutConflict, StoreDown
 from serin_control.instance import Instance, Service
 from serin_control.latest import Latest
 from serin_control.plan import Share, TrafficPlan
-from serin_control.rollouts import machine
+from serin_control.rollouts import machine, words
 from serin_control.rollouts.act import JUDGE, Act
 from serin_control.rollouts.arbiter import Court
 from serin_control.rollouts.bench import Bench
+from serin_control.rollouts.going_back import is_alive
 from serin_control.rollouts.leadership import Leadership
 from serin_control.rollouts.machine import Circumstances, Move
 from serin_control.rollouts.presence import Attendance
@@ -41,10 +42,14 @@ BACK_S = 3.0
 SILENT_S = 1.0
 """A store that owes an answer for so long counts as away, long before the call to it gives up."""
 
+UNREADABLE = "what was kept of its judge cannot be read here: what is compared begins anew, who saw it is counted on"
+"""Said of a judge that another version has kept."""
+
 WRITE_WITHIN_S = 0.5
 """So long whoever takes a canary back waits for the store to know it; the traffic is away already."""
 
-_KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "verdicts", "quality_judged")
+_JUDGED = ("verdicts", "quality_judged")
+_KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "num_running", *_JUDGED)
 
 
 async def _forget() -> None:
@@ -179,7 +184,8 @@ class Engine:
     def taken_back(self, rollout: Rollout, why: str, now: float, by: str = "") -> Move:
         """The end of a rollout at somebody's word, with whoever met its canary as far as this process knows."""
         is_counted = self.bench.decision(rollout) is not None
-        return machine.take_back(self.informed(rollout), why, now, by, is_counted=is_counted)
+        traffic = words.back_on_stable(rollout, self.sight(rollout))
+        return machine.take_back(self.informed(rollout), why, now, by, traffic=traffic, is_counted=is_counted)
 
     @property
     def is_cut_off(self) -> bool:
@@ -264,7 +270,8 @@ class Engine:
             if not self.leadership.leads:
                 self.bench.dismiss(self.bench.models)
             else:
-                for rollout in self.book.rollouts.values():  # before anything else: what is observed must be heard
+                # Before anything else: what is observed must be heard.
+                for rollout in list(self.book.rollouts.values()):
                     await self._call_up(rollout)
                 if self.mesh.is_settled() and now - self._back_at >= BACK_S and not self._is_suspended:
                     await self._move(passed_s)
@@ -373,7 +380,10 @@ class Engine:
     async def _call_up(self, rollout: Rollout) -> None:
         if rollout.stable_lane and rollout.canary_lane and not self.bench.has(rollout):
             kept, golden = await self.store.judge(rollout.id), await self.store.golden(rollout.id)
-            self.bench.call_up(rollout, kept, golden)
+            lost = self.bench.call_up(rollout, kept, golden)
+            if lost:
+                act = Act(self.wall_clock(), rollout.id, JUDGE, "rejudge", f"{UNREADABLE} ({lost})")
+                await self.write(Change((act,)))
 
     def _circumstances(self, rollout: Rollout, seen: Sight, passed_s: float) -> Circumstances:
         presence = self._attendance.note(rollout, seen)
@@ -385,7 +395,7 @@ class Engine:
         now = self.wall_clock()
         for model, standing in self.book.standings.items():
             settled = standing.expired(now)
-            if settled != standing:
+            if settled != standing and self._is_served(standing):
                 over = [versions for versions in settled.retired if versions not in standing.retired]
                 why = f"{model}: {'; '.join(map(named, over))} is kept no longer"
                 await self.write(Change((Act(now, "", JUDGE, "expire", why),), None, settled))
@@ -414,7 +424,18 @@ class Engine:
             self._steered = wanted
             self.mesh.steer(steering)
         unwritten = [one.rollout for one in self._unwritten.values()] if self.is_cut_off else []
-        self._alarms.replace("rollout/", dict(_alarms(rollouts.values(), self.bench.faults(), unwritten)))
+        alarms = dict(_alarms(rollouts.values(), self.bench.faults(), self.bench.losses(), unwritten))
+        if self.mesh.is_settled() and not self._is_suspended:
+            alarms |= dict(self._missing_stables(rollouts.values()))
+        self._alarms.replace("rollout/", alarms)
+
+    def _missing_stables(self, rollouts: Iterable[Rollout]) -> Iterator[tuple[str, str]]:
+        """Rollouts with nothing to go back to, whatever they wait for themselves."""
+        for rollout in rollouts:
+            seen = self.sight(rollout)
+            if not (seen.stable_able or rollout.is_laid_down):
+                what = f"{words.without_stable(rollout, seen)}, and nothing can be gone back to"
+                yield f"{rollout.model}/stable", f"rollout {rollout.id} of {rollout.model}: {what}: `serin status`"
 
     def _withdrawn(self) -> Mapping[str, Withdrawal]:
         return {**self._unwritten, **self.book.withdrawn}
@@ -428,6 +449,11 @@ class Engine:
         known = (one.registration for one in self.mesh.instances())
         return next((one.version for one in known if one.instance == instance), "")
 
+    def _is_served(self, standing: Standing) -> bool:
+        """Whether what has the traffic takes calls; else what is kept may be all that does, and stays."""
+        instances, shares = self.mesh.instances(), standing.shares or self.declared(standing.model)
+        return any(is_alive(standing.model, share.versions, instances) for share in shares)
+
     def _standing(self, model: str) -> Standing:
         return self.book.standings.get(model) or Standing(model, self.declared(model))
 
@@ -439,7 +465,7 @@ def _is_news(before: Rollout, now: Rollout) -> bool:
 
 
 def _alarms(
-    rollouts: Iterable[Rollout], faults: Mapping[str, str], unwritten: Iterable[Rollout]
+    rollouts: Iterable[Rollout], faults: Mapping[str, str], losses: Mapping[str, str], unwritten: Iterable[Rollout]
 ) -> Iterator[tuple[str, str]]:
     for rollout in unwritten:
         yield (
@@ -451,6 +477,8 @@ def _alarms(
         who = f"rollout {rollout.id} of {rollout.model}"
         if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON:
             yield f"{rollout.model}/paused", f"{who}: {rollout.reason}"
+        if lost := losses.get(rollout.model):
+            yield f"{rollout.model}/rejudged", f"{who}: {UNREADABLE} ({lost})"
         if fault := faults.get(rollout.model):
             yield (
                 f"{rollout.model}/judge",

@@ -9,7 +9,7 @@ from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.rollout import State as RolloutState
 from serin_control.rollouts.sight import activity
-from serin_control.rollouts.standing import Standing
+from serin_control.rollouts.standing import Standing, named
 
 
 def target(
@@ -42,9 +42,27 @@ def target(
         thinkable = (shares for shares in thinkable if shares[0].versions != now[0].versions)
     candidates = [*known, *thinkable]
     for shares in candidates:
-        if _is_alive(model, shares[0].versions, instances):
+        if is_alive(model, shares[0].versions, instances):
             return shares
     return _living(model, min(candidates, key=lambda s: len(_gone(model, s, instances))), instances, declared)
+
+
+def check_back_on(
+    rollout: Rollout, instances: Sequence[Instance], declared: Collection[tuple[Service, str]] = ()
+) -> None:
+    """See that what a rollout that was taken back moved from takes the traffic that is its own again.
+
+    Raises:
+        VersionGone: it does not; the message says who answers until then and what brings it back.
+    """
+    if any(is_alive(rollout.model, share.versions, instances) for share in rollout.arms.stable):
+        return
+    gone = _gone(rollout.model, rollout.arms.stable, instances) or list(rollout.arms.stable[0].versions)
+    raise VersionGone(
+        f"{rollout.id} was taken back, but nothing of {named(tuple(gone))} of {rollout.model} takes calls: all traffic "
+        f"goes there as soon as something does, and until then to whatever else of it runs; "
+        f"{_ways_back(rollout.model, gone, instances, declared)}"
+    )
 
 
 def has_served(
@@ -77,6 +95,13 @@ def lane_of(model: str, versions: Versions, instances: Iterable[Instance]) -> La
     return lanes[0] if lanes and lanes[0].takes_calls else None
 
 
+def is_alive(model: str, versions: Versions, instances: Sequence[Instance]) -> bool:
+    """Whether a new call would be answered."""
+    if all(service in MEMBER_SERVICES for service, _ in versions):
+        return lane_of(model, versions, instances) is not None
+    return not _gone(model, (Share(versions, 1),), instances)
+
+
 def _known(
     to_version: str, standing: Standing, now: Versions, shared: Mapping[Service, str]
 ) -> Iterator[tuple[Share, ...]]:
@@ -103,15 +128,23 @@ def _living(
     instances: Sequence[Instance],
     declared: Collection[tuple[Service, str]],
 ) -> tuple[Share, ...]:
-    if _is_alive(model, shares[0].versions, instances):
+    if is_alive(model, shares[0].versions, instances):
         return shares
     gone = _gone(model, shares, instances) or list(shares[0].versions)
-    ways = " and ".join(_way_back(model, pair, instances, pair in declared) for pair in gone)
-    names = ", ".join(f"{service} {version}" for service, version in gone)
     raise VersionGone(
-        f"nothing of {names} of {model} takes calls any more: traffic stays where it is; {ways}, "
+        f"nothing of {named(tuple(gone))} of {model} takes calls any more: traffic stays where it is; "
+        f"{_ways_back(model, gone, instances, declared)}, "
         f"then `serin rollback --model {model} --to {gone[-1][1]}{_flag(gone[-1][0])}`"
     )
+
+
+def _ways_back(
+    model: str,
+    gone: Iterable[tuple[Service, str]],
+    instances: Sequence[Instance],
+    declared: Collection[tuple[Service, str]],
+) -> str:
+    return " and ".join(_way_back(model, pair, instances, pair in declared) for pair in gone)
 
 
 def _flag(service: Service) -> str:
@@ -130,13 +163,6 @@ def _way_back(model: str, gone: tuple[Service, str], instances: Iterable[Instanc
     if is_declared:
         return f"{until}: serin.yaml declares it, so it is started again (after a `serin remove`: `{command}`)"
     return f"`{command} {'--path' if whose else '--code'} DIR` brings it back"
-
-
-def _is_alive(model: str, versions: Versions, instances: Sequence[Instance]) -> bool:
-    """Whether a new call would be answered."""
-    if all(service in MEMBER_SERVICES for service, _ in versions):
-        return lane_of(model, versions, instances) is not None
-    return not _gone(model, (Share(versions, 1),), instances)
 
 
 def _gone(model: str, shares: tuple[Share, ...], instances: Iterable[Instance]) -> list[tuple[Service, str]]:

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serin_control.judge.observation import Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
+from serin_control.judge.observation import Beginning, Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
 
 
 class Intake(Protocol):
     """Takes what was observed of a model. Models without a running rollout are passed over; nothing here blocks."""
+
+    def begin(self, model: str, beginning: Beginning, gateway: str = "") -> None:
+        """One attempt of a request has begun; ``gateway`` is the instance that serves it."""
 
     def observe(self, model: str, observation: Observation, gateway: str = "") -> None:
         """One attempt of a request has ended; ``gateway`` is the instance that served it."""
@@ -56,7 +59,12 @@ class IntakeLog:
     """An :class:`Intake` that keeps what it was told, in order: for tests, and for whoever wants to look."""
 
     def __init__(self) -> None:
+        self.begun: list[tuple[str, Beginning]] = []
         self.heard: list[tuple[str, Observation | ShadowScore | GoldenResult | Feedback | ProcessMemory]] = []
+
+    def begin(self, model: str, beginning: Beginning, gateway: str = "") -> None:
+        """Keep it."""
+        self.begun.append((model, beginning))
 
     def observe(self, model: str, observation: Observation, gateway: str = "") -> None:
         """Keep it."""

@@ -73,11 +73,14 @@ def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: C
     rollout = informed(rollout, sight, decision)
     fault = _fault(rollout, sight, decision, around)
     if fault:
-        return take_back(rollout, fault, around.now)
+        return take_back(rollout, fault, around.now, traffic=words.back_on_stable(rollout, sight))
     # Whoever paused it did so while its canary lived: back from a crash it gets nothing before somebody resumes it.
     gone = "" if rollout.is_laid_down or not rollout.was_able else _gone(sight, around)
     if gone and (rollout.weight or rollout.state is not State.PAUSED):
-        why = f"{rollout.spec.to_version} {gone}: all traffic is on {rollout.from_version}"
+        left = f"all traffic is on {rollout.from_version}"
+        if not sight.stable_able:
+            left = f"{rollout.from_version} takes no calls either"
+        why = f"{rollout.spec.to_version} {gone}: {left}"
         return _paused(replace(rollout, weight=0), Hold.CANARY, why, around)
     if rollout.state is State.PAUSED:
         return Move(rollout)
@@ -121,10 +124,13 @@ def promote(rollout: Rollout, sight: Sight, why: str, now: float, by: str = "") 
     return replace(_promoted(rollout, words.by(by, why), now), reason=why)
 
 
-def take_back(rollout: Rollout, why: str, now: float, by: str = "", *, is_counted: bool = True) -> Move:
+def take_back(
+    rollout: Rollout, why: str, now: float, by: str = "", *, traffic: str = "", is_counted: bool = True
+) -> Move:
     """Give the old version everything back; ``by`` says who does, empty: nobody by hand.
 
-    Not ``is_counted``: more may have met the new version than the rollout knows of.
+    ``traffic`` says in a sentence where the traffic is then; empty: all of it on the old version. Not ``is_counted``:
+    more may have met the new version than the rollout knows of.
     """
     if rollout.ended:
         return _without_effect(rollout)
@@ -135,7 +141,10 @@ def take_back(rollout: Rollout, why: str, now: float, by: str = "", *, is_counte
         weight=0,
         changed_at=now,
         reason=words.taken_back(
-            rollout, rollout.weight, words.by(by, why), is_counted=is_counted or not rollout.was_able
+            rollout,
+            words.by(by, why),
+            traffic or f"All traffic is on {rollout.from_version}.",
+            is_counted=is_counted or not rollout.was_able,
         ),
         next=words.another_try(rollout),
     )
@@ -157,6 +166,7 @@ def informed(rollout: Rollout, sight: Sight, decision: Decision | None) -> Rollo
         rollout,
         num_requests=decision.num_exposed_requests,
         num_sessions=decision.num_exposed_sessions,
+        num_running=decision.num_running,
         verdicts=tuple(_finite(metric) for metric in decision.metrics),
         quality_judged=decision.quality_judged,
     )
@@ -186,7 +196,8 @@ def _fault(rollout: Rollout, sight: Sight, decision: Decision | None, around: Ci
         return f"{to} crashed {presence.num_crashes} times at its start"
     if not rollout.was_able and not sight.starts and presence.absent_s >= ABSENT_S:
         return f"{to} was gone before it was ever ready"
-    if decision is not None and decision.verdict is Verdict.ABORT:
+    # With nothing to go back to the verdict moves nobody; and who has all calls of a sudden is slower than it is.
+    if decision is not None and decision.verdict is Verdict.ABORT and sight.stable_able:
         return decision.reason
     return ""
 
@@ -205,6 +216,8 @@ def _in_step(rollout: Rollout, sight: Sight, decision: Decision | None, around: 
     if not sight.able:
         doing = sight.activity or "nothing of it runs"
         return _late(rollout, Hold.START, f"{rollout.spec.to_version} is not ready: {doing}", around)
+    if not sight.stable_able:
+        return _late(rollout, Hold.CAPACITY, words.without_stable(rollout, sight), around)
     if rollout.weight < step.weight:
         shortage = sight.shortage(step.weight, rollout.capacity)
         if shortage:
@@ -240,7 +253,7 @@ def _undecided(rollout: Rollout, decision: Decision | None, around: Circumstance
     step, why = rollout.current, decision.reason if decision is not None else "nothing observed yet"
     missing = step.min_samples - rollout.num_step_requests
     if missing > 0:
-        why = f"{words.counted(missing, 'canary request')} missing of {step.min_samples}"
+        why = f"{words.counted(missing, 'canary request')} missing of {step.min_samples:,}"
     policy = rollout.spec.on_scarce
     if policy is OnScarce.ASK and _will_be_scarce(rollout):
         return _paused(rollout, Hold.SAMPLES, f"data is scarce: {why}", around)
@@ -248,7 +261,7 @@ def _undecided(rollout: Rollout, decision: Decision | None, around: Circumstance
         return _running(rollout, why, around)
     late = f"not judged within {words.duration(step.max_s)}: {why}"
     if policy is OnScarce.ABORT:
-        return take_back(rollout, late, around.now)
+        return take_back(rollout, late, around.now)  # what was there before takes calls, else it had waited for that
     return _paused(rollout, Hold.SAMPLES, late, around)
 
 
@@ -278,7 +291,7 @@ def _entered(rollout: Rollout, around: Circumstances) -> Move:
         hold=Hold.NOTHING,
         weight=step.weight,
         spent_s=0.0,
-        requests_before=rollout.num_requests,
+        requests_before=rollout.num_ended,
         changed_at=around.now,
         reason=f"{step.percent} of new sessions",
     )

@@ -81,7 +81,9 @@ class Rollout:
         weight: share of new sessions that the canary has, of 10,000.
         reason, next: why it is where it is and what comes then, in plain words.
         spent_s: seconds spent in this step while it could move.
-        requests_before: canary requests before this step.
+        requests_before: canary requests that ended before this step.
+        num_requests, num_sessions: that met the canary, answers that run included.
+        num_running: of the requests, those of which no end is known.
         was_able: the canary has taken calls once.
         is_laid_down: the whole mesh was stopped in order since: that the canary is away says nothing about it.
         quality_judged: something is known of the answers.
@@ -105,6 +107,7 @@ class Rollout:
     requests_before: int = 0
     num_requests: int = 0
     num_sessions: int = 0
+    num_running: int = 0
     verdicts: tuple[MetricVerdict, ...] = ()
     stable_lane: str = ""
     canary_lane: str = ""
@@ -139,6 +142,11 @@ class Rollout:
         return percent(self.weight)
 
     @property
+    def num_ended(self) -> int:
+        """Canary requests that ended: what can be judged."""
+        return self.num_requests - self.num_running
+
+    @property
     def num_step_requests(self) -> int:
-        """Canary requests in this step."""
-        return self.num_requests - self.requests_before
+        """Canary requests that ended in this step."""
+        return self.num_ended - self.requests_before

@@ -24,7 +24,8 @@ class Sight:
 
     Attributes:
         stable_lane, canary_lane: ids; empty: it is not formed.
-        able: a new request on the canary would be answered, as far as is known.
+        stable_able: a new request on what was there before would be answered, as far as is known.
+        able: the same of the canary.
         silent: of a service that moves, everything that would answer is suspect.
         activity: what the canary does while it starts ("loading weights 40 %"); empty: nothing of it starts.
         starts: (instance, when it registered) of every process of the canary, whatever its state.
@@ -35,6 +36,7 @@ class Sight:
 
     stable_lane: str = ""
     canary_lane: str = ""
+    stable_able: bool = True
     able: bool = False
     silent: bool = False
     activity: str = ""
@@ -67,6 +69,7 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
     return Sight(
         stable_lane=stable.id if stable else "",
         canary_lane=canary.id if canary else "",
+        stable_able=any(_takes_calls(spec.model, share.versions, instances) for share in arms.stable),
         able=canary is not None and canary.takes_calls and all(one.num_instances for one in strengths.values()),
         silent=any(_are_silent(_of(spec.model, service, version, instances)) for service, version in moved),
         activity=activity(starting) if starting else "",
@@ -90,6 +93,11 @@ def _look_at_service(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> S
     return Sight(
         stable_lane=service_lane(spec.service, before),
         canary_lane=service_lane(spec.service, to),
+        stable_able=any(
+            strength("", service, version, instances).num_instances
+            for share in arms.stable
+            for service, version in share.versions
+        ),
         able=mine.num_instances > 0,
         silent=_are_silent(theirs),
         activity=activity(starting) if starting else "",
@@ -193,6 +201,11 @@ def _lane(model: str, versions: Versions, instances: Iterable[Instance]) -> tupl
     formed = form_lanes(ModelPlan(model, shares=(Share(versions, 1),)), instances, {})
     wrong = formed.alarms[0].partition(": they form")[0].partition(": ")[2] if formed.alarms else ""
     return (formed.lanes[0] if formed.lanes else None), wrong
+
+
+def _takes_calls(model: str, versions: Versions, instances: Iterable[Instance]) -> bool:
+    lane, _ = _lane(model, versions, instances)
+    return lane is not None and lane.takes_calls
 
 
 def _of(model: str, service: Service, version: str, instances: Iterable[Instance]) -> list[Instance]:

@@ -1,7 +1,8 @@
 """What is said of a rollout, in sentences for people. Pure; decides nothing."""
 
 from serin_control.lanes import WEIGHT_SUM
-from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.rollout import Hold, Rollout
+from serin_control.rollouts.sight import Sight
 from serin_control.rollouts.spec import percent
 
 DAY_S = 86_400.0
@@ -25,10 +26,13 @@ def counted(number: int, noun: str) -> str:
 
 def exposure(rollout: Rollout, *, is_counted: bool = True) -> str:
     """Who met the new version so far; not counted: by whom that was written last, there may be more."""
-    seen = f"{counted(rollout.num_sessions, 'session')} saw it in {counted(rollout.num_requests, 'request')}."
-    if is_counted:
-        return seen if rollout.num_requests else "Nobody saw it."
-    return f"At least {seen}" if rollout.num_requests else "Whether anybody saw it is not known."
+    seen = f"{counted(rollout.num_sessions, 'session')} saw it in {counted(rollout.num_requests, 'request')}"
+    seen += f", {rollout.num_running:,} of which had not ended." if rollout.num_running else "."
+    if not is_counted:
+        return f"At least {seen}" if rollout.num_requests else "Whether anybody saw it is not known."
+    if rollout.num_requests:
+        return seen
+    return "Nobody is known to have seen it." if rollout.weight else "Nobody saw it."
 
 
 def by(actor: str, why: str) -> str:
@@ -36,11 +40,27 @@ def by(actor: str, why: str) -> str:
     return f"by {actor}: {why}" if actor else why
 
 
-def taken_back(rollout: Rollout, weight: int, why: str, *, is_counted: bool = True) -> str:
-    """Why everything is on the old version again."""
+def taken_back(rollout: Rollout, why: str, traffic: str, *, is_counted: bool = True) -> str:
+    """Why everything is on the old version again; ``traffic`` says whether it is."""
     verb = "Stopped" if rollout.spec.is_experiment else "Aborted"
     seen = exposure(rollout, is_counted=is_counted)
-    return f"{verb} at {percent(weight)}: {why}. {seen} All traffic is on {rollout.from_version}."
+    return f"{verb} at {percent(rollout.weight)}: {why}. {seen} {traffic}"
+
+
+def back_on_stable(rollout: Rollout, sight: Sight) -> str:
+    """Where the traffic is once the canary has lost its share: with whoever takes calls."""
+    if sight.stable_able:
+        return f"All traffic is on {rollout.from_version}."
+    return f"{without_stable(rollout, sight)} until {rollout.from_version} is back."
+
+
+def without_stable(rollout: Rollout, sight: Sight) -> str:
+    """Who answers while the old version takes no calls."""
+    old, new = rollout.from_version, rollout.spec.to_version
+    has_lane = rollout.weight or rollout.hold is Hold.CANARY  # of that one sessions are left, also without a weight
+    if has_lane and sight.able:
+        return f"{old} takes no calls: {new} has all of them"
+    return f"{old} takes no calls: nobody answers {rollout.model}"
 
 
 def promoted(rollout: Rollout, why: str) -> str:

@@ -6,7 +6,7 @@ import re
 from serin.control.v1 import observation_pb2
 from serin_mesh.errors import MeshError, Reason
 
-from serin_control.judge.observation import Feedback, Observation, Recall, ShadowScore
+from serin_control.judge.observation import Beginning, Feedback, Observation, Recall, ShadowScore
 
 MAX_OBSERVATIONS = 4096
 MAX_SCORES = 1024
@@ -38,10 +38,21 @@ def check_batch(request: observation_pb2.ReportObservationsRequest) -> None:
     _check("batch", request.batch > 0, request.batch, "1 or more")
     for name, found, most in (
         ("observations", len(request.observations), MAX_OBSERVATIONS),
+        ("begun", len(request.begun), MAX_OBSERVATIONS),
         ("shadow_scores", len(request.shadow_scores), MAX_SCORES),
         ("feedback", len(request.feedback), MAX_FEEDBACK),
     ):
         _check(name, found <= most, found, f"at most {most}")
+
+
+def beginning_from(message: observation_pb2.AttemptBegun) -> Beginning:
+    """One attempt that began.
+
+    Raises:
+        MeshError: PARAMETER_INVALID, it is incomplete.
+    """
+    _check_place("begun", message.model, message.lane)
+    return Beginning(message.lane, message.session)
 
 
 def observation_from(message: observation_pb2.Observation) -> Observation:
@@ -79,6 +90,7 @@ def observation_from(message: observation_pb2.Observation) -> Observation:
         refused=message.refused if message.HasField("refused") else None,
         recall=_RECALLS.get(message.recall, Recall.UNKNOWN),
         recall_s=message.recall_seconds,
+        was_told_of=message.begun_reported,
     )
 
 

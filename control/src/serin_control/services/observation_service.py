@@ -7,7 +7,13 @@ from serin.control.v1 import observation_pb2, observation_pb2_grpc
 from serin_control.observations.ledger import BatchLedger
 from serin_control.observations.worker_memory import WorkerMemory
 from serin_control.rollouts.intake import Intake
-from serin_control.services.observation_messages import check_batch, feedback_from, observation_from, score_from
+from serin_control.services.observation_messages import (
+    beginning_from,
+    check_batch,
+    feedback_from,
+    observation_from,
+    score_from,
+)
 
 
 class ObservationService(observation_pb2_grpc.ObservationServiceServicer):
@@ -31,6 +37,7 @@ class ObservationService(observation_pb2_grpc.ObservationServiceServicer):
     ) -> observation_pb2.ReportObservationsResponse:
         """Take a batch; one that was taken before changes nothing."""
         check_batch(request)
+        begun = [(one.model, beginning_from(one)) for one in request.begun]
         observations = [(one.model, observation_from(one)) for one in request.observations]
         scores = [(one.model, score_from(one)) for one in request.shadow_scores]
         feedback = [(one.model, feedback_from(one)) for one in request.feedback]
@@ -38,6 +45,8 @@ class ObservationService(observation_pb2_grpc.ObservationServiceServicer):
         if self._ledger.take(request.gateway, request.epoch, request.batch):
             self.num_observations += len(observations)
             self.num_dropped += request.dropped_count
+            for model, beginning in begun:  # before the ends: one that has ended already is counted once
+                self._intake.begin(model, beginning, request.gateway)
             for model, observation in observations:
                 self._memory.attempt_ended(observation)
                 self._intake.observe(model, observation, request.gateway)

@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from serin.control.v1 import rollout_pb2, rollout_pb2_grpc
+from serin.control.v1 import registry_pb2, rollout_pb2, rollout_pb2_grpc
 from serin_mesh.call import caller
 from serin_mesh.errors import MeshError, Reason
 
 from serin_control.rollouts.act import Actor
 from serin_control.rollouts.desk import Desk
+from serin_control.services.messages import KINDS
 from serin_control.services.refusals import as_mesh_errors
 from serin_control.services.rollout_messages import (
     act_message,
@@ -99,7 +100,8 @@ class RolloutService(rollout_pb2_grpc.RolloutServiceServicer):
             back = await self._desk.rollback(
                 request.model, request.to_version, _actor(request.actor), _text("reason", request.reason), service
             )
-        return rollout_pb2.RollbackResponse(version=back.version, lane=back.lane, note=back.note)
+        whose = KINDS[back.service] if back.service is not None else registry_pb2.SERVICE_KIND_UNSPECIFIED
+        return rollout_pb2.RollbackResponse(version=back.version, lane=back.lane, note=back.note, service=whose)
 
     async def Freeze(  # noqa: N802 - as above
         self, request: rollout_pb2.FreezeRequest, context: Any

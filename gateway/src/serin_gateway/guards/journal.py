@@ -3,6 +3,7 @@
 Knows nothing about how anything is found.
 """
 
+from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.guards.metrics import GuardMetrics
 from serin_gateway.guards.witness import Witness
 from serin_gateway.receipt import Journal, Receipt
@@ -25,6 +26,10 @@ class GuardJournal:
     def opened(self, receipt: Receipt) -> None:
         """A request has arrived."""
         self._inner.opened(receipt)
+
+    def placed(self, receipt: Receipt, attempt: AttemptReceipt) -> None:
+        """An attempt has its first worker."""
+        self._inner.placed(receipt, attempt)
 
     def closed(self, receipt: Receipt) -> None:
         """A request is over."""

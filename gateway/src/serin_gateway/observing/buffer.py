@@ -6,7 +6,7 @@ Nothing here waits. Knows nothing about who reports it, or to whom.
 from collections import deque
 from typing import TypeVar
 
-from serin_gateway.observing.observation import Batch, Feedback, Observation, ShadowScore
+from serin_gateway.observing.observation import Batch, Beginning, Feedback, Observation, ShadowScore
 
 T = TypeVar("T")
 
@@ -25,12 +25,23 @@ class ObservationBuffer:
     """
 
     def __init__(self, max_observations: int = MAX_OBSERVATIONS) -> None:
+        self._begun: list[Beginning] = []
         self._observations: deque[Observation] = deque(maxlen=max_observations)
         self._scores: deque[ShadowScore] = deque(maxlen=MAX_SCORES)
         self._feedback: deque[Feedback] = deque(maxlen=MAX_FEEDBACK)
         self._num_dropped = 0
         self.num_dropped = 0
         """Observations that found no room, since the start."""
+
+    def begin(self, beginning: Beginning) -> bool:
+        """An attempt has begun; returns whether there was room. All that wait fit into one batch.
+
+        So no end is ever reported before the beginning that it says was reported.
+        """
+        has_room = len(self._begun) < BATCH_OBSERVATIONS
+        if has_room:
+            self._begun.append(beginning)
+        return has_room
 
     def observe(self, observation: Observation) -> None:
         """An attempt has ended."""
@@ -49,10 +60,12 @@ class ObservationBuffer:
 
     def take(self) -> Batch | None:
         """The oldest that waits, as much as one batch holds; None: nothing waits."""
-        if not (self._observations or self._scores or self._feedback or self._num_dropped):
+        if not (self._begun or self._observations or self._scores or self._feedback or self._num_dropped):
             return None
         dropped, self._num_dropped = self._num_dropped, 0
+        begun, self._begun = self._begun, []
         return Batch(
+            begun,
             _first(self._observations, BATCH_OBSERVATIONS),
             _first(self._scores, BATCH_OTHERS),
             _first(self._feedback, BATCH_OTHERS),

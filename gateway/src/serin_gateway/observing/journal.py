@@ -1,10 +1,14 @@
-"""A journal that remembers: every finished request becomes observations and a record. Knows nothing about logs."""
+"""A journal that remembers: attempts are observed when they begin and end, and every request becomes a record.
+
+Knows nothing about logs.
+"""
 
 import time
 
+from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.observing.buffer import ObservationBuffer
 from serin_gateway.observing.keeper import RecordKeeper
-from serin_gateway.observing.observation import Observation
+from serin_gateway.observing.observation import Beginning, Observation
 from serin_gateway.observing.sessions import Sessions
 from serin_gateway.receipt import Journal, Receipt
 
@@ -31,6 +35,13 @@ class ObservingJournal:
     def opened(self, receipt: Receipt) -> None:
         """A request has arrived."""
         self._inner.opened(receipt)
+
+    def placed(self, receipt: Receipt, attempt: AttemptReceipt) -> None:
+        """An attempt has its first worker."""
+        self._inner.placed(receipt, attempt)
+        if receipt.session_key:
+            session = self._sessions.number(receipt.session_key)
+            attempt.was_told_of = self._buffer.begin(Beginning(attempt.model, attempt.lane, session))
 
     def closed(self, receipt: Receipt) -> None:
         """A request is over."""

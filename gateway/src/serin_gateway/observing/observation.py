@@ -10,6 +10,15 @@ from serin_gateway.attempt_receipt import AttemptReceipt
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """An attempt was given to a worker of its lane; ``session`` is a number of :class:`~.sessions.Sessions`."""
+
+    model: str
+    lane: str
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One attempt that ended, at a Unix time; ``session`` is a number of :class:`~.sessions.Sessions`."""
 
@@ -50,6 +59,7 @@ class Feedback:
 class Batch:
     """What was observed since the last batch; ``num_dropped`` observations found no room."""
 
+    begun: Sequence[Beginning] = ()
     observations: Sequence[Observation] = ()
     scores: Sequence[ShadowScore] = ()
     feedback: Sequence[Feedback] = ()

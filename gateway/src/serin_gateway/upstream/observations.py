@@ -17,7 +17,7 @@ from serin_mesh.channels import ChannelSettings, connect, control_addresses
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.observing.buffer import ObservationBuffer
-from serin_gateway.observing.observation import Batch, Feedback, Observation, ShadowScore
+from serin_gateway.observing.observation import Batch, Beginning, Feedback, Observation, ShadowScore
 from serin_gateway.recall import RecallOutcome
 
 EVERY_S = 1.0
@@ -95,7 +95,7 @@ class _Plane:
     def put(self, message: Message) -> int:
         """Put a batch in line; returns how many observations had to go for it."""
         self._waiting.append(message)
-        self._num_waiting += len(message.observations)
+        self._num_waiting += _size(message)
         num_dropped = 0
         while self._num_waiting > MAX_WAITING_OBSERVATIONS:
             num_dropped += self._pop()
@@ -145,18 +145,29 @@ class _Plane:
         return True
 
     def _pop(self) -> int:
-        count = len(self._waiting.popleft().observations)
-        self._num_waiting -= count
-        return count
+        message = self._waiting.popleft()
+        self._num_waiting -= _size(message)
+        return len(message.observations)
+
+
+def _size(message: Message) -> int:
+    return len(message.observations) + len(message.begun)
 
 
 async def fill(message: Message, batch: Batch) -> None:
     """Translate a batch into its message, a part at a time."""
+    for start in range(0, len(batch.begun), AT_ONCE):
+        message.begun.extend(map(_beginning, batch.begun[start : start + AT_ONCE]))
+        await asyncio.sleep(0)
     for start in range(0, len(batch.observations), AT_ONCE):
         message.observations.extend(map(_observation, batch.observations[start : start + AT_ONCE]))
         await asyncio.sleep(0)
     message.shadow_scores.extend(map(_score, batch.scores))
     message.feedback.extend(map(_feedback, batch.feedback))
+
+
+def _beginning(begun: Beginning) -> observation_pb2.AttemptBegun:
+    return observation_pb2.AttemptBegun(model=begun.model, lane=begun.lane, session=begun.session)
 
 
 def _observation(observed: Observation) -> observation_pb2.Observation:
@@ -179,6 +190,7 @@ def _observation(observed: Observation) -> observation_pb2.Observation:
         refused=attempt.refused,
         recall=_RECALLS[attempt.recall],
         recall_seconds=attempt.recall_s,
+        begun_reported=attempt.was_told_of,
     )
     _set_time(message.finished_at, observed.finished_at)
     return message

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serin/control/v1/observation.proto\x12\x10serin.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x01\n\x19ReportObservationsRequest\x12\x0f\n\x07gateway\x18\x01 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x06\x12\x33\n\x0cobservations\x18\x04 \x03(\x0b\x32\x1d.serin.control.v1.Observation\x12\x34\n\rshadow_scores\x18\x05 \x03(\x0b\x32\x1d.serin.control.v1.ShadowScore\x12,\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x06 \x03(\x0b\x32\x1a.serin.control.v1.Feedback\x12\x15\n\rdropped_count\x18\x07 \x01(\x04\"\x1c\n\x1aReportObservationsResponse\"\xf0\x04\n\x0bObservation\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\x0f\n\x07session\x18\x04 \x01(\x06\x12/\n\x0b\x66inished_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x1b\n\x13\x66irst_token_seconds\x18\x07 \x01(\x02\x12\x19\n\x11seconds_per_token\x18\x08 \x01(\x02\x12\x1c\n\x14uncached_token_count\x18\t \x01(\r\x12\x1a\n\x12\x63\x61\x63hed_token_count\x18\n \x01(\r\x12\x13\n\x0bworker_load\x18\x0b \x01(\r\x12\x1a\n\x12\x61nswer_token_count\x18\x0c \x01(\r\x12H\n\x0e\x66inish_reasons\x18\r \x03(\x0b\x32\x30.serin.control.v1.Observation.FinishReasonsEntry\x12\x14\n\x0cresume_count\x18\x0e \x01(\r\x12\x0e\n\x06worker\x18\x0f \x01(\t\x12\x19\n\x0cschema_valid\x18\x10 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x07refused\x18\x11 \x01(\x08H\x01\x88\x01\x01\x12/\n\x06recall\x18\x12 \x01(\x0e\x32\x1f.serin.control.v1.RecallOutcome\x12\x16\n\x0erecall_seconds\x18\x13 \x01(\x02\x1a\x34\n\x12\x46inishReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x0f\n\r_schema_validB\n\n\x08_refused\"\xaf\x01\n\x0bShadowScore\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\x06\x12\x13\n\x0bstable_lane\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x61nary_lane\x18\x04 \x01(\t\x12\x13\n\x0btoken_count\x18\x05 \x01(\r\x12\x16\n\x0estable_logprob\x18\x06 \x01(\x01\x12\x16\n\x0e\x63\x61nary_logprob\x18\x07 \x01(\x01\x12\x11\n\tagreement\x18\x08 \x01(\x02\"\x89\x01\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\x0f\n\x07session\x18\x04 \x01(\x06\x12\r\n\x05score\x18\x05 \x01(\x02\x12,\n\x08given_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xb7\x01\n\rRecallOutcome\x12\x1e\n\x1aRECALL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16RECALL_OUTCOME_SKIPPED\x10\x01\x12\x19\n\x15RECALL_OUTCOME_MISSED\x10\x02\x12\x19\n\x15RECALL_OUTCOME_PREFIX\x10\x03\x12\x19\n\x15RECALL_OUTCOME_ANSWER\x10\x04\x12\x19\n\x15RECALL_OUTCOME_FAILED\x10\x05\x32\x85\x01\n\x12ObservationService\x12o\n\x12ReportObservations\x12+.serin.control.v1.ReportObservationsRequest\x1a,.serin.control.v1.ReportObservationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serin/control/v1/observation.proto\x12\x10serin.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x02\n\x19ReportObservationsRequest\x12\x0f\n\x07gateway\x18\x01 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x06\x12\x33\n\x0cobservations\x18\x04 \x03(\x0b\x32\x1d.serin.control.v1.Observation\x12\x34\n\rshadow_scores\x18\x05 \x03(\x0b\x32\x1d.serin.control.v1.ShadowScore\x12,\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x06 \x03(\x0b\x32\x1a.serin.control.v1.Feedback\x12\x15\n\rdropped_count\x18\x07 \x01(\x04\x12-\n\x05\x62\x65gun\x18\x08 \x03(\x0b\x32\x1e.serin.control.v1.AttemptBegun\"\x1c\n\x1aReportObservationsResponse\"<\n\x0c\x41ttemptBegun\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04lane\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\x06\"\x88\x05\n\x0bObservation\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\x0f\n\x07session\x18\x04 \x01(\x06\x12/\n\x0b\x66inished_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x1b\n\x13\x66irst_token_seconds\x18\x07 \x01(\x02\x12\x19\n\x11seconds_per_token\x18\x08 \x01(\x02\x12\x1c\n\x14uncached_token_count\x18\t \x01(\r\x12\x1a\n\x12\x63\x61\x63hed_token_count\x18\n \x01(\r\x12\x13\n\x0bworker_load\x18\x0b \x01(\r\x12\x1a\n\x12\x61nswer_token_count\x18\x0c \x01(\r\x12H\n\x0e\x66inish_reasons\x18\r \x03(\x0b\x32\x30.serin.control.v1.Observation.FinishReasonsEntry\x12\x14\n\x0cresume_count\x18\x0e \x01(\r\x12\x0e\n\x06worker\x18\x0f \x01(\t\x12\x19\n\x0cschema_valid\x18\x10 \x01(\x08H\x00\x88\x01\x01\x12\x14\n\x07refused\x18\x11 \x01(\x08H\x01\x88\x01\x01\x12/\n\x06recall\x18\x12 \x01(\x0e\x32\x1f.serin.control.v1.RecallOutcome\x12\x16\n\x0erecall_seconds\x18\x13 \x01(\x02\x12\x16\n\x0e\x62\x65gun_reported\x18\x14 \x01(\x08\x1a\x34\n\x12\x46inishReasonsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x0f\n\r_schema_validB\n\n\x08_refused\"\xaf\x01\n\x0bShadowScore\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\x06\x12\x13\n\x0bstable_lane\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x61nary_lane\x18\x04 \x01(\t\x12\x13\n\x0btoken_count\x18\x05 \x01(\r\x12\x16\n\x0estable_logprob\x18\x06 \x01(\x01\x12\x16\n\x0e\x63\x61nary_logprob\x18\x07 \x01(\x01\x12\x11\n\tagreement\x18\x08 \x01(\x02\"\x89\x01\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\x0f\n\x07session\x18\x04 \x01(\x06\x12\r\n\x05score\x18\x05 \x01(\x02\x12,\n\x08given_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xb7\x01\n\rRecallOutcome\x12\x1e\n\x1aRECALL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16RECALL_OUTCOME_SKIPPED\x10\x01\x12\x19\n\x15RECALL_OUTCOME_MISSED\x10\x02\x12\x19\n\x15RECALL_OUTCOME_PREFIX\x10\x03\x12\x19\n\x15RECALL_OUTCOME_ANSWER\x10\x04\x12\x19\n\x15RECALL_OUTCOME_FAILED\x10\x05\x32\x85\x01\n\x12ObservationService\x12o\n\x12ReportObservations\x12+.serin.control.v1.ReportObservationsRequest\x1a,.serin.control.v1.ReportObservationsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +34,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OBSERVATION_FINISHREASONSENTRY']._loaded_options = None
   _globals['_OBSERVATION_FINISHREASONSENTRY']._serialized_options = b'8\001'
-  _globals['_RECALLOUTCOME']._serialized_start=1318
-  _globals['_RECALLOUTCOME']._serialized_end=1501
+  _globals['_RECALLOUTCOME']._serialized_start=1451
+  _globals['_RECALLOUTCOME']._serialized_end=1634
   _globals['_REPORTOBSERVATIONSREQUEST']._serialized_start=90
-  _globals['_REPORTOBSERVATIONSREQUEST']._serialized_end=340
-  _globals['_REPORTOBSERVATIONSRESPONSE']._serialized_start=342
-  _globals['_REPORTOBSERVATIONSRESPONSE']._serialized_end=370
-  _globals['_OBSERVATION']._serialized_start=373
-  _globals['_OBSERVATION']._serialized_end=997
-  _globals['_OBSERVATION_FINISHREASONSENTRY']._serialized_start=916
-  _globals['_OBSERVATION_FINISHREASONSENTRY']._serialized_end=968
-  _globals['_SHADOWSCORE']._serialized_start=1000
-  _globals['_SHADOWSCORE']._serialized_end=1175
-  _globals['_FEEDBACK']._serialized_start=1178
-  _globals['_FEEDBACK']._serialized_end=1315
-  _globals['_OBSERVATIONSERVICE']._serialized_start=1504
-  _globals['_OBSERVATIONSERVICE']._serialized_end=1637
+  _globals['_REPORTOBSERVATIONSREQUEST']._serialized_end=387
+  _globals['_REPORTOBSERVATIONSRESPONSE']._serialized_start=389
+  _globals['_REPORTOBSERVATIONSRESPONSE']._serialized_end=417
+  _globals['_ATTEMPTBEGUN']._serialized_start=419
+  _globals['_ATTEMPTBEGUN']._serialized_end=479
+  _globals['_OBSERVATION']._serialized_start=482
+  _globals['_OBSERVATION']._serialized_end=1130
+  _globals['_OBSERVATION_FINISHREASONSENTRY']._serialized_start=1049
+  _globals['_OBSERVATION_FINISHREASONSENTRY']._serialized_end=1101
+  _globals['_SHADOWSCORE']._serialized_start=1133
+  _globals['_SHADOWSCORE']._serialized_end=1308
+  _globals['_FEEDBACK']._serialized_start=1311
+  _globals['_FEEDBACK']._serialized_end=1448
+  _globals['_OBSERVATIONSERVICE']._serialized_start=1637
+  _globals['_OBSERVATIONSERVICE']._serialized_end=1770
 # @@protoc_insertion_point(module_scope)

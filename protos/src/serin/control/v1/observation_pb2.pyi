@@ -69,6 +69,7 @@ class ReportObservationsRequest(_message.Message):
     SHADOW_SCORES_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
     DROPPED_COUNT_FIELD_NUMBER: _builtins.int
+    BEGUN_FIELD_NUMBER: _builtins.int
     gateway: _builtins.str
     """Instance of the gateway."""
     batch: _builtins.int
@@ -89,6 +90,12 @@ class ReportObservationsRequest(_message.Message):
     def feedback(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feedback]:
         """What callers thought of answers, at most 1024."""
 
+    @_builtins.property
+    def begun(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptBegun]:
+        """Attempts that began since the last batch, at most 4096. One that ended meanwhile is in `observations` of this batch
+        or of a later one.
+        """
+
     def __init__(
         self,
         *,
@@ -99,10 +106,11 @@ class ReportObservationsRequest(_message.Message):
         shadow_scores: _abc.Iterable[Global___ShadowScore] | None = ...,
         feedback: _abc.Iterable[Global___Feedback] | None = ...,
         dropped_count: _builtins.int = ...,
+        begun: _abc.Iterable[Global___AttemptBegun] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "dropped_count", b"dropped_count", "epoch", b"epoch", "feedback", b"feedback", "gateway", b"gateway", "observations", b"observations", "shadow_scores", b"shadow_scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "begun", b"begun", "dropped_count", b"dropped_count", "epoch", b"epoch", "feedback", b"feedback", "gateway", b"gateway", "observations", b"observations", "shadow_scores", b"shadow_scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -124,6 +132,36 @@ class ReportObservationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportObservationsResponse: _TypeAlias = ReportObservationsResponse  # noqa: Y015
+
+@_typing.final
+class AttemptBegun(_message.Message):
+    """An attempt of a request was given to a worker of its lane."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Its model."""
+    lane: _builtins.str
+    """Its lane."""
+    session: _builtins.int
+    """The session it belongs to."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        lane: _builtins.str = ...,
+        session: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "model", b"model", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttemptBegun: _TypeAlias = AttemptBegun  # noqa: Y015
 
 @_typing.final
 class Observation(_message.Message):
@@ -170,6 +208,7 @@ class Observation(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
     RECALL_SECONDS_FIELD_NUMBER: _builtins.int
+    BEGUN_REPORTED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifier of the request."""
     model: _builtins.str
@@ -206,6 +245,8 @@ class Observation(_message.Message):
     """How its recall went."""
     recall_seconds: _builtins.float
     """Seconds that its recall took, which `first_token_seconds` leaves out; 0: there was none."""
+    begun_reported: _builtins.bool
+    """Whether an `AttemptBegun` told of it before: it is counted already."""
     @_builtins.property
     def finished_at(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
@@ -236,10 +277,11 @@ class Observation(_message.Message):
         refused: _builtins.bool | None = ...,
         recall: Global___RecallOutcome.ValueType = ...,
         recall_seconds: _builtins.float = ...,
+        begun_reported: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_schema_valid", b"_schema_valid", "finished_at", b"finished_at", "refused", b"refused", "schema_valid", b"schema_valid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_schema_valid", b"_schema_valid", "answer_token_count", b"answer_token_count", "cached_token_count", b"cached_token_count", "finish_reasons", b"finish_reasons", "finished_at", b"finished_at", "first_token_seconds", b"first_token_seconds", "lane", b"lane", "model", b"model", "reason", b"reason", "recall", b"recall", "recall_seconds", b"recall_seconds", "refused", b"refused", "request_id", b"request_id", "resume_count", b"resume_count", "schema_valid", b"schema_valid", "seconds_per_token", b"seconds_per_token", "session", b"session", "uncached_token_count", b"uncached_token_count", "worker", b"worker", "worker_load", b"worker_load"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_refused", b"_refused", "_schema_valid", b"_schema_valid", "answer_token_count", b"answer_token_count", "begun_reported", b"begun_reported", "cached_token_count", b"cached_token_count", "finish_reasons", b"finish_reasons", "finished_at", b"finished_at", "first_token_seconds", b"first_token_seconds", "lane", b"lane", "model", b"model", "reason", b"reason", "recall", b"recall", "recall_seconds", b"recall_seconds", "refused", b"refused", "request_id", b"request_id", "resume_count", b"resume_count", "schema_valid", b"schema_valid", "seconds_per_token", b"seconds_per_token", "session", b"session", "uncached_token_count", b"uncached_token_count", "worker", b"worker", "worker_load", b"worker_load"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__refused: _TypeAlias = _typing.Literal["refused"]  # noqa: Y015
     _WhichOneofArgType__refused: _TypeAlias = _typing.Literal["_refused", b"_refused"]  # noqa: Y015

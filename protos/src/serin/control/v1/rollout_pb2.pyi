@@ -685,7 +685,9 @@ class RollbackRequest(_message.Message):
     actor: _builtins.str
     """Who acts, as the caller says."""
     service: _registry_pb2.ServiceKind.ValueType
-    """GATEWAY: give back the gateways' traffic, which all models share; unset: the model's lanes."""
+    """GATEWAY: give back the gateways' traffic, which all models share; unset: take back the model's rollout that runs,
+    whatever it moves; without one, give back the model's lanes.
+    """
     def __init__(
         self,
         *,
@@ -712,22 +714,26 @@ class RollbackResponse(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version that has it now."""
     lane: _builtins.str
     """Lane that has it now."""
     note: _builtins.str
     """What a person should know of it, for example that no judge has seen the version; empty: nothing."""
+    service: _registry_pb2.ServiceKind.ValueType
+    """GATEWAY: it is the gateways' traffic, which all models share, that is back; unset: the model's."""
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         lane: _builtins.str = ...,
         note: _builtins.str = ...,
+        service: _registry_pb2.ServiceKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "note", b"note", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "note", b"note", "service", b"service", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -897,7 +903,9 @@ class Act(_message.Message):
     identity: _builtins.str
     """Identity in the caller's certificate; empty without one."""
     what: _builtins.str
-    """What: "start", "step", "pause", "resume", "promote", "abort", "rollback", "freeze", "unfreeze"."""
+    """What: "start", "step", "pause", "resume", "promote", "abort", "rollback", "freeze", "unfreeze";
+    "rejudge": what was kept of its judge could not be read, it judges anew.
+    """
     reason: _builtins.str
     """Why, in plain words."""
     term: _builtins.int
@@ -972,9 +980,9 @@ class Rollout(_message.Message):
     weight_percent: _builtins.float
     """Share of new sessions now, in percent."""
     exposed_session_count: _builtins.int
-    """Sessions that met the new version."""
+    """Sessions that met the new version, those whose first answer runs included."""
     exposed_request_count: _builtins.int
-    """Requests that met the new version."""
+    """Requests that met the new version, those that run included."""
     reason: _builtins.str
     """Why it is in its state, in plain words."""
     manual: _builtins.bool
