@@ -5,6 +5,7 @@ prompts, best rank first. Knows nothing about models, tensors or sampling.
 """
 
 import math
+from collections.abc import Callable
 
 from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
@@ -60,8 +61,7 @@ class Scheduler:
         sequence.is_finished = True
         self._waiting.pop(sequence, None)
         if sequence in self._running:
-            del self._running[sequence]
-            self._release(sequence)
+            self._cease(sequence)
 
     def remove(self, group: Group) -> None:
         """Take a request out with all its choices. Called once for every request that was added."""
@@ -80,6 +80,7 @@ class Scheduler:
         """Plan the next step; its blocks are allocated, its copies must be made before it runs."""
         plan = StepPlan()
         self._make_room_for_priority(plan)
+        self._make_room_for_tenants(plan)
         self._plan_decodes(plan)
         self._plan_prefills(plan)
         return plan
@@ -98,6 +99,25 @@ class Scheduler:
             if victim.group.request.priority >= candidate.group.request.priority or self._fits(candidate):
                 return
             self._preempt(victim, plan)
+
+    def _make_room_for_tenants(self, plan: StepPlan) -> None:
+        """Who is owed a place takes it, with an equal part of the blocks at most, from the tenant that has most."""
+        while self.tenants.num_busy > 1:
+            owed = [s for s in self._waiting if self.tenants.is_owed(s.group.request.tenant)]
+            candidate = min(owed, key=self._rank, default=None)
+            if candidate is None or self._fits(candidate):
+                return
+            victims = [
+                s
+                for s in self._running
+                if _priority(s) <= _priority(candidate) and self.tenants.num_running(s.group.request.tenant) > 1
+            ]
+            is_small = self._num_blocks(candidate) <= self.pool.num_blocks // self.tenants.num_busy
+            if not victims or not is_small:
+                return
+            self._preempt(
+                max(victims, key=lambda s: (self.tenants.num_running(s.group.request.tenant), seniority(s))), plan
+            )
 
     def _plan_decodes(self, plan: StepPlan) -> None:
         ready = [s for s in self._running if _num_left(s) == 1 and not s.group.is_score]
@@ -126,25 +146,45 @@ class Scheduler:
         return True
 
     def _plan_prefills(self, plan: StepPlan) -> None:
-        budget = self.limits.max_num_tokens - len(plan.work)
+        most = budget = self.limits.max_num_tokens - len(plan.work)
         aside = budget
         if plan.work:
             budget = min(budget, self.prefill_allowance)
         if self._has_priorities and not all(_is_aside(work.sequence) for work in plan.work):
             aside = max(LEAST_ASIDE, self.prefill_allowance // ASIDE_DIVISOR)
         planned = {work.sequence for work in plan.work}
-        behind = sorted((s for s in self._running if _num_left(s) > 0 and s not in planned), key=self._rank)
+        queuing = {s.group.request.tenant for s in self._waiting} if self.tenants.num_busy > 1 else set()
+        behind = [s for s in self._running if _num_left(s) > 0 and s not in planned]
+        behind.sort(key=lambda s: (-_priority(s), not self._is_unpaced(s, queuing), self._rank(s)))
         most_urgent = max((_priority(s) for s in self._waiting), default=-math.inf)
+        most_urgent_behind = max(map(_priority, behind), default=-math.inf)
+
+        def plan_chunk(sequence: Sequence) -> None:
+            nonlocal most, budget
+            num_tokens = self._plan_chunk(
+                sequence, most if self._is_unpaced(sequence, queuing) else budget, plan, aside
+            )
+            most, budget = most - num_tokens, budget - num_tokens
+
+        def admit(is_next: Callable[[Sequence], bool]) -> None:
+            while most > 0 and self._waiting and len(self._running) < self.limits.max_num_sequences:
+                sequence = min(self._waiting, key=self._rank)
+                if not is_next(sequence) or not self._fits(sequence):
+                    return
+                self._admit(sequence)
+                plan_chunk(sequence)
+
+        admit(lambda s: self._is_unpaced(s, queuing) and _priority(s) >= most_urgent_behind)
         for sequence in (s for s in behind if _priority(s) >= most_urgent):
-            budget -= self._plan_chunk(sequence, budget, plan, aside)
-        while budget > 0 and self._waiting and len(self._running) < self.limits.max_num_sequences:
-            sequence = min(self._waiting, key=self._rank)
-            if not self._fits(sequence):
-                break
-            self._admit(sequence)
-            budget -= self._plan_chunk(sequence, budget, plan, aside)
+            plan_chunk(sequence)
+        admit(lambda s: budget > 0 or self._is_unpaced(s, queuing))
         for sequence in (s for s in behind if _priority(s) < most_urgent):  # begun before what is more urgent came
-            budget -= self._plan_chunk(sequence, budget, plan, aside)
+            plan_chunk(sequence)
+
+    def _is_unpaced(self, sequence: Sequence, queuing: set[str]) -> bool:
+        """Whether nobody's pace holds this prompt up: nothing else of its tenant runs, and others have a queue."""
+        tenant = sequence.group.request.tenant
+        return self.tenants.num_running(tenant) - (sequence in self._running) <= 0 and bool(queuing - {tenant})
 
     def _plan_chunk(self, sequence: Sequence, budget: int, plan: StepPlan, aside: int) -> int:
         if _is_aside(sequence):
@@ -184,7 +224,7 @@ class Scheduler:
             if sequence.num_prior or len(self._running) >= self.limits.max_num_sequences:
                 self._waiting[sequence] = None
                 continue
-            self._running[sequence] = None
+            self._begin(sequence)
             sequence.num_computed = sequence.num_prompt
             sequence.blocks, sequence.num_gone = parent.blocks[:num_blocks], parent.num_gone
             sequence.keys = parent.keys[: sequence.num_prompt // self.limits.block_size]
@@ -215,7 +255,7 @@ class Scheduler:
         self.num_prefix_queries += sequence.num_tokens
         self.num_prefix_hits += sequence.num_computed
         del self._waiting[sequence]
-        self._running[sequence] = None
+        self._begin(sequence)
 
     def _shareable_keys(self, sequence: Sequence) -> list[bytes]:
         """Keys of full blocks before the first position whose logits are needed."""
@@ -228,13 +268,18 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence, plan: StepPlan) -> None:
         """Take a sequence's blocks; it waits to be computed again."""
-        del self._running[sequence]
-        self._release(sequence)
+        self._cease(sequence)
         self._waiting[sequence] = None
         sequence.group.num_preemptions += 1
         plan.num_preempted += 1
 
-    def _release(self, sequence: Sequence) -> None:
+    def _begin(self, sequence: Sequence) -> None:
+        self._running[sequence] = None
+        self.tenants.begin(sequence.group.request.tenant)
+
+    def _cease(self, sequence: Sequence) -> None:
+        del self._running[sequence]
+        self.tenants.cease(sequence.group.request.tenant)
         self.pool.release(sequence.held)
         sequence.blocks, sequence.num_gone = [], 0
         sequence.num_computed = 0
@@ -254,7 +299,7 @@ class Scheduler:
             self.pool.publish(request.purge_key or request.namespace, sequence.blocks[first:last], keys[first:last])
             sequence.num_published = last
 
-    def _rank(self, sequence: Sequence) -> tuple[int, bool, float, int, int]:
+    def _rank(self, sequence: Sequence) -> tuple[int, bool, bool, float, int, int]:
         return rank(sequence, self.tenants)
 
 
