@@ -414,6 +414,20 @@ def test_beside_a_queue_a_tenants_only_prompt_is_not_paced():
     assert len(taken) == 2
 
 
+def test_decodes_of_a_queuing_tenant_wait_one_step_for_anothers_prompt():
+    """The prompt has a step alone, so that its first token comes sooner; never two steps in a row."""
+    engine, _ = engine_without_model(max_num_sequences=4, max_num_tokens=20, num_blocks=64)
+    for number in range(10):
+        engine.add(request(f"many-{number}", prompt=range(1, 8), tenant="many", max_tokens=40))
+    for _ in range(4):
+        engine.step()
+    engine.add(request("few", prompt=range(1, 50), tenant="few", max_tokens=2))
+    made = []
+    while "few" not in (made[-1] if made else ()):
+        made.append([name for name, output in engine.step() if isinstance(output, Delta)])
+    assert [len(names) for names in made] == [0, 3, 1]
+
+
 def test_weights_share_the_engine():
     """While both queue, a tenant of weight 3 finishes about three requests for one of the other's."""
     engine, _ = engine_without_model(max_num_sequences=2)

@@ -4,6 +4,7 @@ A step decodes one token for every running sequence that is up to date and gives
 prompts, best rank first. Knows nothing about models, tensors or sampling.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -34,6 +35,8 @@ class Scheduler:
         self.num_prefix_queries = 0
         self.num_prefix_hits = 0
         self._has_priorities = False
+        self._has_held_back = False
+        """Whether the last step left decodes out for a prompt: never two in a row."""
 
     @property
     def num_waiting(self) -> int:
@@ -81,8 +84,10 @@ class Scheduler:
         plan = StepPlan()
         self._make_room_for_priority(plan)
         self._make_room_for_tenants(plan)
-        self._plan_decodes(plan)
-        self._plan_prefills(plan)
+        queuing = {_tenant(s) for s in self._waiting} if self.tenants.num_busy > 1 else set()
+        self._has_held_back = not self._has_held_back and self._is_held_up(queuing)
+        self._plan_decodes(plan, queuing if self._has_held_back else set())
+        self._plan_prefills(plan, queuing)
         return plan
 
     def commit(self, plan: StepPlan) -> None:
@@ -103,24 +108,36 @@ class Scheduler:
     def _make_room_for_tenants(self, plan: StepPlan) -> None:
         """Who is owed a place takes it, with an equal part of the blocks at most, from the tenant that has most."""
         while self.tenants.num_busy > 1:
-            owed = [s for s in self._waiting if self.tenants.is_owed(s.group.request.tenant)]
+            owed = [s for s in self._waiting if self.tenants.is_owed(_tenant(s))]
             candidate = min(owed, key=self._rank, default=None)
             if candidate is None or self._fits(candidate):
                 return
             victims = [
                 s
                 for s in self._running
-                if _priority(s) <= _priority(candidate) and self.tenants.num_running(s.group.request.tenant) > 1
+                if _priority(s) <= _priority(candidate) and self.tenants.num_running(_tenant(s)) > 1
             ]
             is_small = self._num_blocks(candidate) <= self.pool.num_blocks // self.tenants.num_busy
             if not victims or not is_small:
                 return
-            self._preempt(
-                max(victims, key=lambda s: (self.tenants.num_running(s.group.request.tenant), seniority(s))), plan
-            )
+            self._preempt(max(victims, key=lambda s: (self.tenants.num_running(_tenant(s)), seniority(s))), plan)
 
-    def _plan_decodes(self, plan: StepPlan) -> None:
-        ready = [s for s in self._running if _num_left(s) == 1 and not s.group.is_score]
+    def _is_held_up(self, queuing: set[str]) -> bool:
+        """Whether a prompt that nobody's pace holds up shall have a step without the decodes of those that queue.
+
+        They wait no longer than for a step with both, and its first token comes sooner.
+        """
+        if not queuing:
+            return False
+        behind = (s for s in self._running if _num_left(s) > 1)
+        prompts = [s for s in itertools.chain(self._waiting, behind) if self._is_unpaced(s, queuing)]
+        first = min(prompts, key=self._rank, default=None)
+        if first is None or _is_aside(first) or not (first in self._running or self._fits(first)):
+            return False
+        return all(_priority(s) <= _priority(first) for s in itertools.chain(self._running, self._waiting))
+
+    def _plan_decodes(self, plan: StepPlan, held_back: set[str]) -> None:
+        ready = [s for s in self._running if _num_left(s) == 1 and not s.group.is_score and _tenant(s) not in held_back]
         for sequence in sorted(ready, key=seniority)[: self.limits.max_num_tokens]:
             if sequence in self._running and self._make_writable(sequence, plan):
                 plan.work.append(self._work(sequence, 1))
@@ -145,16 +162,19 @@ class Scheduler:
                 return False
         return True
 
-    def _plan_prefills(self, plan: StepPlan) -> None:
+    def _plan_prefills(self, plan: StepPlan, queuing: set[str]) -> None:
         most = budget = self.limits.max_num_tokens - len(plan.work)
         aside = budget
-        if plan.work:
+        if self._has_held_back:
+            budget = 0
+        elif plan.work:
             budget = min(budget, self.prefill_allowance)
         if self._has_priorities and not all(_is_aside(work.sequence) for work in plan.work):
             aside = max(LEAST_ASIDE, self.prefill_allowance // ASIDE_DIVISOR)
         planned = {work.sequence for work in plan.work}
-        queuing = {s.group.request.tenant for s in self._waiting} if self.tenants.num_busy > 1 else set()
-        behind = [s for s in self._running if _num_left(s) > 0 and s not in planned]
+        behind = [
+            s for s in self._running if _num_left(s) > 0 and s not in planned and not self._is_held_back(s, queuing)
+        ]
         behind.sort(key=lambda s: (-_priority(s), not self._is_unpaced(s, queuing), self._rank(s)))
         most_urgent = max((_priority(s) for s in self._waiting), default=-math.inf)
         most_urgent_behind = max(map(_priority, behind), default=-math.inf)
@@ -181,9 +201,12 @@ class Scheduler:
         for sequence in (s for s in behind if _priority(s) < most_urgent):  # begun before what is more urgent came
             plan_chunk(sequence)
 
+    def _is_held_back(self, sequence: Sequence, queuing: set[str]) -> bool:
+        return self._has_held_back and _num_left(sequence) == 1 and _tenant(sequence) in queuing
+
     def _is_unpaced(self, sequence: Sequence, queuing: set[str]) -> bool:
         """Whether nobody's pace holds this prompt up: nothing else of its tenant runs, and others have a queue."""
-        tenant = sequence.group.request.tenant
+        tenant = _tenant(sequence)
         return self.tenants.num_running(tenant) - (sequence in self._running) <= 0 and bool(queuing - {tenant})
 
     def _plan_chunk(self, sequence: Sequence, budget: int, plan: StepPlan, aside: int) -> int:
@@ -301,6 +324,10 @@ class Scheduler:
 
     def _rank(self, sequence: Sequence) -> tuple[int, bool, bool, float, int, int]:
         return rank(sequence, self.tenants)
+
+
+def _tenant(sequence: Sequence) -> str:
+    return sequence.group.request.tenant
 
 
 def _priority(sequence: Sequence) -> int:
