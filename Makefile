@@ -112,6 +112,10 @@ bench-engine: $(READY) ## tokens a second of the engine alone (MODEL=DIR PRECISI
 bench-mesh: $(READY) ## what the mesh costs on top of the engine (MODEL=DIR)
 	$(BIN)/python tests/bench/mesh.py --model $(BENCH_MODEL)
 
+.PHONY: bench-serving
+bench-serving: $(READY) ## what the engine promises under load, each figure beside its goal (MODEL=DIR; half an hour)
+	$(BIN)/python tests/bench/serving.py --model $(BENCH_MODEL)
+
 .PHONY: bench-gateway
 bench-gateway: $(READY) ## our gateway beside LiteLLM's proxy, per CPU second (REQUESTS=100000 for its memory)
 	$(BIN)/python tests/bench/gateway.py --requests $(or $(REQUESTS),100000)

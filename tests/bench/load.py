@@ -21,11 +21,12 @@ Prompt = str | Sequence[int]
 
 @dataclass(frozen=True)
 class Streamed:
-    """One stream: seconds to its first token and to its end, tokens it had."""
+    """One stream: seconds to its first token and to its end, tokens it had; messages, where they were counted."""
 
     first_token_s: float
     duration_s: float
     num_tokens: int
+    num_messages: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ class GrpcDoor:
         else:
             request.token_prompt.token_ids.extend(prompt)
         call = self._generate(request.SerializeToString(), timeout=DEADLINE_S, metadata=self._metadata)
-        streamed, last = await _read_events(call, inference_pb2.GenerateResponse)
-        return Streamed(*streamed, inference_pb2.GenerateResponse.FromString(last).summary.usage.completion_token_count)
+        (first_s, all_s, num_messages), last = await _read_events(call, inference_pb2.GenerateResponse)
+        usage = inference_pb2.GenerateResponse.FromString(last).summary.usage
+        return Streamed(first_s, all_s, usage.completion_token_count, num_messages)
 
 
 class WorkerDoor:
@@ -129,8 +131,9 @@ class WorkerDoor:
             sampling=_sampling(max_tokens),
         )
         call = self._generate(request.SerializeToString(), timeout=DEADLINE_S)
-        streamed, last = await _read_events(call, worker_pb2.GenerateResponse)
-        return Streamed(*streamed, worker_pb2.GenerateResponse.FromString(last).summary.generated_token_count)
+        (first_s, all_s, num_messages), last = await _read_events(call, worker_pb2.GenerateResponse)
+        summary = worker_pb2.GenerateResponse.FromString(last).summary
+        return Streamed(first_s, all_s, summary.generated_token_count, num_messages)
 
 
 def raw_stream(channel: grpc.aio.Channel, method: str) -> Any:
@@ -138,14 +141,17 @@ def raw_stream(channel: grpc.aio.Channel, method: str) -> Any:
     return channel.unary_stream(method, request_serializer=None, response_deserializer=None)
 
 
-async def _read_events(call: Any, message: Any) -> tuple[tuple[float, float], bytes]:
+async def _read_events(call: Any, message: Any) -> tuple[tuple[float, float, int], bytes]:
+    """Seconds to the first token and to the end, messages; and the last of these."""
     began = time.perf_counter()
     first_token_s = 0.0
+    num_messages = 0
     last = b""
     async for last in call:
         if not first_token_s and message.FromString(last).WhichOneof("event") == "delta":
             first_token_s = time.perf_counter() - began
-    return (first_token_s, time.perf_counter() - began), last
+        num_messages += 1
+    return (first_token_s, time.perf_counter() - began, num_messages), last
 
 
 def _sampling(max_tokens: int) -> sampling_pb2.SamplingParameters:

@@ -363,6 +363,71 @@ def test_one_tenants_queue_does_not_hold_up_another():
     assert order_of_finish(engine).index("few") <= 3
 
 
+def test_a_tenant_of_whom_nothing_runs_takes_a_place_from_who_has_most():
+    """All places are taken by long answers, more wait: the other tenant's request starts with the next step."""
+    engine, runner = engine_without_model(max_num_sequences=3)
+    for number in range(10):
+        engine.add(request(f"many-{number}", tenant="many", max_tokens=30))
+    for _ in range(4):
+        engine.step()
+    engine.add(request("few", tenant="few", max_tokens=2))
+    assert "few" in {name for name, output in engine.step() if isinstance(output, Delta)}
+    outputs = run_dry(engine)
+    assert engine.counts.num_preemptions == 1
+    assert tokens_of(outputs["many-9"]) == answer(runner, (1, 2, 3), 30)
+
+
+def test_tenants_with_one_place_each_keep_it():
+    """Who has one sequence running gives it up to nobody."""
+    engine, _ = engine_without_model(max_num_sequences=2)
+    for tenant in "abc":
+        engine.add(request(tenant, tenant=tenant, max_tokens=20))
+    run_dry(engine)
+    assert engine.counts.num_preemptions == 0
+
+
+def test_a_prompt_too_large_for_its_part_takes_no_place():
+    """Where two share ten blocks, a prompt that needs six of them waits for its turn."""
+    engine, _ = engine_without_model(max_num_sequences=2, num_blocks=10)
+    for number in range(4):
+        engine.add(request(f"many-{number}", tenant="many", max_tokens=8))
+    engine.step()
+    engine.add(request("few", prompt=range(1, 6 * engine.scheduler.limits.block_size), tenant="few", max_tokens=1))
+    engine.step()
+    assert engine.counts.num_preemptions == 0
+    run_dry(engine)
+
+
+def test_beside_a_queue_a_tenants_only_prompt_is_not_paced():
+    """Answers of a tenant with a queue slow down for the other's prompt: both of its chunks go first and whole."""
+    engine, _ = engine_without_model(max_num_sequences=4, max_num_tokens=20, num_blocks=64)
+    for number in range(10):
+        engine.add(request(f"many-{number}", prompt=range(1, 8), tenant="many", max_tokens=30))
+    engine.step()
+    engine.scheduler.prefill_allowance = 2
+    engine.add(request("few", prompt=range(1, 25), tenant="few", max_tokens=2))
+    taken = []
+    while sum(taken) < 24:
+        plan = engine.scheduler.schedule()
+        engine.scheduler.commit(plan)
+        taken.append(sum(work.num_tokens for work in plan.work if work.sequence.group.request_id == "few"))
+    assert len(taken) == 2
+
+
+def test_decodes_of_a_queuing_tenant_wait_one_step_for_anothers_prompt():
+    """The prompt has a step alone, so that its first token comes sooner; never two steps in a row."""
+    engine, _ = engine_without_model(max_num_sequences=4, max_num_tokens=20, num_blocks=64)
+    for number in range(10):
+        engine.add(request(f"many-{number}", prompt=range(1, 8), tenant="many", max_tokens=40))
+    for _ in range(4):
+        engine.step()
+    engine.add(request("few", prompt=range(1, 50), tenant="few", max_tokens=2))
+    made = []
+    while "few" not in (made[-1] if made else ()):
+        made.append([name for name, output in engine.step() if isinstance(output, Delta)])
+    assert [len(names) for names in made] == [0, 3, 1]
+
+
 def test_weights_share_the_engine():
     """While both queue, a tenant of weight 3 finishes about three requests for one of the other's."""
     engine, _ = engine_without_model(max_num_sequences=2)

@@ -42,3 +42,19 @@ def test_memory_is_bounded_by_the_busy_ones():
         counter.enter(f"t{number}")
         counter.leave(f"t{number}")
     assert len(counter._served) == 1
+
+
+def test_who_runs_nothing_and_had_least_is_owed_a_place():
+    """A tenant that comes to a busy engine is owed a place; not while it runs, nor when it had more than others."""
+    counter = TokenCounter()
+    counter.enter("many")
+    counter.begin("many")
+    counter.charge("many", 100, 1.0)
+    counter.enter("few")
+    assert counter.is_owed("few")
+    assert not counter.is_owed("many")
+    counter.begin("few")
+    assert not counter.is_owed("few")
+    counter.charge("few", 500, 1.0)
+    counter.cease("few")
+    assert not counter.is_owed("few")

@@ -17,9 +17,9 @@ def test_everything_is_allowed_until_something_is_known():
     assert learned().allowance(0, 1) == 512
 
 
-def test_a_long_prompt_takes_as_long_as_the_decodes():
-    """One prompt beside four answers: a step doubles, not more."""
-    assert learned().allowance(4, 1) == 25
+def test_a_long_prompt_takes_less_long_than_the_decodes():
+    """One prompt beside four answers: a step takes 1.7 times as long, so that few take more than twice."""
+    assert learned().allowance(4, 1) == 17
 
 
 def test_a_crowd_that_waits_may_take_more():
@@ -33,7 +33,30 @@ def test_mixed_steps_teach_what_the_prompt_added():
     pacing = Pacing(512)
     pacing.observe(4, 0, 0.05)
     pacing.observe(4, 100, 0.25)
-    assert pacing.allowance(4, 1) == 25
+    assert pacing.allowance(4, 1) == 17
+
+
+def test_one_step_that_was_held_up_changes_nothing():
+    """A decode that another process held up does not let prompts take more, nor a prompt's chunk less."""
+    pacing = learned()
+    for _ in range(4):
+        pacing.observe(4, 0, 0.05)
+        pacing.observe(4, 17, 0.084)
+    pacing.observe(4, 0, 5.0)
+    pacing.observe(4, 17, 5.0)
+    assert pacing.allowance(4, 1) == 17
+
+
+def test_now_and_then_decodes_run_alone():
+    """What decodes take is looked at again while a long prompt arrives; a crowd is not held up for it."""
+    pacing = learned()
+    for _ in range(16):
+        assert pacing.allowance(4, 1) > 0
+        pacing.observe(4, 17, 0.084)
+    assert pacing.allowance(4, 1) == 0
+    assert pacing.allowance(4, 20) > 0
+    pacing.observe(4, 0, 0.05)
+    assert pacing.allowance(4, 1) == 17
 
 
 def test_a_step_always_makes_progress():

@@ -7,11 +7,20 @@ from serin_worker.fairness import TokenCounter
 from serin_worker.sequence import Sequence
 
 
-def rank(sequence: Sequence, tenants: TokenCounter) -> tuple[int, bool, float, int, int]:
-    """Smaller is computed earlier: by priority, having been started, the tenant's share so far, then arrival."""
-    group = sequence.group
-    served = tenants.served(group.request.tenant)
-    return -group.request.priority, not group.is_started, served, group.arrival, sequence.choice_index
+def rank(sequence: Sequence, tenants: TokenCounter) -> tuple[int, bool, bool, float, int, int]:
+    """Smaller is computed earlier.
+
+    By priority; of a tenant that is owed a place; having been started; the tenant's share so far; then arrival.
+    """
+    group, tenant = sequence.group, sequence.group.request.tenant
+    return (
+        -group.request.priority,
+        not tenants.is_owed(tenant),
+        not group.is_started,
+        tenants.served(tenant),
+        group.arrival,
+        sequence.choice_index,
+    )
 
 
 def seniority(sequence: Sequence) -> tuple[int, int, int]:

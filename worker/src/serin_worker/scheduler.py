@@ -4,7 +4,9 @@ A step decodes one token for every running sequence that is up to date and gives
 prompts, best rank first. Knows nothing about models, tensors or sampling.
 """
 
+import itertools
 import math
+from collections.abc import Callable
 
 from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
@@ -33,6 +35,8 @@ class Scheduler:
         self.num_prefix_queries = 0
         self.num_prefix_hits = 0
         self._has_priorities = False
+        self._has_held_back = False
+        """Whether the last step left decodes out for a prompt: never two in a row."""
 
     @property
     def num_waiting(self) -> int:
@@ -60,8 +64,7 @@ class Scheduler:
         sequence.is_finished = True
         self._waiting.pop(sequence, None)
         if sequence in self._running:
-            del self._running[sequence]
-            self._release(sequence)
+            self._cease(sequence)
 
     def remove(self, group: Group) -> None:
         """Take a request out with all its choices. Called once for every request that was added."""
@@ -80,8 +83,11 @@ class Scheduler:
         """Plan the next step; its blocks are allocated, its copies must be made before it runs."""
         plan = StepPlan()
         self._make_room_for_priority(plan)
-        self._plan_decodes(plan)
-        self._plan_prefills(plan)
+        self._make_room_for_tenants(plan)
+        queuing = {_tenant(s) for s in self._waiting} if self.tenants.num_busy > 1 else set()
+        self._has_held_back = not self._has_held_back and self._is_held_up(queuing)
+        self._plan_decodes(plan, queuing if self._has_held_back else set())
+        self._plan_prefills(plan, queuing)
         return plan
 
     def commit(self, plan: StepPlan) -> None:
@@ -99,8 +105,39 @@ class Scheduler:
                 return
             self._preempt(victim, plan)
 
-    def _plan_decodes(self, plan: StepPlan) -> None:
-        ready = [s for s in self._running if _num_left(s) == 1 and not s.group.is_score]
+    def _make_room_for_tenants(self, plan: StepPlan) -> None:
+        """Who is owed a place takes it, with an equal part of the blocks at most, from the tenant that has most."""
+        while self.tenants.num_busy > 1:
+            owed = [s for s in self._waiting if self.tenants.is_owed(_tenant(s))]
+            candidate = min(owed, key=self._rank, default=None)
+            if candidate is None or self._fits(candidate):
+                return
+            victims = [
+                s
+                for s in self._running
+                if _priority(s) <= _priority(candidate) and self.tenants.num_running(_tenant(s)) > 1
+            ]
+            is_small = self._num_blocks(candidate) <= self.pool.num_blocks // self.tenants.num_busy
+            if not victims or not is_small:
+                return
+            self._preempt(max(victims, key=lambda s: (self.tenants.num_running(_tenant(s)), seniority(s))), plan)
+
+    def _is_held_up(self, queuing: set[str]) -> bool:
+        """Whether a prompt that nobody's pace holds up shall have a step without the decodes of those that queue.
+
+        They wait no longer than for a step with both, and its first token comes sooner.
+        """
+        if not queuing:
+            return False
+        behind = (s for s in self._running if _num_left(s) > 1)
+        prompts = [s for s in itertools.chain(self._waiting, behind) if self._is_unpaced(s, queuing)]
+        first = min(prompts, key=self._rank, default=None)
+        if first is None or _is_aside(first) or not (first in self._running or self._fits(first)):
+            return False
+        return all(_priority(s) <= _priority(first) for s in itertools.chain(self._running, self._waiting))
+
+    def _plan_decodes(self, plan: StepPlan, held_back: set[str]) -> None:
+        ready = [s for s in self._running if _num_left(s) == 1 and not s.group.is_score and _tenant(s) not in held_back]
         for sequence in sorted(ready, key=seniority)[: self.limits.max_num_tokens]:
             if sequence in self._running and self._make_writable(sequence, plan):
                 plan.work.append(self._work(sequence, 1))
@@ -125,26 +162,52 @@ class Scheduler:
                 return False
         return True
 
-    def _plan_prefills(self, plan: StepPlan) -> None:
-        budget = self.limits.max_num_tokens - len(plan.work)
+    def _plan_prefills(self, plan: StepPlan, queuing: set[str]) -> None:
+        most = budget = self.limits.max_num_tokens - len(plan.work)
         aside = budget
-        if plan.work:
+        if self._has_held_back:
+            budget = 0
+        elif plan.work:
             budget = min(budget, self.prefill_allowance)
         if self._has_priorities and not all(_is_aside(work.sequence) for work in plan.work):
             aside = max(LEAST_ASIDE, self.prefill_allowance // ASIDE_DIVISOR)
         planned = {work.sequence for work in plan.work}
-        behind = sorted((s for s in self._running if _num_left(s) > 0 and s not in planned), key=self._rank)
+        behind = [
+            s for s in self._running if _num_left(s) > 0 and s not in planned and not self._is_held_back(s, queuing)
+        ]
+        behind.sort(key=lambda s: (-_priority(s), not self._is_unpaced(s, queuing), self._rank(s)))
         most_urgent = max((_priority(s) for s in self._waiting), default=-math.inf)
+        most_urgent_behind = max(map(_priority, behind), default=-math.inf)
+
+        def plan_chunk(sequence: Sequence) -> None:
+            nonlocal most, budget
+            num_tokens = self._plan_chunk(
+                sequence, most if self._is_unpaced(sequence, queuing) else budget, plan, aside
+            )
+            most, budget = most - num_tokens, budget - num_tokens
+
+        def admit(is_next: Callable[[Sequence], bool]) -> None:
+            while most > 0 and self._waiting and len(self._running) < self.limits.max_num_sequences:
+                sequence = min(self._waiting, key=self._rank)
+                if not is_next(sequence) or not self._fits(sequence):
+                    return
+                self._admit(sequence)
+                plan_chunk(sequence)
+
+        admit(lambda s: self._is_unpaced(s, queuing) and _priority(s) >= most_urgent_behind)
         for sequence in (s for s in behind if _priority(s) >= most_urgent):
-            budget -= self._plan_chunk(sequence, budget, plan, aside)
-        while budget > 0 and self._waiting and len(self._running) < self.limits.max_num_sequences:
-            sequence = min(self._waiting, key=self._rank)
-            if not self._fits(sequence):
-                break
-            self._admit(sequence)
-            budget -= self._plan_chunk(sequence, budget, plan, aside)
+            plan_chunk(sequence)
+        admit(lambda s: budget > 0 or self._is_unpaced(s, queuing))
         for sequence in (s for s in behind if _priority(s) < most_urgent):  # begun before what is more urgent came
-            budget -= self._plan_chunk(sequence, budget, plan, aside)
+            plan_chunk(sequence)
+
+    def _is_held_back(self, sequence: Sequence, queuing: set[str]) -> bool:
+        return self._has_held_back and _num_left(sequence) == 1 and _tenant(sequence) in queuing
+
+    def _is_unpaced(self, sequence: Sequence, queuing: set[str]) -> bool:
+        """Whether nobody's pace holds this prompt up: nothing else of its tenant runs, and others have a queue."""
+        tenant = _tenant(sequence)
+        return self.tenants.num_running(tenant) - (sequence in self._running) <= 0 and bool(queuing - {tenant})
 
     def _plan_chunk(self, sequence: Sequence, budget: int, plan: StepPlan, aside: int) -> int:
         if _is_aside(sequence):
@@ -184,7 +247,7 @@ class Scheduler:
             if sequence.num_prior or len(self._running) >= self.limits.max_num_sequences:
                 self._waiting[sequence] = None
                 continue
-            self._running[sequence] = None
+            self._begin(sequence)
             sequence.num_computed = sequence.num_prompt
             sequence.blocks, sequence.num_gone = parent.blocks[:num_blocks], parent.num_gone
             sequence.keys = parent.keys[: sequence.num_prompt // self.limits.block_size]
@@ -215,7 +278,7 @@ class Scheduler:
         self.num_prefix_queries += sequence.num_tokens
         self.num_prefix_hits += sequence.num_computed
         del self._waiting[sequence]
-        self._running[sequence] = None
+        self._begin(sequence)
 
     def _shareable_keys(self, sequence: Sequence) -> list[bytes]:
         """Keys of full blocks before the first position whose logits are needed."""
@@ -228,13 +291,18 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence, plan: StepPlan) -> None:
         """Take a sequence's blocks; it waits to be computed again."""
-        del self._running[sequence]
-        self._release(sequence)
+        self._cease(sequence)
         self._waiting[sequence] = None
         sequence.group.num_preemptions += 1
         plan.num_preempted += 1
 
-    def _release(self, sequence: Sequence) -> None:
+    def _begin(self, sequence: Sequence) -> None:
+        self._running[sequence] = None
+        self.tenants.begin(sequence.group.request.tenant)
+
+    def _cease(self, sequence: Sequence) -> None:
+        del self._running[sequence]
+        self.tenants.cease(sequence.group.request.tenant)
         self.pool.release(sequence.held)
         sequence.blocks, sequence.num_gone = [], 0
         sequence.num_computed = 0
@@ -254,8 +322,12 @@ class Scheduler:
             self.pool.publish(request.purge_key or request.namespace, sequence.blocks[first:last], keys[first:last])
             sequence.num_published = last
 
-    def _rank(self, sequence: Sequence) -> tuple[int, bool, float, int, int]:
+    def _rank(self, sequence: Sequence) -> tuple[int, bool, bool, float, int, int]:
         return rank(sequence, self.tenants)
+
+
+def _tenant(sequence: Sequence) -> str:
+    return sequence.group.request.tenant
 
 
 def _priority(sequence: Sequence) -> int:

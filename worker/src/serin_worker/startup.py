@@ -4,6 +4,7 @@ Knows nothing about threads, networks or settings.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -37,13 +38,19 @@ Progress = Callable[[Stage, float], None]
 _SMALL_MODEL = 20_000_000
 
 
-def load_engine(model: str, config: EngineConfig, progress: Progress | None = None) -> tuple[Engine, EngineDescription]:
+def load_engine(
+    model: str,
+    config: EngineConfig,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Engine, EngineDescription]:
     """Load a model by folder or hub id, compare it with itself, and size its cache.
 
     Args:
         model: path of a folder, or ``organization/name``.
         config: how to run it.
         progress: called with a stage's name and its fraction, 0 to 1; what it raises ends the start.
+        clock: seconds, by which the engine paces its steps and times its requests.
 
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
@@ -76,7 +83,7 @@ def load_engine(model: str, config: EngineConfig, progress: Progress | None = No
     except LogitsNotFinite as error:
         raise finiteness.explain(found, precision) from error
     loaded.fuse_layers()
-    engine = _engine(loaded, config, num_blocks, row_multiple if row_multiple and numerics == "invariant" else 1)
+    engine = _engine(loaded, config, num_blocks, row_multiple if row_multiple and numerics == "invariant" else 1, clock)
     report("checking")(1.0)
     layout = f"{attention.layout}/{config.block_size}"
     if quantize != "none":
@@ -124,13 +131,15 @@ def _verify(model: CausalModel, config: EngineConfig, num_blocks: int, row_multi
     return "invariant"
 
 
-def _engine(model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int) -> Engine:
+def _engine(
+    model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int, clock: Callable[[], float]
+) -> Engine:
     runner = ModelRunner(model, row_multiple)
     shape = model.shape
     limits = Limits(config.block_size, config.max_num_sequences, config.token_budget, window=shape.window)
     context_length = fitting.context_length_of(shape, config)
     bounds = Bounds(context_length, shape.vocabulary_size, shape.end_ids, config.max_num_waiting)
-    return Engine(runner, BlockPool(num_blocks), limits, bounds)
+    return Engine(runner, BlockPool(num_blocks), limits, bounds, clock)
 
 
 def num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:
