@@ -86,10 +86,10 @@ async def test_base64_is_the_same_vector(front):
     [
         ({"input": None}, Reason.PARAMETER_INVALID, "input"),
         ({"input": []}, Reason.PARAMETER_INVALID, "input"),
-        ({"input": ""}, Reason.PARAMETER_INVALID, "input[0]"),
+        ({"input": ""}, Reason.PARAMETER_INVALID, "input"),
         ({"input": ["a", ""]}, Reason.PARAMETER_INVALID, "input[1]"),
         ({"input": ["a", 5]}, Reason.PARAMETER_INVALID, "input[1]"),
-        ({"input": [[1], []]}, Reason.PARAMETER_INVALID, "input"),
+        ({"input": [[1], []]}, Reason.PARAMETER_INVALID, "input[1]"),
         ({"input": [-1]}, Reason.PARAMETER_INVALID, "input"),
         ({"input": {"text": "a"}}, Reason.PARAMETER_INVALID, "input"),
         ({"input": ["a"] * 2049}, Reason.PARAMETER_INVALID, "input"),

@@ -174,7 +174,7 @@ async def test_the_templates_refusal_reaches_the_caller(model_folders, services)
     """What the template raises is the message; a folder without a template says so."""
     async with services(model_folders["byte_fallback"]) as (stub, _):
         error = await refused(stub.Render(render(message("user", "a"), message("user", "b"))))
-        assert error.reason is Reason.TEMPLATE_REJECTED
+        assert (error.reason, error.metadata["parameter"]) == (Reason.TEMPLATE_REJECTED, "messages")
         assert "user came twice" in error.message
     async with services(model_folders["characters"]) as (stub, _):
         assert (await refused(stub.Render(render(message("user", "a"))))).reason is Reason.TEMPLATE_REJECTED
@@ -573,6 +573,13 @@ async def test_an_answers_form_travels_with_its_prompt(tmp_path):
         constrained = render(message("user", "x"), tools=[tool], tool_choice=named, constrain_calls=True)
         grammar = (await stub.Render(constrained)).grammar
         assert (grammar.kind, "%json" in grammar.text) == (sampling_pb2.GRAMMAR_KIND_PREPARED, True)
+        failing = [chat_pb2.ToolDefinition(name="f", parameters_json='{"title": "\\ud800"}')]
+        error = await refused(stub.Render(render(message("user", "x"), tools=failing)))
+        assert (error.reason, error.metadata["parameter"]) == (Reason.TEMPLATE_REJECTED, "tools")
+        assert error.message.startswith("tools: the chat template wrote characters")
+        called = chat_pb2.ToolCall(id="c", name="f", arguments_json='{"x": "\\ud800"}')
+        halved = message("assistant", tool_calls=[called])
+        assert (await stub.Render(render(message("user", "x"), halved))).token_count
         tool.parameters_json = (
             '{"uniqueItems": true, "type": ["object", "array"], "properties": {"a": false}, "required": ["a"]}'
         )

@@ -4,6 +4,7 @@ Knows nothing about HTTP, gRPC or tokenizers: text is text, ids are numbers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -78,6 +79,8 @@ class Ask:
         grammar: what each answer must be; None: anything.
         allow_cached_answer: a stored answer will do (deterministic requests only).
         is_streamed: the caller sees it grow, so calls of tools are told before they are whole.
+        named: from a name that is used behind the doors (``choice_count``, ``inputs[1]``, ``messages[0].content``) to
+            what its caller wrote there (``n`` over REST), for errors.
     """
 
     model: str
@@ -92,6 +95,7 @@ class Ask:
     want_token_ids: bool = False
     grammar: Grammar | None = None
     is_streamed: bool = False
+    named: Callable[[str], str] = field(default=str, compare=False, repr=False)
 
     @property
     def choice_count(self) -> int:
@@ -122,24 +126,26 @@ def token_bound(one: Input) -> int:
     return one.token_bound
 
 
-def check(ask: Ask, named: Callable[[str], str] = str) -> Ask:
+def place_of(one: Input, at: int) -> str:
+    """Where an ask's ``at``-th input is, by the name that is used behind the doors."""
+    return "messages" if isinstance(one, Conversation) else f"inputs[{at}]"
+
+
+def check(ask: Ask) -> Ask:
     """The ask, if every value is in range.
 
-    Args:
-        ask: what was asked.
-        named: from a name used here to the one the caller used (``choice_count`` is ``n`` over REST).
-
     Raises:
-        MeshError: PARAMETER_INVALID with the parameter's name, its value and what is accepted; GRAMMAR_LIMIT.
+        MeshError: PARAMETER_INVALID with the parameter as its caller names it, its value and what is accepted;
+            GRAMMAR_LIMIT.
     """
     for name, ok, value, accepted in _findings(ask):
         if not ok:
-            raise refuse(named(name), f"{value!r:.80} is not accepted; accepted: {accepted}")
+            raise refuse(ask.named(name), f"{value!r:.80} is not accepted; accepted: {accepted}")
     for one in ask.inputs:
         fault = one.fault() if isinstance(one, Conversation) else None
         if fault is not None:
             where, why = fault
-            raise refuse(named(where), why)
+            raise refuse(ask.named(where), why)
     if ask.grammar is not None and len(ask.grammar.text.encode()) > MAX_GRAMMAR_BYTES:
         longest = f"longer than {MAX_GRAMMAR_BYTES} bytes"
         raise refuse(ask.grammar.parameter, f"the grammar is {longest}", Reason.GRAMMAR_LIMIT)
@@ -153,6 +159,20 @@ def check(ask: Ask, named: Callable[[str], str] = str) -> Ask:
 def refuse(parameter: str, why: str, reason: Reason = Reason.PARAMETER_INVALID) -> MeshError:
     """The error for a bad parameter: its name in the sentence and in the metadata."""
     return MeshError(reason, f"{parameter}: {why}", parameter=parameter)
+
+
+@contextmanager
+def named_as_in(ask: Ask) -> Iterator[None]:
+    """A block whose errors name parameters as they are named behind the doors: they leave it as its caller does."""
+    try:
+        yield
+    except MeshError as error:
+        given = error.metadata.get("parameter", "")
+        name = ask.named(given)
+        if name == given:
+            raise
+        why = name + error.message.removeprefix(given) if error.message.startswith(given) else error.message
+        raise MeshError(error.reason, why, **{**error.metadata, "parameter": name}) from error
 
 
 class _Counted(NamedTuple):

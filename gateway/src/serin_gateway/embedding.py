@@ -12,7 +12,7 @@ from dataclasses import replace
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway import bounds
-from serin_gateway.ask import TokenPrompt, Turns, refuse
+from serin_gateway.ask import TokenPrompt, Turns, place_of, refuse
 from serin_gateway.embedder import Vector
 from serin_gateway.embedding_ask import PART_INPUTS, EmbeddingAsk, part_inputs
 from serin_gateway.failures import Failures
@@ -141,7 +141,7 @@ class EmbeddingAttempt(Attempt):
                 Reason.PARAMETER_UNSUPPORTED,
             )
         if wanted > most:
-            name = "dimensions" if self.request.arrival.door == "rest" else "dimension_count"
+            name = self.ask.named("num_dimensions")
             raise refuse(name, f"{wanted} is not accepted; accepted: 1 to {most}, which is what the model has")
 
     def _about_input(self, error: MeshError, first: int, scope: CallScope) -> MeshError:
@@ -153,7 +153,7 @@ class EmbeddingAttempt(Attempt):
         if error.reason is Reason.PROMPT_TOO_LONG:
             least = "at least " if error.metadata.get("at_least") else ""
             return self._input_too_long(index, least + error.metadata.get("token_count", "more"), scope)
-        name = f"{self._embedding.input_name}[{index}]"
+        name = self._name_of(index)
         return MeshError(error.reason, error.message.replace(found[0], name), **{**error.metadata, "parameter": name})
 
     def _index_of(self, index: int, first: int, *, is_text: bool) -> int:
@@ -163,8 +163,11 @@ class EmbeddingAttempt(Attempt):
         part = self.ask.inputs[first : first + PART_INPUTS]
         return [at for at, one in enumerate(part) if isinstance(one, str)][index]
 
+    def _name_of(self, index: int) -> str:
+        return self.ask.named(place_of(self.ask.inputs[index], index))
+
     def _input_too_long(self, index: int, num_tokens: str, scope: CallScope) -> MeshError:
-        name, most = f"{self._embedding.input_name}[{index}]", scope.lane.context_length
+        name, most = self._name_of(index), scope.lane.context_length
         return MeshError(
             Reason.PROMPT_TOO_LONG,
             f"{name}: it has {num_tokens} tokens; the model takes at most {most}",

@@ -3,10 +3,9 @@
 Knows nothing about HTTP, gRPC or tokenizers.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from serin_gateway.ask import Ask, Sampling, TokenPrompt, Turns, refuse
+from serin_gateway.ask import Ask, Sampling, TokenPrompt, Turns, place_of, refuse
 
 MAX_INPUTS = 2048
 PART_INPUTS = 256
@@ -20,12 +19,10 @@ class EmbeddingAsk(Ask):
 
     Attributes:
         num_dimensions: length of the vectors; None: the model's own.
-        input_name: what the caller calls its inputs.
     """
 
     sampling: Sampling = field(default_factory=lambda: Sampling(choice_count=0))
     num_dimensions: int | None = None
-    input_name: str = "input"
 
     @property
     def may_change_model(self) -> bool:
@@ -43,25 +40,21 @@ def part_inputs(worker_places: int) -> int:
     return min(PART_INPUTS, worker_places or PART_INPUTS)
 
 
-def check(ask: EmbeddingAsk, named: Callable[[str], str] = str) -> EmbeddingAsk:
+def check(ask: EmbeddingAsk) -> EmbeddingAsk:
     """The ask, if every value is in range.
 
-    Args:
-        ask: what was asked.
-        named: from a name used here to the one the caller used.
-
     Raises:
-        MeshError: PARAMETER_INVALID with the parameter's name, its value and what is accepted.
+        MeshError: PARAMETER_INVALID with the parameter as its caller names it, its value and what is accepted.
     """
     if not 0 < len(ask.model) <= 256:
         raise refuse("model", f"{ask.model!r:.80} is not accepted; accepted: a model's name")
     if not 1 <= len(ask.inputs) <= MAX_INPUTS:
-        raise refuse(ask.input_name, f"{len(ask.inputs)} inputs; accepted: 1 to {MAX_INPUTS}")
+        raise refuse(ask.named("inputs"), f"{len(ask.inputs)} inputs; accepted: 1 to {MAX_INPUTS}")
     if ask.num_dimensions is not None and not 1 <= ask.num_dimensions < 2**31:
-        raise refuse(named("num_dimensions"), f"{ask.num_dimensions} is not accepted; accepted: 1 to 2147483647")
+        raise refuse(ask.named("num_dimensions"), f"{ask.num_dimensions} is not accepted; accepted: 1 to 2147483647")
     for index, one in enumerate(ask.inputs):
         if isinstance(one, str) and not one:
-            raise refuse(f"{ask.input_name}[{index}]", "is empty; accepted: a text of at least one character")
+            raise refuse(ask.named(place_of(one, index)), "is empty; accepted: a text of at least one character")
         if isinstance(one, TokenPrompt) and not one.token_ids:
-            raise refuse(f"{ask.input_name}[{index}]", "is empty; accepted: at least one token id")
+            raise refuse(ask.named(place_of(one, index)), "is empty; accepted: at least one token id")
     return ask

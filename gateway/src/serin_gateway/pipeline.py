@@ -19,7 +19,7 @@ from typing import TypeVar
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway import bounds
-from serin_gateway.ask import Ask, Input, TokenPrompt, Turns, refuse
+from serin_gateway.ask import Ask, Input, TokenPrompt, Turns, named_as_in, place_of, refuse
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.cascades.held import HeldOutbox
 from serin_gateway.catalog import NO_LANE, Lane, Policy, ServedModel, Worker
@@ -224,7 +224,8 @@ class Request:
             if self.watch is None:
                 return ask
             self.receipt.guarded = self.watch.decisions
-            return await self.watch.inspect(ask)
+            with named_as_in(ask):
+                return await self.watch.inspect(ask)
 
     @asynccontextmanager
     async def on_its_own(self, account: str) -> AsyncIterator[None]:
@@ -473,18 +474,8 @@ class Attempt:
         Raises:
             MeshError: PROMPT_TOO_LONG with both numbers, TEMPLATE_REJECTED, GRAMMAR_INVALID, …
         """
-        with self.receipt.timed("tokenize"):
-            try:
-                self.prompt, self._grammar = await self._ids_and_grammar(scope)
-            except MeshError as error:
-                if error.reason is not Reason.PROMPT_TOO_LONG:
-                    raise
-                raise too_long(self._input, scope.lane, error) from error
-        if not self.prompt:
-            raise refuse("prompt", "no tokens; accepted: at least one")
-        room = scope.lane.context_length - len(self.prompt)
-        if room < (0 if self.ask.is_prompt_only else 1):
-            raise too_long(self._input, scope.lane, len(self.prompt))
+        with named_as_in(self.ask):
+            room = await self._encode(scope)
         longest = min(room, bounds.max_tokens(self.ask.sampling, self._model))
         seed = self.ask.sampling.seed if self.ask.sampling.seed is not None else secrets.randbits(63)
         top_logprobs = self.ask.sampling.top_logprobs
@@ -755,6 +746,23 @@ class Attempt:
         if lost is not None and lost.mid_stream:
             lost.pause_s = time.monotonic() - self._last_token_at
 
+    async def _encode(self, scope: CallScope) -> int:
+        """Have the prompt as ids, and say how many more of them the context holds."""
+        where = place_of(self._input, self._index)
+        with self.receipt.timed("tokenize"):
+            try:
+                self.prompt, self._grammar = await self._ids_and_grammar(scope)
+            except MeshError as error:
+                if error.reason is not Reason.PROMPT_TOO_LONG:
+                    raise
+                raise too_long(where, scope.lane, error) from error
+        if not self.prompt:
+            raise refuse(where, "no tokens; accepted: at least one")
+        room = scope.lane.context_length - len(self.prompt)
+        if room < (0 if self.ask.is_prompt_only else 1):
+            raise too_long(where, scope.lane, len(self.prompt))
+        return room
+
     async def _ids_and_grammar(self, scope: CallScope) -> tuple[Sequence[int], str]:
         """Both at once."""
         if self.ask.grammar is None:
@@ -869,7 +877,7 @@ def _blaming_tool(error: MeshError, conversation: Conversation) -> MeshError:
     return MeshError(error.reason, f"{name}: {error.message}", **{**error.metadata, "parameter": name})
 
 
-def too_long(prompt: Input, lane: Lane, counted: MeshError | int) -> MeshError:
+def too_long(where: str, lane: Lane, counted: MeshError | int) -> MeshError:
     """A prompt that a lane's context does not hold, in numbers; ``counted``: its tokens, or a tokenizer's refusal."""
     if isinstance(counted, MeshError):
         least = "at least " if counted.metadata.get("at_least") else ""
@@ -880,7 +888,7 @@ def too_long(prompt: Input, lane: Lane, counted: MeshError | int) -> MeshError:
     return MeshError(
         Reason.PROMPT_TOO_LONG,
         f"the prompt has {num_tokens} tokens; the model's context is {lane.context_length} tokens{together}",
-        parameter="messages" if isinstance(prompt, Conversation) else "prompt",
+        parameter=where,
     )
 
 

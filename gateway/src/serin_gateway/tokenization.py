@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.ask import Ask, TokenPrompt, refuse
+from serin_gateway.ask import Ask, TokenPrompt, named_as_in, place_of, refuse
 from serin_gateway.conversation import Conversation
 from serin_gateway.pipeline import Attempt, Request, too_long
 from serin_gateway.tokenizer import CallScope
@@ -57,7 +57,7 @@ async def tokenize(
         except MeshError as error:
             if error.reason is not Reason.PROMPT_TOO_LONG:
                 raise
-            raise too_long(prompt, scope.lane, error) from error
+            raise too_long(place_of(prompt, 0), scope.lane, error) from error
         spelled = await tokenizer.token_bytes(scope, token_ids) if want_bytes else None
         return Tokenization(token_ids, scope.lane.context_length, spelled)
 
@@ -66,7 +66,7 @@ async def detokenize(request: Request, ask: Ask) -> str:
     """The text of an ask's only prompt, which is ids; special ones are written out.
 
     Raises:
-        MeshError: it is refused: PARAMETER_INVALID, ``tokens[i]`` is no id of the model's vocabulary;
+        MeshError: it is refused: PARAMETER_INVALID, ``inputs[0][i]`` is no id of the model's vocabulary;
             PROMPT_TOO_LONG, they are more than its context.
     """
     async with _tokenizing(request, ask) as (prompt, scope):
@@ -74,12 +74,12 @@ async def detokenize(request: Request, ask: Ask) -> str:
         token_ids, most, tokenizer = prompt.token_ids, scope.lane.context_length, request.house.tokenizer
         if len(token_ids) > most:
             why = f"{len(token_ids)} of them; the model's context is {most} tokens"
-            raise refuse("tokens", why, Reason.PROMPT_TOO_LONG)
+            raise refuse("inputs[0]", why, Reason.PROMPT_TOO_LONG)
         size = await tokenizer.vocabulary_size(scope)
         for at, token_id in enumerate(token_ids):
             if not 0 <= token_id < size:
                 why = f"{token_id} is not accepted; accepted: 0 to {size - 1}, the ids of the model's vocabulary"
-                raise refuse(f"tokens[{at}]", why)
+                raise refuse(f"inputs[0][{at}]", why)
         return await tokenizer.decode(scope, token_ids, keep_special_tokens=True) if token_ids else ""
 
 
@@ -91,7 +91,7 @@ async def _tokenizing(request: Request, ask: Ask) -> AsyncIterator[tuple[Convers
     scope = Attempt(request, ask, 0).route(())
     try:
         async with asyncio.timeout(request.seconds_left):
-            with request.receipt.timed("tokenize"):
+            with request.receipt.timed("tokenize"), named_as_in(ask):
                 yield ask.inputs[0], scope
     except TimeoutError:
         raise request.late() from None

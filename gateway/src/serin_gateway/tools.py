@@ -18,12 +18,15 @@ MAX_SCHEMA_DEPTH = 32
 MAX_ARGUMENTS_DEPTH = 60
 """Of the arguments of an earlier call."""
 NO_JSON = "is no JSON"
+HALF_CHARACTER = "names half of a surrogate pair, which is no character"
 MAX_CALLS = 128
 """Calls of one turn."""
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """How much a model may be asked to reason."""
 
 _NAME = re.compile("[a-zA-Z0-9_-]{1,128}")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""An escape of half of a surrogate pair; its other half must be beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +114,11 @@ def too_many_tools(count: int) -> str:
 def arguments_fault(text: str) -> str:
     """Why the arguments of an earlier call are not accepted; empty: they are.
 
-    Those of a call that broke off are no JSON: the model is shown what it wrote, so that it can make it good.
+    Those of a call that broke off are no JSON: the model is shown what it wrote, so that it can make it good; and so
+    where an escape names half of a character.
     """
     why = json_fault(text, MAX_ARGUMENTS_DEPTH, needs_object=False)
-    return "" if why == NO_JSON else why
+    return "" if why in (NO_JSON, HALF_CHARACTER) else why
 
 
 def json_fault(text: str, max_depth: int, *, needs_object: bool) -> str:
@@ -129,7 +133,18 @@ def json_fault(text: str, max_depth: int, *, needs_object: bool) -> str:
         return "is no JSON object"
     if text.count("{") + text.count("[") > max_depth and _is_deeper(value, max_depth):
         return f"is nested deeper than {max_depth} levels"
-    return ""
+    return HALF_CHARACTER if names_half_character(text, value) else ""
+
+
+def names_half_character(text: str, value: Any) -> bool:
+    """Whether a JSON text, whose value is given, names half of a surrogate pair: not every JSON reader takes it."""
+    if not _HALF.search(text):
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

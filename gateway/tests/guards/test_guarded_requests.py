@@ -220,7 +220,7 @@ async def test_refused_input_reaches_nobody(fronts_on, sdk, where):
         with pytest.raises(openai.BadRequestError) as refused:
             await front.openai.chat.completions.create(model="small", messages=messages)
         assert refused.value.code == "content_policy_violation"
-        place = "tool_calls[0].arguments" if where == "cut" else "content"
+        place = "tool_calls[0].function.arguments" if where == "cut" else "content"
         assert refused.value.param == f"messages[{len(messages) - 1 if where != 'system' else 0}].{place}"
         assert refused.value.response.headers["serin-reason"] == "CONTENT_REFUSED"
         assert refused.value.response.headers["x-should-retry"] == "false"
@@ -234,6 +234,147 @@ async def test_refused_input_reaches_nobody(fronts_on, sdk, where):
         assert house.workers.orders == []
         assert decided(house, 0) == {("blocked", "input", "refuse"): 1}
         assert (await front.chat(messages=[{"role": "user", "content": "fine"}])).status_code == 200
+
+
+PLUM, FINE = "my plum", "fine"
+ASKED = {"role": "user", "content": FINE}
+TOLD = {"type": "object", "title": PLUM}
+CALLING = {
+    "role": "assistant",
+    "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps(TOLD)}}],
+}
+USE = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+RESULT = {"type": "tool_result", "tool_use_id": "c"}
+CALL_ITEM = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+GAVE_ITEM = {"type": "function_call_output", "call_id": "c", "output": FINE}
+
+
+def parts(kind, *texts):
+    """Texts as parts of a content."""
+    return [{"type": kind, "text": text} for text in texts]
+
+
+PLACES = [
+    ("embeddings", {"input": PLUM}, "input"),
+    ("embeddings", {"input": [FINE, PLUM]}, "input[1]"),
+    ("completions", {"prompt": PLUM}, "prompt"),
+    ("completions", {"prompt": [FINE, PLUM]}, "prompt[1]"),
+    ("chat/completions", {"messages": [ASKED | {"content": parts("text", FINE, PLUM)}]}, "messages[0].content[1]"),
+    ("chat/completions", {"messages": [ASKED | {"name": PLUM}]}, "messages[0].name"),
+    ("chat/completions", {"messages": [ASKED, CALLING]}, "messages[1].tool_calls[0].function.arguments"),
+    (
+        "chat/completions",
+        {"messages": [ASKED, {"role": "assistant", "content": FINE, "reasoning_content": PLUM}]},
+        "messages[1].reasoning_content",
+    ),
+    (
+        "chat/completions",
+        {"messages": [ASKED], "tools": [{"type": "function", "function": {"name": "f", "description": PLUM}}]},
+        "tools[0].function.description",
+    ),
+    (
+        "chat/completions",
+        {"messages": [ASKED], "tools": [{"type": "function", "function": {"name": "f", "parameters": TOLD}}]},
+        "tools[0].function.parameters",
+    ),
+    ("responses", {"input": PLUM}, "input"),
+    ("responses", {"input": [ASKED, {"role": "user", "content": PLUM}]}, "input[1].content"),
+    ("responses", {"input": [ASKED | {"content": parts("input_text", PLUM)}]}, "input[0].content"),
+    ("responses", {"input": [ASKED | {"content": parts("input_text", FINE, PLUM)}]}, "input[0].content[1]"),
+    ("responses", {"input": FINE, "instructions": PLUM}, "instructions"),
+    (
+        "responses",
+        {
+            "input": [
+                ASKED,
+                CALL_ITEM,
+                CALL_ITEM | {"call_id": "d", "arguments": json.dumps(TOLD)},
+                GAVE_ITEM,
+                GAVE_ITEM | {"call_id": "d"},
+            ]
+        },
+        "input[2].arguments",
+    ),
+    ("responses", {"input": [ASKED, CALL_ITEM, GAVE_ITEM | {"output": PLUM}]}, "input[2].output"),
+    (
+        "responses",
+        {"input": [ASKED, CALL_ITEM, GAVE_ITEM | {"output": parts("input_text", FINE, PLUM)}]},
+        "input[2].output[1]",
+    ),
+    (
+        "responses",
+        {
+            "input": [
+                {"type": "reasoning", "summary": parts("summary_text", PLUM)},
+                {"role": "assistant", "content": FINE},
+            ]
+        },
+        "input[0].summary",
+    ),
+    (
+        "responses",
+        {
+            "input": FINE,
+            "tools": [{"type": "function", "name": "e"}, {"type": "function", "name": "f", "description": PLUM}],
+            "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f"}]},
+        },
+        "tools[1].description",
+    ),
+    ("messages", {"messages": [ASKED | {"content": PLUM}]}, "messages[0].content"),
+    ("messages", {"messages": [ASKED], "system": PLUM}, "system"),
+    ("messages", {"messages": [ASKED], "system": parts("text", FINE, PLUM)}, "system[1]"),
+    ("messages/count_tokens", {"messages": [ASKED], "system": PLUM}, "system"),
+    (
+        "messages",
+        {
+            "messages": [
+                ASKED,
+                {"role": "assistant", "content": [USE]},
+                {"role": "user", "content": [RESULT, *parts("text", PLUM)]},
+            ]
+        },
+        "messages[2].content[1]",
+    ),
+    (
+        "messages",
+        {
+            "messages": [
+                ASKED,
+                {"role": "assistant", "content": [USE]},
+                {"role": "user", "content": [RESULT | {"content": PLUM}, *parts("text", FINE)]},
+            ]
+        },
+        "messages[2].content[0].content",
+    ),
+    (
+        "messages",
+        {"messages": [ASKED, {"role": "assistant", "content": [*parts("text", FINE), USE | {"input": TOLD}]}, ASKED]},
+        "messages[1].content[1].input",
+    ),
+    (
+        "messages",
+        {"messages": [ASKED, {"role": "assistant", "content": [{"type": "thinking", "thinking": PLUM}, USE]}, ASKED]},
+        "messages[1].content[0]",
+    ),
+    ("messages", {"messages": [ASKED], "tools": [{"name": "f", "input_schema": TOLD}]}, "tools[0].input_schema"),
+    ("../tokenize", {"prompt": PLUM}, "prompt"),
+    ("../tokenize", {"messages": [ASKED, CALLING]}, "messages[1].tool_calls[0].function.arguments"),
+]
+
+
+async def test_a_refusal_names_the_place_that_its_caller_wrote(fronts_on):
+    """Under each API's own names, in the message too, down to the block or the item."""
+    found = []
+    async with fronts_on(guarded(REFUSING)) as front:
+        for path, body, _ in PLACES:
+            fields = {"model": "small"} | ({"max_tokens": 9} if path == "messages" else {}) | body
+            answer = await front.http.post(f"/v1/{path}", json=fields)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["reason"]) == (400, "CONTENT_REFUSED"), error
+            assert path.startswith("messages") or error["message"].startswith(error["param"] + ": ")
+            found.append((path, body, error["message"].split(":")[0]))
+        assert front.house.workers.orders == []
+    assert found == PLACES
 
 
 async def test_counting_changes_nothing():
@@ -546,13 +687,25 @@ async def test_the_same_over_grpc():
         assert prompt(house) == "I am [EMAIL_ADDRESS]"
         assert "".join(event.delta.text for event in events if event.HasField("delta")) == MASKED
         ids = tokens_pb2.TokenRun(token_ids=[1, 2])
-        assert (await failure(token_prompt=ids))[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "PARAMETER_UNSUPPORTED")
+        code, reason, facts = await failure(token_prompt=ids)
+        assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "PARAMETER_UNSUPPORTED")
+        assert facts["parameter"] == "token_prompt"
 
         publish(house, GuardPolicies(REFUSING))
         message = chat_pb2.ChatMessage(role="user", content=[chat_pb2.ContentPart(text=f"I am {MAIL}")])
         code, reason, facts = await failure(chat=inference_pb2.Chat(messages=[message]))
         assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONTENT_REFUSED")
         assert facts == {"parameter": "messages[0].content", "guard": "pii", "kind": "EMAIL_ADDRESS"}
+        fine = chat_pb2.ChatMessage(role="user", content=[chat_pb2.ContentPart(text="hi")])
+        called = chat_pb2.ToolCall(id="c", name="f", arguments_json=f'{{"x": "{MAIL}"}}')
+        calls = chat_pb2.ChatMessage(role="assistant", tool_calls=[called])
+        tool = chat_pb2.ToolDefinition(name="f", parameters_json=f'{{"title": "{MAIL}"}}')
+        for place, fields in {
+            "prompt": {"prompt": f"I am {MAIL}"},
+            "messages[1].tool_calls[0].arguments_json": {"chat": inference_pb2.Chat(messages=[fine, calls])},
+            "tools[0].parameters_json": {"chat": inference_pb2.Chat(messages=[fine], tools=[tool])},
+        }.items():
+            assert (await failure(**fields))[2]["parameter"] == place
         events = await answer(prompt="hi")
         ends = [event.choice_finished.finish_reason for event in events if event.HasField("choice_finished")]
         assert ends == [sampling_pb2.FINISH_REASON_CONTENT_FILTER]

@@ -102,6 +102,8 @@ def test_faults_have_the_names_that_clients_wrote():
     assert found.named("messages[1].content") == "input[0].content"
     assert found.named("messages[2].tool_calls[1].arguments") == "input[4].arguments"
     assert found.named("messages[2].tool_calls") == "input[4]"
+    assert found.named("messages[2].content") == "input[2].content"
+    assert found.named("messages[2].reasoning_content") == "input[1].content"
     assert found.named("messages[3].tool_call_id") == "input[5].call_id"
     assert (found.named("messages"), found.named("tools[0].name")) == ("input", "tools[0].name")
 

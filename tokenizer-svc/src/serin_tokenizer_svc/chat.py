@@ -92,7 +92,7 @@ class Chat:
         }
         variables.setdefault("documents", None)
         tag = f"SERIN-CONTINUE-{secrets.token_hex(8)}" if conversation.open_ended else None
-        text = await self._pool.render(name, variables, tag)
+        text = await self._shown(name, variables, tag)
         return text if conversation.begun_call is None else text + _begun(template, conversation.begun_call, text)
 
     def answer_form(self, conversation: Conversation, rendered: str) -> AnswerForm:
@@ -123,6 +123,21 @@ class Chat:
             (ids,) = await self._queue.encode([pieces[0][0]], False)
             return ids
         return await self._queue.run(lambda: self._vocabulary.encode_pieces(pieces), len(rendered))
+
+    async def _shown(self, name: str, variables: Mapping[str, Any], tag: str | None) -> str:
+        """What a template makes of its variables; where it does without the tools what it does not with them, these are
+        to blame.
+        """
+        try:
+            return await self._pool.render(name, variables, tag)
+        except TemplateRejected as rejected:
+            if not variables["tools"]:
+                raise
+            try:
+                await self._pool.render(name, {**variables, "tools": None}, tag)
+            except TemplateError:
+                raise rejected from None
+            raise TemplateRejected(f"tools: {rejected}", "tools") from rejected
 
     def _choose(self, conversation: Conversation) -> tuple[str, KnownTemplate]:
         name = "tool_use" if conversation.tools and "tool_use" in self._templates else "default"
@@ -181,7 +196,7 @@ def _refuse_unknown(facts: TemplateFacts, conversation: Conversation) -> None:
         )
     documents = conversation.arguments.get("documents")
     if documents is not None and not (isinstance(documents, list) and all(isinstance(d, dict) for d in documents)):
-        raise TemplateRejected("template argument 'documents': accepted: a list of objects")
+        raise TemplateRejected("template argument 'documents': accepted: a list of objects", "documents")
 
 
 def _switched(form: AnswerForm, effort: str) -> dict[str, object]:

@@ -23,7 +23,15 @@ Knows nothing about gRPC: the service translates these into the mesh's reasons.
 
 
 class TokenizerError(Exception):
-    """Anything this room raises on purpose."""
+    """Anything this room raises on purpose.
+
+    Attributes:
+        parameter: name of the offending field, as the contract spells it; empty: none, or whatever held the input.
+    """
+
+    def __init__(self, message: str, parameter: str = "") -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class FolderRefused(TokenizerError):
@@ -31,15 +39,10 @@ class FolderRefused(TokenizerError):
 
 
 class InputRefused(TokenizerError):
-    """The caller's input is outside what is accepted.
-
-    Attributes:
-        parameter: name of the offending field, as the contract spells it.
-    """
+    """The caller's input is outside what is accepted."""
 
     def __init__(self, message: str, parameter: str) -> None:
-        super().__init__(message)
-        self.parameter = parameter
+        super().__init__(message, parameter)
 
 
 class PromptTooLong(InputRefused):
@@ -64,21 +67,19 @@ class TemplateError(TokenizerError):
 class NoTemplate(TemplateError):
     """The model folder has no chat template."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "messages")
+
 
 class TemplateRejected(TemplateError):
     """The template refuses the conversation, or fails on it."""
 
+    def __init__(self, message: str, parameter: str = "messages") -> None:
+        super().__init__(message, parameter)
+
 
 class TemplateArgumentUnknown(TemplateError):
-    """A template argument that the template does not read.
-
-    Attributes:
-        argument: its name.
-    """
-
-    def __init__(self, message: str, argument: str) -> None:
-        super().__init__(message)
-        self.argument = argument
+    """A template argument that the template does not read; it is the parameter."""
 
 
 class TemplateLimit(TemplateError):
@@ -86,15 +87,7 @@ class TemplateLimit(TemplateError):
 
 
 class GrammarError(TokenizerError):
-    """The caller's grammar cannot be used.
-
-    Attributes:
-        parameter: name of the offending field, as the contract spells it; empty: whatever held the grammar.
-    """
-
-    def __init__(self, message: str, parameter: str = "") -> None:
-        super().__init__(message)
-        self.parameter = parameter
+    """The caller's grammar cannot be used."""
 
 
 class GrammarRejected(GrammarError):

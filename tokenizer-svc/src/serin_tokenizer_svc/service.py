@@ -20,7 +20,6 @@ from serin_tokenizer_svc.call_grammar import call_grammar
 from serin_tokenizer_svc.errors import (
     EncodeBusy,
     GrammarBusy,
-    GrammarError,
     GrammarLimit,
     GrammarRejected,
     GrammarsUnsupported,
@@ -274,8 +273,8 @@ def _translated(parameter: str = "") -> Iterator[None]:
     except InputRefused as error:
         raise MeshError(Reason.PARAMETER_INVALID, str(error), parameter=error.parameter) from error
     except TemplateArgumentUnknown as error:
-        raise MeshError(Reason.TEMPLATE_ARGUMENT_UNKNOWN, str(error), parameter=error.argument) from error
+        raise MeshError(Reason.TEMPLATE_ARGUMENT_UNKNOWN, str(error), parameter=error.parameter) from error
     except TokenizerError as error:
-        parameter = (error.parameter if isinstance(error, GrammarError) else "") or parameter
+        parameter = error.parameter or parameter
         facts = {"parameter": parameter} if parameter else {}
         raise MeshError(REASONS[type(error)], str(error), **facts) from error

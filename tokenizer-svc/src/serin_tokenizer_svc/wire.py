@@ -4,6 +4,7 @@ Knows the contract and nothing about what is done with a value.
 """
 
 import json
+import re
 from typing import Any
 
 from serin.generation.v1 import chat_pb2, sampling_pb2
@@ -22,6 +23,7 @@ MAX_DEPTH = 64
 MAX_TOOLS = 128
 MAX_CALLS = 128
 """Calls of one turn."""
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _CALL_FORMATS = {
     CallForm.NONE: tokenizer_pb2.TOOL_CALL_FORMAT_UNSPECIFIED,
     CallForm.HERMES: tokenizer_pb2.TOOL_CALL_FORMAT_HERMES,
@@ -175,14 +177,18 @@ def _read_call(call: chat_pb2.ToolCall) -> dict[str, Any]:
 
 
 def _read_arguments(text: str) -> Any:
-    """Arguments as templates want them, an object; what a model wrote and is no object stays text, nothing is none."""
+    """Arguments as templates want them, an object; nothing is none.
+
+    What a model wrote and is no object stays text, and so does what names half of a character: no template can write it
+    out.
+    """
     if not text.strip():
         return {}
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return text
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or _HALF_CHARACTER.search(json.dumps(value, ensure_ascii=False)):
         return text
     _refuse_deep(value, "tool_calls.arguments")
     return value

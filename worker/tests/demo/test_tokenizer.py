@@ -104,6 +104,26 @@ def test_tools_without_parameters_and_system_text_share_the_first_turn():
     assert text.startswith("<|im_start|>system\nBe brief.\nTools: ping()<|im_end|>\n<|im_start|>user\n")
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object"},
+        {},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"x": {}}}}},
+        {"anyOf": [{"type": "object", "properties": {"x": {}}}, {"type": "object"}]},
+        {"type": "object", "properties": None},
+        {"type": "object", "properties": ["x"]},
+    ],
+    ids=["object", "empty", "ref", "anyOf", "null", "list"],
+)
+def test_a_tool_whose_schema_names_no_properties_is_on_offer(schema):
+    """By its name; a function beside it is shown as ever."""
+    named = {"type": "object", "properties": {"keys": {}, "b": {}}}
+    functions = [{"name": "ping", "parameters": schema}, {"name": "f", "parameters": named}]
+    text = _text_of([{"role": "user", "content": "x"}], [{"type": "function", "function": one} for one in functions])
+    assert text.startswith("<|im_start|>system\nTools: ping(), f(keys, b)<|im_end|>\n")
+
+
 def test_an_unknown_role_is_refused_by_name():
     """A misspelt role is an error, not a silent omission."""
     with pytest.raises(TemplateError, match="robot"):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from serin_mesh.errors import Reason
 
-from serin_gateway.ask import Ask, Input, TokenPrompt, refuse
+from serin_gateway.ask import Ask, Input, TokenPrompt, place_of, refuse
 from serin_gateway.conversation import Conversation, Message, ToolCall
 from serin_gateway.guards.failures import content_refused
 from serin_gateway.guards.json_text import screened_json
@@ -21,6 +21,8 @@ Open = Callable[[], Screen]
 
 def guarded_ask(ask: Ask, screen: Open, *, holds: bool) -> Ask:
     """The ask as it may go on.
+
+    Errors name places as they are named behind the doors.
 
     Args:
         ask: what was asked.
@@ -50,11 +52,11 @@ def _size(one: Input) -> int:
 
 def _input(one: Input, screen: Open, at: int, *, holds: bool) -> Input:
     if isinstance(one, str):
-        return _text(one, screen, "prompt")
+        return _text(one, screen, place_of(one, at))
     if isinstance(one, TokenPrompt):
         if holds:
             why = "token ids are not supported where guards look at the input; send text"
-            raise refuse("prompt", why, Reason.PARAMETER_UNSUPPORTED)
+            raise refuse(place_of(one, at), why, Reason.PARAMETER_UNSUPPORTED)
         return one
     return _conversation(one, screen)
 
@@ -116,7 +118,7 @@ def _texts(texts: Sequence[str], screen: Open, where: str) -> Sequence[str]:
     looked = screen()
     screened(looked, "".join(texts))
     if looked.refusal is not None:
-        raise content_refused(where, looked.refusal)
+        raise content_refused(f"{where}[{_holder(texts, looked.num_released)}]", looked.refusal)
     parts: list[str] = []
     begin = 0
     for text in texts:
@@ -130,3 +132,12 @@ def _texts(texts: Sequence[str], screen: Open, where: str) -> Sequence[str]:
         parts.append("".join([*said, text[at - begin :]]))
         begin = end
     return parts
+
+
+def _holder(texts: Sequence[str], place: int) -> int:
+    """Which of the texts has the character at a place of all of them together."""
+    for at, text in enumerate(texts):
+        if place < len(text):
+            return at
+        place -= len(text)
+    return len(texts) - 1

@@ -5,15 +5,14 @@ nothing about marks around it.
 """
 
 import json
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from serin_gateway.tools import HALF_CHARACTER, names_half_character
+
 _ARGUMENTS = ("arguments", "parameters")
 _SPACE = " \t\n\r"
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
-"""An escape of half a surrogate pair; its other half must be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,8 @@ def _call(text: str, value: dict[str, Any], tools: Collection[str], *, bare: boo
 def _load(text: str) -> Any:
     """The value of a text that every JSON reader takes: no NaN, and no half of a character."""
     value = json.loads(text, parse_constant=_no_number)
-    if _HALF.search(text):
-        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+    if names_half_character(text, value):
+        raise ValueError(HALF_CHARACTER)
     return value
 
 

@@ -1,7 +1,8 @@
 """From OpenAI bodies to asks. Knows nothing about how they are answered."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from serin_gateway.ask import Ask, Input, Sampling, TokenPrompt, check, refuse
@@ -23,12 +24,9 @@ COMPLETION_DEFAULT_MAX_TOKENS = 16
 
 T = TypeVar("T")
 
-_NAMES = {"choice_count": "n", "stop_strings": "stop", "inputs": "prompt"}
-_INNER_NAMES = {
-    "].arguments": "].function.arguments",
-    "].name": "].function.name",
-    "].parameters": "].function.parameters",
-}
+_NAMES = {"choice_count": "n", "stop_strings": "stop"}
+_OF_A_FUNCTION = re.compile(r"((?:tools|tool_calls)\[[0-9]+\])\.(name|description|parameters|arguments)$")
+_INPUT = re.compile(r"inputs(?:\[([0-9]+)\])?(.*)")
 
 
 def chat_ask(body: ChatBody) -> Ask:
@@ -51,7 +49,7 @@ def chat_ask(body: ChatBody) -> Ask:
         effort=body.reasoning_effort or "",
     )
     names = _NAMES | ({"max_tokens": "max_completion_tokens"} if body.max_completion_tokens is not None else {})
-    return _ask(body, [conversation], longest, top_logprobs, names)
+    return _ask(body, [conversation], longest, top_logprobs, lambda name: names.get(name) or inner_name(name))
 
 
 def completion_ask(body: CompletionBody) -> Ask:
@@ -67,9 +65,12 @@ def completion_ask(body: CompletionBody) -> Ask:
             "how likely it is)",
         )
     longest = COMPLETION_DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
-    return _ask(
-        body, prompts(body.prompt), longest, body.logprobs, _NAMES | {"top_logprobs": "logprobs"}, bool(body.echo)
-    )
+    names = _NAMES | {"top_logprobs": "logprobs"}
+
+    def named(name: str) -> str:
+        return names.get(name) or input_name(name, "prompt", body.prompt)
+
+    return _ask(body, prompts(body.prompt), longest, body.logprobs, named, bool(body.echo))
 
 
 def _ask(
@@ -77,7 +78,7 @@ def _ask(
     inputs: Sequence[Input],
     max_tokens: int | None,
     top_logprobs: int | None,
-    names: dict[str, str],
+    named: Callable[[str], str],
     echo: bool = False,
 ) -> Ask:
     if body.stream_options is not None and not body.stream:
@@ -114,16 +115,29 @@ def _ask(
         want_token_ids=bool(body.return_token_ids),
         grammar=read_grammar(body),
         is_streamed=bool(body.stream),
+        named=named,
     )
-    return check(ask, lambda name: names.get(name) or inner_name(name))
+    return check(ask)
 
 
 def inner_name(name: str) -> str:
-    """A member of a tool or a call, which OpenAI's bodies have one level deeper."""
-    for end, deeper in _INNER_NAMES.items():
-        if name.endswith(end):
-            return name.removesuffix(end) + deeper
-    return name
+    """A place in a conversation as OpenAI's bodies have it: members of a tool or a call are one level deeper."""
+    return _OF_A_FUNCTION.sub(r"\1.function.\2", name)
+
+
+def input_name(name: str, own: str, given: object) -> str:
+    """A place in a prompt (``inputs[1]``) as a body has it: under its own name for it, by its index in a list of them.
+
+    Args:
+        name: by which it goes behind the door; one that is no prompt's stays as it is.
+        own: what the body calls its prompts.
+        given: what stands there: a text or ids, or a list of either.
+    """
+    found = _INPUT.fullmatch(name)
+    if found is None:
+        return name
+    is_list = isinstance(given, list) and not isinstance(next(iter(given), 0), int)
+    return f"{own}[{found[1]}]{found[2]}" if is_list and found[1] else own + found[2]
 
 
 def _or(value: T | None, default: T) -> T:
@@ -146,10 +160,11 @@ def prompts(prompt: str | list[str] | list[int] | list[list[int]], name: str = "
     if isinstance(prompt, str):
         return [prompt]
     inputs: list[Input] = []
-    for one in prompt:
+    listed: Sequence[str | int | list[int]] = prompt
+    for at, one in enumerate(listed):
         if isinstance(one, int):
             return [_token_prompt(prompt, name)]
-        inputs.append(one if isinstance(one, str) else _token_prompt(one, name))
+        inputs.append(one if isinstance(one, str) else _token_prompt(one, f"{name}[{at}]"))
     return inputs
 
 

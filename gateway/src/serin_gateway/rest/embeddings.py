@@ -13,15 +13,13 @@ from serin_gateway.embedding import embed
 from serin_gateway.embedding_ask import EmbeddingAsk, check
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.answering import read_body
-from serin_gateway.rest.asks import prompts
+from serin_gateway.rest.asks import input_name, prompts
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.headers import answer_headers
 from serin_gateway.rest.parameters import Neutral, parse
 from serin_gateway.rest.schemas import EmbeddingsBody
 
 EMBEDDINGS: Mapping[str, Neutral] = {}
-
-_NAMES = {"num_dimensions": "dimensions"}
 
 
 async def create_embeddings(client: Client, request: Request) -> None:
@@ -45,13 +43,18 @@ def embedding_ask(body: EmbeddingsBody) -> EmbeddingAsk:
     Raises:
         MeshError: PARAMETER_INVALID with the parameter's name as the client wrote it.
     """
+
+    def named(name: str) -> str:
+        return "dimensions" if name == "num_dimensions" else input_name(name, "input", body.input)
+
     ask = EmbeddingAsk(
         model=body.model,
         inputs=prompts(body.input, "input"),
         session_keys=[body.user[:256]] if body.user else [],
         num_dimensions=body.dimensions,
+        named=named,
     )
-    return check(ask, lambda name: _NAMES.get(name, name))
+    return check(ask)
 
 
 def _data(vectors: Sequence[Vector], *, is_base64: bool) -> list[dict[str, Any]]:

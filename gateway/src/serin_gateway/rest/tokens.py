@@ -10,10 +10,9 @@ from serin_gateway.ask import Ask, TokenPrompt, check, refuse
 from serin_gateway.conversation import Conversation
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.answering import read_body
-from serin_gateway.rest.asks import inner_name, read_message, read_tool_choice, read_tools
+from serin_gateway.rest.asks import inner_name, input_name, read_message, read_tool_choice, read_tools
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.headers import answer_headers
-from serin_gateway.rest.names import names_as
 from serin_gateway.rest.parameters import Neutral, only, parse
 from serin_gateway.rest.schemas import DetokenizeBody, TokenizeBody
 from serin_gateway.tokenization import detokenize as text_of
@@ -27,8 +26,6 @@ TOKENIZE: Mapping[str, Neutral] = {
 DETOKENIZE: Mapping[str, Neutral] = {}
 
 _OF_MESSAGES = ("tools", "tool_choice", "reasoning_effort", "add_generation_prompt", "continue_final_message")
-NAMES = {"prompt": "tokens"}
-"""What goes in is a prompt behind the door."""
 
 
 async def tokenize(client: Client, request: Request) -> None:
@@ -56,9 +53,8 @@ async def detokenize(client: Client, request: Request) -> None:
     """Tell the text of tokens."""
     body, ignored = parse(DetokenizeBody, DETOKENIZE, await read_body(client, request), request.caller.unknown)
     ask = detokenize_ask(body)
-    with names_as(NAMES):
-        async with client.watched():
-            text = await text_of(request, ask)
+    async with client.watched():
+        text = await text_of(request, ask)
     await _respond(client, request, ignored, {"prompt": text})
 
 
@@ -74,7 +70,8 @@ def tokenize_ask(body: TokenizeBody) -> Ask:
         for name in _OF_MESSAGES:
             if getattr(body, name) is not None:
                 raise refuse(name, "only with messages; a prompt is tokenized as it is")
-        return check(Ask(body.model, [body.prompt]))
+        prompt = body.prompt
+        return check(Ask(body.model, [prompt], named=lambda name: input_name(name, "prompt", prompt)))
     if body.prompt is not None:
         raise refuse("messages", "only without prompt; send one of them")
     if body.add_special_tokens:
@@ -91,7 +88,7 @@ def tokenize_ask(body: TokenizeBody) -> Ask:
         effort=body.reasoning_effort or "",
         begins_answer=body.add_generation_prompt is not False,
     )
-    return check(Ask(body.model, [conversation]), inner_name)
+    return check(Ask(body.model, [conversation], named=inner_name))
 
 
 def detokenize_ask(body: DetokenizeBody) -> Ask:
@@ -100,7 +97,9 @@ def detokenize_ask(body: DetokenizeBody) -> Ask:
     Raises:
         MeshError: PARAMETER_INVALID with the parameter's name.
     """
-    return check(Ask(body.model, [TokenPrompt(body.tokens)]))
+    return check(
+        Ask(body.model, [TokenPrompt(body.tokens)], named=lambda name: input_name(name, "tokens", body.tokens))
+    )
 
 
 async def _respond(client: Client, request: Request, ignored: list[str], answer: Mapping[str, Any]) -> None:

@@ -43,8 +43,9 @@ def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
         want_token_ids=True,
         grammar=from_grammar(request.grammar) if request.HasField("grammar") else None,
         is_streamed=True,
+        named=lambda name: _named(name, request),
     )
-    return check(ask, _named)
+    return check(ask)
 
 
 def count_ask(request: inference_pb2.CountTokensRequest) -> Ask:
@@ -53,7 +54,7 @@ def count_ask(request: inference_pb2.CountTokensRequest) -> Ask:
     Raises:
         MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the field's name.
     """
-    return check(Ask(model=request.model, inputs=[_input(request)]), _named)
+    return check(Ask(model=request.model, inputs=[_input(request)], named=lambda name: _named(name, request)))
 
 
 def embedding_ask(request: inference_pb2.EmbedRequest) -> EmbeddingAsk:
@@ -65,9 +66,15 @@ def embedding_ask(request: inference_pb2.EmbedRequest) -> EmbeddingAsk:
     if request.inputs and request.token_inputs:
         raise refuse("inputs", "together with token_inputs; accepted: one of them")
     inputs: list[Input] = list(request.inputs) or [TokenPrompt(list(run.token_ids)) for run in request.token_inputs]
-    name = "token_inputs" if request.token_inputs else "inputs"
-    ask = EmbeddingAsk(request.model, inputs, num_dimensions=request.dimension_count or None, input_name=name)
-    return check_embedding(ask, lambda _: "dimension_count")
+
+    def named(name: str) -> str:
+        if name == "num_dimensions":
+            return "dimension_count"
+        return f"token_{name}" if request.token_inputs and name.startswith("inputs") else name
+
+    return check_embedding(
+        EmbeddingAsk(request.model, inputs, num_dimensions=request.dimension_count or None, named=named)
+    )
 
 
 def event_messages(event: Event) -> inference_pb2.GenerateResponse | None:
@@ -151,7 +158,9 @@ def _text(part: chat_pb2.ContentPart, where: str) -> str:
     return part.text
 
 
-def _named(name: str) -> str:
+def _named(name: str, request: inference_pb2.GenerateRequest | inference_pb2.CountTokensRequest) -> str:
+    if name == "inputs[0]":
+        return request.WhichOneof("input") or "input"
     for end in ("].arguments", "].parameters"):
         if name.endswith(end):
             return f"{name}_json"

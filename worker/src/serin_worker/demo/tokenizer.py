@@ -35,8 +35,9 @@ CHAT_TEMPLATE = """\
     {{- 'Tools: ' -}}
     {%- for tool in tools -%}
       {%- set function = tool.function if tool.function is defined else tool -%}
-      {%- set parameters = function.parameters.properties if function.parameters else {} -%}
-      {{- function.name + '(' + (parameters.keys() | join(', ')) + ')' + ('' if loop.last else ', ') -}}
+      {%- set schema = function.parameters if function.parameters is mapping else {} -%}
+      {%- set properties = schema.properties if schema.properties is mapping else {} -%}
+      {{- function.name + '(' + (properties.keys() | join(', ')) + ')' + ('' if loop.last else ', ') -}}
     {%- endfor -%}
   {%- endif -%}
   {{- '<|im_end|>\\n' -}}

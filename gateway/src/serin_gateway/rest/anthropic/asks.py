@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from serin_gateway.ask import Ask, Sampling, check, refuse
 from serin_gateway.conversation import Conversation, Message, ToolCall
@@ -19,7 +19,7 @@ from serin_gateway.rest.anthropic.schemas import (
 )
 from serin_gateway.tools import ChoiceMode, Tool, ToolChoice
 
-_TURN = re.compile(r"messages\[([0-9]+)\]")
+_PLACE = re.compile(r"messages\[([0-9]+)\](?:\.(\w+)(?:\[([0-9]+)\])?)?(.*)")
 _MODES = {"auto": ChoiceMode.AUTO, "any": ChoiceMode.REQUIRED, "tool": ChoiceMode.NAMED, "none": ChoiceMode.NONE}
 _EFFORTS = {"enabled": "medium", "adaptive": "", "disabled": "none"}
 
@@ -53,20 +53,49 @@ def count_ask(body: CountTokensBody) -> Ask:
 
 
 def _ask(body: PromptBody, sampling: Sampling, stops: Sequence[str], session_keys: Sequence[str]) -> Ask:
-    turns = [*_system(body), *(one for at, turn in enumerate(body.messages) for one in _messages(at, turn))]
-    places, messages = [place for place, _ in turns], [message for _, message in turns]
+    turns = [*_system(body), *(one for at, turn in enumerate(body.messages) for one in _turns(at, turn))]
+    messages = [turn.message for turn in turns]
     continues = body.messages[-1].role == "assistant"
     if continues and not messages[-1].texts:
         raise refuse(f"messages[{len(body.messages) - 1}].content", "has no text that an answer could go on from")
     conversation = Conversation(messages, continues, _tools(body), _tool_choice(body), _effort(body))
-    ask = Ask(body.model, [conversation], sampling, stops, session_keys)
 
     def named(name: str) -> str:
-        name = _TURN.sub(lambda found: places[int(found[1])], name)
-        name = name.replace("].parameters", "].input_schema").replace("].tool_call_id", "].tool_use_id")
+        found = _PLACE.fullmatch(name)
+        if found is not None:
+            return turns[int(found[1])].named(found[2] or "", int(found[3] or 0), found[4])
+        name = name.replace("].parameters", "].input_schema")
         return {"stop_strings": "stop_sequences", "reasoning_effort": "thinking"}.get(name, name)
 
-    return check(ask, named)
+    return check(Ask(body.model, [conversation], sampling, stops, session_keys, named=named))
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A message as templates know it, and where its caller wrote what of it.
+
+    Attributes:
+        place: of the turn, or of the block that is one to templates.
+        texts, calls: of each of its texts and calls.
+        thoughts: of its reasoning.
+    """
+
+    message: Message
+    place: str
+    texts: Sequence[str] = ()
+    calls: Sequence[str] = ()
+    thoughts: str = ""
+
+    def named(self, member: str, index: int, rest: str) -> str:
+        """Where a member of the message was written: the ``index``-th of it, and what of that."""
+        if member == "content" and self.texts:
+            return self.texts[index]
+        if member == "tool_calls":
+            return self.calls[index] + rest.replace(".arguments", ".input")
+        if member == "reasoning_content":
+            return self.thoughts
+        member = "tool_use_id" if member == "tool_call_id" else member
+        return f"{self.place}.{member}" if member else self.place
 
 
 def _tools(body: PromptBody) -> Sequence[Tool]:
@@ -95,40 +124,48 @@ def _effort(body: PromptBody) -> str:
     return _EFFORTS[body.thinking.type] if body.thinking is not None else ""
 
 
-def _system(body: PromptBody) -> Iterator[tuple[str, Message]]:
+def _system(body: PromptBody) -> Iterator[_Turn]:
     if body.system:
-        yield "system", Message("system", _texts(body.system))
+        yield _Turn(Message("system", _texts(body.system)), "system", _places(body.system, "system"))
 
 
-def _messages(at: int, turn: TurnBody) -> Iterator[tuple[str, Message]]:
-    """One turn as the messages that templates know, each with its place: results of tools are turns of their own."""
+def _turns(at: int, turn: TurnBody) -> Iterator[_Turn]:
+    """One turn as the messages that templates know: results of tools are turns of their own."""
     place = f"messages[{at}]"
     if isinstance(turn.content, str):
-        yield place, Message(turn.role, (turn.content,))
+        yield _Turn(Message(turn.role, (turn.content,)), place, (f"{place}.content",))
         return
-    texts: list[str] = []
-    thoughts: list[str] = []
-    calls: list[ToolCall] = []
+    texts: dict[str, str] = {}
+    thoughts: dict[str, str] = {}
+    calls: dict[str, ToolCall] = {}
     for number, block in enumerate(turn.content):
         where = f"{place}.content[{number}]"
         if isinstance(block, ToolUseBlock):
             if turn.role != "assistant":
                 raise refuse(f"{where}.type", "'tool_use' is not accepted here; accepted: in an assistant's turn")
-            calls.append(ToolCall(block.id, block.name, json.dumps(block.input, ensure_ascii=False)))
+            calls[where] = ToolCall(block.id, block.name, json.dumps(block.input, ensure_ascii=False))
         elif isinstance(block, ToolResultBlock):
             if turn.role != "user" or texts:
                 raise refuse(f"{where}.type", "'tool_result' is not accepted here; accepted: first in a user's turn")
-            result = _texts(block.content) if block.content else ("",)
-            yield where, Message("tool", result, tool_call_id=block.tool_use_id)
+            result = block.content or ""
+            message = Message("tool", _texts(result), tool_call_id=block.tool_use_id)
+            yield _Turn(message, where, _places(result, f"{where}.content"))
         elif isinstance(block, ThinkingBlock):
             if turn.role != "assistant":
                 raise refuse(f"{where}.type", "'thinking' is not accepted here; accepted: in an assistant's turn")
-            thoughts.append(block.thinking)
+            thoughts[where] = block.thinking
         else:
-            texts.append(block.text)
+            texts[where] = block.text
     if texts or calls or thoughts or not turn.content:
-        yield place, Message(turn.role, texts, tool_calls=calls, reasoning="".join(thoughts) if thoughts else None)
+        reasoning = "".join(thoughts.values()) if thoughts else None
+        message = Message(turn.role, list(texts.values()), tool_calls=list(calls.values()), reasoning=reasoning)
+        yield _Turn(message, place, list(texts), list(calls), next(iter(thoughts), place))
 
 
 def _texts(content: str | Sequence[TextBlock]) -> Sequence[str]:
     return (content,) if isinstance(content, str) else [block.text for block in content]
+
+
+def _places(content: str | Sequence[TextBlock], where: str) -> Sequence[str]:
+    """Where each of its texts is."""
+    return (where,) if isinstance(content, str) else [f"{where}[{at}]" for at in range(len(content))]

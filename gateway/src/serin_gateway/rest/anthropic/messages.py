@@ -27,7 +27,6 @@ from serin_gateway.rest.anthropic.asks import count_ask, messages_ask
 from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.headers import ignored_headers
-from serin_gateway.rest.names import names_as
 from serin_gateway.rest.parameters import (
     NO_GRAMMAR,
     Neutral,
@@ -59,8 +58,6 @@ _STOP_REASONS = {
     FinishReason.TOOL_CALLS: "tool_use",
     FinishReason.CONTENT_FILTER: "refusal",
 }
-NAMES = {"reasoning_effort": "thinking"}
-"""What a model's template cannot be told goes by this API's name."""
 _DELTA = (
     b"event: content_block_delta\n"
     b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
@@ -78,15 +75,13 @@ async def create_message(client: Client, request: Request) -> None:
     body, ignored = parse(MessagesBody, MESSAGES, await read_body(client, request), request.caller.unknown)
     if body.thinking is not None and body.thinking.budget_tokens is not None:
         ignored = [*ignored, "thinking.budget_tokens"]  # no model here can be told one
-    with names_as(NAMES):
-        await answer(client, request, messages_ask(body), MessageShape(), stream=bool(body.stream), ignored=ignored)
+    await answer(client, request, messages_ask(body), MessageShape(), stream=bool(body.stream), ignored=ignored)
 
 
 async def count_tokens(client: Client, request: Request) -> None:
     """Count the tokens of a conversation, without answering it."""
     body, ignored = parse(CountTokensBody, PROMPT, await read_body(client, request), request.caller.unknown)
-    with names_as(NAMES):
-        count = await request.count(count_ask(body))
+    count = await request.count(count_ask(body))
     client.headers += ignored_headers(ignored)
     await request.settle()
     await client.respond(200, orjson.dumps({"input_tokens": count}))

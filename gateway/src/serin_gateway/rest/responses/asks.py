@@ -1,6 +1,7 @@
 """From bodies of the Responses API to asks. Knows nothing about how they are answered."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -22,7 +23,8 @@ from serin_gateway.tools import ChoiceMode, Tool, ToolChoice
 
 T = TypeVar("T")
 
-NAMES = {"max_tokens": "max_output_tokens", "reasoning_effort": "reasoning.effort", "messages": "input"}
+_TOOL = re.compile(r"tools\[([0-9]+)\](.*)")
+_NAMES = {"max_tokens": "max_output_tokens", "reasoning_effort": "reasoning.effort", "messages": "input"}
 """What this API calls differently."""
 
 
@@ -52,6 +54,13 @@ def response_ask(
         tool_choice=tool_choice,
         effort=(body.reasoning.effort or "") if body.reasoning is not None else "",
     )
+
+    def named(name: str) -> str:
+        found = _TOOL.fullmatch(name)
+        if found is not None:  # of those that the model is shown, which may not be all
+            return tools[int(found[1])].parameter.removesuffix(".parameters") + found[2]
+        return _NAMES.get(name) or script.named(name)
+
     sampling = Sampling(
         temperature=_or(body.temperature, 1.0),
         top_p=_or(body.top_p, 1.0),
@@ -70,8 +79,9 @@ def response_ask(
         cache_salt=body.cache_salt or "",
         grammar=_grammar(body),
         is_streamed=bool(body.stream),
+        named=named,
     )
-    return check(ask, lambda name: NAMES.get(name) or script.named(name)), script
+    return check(ask), script
 
 
 def _placed(before: Sequence[Turn]) -> list[Placed]:

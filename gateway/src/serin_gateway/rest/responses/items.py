@@ -30,7 +30,10 @@ BEFORE = "previous_response_id"
 """The place of what a conversation held before."""
 
 _ITEMS: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
-_MESSAGE = re.compile(r"messages\[([0-9]+)\]\.?(?:tool_calls\[([0-9]+)\]\.?)?(.*)")
+_PLACE = re.compile(r"messages\[([0-9]+)\](?:\.(\w+)(?:\[([0-9]+)\])?)?(.*)")
+
+_OWN = {"": "", "tool_calls": "", "tool_call_id": ".call_id"}
+"""Members of a message that an item has by another name, or none."""
 
 Placed = tuple[str, Item]
 """An item and where its caller wrote it."""
@@ -43,8 +46,9 @@ def new_id(kind: str) -> str:
 
 def given_items(given: str | Sequence[Item]) -> list[Placed]:
     """The input as items, each with its place: a text is a user's message."""
-    items = [MessageItem(role="user", content=given)] if isinstance(given, str) else given
-    return [(f"input[{at}]", item) for at, item in enumerate(items)]
+    if isinstance(given, str):
+        return [("input", MessageItem(role="user", content=given))]
+    return [(f"input[{at}]", item) for at, item in enumerate(given)]
 
 
 def stored_items(text: bytes) -> list[Item]:
@@ -84,15 +88,14 @@ class Script:
 
     def named(self, name: str) -> str:
         """A place in the messages (``messages[1].content``) as its caller wrote it (``input[0].content``)."""
-        found = _MESSAGE.fullmatch(name)
+        found = _PLACE.fullmatch(name)
         if found is None:
             return "input" if name == "messages" else name
-        place = self.places[int(found[1])]
-        if found[2] is not None:
-            calls = (where for where, item in self.made_of[int(found[1])] if isinstance(item, FunctionCallItem))
-            place = next(islice(calls, int(found[2]), None))
-        member = {"tool_call_id": "call_id", "tool_calls": ""}.get(found[3], found[3])
-        return f"{place}.{member}" if member and place.startswith("input[") else place
+        at, member, index = int(found[1]), found[2] or "", int(found[3] or 0)
+        inside = _places(self.made_of[at], member) if found[3] or member != "tool_calls" else iter(())
+        place, own = next(islice(inside, index, None), (self.places[at], _OWN.get(member, f".{member}")))
+        own = (own if found[3] else own.partition("[")[0]) + found[4]
+        return place + own if place.startswith("input[") else place
 
     def items_as_in(self, messages: Sequence[Message], items: Iterable[Placed]) -> list[Item]:
         """The items with the texts that these messages have, which guards made of the script's own.
@@ -113,6 +116,20 @@ class Script:
                 else:
                     found[place] = item.model_copy(update={"content": _saying(item.content, texts)})
         return [found[place] if place in found else _thinking(item, "") for place, item in items]
+
+
+def _places(made_of: Iterable[Placed], member: str) -> Iterator[tuple[str, str]]:
+    """Where the parts of a message's member are, in order: the item's place, and what it is in there."""
+    for place, item in made_of:
+        if member == "tool_calls" and isinstance(item, FunctionCallItem):
+            yield place, ""
+        elif member == "reasoning_content" and isinstance(item, ReasoningItem):
+            yield place, ".content" if item.content else ".summary"
+        elif member == "content" and isinstance(item, MessageItem | FunctionCallOutputItem):
+            own, content = (".content", item.content) if isinstance(item, MessageItem) else (".output", item.output)
+            yield from (
+                [(place, own)] if isinstance(content, str) else [(place, f"{own}[{at}]") for at in range(len(content))]
+            )
 
 
 def _saying(content: Any, texts: Iterator[str]) -> Any:

@@ -80,10 +80,11 @@ class TokenizerServiceServicer:
     def Render(self, request, context):
         """Renders a conversation with the chat template and encodes it.
 
-        INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
-        (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
-        be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are
-        constrained also what PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
+        INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED, parameter `tools` if it does without
+        them what it does not with them, else `messages`), an unknown template argument (TEMPLATE_ARGUMENT_UNKNOWN), it takes
+        too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or be told how much to reason
+        (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are constrained also what
+        PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,10 +40,11 @@ class TokenizerServiceStub:
     Render: _grpc.UnaryUnaryMultiCallable[_tokenizer_pb2.RenderRequest, _tokenizer_pb2.RenderResponse]
     """Renders a conversation with the chat template and encodes it.
 
-    INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
-    (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
-    be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are
-    constrained also what PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
+    INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED, parameter `tools` if it does without
+    them what it does not with them, else `messages`), an unknown template argument (TEMPLATE_ARGUMENT_UNKNOWN), it takes
+    too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or be told how much to reason
+    (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are constrained also what
+    PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
     """
     Encode: _grpc.UnaryUnaryMultiCallable[_tokenizer_pb2.EncodeRequest, _tokenizer_pb2.EncodeResponse]
     """Encodes plain texts."""
@@ -76,10 +77,11 @@ class TokenizerServiceAsyncStub(TokenizerServiceStub):
     Render: _aio.UnaryUnaryMultiCallable[_tokenizer_pb2.RenderRequest, _tokenizer_pb2.RenderResponse]  # type: ignore[assignment]
     """Renders a conversation with the chat template and encodes it.
 
-    INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
-    (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
-    be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are
-    constrained also what PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
+    INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED, parameter `tools` if it does without
+    them what it does not with them, else `messages`), an unknown template argument (TEMPLATE_ARGUMENT_UNKNOWN), it takes
+    too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or be told how much to reason
+    (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are constrained also what
+    PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
     """
     Encode: _aio.UnaryUnaryMultiCallable[_tokenizer_pb2.EncodeRequest, _tokenizer_pb2.EncodeResponse]  # type: ignore[assignment]
     """Encodes plain texts."""
@@ -115,10 +117,11 @@ class TokenizerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tokenizer_pb2.RenderResponse, _abc.Awaitable[_tokenizer_pb2.RenderResponse]]:
         """Renders a conversation with the chat template and encodes it.
 
-        INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED), an unknown template argument
-        (TEMPLATE_ARGUMENT_UNKNOWN), it takes too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or
-        be told how much to reason (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are
-        constrained also what PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
+        INVALID_ARGUMENT: the template refuses the conversation (TEMPLATE_REJECTED, parameter `tools` if it does without
+        them what it does not with them, else `messages`), an unknown template argument (TEMPLATE_ARGUMENT_UNKNOWN), it takes
+        too long or writes too much (TEMPLATE_LIMIT), or it cannot show tools or be told how much to reason
+        (PARAMETER_UNSUPPORTED, parameter `tools` or `reasoning_effort`). Where calls are constrained also what
+        PrepareGrammar says, with the tool's schema as parameter (`tools[0].parameters`).
         """
 
     @_abc_1.abstractmethod
