@@ -130,7 +130,7 @@ def test_a_version_that_crashes_harms_nobody(running, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["add", *version("v7")], "serin add: --path: None: accepted: a model folder, a hub id or registry:NAME:"),
+        (["add", *version("v7")], "serin add: --path: not set: accepted: a model folder, a hub id or registry:NAME:"),
         (["add", *version("v7"), "--path", "registry:small:v7"], "serin add: --path: 'registry:small:v7': not in the"),
         (["add", *version("v7"), "--set", "speed=9"], "serin add: --set: 'speed=9': accepted: KEY=VALUE, where KEY is"),
         (

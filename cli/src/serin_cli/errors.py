@@ -4,7 +4,8 @@
     ├── UsageProblem      2   a flag, a setting or a file is wrong: key, value, what is accepted
     ├── StartRefused      1   a mesh cannot start here: what failed, what to do; 2 where a setting is to blame
     │   └── ModelRefused      a path or hub id names no model
-    └── NoMesh            1   the command needs a running mesh and there is none
+    ├── NoMesh            1   the command needs a running mesh and there is none
+    └── NoControlPlane    1   none of the control planes that are meant answers
 
 Knows nothing about how the line is printed.
 """
@@ -23,8 +24,8 @@ class UsageProblem(CliError):
 
     @classmethod
     def setting(cls, key: str, value: object, accepted: str) -> "UsageProblem":
-        """Name the key, the value it was given and what it accepts."""
-        return cls(f"{key}: {value!r}: accepted: {accepted}")
+        """Name the key, the value it was given (None: it was given none) and what it accepts."""
+        return cls(f"{key}: {'not set' if value is None else repr(value)}: accepted: {accepted}")
 
 
 class StartRefused(CliError):
@@ -46,3 +47,7 @@ class ModelRefused(StartRefused):
 
 class NoMesh(CliError):
     """No mesh runs on the state directory."""
+
+
+class NoControlPlane(CliError):
+    """None of the control planes that are meant answers."""

@@ -1,5 +1,7 @@
 """Plan files: what is asked is read with lines, and flags come before it."""
 
+from pathlib import Path
+
 import pytest
 from serin_cli.errors import UsageProblem
 from serin_cli.rollouts.asked import Asked, AskedStep
@@ -56,22 +58,34 @@ def test_flags_come_before_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("refusal", "line"),
+    ("refusal", "placed"),
     [
-        ("to_version: nobody announces worker v2 of small: accepted: v1", 3),
-        ("steps: step 2: 25 % after 1 %: accepted: each above the one before", 8),
-        ("steps: none: accepted: at least one", 6),
-        ("tolerances.errors: 0.01: accepted: at least 0.02", 9),
-        ("error_rate: 0.02: accepted: above 0, at most 0.01", 10),
-        ("rate: no traffic was observed yet: accepted: --rate 2/s", 0),
-        ("small-1 of small is running at 1 %: one rollout of a model at a time", 0),
+        ("to_version: nobody announces worker v2 of small: accepted: v1", "3: to: nobody announces worker v2"),
+        ("steps: step 2: 25 % after 1 %: accepted: each above the one before", "8: steps: step 2: 25 % after 1 %"),
+        ("steps: none: accepted: at least one", "6: steps: none"),
+        ("tolerances.errors: 0.01: accepted: at least 0.02", "9: tolerances.errors: 0.01: accepted"),
+        ("error_rate: 0.02: accepted: above 0, at most 0.01", "10: errorRate: 0.02: accepted"),
+        ("rate: no traffic was observed yet: accepted: --rate 2/s", ""),
+        ("small-1 of small is running at 1 %: one rollout of a model at a time", ""),
     ],
 )
-def test_what_is_refused_later_is_placed_too(tmp_path, refusal, line):
-    """The control plane knows no file: its refusal is put behind the line that it is about, if there is one."""
+def test_what_is_refused_later_is_placed_too(tmp_path, refusal, placed):
+    """The control plane knows no file: its refusal gets the line that it is about, if there is one, and its key."""
     file = tmp_path / "plan.yaml"
     file.write_text(GOOD)
-    assert read_plan(file).placed(refusal) == (f"{file}:{line}: {refusal}" if line else refusal)
+    assert read_plan(file).placed(refusal).startswith(f"{file}:{placed}" if placed else refusal)
+
+
+def test_a_golden_set_that_a_file_names_is_missed_there(tmp_path):
+    """With file and line; a flag's is missed at the flag."""
+    file = tmp_path / "plan.yaml"
+    file.write_text(GOOD)
+    with pytest.raises(
+        UsageProblem, match=rf"^{file}:14: golden: '.*golden.jsonl': No such file or directory: accepted"
+    ):
+        read_plan(file).message("ann")
+    with pytest.raises(UsageProblem, match=r"^--golden: 'nowhere': No such"):
+        Asked(golden=Path("nowhere")).over(read_plan(file)).message("ann")
 
 
 def test_what_a_flag_says_is_not_blamed_on_the_file(tmp_path):
@@ -99,6 +113,10 @@ def test_what_a_flag_says_is_not_blamed_on_the_file(tmp_path):
         ("steps: []\n", "{file}:1: steps: an empty list; accepted: at least one"),
         ("steps:\n  - weight: 5%\n    minSamples: 99999999999999999999\n", "{file}:3: steps.0.minSamples: 9999999999"),
         ("steps:\n  - weight: 5%\n    maxDuration: 0.4s\n", "{file}:3: steps.0.maxDuration: '0.4s' is not accepted"),
+        (
+            "steps:\n  - weight: 5%\n    minSamples: 0\n",
+            "{file}:3: steps.0.minSamples: 0 is not accepted; accepted: an int",
+        ),
         ("steps:\n  - weight: 5%\n    minSamples: -1\n", "{file}:3: steps.0.minSamples: -1 is not accepted"),
         ("steps:\n  - weight: 5%\n    maxDuration: soon\n", "{file}:3: steps.0.maxDuration: 'soon' is not accepted"),
         ("steps:\n  - weight: 5%\n    maxTime: 5h\n", "{file}:3: steps.0.maxTime: unknown key"),

@@ -11,6 +11,7 @@
       RolloutConflict       another rollout of the model runs, or somebody else changed it first
       RolloutsFrozen        rollouts may not start or move on
       RolloutNotFound       no rollout of that name
+      JudgeUnreadable       what was kept of a rollout's judge has another shape
       VersionGone           nothing of the version to go back to runs any more
       NotLeading            another control plane leads, or none does
 
@@ -60,6 +61,10 @@ class RolloutsFrozen(ControlError):
 
 class RolloutNotFound(ControlError):
     """There is no rollout of that name."""
+
+
+class JudgeUnreadable(ControlError):
+    """What was kept of a rollout's judge has another shape; never leaves the room."""
 
 
 class VersionGone(ControlError):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from control_rollouts import CANARY, STABLE, rollout, spec
-from serin_control.errors import RolloutInvalid
+from serin_control.errors import JudgeUnreadable, RolloutInvalid
 from serin_control.judge.observation import Observation
 from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.spec import LONGEST_STEP_S, Intent, Step
@@ -15,7 +15,7 @@ RUNNING = replace(rollout(), stable_lane=STABLE, canary_lane=CANARY)
 
 
 def test_a_judge_goes_on_from_what_was_kept():
-    """Over JSON; what another version kept in another shape begins anew instead of ending the control plane."""
+    """Over JSON; what another version kept in another shape is refused, and one that begins anew counts on."""
     first = JudgeCourt().appoint(RUNNING, None)
     for number in range(40):
         first.observe(Observation(f"r{number}", CANARY if number % 2 else STABLE, number, 2000.0 + number))
@@ -24,7 +24,10 @@ def test_a_judge_goes_on_from_what_was_kept():
     assert again.decision() == first.decision()
     assert again.decision().num_exposed_requests == 20
     for odd in ({"now": 1}, {"future": True}, {"now": "x", "readings": 3}):
-        assert JudgeCourt().appoint(RUNNING, odd).decision().num_exposed_requests == 0
+        with pytest.raises(JudgeUnreadable):
+            JudgeCourt().appoint(RUNNING, odd)
+    anew = JudgeCourt().appoint(replace(RUNNING, num_requests=20, num_running=2, num_sessions=7), None).decision()
+    assert (anew.num_exposed_requests, anew.num_exposed_sessions, anew.metrics) == (18, 7, ())
 
 
 def test_every_intent_has_a_judge():

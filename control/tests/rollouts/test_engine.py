@@ -22,6 +22,7 @@ from serin_control.judge.observation import Beginning, Observation
 from serin_control.judge.verdict import Verdict
 from serin_control.rollouts import engine
 from serin_control.rollouts.arbiter import Forecast
+from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.desk import Action
 from serin_control.rollouts.engine import BACK_S
 from serin_control.rollouts.rollout import State
@@ -239,7 +240,8 @@ async def test_rollback_means_the_rollout_of_the_model_whatever_it_moves(clock):
     back = await stage.desk.rollback("small", "", ANN, "panic")
     assert (back.version, back.service, back.note) == ("v1", Service.GATEWAY, "")
     assert stage.service_shares() == {"v1": 10_000, "v2": 1}
-    await stage.desk.start(spec(service=Service.GATEWAY), "", ANN)
+    better = await stage.desk.start(spec(service=Service.GATEWAY, intent=Intent.BETTER), "", ANN)
+    assert better.reason.startswith("started; a gateway makes no answers of its own")
     await stage.look()
     await stage.desk.act("small-2", Action.PROMOTE, ANN, "")
     moved = f"the gateway, which all models share, was moved from gateway v1: {command} returns to it"
@@ -422,6 +424,11 @@ async def test_one_rollout_of_a_model_at_a_time(stage):
             {"service": Service.CACHE, "has_golden": True, "intent": Intent.BETTER},
             "{}",
             "golden: not accepted for a cache",
+        ),
+        (
+            {"service": Service.GATEWAY, "has_golden": True, "intent": Intent.BETTER},
+            "{}",
+            "golden: not accepted for a gateway",
         ),
         ({"tolerances": {"speed": 1.0}}, "", "tolerances.speed: no such metric: accepted: errors, first_token"),
         ({"tolerances": {"errors": 0.0}}, "", "tolerances.errors: 0: accepted: a number above 0"),
@@ -844,6 +851,27 @@ async def test_a_gateway_that_falls_silent_gives_everything_back(clock):
     await stage.look()
     assert stage.service_shares() == {"v1": 10_000}
     assert (await stage.desk.get("small-1")).reason.startswith("paused: v2 fell silent")
+
+
+async def test_a_judge_that_cannot_be_read_is_told_of(clock):
+    """Who leads next judges anew, counts on, and says so: in the history and as an alarm."""
+    store = MemoryRollouts()
+    first = Stage(clock, store)
+    await first.look()
+    await first.desk.start(spec(), "", ANN)
+    await first.look()
+    await first.look()
+    first.observe(6)
+    await first.look(3.5)  # kept
+    store.lapse()
+    second = Stage(clock, store, "c2", court=JudgeCourt())  # which knows nothing of a scripted judge's shape
+    await second.look()
+    assert await acts(second, "small-1") == ["start", "step", "rejudge"]
+    (alarm,) = second.alarms.sentences()
+    assert alarm.startswith("rollout small-1 of small: what was kept of its judge cannot be read here")
+    await second.look()
+    assert (await second.desk.get("small-1")).num_requests == 6
+    assert await acts(second, "small-1") == ["start", "step", "rejudge"]
 
 
 async def test_a_judge_that_fails_takes_nobody_along(stage):

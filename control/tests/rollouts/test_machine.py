@@ -174,6 +174,10 @@ def test_a_canary_that_starts_is_waited_for():
 
 def test_scarce_data_waits_and_then_pauses_with_what_is_missing():
     """The default: until the step's time is over."""
+    many = begun(spec={"steps": (Step(100, 2_000, 100.0), Step(2_500, 10, 100.0))})
+    assert advance(many, sight(), decision(requests=30), NOW).rollout.reason == (
+        "1,970 canary requests missing of 2,000"
+    )
     few = advance(begun(), sight(), decision(requests=4), Circumstances(2050.0, 99.0)).rollout
     assert (few.state, few.reason) == (State.RUNNING, "6 canary requests missing of 10")
     move = advance(few, sight(), decision(requests=4), NOW)

@@ -125,7 +125,9 @@ async def test_people_act_and_are_told_what_came_of_it(mesh):
     assert (paused.effective, paused.rollout.reason) == (True, "paused: ann: lunch")
     assert (await act(rollout_pb2.ROLLOUT_ACTION_RESUME)).effective
     aborted = await act(rollout_pb2.ROLLOUT_ACTION_ABORT, "no")
-    assert aborted.rollout.reason == "Aborted at 1 %: by ann: no. Nobody saw it. All traffic is on v1."
+    assert (
+        aborted.rollout.reason == "Aborted at 1 %: by ann: no. Nobody is known to have seen it. All traffic is on v1."
+    )
     for action in (rollout_pb2.ROLLOUT_ACTION_ABORT, rollout_pb2.ROLLOUT_ACTION_PROMOTE):
         again = await act(action)
         assert (again.effective, again.rollout.state) == (False, rollout_pb2.ROLLOUT_STATE_ABORTED)

@@ -14,7 +14,7 @@ from serin_cli.rollouts import shown
 from serin_cli.rollouts.acting import act_on
 from serin_cli.rollouts.asked import EXPERIMENT, SERVICES, Asked, AskedStep
 from serin_cli.rollouts.client import ControlPlanes
-from serin_cli.rollouts.durations import duration_flag, share_flag
+from serin_cli.rollouts.durations import duration_flag, split_flag
 from serin_cli.rollouts.reached import add_acting, add_reached, reached
 
 DESCRIPTION = """\
@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--service", choices=list(SERVICES), default="worker", help="what differs (default: worker)")
     start.add_argument("--to", required=True, metavar="VERSION", help="the version to compare with")
     start.add_argument("--also", choices=("tokenizer", "worker"), action="append", default=[], help="differs too")
-    start.add_argument("--share", type=share_flag, default=50.0, metavar="SHARE", help="its share (default: 50%%)")
+    start.add_argument("--share", type=split_flag, default=50.0, metavar="SHARE", help="its share (default: 50%%)")
     start.add_argument(
         "--max-duration", type=duration_flag, default=0.0, metavar="TIME", help="how long its version may be waited for"
     )

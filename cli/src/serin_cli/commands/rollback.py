@@ -13,7 +13,8 @@ from serin_cli.rollouts.reached import add_acting, reached
 DESCRIPTION = """\
 Give all traffic of a model back to the version it had before, or to another one that still runs. A version that a
 rollout replaced is kept a day for this. If nothing of it runs any more, traffic stays where it is and the command that
-brings it back is printed. While a rollout of the model runs, that one is taken back.
+brings it back is printed. While a rollout of the model runs, that one is taken back, whatever it moves; with --to only
+one of its lanes. Gateways, which all models share, return to what they were with --service gateway.
 
 It is meant for emergencies: no judge is asked and nothing is confirmed. A version that --to names and that never had
 the traffic gets it too; that it was never judged is then said and written into the history.
@@ -46,5 +47,6 @@ async def _roll_back(arguments: argparse.Namespace) -> int:
         answer = await control.call("Rollback", request)
     if answer.note:
         print(f"note: {answer.note}", file=sys.stderr)
-    print(f"all traffic of {arguments.service or arguments.model} is on {answer.version}")
+    whose = "the gateways" if answer.service == SERVICES["gateway"] else arguments.model
+    print(f"all traffic of {whose} is on {answer.version}")
     return 0

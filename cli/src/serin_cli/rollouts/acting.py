@@ -4,6 +4,7 @@ import sys
 
 from serin.control.v1 import rollout_pb2
 
+from serin_cli.errors import NoControlPlane
 from serin_cli.rollouts.client import ControlPlanes
 
 UNWRITTEN = (
@@ -11,6 +12,8 @@ UNWRITTEN = (
     "{took}, which writes it when Redis is back; should it end before, say it again; `serin rollout history {id}` then "
     "shows it"
 )
+
+OFFLINE = "if all of them are dead, `serin rollout abort {id} --offline` writes it for the next one that starts"
 
 
 async def act_on(control: ControlPlanes, request: rollout_pb2.ActOnRolloutRequest) -> rollout_pb2.ActOnRolloutResponse:
@@ -20,7 +23,12 @@ async def act_on(control: ControlPlanes, request: rollout_pb2.ActOnRolloutReques
         UsageProblem: what was asked cannot be meant.
         CliError: it was refused, or no control plane answers.
     """
-    answer: rollout_pb2.ActOnRolloutResponse = await control.call("ActOnRollout", request)
+    try:
+        answer: rollout_pb2.ActOnRolloutResponse = await control.call("ActOnRollout", request)
+    except NoControlPlane as error:
+        if request.action != rollout_pb2.ROLLOUT_ACTION_ABORT:
+            raise
+        raise NoControlPlane(f"{error}; {OFFLINE.format(id=request.rollout_id)}") from error
     if answer.unwritten:
         took = await control.tell_all("ActOnRollout", request)
         print(UNWRITTEN.format(id=request.rollout_id, took=", ".join(took)), file=sys.stderr)

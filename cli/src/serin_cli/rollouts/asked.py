@@ -36,6 +36,9 @@ _BLAMED = re.compile(r"(?P<key>[a-z_]+)(?:\.(?P<inner>[a-z_]+)|: step (?P<step>[
 _NAMES = {"to_version": "to"}
 """What the control plane calls what people name otherwise."""
 
+FILE_NAMES = {"error_rate": "errorRate", "on_scarce": "onScarce", "accept_weak": "acceptWeak"}
+"""What a plan file calls what :class:`Asked` names otherwise."""
+
 DEFAULT_SHARES = tuple(weight * 100 / WEIGHT_SUM for weight in DEFAULT_WEIGHTS)
 
 
@@ -90,7 +93,8 @@ class Asked:
         key = _NAMES.get(blamed["key"], blamed["key"])
         inner = blamed["inner"] or (str(int(blamed["step"]) - 1) if blamed["step"] else "")
         place = self.places.get(f"{key}.{inner}") or self.places.get(key)
-        return f"{place}: {refusal}" if place else refusal
+        said = FILE_NAMES.get(key, key) + refusal[blamed.end("key") :]
+        return f"{place}: {said}" if place else refusal
 
     def with_limits(self, min_samples: int, max_s: float) -> "Asked":
         """The same with these limits in every step that names none of its own; 0: none are named."""
@@ -134,7 +138,7 @@ class Asked:
             ],
             manual=self.manual,
             also=[SERVICES[service] for service in self.also],
-            golden_jsonl=read_golden(self.golden) if self.golden is not None else "",
+            golden_jsonl=self._golden(),
             tolerances=self.tolerances,
             error_rate=self.error_rate,
             baseline=self.baseline,
@@ -143,9 +147,15 @@ class Asked:
             actor=actor,
         )
 
+    def _golden(self) -> str:
+        if self.golden is None:
+            return ""
+        place = self.places.get("golden")
+        return read_golden(self.golden, f"{place}: golden" if place else "--golden")
 
-def read_golden(path: Path) -> str:
-    """The text of a golden set, once every line of it is good.
+
+def read_golden(path: Path, named_by: str = "--golden") -> str:
+    """The text of a golden set that ``named_by`` names, once every line of it is good.
 
     Raises:
         UsageProblem: the first broken line, with file and line.
@@ -155,7 +165,7 @@ def read_golden(path: Path) -> str:
         parse_golden(text, str(path))
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UsageProblem(f"--golden: {str(path)!r}: {why}: accepted: a readable file of JSON lines") from error
+        raise UsageProblem(f"{named_by}: {str(path)!r}: {why}: accepted: a readable file of JSON lines") from error
     except GoldenInvalid as error:
         more = len(error.problems) - 1
         raise UsageProblem(f"{error.problems[0]}" + (f" (and {more} more)" if more else "")) from error

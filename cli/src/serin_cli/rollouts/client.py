@@ -14,7 +14,7 @@ from serin_mesh.channels import MeshChannel, connect
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.settings import ServiceSettings
 
-from serin_cli.errors import CliError, UsageProblem
+from serin_cli.errors import CliError, NoControlPlane, UsageProblem
 
 CALL_S = 10.0
 MAX_HOPS = 3
@@ -96,7 +96,7 @@ class ControlPlanes:
                 if error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.NOT_READY, Reason.CANCELLED):
                     raise _told(error, self._addresses) from error
                 num_silent += 1
-        raise CliError(f"no control plane answers at {', '.join(self._addresses)}; see `serin status`")
+        raise NoControlPlane(f"no control plane answers at {', '.join(self._addresses)}; see `serin status`")
 
     async def _tell(self, address: str, method: str, request: Any) -> bool:
         """Call a method on one; whether it took it.
@@ -134,5 +134,7 @@ def _told(error: MeshError, addresses: Sequence[str]) -> CliError:
     if error.reason in _ASKED_WRONGLY:
         return UsageProblem(error.message)
     if error.reason is Reason.UPSTREAM_UNAVAILABLE and "state Redis" not in error.message:
-        return CliError(f"no control plane answers at {', '.join(addresses)}: {error.message}; see `serin status`")
+        return NoControlPlane(
+            f"no control plane answers at {', '.join(addresses)}: {error.message}; see `serin status`"
+        )
     return CliError(error.message)

@@ -10,6 +10,8 @@ _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 DURATION_HINT = "a number above 0 and s, min, h or d, such as 24h; from 1s to 365d"
 LONGEST_S = 365 * 86_400.0
 SHARE_HINT = "a share such as 5%"
+LEAST_SHARE = 0.01
+"""Percent: one of 10,000 sessions."""
 RATE_HINT = "a number of new sessions above 0 in a time, such as 2/s or 100/h"
 
 
@@ -58,12 +60,16 @@ def duration_flag(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r}: accepted: {DURATION_HINT}") from None
 
 
-def share_flag(text: str) -> float:
-    """As :func:`share`, for a flag."""
+def split_flag(text: str) -> float:
+    """As :func:`share`, for a flag that splits traffic in two: each part gets something."""
     try:
-        return share(text)
+        found = share(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: accepted: {SHARE_HINT}") from None
+        found = 0.0
+    if not LEAST_SHARE <= found <= 100 - LEAST_SHARE:
+        accepted = f"{SHARE_HINT}, from {LEAST_SHARE:g}% to {100 - LEAST_SHARE:g}%"
+        raise argparse.ArgumentTypeError(f"{text!r}: accepted: {accepted}")
+    return found
 
 
 def shares_flag(text: str) -> list[float]:

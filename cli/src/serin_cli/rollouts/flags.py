@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from serin_cli.arguments import integer, model_name, number
-from serin_cli.rollouts.asked import INTENTS, POLICIES, SERVICES, Asked, AskedStep
+from serin_cli.rollouts.asked import INTENTS, MOST_SAMPLES, POLICIES, SERVICES, Asked, AskedStep
 from serin_cli.rollouts.durations import duration_flag, shares_flag
 from serin_cli.rollouts.plan_file import read_plan
 
@@ -26,7 +26,7 @@ def add_asked(parser: argparse.ArgumentParser) -> None:
         "--steps", type=shares_flag, metavar="SHARES", help="of new sessions (default: 1%%,5%%,25%%,50%%,100%%)"
     )
     parser.add_argument(
-        "--min-samples", type=integer(1, 10**9), metavar="N", help="fewest canary requests a step (default: 50)"
+        "--min-samples", type=integer(1, MOST_SAMPLES), metavar="N", help="fewest canary requests a step (default: 50)"
     )
     parser.add_argument(
         "--max-duration",

@@ -23,14 +23,14 @@ from serin_control.config.reading import read_text
 from serin_control.config.yaml_lines import KeyPath, Lines, YamlRefused, read_yaml
 
 from serin_cli.config_text import refusal
-from serin_cli.rollouts.asked import INTENTS, MOST_SAMPLES, POLICIES, SERVICES, Asked, AskedStep
+from serin_cli.rollouts.asked import FILE_NAMES, INTENTS, MOST_SAMPLES, POLICIES, SERVICES, Asked, AskedStep
 from serin_cli.rollouts.durations import DURATION_HINT, SHARE_HINT, duration, share
 
 _KEYS = (
     *("model", "service", "to", "also", "intent", "steps", "tolerances", "errorRate", "onScarce"),
     *("baseline", "manual", "golden", "acceptWeak"),
 )
-_FIELDS = {"errorRate": "error_rate", "onScarce": "on_scarce", "acceptWeak": "accept_weak"}
+_FIELDS = {said: name for name, said in FILE_NAMES.items()}
 _STEP_KEYS = ("weight", "minSamples", "maxDuration")
 
 
@@ -98,10 +98,16 @@ class _Reader:
         self._known(at, step, _STEP_KEYS)
         if "weight" not in step:
             self._refuse(at, "no 'weight'", SHARE_HINT)
-        samples = step.get("minSamples", 0)
-        if type(samples) is not int or not 0 <= samples <= MOST_SAMPLES:
-            self._refuse((*at, "minSamples"), f"{samples!r} is not accepted", f"an integer, 0 to {MOST_SAMPLES}")
+        samples = self._samples(at, step)
         return AskedStep(self._share((*at, "weight"), step["weight"]), samples, self._duration(at, step))
+
+    def _samples(self, at: KeyPath, step: Mapping[str, Any]) -> int:
+        if "minSamples" not in step:
+            return 0
+        samples = step["minSamples"]
+        if type(samples) is not int or not 1 <= samples <= MOST_SAMPLES:
+            self._refuse((*at, "minSamples"), f"{samples!r} is not accepted", f"an integer from 1 to {MOST_SAMPLES}")
+        return samples
 
     def _share(self, at: KeyPath, value: object) -> float:
         try:

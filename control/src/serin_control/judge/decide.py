@@ -86,8 +86,8 @@ def _of_bets(settings: JudgeSettings, metric: Metric, bets: Bets, known: Known) 
         metric=metric.name,
         verdict=verdict if settings.is_judged(metric.name) else Verdict.WAIT,
         difference=metric.from_burden(bets.difference),
-        low=ends[0],
-        high=ends[1],
+        low=_possible(metric, ends[0]),
+        high=_possible(metric, ends[1]),
         num_samples=bets.num_new,
         stable_value=stable,
         canary_value=canary,
@@ -95,6 +95,11 @@ def _of_bets(settings: JudgeSettings, metric: Metric, bets: Bets, known: Known) 
         note=_note(settings, metric, bets, known),
         unit=metric.unit,
     )
+
+
+def _possible(metric: Metric, end: float) -> float:
+    """An interval's end that is a number, no further off than its metric can be: shares differ by 1 at most."""
+    return max(-1.0, min(1.0, end)) if metric.unit == "share" and math.isfinite(end) else end
 
 
 def _verdict_of(

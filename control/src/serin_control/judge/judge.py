@@ -26,9 +26,14 @@ LOOK_EVERY_S = 0.5
 
 
 class Judge:
-    """Compares the canary lane with the stable one."""
+    """Compares the canary lane with the stable one.
 
-    def __init__(self, settings: JudgeSettings) -> None:
+    Args:
+        settings: how.
+        num_ended, num_sessions: requests and sessions that a judge before this one counted on the canary.
+    """
+
+    def __init__(self, settings: JudgeSettings, num_ended: int = 0, num_sessions: int = 0) -> None:
         self._settings = settings
         self._readings = Readings(settings.warm_up_s, settings.subject == "cache")
         self._traffic = Blocks(settings.session_s, settings.block_s)
@@ -36,8 +41,8 @@ class Judge:
         self._opinions = Blocks(0.0, settings.block_s)
         self._golden_seen = SeenSessions()
         self._exposed = SeenSessions()
-        self._num_exposed_sessions = 0
-        self._num_ended = 0
+        self._num_exposed_sessions = num_sessions
+        self._num_ended = num_ended
         self._num_running = 0
         self._reasons: Counter[str] = Counter()
         self._endings: Counter[str] = Counter()

@@ -67,7 +67,10 @@ class Court(Protocol):
         """Refuse what it cannot judge, with :class:`serin_control.errors.RolloutInvalid`."""
 
     def appoint(self, rollout: Rollout, kept: Mapping[str, Any] | None) -> Arbiter:
-        """An arbiter of a rollout whose lanes are known, going on from what was kept of one before."""
+        """An arbiter of a rollout whose lanes are known, going on from what was kept of one before.
+
+        Raises :class:`serin_control.errors.JudgeUnreadable` where it cannot; without anything kept it begins anew.
+        """
 
     def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
         """What a step would need at a rate of new sessions; None: nobody can tell."""

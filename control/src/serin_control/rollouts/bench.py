@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from serin_control.errors import JudgeUnreadable
 from serin_control.instance import LANE_SERVICES, Service
 from serin_control.judge.observation import Beginning, Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.verdict import Decision
@@ -28,6 +29,7 @@ class _Seat:
     num_heard: int = 0
     num_kept: int = 0
     fault: str = ""
+    lost: str = ""
 
     def ask(self, question: Callable[[], T]) -> T | None:
         """Ask the arbiter; one that fails is asked nothing more, and takes nobody along."""
@@ -56,9 +58,15 @@ class Bench:
         seat = self._seats.get(rollout.model)
         return seat is not None and seat.rollout.id == rollout.id
 
-    def call_up(self, rollout: Rollout, kept: Mapping[str, Any] | None, golden: str) -> None:
-        """Have a rollout judged from now on, going on from what was kept."""
-        self._seats[rollout.model] = _Seat(rollout, self._court.appoint(rollout, kept), golden)
+    def call_up(self, rollout: Rollout, kept: Mapping[str, Any] | None, golden: str) -> str:
+        """Have a rollout judged from now on, going on from what was kept; returns why it begins anew; empty: no."""
+        lost = ""
+        try:
+            arbiter = self._court.appoint(rollout, kept)
+        except JudgeUnreadable as error:
+            lost, arbiter = str(error), self._court.appoint(rollout, None)
+        self._seats[rollout.model] = _Seat(rollout, arbiter, golden, lost=lost)
+        return lost
 
     def dismiss(self, models: Sequence[str]) -> None:
         """These are judged no more."""
@@ -80,6 +88,10 @@ class Bench:
     def faults(self) -> Mapping[str, str]:
         """What went wrong in judges, by model."""
         return {model: seat.fault for model, seat in self._seats.items() if seat.fault}
+
+    def losses(self) -> Mapping[str, str]:
+        """Why judges had to begin anew, by model."""
+        return {model: seat.lost for model, seat in self._seats.items() if seat.lost}
 
     def news(self, model: str) -> Mapping[str, Any] | None:
         """What an arbiter knows, if it has heard something since this was asked last."""

@@ -6,7 +6,7 @@ The judge's own modules are loaded when the first rollout needs them: a control 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from serin_control.errors import RolloutInvalid
+from serin_control.errors import JudgeUnreadable, RolloutInvalid
 from serin_control.instance import Service
 from serin_control.judge.metrics import METRICS
 from serin_control.judge.settings import JudgeSettings, JudgeSettingsInvalid
@@ -42,16 +42,20 @@ class JudgeCourt:
             raise RolloutInvalid(str(error)) from error
 
     def appoint(self, rollout: Rollout, kept: Mapping[str, Any] | None) -> Arbiter:
-        """A judge that goes on from what was kept; from nothing where another version kept it in another shape."""
+        """A judge that goes on from what was kept; one that begins anew counts on from what the rollout says.
+
+        Raises:
+            JudgeUnreadable: another version kept it in another shape.
+        """
         from serin_control.judge.judge import Judge
 
         settings = _settings(rollout.spec, (rollout.stable_lane, rollout.canary_lane), rollout.started_at)
         if kept:
             try:
                 return Judge.load(settings, dict(kept))
-            except (KeyError, TypeError, ValueError, IndexError):
-                pass
-        return Judge(settings)
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise JudgeUnreadable(f"{type(error).__name__}: {error}") from error
+        return Judge(settings, rollout.num_ended, rollout.num_sessions)
 
     def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
         """What a step would need."""

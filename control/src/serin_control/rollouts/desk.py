@@ -177,8 +177,15 @@ class Desk:
         return [(self._running(one.id) or one) for one in found], more
 
     async def history(self, rollout_id: str, size: int, after: str) -> tuple[list[Act], str]:
-        """Who did what, newest first, and where the page ended."""
-        return await self._engine.store.acts(rollout_id, min(size, MAX_PAGE), after)
+        """Who did what, newest first, and where the page ended.
+
+        Raises:
+            RolloutNotFound: there is none of that name.
+        """
+        found = await self._engine.store.acts(rollout_id, min(size, MAX_PAGE), after)
+        if rollout_id and not found[0]:
+            await self._stored(rollout_id)
+        return found
 
     async def watch(self, rollout_id: str) -> AsyncIterator[Rollout]:
         """A rollout now and after each change, until it has ended.

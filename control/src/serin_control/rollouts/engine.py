@@ -42,6 +42,9 @@ BACK_S = 3.0
 SILENT_S = 1.0
 """A store that owes an answer for so long counts as away, long before the call to it gives up."""
 
+UNREADABLE = "what was kept of its judge cannot be read here: what is compared begins anew, who saw it is counted on"
+"""Said of a judge that another version has kept."""
+
 WRITE_WITHIN_S = 0.5
 """So long whoever takes a canary back waits for the store to know it; the traffic is away already."""
 
@@ -267,7 +270,8 @@ class Engine:
             if not self.leadership.leads:
                 self.bench.dismiss(self.bench.models)
             else:
-                for rollout in self.book.rollouts.values():  # before anything else: what is observed must be heard
+                # Before anything else: what is observed must be heard.
+                for rollout in list(self.book.rollouts.values()):
                     await self._call_up(rollout)
                 if self.mesh.is_settled() and now - self._back_at >= BACK_S and not self._is_suspended:
                     await self._move(passed_s)
@@ -376,7 +380,10 @@ class Engine:
     async def _call_up(self, rollout: Rollout) -> None:
         if rollout.stable_lane and rollout.canary_lane and not self.bench.has(rollout):
             kept, golden = await self.store.judge(rollout.id), await self.store.golden(rollout.id)
-            self.bench.call_up(rollout, kept, golden)
+            lost = self.bench.call_up(rollout, kept, golden)
+            if lost:
+                act = Act(self.wall_clock(), rollout.id, JUDGE, "rejudge", f"{UNREADABLE} ({lost})")
+                await self.write(Change((act,)))
 
     def _circumstances(self, rollout: Rollout, seen: Sight, passed_s: float) -> Circumstances:
         presence = self._attendance.note(rollout, seen)
@@ -417,7 +424,7 @@ class Engine:
             self._steered = wanted
             self.mesh.steer(steering)
         unwritten = [one.rollout for one in self._unwritten.values()] if self.is_cut_off else []
-        alarms = dict(_alarms(rollouts.values(), self.bench.faults(), unwritten))
+        alarms = dict(_alarms(rollouts.values(), self.bench.faults(), self.bench.losses(), unwritten))
         if self.mesh.is_settled() and not self._is_suspended:
             alarms |= dict(self._missing_stables(rollouts.values()))
         self._alarms.replace("rollout/", alarms)
@@ -458,7 +465,7 @@ def _is_news(before: Rollout, now: Rollout) -> bool:
 
 
 def _alarms(
-    rollouts: Iterable[Rollout], faults: Mapping[str, str], unwritten: Iterable[Rollout]
+    rollouts: Iterable[Rollout], faults: Mapping[str, str], losses: Mapping[str, str], unwritten: Iterable[Rollout]
 ) -> Iterator[tuple[str, str]]:
     for rollout in unwritten:
         yield (
@@ -470,6 +477,8 @@ def _alarms(
         who = f"rollout {rollout.id} of {rollout.model}"
         if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON:
             yield f"{rollout.model}/paused", f"{who}: {rollout.reason}"
+        if lost := losses.get(rollout.model):
+            yield f"{rollout.model}/rejudged", f"{who}: {UNREADABLE} ({lost})"
         if fault := faults.get(rollout.model):
             yield (
                 f"{rollout.model}/judge",

@@ -253,7 +253,7 @@ def _undecided(rollout: Rollout, decision: Decision | None, around: Circumstance
     step, why = rollout.current, decision.reason if decision is not None else "nothing observed yet"
     missing = step.min_samples - rollout.num_step_requests
     if missing > 0:
-        why = f"{words.counted(missing, 'canary request')} missing of {step.min_samples}"
+        why = f"{words.counted(missing, 'canary request')} missing of {step.min_samples:,}"
     policy = rollout.spec.on_scarce
     if policy is OnScarce.ASK and _will_be_scarce(rollout):
         return _paused(rollout, Hold.SAMPLES, f"data is scarce: {why}", around)

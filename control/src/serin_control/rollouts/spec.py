@@ -138,6 +138,8 @@ def check_spec(spec: Spec, metrics: Collection[str]) -> None:
         raise RolloutInvalid("golden: accepted: with intent better only; `same` compares the answers themselves")
     if spec.has_golden and spec.service is Service.CACHE:
         raise RolloutInvalid("golden: not accepted for a cache: its questions are asked in no cache")
+    if spec.has_golden and spec.service is Service.GATEWAY:
+        raise RolloutInvalid("golden: not accepted for a gateway: its questions are asked past the gateways")
     if spec.baseline and spec.service not in LANE_SERVICES:
         raise RolloutInvalid(f"baseline: accepted: with worker and tokenizer only, not with {spec.service}")
 

@@ -30,6 +30,11 @@ NO_GOLDEN = (
     "it stays at its first step until a person promotes"
 )
 
+NO_ANSWERS = (
+    "a gateway makes no answers of its own: callers' feedback and the schemas they ask for are judged if they come, "
+    "and it is promoted without"
+)
+
 MOST_SESSIONS_PER_S = 1_000.0
 """New sessions of one model that a step is credited with while nobody knows its traffic."""
 
@@ -220,8 +225,11 @@ def _at_least(least: float) -> str:
 
 def _unjudged(spec: Spec) -> str:
     """What is missing for its answers to be judged; empty: nothing."""
-    asks = spec.intent is Intent.BETTER and spec.service in LANE_SERVICES
-    return NO_GOLDEN if asks and not spec.has_golden else ""
+    if spec.intent is not Intent.BETTER or spec.has_golden:
+        return ""
+    if spec.service is Service.GATEWAY:
+        return NO_ANSWERS
+    return NO_GOLDEN if spec.service in LANE_SERVICES else ""
 
 
 def _other(service: Service) -> Service:

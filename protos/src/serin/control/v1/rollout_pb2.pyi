@@ -903,7 +903,9 @@ class Act(_message.Message):
     identity: _builtins.str
     """Identity in the caller's certificate; empty without one."""
     what: _builtins.str
-    """What: "start", "step", "pause", "resume", "promote", "abort", "rollback", "freeze", "unfreeze"."""
+    """What: "start", "step", "pause", "resume", "promote", "abort", "rollback", "freeze", "unfreeze";
+    "rejudge": what was kept of its judge could not be read, it judges anew.
+    """
     reason: _builtins.str
     """Why, in plain words."""
     term: _builtins.int
