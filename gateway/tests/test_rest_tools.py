@@ -156,6 +156,57 @@ async def test_a_call_that_breaks_off_in_a_stream(tool_front, arguments, told, c
         assert "".join(pieces) == (told if content else told[:-1])
 
 
+FIRST = 'ping", "arguments": {}}\n</tool_call>'
+CUT = {
+    "in the name": ("get_we", [], ""),
+    "in the arguments": ('get_weather", "arguments": {"city": "Ol', [], '{"city": "Ol'),
+    "at a mark": (f"{FIRST}\n<tool_call>\n", ["ping"], ""),
+    "in the next": (
+        f'{FIRST}\n<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "Ol',
+        ["ping"],
+        '{"city": "Ol',
+    ),
+}
+"""What a model writes behind a call that is required: whole calls, and what a stream tells of one that was cut."""
+
+
+@pytest.mark.parametrize(("text", "calls", "told"), CUT.values(), ids=CUT)
+@pytest.mark.parametrize("ends", ["length", "stop", "by itself"])
+async def test_nothing_of_a_required_call_that_is_cut_is_text(tool_front, text, calls, told, ends):
+    """At every door, whole and streamed; the reason is why it was cut, never that there are calls to make."""
+    script = saying(f"{text}XX" if ends == "stop" else text)
+    limit = len(text) if ends == "length" else 500
+    asked = ASK | {"max_tokens": limit, "tool_choice": "required"} | ({"stop": "XX"} if ends == "stop" else {})
+    reason = "length" if ends == "length" else "stop"
+    async with tool_front(script=script) as front:
+        whole = (await front.openai.chat.completions.create(**asked)).choices[0]
+        assert (whole.finish_reason, whole.message.content or "") == (reason, "")
+        assert [call.function.name for call in whole.message.tool_calls or []] == calls
+        stream = await front.openai.chat.completions.create(**asked, stream=True)
+        choices = [chunk.choices[0] async for chunk in stream]
+        assert (choices[-1].finish_reason, "".join(one.delta.content or "" for one in choices)) == (reason, "")
+        grown = [delta for one in choices for delta in one.delta.tool_calls or [] if delta.index == len(calls)]
+        assert "".join(delta.function.arguments for delta in grown) == told
+
+        flat = [{"type": "function", **one["function"]} for one in TOOLS]
+        ask = {"model": "small", "input": "hi", "tools": flat, "tool_choice": "required", "max_output_tokens": limit}
+        if ends != "stop":  # which this API does not know
+            made = (await front.http.post("/v1/responses", json=ask)).json()
+            assert made["status"] == ("incomplete" if ends == "length" else "completed")
+            assert [item["name"] for item in made["output"] if item["type"] == "function_call"] == calls
+            said = [part["text"] for item in made["output"] if item["type"] == "message" for part in item["content"]]
+            assert "".join(said) == ""
+            assert "output_text.delta" not in (await front.http.post("/v1/responses", json=ask | {"stream": True})).text
+
+        used = [{"name": one["name"], "input_schema": one.get("parameters", {})} for one in flat]
+        ask = {"model": "small", "messages": HI, "tools": used, "tool_choice": {"type": "any"}, "max_tokens": limit}
+        ask |= {"stop_sequences": ["XX"]} if ends == "stop" else {}
+        made = (await front.http.post("/v1/messages", json=ask)).json()
+        wanted = {"length": "max_tokens", "stop": "stop_sequence", "by itself": "end_turn"}[ends]
+        assert (made["stop_reason"], [block["name"] for block in made["content"]]) == (wanted, calls)
+        assert "text_delta" not in (await front.http.post("/v1/messages", json=ask | {"stream": True})).text
+
+
 async def test_a_repeat_gets_the_same_deltas(tool_front):
     """Byte for byte, identifiers included; two choices at once are told apart."""
     async with tool_front(TWO) as front:

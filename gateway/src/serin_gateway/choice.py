@@ -235,8 +235,9 @@ class ChoiceOutput:
             self._has_called = self._has_called or part.is_whole
 
     def _finish(self, why: FinishReason) -> FinishReason:
-        """An answer that calls and ends by itself ends for its calls; one that was cut was cut."""
-        return FinishReason.TOOL_CALLS if self._has_called and why is FinishReason.STOP else why
+        """An answer that calls and ends by itself ends for its calls; one that was cut, in a call too, was cut."""
+        is_cut = self._reading is not None and self._reading.has_broken_off
+        return FinishReason.TOOL_CALLS if self._has_called and not is_cut and why is FinishReason.STOP else why
 
     def _end(self, end: ChoiceEnded, num_counted: int) -> None:
         self.ended = end

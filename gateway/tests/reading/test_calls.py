@@ -199,6 +199,48 @@ def test_a_text_is_read_alike_however_it_is_cut(form, name, text, parts):
         assert in_pieces(form, pieces, grows=True) == grown
 
 
+@pytest.mark.parametrize(("form", "name", "text", "parts"), CASES, ids=[case[1] for case in CASES])
+def test_an_answer_of_calls_alone_has_no_text(form, name, text, parts):
+    """The same calls, and what began as one; what is left of it is nobody's."""
+    for pieces in ([text], list(text)):
+        for grows, told in ((False, parts), (True, BROKEN.get(name) or parts)):
+            calls = [part for part in told if not isinstance(part, Said)]
+            assert in_pieces(form, pieces, grows=grows, only_calls=True) == calls
+
+
+PING = '{"name": "ping", "arguments": {}}'
+ENDS = {
+    "whole": (CallForm.HERMES, f"<tool_call>{PING}</tool_call>", False),
+    "half a closing mark": (CallForm.HERMES, f"<tool_call>{PING}\n</tool", False),
+    "text behind": (CallForm.HERMES, f"<tool_call>{PING}</tool_call> so < 5", False),
+    "another unknown": (
+        CallForm.HERMES,
+        f'<tool_call>{PING}</tool_call><tool_call>{{"name": "rm"}}</tool_call>',
+        False,
+    ),
+    "half a mark": (CallForm.HERMES, f"<tool_call>{PING}</tool_call>\n<tool_", True),
+    "a mark": (CallForm.HERMES, f"<tool_call>{PING}</tool_call>\n<tool_call>\n", True),
+    "in a name": (CallForm.HERMES, f'<tool_call>{PING}</tool_call><tool_call>{{"name": "pi', True),
+    "in arguments": (CallForm.HERMES, f'<tool_call>{PING}</tool_call><tool_call>{PING[:-2]}"a', True),
+    "in a list": (CallForm.MISTRAL, f"[TOOL_CALLS] [{PING}, {PING[:9]}", True),
+    "in a header": (CallForm.MISTRAL, "[TOOL_CALLS]ping[ARGS]{}[TOOL_CALLS]pi", True),
+    "behind a semicolon": (CallForm.LLAMA, f"{PING}; {PING[:9]}", True),
+    "nothing behind a semicolon": (CallForm.LLAMA, f"{PING};", False),
+}
+
+
+@pytest.mark.parametrize(("form", "text", "is_cut"), ENDS.values(), ids=ENDS)
+def test_an_end_inside_a_call_is_known(form, text, is_cut):
+    """Whether the call was told or not, so that nobody makes the calls before it as if they were all."""
+    for pieces in ([text], list(text)):
+        for how in ({}, {"grows": True}, {"only_calls": True}, {"grows": True, "only_calls": True}):
+            reader = CallReader(form, TOOLS, **how)
+            for piece in pieces:
+                reader.feed(piece)
+            reader.end()
+            assert reader.has_broken_off is is_cut, how
+
+
 def test_every_form_that_can_be_told_has_its_marks():
     """A form that is added needs a reader."""
     assert set(MARKS) == set(CallForm) - {CallForm.NONE}

@@ -42,7 +42,7 @@ def in_pieces(form, pieces, tools=("f",), *, grows=False):
         (BEGUN, "<think>a</think>b", [Reasoned("<think>a"), Said("b")]),
         (BEGUN, "all of it", [Reasoned("all of it")]),
         (AnswerForm(CallForm.HERMES, beginning='<tool_call>\n{"name": "'), 'f", "arguments": {}}', [F]),
-        (AnswerForm(CallForm.HERMES, beginning='<tool_call>\n{"name": "'), "g", [Said('<tool_call>\n{"name": "g')]),
+        (AnswerForm(CallForm.HERMES, beginning='<tool_call>\n{"name": "'), "g", []),
         (AnswerForm(CallForm.NONE, "[THINK]", "[/THINK]"), "[THINK]a[/THINK]b", [Reasoned("a"), Said("b")]),
     ],
 )

@@ -2,8 +2,9 @@
 
 Text goes through as soon as no mark can begin in it. From a mark on it is held until it is a call or, to the last
 character, text. A call is told when it is whole, or as it grows; one that grows and then breaks off ends, and what is
-left of it is text. How the text was cut changes nothing. Whitespace around calls belongs to them. Knows nothing about
-reasoning, tokens or who asked.
+left of it is text. An answer of calls alone, as one is that had to call, has no text: what is no call is left out. How
+the text was cut changes nothing. Whitespace around calls belongs to them. Knows nothing about reasoning, tokens or who
+asked.
 """
 
 import enum
@@ -40,17 +41,29 @@ class CallReader:
         tools: names that may be called.
         grows: calls are told as they grow, else when they are whole.
         is_single: one call is all that is wanted.
+        only_calls: nothing but calls is wanted.
 
     Attributes:
         is_complete: nothing more is wanted: the only call is there.
+        has_broken_off: a call that was told did not become whole, or the text ended inside of one.
     """
 
-    def __init__(self, form: CallForm, tools: Collection[str], *, grows: bool = False, is_single: bool = False) -> None:
+    def __init__(
+        self,
+        form: CallForm,
+        tools: Collection[str],
+        *,
+        grows: bool = False,
+        is_single: bool = False,
+        only_calls: bool = False,
+    ) -> None:
         self._marks = MARKS[form]
         self._tools = tools
         self._grows = grows
         self._is_single = is_single
+        self._only_calls = only_calls
         self.is_complete = False
+        self.has_broken_off = False
         self._state = _State.START if self._marks.bare else _State.TEXT
         self._held = ""
         self._at = 0  # in what is held: how far it is understood
@@ -87,6 +100,9 @@ class CallReader:
             rest = ""
         if self._follows_call and rest.strip() in ("", ";" if self._state is _State.CALLED else ""):
             rest = ""
+        is_text = self._state is _State.TEXT and not num_begun(self._marks.opening, rest, len(rest))
+        is_over = self._state in (_State.START, _State.CALLED)
+        self.has_broken_off |= bool(rest.strip()) and not (is_text or is_over)
         self._say(rest)
         self._held = ""
         self._state = _State.TEXT
@@ -214,6 +230,7 @@ class CallReader:
         if not self._growing.has_begun:
             return False
         self._parts.append(CallEnded(self._growing.is_whole))
+        self.has_broken_off |= not self._growing.is_whole
         self._held = self._held[self._growing.told_until :]
         self._follows_call = True
         if self._is_single:
@@ -227,7 +244,7 @@ class CallReader:
         self._state = _State.TEXT
 
     def _say(self, text: str) -> None:
-        if text:
+        if text and not self._only_calls:
             self._parts.append(Said(text))
             self._follows_call = False
 

@@ -27,13 +27,20 @@ class AnswerReader:
         self._reasoning = ReasoningReader(form) if form.reasoning_open and not form.beginning else None
         self._calls = None
         if tools and form.calls is not CallForm.NONE:
-            self._calls = CallReader(form.calls, tools, grows=grows, is_single=is_single)
+            # Whose prompt begins a call had to call: its grammar allows nothing else.
+            only_calls = bool(form.beginning)
+            self._calls = CallReader(form.calls, tools, grows=grows, is_single=is_single, only_calls=only_calls)
         self._beginning = form.beginning
 
     @property
     def is_complete(self) -> bool:
         """Whether the only call that is wanted is there."""
         return self._calls is not None and self._calls.is_complete
+
+    @property
+    def has_broken_off(self) -> bool:
+        """Whether a call did not become whole, where the text ended or after it was told."""
+        return self._calls is not None and self._calls.has_broken_off
 
     @property
     def has_reasoned(self) -> bool:

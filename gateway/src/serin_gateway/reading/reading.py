@@ -36,6 +36,11 @@ class Reading:
         """Nothing more is wanted of it: it made the only call that it may make."""
         return self._reader.is_complete
 
+    @property
+    def has_broken_off(self) -> bool:
+        """A call of it did not become whole: whoever gets it is not to make its calls as if that were all."""
+        return self._reader.has_broken_off
+
     def read(self, news: Decoded, is_last: bool, token_ids: Sequence[int]) -> list[Part]:
         """The parts that became certain; ``token_ids``: all that were made."""
         parts = self._reader.feed(news.text)

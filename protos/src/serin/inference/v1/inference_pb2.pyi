@@ -291,7 +291,7 @@ class ToolCallDelta(_message.Message):
     """Name of the tool, one of those offered; only in its first delta."""
     arguments_json: _builtins.str
     """Piece of the arguments, as the model wrote it. All pieces together are a JSON object, or the beginning of one where
-    the call broke off: the answer was cut (LENGTH, CONTENT_FILTER), or the model wrote no JSON.
+    the call broke off: the answer was cut (LENGTH, CONTENT_FILTER, STOP), or the model wrote no JSON.
     """
     def __init__(
         self,
