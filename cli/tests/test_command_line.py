@@ -48,6 +48,7 @@ from serin_cli.__main__ import COMMANDS, main
             ["key", "create", "--role", "boss"],
             "serin key create: --role: 'boss': accepted: app, viewer, operator, admin",
         ),
+        (["audit", "verify", "--expect", "foo"], "serin audit verify: --expect: 'foo': accepted: NUMBER:DIGEST, the"),
         (["chat", "--temperature", "nan"], "serin chat: --temperature: 'nan': accepted: a number from 0 to 2"),
     ],
 )

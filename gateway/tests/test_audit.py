@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 from redis.asyncio import Redis
-from serin_gateway.audit.entry import Entry, Head, audit_secret, find_faults
+from serin_gateway.audit.entry import Entry, Head, audit_secret, find_faults, has_been
 from serin_gateway.audit.redis_log import RedisAuditLog
 
 SECRET = audit_secret(b"a secret of the mesh")
@@ -36,6 +36,19 @@ async def test_a_chain_is_intact_also_when_many_write(redis):
     assert find_faults(entries, await logs[0].head(), SECRET) == []
     assert [entry.number for entry in await logs[0].entries(4, 2)] == [4, 5]
     assert find_faults([], Head(), SECRET) == []
+    for noted in (Head(), Head(4, entries[3].digest), await logs[0].head()):
+        assert has_been(Head.parse(str(noted)), entries)
+    for noted in (Head(0, entries[0].digest), Head(4, entries[4].digest), Head(19, entries[17].digest)):
+        assert not has_been(noted, entries)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "foo", "0" * 64, "1:", f"x:{'0' * 64}", f"1:{'0' * 63}", f"1:{'0' * 64}\n", "²:" + "0" * 64]
+)
+def test_what_is_no_head_is_refused(text):
+    """Whoever notes one wrongly is told so, not that the log is at fault."""
+    with pytest.raises(ValueError, match="not the head"):
+        Head.parse(text)
 
 
 def changed(entries):

@@ -444,6 +444,17 @@ async def test_what_is_out_of_bounds_is_refused_by_name(tool_front, body, param,
         assert front.house.workers.orders == []
 
 
+@pytest.mark.parametrize("arguments", ['{"x": "a', '{"x": "\\ud800"}', '{"\\uDFFF": 1}'])
+async def test_arguments_that_are_no_json_to_everybody_are_shown_as_they_are(tool_front, arguments):
+    """Broken off, or with half of a character: what the model wrote is what it may be shown again."""
+    called = {"id": "1", "type": "function", "function": {"name": "ping", "arguments": arguments}}
+    history = [*HI, {"role": "assistant", "tool_calls": [called]}]
+    async with tool_front("x") as front:
+        assert (await front.chat(messages=history, tools=TOOLS)).status_code == 200
+        shown = front.house.tokenizer.conversations[-1]
+    assert shown.messages[1].tool_calls[0].arguments_json == arguments
+
+
 async def test_a_template_without_tools_says_so(front):
     """As the SDK raises it."""
     with pytest.raises(openai.BadRequestError, match="cannot show tools") as refused:

@@ -394,6 +394,11 @@ async def test_an_answer_goes_on_inside_the_last_message(rpc):
         ({"tools": [chat_pb2.ToolDefinition(name="a b")]}, "tools[0].name", Reason.PARAMETER_INVALID),
         ({"tools": [PING, PING]}, "tools[1].name", Reason.PARAMETER_INVALID),
         (
+            {"tools": [chat_pb2.ToolDefinition(name="f", parameters_json='{"title": "\\ud800"}')]},
+            "tools[0].parameters_json",
+            Reason.PARAMETER_INVALID,
+        ),
+        (
             {"tools": [chat_pb2.ToolDefinition(name="f", parameters_json="[]")]},
             "tools[0].parameters_json",
             Reason.PARAMETER_INVALID,

@@ -470,6 +470,13 @@ async def test_answers_are_masked_however_they_come(fronts_on, sdk, piece):
     assert decided(front.house)["pii", "output", "mask"] == 2
 
 
+async def test_prompt_and_answer_are_looked_at_apart(fronts_on):
+    """Also where both are given back: what the caller wrote and the model completed is no finding in either."""
+    async with fronts_on(guarded(REFUSING, saying("um pie"))) as front:
+        made = await front.openai.completions.create(model="small", prompt="a pl", echo=True, max_tokens=99)
+    assert (made.choices[0].text, made.choices[0].finish_reason) == ("a plum pie", "stop")
+
+
 async def test_every_choice_is_guarded_for_itself():
     """Two choices at once, one of which says something."""
     house = guarded(MASKING, saying("nothing here", SAYS))

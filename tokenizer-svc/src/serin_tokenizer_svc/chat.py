@@ -125,7 +125,7 @@ class Chat:
         return await self._queue.run(lambda: self._vocabulary.encode_pieces(pieces), len(rendered))
 
     async def _shown(self, name: str, variables: Mapping[str, Any], tag: str | None) -> str:
-        """What a template makes of its variables; tools are to blame for what it does without them alone."""
+        """What a template makes of its variables; tools are to blame where it takes the rest without them."""
         try:
             return await self._pool.render(name, variables, tag)
         except TemplateRejected as rejected:

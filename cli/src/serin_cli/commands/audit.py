@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.table import Table
-from serin_gateway.audit.entry import Entry, find_faults
+from serin_gateway.audit.entry import Entry, Head, find_faults, has_been
 from serin_gateway.keys import KeyStoreDown
 from serin_mesh.errors import MeshError
 
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="show entries")
     listing.add_argument("--json", action="store_true", help="print entries as JSON, a line each")
     verify = actions.add_parser("verify", help="find what was changed, removed or reordered; exit code 1: something")
-    verify.add_argument("--expect", metavar="HEAD", default="", help="a head that was printed before: NUMBER:DIGEST")
+    verify.add_argument("--expect", metavar="HEAD", type=_head, help="a head that was printed before: NUMBER:DIGEST")
     for action in (listing, verify):
         add_flags(action)
 
@@ -51,16 +51,23 @@ async def _act(arguments: argparse.Namespace) -> int:
             _show(entries, as_json=arguments.json)
             return 0
         faults = find_faults(entries, head, at.secret)
-        number, _, digest = arguments.expect.partition(":")
-        if arguments.expect:
-            known = entries[int(number) - 1] if number.isdecimal() and 0 < int(number) <= len(entries) else None
-            if known is None or known.digest != digest:
-                faults.append(f"entry {number[:20]} is not the one of the head that was noted")
+        if arguments.expect is not None and not has_been(arguments.expect, entries):
+            faults.append(f"entry {arguments.expect.number} is not the one of the head that was noted")
     for fault in faults:
         print(fault)
     if not faults:
         print(f"{head.number} entries, intact; head {head}")
     return 1 if faults else 0
+
+
+def _head(text: str) -> Head:
+    try:
+        return Head.parse(text)
+    except ValueError:
+        why = (
+            "accepted: NUMBER:DIGEST, the number of an entry and 64 hex digits, as `serin audit verify` prints its head"
+        )
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}: {why}") from None
 
 
 async def _page(at: OpenDesk, first: int) -> Sequence[Entry | None]:

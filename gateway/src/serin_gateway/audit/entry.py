@@ -7,12 +7,14 @@ entries are kept; it never holds prompt text or keys.
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
+_HEAD = re.compile("(0|[1-9][0-9]{0,17}):([0-9a-f]{64})")
 GENESIS = "0" * 64
 """What the first entry names as the one before."""
 
@@ -81,10 +83,30 @@ class Head:
     def __str__(self) -> str:
         return f"{self.number}:{self.digest}"
 
+    @classmethod
+    def parse(cls, text: str) -> "Head":
+        """Read it back as it is written.
+
+        Raises:
+            ValueError: it is none.
+        """
+        found = _HEAD.fullmatch(text)
+        if found is None:
+            raise ValueError(f"not the head of an audit log: {text[:80]!r}")
+        return cls(int(found[1]), found[2])
+
 
 def audit_secret(mesh_secret: bytes) -> bytes:
     """The secret that entries are sealed with, derived from the mesh's."""
     return hmac.new(mesh_secret, b"serin.audit", hashlib.sha256).digest()
+
+
+def has_been(noted: Head, entries: Sequence[Entry | None]) -> bool:
+    """Whether a chain once ended where a noted head says; at that of an empty log every chain begins."""
+    if noted.number == 0:
+        return noted == Head()
+    known = entries[noted.number - 1] if noted.number <= len(entries) else None
+    return known is not None and known.digest == noted.digest
 
 
 def find_faults(entries: Iterable[Entry | None], head: Head, secret: bytes) -> list[str]:

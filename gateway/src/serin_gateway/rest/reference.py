@@ -30,6 +30,7 @@ A parameter that is not listed is refused by name (`PARAMETER_UNKNOWN`); to a ke
 ignored. The same reasons come over gRPC, in `ErrorInfo`: a field that this version does not know is refused, or named
 in the trailer `x-serin-ignored`, by its number (`sampling.99`). An `x-request-id` that is not 1 to 100 of
 `A-Za-z0-9._-` is replaced and named there too, whatever the key; an `x-session-id` of more than 256 bytes is refused.
+A body is JSON, whatever its `content-type` says of it; one that is packed (`content-encoding`) is refused.
 
 What answers may be made to follow, and what that costs, is in [structured-output.md](structured-output.md); what a
 model's name leads to, and the headers that say who answered, in [routing.md](routing.md).
