@@ -4,8 +4,8 @@ import json
 
 import orjson
 import pytest
+from serin_gateway.repeats import repeated_key
 from serin_gateway.rest.parameters import parse_object
-from serin_gateway.rest.repeats import repeated_key
 from serin_mesh.errors import MeshError, Reason
 
 

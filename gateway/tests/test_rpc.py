@@ -408,6 +408,11 @@ async def test_an_answer_goes_on_inside_the_last_message(rpc):
             "tools[0].parameters_json",
             Reason.PARAMETER_INVALID,
         ),
+        (
+            {"tools": [chat_pb2.ToolDefinition(name="f", parameters_json='{"type": "object", "type": "object"}')]},
+            "tools[0].parameters_json",
+            Reason.PARAMETER_INVALID,
+        ),
         ({"tools": [PING] * 129}, "tools", Reason.PARAMETER_INVALID),
         ({"tool_choice": NAMED}, "tool_choice", Reason.PARAMETER_INVALID),
         ({"tools": [PING]}, "tools", Reason.PARAMETER_UNSUPPORTED),

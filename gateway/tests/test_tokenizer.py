@@ -6,6 +6,7 @@ import pytest
 from serin.generation.v1 import tokens_pb2
 from serin.tokenizer.v1 import tokenizer_pb2, tokenizer_pb2_grpc
 from serin_gateway.conversation import Conversation, Message
+from serin_gateway.grammar import Grammar, GrammarKind
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.testing import small_lane
 from serin_gateway.tokenizer import CallScope
@@ -38,6 +39,11 @@ class Gated(tokenizer_pb2_grpc.TokenizerServiceServicer):
             self._asked.notify_all()
         await self.gate.wait()
         return tokenizer_pb2.EncodeResponse(runs=[tokens_pb2.TokenRun(token_ids=[1])], vocabulary_digest="vocabulary")
+
+    async def PrepareGrammar(self, request, context):  # noqa: N802
+        """The grammar as it is."""
+        self.requests.append(request)
+        return tokenizer_pb2.PrepareGrammarResponse(grammar=request.grammar)
 
 
 @pytest.fixture
@@ -153,7 +159,8 @@ async def test_the_service_is_told_how_much_fits(asked):
     service, client = asked
     service.gate.set()
     assert await client.encode(scope(20.0), "hi") == [1]
-    assert service.requests[0].max_token_count == 1023
+    assert await client.prepare_grammar(scope(20.0), Grammar(GrammarKind.REGEX, "a")) == "a"
+    assert [request.max_token_count for request in service.requests] == [1023, 1023]
 
 
 class Vocabulary(tokenizer_pb2_grpc.TokenizerServiceServicer):

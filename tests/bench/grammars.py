@@ -35,7 +35,7 @@ RECORD = {
     "additionalProperties": False,
 }
 SCHEMA = {"type": "array", "items": RECORD, "minItems": 50}
-GRAMMAR = translate(GrammarSource("json_schema", json.dumps(SCHEMA)))
+GRAMMAR = translate(GrammarSource("json_schema", json.dumps(SCHEMA))).lark
 
 
 def main() -> None:

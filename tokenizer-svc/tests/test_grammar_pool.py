@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from serin_tokenizer_svc.errors import (
     GrammarsUnsupported,
 )
 from serin_tokenizer_svc.grammar import MAX_GRAMMAR_BYTES, GrammarSource
-from serin_tokenizer_svc.grammar_pool import ENTRY_BYTES, GrammarCache, GrammarLimits, GrammarPool
+from serin_tokenizer_svc.grammar_pool import ENTRY_BYTES, GrammarCache, GrammarLimits, GrammarPool, Prepared
 from serin_tokenizer_svc.grammar_trial import Vocabulary
 
 LIMITS = GrammarLimits(timeout_s=20.0, num_processes=1)
@@ -49,6 +50,7 @@ def nested(levels):
 
 
 NODE = {"n": closed(children={"type": "array", "items": {"$ref": "#/$defs/n"}})}
+ENDLESS = {"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]}
 ACCEPTED = {
     "object": (schema(**closed(b={"type": "integer"}, a={"enum": ["x"]})), ['{"b":1,"a":"x"}', '{"b": -20, "a": "x"}']),
     "indented": (schema(**closed(a={"type": "null"})), ['{\n    "a": null\n}']),
@@ -69,14 +71,22 @@ ACCEPTED = {
 REFUSED = {
     "not JSON": (GrammarSource("json_schema", '{"type":'), "not JSON"),
     "no schema": (GrammarSource("json_schema", "[1]"), "must be an object"),
-    "allows nothing": (schema(enum=[]), "anyOf is empty"),
-    "unsatisfiable": (schema(**closed(a=False)), "'a' is unsatisfiable"),
-    "endless recursion": (schema(**{"$ref": "#"}), "no text at all"),
-    "unknown type": (schema(type="nonsense"), "nonsense"),
+    "allows nothing": (schema(enum=[]), "^#/enum: allows no text at all"),
+    "unsatisfiable": (schema(**closed(a=False)), "^#/required: 'a': allows no text at all"),
+    "endless recursion": (schema(**{"$ref": "#"}), "^#: allows no text at all"),
+    "endless value": (schema(**closed(a=ENDLESS)), "^#/properties/a/required: 'a': allows no text at all"),
+    "unknown type": (schema(type="nonsense"), "^#: Invalid type: nonsense$"),
+    "a part of it": (schema(**closed(a={"anyOf": [{"format": "x"}]})), "^#/properties/a/anyOf/0: Unknown format: x$"),
+    "a member twice": (GrammarSource("json_schema", '{"enum": [1], "\\u0065num": [2]}'), "has 'enum' twice"),
+    "no number": (GrammarSource("json_schema", '{"const": NaN}'), "NaN is no number"),
+    "too large a number": (GrammarSource("json_schema", '{"title": 1e999}'), "too large"),
     "remote reference": (schema(**{"$ref": "https://example.com/x.json"}), "does not fetch"),
     "local file": (schema(**{"$ref": "file:///etc/passwd"}), "does not fetch"),
-    "not enforceable": (schema(type="array", uniqueItems=True), "uniqueItems"),
-    "overlapping oneOf": (schema(oneOf=[{"type": "integer"}, {"type": "number"}]), "oneOf"),
+    "not enforceable": (schema(type="array", uniqueItems=True), '^#: cannot be enforced: "uniqueItems"$'),
+    "overlapping oneOf": (
+        schema(oneOf=[{"type": "integer"}, {"type": "number"}]),
+        "^#: oneOf: [^\n]*overlap[^\n]*anyOf$",
+    ),
     "reserved": (schema(**{"type": "string", "x-guidance": {"whitespace_pattern": "(.*.*)*"}}), "reserved"),
     "look-ahead": (GrammarSource("regex", "(?=a)b"), "look-around"),
     "backreference": (GrammarSource("regex", r"(a)\1"), "backreferences"),
@@ -132,9 +142,10 @@ async def test_what_is_accepted_means_what_it_says(pool, vocabularies, name):
 async def test_what_is_refused_says_why(pool, name):
     """The reason names what is wrong; the same process checks the next grammar."""
     source, said = REFUSED[name]
-    with pytest.raises(GrammarRejected, match=said):
+    with pytest.raises(GrammarRejected, match=said) as refusal:
         await pool.prepare(source)
     assert pool.children.num_kills == 0
+    assert not re.search("%json|no_forcing|coerce", str(refusal.value))
 
 
 @pytest.mark.parametrize("name", LIMITED)
@@ -152,6 +163,16 @@ async def test_a_lenient_schema_loses_what_cannot_be_enforced(pool):
     with pytest.raises(GrammarRejected, match="uniqueItems"):
         await pool.prepare(strict)
     assert "uniqueItems" in await pool.prepare(replace(strict, lenient=True))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_no_context_has_room_for_is_refused(pool):
+    """By the place of what is so long, for each caller's own context; what it is by itself is kept all the same."""
+    long = schema(type="array", items=closed(a={"type": "string", "minLength": 10**9}), minItems=1)
+    assert "start:" in await pool.prepare(long)
+    with pytest.raises(GrammarLimit, match=r"^#/items/properties/a/minLength: .* 1000000010 bytes, .* room for 2048"):
+        await pool.prepare(long, 2048)
+    assert "start:" in await pool.prepare(schema(type="string", minLength=100), 2048)
 
 
 async def test_what_takes_too_long_is_killed_and_others_go_on(vocabularies):
@@ -230,11 +251,11 @@ def test_the_cache_is_bounded_in_bytes():
     """The least recently used goes first; one that is larger than the whole is not kept."""
     cache = GrammarCache(3 * (ENTRY_BYTES + 100))
     for name in b"abc":
-        cache.keep(bytes([name]), "x" * 100)
+        cache.keep(bytes([name]), Prepared("x" * 100))
     assert cache.find(b"a") is not None
     cache.keep(b"d", GrammarError("y" * 100))
     assert cache.find(b"b") is None
     assert cache.find(b"a") is not None
     assert cache.num_bytes == 3 * (ENTRY_BYTES + 100)
-    cache.keep(b"e", "z" * 10_000)
+    cache.keep(b"e", Prepared("z" * 10_000))
     assert cache.num_bytes == 0

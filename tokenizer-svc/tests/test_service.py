@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 
 import grpc
 import pytest
@@ -209,6 +210,9 @@ async def test_encode_and_decode_refuse_what_they_cannot_take(model_folders, ser
         assert error.metadata["parameter"] == "runs"
 
 
+LONG = {"type": "object", "properties": {"a": {"type": "string", "minLength": 10**9}}, "required": ["a"]}
+
+
 @ONE_LOOP
 async def test_grammars_are_prepared_or_refused_with_their_reason(model_folders):
     """What comes back is of its own kind; equal grammars give equal texts, and each refusal has its reason."""
@@ -230,6 +234,11 @@ async def test_grammars_are_prepared_or_refused_with_their_reason(model_folders)
             error = await refused(prepare(kind, text))
             assert (error.reason, error.metadata["parameter"]) == (reason, "grammar")
         assert service._tokenizer.grammars.cache.num_hits == 1
+        long = sampling_pb2.Grammar(kind=sampling_pb2.GRAMMAR_KIND_JSON_SCHEMA, text=json.dumps(LONG))
+        error = await refused(stub.PrepareGrammar(pb.PrepareGrammarRequest(grammar=long, max_token_count=2047)))
+        assert (error.reason, error.metadata["parameter"]) == (Reason.GRAMMAR_LIMIT, "grammar")
+        assert "#/properties/a/minLength: " in error.message
+        assert (await stub.PrepareGrammar(pb.PrepareGrammarRequest(grammar=long))).grammar.text
 
 
 @ONE_LOOP
@@ -587,6 +596,12 @@ async def test_an_answers_form_travels_with_its_prompt(tmp_path):
         for _ in range(2):  # found, then remembered
             found = await refused(stub.Render(constrained))
             assert (found.reason.value, found.metadata["parameter"]) == ("GRAMMAR_INVALID", "tools[1].parameters")
+        tool.parameters_json = json.dumps(LONG)
+        constrained = render(
+            message("user", "x"), tools=[other, tool], tool_choice=named, constrain_calls=True, max_token_count=2047
+        )
+        found = await refused(stub.Render(constrained))
+        assert (found.reason.value, found.metadata["parameter"]) == ("GRAMMAR_LIMIT", "tools[1].parameters")
         without = await stub.Render(render(message("user", "x"), tools=[tool], tool_choice=hidden))
         assert without.token_count == (await stub.Render(render(message("user", "x")))).token_count
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from serin_gateway.repeats import repeated_key
+
 MAX_TOOLS = 128
 MAX_TOOL_BYTES = 131_072
 """Of one definition."""
@@ -96,7 +98,7 @@ def tools_faults(tools: Sequence[Tool], choice: ToolChoice) -> Iterator[tuple[st
         if tool.byte_count > MAX_TOOL_BYTES:
             yield where, f"has more than {MAX_TOOL_BYTES} bytes"
         elif tool.parameters_json:
-            why = json_fault(tool.parameters_json, MAX_SCHEMA_DEPTH, needs_object=True)
+            why = json_fault(tool.parameters_json, MAX_SCHEMA_DEPTH, is_schema=True)
             if why:
                 yield f"{where}.parameters", why
         names.add(tool.name)
@@ -117,23 +119,26 @@ def arguments_fault(text: str) -> str:
     Those of a call that broke off are no JSON: the model is shown what it wrote, so that it can make it good; and so
     where an escape names half of a character.
     """
-    why = json_fault(text, MAX_ARGUMENTS_DEPTH, needs_object=False)
+    why = json_fault(text, MAX_ARGUMENTS_DEPTH, is_schema=False)
     return "" if why in (NO_JSON, HALF_CHARACTER) else why
 
 
-def json_fault(text: str, max_depth: int, *, needs_object: bool) -> str:
-    """Why a text is not the JSON that is wanted; empty: it is."""
+def json_fault(text: str, max_depth: int, *, is_schema: bool) -> str:
+    """Why a text is not the JSON that is wanted; empty: it is. A schema is an object, none in it has a key twice."""
     try:
         value = json.loads(text)
     except RecursionError:
         return f"is nested deeper than {max_depth} levels"
     except ValueError:
         return NO_JSON
-    if needs_object and not isinstance(value, dict):
+    if is_schema and not isinstance(value, dict):
         return "is no JSON object"
     if text.count("{") + text.count("[") > max_depth and _is_deeper(value, max_depth):
         return f"is nested deeper than {max_depth} levels"
-    return HALF_CHARACTER if names_half_character(text, value) else ""
+    if names_half_character(text, value):
+        return HALF_CHARACTER
+    twice = repeated_key(text.encode(), value) if is_schema else None
+    return "" if twice is None else f"an object has {twice!r:.80} twice"
 
 
 def names_half_character(text: str, value: Any) -> bool:

@@ -14,7 +14,7 @@ Knows nothing about gRPC: the service translates these into the mesh's reasons.
     │   └── TemplateLimit        too slow, too much output, too much memory
     ├── GrammarError             the caller's grammar cannot be used
     │   ├── GrammarRejected      damaged, not enforceable, or it allows nothing
-    │   └── GrammarLimit         too large, or too slow to check or to follow
+    │   └── GrammarLimit         too large, too slow to check or to follow, or only of texts that are too long
     ├── GrammarsUnsupported      this tokenizer's ids have no bytes of their own
     ├── GrammarBusy              too many grammars wait to be checked
     ├── RenderBusy               too many conversations wait to be rendered
@@ -95,7 +95,7 @@ class GrammarRejected(GrammarError):
 
 
 class GrammarLimit(GrammarError):
-    """A grammar that is too large, or takes too long to check or to follow."""
+    """A grammar that is too large, takes too long to check or to follow, or allows only texts that are too long."""
 
 
 class GrammarsUnsupported(TokenizerError):

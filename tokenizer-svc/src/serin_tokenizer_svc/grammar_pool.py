@@ -41,6 +41,32 @@ class GrammarLimits:
     cache_bytes: int = 16 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A grammar in the worker's language.
+
+    Attributes:
+        text: the grammar.
+        num_tokens: no text that it allows has fewer, as far as is known.
+        why: what makes its texts so long.
+        parameter: the part to blame for that; empty: the whole.
+    """
+
+    text: str
+    num_tokens: int = 0
+    why: str = ""
+    parameter: str = ""
+
+    def refuse_long(self, max_tokens: int) -> None:
+        """Refuse a grammar that allows no text of at most so many tokens.
+
+        Raises:
+            GrammarLimit: it is one.
+        """
+        if self.num_tokens > max_tokens:
+            raise GrammarLimit(f"{self.why}; the model's context has room for {max_tokens}", self.parameter)
+
+
 class GrammarPool:
     """Checks grammars in processes of its own; an asynchronous context manager.
 
@@ -53,7 +79,7 @@ class GrammarPool:
         self._limits = limits
         self._is_supported = pieces is not None
         self.cache = GrammarCache(limits.cache_bytes)
-        self._asked: dict[bytes, asyncio.Task[str]] = {}
+        self._asked: dict[bytes, asyncio.Task[Prepared]] = {}
         self.children = Children(
             Program("serin_tokenizer_svc.grammar_child", _setup(pieces, limits), _nothing),
             num_processes=limits.num_processes,
@@ -75,12 +101,16 @@ class GrammarPool:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.children.__aexit__(kind, error, trace)
 
-    async def prepare(self, source: GrammarSource) -> str:
+    async def prepare(self, source: GrammarSource, max_tokens: int = 0) -> str:
         """The grammar in the worker's language. Equal grammars are checked once, whoever asks.
+
+        Args:
+            source: the grammar as its caller wrote it.
+            max_tokens: what it allows must have room in so many; 0: in any number.
 
         Raises:
             GrammarRejected: it is damaged, asks for what cannot be enforced, or allows nothing.
-            GrammarLimit: it is too large, or takes too long to check or to follow.
+            GrammarLimit: it is too large, takes too long to check or to follow, or allows nothing so short.
             GrammarsUnsupported: no grammar can be followed with this tokenizer.
             GrammarBusy: too many wait already.
         """
@@ -97,21 +127,23 @@ class GrammarPool:
             found = await self._check(key, source)
         if isinstance(found, GrammarError):
             raise copy.copy(found)
-        return found
+        if max_tokens:
+            found.refuse_long(max_tokens)
+        return found.text
 
-    async def _check(self, key: bytes, source: GrammarSource) -> str:
+    async def _check(self, key: bytes, source: GrammarSource) -> Prepared:
         task = self._asked.get(key)
         if task is None:
             task = self._asked[key] = asyncio.create_task(self._checked(key, source))
             task.add_done_callback(lambda done: (self._asked.pop(key), done.cancelled() or done.exception()))
         return await asyncio.shield(task)  # one caller's cancel is not the others'
 
-    async def _checked(self, key: bytes, source: GrammarSource) -> str:
+    async def _checked(self, key: bytes, source: GrammarSource) -> Prepared:
         answer = await self._ask(source)  # what this raises is not kept: the machine may have been busy
         if "grammar" in answer:
-            grammar: str = answer["grammar"]
-            self.cache.keep(key, grammar)
-            return grammar
+            prepared = Prepared(answer["grammar"], **answer["least"])
+            self.cache.keep(key, prepared)
+            return prepared
         is_limit = "limit" in answer
         kind, why = (GrammarLimit, answer["limit"]) if is_limit else (GrammarRejected, answer["refused"])
         error = kind(why, answer.get("parameter", ""))
@@ -138,11 +170,11 @@ class GrammarCache:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._found: OrderedDict[bytes, str | GrammarError] = OrderedDict()
+        self._found: OrderedDict[bytes, Prepared | GrammarError] = OrderedDict()
         self.num_bytes = 0
         self.num_hits = 0
 
-    def find(self, key: bytes) -> str | GrammarError | None:
+    def find(self, key: bytes) -> Prepared | GrammarError | None:
         """What is known; None: nothing."""
         found = self._found.get(key)
         if found is not None:
@@ -150,7 +182,7 @@ class GrammarCache:
             self.num_hits += 1
         return found
 
-    def keep(self, key: bytes, found: str | GrammarError) -> None:
+    def keep(self, key: bytes, found: Prepared | GrammarError) -> None:
         """Remember, for as long as there is room."""
         previous = self._found.pop(key, None)
         if previous is not None:
@@ -162,8 +194,9 @@ class GrammarCache:
             self.num_bytes -= _size(oldest)
 
 
-def _size(found: str | GrammarError) -> int:
-    return ENTRY_BYTES + len(str(found).encode())
+def _size(found: Prepared | GrammarError) -> int:
+    texts = (found.text, found.why) if isinstance(found, Prepared) else (str(found),)
+    return ENTRY_BYTES + sum(len(text.encode()) for text in texts)
 
 
 def _setup(pieces: PieceTable | None, limits: GrammarLimits) -> dict[str, Any]:

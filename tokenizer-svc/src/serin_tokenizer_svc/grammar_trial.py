@@ -7,12 +7,12 @@ this thread's processor time, which other work on the machine does not change. R
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from serin_tokenizer_svc.errors import GrammarLimit, GrammarRejected
+from serin_tokenizer_svc.errors import GrammarError, GrammarLimit, GrammarRejected
 
 OPENING_S = 1.0
 """Processor time that opening a grammar may take; the schemas of real tools take a few milliseconds."""
@@ -31,6 +31,19 @@ LIMITS = LLParserLimits(
 
 _LIMIT = re.compile(r"too (big|large|many|long|complex|deep)|limit|max is", re.IGNORECASE)
 _MAX_ERROR = 600
+_OVERLAP = (
+    "oneOf: its branches may overlap, which cannot be enforced; have each require a member with a constant of its own, "
+    "or say anyOf"
+)
+_INTERNAL = (
+    (re.compile(r"\n<non-verbose/>.*", re.DOTALL), ""),
+    (re.compile(r"\n +\d+ \| .*", re.DOTALL), ""),
+    (re.compile(r"^at \d+\(\d+\): failed to compile JSON schema: "), ""),
+    (re.compile(r"\n +while processing .*"), ""),
+    (re.compile(r"^Unimplemented keys: \[(.*)\]"), r"cannot be enforced: \1"),
+    (re.compile(r"^oneOf constraints are not supported.*"), _OVERLAP),
+)
+"""What the library says about itself and the text that it was given, which is not the caller's."""
 
 
 class Vocabulary:
@@ -45,6 +58,9 @@ class Vocabulary:
         self.tokens = [*tokens, b"<end>"]
         """With one id more, which ends a text."""
         self.end_id = len(tokens)
+        never = set(special)
+        self.longest = max((len(token) for at, token in enumerate(tokens) if at not in never), default=0) or 1
+        """Bytes of the longest token that a text may have."""
         wrapper = _Wrapper(self.tokens, self.end_id, [*special, self.end_id])
         self.inner = LLTokenizer(cast(Any, wrapper), eos_token=[self.end_id])
         wrapper.tokenizer = self.inner
@@ -74,8 +90,7 @@ def attempt(grammar: str, vocabulary: Vocabulary) -> None:
         GrammarLimit: it is too large or too slow.
     """
     began = time.thread_time()
-    opened = LLMatcher(vocabulary.inner, grammar, limits=LIMITS, log_level=0)
-    _check(opened)
+    opened = _opened(grammar, vocabulary)
     spent = time.thread_time() - began
     if spent > OPENING_S:
         raise GrammarLimit(f"the grammar takes {spent:.1f} s to open; accepted: {OPENING_S:g} s")
@@ -86,6 +101,26 @@ def attempt(grammar: str, vocabulary: Vocabulary) -> None:
             token_id = _step(matcher, vocabulary, choose)
             if token_id is None:
                 break
+
+
+def first_with_fault(grammars: Iterable[tuple[str, str]], fault: str, vocabulary: Vocabulary) -> str:
+    """The name of the first grammar that cannot be opened for this reason; empty: none, or it takes too long."""
+    give_up_at = time.thread_time() + OPENING_S
+    for name, grammar in grammars:
+        try:
+            _opened(grammar, vocabulary)
+        except GrammarError as error:
+            if str(error) == fault:
+                return name
+        if time.thread_time() > give_up_at:
+            break
+    return ""
+
+
+def _opened(grammar: str, vocabulary: Vocabulary) -> LLMatcher:
+    matcher = LLMatcher(vocabulary.inner, grammar, limits=LIMITS, log_level=0)
+    _check(matcher)
+    return matcher
 
 
 def _step(matcher: LLMatcher, vocabulary: Vocabulary, choose: random.Random) -> int | None:
@@ -112,7 +147,10 @@ def _step(matcher: LLMatcher, vocabulary: Vocabulary, choose: random.Random) -> 
 def _check(matcher: LLMatcher) -> None:
     if not matcher.is_error():
         return
-    error = matcher.get_error().partition("\n<non-verbose/>")[0].strip()[:_MAX_ERROR]
+    error = matcher.get_error()
+    for pattern, said in _INTERNAL:
+        error = pattern.sub(said, error)
+    error = error.strip()[:_MAX_ERROR]
     if error.startswith("NoExtension"):
         raise GrammarRejected("the grammar allows no text at all, or leads where nothing is allowed")
     raise GrammarLimit(error) if _LIMIT.search(error) else GrammarRejected(error)

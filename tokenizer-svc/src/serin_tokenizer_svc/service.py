@@ -111,7 +111,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             token_count=len(ids),
             vocabulary_digest=tokenizer.identity.vocabulary_digest,
             answer_format=write_form(form),
-            grammar=None if calls is None else await self._prepared(calls, "tools"),
+            grammar=None if calls is None else await self._prepared(calls, "tools", request.max_token_count),
         )
 
     async def Encode(
@@ -185,7 +185,9 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
         """Check a grammar and bring it into the worker's language."""
         with _translated():
             source = read_grammar(request.grammar)
-        return tokenizer_pb2.PrepareGrammarResponse(grammar=await self._prepared(source, "grammar"))
+        return tokenizer_pb2.PrepareGrammarResponse(
+            grammar=await self._prepared(source, "grammar", request.max_token_count)
+        )
 
     async def DescribeTokenizer(
         self,
@@ -207,10 +209,10 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             answer_format=write_form(self._tokenizer.chat.form),
         )
 
-    async def _prepared(self, source: GrammarSource, parameter: str) -> sampling_pb2.Grammar:
-        """A grammar for workers; ``parameter`` holds it."""
+    async def _prepared(self, source: GrammarSource, parameter: str, max_tokens: int) -> sampling_pb2.Grammar:
+        """A grammar for workers, of which a text has room in so many tokens (0: any); ``parameter`` holds it."""
         with _translated(parameter), self._times.grammar.time():
-            return write_grammar(await self._tokenizer.grammars.prepare(source))
+            return write_grammar(await self._tokenizer.grammars.prepare(source, max_tokens))
 
     @property
     def _tokenizer(self) -> Tokenizer:

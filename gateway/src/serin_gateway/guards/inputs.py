@@ -82,7 +82,7 @@ def _call(call: ToolCall, screen: Open, where: str) -> ToolCall:
     """Arguments that broke off are no JSON: what stands outside of strings is text too."""
     where = f"{where}.arguments"
     arguments = _json(call.arguments_json, screen, where)
-    if json_fault(call.arguments_json, MAX_ARGUMENTS_DEPTH, needs_object=False):
+    if json_fault(call.arguments_json, MAX_ARGUMENTS_DEPTH, is_schema=False):
         arguments = _text(arguments, screen, where)
     return replace(call, arguments_json=arguments)
 

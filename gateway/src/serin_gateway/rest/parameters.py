@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.ask import refuse
+from serin_gateway.repeats import repeated_key
 from serin_gateway.rest.body_size import size_fault
-from serin_gateway.rest.repeats import repeated_key
 
 MAX_UNKNOWN_NAME = 64
 

@@ -97,7 +97,7 @@ class GrpcTokenizer:
 
     async def prepare_grammar(self, scope: CallScope, grammar: Grammar) -> str:
         """A grammar in the workers' language."""
-        request = tokenizer_pb2.PrepareGrammarRequest(grammar=to_grammar(grammar))
+        request = tokenizer_pb2.PrepareGrammarRequest(grammar=to_grammar(grammar), max_token_count=_max_prompt(scope))
         response = await self._replicas.ask(
             scope,
             lambda: self._stub(scope).PrepareGrammar(request, timeout=timeout_s(scope), metadata=call_metadata(scope)),

@@ -76,7 +76,9 @@ class RenderRequest(_message.Message):
     continue_final_message: _builtins.bool
     """True to go on inside the last message instead of closing it."""
     max_token_count: _builtins.int
-    """Refuse with INVALID_ARGUMENT (PROMPT_TOO_LONG) if more ids than this come out. 0: no limit."""
+    """Refuse with INVALID_ARGUMENT (PROMPT_TOO_LONG) if more ids than this come out, and a tool's schema of which no valid
+    text has at most so many (GRAMMAR_LIMIT), where calls are constrained. 0: no limit.
+    """
     reasoning_effort: _builtins.str
     """How much to reason: "none", "minimal", "low", "medium", "high", "xhigh" or "max". Empty: as the template does by
     itself.
@@ -644,6 +646,11 @@ class PrepareGrammarRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GRAMMAR_FIELD_NUMBER: _builtins.int
+    MAX_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    max_token_count: _builtins.int
+    """Refuse with INVALID_ARGUMENT (GRAMMAR_LIMIT) a JSON schema of which no valid text has at most so many ids. 0: no
+    limit.
+    """
     @_builtins.property
     def grammar(self) -> _sampling_pb2.Grammar:
         """The grammar as the caller gave it, of any kind but GRAMMAR_KIND_PREPARED."""
@@ -652,10 +659,11 @@ class PrepareGrammarRequest(_message.Message):
         self,
         *,
         grammar: _sampling_pb2.Grammar | None = ...,
+        max_token_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["grammar", b"grammar"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grammar", b"grammar"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grammar", b"grammar", "max_token_count", b"max_token_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
