@@ -4,6 +4,7 @@ from control_builders import instance, pair
 from serin_control.alarms import Alarms
 from serin_control.instance import Service
 from serin_control.judge.observation import Observation
+from serin_control.lane_memory import LaneMemory
 from serin_control.plan import ModelPlan, Share, TrafficPlan
 from serin_control.rollouts.act import Actor
 from serin_control.rollouts.arbiter import ScriptedCourt
@@ -11,7 +12,7 @@ from serin_control.rollouts.desk import Desk
 from serin_control.rollouts.engine import Engine, Mesh
 from serin_control.rollouts.leadership import Leadership
 from serin_control.rollouts.store import MemoryRollouts
-from serin_control.topology import draw
+from serin_control.topology import Topology, draw
 
 ANN = Actor("ann", "cli")
 
@@ -33,7 +34,7 @@ class Stage:
         self.plan = declared(v1=100)
         self.running = instances if instances is not None else [*pair("v1"), instance("w2", version="v2")]
         self.steered = TrafficPlan()
-        self.carried = {}
+        self.memory = LaneMemory(clock)
         self.settled = True
         mesh = Mesh(lambda: tuple(self.running), lambda: self.plan, self._steer, lambda: self.settled)
         leadership = Leadership(self.store, name, f"127.0.0.1:{len(name)}", clock)
@@ -52,9 +53,13 @@ class Stage:
 
     def weights(self) -> dict[str, int]:
         """Weight of each published lane, by its worker's version, as the plan is steered now."""
-        drawn = draw(self._steering(self.plan), tuple(self.running), self.carried)
-        self.carried = drawn.carried
-        return {lane.members[1].version: lane.weight for model in drawn.topology.models for lane in model.lanes}
+        return {lane.members[1].version: lane.weight for model in self.topology().models for lane in model.lanes}
+
+    def topology(self) -> Topology:
+        """What is published, as the plan is steered now."""
+        topology = draw(self._steering(self.plan), tuple(self.running), self.memory.carried).topology
+        self.memory.note(topology)
+        return topology
 
     def service_shares(self, service: Service = Service.GATEWAY) -> dict[str, int]:
         """How versions of a service that all models share do so."""

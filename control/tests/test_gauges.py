@@ -1,5 +1,7 @@
 """What the control plane shows Prometheus: lanes, alarms by origin, rollouts."""
 
+from dataclasses import replace
+
 from control_builders import instance, pair
 from prometheus_client import CollectorRegistry
 from serin_control.alarms import Alarms
@@ -19,12 +21,12 @@ PLAN = declared_plan(
 )
 
 
-def shown(*instances) -> CollectorRegistry:
+def shown(*instances, plan=PLAN, carried=None) -> CollectorRegistry:
     """The lane gauges of what runs."""
     topologies: Latest[Topology] = Latest()
     registry = CollectorRegistry()
     registry.register(LaneGauges(topologies))
-    topologies.set(draw(PLAN, instances, {}).topology)
+    topologies.set(draw(plan, instances, carried or {}).topology)
     return registry
 
 
@@ -49,6 +51,17 @@ def test_a_lane_that_is_wanted_and_absent_is_shown_without_workers():
     assert registry.get_sample_value("serin_control_lane_workers", lane("v2")) == 0
     assert registry.get_sample_value("serin_control_lane_weight_ratio", lane("v2")) == 0
     assert registry.get_sample_value("serin_control_model_lanes", {"model": "other"}) == 0
+
+
+def test_a_lane_that_drains_wakes_nobody_and_hides_nothing():
+    """Its workers may be gone; and where it is all that is left, nothing would answer a new session."""
+    lanes = draw(PLAN, [*pair("v1"), *pair("v2")], {}).topology.models[1].lanes
+    small = replace(PLAN.models["small"], shares=PLAN.models["small"].shares[:1], draining=(lanes[1].versions,))
+    drained = replace(PLAN, models={**PLAN.models, "small": small})
+    registry = shown(*pair("v2"), plan=drained, carried={"small": {lane.id: lane.versions for lane in lanes}})
+    assert registry.get_sample_value("serin_control_lane_workers", lane("v2")) is None
+    assert registry.get_sample_value("serin_control_lane_workers", lane("v1")) == 0
+    assert registry.get_sample_value("serin_control_model_lanes", {"model": "small"}) == 0
 
 
 def test_alarms_are_counted_by_origin():

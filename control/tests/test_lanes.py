@@ -92,6 +92,23 @@ def test_a_lane_that_carried_traffic_keeps_1_of_10000():
     assert weights(gone) == {"v2": 10_000}
 
 
+def test_a_lane_that_drains_has_routes_and_no_sessions():
+    """Weight 0, whatever becomes of it or of the others; one that never carried traffic is not even there."""
+    everything = pair("v1") + pair("v2", vocabulary=OTHER_VOCABULARY)
+    before = form_lanes(plan(v1=90, v2=10), everything, {}).lanes
+    draining = (before[1].versions,)
+    for planned in (plan(v1=100), plan(v1=100, v2=0)):
+        drained = replace(planned, draining=draining)
+        assert weights(form_lanes(drained, everything, carried(*before)).lanes) == {"v1": 10_000, "v2": 0}
+        lost = pair("v1") + pair("v2", vocabulary=OTHER_VOCABULARY, suspect=True, lost=True)
+        assert weights(form_lanes(drained, lost, carried(*before)).lanes) == {"v1": 10_000, "v2": 0}
+        alone = pair("v1", suspect=True, lost=True) + pair("v2", vocabulary=OTHER_VOCABULARY)
+        assert weights(form_lanes(drained, alone, carried(*before)).lanes) == {"v1": 10_000, "v2": 0}
+        nobody = pair("v2", vocabulary=OTHER_VOCABULARY)
+        assert weights(form_lanes(drained, nobody, carried(*before)).lanes) == {"v2": 0}
+        assert weights(form_lanes(drained, everything, {}).lanes) == {"v1": 10_000}
+
+
 def test_the_old_version_carries_all_until_the_new_one_runs():
     """Declaring v2 before it runs takes nothing down."""
     before = form_lanes(plan(v1=100), pair("v1"), {}).lanes
@@ -163,20 +180,28 @@ worlds = st.fixed_dictionaries(
 )
 
 
-@given(worlds, st.dictionaries(st.sampled_from(["v1", "v2", "v3"]), st.integers(0, 100), min_size=1), st.booleans())
-def test_whatever_runs_lanes_are_sound(world, declared, remember):
+@given(
+    worlds,
+    st.dictionaries(st.sampled_from(["v1", "v2", "v3"]), st.integers(0, 100), min_size=1),
+    st.booleans(),
+    st.sampled_from(["", "v1", "v2", "v3"]),
+)
+def test_whatever_runs_lanes_are_sound(world, declared, remember, drains):
     """Members compatible, weights whole, traffic never on the dead while something lives, all of it somewhere."""
     everything = []
     for version, (runs, state, lost, other) in world.items():
         vocabulary = {"vocabulary": OTHER_VOCABULARY} if other else {}
         everything += pair(version, state=state, suspect=lost, lost=lost, **vocabulary) if runs else []
     memory = carried(*form_lanes(plan(v1=1, v2=1, v3=1), everything, {}).lanes) if remember else {}
-    lanes = form_lanes(plan(**declared), everything, memory).lanes
-    assert sum(lane.weight for lane in lanes) == (WEIGHT_SUM if lanes else 0)
+    draining = ((Service.TOKENIZER, drains), (Service.WORKER, drains))
+    lanes = form_lanes(replace(plan(**declared), draining=(draining,)), everything, memory).lanes
+    drawn = [lane for lane in lanes if lane.versions != draining]
+    assert sum(lane.weight for lane in drawn) == sum(lane.weight for lane in lanes) == (WEIGHT_SUM if drawn else 0)
     assert len({lane.id for lane in lanes}) == len(lanes) <= MAX_LIVE_LANES
     for lane in lanes:
         held = {one.status.digests.vocabulary for member in lane.members for one in member.instances}
         assert held == {lane.vocabulary}
         assert all(member.instances for member in lane.members)
-        if any(other.takes_calls for other in lanes):
+    for lane in drawn:
+        if any(other.takes_calls for other in drawn):
             assert (lane.weight > 0) == lane.takes_calls

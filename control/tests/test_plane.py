@@ -5,6 +5,7 @@ from control_builders import ready, registration
 from serin_control.declared import InitialFile
 from serin_control.errors import StoreDown
 from serin_control.instance import Service, State
+from serin_control.lane_memory import FORGET_AFTER_S
 from serin_control.plane import ControlPlane
 from serin_control.store import MemoryStore
 
@@ -117,6 +118,24 @@ async def test_heartbeats_change_nothing_that_is_published(store, clock):
         plane.registry.tick()
         plane.redraw()
     assert (plane.topologies.version, plane.standing.version) == versions
+
+
+async def test_a_lane_that_is_away_is_stored_until_it_is_forgotten(store, clock):
+    """A control plane that restarts meanwhile knows it too; what stays away leaves nothing behind."""
+    plane = await started(store, clock)
+    _, worker = fill(plane)
+    await plane.save()
+    carried = (await store.read_mesh()).carried
+    assert len(carried["small"]) == 1
+    plane.withdraw(worker)
+    plane.redraw()
+    await plane.save()
+    assert (await store.read_mesh()).carried == carried
+    after = await started(store, clock)
+    clock.advance(FORGET_AFTER_S)
+    for one in (plane, after):
+        await one.save()
+        assert (await store.read_mesh()).carried == {}
 
 
 async def test_it_is_settled_once_everything_stored_was_heard_again(store, clock):

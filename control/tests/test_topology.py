@@ -30,7 +30,12 @@ def test_declared_models_are_there_by_name_with_what_runs():
     responses = drawn.topology.policy.responses
     assert (responses.kept_days, responses.project_bytes) == (3, 67_108_864)
     assert not drawn.topology.complete
-    assert draw(PLAN, pair("v1") + pair("v1", model="other"), {}).topology.complete
+    both = pair("v1") + pair("v1", model="other")
+    whole = draw(PLAN, both, {}).topology
+    assert whole.complete
+    versions = whole.models[0].lanes[0].versions
+    drains = {name: replace(model, draining=(versions,)) for name, model in PLAN.models.items()}
+    assert not draw(replace(PLAN, models=drains), both, {}).topology.complete, "nobody would have a new session"
 
 
 def test_registering_again_changes_no_topology():
@@ -57,15 +62,6 @@ def test_undeclared_models_get_no_traffic_and_somebody_is_told():
     assert drawn.alarms == {
         "undeclared/stray": "model stray runs but is not declared in serin.yaml: it gets no traffic"
     }
-
-
-def test_lanes_with_traffic_are_remembered_and_forgotten_when_nothing_is_left():
-    """The memory holds exactly what must not drop to 0."""
-    first = draw(PLAN, pair("v1"), {})
-    (lane,) = first.topology.models[1].lanes
-    assert first.carried == {"small": {lane.id: lane.versions}}
-    assert draw(PLAN, pair("v1"), first.carried).carried == first.carried
-    assert draw(PLAN, [], first.carried).carried == {}
 
 
 def test_what_is_kept_lost_is_an_alarm():

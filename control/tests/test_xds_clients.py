@@ -4,6 +4,7 @@ import asyncio
 import collections
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -115,6 +116,25 @@ async def test_a_weight_change_reaches_clients_and_pins_survive_it(mesh):
         "w1a",
         "w1b",
     }
+
+
+async def test_a_lane_that_drains_answers_who_names_it_and_nobody_else(mesh):
+    """Weight 0, and the pin to one of its endpoints holds as long as the call names the lane."""
+    control, hosts, client = mesh
+    before = lanes(control.plane.topologies.value)
+    assert "w1a" in await client.call("worker.small", 50)
+    sets = [lane.versions for lane in control.plane.topologies.value.models[0].lanes]  # v1 is the heavier one
+
+    def drained(plan: TrafficPlan) -> TrafficPlan:
+        small = replace(plan.models["small"], shares=(Share(sets[1], 1),), draining=(sets[0],))
+        return replace(plan, models={"small": small})
+
+    control.plane.steer(drained)
+    assert lanes(control.plane.topologies.value) == {"v1": (before["v1"][0], 0), "v2": (before["v2"][0], 10_000)}
+    await eventually(lambda: client.call("worker.small", 40), lambda counts: counts == {"w2": 40})
+    assert await client.call("tokenizer.small", 20, serin_lane=before["v1"][0]) == {"t1": 20}
+    key, cookie = pick_cookie("worker.small@v1", hosts["w1a"].address)
+    assert await client.call("worker.small", 40, **{key: cookie, "serin_lane": before["v1"][0]}) == {"w1a": 40}
 
 
 async def test_a_lane_is_given_sessions_only_once_callers_know_it(mesh):

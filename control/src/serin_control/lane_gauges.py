@@ -1,6 +1,7 @@
 """What Prometheus sees of lanes: their share of new sessions, and how many workers would take a call.
 
-A set of versions that should have traffic and forms no lane is shown too, with no workers: its absence is the news.
+A set of versions that should have traffic and forms no lane is shown too, with no workers: its absence is the news. A
+lane that drains is not: nobody needs to hear that it has no workers.
 Labels are declared models and announced versions. Knows nothing about rollouts.
 """
 
@@ -31,11 +32,11 @@ class LaneGauges(Collector):
             "serin_control_lane_weight_ratio", "Share of a lane in its model's new sessions.", labels=LABELS
         )
         lanes = GaugeMetricFamily(
-            "serin_control_model_lanes", "Lanes of a model that would answer a request.", labels=["model"]
+            "serin_control_model_lanes", "Lanes of a model that would answer a new session.", labels=["model"]
         )
         topology = self._topologies.value
         for model in topology.models if topology is not None else ():
-            lanes.add_metric([model.plan.name], sum(lane.takes_calls for lane in model.lanes))
+            lanes.add_metric([model.plan.name], sum(lane.takes_calls and lane.weight > 0 for lane in model.lanes))
             for versions, lane in _expected(model).items():
                 labels = [model.plan.name, *_names(versions)]
                 workers.add_metric(labels, _num_workers(lane))
@@ -44,9 +45,9 @@ class LaneGauges(Collector):
 
 
 def _expected(model: ModelLanes) -> dict[Versions, Lane | None]:
-    """Every set of versions that should have traffic, and its lane; and every further lane."""
+    """Every set of versions that should have traffic, and its lane; and every further lane that does not drain."""
     planned: dict[Versions, Lane | None] = {share.versions: None for share in model.plan.shares if share.weight}
-    return planned | {lane.versions: lane for lane in model.lanes}
+    return planned | {lane.versions: lane for lane in model.lanes if lane.versions not in model.plan.draining}
 
 
 def _names(versions: Versions) -> list[str]:

@@ -15,7 +15,7 @@ from serin_control.instance import LANE_SERVICES, Instance, Service
 from serin_control.plan import ModelPlan, Share
 
 WEIGHT_SUM = 10_000
-"""Weights of a model's lanes sum to this; the least weight of a lane that is still in use is 1."""
+"""Weights of a model's lanes sum to this; the least weight of a lane that new sessions may still draw is 1."""
 
 MAX_LIVE_LANES = 4
 """Most lanes of a model that are published: each costs every client routes and connections."""
@@ -77,7 +77,9 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
         instances: everything that runs.
         carried: lanes (id to versions) that carried traffic before. They keep the least weight as long as something
             of theirs runs, also when the plan names them no more or at 0: their sessions must end well. Those that the
-            plan retires have had their time. Those that it keeps need not be remembered.
+            plan drains have no weight at all, whatever else becomes of the model: calls that name them are answered,
+            and nobody draws them. Those that it retires have had their time. Those that it keeps need not be
+            remembered.
     """
     serving = [i for i in instances if i.serves]
     mine = [i for i in serving if i.registration.model == plan.name and i.status.digests.artifact]
@@ -100,9 +102,9 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
     if len(lanes) > MAX_LIVE_LANES:
         lanes.sort(key=lambda lane: (-lane.takes_calls, -lane.weight))
         alarms.append(f"model {plan.name}: {len(lanes)} lanes run, at most {MAX_LIVE_LANES} are published")
-    weighed = _weigh(lanes[:MAX_LIVE_LANES])
-    planned = {share.versions for share in plan.shares}
-    kept = [lane for lane in weighed if lane.weight or lane.versions in planned or lane.takes_calls]
+    weighed = _weigh(lanes[:MAX_LIVE_LANES], plan.draining)
+    wanted = {*(share.versions for share in plan.shares), *plan.draining}
+    kept = [lane for lane in weighed if lane.weight or lane.versions in wanted or lane.takes_calls]
     kept.sort(key=lambda lane: (-lane.weight, lane.versions))
     return Formed(tuple(kept), tuple(alarms))
 
@@ -138,11 +140,15 @@ def share_out(weights: Sequence[int], total: int = WEIGHT_SUM) -> list[int]:
     return parts
 
 
-def _weigh(lanes: Sequence[Lane]) -> list[Lane]:
-    """Traffic goes to lanes that can take it; where none can, all keep their shares (the fault may be ours)."""
-    able: Collection[str] = {lane.id for lane in lanes if lane.takes_calls} or {lane.id for lane in lanes}
-    weights = share_out([lane.weight for lane in lanes if lane.id in able])
-    by_id = dict(zip((lane.id for lane in lanes if lane.id in able), weights, strict=True))
+def _weigh(lanes: Sequence[Lane], draining: Collection[Versions]) -> list[Lane]:
+    """Traffic goes to lanes that can take it; where none can, all keep their shares (the fault may be ours).
+
+    Those that drain are not among them, not even where nothing else is left.
+    """
+    drawn = [lane for lane in lanes if lane.versions not in draining]
+    having = [lane for lane in drawn if lane.takes_calls] or drawn
+    weights = share_out([lane.weight for lane in having])
+    by_id = dict(zip((lane.id for lane in having), weights, strict=True))
     return [replace(lane, weight=by_id.get(lane.id, 0)) for lane in lanes]
 
 

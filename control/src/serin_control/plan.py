@@ -64,7 +64,9 @@ class ModelPlan:
 
     Attributes:
         kept: sets of versions that have the least weight beside their share: traffic may go back to them.
-        retired: sets of versions that get nothing, not even the least weight of a lane in use.
+        draining: sets of versions that get no new session. Where they carried traffic their lanes stay, at weight 0,
+            so that answers end where they began.
+        retired: sets of versions that get nothing, not even a lane.
         trial: the comparison that is under way.
         limits: of all callers together on it.
         price, version_prices: what tokens cost.
@@ -76,6 +78,7 @@ class ModelPlan:
     default_max_tokens: int = 256
     shares: tuple[Share, ...] = ()
     kept: tuple[tuple[tuple[Service, str], ...], ...] = ()
+    draining: tuple[tuple[tuple[Service, str], ...], ...] = ()
     retired: tuple[tuple[tuple[Service, str], ...], ...] = ()
     trial: Trial | None = None
     limits: Limits = Limits()

@@ -12,11 +12,12 @@ from serin_control.alarms import Alarms
 from serin_control.declared import Declared, InitialFile
 from serin_control.errors import StoreDown
 from serin_control.instance import Instance, Registration, Status
+from serin_control.lane_memory import LaneMemory
 from serin_control.latest import Latest
 from serin_control.plan import TrafficPlan, declared_plan
 from serin_control.registry import LeaseTerms, Registry, Ticket
 from serin_control.store import SavedMesh, StateStore
-from serin_control.topology import Carried, Topology, draw
+from serin_control.topology import Topology, draw
 
 TICK_S = 0.25
 STORE_EVERY_S = 1.0
@@ -72,7 +73,7 @@ class ControlPlane:
         self._awaits_steering = steered
         self._is_begun = False
         self._is_settled = False
-        self._carried: Carried = {}
+        self._memory = LaneMemory(clock)
         self._mesh_is_known = False
         self._restored = False
         self._written = SavedMesh()
@@ -150,10 +151,10 @@ class ControlPlane:
         declared = self.declared_plan()
         plan = self._steer(declared) if self._steer is not None else declared
         instances = self.registry.instances()
-        drawn = draw(plan, instances, self._carried)
+        drawn = draw(plan, instances, self._memory.carried)
+        self._memory.note(drawn.topology)
         self.alarms.replace("mesh/", drawn.alarms)
-        if drawn.carried != self._carried or instances != self._written.instances:
-            self._carried = drawn.carried
+        if SavedMesh(instances, self._memory.carried) != self._written:
             self._unsaved.set()
         if self._may_publish(drawn.topology):
             self.topologies.set(drawn.topology)
@@ -211,7 +212,7 @@ class ControlPlane:
                 self._mesh_is_known = True
             await self.declared.refresh()
             self._unsaved.clear()
-            mesh = SavedMesh(self.registry.instances(), self._carried)
+            mesh = SavedMesh(self.registry.instances(), self._memory.carried)
             if mesh != self._written:
                 await self._store.write_mesh(mesh)
                 self._written = mesh
@@ -226,7 +227,7 @@ class ControlPlane:
 
     def _remember(self, mesh: SavedMesh) -> None:
         self.registry.restore(mesh.instances)
-        self._carried = {**mesh.carried, **self._carried}
+        self._memory.restore(mesh.carried)
         self._written = mesh
         self._restored = bool(mesh.instances)
         if mesh.unreadable:

@@ -1,6 +1,6 @@
 """The mesh as callers should see it: models with their lanes, caches, gateways, policy.
 
-Pure: the same plan, instances and memory give the same topology. Knows nothing about xDS or the wire.
+Pure: the same plan, instances and memory of lanes give the same topology. Knows nothing about xDS or the wire.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,38 +39,30 @@ class Topology:
     @property
     def complete(self) -> bool:
         """Whether every declared model can be asked."""
-        return bool(self.models) and all(model.lanes for model in self.models)
+        return bool(self.models) and all(any(lane.weight for lane in model.lanes) for model in self.models)
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A topology, the lanes to remember, and what is wrong."""
+    """A topology, and what is wrong."""
 
     topology: Topology
-    carried: Carried
     alarms: Mapping[str, str]
 
 
 def draw(plan: TrafficPlan, instances: Iterable[Instance], carried: Carried) -> Drawn:
-    """Draw the topology of what is planned and runs.
-
-    Lanes that get traffic are remembered; those of which nothing is left are forgotten.
-    """
+    """Draw the topology of what is planned and runs, with the lanes that carried traffic before."""
     everything = tuple(replace(one, registered_at=0.0) for one in instances)  # who registers again changes nothing here
     models: list[ModelLanes] = []
-    remembered: dict[str, dict[str, Versions]] = {}
     alarms: dict[str, str] = {}
     for name in sorted(plan.models):
         formed = form_lanes(plan.models[name], everything, carried.get(name, {}))
         models.append(ModelLanes(plan.models[name], formed.lanes))
-        used = {lane.id: lane.versions for lane in formed.lanes if lane.weight or lane.id in carried.get(name, {})}
-        if used:
-            remembered[name] = used
         alarms |= {f"{name}/{index}": sentence for index, sentence in enumerate(formed.alarms)}
     alarms |= _undeclared(plan, everything) | _lost(everything) | _refused(everything)
     caches, gateways = _of(Service.CACHE, everything), _of(Service.GATEWAY, everything)
     topology = Topology(tuple(models), caches, gateways, plan.policy, plan.service_shares, plan.naming)
-    return Drawn(topology, remembered, alarms)
+    return Drawn(topology, alarms)
 
 
 def _of(service: Service, instances: Iterable[Instance]) -> tuple[Instance, ...]:

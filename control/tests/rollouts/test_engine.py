@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from control_builders import instance, pair
+from control_builders import OTHER_VOCABULARY, instance, pair
 from control_engine import ANN, Stage, declared
 from control_rollouts import spec
 from serin_control.errors import (
@@ -29,6 +29,7 @@ from serin_control.rollouts.rollout import State
 from serin_control.rollouts.spec import Intent, Step
 from serin_control.rollouts.standing import DRAIN_S, KEEP_S
 from serin_control.rollouts.store import Book, MemoryRollouts
+from serin_control.xds.routing import route
 
 ROOMY = [*pair("v1"), instance("w2", version="v2")]
 
@@ -87,7 +88,7 @@ async def test_from_start_to_promotion_traffic_follows(stage):
 
 
 async def test_a_verdict_of_abort_returns_everything(stage):
-    """The canary drains at 1 of 10,000, and then gets nothing though it runs."""
+    """The canary drains without new sessions, and then has no lane though it runs."""
     await stage.look()
     await stage.desk.start(spec(), "", ANN)
     await stage.look()
@@ -95,7 +96,7 @@ async def test_a_verdict_of_abort_returns_everything(stage):
     stage.arbiter().verdict = Verdict.ABORT
     stage.observe(4)
     await stage.look()
-    assert stage.weights() == {"v1": 9_999, "v2": 1}
+    assert stage.weights() == {"v1": 10_000, "v2": 0}
     assert stage.engine.bench.running() == []
     await stage.look(DRAIN_S)
     assert stage.weights() == {"v1": 10_000}
@@ -224,7 +225,7 @@ async def test_rollback_during_a_rollout_takes_it_back(stage):
     assert (await stage.desk.rollback("small", "", ANN, "panic")).version == "v1"
     ended = await stage.desk.get("small-1")
     assert ended.reason.startswith("Aborted at 1 %: by ann: rolled back: panic.")
-    assert stage.weights() == {"v1": 9_999, "v2": 1}
+    assert stage.weights() == {"v1": 10_000, "v2": 0}
 
 
 async def test_rollback_means_the_rollout_of_the_model_whatever_it_moves(clock):
@@ -338,11 +339,47 @@ async def test_a_canary_that_disappears_gives_everything_back_and_waits_for_a_pe
     )
     stage.running = ROOMY
     await stage.look()
-    assert stage.weights()["v1"] >= 9_999
+    assert stage.weights() == {"v1": 10_000, "v2": 0}
     assert (await stage.desk.act("small-1", Action.RESUME, ANN, "")).effective
     await stage.look()
     assert stage.weights() == {"v1": 9_900, "v2": 100}
     assert stage.alarms.sentences() == ()
+
+
+@pytest.mark.parametrize("aborted", [False, True], ids=["paused", "aborted"])
+async def test_answers_of_a_canary_find_its_tokenizer_when_that_is_back(stage, aborted):
+    """Another vocabulary, its only tokenizer killed: its lane comes back with the tokenizer, and without sessions.
+
+    As long as the rollout has not ended, and for ten minutes after it has; then it is forgotten.
+    """
+    old, (tokenizer, worker) = pair("v1"), pair("v2", vocabulary=OTHER_VOCABULARY)
+    stage.running = [*old, tokenizer, worker]
+    await stage.look()
+    await stage.desk.start(spec(also=(Service.TOKENIZER,), intent=Intent.BETTER), "", ANN)
+    await stage.look()
+    assert stage.weights() == {"v1": 9_900, "v2": 100}
+    lane = stage.topology().models[0].lanes[1]
+    if aborted:
+        await stage.desk.act("small-1", Action.ABORT, ANN, "")
+    for away_s in (4.0, DRAIN_S - 10.0):
+        stage.running = [*old, replace(tokenizer, status=Status()), worker]
+        await stage.look()
+        assert stage.weights() == {"v1": 10_000}
+        stage.running = [*old, tokenizer, worker]
+        await stage.look(away_s)
+        assert stage.weights() == {"v1": 10_000, "v2": 0}
+        target = route(stage.topology()).targets["tokenizer.small"]
+        assert (lane.id, "tokenizer.small@v2") in target.pinned
+        assert dict(target.by_vocabulary)[OTHER_VOCABULARY] == (("tokenizer.small@v2", 10_000),)
+        assert target.split == (("tokenizer.small@v1", 10_000),)
+    if not aborted:
+        assert (await stage.desk.get("small-1")).state is State.PAUSED
+        await stage.look(10 * DRAIN_S)
+        assert stage.weights() == {"v1": 10_000, "v2": 0}
+        await stage.desk.act("small-1", Action.ABORT, ANN, "")
+    await stage.look(DRAIN_S)
+    assert stage.weights() == {"v1": 10_000}
+    assert lane.id not in stage.memory.carried["small"]
 
 
 async def test_an_ordered_stop_of_the_mesh_is_no_disappearance(clock):
@@ -619,11 +656,11 @@ async def test_an_abort_does_not_wait_for_the_store(clock, after_s, first_back):
     first.observe(4, first=6)
     move = await first.desk.act("small-1", Action.ABORT, ANN, "no")
     assert (move.effective, first.desk.is_written("small-1")) == (True, False)
-    assert first.weights() == {"v1": 9_999, "v2": 1}
+    assert first.weights() == {"v1": 10_000, "v2": 0}
     said_at = clock()
     assert any("state Redis" in sentence for sentence in first.alarms.sentences())
     await first.look(5.0)
-    assert first.weights() == {"v1": 9_999, "v2": 1}
+    assert first.weights() == {"v1": 10_000, "v2": 0}
     assert (await first.desk.get("small-1")).state is State.ABORTED
     assert not (await first.desk.act("small-1", Action.ABORT, ANN, "no")).effective
     if not first_back:  # the other one leads as soon as there is a lead to be had
@@ -633,7 +670,7 @@ async def test_an_abort_does_not_wait_for_the_store(clock, after_s, first_back):
         await second.look()
         assert second.engine.leadership.leads
     await back(store, first, second)
-    assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+    assert first.weights() == second.weights() == {"v1": 10_000, "v2": 0}
     assert first.desk.is_written("small-1")
     assert not first.alarms.sentences()
     assert await acts(second) == ["start", "step", "abort"]
@@ -651,10 +688,10 @@ async def test_the_judge_does_not_wait_for_the_store_either(clock):
     first.arbiter().verdict = Verdict.ABORT
     await first.look()
     await second.look()
-    assert first.weights() == {"v1": 9_999, "v2": 1}
+    assert first.weights() == {"v1": 10_000, "v2": 0}
     assert second.weights() == {"v1": 9_900, "v2": 100}
     await back(store, second, first)
-    assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+    assert first.weights() == second.weights() == {"v1": 10_000, "v2": 0}
     assert await acts(first) == ["start", "step", "abort"]
     assert (await first.desk.history("small-1", 1, ""))[0][0].actor == "judge"
     assert (await first.desk.get("small-1")).num_requests == 10
@@ -666,11 +703,11 @@ async def test_an_abort_said_to_every_control_plane_is_written_once(clock):
     for stage in (first, second):
         await stage.look(5.0)
         assert (await stage.desk.act("small-1", Action.ABORT, ANN, "no")).effective
-        assert stage.weights() == {"v1": 9_999, "v2": 1}
+        assert stage.weights() == {"v1": 10_000, "v2": 0}
     assert "Whether anybody saw it is not known." in (await second.desk.get("small-1")).reason
     await back(store, second, first)
     assert await acts(first) == ["start", "step", "abort"]
-    assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+    assert first.weights() == second.weights() == {"v1": 10_000, "v2": 0}
     assert "6 sessions saw it in 6 requests." in (await first.desk.get("small-1")).reason
 
 
@@ -697,7 +734,7 @@ async def test_an_abort_does_not_wait_for_a_store_that_hangs(clock, monkeypatch)
     await asyncio.sleep(0)
     aborting = asyncio.create_task(first.desk.act("small-1", Action.ABORT, ANN, "no"))
     await asyncio.sleep(0)
-    assert first.weights() == {"v1": 9_999, "v2": 1}
+    assert first.weights() == {"v1": 10_000, "v2": 0}
     assert [task.done() for task in (aborting, *looks)] == [False, False, False]
     assert not first.alarms.sentences()
     with pytest.raises(NotLeading, match="control plane c1"):  # as far as that one can know
@@ -706,7 +743,7 @@ async def test_an_abort_does_not_wait_for_a_store_that_hangs(clock, monkeypatch)
     assert any("state Redis" in sentence for sentence in first.alarms.sentences())
     clock.advance(engine.SILENT_S)
     assert (await second.desk.act("small-1", Action.ABORT, ANN, "no")).effective
-    assert second.weights() == {"v1": 9_999, "v2": 1}
+    assert second.weights() == {"v1": 10_000, "v2": 0}
     assert [look.done() for look in looks] == [False, False]
     store.gate.set()
     await asyncio.gather(*looks)
@@ -714,7 +751,7 @@ async def test_an_abort_does_not_wait_for_a_store_that_hangs(clock, monkeypatch)
         await first.look()
         await second.look()
     assert await acts(first) == ["start", "step", "abort"]
-    assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+    assert first.weights() == second.weights() == {"v1": 10_000, "v2": 0}
     assert first.alarms.sentences() == second.alarms.sentences() == ()
 
 
@@ -732,7 +769,7 @@ async def test_nobody_overtakes_what_was_taken_back_while_the_store_hung(clock):
     assert first.weights() == {"v1": 9_900, "v2": 100}
     await looks[1]
     await first.look()
-    assert first.weights() == second.weights() == {"v1": 9_999, "v2": 1}
+    assert first.weights() == second.weights() == {"v1": 10_000, "v2": 0}
     assert await acts(first) == ["start", "step", "abort"]
 
 
@@ -759,7 +796,7 @@ async def test_a_rollback_of_a_rollout_does_not_wait_for_the_store_either(clock)
     """The canary has nothing any more; who said it is told that it is not written."""
     store, first, _ = await outage(clock)
     returned = await first.desk.rollback("small", "", ANN, "panic")
-    assert (returned.version, first.weights()) == ("v1", {"v1": 9_999, "v2": 1})
+    assert (returned.version, first.weights()) == ("v1", {"v1": 10_000, "v2": 0})
     assert "`serin rollout abort small-1` says it to every control plane" in returned.note
     await back(store, first)
     assert await acts(first) == ["start", "step", "abort"]

@@ -102,4 +102,4 @@ async def test_a_bad_version_is_taken_back_by_itself(clock, fault, metric):
     ended, stage = await released(clock, **fault)
     assert ended.reason.startswith(f"Aborted at 25 %: {metric} "), ended.reason
     assert "sessions saw it in" in ended.reason
-    assert stage.weights() == {"v1": 9_999, "v2": 1}
+    assert stage.weights() == {"v1": 10_000, "v2": 0}

@@ -58,9 +58,9 @@ class Life:
                 answer = await do()
             except Killed:
                 self.num_deaths += 1
-                carried = self.stage.carried
+                memory = self.stage.memory
                 self.stage = Stage(self.clock, self.store)
-                self.stage.carried = carried
+                self.stage.memory = memory
                 await self.stage.look()  # as a process does at its start
                 continue
             if self.stage.engine._is_known:  # else it has published nothing yet

@@ -157,14 +157,14 @@ async def taken_back_without_redis(planes: Planes, valkey) -> None:
     )
     answers = await asyncio.gather(*(planes.ask("ActOnRollout", request, number) for number in range(2)))
     assert [(answer.effective, answer.unwritten) for answer in answers] == [(True, True), (True, True)]
-    await asyncio.gather(*(planes.weights_become({"v1": 9_999, "v2": 1}, number) for number in range(2)))
+    await asyncio.gather(*(planes.weights_become({"v1": 10_000, "v2": 0}, number) for number in range(2)))
     await valkey.stop()
     await valkey.start()
     async with asyncio.timeout(PATIENCE_S):
         while (await planes.history())[-1][0] != "abort":  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(AGAIN_S)
     for number in range(2):
-        await planes.weights_become({"v1": 9_999, "v2": 1}, number)
+        await planes.weights_become({"v1": 10_000, "v2": 0}, number)
         found = await planes.ask("GetRollout", rollout_pb2.GetRolloutRequest(rollout_id="small-1"), number)
         assert found.rollout.reason.startswith("Aborted at 1 %: by ann: no. ")  # who led may have seen more of it
     assert [what for what, _ in await planes.history()] == ["start", "step", "pause", "abort"]

@@ -132,7 +132,7 @@ async def test_people_act_and_are_told_what_came_of_it(mesh):
         again = await act(action)
         assert (again.effective, again.rollout.state) == (False, rollout_pb2.ROLLOUT_STATE_ABORTED)
         assert again.rollout.reason.startswith("it has ended: Aborted at 1 %")
-    await weights_become(control, {"v1": 9_999, "v2": 1})
+    await weights_become(control, {"v1": 10_000, "v2": 0})
 
 
 @pytest.mark.parametrize(

@@ -80,16 +80,40 @@ def test_after_a_promotion_the_old_lane_keeps_the_least_weight_for_a_day():
 
 
 def test_a_canary_that_was_taken_back_drains():
-    """1 of 10,000 while its answers end; then nothing, until a rollout gives it something again."""
+    """A lane without new sessions while its answers end; then none, until a rollout gives it something again."""
     _, carried = published(steered(PLAN, None, rollout(weight=5_000)))
     standing = Standing("small", DECLARED[:1]).taken_back(versions("v2"), 1000.0)
     found, _ = published(steered(PLAN, standing, None), carried)
-    assert found == {versions("v1"): 9_999, versions("v2"): 1}
+    assert found == {versions("v1"): 10_000, versions("v2"): 0}
     over = standing.expired(1000.0 + DRAIN_S)
     found, _ = published(steered(PLAN, over, None), carried)
     assert found == {versions("v1"): 10_000}
     found, _ = published(steered(PLAN, over, rollout(weight=100)), carried)
     assert found == {versions("v1"): 9_900, versions("v2"): 100}
+
+
+def test_a_canary_without_sessions_drains_while_its_rollout_goes_on():
+    """Paused because it was gone: no new session, whatever was kept or retired before; so does its baseline."""
+    arms = replace(rollout().arms, baseline=versions("v3"))
+    paused = rollout(arms=arms, state=State.PAUSED, hold=Hold.CANARY, weight=0)
+    past = Standing("small", DECLARED[:1], retired=(versions("v2"), versions("v3")))
+    _, carried = published(steered(PLAN, past, replace(paused, weight=100, state=State.RUNNING)))
+    for standing in (None, past, past.taken_back(versions("v2"), 1000.0)):
+        plan = steered(PLAN, standing, paused)
+        assert plan.draining == (versions("v2"), versions("v3"))
+        found, _ = published(plan, carried)
+        assert found == {versions("v1"): WEIGHT_SUM, versions("v2"): 0, versions("v3"): 0}
+    assert steered(PLAN, past, rollout(weight=100)).draining == ()
+
+
+def test_what_was_taken_back_is_retired_also_where_it_is_declared():
+    """A version that stands in `serin.yaml` with the weight 0, as those do that `serin add` brings."""
+    declared = replace(PLAN, shares=(DECLARED[0], Share(versions("v2"), 0)))
+    _, carried = published(steered(declared, None, rollout(weight=5_000)))
+    standing = Standing("small", DECLARED[:1]).taken_back(versions("v2"), 1000.0)
+    assert published(steered(declared, standing, None), carried)[0] == {versions("v1"): 10_000, versions("v2"): 0}
+    over = standing.expired(1000.0 + DRAIN_S)
+    assert published(steered(declared, over, None), carried)[0] == {versions("v1"): 10_000}
 
 
 def test_going_back_is_going_back_to_what_was():

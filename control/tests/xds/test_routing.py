@@ -29,6 +29,27 @@ def test_a_target_routes_lanes_vocabularies_and_the_rest():
     assert {lane for lane, _ in target.pinned} == {lane for lane, _ in routing.targets["tokenizer.small"].pinned}
 
 
+def test_a_lane_that_drains_has_its_route_and_its_vocabulary():
+    """Calls that name it, or carry its ids, reach it; no other does, though nothing else may be left."""
+    plan = declared_plan(parse_config(CONFIG))
+    old, new = pair("v1"), pair("v2", vocabulary="dd")
+    lanes = draw(plan, [*old, *new], {}).topology.models[0].lanes
+    carried = {"small": {lane.id: lane.versions for lane in lanes}}
+    drained = replace(plan, models={"small": replace(plan.models["small"], draining=(lanes[1].versions,))})
+    for running in ([*old, *new], new):
+        routing = route(draw(drained, running, carried).topology)
+        assert list(inconsistencies(routing)) == []
+        for service in ("tokenizer", "worker"):
+            target = routing.targets[f"{service}.small"]
+            assert (lanes[1].id, f"{service}.small@v2") in target.pinned
+            assert dict(target.by_vocabulary)["dd"] == ((f"{service}.small@v2", 10_000),)
+            assert f"{service}.small@v2" not in dict(target.split)
+    alike = [*old, *pair("v2")]
+    both = draw(plan, alike, {}).topology.models[0].lanes
+    routing = route(draw(drained, alike, {"small": {lane.id: lane.versions for lane in both}}).topology)
+    assert dict(routing.targets["worker.small"].by_vocabulary) == {"aa" * 16: (("worker.small@v1", 10_000),)}
+
+
 def test_clusters_hold_their_endpoints():
     """Ready and suspect ones take calls, draining ones are marked, starting ones are absent."""
     w = [
@@ -132,14 +153,14 @@ def test_inconsistencies_are_sentences():
     broken = Routing(
         {
             "t": Target("t", Service.WORKER, pinned=(("l", "a"),), split=(("b", 0),)),
-            "u": Target("u", Service.WORKER, pinned=(("l", "a"),)),
+            "u": Target("u", Service.WORKER, by_vocabulary=(("v", ()),)),
         },
         {"a": Cluster("a", Service.WORKER, ()), "c": Cluster("c", Service.WORKER, (one, replace(one, draining=True)))},
     )
     assert list(inconsistencies(broken)) == [
         "target t names cluster b, which does not exist",
         "target t gives cluster b the weight 0",
-        "target u has lanes and no split between them",
+        "target u names vocabulary v and no cluster that holds it",
         "cluster a has no endpoints",
         "cluster c has an endpoint twice",
     ]

@@ -21,7 +21,10 @@ MAX_RETIRED = 16
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Versions that keep the least weight for a while. ``good``: they may be gone back to."""
+    """Versions whose lane is kept for a while.
+
+    ``good``: they keep the least weight and may be gone back to. Else they drain: no new session, answers end.
+    """
 
     versions: Versions
     until: float
@@ -35,7 +38,7 @@ class Standing:
     Attributes:
         shares: who shares it; None: as declared.
         previous: shares before the last promotion; empty: there was none, or it was taken back.
-        kept: versions that keep the least weight.
+        kept: versions whose lanes are kept.
         retired: versions that get nothing, although processes of theirs may still run.
         declared: shares that `serin.yaml` gave when this began.
     """

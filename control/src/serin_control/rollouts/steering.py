@@ -75,22 +75,24 @@ def declared_shares(plan: TrafficPlan, service: Service) -> tuple[Share, ...]:
 
 def steered(plan: ModelPlan, standing: Standing | None, rollout: Rollout | None) -> ModelPlan:
     """The plan of one model."""
-    if rollout is not None and not rollout.ended:
-        shares = split(rollout)
-    elif standing is not None and standing.shares is not None and still_declared(standing, plan):
-        shares = standing.shares
+    running = rollout if rollout is not None and not rollout.ended else None
+    past = standing or Standing(plan.name, ())
+    if running is not None:
+        shares = split(running)
+    elif past.shares is not None and still_declared(past, plan):
+        shares = past.shares
     else:
-        shares = plan.shares
+        shares = effective(plan.shares)
     used = {share.versions for share in shares}
-    if standing is None:
-        return replace(plan, shares=_with_rest(shares, plan.shares), trial=_trial(rollout))
-    least = tuple(Share(kept.versions, 0) for kept in standing.kept if kept.versions not in used)
+    left = [kept for kept in past.kept if kept.versions not in used]
+    judged = [versions for versions in _judged(running) if versions not in used]  # taken away while the rollout waits
     return replace(
         plan,
-        shares=_with_rest((*shares, *least), plan.shares),
-        kept=tuple(kept.versions for kept in standing.kept if kept.good and kept.versions not in used),
-        retired=tuple(versions for versions in standing.retired if versions not in used),
-        trial=_trial(rollout),
+        shares=_with_rest((*shares, *(Share(kept.versions, 0) for kept in left)), plan.shares),
+        kept=tuple(kept.versions for kept in left if kept.good),
+        draining=(*judged, *(kept.versions for kept in left if not kept.good and kept.versions not in judged)),
+        retired=tuple(versions for versions in past.retired if versions not in used and versions not in judged),
+        trial=_trial(running),
     )
 
 
@@ -116,6 +118,14 @@ def split(rollout: Rollout) -> tuple[Share, ...]:
     return (*(Share(share.versions, part) for share, part in zip(arms.stable, parts, strict=True)), *others)
 
 
+def _judged(rollout: Rollout | None) -> tuple[Versions, ...]:
+    """The sets of versions that have traffic only because of a rollout."""
+    if rollout is None:
+        return ()
+    arms = rollout.arms
+    return (arms.canary,) if arms.baseline is None else (arms.canary, arms.baseline)
+
+
 def _with_rest(shares: Iterable[Share], declared: Iterable[Share]) -> tuple[Share, ...]:
     """What is declared beside the shares stays known, without traffic of its own."""
     shares = tuple(shares)
@@ -124,7 +134,7 @@ def _with_rest(shares: Iterable[Share], declared: Iterable[Share]) -> tuple[Shar
 
 
 def _trial(rollout: Rollout | None) -> Trial | None:
-    if rollout is None or rollout.ended or rollout.hold is Hold.CANARY:
+    if rollout is None or rollout.hold is Hold.CANARY:
         return None
     if not rollout.weight or not rollout.stable_lane or not rollout.canary_lane:
         return None

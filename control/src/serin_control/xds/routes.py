@@ -1,7 +1,7 @@
 """Messages for routes: which call goes to which cluster. Pure functions; knows nothing about endpoints or clients.
 
 A call that names a lane goes to that lane or nowhere. One that names none but carries ids follows the weights among
-the lanes of its vocabulary; any other follows the weights among all.
+the lanes of its vocabulary, and goes to any of them where none has weight; any other follows the weights among all.
 """
 
 from datetime import timedelta

@@ -3,7 +3,7 @@
 Pure: a topology in, a routing out. Knows nothing about xDS messages, versions or clients.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from serin_control.admission import split_endpoint
@@ -56,7 +56,8 @@ class Target:
         service: what answers it.
         pinned: (lane, cluster): calls that name a lane go to its cluster; calls that name another are refused, but by
             a cache: most lanes have none of their own.
-        by_vocabulary: (vocabulary, split): calls that carry ids and name no lane.
+        by_vocabulary: (vocabulary, split): calls that carry ids and name no lane. A vocabulary that only lanes without
+            new sessions hold is among them: its ids mean something nowhere else.
         split: everything else. Empty: nothing answers, calls are refused.
     """
 
@@ -132,8 +133,8 @@ def inconsistencies(routing: Routing) -> Iterator[str]:
             for name, weight in split:
                 if weight < 1:
                     yield f"target {target.name} gives cluster {name} the weight {weight}"
-        if (target.pinned or target.by_vocabulary) and not target.split:
-            yield f"target {target.name} has lanes and no split between them"
+        for vocabulary in (vocabulary for vocabulary, split in target.by_vocabulary if not split):
+            yield f"target {target.name} names vocabulary {vocabulary} and no cluster that holds it"
     for cluster in routing.clusters.values():
         if not cluster.endpoints:
             yield f"cluster {cluster.name} has no endpoints"
@@ -150,13 +151,13 @@ def targets_of(model: str, lane: Lane) -> frozenset[str]:
 
 
 def _model_target(service: Service, model: ModelLanes) -> Target:
-    vocabularies = sorted({lane.vocabulary for lane in model.lanes if lane.weight})
+    vocabularies = sorted({lane.vocabulary for lane in model.lanes})
     return Target(
         name=f"{service}.{model.plan.name}",
         service=service,
         pinned=tuple((lane.id, _cluster_of(lane, service)) for lane in model.lanes),
         by_vocabulary=tuple(
-            (digest, _split(service, (lane for lane in model.lanes if lane.vocabulary == digest)))
+            (digest, _split_of_ids(service, [lane for lane in model.lanes if lane.vocabulary == digest]))
             for digest in vocabularies
         ),
         split=_split(service, model.lanes),
@@ -192,6 +193,13 @@ def _elsewhere(
         taken |= {(at.host, at.port) for at in free}
         if free:
             yield cluster, free
+
+
+def _split_of_ids(service: Service, lanes: Sequence[Lane]) -> Split:
+    """Lanes of one vocabulary share calls by weight; where none of them has new sessions, equally."""
+    if not any(lane.weight for lane in lanes):
+        lanes = [replace(lane, weight=part) for lane, part in zip(lanes, share_out([0] * len(lanes)), strict=True)]
+    return _split(service, lanes)
 
 
 def _split(service: Service, lanes: Iterable[Lane]) -> Split:
