@@ -78,8 +78,14 @@ def assert_nothing_held(engine: Engine) -> None:
 def test_five_thousand_arrivals(draw):
     """50 histories of 100 arrivals with random choices, prior output, namespaces, priorities, cancels and windows."""
     engine, runner = engine_without_model(
-        num_blocks=draw.choice((12, 20, 40)), max_num_tokens=draw.choice((8, 32)), window=draw.choice((0, 0, 3, 9))
+        num_blocks=draw.choice((12, 20, 40)),
+        max_num_tokens=draw.choice((8, 32)),
+        window=draw.choice((0, 0, 3, 9)),
+        max_num_sequences=draw.choice((2, 5, 8)),
+        num_spare_sequences=draw.choice((0, 1, 3)),
     )
+    limits = engine.scheduler.limits
+    num_places = limits.max_num_sequences + limits.num_spare_sequences
     requests: dict[str, GenerationRequest] = {}
     outputs: dict[str, list] = {}
     cancelled: set[str] = set()
@@ -88,6 +94,7 @@ def test_five_thousand_arrivals(draw):
         for request_id, output in engine.step():
             assert request_id not in cancelled
             outputs.setdefault(request_id, []).append(output)
+        assert engine.scheduler.num_running <= num_places
 
     for number in range(NUM_ARRIVALS):
         request = random_request(draw, runner, number)

@@ -363,6 +363,81 @@ def test_one_tenants_queue_does_not_hold_up_another():
     assert order_of_finish(engine).index("few") <= 3
 
 
+def hog(engine, count: int = 10, num_choices: int = 1, **changes) -> None:
+    """One tenant asks for more long answers than run at once; as many as can have begun."""
+    for number in range(count):
+        sampling = Sampling(temperature=0.0, seed=number)
+        stopping = Stopping(max_tokens=200)
+        engine.add(
+            GenerationRequest(
+                f"hog-{number}", (1, 2, number), sampling, stopping, num_choices=num_choices, tenant="hog", **changes
+            )
+        )
+    for _ in range(6):
+        engine.step()
+
+
+def steps_until_answered(engine, *names: str) -> int:
+    """How many steps it takes until all of them have their whole answers."""
+    left = set(names)
+    for number in range(1, 2000):
+        left -= {name for name, output in engine.step() if isinstance(output, Summary)}
+        if not left:
+            return number
+    raise AssertionError(f"{left} are not answered")
+
+
+@pytest.mark.parametrize("num_choices", [1, 4])
+@pytest.mark.parametrize("priority", [0, 100])
+def test_no_tenant_takes_what_is_spare_from_those_that_hold_little(num_choices, priority):
+    """Whoever fills all places, with many choices or at any priority: others run beside it at once, and it goes on."""
+    engine, _ = engine_without_model(num_blocks=2000, max_num_sequences=8, num_spare_sequences=4)
+    hog(engine, num_choices=num_choices, priority=priority)
+    assert (engine.scheduler.num_running, engine.scheduler.num_waiting > 0) == (8, True)
+    engine.add(request("b", max_tokens=3, tenant="b"))
+    assert steps_until_answered(engine, "b") <= 4
+    for number in range(6):
+        engine.add(request(f"b-{number}", max_tokens=100, tenant="b"))
+    engine.step()
+    assert engine.scheduler.num_running == 10, "two of them: the others wait as any"
+    engine.add(request("c", max_tokens=3, tenant="c"))
+    engine.add(request("d", max_tokens=3, tenant="d"))
+    assert steps_until_answered(engine, "c", "d") <= 4, "one newcomer leaves room for the next"
+    assert engine.counts.num_preemptions == 0
+    run_dry(engine)
+    assert engine.scheduler.num_running == len(engine.scheduler.tenants._num_requests) == 0
+
+
+def test_without_spare_places_a_hog_is_waited_for():
+    """What the spare ones are for."""
+    engine, _ = engine_without_model(num_blocks=2000, max_num_sequences=8)
+    hog(engine)
+    engine.add(request("b", max_tokens=3, tenant="b"))
+    assert steps_until_answered(engine, "b") > 150
+
+
+def test_choices_of_a_newcomer_begin_one_by_one():
+    """Four choices where three places are spare: two run at once, the others follow, and all are answered."""
+    engine, _ = engine_without_model(num_blocks=2000, max_num_sequences=2, num_spare_sequences=3)
+    hog(engine, count=2)
+    engine.add(GenerationRequest("b", (1, 2, 3), GREEDY, Stopping(max_tokens=3), num_choices=4, tenant="b"))
+    assert steps_until_answered(engine, "b") <= 12
+
+
+def test_a_full_queue_takes_a_tenant_that_has_nothing_there():
+    """The spare place is of no use to whoever may not even wait; what waits stays bounded."""
+    engine, _ = engine_without_model(num_blocks=2000, max_num_sequences=2, num_spare_sequences=1)
+    engine.bounds = type(engine.bounds)(1000, 50, frozenset(), max_num_waiting=2)
+    hog(engine, count=2)
+    for number in range(2):
+        engine.add(request(f"more-{number}", tenant="hog"))
+    engine.add(request("b", max_tokens=3, tenant="b"))
+    for tenant in ("hog", "b", "c"):
+        with pytest.raises(QueueFull):
+            engine.add(request("refused", tenant=tenant))
+    assert steps_until_answered(engine, "b") <= 4
+
+
 def test_weights_share_the_engine():
     """While both queue, a tenant of weight 3 finishes about three requests for one of the other's."""
     engine, _ = engine_without_model(max_num_sequences=2)

@@ -68,7 +68,9 @@ async def _generating(settings: WorkerSettings, folder: Path, say: Say) -> Async
         settings, say, lambda progress: load_engine(str(folder), settings.engine_config(), progress)
     )
     vocabulary = await _vocabulary(settings, folder)
-    loop = EngineLoop(engine, max_num_requests=settings.max_sequences + settings.max_waiting)
+    limits = engine.scheduler.limits
+    num_at_once = limits.max_num_sequences + 2 * limits.num_spare_sequences  # as many run, and wait, in spare places
+    loop = EngineLoop(engine, max_num_requests=num_at_once + settings.max_waiting)
     loop.start()
     log = logs.get()
     log.info(

@@ -20,6 +20,7 @@ class Bounds:
     end_ids: frozenset[int]
     """Ids by which the model itself ends."""
     max_num_waiting: int = 1024
+    """Tenants that have no request here yet may wait beside these, as many as there are spare places."""
 
     def within(self, num_cache_tokens: int) -> "Bounds":
         """The same, with no sequence longer than what the whole cache holds."""

@@ -14,6 +14,9 @@ Quantization = Literal["none", "int8", "fp8"]
 SHORT_REQUEST_TOKENS = 128
 """What a cache must hold at least, of a model with more positions: a sentence in a chat template, and its answer."""
 
+SPARE_DIVISOR = 8
+"""Places for one in so many more are spare, unless said otherwise."""
+
 
 class BadConfig(ValueError):
     """A value that the engine cannot run with: the field's name, the value, what is accepted instead."""
@@ -47,6 +50,9 @@ class EngineConfig:
     max_num_batched_tokens: int | None = None
     """Most tokens computed in a step; None: 512 on the CPU, 8192 on CUDA."""
     max_num_sequences: int = 64
+    num_spare_sequences: int | None = None
+    """Beside ``max_num_sequences``, for tenants that hold few; None: an eighth of these, at least 1, if each of them gets
+    its token in a step."""
     max_num_waiting: int = 1024
     context_length: int | None = None
     """Most tokens of a sequence; None: what the model was made for."""
@@ -66,8 +72,10 @@ class EngineConfig:
                 self._at_least(name, 1)
         if self.block_size % 16:
             raise BadConfig("block_size", self.block_size, "a multiple of 16")
-        if self.token_budget < self.max_num_sequences:
-            accepted = f"{self.max_num_sequences} or more, so that each of max_num_sequences gets its token"
+        if self.num_spare_sequences is not None:
+            self._at_least("num_spare_sequences", 0)
+        if self.token_budget < (num_sequences := self.max_num_sequences + (self.num_spare_sequences or 0)):
+            accepted = f"{num_sequences} or more, so that each of max_num_sequences, and spare ones, gets its token"
             raise BadConfig("max_num_batched_tokens", self.token_budget, accepted)
         if self.context_length is not None:  # else it takes the model to tell
             self.check_num_blocks(self.context_length)
@@ -77,7 +85,18 @@ class EngineConfig:
         """Most tokens computed in a step."""
         if self.max_num_batched_tokens is not None:
             return self.max_num_batched_tokens
-        return max(8192 if self.device.startswith("cuda") else 512, self.max_num_sequences)
+        return max(8192 if self.device.startswith("cuda") else 512, self.max_num_sequences + self._wanted_spare)
+
+    @property
+    def spare_sequences(self) -> int:
+        """Sequences of tenants that hold few, beside ``max_num_sequences``."""
+        return min(self._wanted_spare, self.token_budget - self.max_num_sequences)
+
+    @property
+    def _wanted_spare(self) -> int:
+        if self.num_spare_sequences is not None:
+            return self.num_spare_sequences
+        return max(1, self.max_num_sequences // SPARE_DIVISOR)
 
     def check_num_blocks(self, num_positions: int) -> None:
         """Refuse a number of KV blocks that is of no use for a model with so many positions.

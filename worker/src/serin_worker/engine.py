@@ -115,7 +115,8 @@ class Engine:
         """
         if request.request_id in self._states:
             raise RequestRefused("request_id", f"request {request.request_id!r} is already running")
-        if self.scheduler.num_waiting >= self.bounds.max_num_waiting:
+        num_more = 0 if self.scheduler.tenants.is_busy(request.tenant) else self.scheduler.limits.num_spare_sequences
+        if self.scheduler.num_waiting >= self.bounds.max_num_waiting + num_more:
             raise QueueFull(self.scheduler.num_waiting)
         self.bounds.check(request)
         group = Group(request)

@@ -12,6 +12,10 @@ class TokenCounter:
         self._served: dict[str, float] = {}
         self._num_requests: dict[str, int] = {}
 
+    def is_busy(self, tenant: str) -> bool:
+        """Whether a tenant has a request here."""
+        return tenant in self._num_requests
+
     def enter(self, tenant: str) -> None:
         """A request of this tenant arrived."""
         if tenant not in self._num_requests:

@@ -91,7 +91,7 @@ def num_blocks(shape: ModelShape, dtype: torch.dtype, config: EngineConfig) -> i
     if config.kv_bytes is None:
         share = 0.9 if device.type == "cuda" else 0.3
         per_sequence = -(-context_length // config.block_size)
-        wanted = min(int(available * share), (per_sequence * config.max_num_sequences) * block_bytes)
+        wanted = min(int(available * share), per_sequence * (config.max_num_sequences + config.spare_sequences) * block_bytes)
         budget = max(budget, wanted)
     if budget > available:
         remedy: Remedy = {"kv_bytes": available // block_bytes * block_bytes}

@@ -5,12 +5,14 @@ prompts, best rank first. Knows nothing about models, tensors or sampling.
 """
 
 import math
+from collections.abc import Iterable
 
 from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
 from serin_worker.fairness import TokenCounter
 from serin_worker.limits import Limits
 from serin_worker.order import rank, seniority
+from serin_worker.places import Places
 from serin_worker.sequence import Group, Sequence
 
 ASIDE_PRIORITY = -50
@@ -29,7 +31,7 @@ class Scheduler:
         self.prefill_allowance = limits.max_num_tokens
         """Most prompt tokens in a step that also decodes."""
         self._waiting: dict[Sequence, None] = {}
-        self._running: dict[Sequence, None] = {}
+        self._running = Places(limits.max_num_sequences, limits.num_spare_sequences)
         self.num_prefix_queries = 0
         self.num_prefix_hits = 0
         self._has_priorities = False
@@ -60,7 +62,7 @@ class Scheduler:
         sequence.is_finished = True
         self._waiting.pop(sequence, None)
         if sequence in self._running:
-            del self._running[sequence]
+            self._running.leave(sequence)
             self._release(sequence)
 
     def remove(self, group: Group) -> None:
@@ -94,7 +96,9 @@ class Scheduler:
     def _make_room_for_priority(self, plan: StepPlan) -> None:
         while self._has_priorities and self._waiting and self._running:
             candidate = min(self._waiting, key=self._rank)
-            victim = max(self._running, key=seniority)
+            # Who took a spare place was not in anybody's way: what lacks a place gets none by its end.
+            needs_place = not self._has_place(candidate)
+            victim = max((s for s in self._running if not (needs_place and self._running.is_spare(s))), key=seniority)
             if victim.group.request.priority >= candidate.group.request.priority or self._fits(candidate):
                 return
             self._preempt(victim, plan)
@@ -137,10 +141,7 @@ class Scheduler:
         most_urgent = max((_priority(s) for s in self._waiting), default=-math.inf)
         for sequence in (s for s in behind if _priority(s) >= most_urgent):
             budget -= self._plan_chunk(sequence, budget, plan, aside)
-        while budget > 0 and self._waiting and len(self._running) < self.limits.max_num_sequences:
-            sequence = min(self._waiting, key=self._rank)
-            if not self._fits(sequence):
-                break
+        while budget > 0 and (sequence := self._next()) is not None and self._fits(sequence):
             self._admit(sequence)
             budget -= self._plan_chunk(sequence, budget, plan, aside)
         for sequence in (s for s in behind if _priority(s) < most_urgent):  # begun before what is more urgent came
@@ -176,15 +177,15 @@ class Scheduler:
     def _fork(self, parent: Sequence) -> list[Sequence]:
         """Let the other choices share the prompt's blocks; returns those that draw from the prompt's last position.
 
-        A choice with prior output, or without a free slot, waits: it finds the prompt's full blocks by their keys.
+        A choice with prior output, or without a place, waits: it finds the prompt's full blocks by their keys.
         """
         drawn = []
         num_blocks = -(-parent.num_prompt // self.limits.block_size)
         for sequence in parent.group.unforked:
-            if sequence.num_prior or len(self._running) >= self.limits.max_num_sequences:
+            if sequence.num_prior or not self._has_place(sequence):
                 self._waiting[sequence] = None
                 continue
-            self._running[sequence] = None
+            self._running.take(sequence)
             sequence.num_computed = sequence.num_prompt
             sequence.blocks, sequence.num_gone = parent.blocks[:num_blocks], parent.num_gone
             sequence.keys = parent.keys[: sequence.num_prompt // self.limits.block_size]
@@ -194,9 +195,21 @@ class Scheduler:
         parent.group.unforked = []
         return drawn
 
+    def _next(self) -> Sequence | None:
+        """The best rank of those for which there is a place."""
+        if self._running.is_crammed:
+            return None
+        waiting: Iterable[Sequence] = self._waiting
+        if self._running.is_full:
+            waiting = filter(self._has_place, waiting)
+        return min(waiting, key=self._rank, default=None)
+
+    def _has_place(self, sequence: Sequence) -> bool:
+        return self._running.has_room_for(sequence.group.request.tenant)
+
     def _fits(self, sequence: Sequence) -> bool:
-        """Whether a waiting sequence finds a slot and blocks for all its tokens, with some to spare for the running."""
-        if len(self._running) >= self.limits.max_num_sequences:
+        """Whether a waiting sequence finds a place and blocks for all its tokens, with some to spare for the running."""
+        if not self._has_place(sequence):
             return False
         found = self.pool.match(self._shareable_keys(sequence))
         num_needed = self._num_blocks(sequence) - len(found) + self.pool.num_reclaimable_in(found)
@@ -215,7 +228,7 @@ class Scheduler:
         self.num_prefix_queries += sequence.num_tokens
         self.num_prefix_hits += sequence.num_computed
         del self._waiting[sequence]
-        self._running[sequence] = None
+        self._running.take(sequence)
 
     def _shareable_keys(self, sequence: Sequence) -> list[bytes]:
         """Keys of full blocks before the first position whose logits are needed."""
@@ -228,7 +241,7 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence, plan: StepPlan) -> None:
         """Take a sequence's blocks; it waits to be computed again."""
-        del self._running[sequence]
+        self._running.leave(sequence)
         self._release(sequence)
         self._waiting[sequence] = None
         sequence.group.num_preemptions += 1

@@ -30,6 +30,12 @@ class WorkerSettings(ServiceSettings):
     kv_blocks: int = Field(0, ge=0, description="exact number of KV blocks; 0: by memory")
     max_batched_tokens: int = Field(0, ge=0, description="most tokens computed in a step; 0: 512 on cpu, 8192 on cuda")
     max_sequences: int = Field(64, ge=1, le=4096, description="most sequences (or inputs to embed) at once")
+    spare_sequences: int = Field(
+        -1,
+        ge=-1,
+        le=4096,
+        description="sequences at once beside these, of tenants that hold few; -1: an eighth, at least 1; 0: none",
+    )
     max_waiting: int = Field(1024, ge=1, le=100_000, description="most sequences that wait; more are refused")
     context_length: int = Field(0, ge=0, description="most tokens of a sequence; 0: what the model was made for")
     threads: int = Field(0, ge=0, le=1024, description="threads of CPU kernels; 0: by the size of the model")
@@ -58,6 +64,7 @@ class WorkerSettings(ServiceSettings):
             num_blocks=self.kv_blocks or None,
             max_num_batched_tokens=self.max_batched_tokens or None,
             max_num_sequences=self.max_sequences,
+            num_spare_sequences=None if self.spare_sequences < 0 else self.spare_sequences,
             max_num_waiting=self.max_waiting,
             context_length=self.context_length or None,
             num_threads=self.threads or None,
@@ -69,6 +76,7 @@ _NAMES = {
     "num_blocks": "kv_blocks",
     "max_num_batched_tokens": "max_batched_tokens",
     "max_num_sequences": "max_sequences",
+    "num_spare_sequences": "spare_sequences",
     "max_num_waiting": "max_waiting",
     "num_threads": "threads",
 }

@@ -127,7 +127,13 @@ def _verify(model: CausalModel, config: EngineConfig, num_blocks: int, row_multi
 def _engine(model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int) -> Engine:
     runner = ModelRunner(model, row_multiple)
     shape = model.shape
-    limits = Limits(config.block_size, config.max_num_sequences, config.token_budget, window=shape.window)
+    limits = Limits(
+        config.block_size,
+        config.max_num_sequences,
+        config.token_budget,
+        window=shape.window,
+        num_spare_sequences=config.spare_sequences,
+    )
     context_length = fitting.context_length_of(shape, config)
     bounds = Bounds(context_length, shape.vocabulary_size, shape.end_ids, config.max_num_waiting)
     return Engine(runner, BlockPool(num_blocks), limits, bounds)

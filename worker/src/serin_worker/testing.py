@@ -193,10 +193,18 @@ def engine_without_model(
     max_num_tokens: int = 32,
     end_ids: frozenset[int] = frozenset(),
     window: int = 0,
+    num_spare_sequences: int = 0,
 ) -> tuple[Engine, TokenCacheRunner]:
     """An engine over a :class:`TokenCacheRunner`: everything is real but the numbers."""
     runner = TokenCacheRunner(num_blocks, block_size, vocabulary_size, window)
-    limits = Limits(block_size, max_num_sequences, max_num_tokens, max_num_scored=8, window=window)
+    limits = Limits(
+        block_size,
+        max_num_sequences,
+        max_num_tokens,
+        max_num_scored=8,
+        window=window,
+        num_spare_sequences=num_spare_sequences,
+    )
     return Engine(runner, BlockPool(num_blocks), limits, Bounds(10_000, vocabulary_size, end_ids)), runner
 
 

@@ -107,6 +107,8 @@ class EngineConfig(_Keys):
     """Most tokens a worker computes in one step."""
     max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = None
     """Most sequences a worker runs at once."""
+    spare_sequences: Annotated[int, Field(ge=0, le=4096)] | None = None
+    """Sequences that it runs beside these, of projects that hold few; 0: none. Default an eighth, at least 1."""
 
 
 class VersionConfig(EngineConfig):
