@@ -200,7 +200,7 @@ async def test_a_long_list_delays_others_by_one_of_its_parts(fronts_on):
         await until(lambda: house.embedders.calls)
         turnstile = house.collaborators.turnstiles.by_model["small"]
         assert turnstile.num_running == 8
-        turnstile.limit.value = 8
+        turnstile.limit.value, turnstile.limit.num_spare = 8, 0
         short = asyncio.create_task(embed(front, [[9]], other))
         await until(lambda: len(turnstile.line) == 1)
         house.embedders.hold.set()

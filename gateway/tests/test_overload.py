@@ -8,7 +8,7 @@ from serin_gateway.catalog import Catalog, MemoryCatalog, ServedModel
 from serin_gateway.overload import Turnstiles
 from serin_gateway.overload.limit import HEADROOM, ConcurrencyLimit
 from serin_gateway.overload.line import Ticket, WaitingLine
-from serin_gateway.overload.turnstile import Turnstile
+from serin_gateway.overload.turnstile import Entry, Turnstile
 from serin_gateway.testing import saying, small_lane
 from serin_mesh.errors import MeshError, Reason
 
@@ -192,11 +192,11 @@ async def entering(turnstile: Turnstile, tenant: str, priority: int = 0, weight:
 
 async def test_as_many_as_the_limit_says(turnstile):
     """The third waits for the first to leave; nobody overtakes."""
-    await turnstile.enter("a", 0, 1, 60)
+    first = await turnstile.enter("a", 0, 1, 60)
     await turnstile.enter("a", 0, 1, 60)
     third, fourth = await entering(turnstile, "a"), await entering(turnstile, "b")
     assert not third.done()
-    turnstile.leave(1)
+    turnstile.leave(first)
     await third
     assert not fourth.done()
     turnstile.limit.value = 3
@@ -207,26 +207,67 @@ async def test_as_many_as_the_limit_says(turnstile):
 
 async def test_what_is_larger_than_the_limit_goes_alone(turnstile):
     """It is not locked out, and nobody overtakes it for ever."""
-    await turnstile.enter("a", 0, 1, 60)
+    first = await turnstile.enter("a", 0, 1, 60)
     large, small = await entering(turnstile, "b", weight=5), await entering(turnstile, "c")
     assert not large.done()
-    turnstile.leave(1)
+    turnstile.leave(first)
     await large
     assert turnstile.num_running == 5
     assert not small.done()
-    turnstile.leave(5)
+    turnstile.leave(large.result())
     await small
+
+
+@pytest.mark.parametrize("weight", [1, 16])
+async def test_no_tenant_holds_all_that_may_run(weight):
+    """Who has everything running waits; of each other tenant one request goes beyond the limit, as many as are spare."""
+    turnstile = Turnstile(10, Hand())
+    turnstile.limit.adapt(16, 0, 0, is_contended=False)
+    assert (turnstile.limit.value, turnstile.limit.num_spare) == (20, 2)
+    hog = [await turnstile.enter("hog", 100, 5, 60) for _ in range(4)]
+    more = await entering(turnstile, "hog", priority=100, weight=5)
+    b = await turnstile.enter("b", -100, weight, 60)
+    assert b == Entry("b", weight, is_spare=True)
+    second = await entering(turnstile, "b", weight=weight)
+    assert not second.done(), "something of it runs: it waits its turn like any"
+    c = await turnstile.enter("c", 0, weight, 60)
+    d, e = await entering(turnstile, "d", priority=-1), await entering(turnstile, "e")
+    assert not (d.done() or e.done() or more.done()), "none is spare"
+    turnstile.leave(c)
+    await e
+    assert not d.done(), "who may go beyond goes by priority, and does not overtake its like"
+    turnstile.leave(b)
+    await asyncio.sleep(0)
+    assert (second.done(), d.done()) == (True, False)
+    for entry in hog:
+        turnstile.leave(entry)
+    for one in (more, second, d, e):
+        turnstile.leave(await one)
+    assert turnstile.is_empty
+    assert (turnstile.num_running, turnstile._num_spare) == (0, 0)
+
+
+async def test_one_tenant_alone_has_the_whole_limit():
+    """Nothing is kept back of it for those who are not there; a mesh of one place has a spare one, too."""
+    turnstile = Turnstile(10, Hand())
+    turnstile.limit.adapt(1, 0, 0, is_contended=False)
+    only = await turnstile.enter("a", 0, 1, 60)
+    second = await entering(turnstile, "a")
+    assert not second.done()
+    assert (await turnstile.enter("b", 0, 1, 60)).is_spare
+    turnstile.leave(only)
+    assert not (await second).is_spare
 
 
 async def test_whoever_leaves_the_line_frees_its_place(turnstile):
     """Cancelled while waiting, or in the very moment of being let through: nothing stays counted."""
-    await turnstile.enter("a", 0, 2, 60)
+    first = await turnstile.enter("a", 0, 2, 60)
     waiting = await entering(turnstile, "a")
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert len(turnstile.line) == 0
     chosen = await entering(turnstile, "a")
-    turnstile.leave(2)
+    turnstile.leave(first)
     chosen.cancel()
     await asyncio.gather(chosen, return_exceptions=True)
     assert turnstile.num_running == 0
@@ -237,16 +278,14 @@ async def test_whoever_would_be_late_hears_so_at_once(turnstile):
     await turnstile.enter("a", 0, 2, 60)
     for _ in range(20):  # two a second
         turnstile._clock.now += 0.5
-        turnstile.num_running += 1
-        turnstile.leave(1)
+        turnstile.leave(turnstile._let_through("a", 1))
     waits = [await entering(turnstile, f"t{number}") for number in range(4)]
     assert await reason_of(turnstile.enter("late", 1, 4, 1.0)) is Reason.QUEUE_FULL
     just = await entering(turnstile, "just", priority=1, timeout_s=2.0)
     assert not just.done()
     just.cancel()
     await asyncio.gather(just, return_exceptions=True)
-    turnstile.num_running += 1
-    turnstile.leave(1, took_s=9.0)
+    turnstile.leave(turnstile._let_through("a", 1), took_s=9.0)
     assert await reason_of(turnstile.enter("just", 1, 1, 2.0)) is Reason.QUEUE_FULL, "an answer takes time, too"
     patient = await entering(turnstile, "patient", priority=1, timeout_s=30)
     assert not patient.done()
@@ -278,7 +317,7 @@ async def test_who_has_just_left_is_passed_over():
     """Its turn, or its end in a line that is full, comes before it has noticed: nobody else's request fails over it."""
     turnstile = Turnstile(2, Hand())
     turnstile.limit.value = 1
-    await turnstile.enter("a", 0, 1, 9)
+    running = await turnstile.enter("a", 0, 1, 9)
     first, second = (asyncio.create_task(turnstile.enter("b", 0, 1, 9)) for _ in range(2))
     await until_waiting(turnstile, 2)
 
@@ -290,7 +329,7 @@ async def test_who_has_just_left_is_passed_over():
     await asyncio.gather(second, return_exceptions=True)
     assert len(turnstile.line) == 2
     first.cancel()
-    turnstile.leave(1)
+    turnstile.leave(running)
     await third
     assert (turnstile.num_running, len(turnstile.line)) == (1, 0)
     await asyncio.gather(first, return_exceptions=True)
@@ -302,14 +341,14 @@ async def test_a_random_crowd_leaves_nothing_behind():
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     turnstile = Turnstile(10, Hand())
-    turnstile.limit.value = 3
+    turnstile.limit.value, turnstile.limit.num_spare = 3, rng.randrange(3)
     ends = {"through": 0, "refused": 0, "cancelled": 0}
 
     async def caller() -> None:
         await asyncio.sleep(rng.random())
         weight = rng.randrange(1, 3)
         try:
-            await turnstile.enter(f"t{rng.randrange(5)}", rng.randrange(2), weight, rng.choice((0.01, 0.2, 5)))
+            entry = await turnstile.enter(f"t{rng.randrange(5)}", rng.randrange(2), weight, rng.choice((0.01, 0.2, 5)))
         except MeshError:
             ends["refused"] += 1
             return
@@ -318,7 +357,7 @@ async def test_a_random_crowd_leaves_nothing_behind():
             assert turnstile.num_running <= 4, f"seed {seed}"
             await asyncio.sleep(rng.random() * 0.02)
         finally:
-            turnstile.leave(weight)
+            turnstile.leave(entry)
 
     async def unsteady() -> None:
         while True:
@@ -334,7 +373,9 @@ async def test_a_random_crowd_leaves_nothing_behind():
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):
         assert outcome is None or isinstance(outcome, asyncio.CancelledError), f"seed {seed}: {outcome!r}"
     changing.cancel()
-    assert (turnstile.num_running, len(turnstile.line)) == (0, 0), f"seed {seed}"
+    assert turnstile.num_running == 0, f"seed {seed}"
+    assert turnstile.is_empty, f"seed {seed}"
+    assert turnstile._num_spare == 0, f"seed {seed}"
     assert ends["through"] > 50
 
 

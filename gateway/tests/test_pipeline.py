@@ -862,6 +862,26 @@ async def test_a_slow_reader_holds_up_the_worker():
     assert text(events) == "x" * 900
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_an_answer_that_is_over_holds_no_place(is_late):
+    """Its reader may take its time: others go on as soon as no worker works for it."""
+    house = house_of(saying("hello"))
+    if is_late:
+        house.workers.hold.clear()
+    request = await make(house, timeout_s=0.05 if is_late else 20.0)
+    outbox = await request.begin(ask())
+    (turnstile,) = house.collaborators.turnstiles.by_model.values()
+    await asyncio.wait(request._tasks)
+    assert turnstile.is_empty
+    if is_late:
+        with pytest.raises(MeshError):
+            await outbox.take()
+    else:
+        assert isinstance((await outbox.take())[-1], Completed)
+    await request.settle()
+    assert turnstile.is_empty
+
+
 async def test_counting_tokens_reserves_no_answer():
     """Only the prompt is made."""
     house = house_of()

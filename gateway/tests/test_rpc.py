@@ -6,13 +6,14 @@ from google.rpc import error_details_pb2, status_pb2
 from routed import house_of, sure
 from serin.generation.v1 import chat_pb2, sampling_pb2, tokens_pb2
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
+from serin_gateway import outbox
 from serin_gateway.cascades.cascade import EscalationRules
 from serin_gateway.catalog import TenantNames
 from serin_gateway.keys import Role
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.reading.form import AnswerForm, CallForm
 from serin_gateway.rpc.service import InferenceService
-from serin_gateway.testing import END_ID, ByteTokenizer, MemoryHouse, saying
+from serin_gateway.testing import END_ID, ByteTokenizer, MemoryHouse, saying, small_catalog, small_lane
 from serin_gateway.worker import TokensMade, WorkStarted
 from serin_mesh.errors import STATUS, MeshError, Reason
 from serin_mesh.testing import running
@@ -276,6 +277,21 @@ async def test_a_cancelled_call_is_settled(rpc):
     await front.house.workers.until_running(0)
     await front.house.journal.until_closed(1)
     assert front.house.journal.receipts[0].reason == "CANCELLED"
+
+
+async def test_a_reader_that_has_stopped_reading_is_cut_off(rpc, monkeypatch):
+    """Without a deadline of its own, too: the work ends long before the mesh's, and its place is free."""
+    monkeypatch.setattr(outbox, "SLOW_READER_TIMEOUT_S", 0.2)
+    front = await rpc(saying("x" * 4_000_000, piece=10_000))
+    front.house.catalog.publish(small_catalog(small_lane(context_length=5_000_000)))
+    pairs = [("authorization", f"Bearer {front.key}")]
+    call = front.stub.Generate(ask(sampling={"max_tokens": 4_000_000}), metadata=pairs)
+    assert (await call.read()).HasField("started")
+    await front.house.journal.until_closed(1)
+    assert front.house.journal.receipts[0].reason == "CANCELLED"
+    assert front.house.workers.num_running == 0
+    assert front.house.collaborators.turnstiles.by_model["small"].is_empty
+    call.cancel()
 
 
 async def test_feedback_is_taken_over_grpc_too(rpc):

@@ -19,7 +19,7 @@ from serin_gateway.limits.calendar import day_of
 from serin_gateway.limits.leases import LeaseBook
 from serin_gateway.limits.limiter import Amount, Lease
 from serin_gateway.limits.shared import RedisLimiter
-from serin_gateway.testing import MemoryHouse, saying, small_lane
+from serin_gateway.testing import MemoryHouse, saying, small_catalog, small_lane
 
 PRICE = Price(150_000, 75_000, 600_000)
 LANE = small_lane(version="v2", price=PRICE)
@@ -238,6 +238,28 @@ async def test_a_failed_answer_is_billed_as_before(redis):
     await ledger.check_sums()
 
 
+async def test_what_nobody_has_seen_is_billed_until_it_is_made_anew(redis):
+    """Said to have failed before anything was sent: however often, settled before or after, only the last one counts."""
+    ledger, gateways = Ledger(redis), [Gateway(redis, "n", letter * 32, "r", Workers(), 7) for letter in "abcd"]
+    for gateway in gateways[:3]:
+        assert await gateway.claim()
+        await gateway.reserve()
+        if gateway.owner[0] != "b":  # that one's settlement comes late
+            await gateway.settle()
+        await gateway.answers.finish("n", gateway.owner, State.UNSEEN)
+    await Reaper(RedisLimiter(redis), Workers()).reap()
+    cost = PRICE.cost(10, 4, 7)
+    assert +await ledger.billed() == {"c" * 32: cost}, "nobody has asked again yet"
+    await gateways[1].settle()
+    assert await gateways[3].claim()
+    for step in (gateways[3].reserve, gateways[3].settle, gateways[3].finish):
+        await step()
+    await Reaper(RedisLimiter(redis), Workers()).reap()
+    assert +await ledger.billed() == {"d" * 32: cost}
+    await ledger.check_sums()
+    assert await redis.keys(f"{P}limit-credit:*") == []
+
+
 def test_a_sum_below_zero_is_a_decimal_too():
     """What was taken back on a later day."""
     assert [decimal(nano) for nano in (-1, -1_500_000_000, 0, 1)] == [
@@ -293,3 +315,43 @@ async def test_two_gateways_bill_a_repeat_once(redis, fronts_on, stream):
     assert list(superseded.values()) == [False]
     assert all(line["completion_tokens"] for line in lines)
     assert await redis.keys(f"{P}limit-credit:*") == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_came_too_late_is_paid_once(redis, fronts_on, stream):
+    """504 of a whole answer, of which nothing was sent: its repeat is billed instead. What was streamed is billed too."""
+    ledger, limiter = Ledger(redis), RedisLimiter(redis)
+
+    def script(worker, order):
+        yield from saying("answer")(worker, order)[:4]
+        if len(house.workers.orders) == 1:
+            house.workers.hold.clear()
+        yield from saying("answer")(worker, order)[4:]
+
+    house = MemoryHouse(script, leases=LeaseBook(limiter), idempotency=IdempotencyDesk(RedisAnswers(redis)))
+    house.catalog.publish(small_catalog(LANE))
+    body = {"model": "small", "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+    async with fronts_on(house) as front:
+
+        async def ask(key: str, **headers: str):
+            return await front.http.post("/v1/chat/completions", json=body, headers={"idempotency-key": key} | headers)
+
+        late = await ask("order-1", **{"x-request-timeout": "0.3"})
+        assert "DEADLINE_EXCEEDED" in late.text
+        assert late.status_code == (200 if stream else 504)
+        house.workers.hold.set()
+        assert said(await ask("order-1")) == said(await ask("order-1")) == "answer"
+        await limiter.pay()
+        await Reaper(limiter, Workers()).reap()
+        lines = await ledger.lines()
+        assert len({line["account"] for line in lines if line["completion_tokens"]}) == len(house.workers.orders) == 2
+        assert sum(line.get("superseded", False) for line in lines) == (0 if stream else 1)
+        assert len(+await ledger.billed()) == (2 if stream else 1)
+        await ledger.check_sums()
+        wrong = await front.http.post(
+            "/v1/chat/completions", json=body | {"top_p": 9}, headers={"idempotency-key": "order-2"}
+        )
+        assert wrong.status_code == 400
+        house.collaborators.idempotency.begin_drain(5.0)
+        await house.collaborators.idempotency.drain()
+        assert await redis.keys(f"{P}answer:*:maker") == [], "what cost nothing leaves nothing behind"

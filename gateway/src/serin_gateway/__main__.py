@@ -20,7 +20,6 @@ from serin_gateway.metrics import GatewayMetrics
 from serin_gateway.rest.api import rest_endpoints
 from serin_gateway.rest.door import Door
 from serin_gateway.rest.server import RestServer
-from serin_gateway.rpc.arrival import DEFAULT_TIMEOUT_S
 from serin_gateway.rpc.gate import KeyGate
 from serin_gateway.rpc.service import InferenceService
 from serin_gateway.settings import GatewaySettings
@@ -58,7 +57,7 @@ async def _serve(settings: GatewaySettings) -> None:
             rest = await stack.enter_async_context(_rest(settings, house, readiness))
         except OSError as error:
             raise HostError(f"--http-port: {settings.http_port}: cannot listen there: {error}") from error
-        service = InferenceService(house.collaborators)
+        service = InferenceService(house.collaborators, timeout_s=settings.request_timeout_s)
 
         async def startup() -> None:
             readiness.starting("waiting for the control plane")
@@ -73,7 +72,7 @@ async def _serve(settings: GatewaySettings) -> None:
             announce=Announcement(http_endpoint=f"{settings.dial_host}:{rest.port}"),
             startup=startup,
             shutdown=rest.drain,
-            default_deadline_s=DEFAULT_TIMEOUT_S,
+            default_deadline_s=settings.request_timeout_s,
             metrics_http=False,
             gate=KeyGate(house.collaborators),
             max_streams=MAX_STREAMS,

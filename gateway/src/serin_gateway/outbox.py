@@ -11,6 +11,8 @@ from collections import deque
 from serin_gateway.events import Event, TextChunk, ToolCallBegun, ToolCallEnded, ToolCallGrew
 
 DEFAULT_ROOM_CHARACTERS = 65_536
+SLOW_READER_TIMEOUT_S = 60.0
+"""A client that takes nothing of what a door writes for this long is cut off, and its request ends."""
 
 
 class Outbox:

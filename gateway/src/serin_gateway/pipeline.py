@@ -285,8 +285,10 @@ class Request:
         try:
             await self._journey.answer(ask)
         except Exception as error:  # noqa: BLE001 - whatever it is, the door tells the caller
+            self._journey.vacate(is_answered=False)
             self.outbox.fail(error)
         else:
+            self._journey.vacate(is_answered=True)
             self.account()
             self.outbox.put(Completed(self.receipt.usage))
 

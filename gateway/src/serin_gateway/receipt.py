@@ -97,6 +97,11 @@ class Receipt:
     arrived_at: float = field(default_factory=time.monotonic)
 
     @property
+    def is_billed(self) -> bool:
+        """Whether it used anything that is billed; known when it is settled."""
+        return any(usage.prompt_tokens for usage in self.billed.values())
+
+    @property
     def num_resumes(self) -> int:
         """Times an answer that had begun went on on another worker."""
         return sum(lost.pause_s is not None for lost in self.lost_workers)

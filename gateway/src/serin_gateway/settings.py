@@ -23,7 +23,7 @@ class GatewaySettings(ServiceSettings):
         pattern=r"^[a-z0-9._-]{1,64}$",
         description="the mesh's own: of keys and projects that nobody declared",
     )
-    request_timeout_s: float = Field(600.0, gt=0, le=86400, description="longest time for one answer over REST")
+    request_timeout_s: float = Field(600.0, gt=0, le=86400, description="longest time for one answer")
     local_limit_share: float = Field(
         0.5, gt=0, le=1, description="share of each limit that one gateway grants while the state Redis is away"
     )

@@ -1,7 +1,8 @@
 -- The answer of one name, atomically: what the docstring of store.py promises.
 --
 -- KEYS  1 claim: hash, fingerprint, owner, state, renewals       2 frames: list
---       3 maker: string, the owner that makes the answer; it outlives a claim that lapses, and goes with any end
+--       3 maker: string, the owner that makes the answer; it outlives a claim that lapses, and goes with any end but
+--         that of an answer of which nobody has seen anything
 --       4 "serin:{organization}:", the beginning of the limiter's names: one hash tag, so one slot
 -- ARGV  1 "claim" | "renew" | "finish"   2 owner   3 milliseconds that it lives on
 --       claim: 4 fingerprint, 5 milliseconds that the maker is remembered
@@ -20,7 +21,8 @@ local function lives()
   redis.call("PEXPIRE", KEYS[2], lives_ms)
 end
 
--- What a maker that was taken for dead has used is not billed, whoever settles it and whenever.
+-- What a maker that was taken for dead, or whose answer nobody has seen, has used is not billed, whoever settles it and
+-- whenever.
 local function supersede(dead)
   redis.call("ZADD", KEYS[4] .. "limit-superseded", redis.call("TIME")[1] * 1000, dead)
   redis.call("SADD", KEYS[4] .. "limit-credits-due", dead)
@@ -50,6 +52,8 @@ if op == "renew" then
   end
   redis.call("HINCRBY", KEYS[1], "renewals", 1)
   lives()
+elseif ARGV[4] == "unseen" then
+  redis.call("DEL", KEYS[1], KEYS[2])
 else
   redis.call("DEL", KEYS[3], credit)
   if ARGV[4] == "gone" then

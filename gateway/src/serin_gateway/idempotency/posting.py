@@ -79,7 +79,7 @@ class Posting:
         transcript = self._transcript
         state = State.KEPT if transcript.num_bytes <= MAX_KEPT_BYTES else State.TOO_LONG
         if transcript.failure is not None:
-            state = State.GONE
+            state = State.UNSEEN if transcript.is_billed and not transcript.frames else State.GONE
         elif not await self._post():
             return
         await self._store.finish(self._name, transcript.account, state)

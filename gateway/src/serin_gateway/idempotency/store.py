@@ -35,6 +35,8 @@ class State(enum.StrEnum):
     """It was delivered, and is not kept."""
     GONE = "gone"
     """Nobody makes it, and it is not kept: it failed, its gateway died, or its time is over."""
+    UNSEEN = "unseen"
+    """Only said when it is finished: gone, and nobody has seen any of it though it used something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class AnswerStore(Protocol):
             name: of the answer.
             fingerprint: of what is asked.
             owner: new for each answer that is made. Whoever had the name, let its claim lapse and said nothing of an
-                end is taken for dead: what was made under that owner is not billed.
+                end is taken for dead: what was made under that owner is not billed. Nor is what ended `UNSEEN`.
         """
 
     async def renew(self, name: str, owner: str, frames: Sequence[bytes], at: int) -> bool:
@@ -79,7 +81,7 @@ class AnswerStore(Protocol):
         """
 
     async def finish(self, name: str, owner: str, state: State, ttl_s: float = KEPT_S) -> None:
-        """The answer is complete (`KEPT`), not kept (`TOO_LONG`), or to be made again (`GONE`)."""
+        """The answer is complete (`KEPT`), not kept (`TOO_LONG`), or to be made again (`GONE`, `UNSEEN`)."""
 
     async def read(self, name: str, at: int) -> Found:
         """Frames behind the first ``at``."""
@@ -102,7 +104,8 @@ class _Kept:
 class MemoryAnswers:
     """Answers of one process, up to ``max_bytes``; the oldest go first. ``down`` makes every call fail.
 
-    Its answers, claims and ledger end together, so nothing is left that could be billed twice.
+    Its answers, claims and ledger end together, so no death leaves anything that could be billed twice. Nothing is taken
+    back of what ended unseen: a ledger in memory is nobody's bill.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, max_bytes: int = MAX_MEMORY_BYTES) -> None:
@@ -134,7 +137,7 @@ class MemoryAnswers:
         kept = self._find(name)
         if kept is None or kept.owner != owner:
             return
-        if state is State.GONE:
+        if state in (State.GONE, State.UNSEEN):
             del self._kept[name]
             return
         kept.state, kept.ends_at = state, self._clock() + ttl_s

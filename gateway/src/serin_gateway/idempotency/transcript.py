@@ -19,6 +19,8 @@ class Transcript:
         self.account = account
         self.frames: list[bytes] = []
         self.num_bytes = 0
+        self.is_billed = False
+        """Whether what made it has used anything that is billed; known when it is over."""
         self.is_over = False
         self.failure: BaseException | None = None
         self._changed = asyncio.Event()

@@ -12,6 +12,8 @@ HEADROOM = 1.25
 """Of the workers' places: a short line before each worker keeps its batch full."""
 SHORT_LINE = 0.1
 """Of the workers' places (at least one): a line up to this is short."""
+SPARE_DIVISOR = 8
+"""Workers have spare places for one in so many (`--spare-sequences`), at least one."""
 GROW = 0.05
 SHRINK = 0.85
 SHRINK_EVERY_S = 1.0
@@ -29,6 +31,8 @@ class ConcurrencyLimit:
         self._clock = clock
         self._shrunk_at = -math.inf
         self.value = math.inf
+        self.num_spare = 0
+        """Requests let in beyond it, of tenants for which nothing else was."""
 
     def adapt(self, num_places: int, num_waiting: int, num_running: int, *, is_contended: bool) -> None:
         """Take a report in.
@@ -42,6 +46,7 @@ class ConcurrencyLimit:
         if not num_places:
             self.value = math.inf
             return
+        self.num_spare = max(1, num_places // SPARE_DIVISOR)
         most = HEADROOM * num_places
         self.value = min(self.value, most)
         short = max(1.0, SHORT_LINE * num_places)

@@ -7,7 +7,7 @@ about time, tasks or models.
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -96,6 +96,15 @@ class WaitingLine(Generic[T]):
                 heapq.heappop(order)
             if order:
                 return order[0][2]
+        return None
+
+    def first_of(self, may_go: Callable[[str], bool]) -> Ticket[T] | None:
+        """Who is next of those tenants that may go; it stays in the line."""
+        for priority in sorted(self._classes, reverse=True):
+            tenants = self._classes[priority].tenants
+            found = [tickets[0] for tenant, tickets in tenants.items() if may_go(tenant)]
+            if found:
+                return min(found, key=lambda ticket: ticket.tag)
         return None
 
     def remove(self, ticket: Ticket[T], *, served: bool = False) -> None:

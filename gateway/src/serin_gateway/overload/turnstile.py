@@ -1,12 +1,16 @@
 """Lets answers of one model through, as many at once as its limit says; the others wait in line or are refused.
 
-Refused early is refused kindly: whoever would wait longer than it has time for hears so at once. Knows nothing about
-workers or doors.
+A line is fair only to those who stand in it: who holds all that may run, for as long as it likes, is not asked again.
+So a tenant for which nothing runs does not wait for that: one request of it goes through beyond the limit, to places
+that workers keep spare for such tenants. Refused early is refused kindly: whoever would wait longer than it has time for
+hears so at once. Knows nothing about workers or doors.
 """
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from serin_mesh.errors import MeshError, Reason
 
@@ -18,6 +22,15 @@ RATE_OVER_S = 5.0
 ANSWER_SHARE = 0.05
 """Of the last answer in how long answers take."""
 MAX_RETRY_AFTER_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What went through: whose it is, how many answers it makes, and whether it went beyond the limit."""
+
+    tenant: str
+    weight: int
+    is_spare: bool = False
 
 
 class Turnstile:
@@ -34,14 +47,17 @@ class Turnstile:
     ) -> None:
         self.limit = ConcurrencyLimit(clock)
         self.num_running = 0
-        self.line: WaitingLine[asyncio.Future[None]] = WaitingLine(max_waiting)
+        """Answers that went through within the limit."""
+        self._num_spare = 0
+        self._held: Counter[str] = Counter()
+        self.line: WaitingLine[asyncio.Future[Entry]] = WaitingLine(max_waiting)
         self._clock = clock
         self._on_refused = on_refused
         self._rate = self._answer_s = 0.0
         self._rated_at = clock()
 
-    async def enter(self, tenant: str, priority: int, weight: int, timeout_s: float, *, num_turns: int = 1) -> None:
-        """Go through, now or when it is this request's turn; :meth:`leave` follows.
+    async def enter(self, tenant: str, priority: int, weight: int, timeout_s: float, *, num_turns: int = 1) -> Entry:
+        """Go through, now or when it is this request's turn; :meth:`leave` follows, with what is returned.
 
         Where there is a line, whoever would not have its answer in time is refused at once: by the rate at which
         answers end, and how long they take.
@@ -58,8 +74,9 @@ class Turnstile:
                 it seemed.
         """
         if not len(self.line) and self._has_room(weight):
-            self.num_running += weight
-            return
+            return self._let_through(tenant, weight)
+        if self._may_go_beyond(tenant):
+            return self._let_through(tenant, weight, is_spare=True)
         wait_s = self._expected_wait_s(tenant, priority, weight)
         if num_turns * (wait_s + self._answer_s) > timeout_s:
             self._on_refused("late")
@@ -74,7 +91,7 @@ class Turnstile:
                 shed.holder.set_exception(_full(wait_s))
         try:
             async with asyncio.timeout(timeout_s):
-                await ticket.holder
+                return await ticket.holder
         except TimeoutError:
             self._give_up(ticket)
             raise MeshError(
@@ -84,35 +101,68 @@ class Turnstile:
             self._give_up(ticket)
             raise
 
-    def leave(self, weight: int, took_s: float | None = None) -> None:
+    def leave(self, entry: Entry, took_s: float | None = None) -> None:
         """What :meth:`enter` let through is over; ``took_s``: from there to a whole answer, None: it has none."""
-        self.num_running -= weight
+        if entry.is_spare:
+            self._num_spare -= 1
+        else:
+            self.num_running -= entry.weight
+        self._held[entry.tenant] -= 1
+        if not self._held[entry.tenant]:
+            del self._held[entry.tenant]
         if took_s is not None:
             self._answer_s += (took_s - self._answer_s) * (ANSWER_SHARE if self._answer_s else 1.0)
         now = self._clock()
         passed = now - self._rated_at
         self._rated_at = now
-        self._rate = self._rate * math.exp(-passed / RATE_OVER_S) + weight / RATE_OVER_S
+        self._rate = self._rate * math.exp(-passed / RATE_OVER_S) + entry.weight / RATE_OVER_S
         self.advance()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody has gone through who is still there, and nobody waits."""
+        return not self._held and not len(self.line)
 
     def advance(self) -> None:
         """Let through whoever may go; called when the limit has changed, too."""
         while (ticket := self.line.first()) is not None and self._has_room(ticket.weight):
-            has_just_left = ticket.holder.done()  # and will notice in a moment
-            self.line.remove(ticket, served=not has_just_left)
-            if not has_just_left:
-                self.num_running += ticket.weight
-                ticket.holder.set_result(None)
+            self._call(ticket)
+        while self._has_spare and (ticket := self.line.first_of(self._holds_nothing)) is not None:
+            self._call(ticket, is_spare=True)
+
+    def _call(self, ticket: Ticket[asyncio.Future[Entry]], *, is_spare: bool = False) -> None:
+        has_just_left = ticket.holder.done()  # and will notice in a moment
+        self.line.remove(ticket, served=not has_just_left)
+        if not has_just_left:
+            ticket.holder.set_result(self._let_through(ticket.tenant, ticket.weight, is_spare=is_spare))
+
+    def _let_through(self, tenant: str, weight: int, *, is_spare: bool = False) -> Entry:
+        self._held[tenant] += 1
+        if is_spare:
+            self._num_spare += 1
+        else:
+            self.num_running += weight
+        return Entry(tenant, weight, is_spare)
+
+    @property
+    def _has_spare(self) -> bool:
+        return self._num_spare < self.limit.num_spare
+
+    def _holds_nothing(self, tenant: str) -> bool:
+        return tenant not in self._held
+
+    def _may_go_beyond(self, tenant: str) -> bool:
+        return self._has_spare and self._holds_nothing(tenant)
 
     def _has_room(self, weight: int) -> bool:
         return self.num_running + weight <= self.limit.value or self.num_running == 0
 
-    def _give_up(self, ticket: Ticket[asyncio.Future[None]]) -> None:
+    def _give_up(self, ticket: Ticket[asyncio.Future[Entry]]) -> None:
         if ticket.is_waiting:
             self.line.remove(ticket)
             self.advance()
         elif ticket.holder.done() and not ticket.holder.cancelled() and ticket.holder.exception() is None:
-            self.leave(ticket.weight)  # its turn came in the very moment it gave up
+            self.leave(ticket.holder.result())  # its turn came in the very moment it gave up
 
     def _expected_wait_s(self, tenant: str, priority: int, weight: int) -> float:
         """0 while nothing is known about the rate at which answers end."""

@@ -12,7 +12,7 @@ from typing import Protocol
 from serin_mesh.errors import MeshError
 
 from serin_gateway.catalog import CatalogSource, ServedModel
-from serin_gateway.overload.turnstile import Turnstile
+from serin_gateway.overload.turnstile import Entry, Turnstile
 
 ADAPT_EVERY_S = 0.25
 DEFAULT_MAX_WAITING = 1024
@@ -38,15 +38,15 @@ class Pass:
     """A request that was let through, until it says that it is over."""
 
     turnstile: Turnstile
-    weight: int
+    entry: Entry | None
     since: float
     clock: Callable[[], float]
 
     def give_back(self, *, is_answered: bool = False) -> None:
         """It is over, with a whole answer or without one. Calling twice changes nothing."""
-        weight, self.weight = self.weight, 0
-        if weight:
-            self.turnstile.leave(weight, self.clock() - self.since if is_answered else None)
+        entry, self.entry = self.entry, None
+        if entry is not None:
+            self.turnstile.leave(entry, self.clock() - self.since if is_answered else None)
 
 
 class Turnstiles:
@@ -88,8 +88,8 @@ class Turnstiles:
         if turnstile is None:
             turnstile = self._make(model.name)
             self._adapt(model, turnstile)
-        await turnstile.enter(tenant, priority, weight, timeout_s, num_turns=num_turns)
-        return Pass(turnstile, weight, self._clock(), self._clock)
+        entry = await turnstile.enter(tenant, priority, weight, timeout_s, num_turns=num_turns)
+        return Pass(turnstile, entry, self._clock(), self._clock)
 
     async def keep_adapting(self) -> None:
         """Follow the reports, for as long as this task lives."""
@@ -106,7 +106,7 @@ class Turnstiles:
         for name, turnstile in list(self.by_model.items()):
             if name in models:
                 self._adapt(models[name], turnstile)
-            elif not turnstile.num_running and not len(turnstile.line):
+            elif turnstile.is_empty:
                 del self.by_model[name]
 
     def _make(self, name: str) -> Turnstile:

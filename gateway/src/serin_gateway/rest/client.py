@@ -11,6 +11,8 @@ from typing import Any
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway import outbox
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -19,8 +21,6 @@ Headers = list[tuple[bytes, bytes]]
 
 BODY_TIMEOUT_S = 30.0
 PAGES_FOR_PEOPLE = (b"/docs", b"/openapi.json")
-SLOW_READER_TIMEOUT_S = 60.0
-"""A client that takes nothing for this long is cut off."""
 
 
 class ClientGone(Exception):
@@ -108,7 +108,7 @@ class Client:
 
     async def _write(self, data: bytes, *, more: bool) -> None:
         try:
-            async with asyncio.timeout(SLOW_READER_TIMEOUT_S):
+            async with asyncio.timeout(outbox.SLOW_READER_TIMEOUT_S):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except TimeoutError:
             raise ClientGone("the client has stopped reading") from None

@@ -68,8 +68,11 @@ class RepeatableAnswer:
 
     async def _make(self, transcript: Transcript) -> None:
         assert self._endpoint.answer is not None
-        async with self._request.on_its_own(transcript.account):
-            await self._endpoint.answer(_recorded(self._client, self._body, transcript), self._request)
+        try:
+            async with self._request.on_its_own(transcript.account):
+                await self._endpoint.answer(_recorded(self._client, self._body, transcript), self._request)
+        finally:
+            transcript.is_billed = self._request.receipt.is_billed
 
 
 _MORE, _LAST = b"+", b"."

@@ -110,6 +110,11 @@ class Journey:
         if stop is not None and stop.reservation is not None and stop.model.name == model:
             await stop.reservation.cover(part, most, bound)
 
+    def vacate(self, *, is_answered: bool) -> None:
+        """Give back the place: no worker works for it any more, however slowly its caller reads."""
+        if self._stop is not None and self._stop.admitted is not None:
+            self._stop.admitted.give_back(is_answered=is_answered)
+
     async def end(self, *, is_answered: bool) -> None:
         """Give back whatever is held still."""
         if self._stop is not None:

@@ -20,8 +20,12 @@ _ONCE = frozenset({"authorization", "x-api-key", LANE_KEY, HINT_KEY, IDEMPOTENCY
 """Metadata that decides something: of two, whoever stands between may have read the other one."""
 
 
-def arrival_of(context: "grpc.aio.ServicerContext[Any, Any]") -> Arrival:
+def arrival_of(context: "grpc.aio.ServicerContext[Any, Any]", timeout_s: float = DEFAULT_TIMEOUT_S) -> Arrival:
     """A call that has come in.
+
+    Args:
+        context: of the call.
+        timeout_s: longest time for one answer.
 
     Raises:
         MeshError: PARAMETER_INVALID, something that decides is there twice, or says nothing.
@@ -36,7 +40,7 @@ def arrival_of(context: "grpc.aio.ServicerContext[Any, Any]") -> Arrival:
         session_id=metadata.get(SESSION_KEY, ""),
         pinned_lane=metadata.get(LANE_KEY, ""),
         cascade_hint=metadata.get(HINT_KEY, ""),
-        timeout_s=DEFAULT_TIMEOUT_S if left_s is None else left_s,
+        timeout_s=timeout_s if left_s is None else min(timeout_s, left_s),
         ignored=[CLIENT_REQUEST_KEY] if not is_request_id(metadata.get(CLIENT_REQUEST_KEY, "none")) else (),
     )
 

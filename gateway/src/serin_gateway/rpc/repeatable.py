@@ -45,9 +45,12 @@ async def repeatable(
     """
 
     async def make(transcript: Transcript) -> None:
-        async with work.on_its_own(transcript.account), aclosing(method.answers(work, asked)) as made:
-            async for message in made:
-                transcript.add(message.SerializeToString())
+        try:
+            async with work.on_its_own(transcript.account), aclosing(method.answers(work, asked)) as made:
+                async for message in made:
+                    transcript.add(message.SerializeToString())
+        finally:
+            transcript.is_billed = work.receipt.is_billed
 
     wire = asked.SerializeToString(deterministic=True)
     whole = fingerprint(method.name, wire, work.arrival.steering)

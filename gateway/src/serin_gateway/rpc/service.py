@@ -11,6 +11,7 @@ from serin.inference.v1 import inference_pb2, inference_pb2_grpc
 from serin_mesh.call import LANE_KEY
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway import outbox
 from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.embedding import embed
@@ -20,7 +21,7 @@ from serin_gateway.keys.authenticator import Caller
 from serin_gateway.keys.records import Ability
 from serin_gateway.pipeline import Request
 from serin_gateway.routing.names import known_names
-from serin_gateway.rpc.arrival import arrival_of
+from serin_gateway.rpc.arrival import DEFAULT_TIMEOUT_S, arrival_of
 from serin_gateway.rpc.asks import count_ask, embedding_ask, event_messages, generate_ask, usage_message
 from serin_gateway.rpc.models import model_descriptions
 from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY, REPEATED, Asked, Method, Said, repeatable
@@ -32,14 +33,16 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
 
     Args:
         house: what requests work with.
+        timeout_s: longest time for one answer.
     """
 
-    def __init__(self, house: Collaborators) -> None:
+    def __init__(self, house: Collaborators, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self._house = house
+        self._timeout_s = timeout_s
 
     async def Generate(  # noqa: N802 - the method's name in the contract
         self, request: inference_pb2.GenerateRequest, context: "grpc.aio.ServicerContext[Any, Any]"
-    ) -> AsyncIterator[inference_pb2.GenerateResponse]:
+    ) -> None:
         """Stream an answer."""
         async with (
             self._request(context, "generate") as work,
@@ -48,7 +51,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             async for answer in answers:
                 if answer.HasField("started"):
                     _tell_lane(context, work, answer.started.lane)
-                yield answer
+                await _write(context, answer)
 
     async def CountTokens(  # noqa: N802
         self, request: inference_pb2.CountTokensRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -108,16 +111,13 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
     @asynccontextmanager
     async def _request(self, context: "grpc.aio.ServicerContext[Any, Any]", operation: str) -> AsyncIterator[Request]:
         """A request that is settled in the end, however it ends."""
-        work = Request(self._house, arrival_of(context))
+        work = Request(self._house, arrival_of(context, self._timeout_s))
         work.receipt.operation = operation
         if work.arrival.ignored:
             _tell(context, (IGNORED_KEY, ignored_text(work.arrival.ignored)))
         ended_by: BaseException | None = None
         try:
             yield work
-        except GeneratorExit:  # the call was cancelled while its stream was being written
-            ended_by = asyncio.CancelledError()
-            raise
         except BaseException as error:
             ended_by = error
             raise
@@ -127,11 +127,24 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             ended_by = None  # its traceback holds this frame, and what was asked: it must not wait for a collection
 
 
+async def _write(context: "grpc.aio.ServicerContext[Any, Any]", message: Message) -> None:
+    """Write one message of a stream.
+
+    Raises:
+        MeshError: CANCELLED, its reader has stopped reading.
+    """
+    try:
+        async with asyncio.timeout(outbox.SLOW_READER_TIMEOUT_S):
+            await context.write(message)
+    except TimeoutError:
+        raise MeshError(Reason.CANCELLED, "the client has stopped reading") from None
+
+
 async def _generated(
     work: Request, request: inference_pb2.GenerateRequest
 ) -> AsyncGenerator[inference_pb2.GenerateResponse, None]:
-    outbox = await work.begin(generate_ask(request))
-    events = await outbox.take()
+    made = await work.begin(generate_ask(request))
+    events = await made.take()
     receipt = work.receipt
     started = inference_pb2.GenerationStarted(
         request_id=receipt.request_id, model=receipt.model, lane=receipt.lane, route=receipt.route
@@ -146,7 +159,7 @@ async def _generated(
                 yield message
         if isinstance(events[-1], Completed):
             return
-        events = await outbox.take()
+        events = await made.take()
 
 
 async def _embedded(
