@@ -239,7 +239,7 @@ async def test_a_failed_answer_is_billed_as_before(redis):
 
 
 async def test_what_nobody_has_seen_is_billed_until_it_is_made_anew(redis):
-    """Said to have failed before anything was sent: however often, settled before or after, only the last one counts."""
+    """Said to have failed before anything was sent: however often, whenever settled, only the last one counts."""
     ledger, gateways = Ledger(redis), [Gateway(redis, "n", letter * 32, "r", Workers(), 7) for letter in "abcd"]
     for gateway in gateways[:3]:
         assert await gateway.claim()
@@ -319,7 +319,7 @@ async def test_two_gateways_bill_a_repeat_once(redis, fronts_on, stream):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_answer_that_came_too_late_is_paid_once(redis, fronts_on, stream):
-    """504 of a whole answer, of which nothing was sent: its repeat is billed instead. What was streamed is billed too."""
+    """504 of a whole answer, nothing of it sent: its repeat is billed instead. What was streamed is billed too."""
     ledger, limiter = Ledger(redis), RedisLimiter(redis)
 
     def script(worker, order):

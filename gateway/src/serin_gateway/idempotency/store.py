@@ -104,8 +104,8 @@ class _Kept:
 class MemoryAnswers:
     """Answers of one process, up to ``max_bytes``; the oldest go first. ``down`` makes every call fail.
 
-    Its answers, claims and ledger end together, so no death leaves anything that could be billed twice. Nothing is taken
-    back of what ended unseen: a ledger in memory is nobody's bill.
+    Its answers, claims and ledger end together, so no death leaves anything that could be billed twice. Nothing is
+    taken back of what ended unseen: a ledger in memory is nobody's bill.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, max_bytes: int = MAX_MEMORY_BYTES) -> None:

@@ -13,7 +13,7 @@ HEADROOM = 1.25
 SHORT_LINE = 0.1
 """Of the workers' places (at least one): a line up to this is short."""
 SPARE_DIVISOR = 8
-"""Workers have spare places for one in so many (`--spare-sequences`), at least one."""
+"""Of the workers' places: so many tenants for which nothing runs may go beyond the limit, at least one."""
 GROW = 0.05
 SHRINK = 0.85
 SHRINK_EVERY_S = 1.0

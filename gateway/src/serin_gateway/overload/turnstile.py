@@ -1,9 +1,9 @@
 """Lets answers of one model through, as many at once as its limit says; the others wait in line or are refused.
 
 A line is fair only to those who stand in it: who holds all that may run, for as long as it likes, is not asked again.
-So a tenant for which nothing runs does not wait for that: one request of it goes through beyond the limit, to places
-that workers keep spare for such tenants. Refused early is refused kindly: whoever would wait longer than it has time for
-hears so at once. Knows nothing about workers or doors.
+So a tenant for which nothing runs does not wait for that: one request of it goes through beyond the limit, and workers
+give it a place of the tenant that has most. Refused early is refused kindly: whoever would wait longer than it has time
+for hears so at once. Knows nothing about workers or doors.
 """
 
 import asyncio
