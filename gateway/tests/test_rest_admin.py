@@ -138,6 +138,22 @@ async def test_limits_of_projects_and_organizations_hold(front, admin):
     assert moved.status_code == 409
 
 
+async def test_limits_of_an_organization_hold_whatever_its_administrators_do_to_its_projects(front, admin):
+    """They divide it among their projects, and clear what the platform put there; its own limit they cannot touch."""
+    limits = {"limits": {"requests_per_minute": 2}}
+    await admin("PUT", "/admin/organizations/acme", json=limits)
+    await admin("PUT", "/admin/projects/web", json={"organization": "acme", "limits": {"requests_per_minute": 1}})
+    await front.house.copy.refresh()
+    own = await front.house.key(Role.ADMIN, tenant="web", organization="acme")
+    assert (await admin("PUT", "/admin/organizations/acme", own, json={})).status_code == 403
+    assert (await admin("PUT", "/admin/projects/more", own, json={"organization": "acme"})).status_code == 403
+    assert (await admin("PUT", "/admin/projects/web", own, json={"organization": "acme"})).status_code == 200
+    await front.house.copy.refresh()
+    asked = [await admin("POST", "/v1/completions", own, json={"model": "small", "prompt": "x"}) for _ in range(3)]
+    assert [one.status_code for one in asked] == [200, 200, 429]
+    assert "the organization's limit" in asked[-1].json()["error"]["message"]
+
+
 async def test_an_organization_administers_itself_alone(front, admin):
     """Its administrator sees and makes only its own keys, reads only its usage, and sets no limit of its own."""
     for name in ("acme", "rival"):

@@ -81,7 +81,8 @@ class Turnstile:
         if num_turns * (wait_s + self._answer_s) > timeout_s:
             self._on_refused("late")
             raise _too_late(wait_s, self._answer_s, num_turns, timeout_s)
-        ticket = Ticket(tenant, priority, weight, asyncio.get_running_loop().create_future())
+        called: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+        ticket = Ticket(tenant, priority, weight, called)
         shed = self.line.join(ticket)
         if shed is not None:
             self._on_refused("full")
@@ -91,7 +92,7 @@ class Turnstile:
                 shed.holder.set_exception(_full(wait_s))
         try:
             async with asyncio.timeout(timeout_s):
-                return await ticket.holder
+                return await called
         except TimeoutError:
             self._give_up(ticket)
             raise MeshError(
