@@ -2,7 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from harness.clients import plain_http, plain_openai
 from harness.eventually import eventually
 from harness.keys import mint
 from harness.running_mesh import RunningMesh
+from harness.two_vocabularies import PAIR, pair_declaration, write_pair
 from serin.control.v1 import registry_pb2, rollout_pb2, rollout_pb2_grpc
 from serin_gateway.keys import Role
 from serin_mesh.channels import connect
@@ -24,9 +28,10 @@ NUM_QUESTIONS = 12
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
-    """The demo model in both versions; all traffic is on the first."""
+    """The demo model in both versions, and one whose versions have two vocabularies; all traffic is on the first."""
+    folder = tmp_path_factory.mktemp("observed")
     declaration = f"""\
-models:
+{pair_declaration(write_pair(folder), {"a": 100, "b": 0})}
   small:
     precision: float32
     numerics: invariant
@@ -34,7 +39,7 @@ models:
       v1: {{path: {MODELS / "v1"}, weight: 100}}
       v2: {{path: {MODELS / "v2"}, weight: 0}}
 """
-    running = RunningMesh(tmp_path_factory.mktemp("observed") / "state", declaration)
+    running = RunningMesh(folder / "state", declaration)
     running.start()
     yield running
     running.stop()
@@ -54,12 +59,10 @@ async def rollouts(mesh: RunningMesh) -> AsyncIterator["rollout_pb2_grpc.Rollout
                 await stub.ActOnRollout(act)
 
 
-async def start(rollouts, intent: int, golden: str = "") -> str:
+async def start(rollouts, intent: int, golden: str = "", **asked) -> str:
     """Half of the sessions to v2; nothing is promoted by itself within a test."""
     request = rollout_pb2.StartRolloutRequest(
-        model="small",
-        service=registry_pb2.SERVICE_KIND_WORKER,
-        to_version="v2",
+        **{"model": "small", "service": registry_pb2.SERVICE_KIND_WORKER, "to_version": "v2", **asked},
         intent=intent,
         steps=[rollout_pb2.RolloutStep(weight_percent=50, min_sample_count=100_000, max_seconds=86_400)],
         golden_jsonl=golden,
@@ -81,12 +84,12 @@ async def when(rollouts, rollout_id: str, holds: Callable[[rollout_pb2.Rollout],
     return await eventually(look, holds, "the rollout", timeout_s=60)
 
 
-async def ask(mesh: RunningMesh, key: str, count: int, prefix: str) -> list:
+async def ask(mesh: RunningMesh, key: str, count: int, prefix: str, model: str = "small") -> list:
     """Ask so many questions, each in a session of its own."""
     async with plain_openai(f"{mesh.rest}/v1", key) as client:
         return [
             await client.chat.completions.create(
-                **greedy(f"What is {n} + {n}?", model="small", max_tokens=8),
+                **greedy(f"What is {n} + {n}?", model=model, max_tokens=8),
                 extra_headers={"x-session-id": f"{prefix}-{n}"},
             )
             for n in range(count)
@@ -161,12 +164,79 @@ async def test_an_abort_cuts_no_running_answer(mesh: RunningMesh, rollouts):
         lambda answers: split.canary_lane in {answer.system_fingerprint for answer in answers},
         "sessions on the canary",
     )
+    async with streams(mesh, "small", [f"abort-{n}" for n in range(12)]) as answers:
+        await act(rollouts, rollout_id, rollout_pb2.ROLLOUT_ACTION_ABORT)
+    assert {frozenset(lanes) for lanes, _, _ in answers} == {
+        frozenset({split.stable_lane}),
+        frozenset({split.canary_lane}),
+    }
+    assert {reason for _, _, reason in answers} == {"length"}
+    for lane in (split.stable_lane, split.canary_lane):
+        assert len({text for lanes, text, _ in answers if lane in lanes}) == 1
+    after = await ask(mesh, mesh.key, 12, "after")
+    assert {answer.system_fingerprint for answer in after} == {split.stable_lane}
+
+
+async def test_answers_of_a_canary_outlive_its_only_tokenizer(mesh: RunningMesh, rollouts):
+    """Another vocabulary, so nobody else can write them: they wait until it is back, paused or aborted meanwhile.
+
+    No new session is drawn to the canary until somebody resumes.
+    """
+    both = {"model": PAIR, "to_version": "b", "also": [registry_pb2.SERVICE_KIND_TOKENIZER]}
+    rollout_id = await start(rollouts, rollout_pb2.ROLLOUT_INTENT_BETTER, **both)
+    split = await when(rollouts, rollout_id, lambda r: r.weight_percent == 50 and r.canary_lane)
+    num_asked = 0
+
+    async def on_canary() -> list[str]:
+        """Sessions that have met the canary."""
+        nonlocal num_asked
+        num_asked += 1
+        answers = await ask(mesh, mesh.key, 16, f"tried-{num_asked}", PAIR)
+        return [
+            f"tried-{num_asked}-{n}" for n, one in enumerate(answers) if one.system_fingerprint == split.canary_lane
+        ]
+
+    for is_aborted in (False, True):
+        sessions = (await eventually(on_canary, lambda found: len(found) > 2, "sessions on the canary"))[:8]
+        async with streams(mesh, PAIR, sessions) as undisturbed:
+            pass
+        async with streams(mesh, PAIR, sessions) as answers:
+            os.kill(mesh.members()[f"tokenizer.{PAIR}.b.0"].pid, signal.SIGKILL)
+            if is_aborted:
+                await act(rollouts, rollout_id, rollout_pb2.ROLLOUT_ACTION_ABORT)
+            await when(rollouts, rollout_id, lambda r: r.weight_percent == 0)
+            assert {one.system_fingerprint for one in await ask(mesh, mesh.key, 12, "after", PAIR)} == {
+                split.stable_lane
+            }
+        assert answers == undisturbed
+        assert {(frozenset(lanes), reason) for lanes, _, reason in answers} == {
+            (frozenset({split.canary_lane}), "length")
+        }
+        assert {one.system_fingerprint for one in await ask(mesh, mesh.key, 12, "later", PAIR)} == {split.stable_lane}
+        if not is_aborted:
+            await act(rollouts, rollout_id, rollout_pb2.ROLLOUT_ACTION_RESUME)
+            await when(rollouts, rollout_id, lambda r: r.weight_percent == 50)
+
+
+async def act(rollouts, rollout_id: str, action: int) -> None:
+    """Act on a rollout, with effect."""
+    asked = rollout_pb2.ActOnRolloutRequest(rollout_id=rollout_id, action=action, actor="test")
+    assert (await rollouts.ActOnRollout(asked)).effective
+
+
+@asynccontextmanager
+async def streams(
+    mesh: RunningMesh, model: str, sessions: Sequence[str]
+) -> AsyncIterator[list[tuple[set[str | None], str, str | None]]]:
+    """Long answers, one in each session, that have begun and not ended; after the block, all of them.
+
+    Of each: the lanes that it came from, its text and how it ended.
+    """
     under_way = asyncio.Semaphore(0)
 
     async def streamed(session: str) -> tuple[set[str | None], str, str | None]:
-        """The lanes an answer came from, its text and how it ended."""
         lanes, text, reason, heard = set(), "", None, False
-        ask = greedy("Count.", model="small", max_tokens=400, extra_body={"ignore_eos": True})
+        ask = greedy("Count.", model=model, max_tokens=400, extra_body={"ignore_eos": True})
         async with plain_openai(f"{mesh.rest}/v1", mesh.key, 120) as client:
             async for chunk in await client.chat.completions.create(
                 **ask, stream=True, extra_headers={"x-session-id": session}
@@ -179,22 +249,11 @@ async def test_an_abort_cuts_no_running_answer(mesh: RunningMesh, rollouts):
                     under_way.release()
         return lanes, text, reason
 
+    answers: list[tuple[set[str | None], str, str | None]] = []
     async with asyncio.timeout(180), asyncio.TaskGroup() as group:
-        streams = [group.create_task(streamed(f"abort-{n}")) for n in range(12)]
-        for _ in streams:
+        tasks = [group.create_task(streamed(session)) for session in sessions]
+        for _ in tasks:
             await under_way.acquire()
-        assert not any(stream.done() for stream in streams)
-        act = rollout_pb2.ActOnRolloutRequest(
-            rollout_id=rollout_id, action=rollout_pb2.ROLLOUT_ACTION_ABORT, actor="test"
-        )
-        assert (await rollouts.ActOnRollout(act)).effective
-    answers = [stream.result() for stream in streams]
-    assert {frozenset(lanes) for lanes, _, _ in answers} == {
-        frozenset({split.stable_lane}),
-        frozenset({split.canary_lane}),
-    }
-    assert {reason for _, _, reason in answers} == {"length"}
-    for lane in (split.stable_lane, split.canary_lane):
-        assert len({text for lanes, text, _ in answers if lane in lanes}) == 1
-    after = await ask(mesh, mesh.key, 12, "after")
-    assert {answer.system_fingerprint for answer in after} == {split.stable_lane}
+        assert not any(task.done() for task in tasks)
+        yield answers
+    answers += [task.result() for task in tasks]
