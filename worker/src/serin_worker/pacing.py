@@ -1,15 +1,16 @@
-"""How much of a prompt a decoding step may take along: what takes some less time than the step itself.
+"""How much of a prompt a decoding step may take along: what takes half as long as the step itself.
 
-Running answers then slow down to less than half their speed hardly ever while a long prompt arrives; the more requests
-wait for each one that runs, the more they may take. Knows nothing about requests or models: it compares times.
+Hardly a step then takes twice as long while a long prompt arrives; the more requests wait for each one that runs, the
+more they may take. Knows nothing about requests or models: it compares times.
 """
 
 from collections import deque
 from statistics import median
 
-_LEAST_TOKENS = 16
-_PROMPT_SHARE = 0.7
-"""Of a decode's time, for prompts: 1.7 times as long on average, so that one step in a hundred takes twice as long."""
+_LEAST_TOKENS = 4
+"""At the end of a long prompt a token costs many times what it does at its start: attention is linear in context."""
+_PROMPT_SHARE = 0.5
+"""Of a decode's time, for prompts: 1.5 times as long on average leaves room for steps that take a fifth longer."""
 _SHARE_OF_WAITING = 2.0
 _REMEMBERED = 8
 """Steps whose median counts: one that was held up by another process says nothing."""
