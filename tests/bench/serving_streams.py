@@ -24,6 +24,8 @@ from serving_start import started
 from serving_twin import VOCABULARY
 
 RATE_GOAL = 100_000.0
+TICK_S = 0.01
+"""CPU seconds of a process are counted in these."""
 TWIN = Path(__file__).with_name("serving_twin.py")
 
 
@@ -49,7 +51,7 @@ async def _measure(pid: int, address: str, scale: Scale) -> dict[str, Any]:
                 assert num_tokens == scale.num_streams * scale.stream_tokens
                 costs = processes.costs()
                 rates.append(num_tokens / wall_s)
-                told.append((limit(costs, wall_s, os.cpu_count() or 1), num_tokens / costs["worker"].cpu_s))
+                told.append((limit(costs, wall_s, os.cpu_count() or 1), num_tokens / max(costs["worker"].cpu_s, TICK_S)))
             at = rates.index(statistics.median_low(rates))
             found[name] = {
                 "tokens_per_s": rates, "limit": told[at][0], "tokens_per_cpu_s": told[at][1], "messages": num_messages,

@@ -1,6 +1,7 @@
 """The benchmark of serving quality runs and reports what it promises; its figures are judged by people."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ def test_the_benchmark_reports_every_figure(tiny_model: Path, tmp_path: Path):
     parts = [*waits.values(), results["context"], results["start"], results["streams"]]
     promises = [promise for part in parts for promise in part["promises"]]
     assert len(promises) == 9
-    assert all(promise["figure"] > 0 for promise in promises)
+    assert all(math.isfinite(promise["figure"]) for promise in promises)
     assert set(results["numerics"]["bf16"]) == {"prefill", "decode 1", "decode 4", "decode 16"}
     assert set(results["start"]["stages"]) == {"hashing", "loading", "preparing", "checking"}
     assert "met" in done.stdout
