@@ -51,7 +51,8 @@ async def _measure(pid: int, address: str, scale: Scale) -> dict[str, Any]:
                 assert num_tokens == scale.num_streams * scale.stream_tokens
                 costs = processes.costs()
                 rates.append(num_tokens / wall_s)
-                told.append((limit(costs, wall_s, os.cpu_count() or 1), num_tokens / max(costs["worker"].cpu_s, TICK_S)))
+                cpu_s = max(costs["worker"].cpu_s, TICK_S)
+                told.append((limit(costs, wall_s, os.cpu_count() or 1), num_tokens / cpu_s))
             at = rates.index(statistics.median_low(rates))
             found[name] = {
                 "tokens_per_s": rates, "limit": told[at][0], "tokens_per_cpu_s": told[at][1], "messages": num_messages,
