@@ -54,14 +54,17 @@ def test_a_lane_that_is_wanted_and_absent_is_shown_without_workers():
 
 
 def test_a_lane_that_drains_wakes_nobody_and_hides_nothing():
-    """Its workers may be gone; and where it is all that is left, nothing would answer a new session."""
+    """Its workers may be gone; and it counts among those that would answer only where it has sessions."""
     lanes = draw(PLAN, [*pair("v1"), *pair("v2")], {}).topology.models[1].lanes
     small = replace(PLAN.models["small"], shares=PLAN.models["small"].shares[:1], draining=(lanes[1].versions,))
     drained = replace(PLAN, models={**PLAN.models, "small": small})
-    registry = shown(*pair("v2"), plan=drained, carried={"small": {lane.id: lane.versions for lane in lanes}})
+    carried = {"small": {lane.id: lane.versions for lane in lanes}}
+    registry = shown(*pair("v1"), *pair("v2"), plan=drained, carried=carried)
     assert registry.get_sample_value("serin_control_lane_workers", lane("v2")) is None
+    assert registry.get_sample_value("serin_control_model_lanes", {"model": "small"}) == 1
+    registry = shown(*pair("v2"), plan=drained, carried=carried)
     assert registry.get_sample_value("serin_control_lane_workers", lane("v1")) == 0
-    assert registry.get_sample_value("serin_control_model_lanes", {"model": "small"}) == 0
+    assert registry.get_sample_value("serin_control_model_lanes", {"model": "small"}) == 1
 
 
 def test_alarms_are_counted_by_origin():

@@ -93,7 +93,7 @@ def test_a_lane_that_carried_traffic_keeps_1_of_10000():
 
 
 def test_a_lane_that_drains_has_routes_and_no_sessions():
-    """Weight 0, whatever becomes of it or of the others; one that never carried traffic is not even there."""
+    """Weight 0 while another takes calls, lost or not; one that never carried traffic is not even there."""
     everything = pair("v1") + pair("v2", vocabulary=OTHER_VOCABULARY)
     before = form_lanes(plan(v1=90, v2=10), everything, {}).lanes
     draining = (before[1].versions,)
@@ -102,11 +102,19 @@ def test_a_lane_that_drains_has_routes_and_no_sessions():
         assert weights(form_lanes(drained, everything, carried(*before)).lanes) == {"v1": 10_000, "v2": 0}
         lost = pair("v1") + pair("v2", vocabulary=OTHER_VOCABULARY, suspect=True, lost=True)
         assert weights(form_lanes(drained, lost, carried(*before)).lanes) == {"v1": 10_000, "v2": 0}
-        alone = pair("v1", suspect=True, lost=True) + pair("v2", vocabulary=OTHER_VOCABULARY)
-        assert weights(form_lanes(drained, alone, carried(*before)).lanes) == {"v1": 10_000, "v2": 0}
-        nobody = pair("v2", vocabulary=OTHER_VOCABULARY)
-        assert weights(form_lanes(drained, nobody, carried(*before)).lanes) == {"v2": 0}
+        silent = pair("v1", suspect=True, lost=True) + lost[-2:]
+        assert weights(form_lanes(drained, silent, carried(*before)).lanes) == {"v1": 10_000, "v2": 0}
         assert weights(form_lanes(drained, everything, {}).lanes) == {"v1": 10_000}
+
+
+def test_a_lane_that_drains_has_everything_while_it_alone_takes_calls():
+    """Better its answers than none; once another takes calls again, it has none."""
+    before = form_lanes(plan(v1=90, v2=10), pair("v1") + pair("v2"), {}).lanes
+    drained = replace(plan(v1=100), draining=(before[1].versions,))
+    assert weights(form_lanes(drained, pair("v2"), carried(*before)).lanes) == {"v2": 10_000}
+    alone = pair("v1", suspect=True, lost=True) + pair("v2")
+    assert weights(form_lanes(drained, alone, carried(*before)).lanes) == {"v2": 10_000, "v1": 0}
+    assert weights(form_lanes(drained, pair("v1") + pair("v2"), carried(*before)).lanes) == {"v1": 10_000, "v2": 0}
 
 
 def test_the_old_version_carries_all_until_the_new_one_runs():
@@ -195,13 +203,13 @@ def test_whatever_runs_lanes_are_sound(world, declared, remember, drains):
     memory = carried(*form_lanes(plan(v1=1, v2=1, v3=1), everything, {}).lanes) if remember else {}
     draining = ((Service.TOKENIZER, drains), (Service.WORKER, drains))
     lanes = form_lanes(replace(plan(**declared), draining=(draining,)), everything, memory).lanes
-    drawn = [lane for lane in lanes if lane.versions != draining]
-    assert sum(lane.weight for lane in drawn) == sum(lane.weight for lane in lanes) == (WEIGHT_SUM if drawn else 0)
+    others = [lane for lane in lanes if lane.versions != draining]
+    able = [lane for lane in lanes if lane.takes_calls]
+    drawn = [lane for lane in others if lane.takes_calls] or able or others
+    assert sum(lane.weight for lane in lanes) == (WEIGHT_SUM if drawn else 0)
+    assert {lane.id for lane in lanes if lane.weight} == {lane.id for lane in drawn}
     assert len({lane.id for lane in lanes}) == len(lanes) <= MAX_LIVE_LANES
     for lane in lanes:
         held = {one.status.digests.vocabulary for member in lane.members for one in member.instances}
         assert held == {lane.vocabulary}
         assert all(member.instances for member in lane.members)
-    for lane in drawn:
-        if any(other.takes_calls for other in drawn):
-            assert (lane.weight > 0) == lane.takes_calls

@@ -30,12 +30,12 @@ def test_declared_models_are_there_by_name_with_what_runs():
     responses = drawn.topology.policy.responses
     assert (responses.kept_days, responses.project_bytes) == (3, 67_108_864)
     assert not drawn.topology.complete
-    both = pair("v1") + pair("v1", model="other")
-    whole = draw(PLAN, both, {}).topology
+    whole = draw(PLAN, pair("v1") + pair("v1", model="other"), {}).topology
     assert whole.complete
     versions = whole.models[0].lanes[0].versions
     drains = {name: replace(model, draining=(versions,)) for name, model in PLAN.models.items()}
-    assert not draw(replace(PLAN, models=drains), both, {}).topology.complete, "nobody would have a new session"
+    lost = pair("v1", suspect=True, lost=True) + pair("v1", model="other", suspect=True, lost=True)
+    assert not draw(replace(PLAN, models=drains), lost, {}).topology.complete, "nobody would have a new session"
 
 
 def test_registering_again_changes_no_topology():

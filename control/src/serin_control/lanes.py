@@ -77,8 +77,8 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
         instances: everything that runs.
         carried: lanes (id to versions) that carried traffic before. They keep the least weight as long as something
             of theirs runs, also when the plan names them no more or at 0: their sessions must end well. Those that the
-            plan drains have no weight at all, whatever else becomes of the model: calls that name them are answered,
-            and nobody draws them. Those that it retires have had their time. Those that it keeps need not be
+            plan drains have none at all while another lane takes calls: calls that name them are answered, and nobody
+            draws them. Those that it retires have had their time. Those that it keeps need not be
             remembered.
     """
     serving = [i for i in instances if i.serves]
@@ -143,10 +143,10 @@ def share_out(weights: Sequence[int], total: int = WEIGHT_SUM) -> list[int]:
 def _weigh(lanes: Sequence[Lane], draining: Collection[Versions]) -> list[Lane]:
     """Traffic goes to lanes that can take it; where none can, all keep their shares (the fault may be ours).
 
-    Those that drain are not among them, not even where nothing else is left.
+    Those that drain have some only while they alone can: better their answers than none.
     """
     drawn = [lane for lane in lanes if lane.versions not in draining]
-    having = [lane for lane in drawn if lane.takes_calls] or drawn
+    having = [lane for lane in drawn if lane.takes_calls] or [lane for lane in lanes if lane.takes_calls] or drawn
     weights = share_out([lane.weight for lane in having])
     by_id = dict(zip((lane.id for lane in having), weights, strict=True))
     return [replace(lane, weight=by_id.get(lane.id, 0)) for lane in lanes]

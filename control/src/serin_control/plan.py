@@ -64,8 +64,8 @@ class ModelPlan:
 
     Attributes:
         kept: sets of versions that have the least weight beside their share: traffic may go back to them.
-        draining: sets of versions that get no new session. Where they carried traffic their lanes stay, at weight 0,
-            so that answers end where they began.
+        draining: sets of versions that get no new session while another can take it. Where they carried traffic their
+            lanes stay, at weight 0, so that answers end where they began.
         retired: sets of versions that get nothing, not even a lane.
         trial: the comparison that is under way.
         limits: of all callers together on it.

@@ -30,13 +30,13 @@ def test_a_target_routes_lanes_vocabularies_and_the_rest():
 
 
 def test_a_lane_that_drains_has_its_route_and_its_vocabulary():
-    """Calls that name it, or carry its ids, reach it; no other does, though nothing else may be left."""
+    """Calls that name it, or carry its ids, reach it, though nothing may take a call; no other does."""
     plan = declared_plan(parse_config(CONFIG))
     old, new = pair("v1"), pair("v2", vocabulary="dd")
     lanes = draw(plan, [*old, *new], {}).topology.models[0].lanes
     carried = {"small": {lane.id: lane.versions for lane in lanes}}
     drained = replace(plan, models={"small": replace(plan.models["small"], draining=(lanes[1].versions,))})
-    for running in ([*old, *new], new):
+    for running in ([*old, *new], pair("v2", vocabulary="dd", suspect=True, lost=True)):
         routing = route(draw(drained, running, carried).topology)
         assert list(inconsistencies(routing)) == []
         for service in ("tokenizer", "worker"):

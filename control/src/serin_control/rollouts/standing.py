@@ -23,7 +23,8 @@ MAX_RETIRED = 16
 class Kept:
     """Versions whose lane is kept for a while.
 
-    ``good``: they keep the least weight and may be gone back to. Else they drain: no new session, answers end.
+    ``good``: they keep the least weight and may be gone back to. Else they drain: no new session while another version
+    takes it, answers end.
     """
 
     versions: Versions
