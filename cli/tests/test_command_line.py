@@ -35,7 +35,7 @@ from serin_cli.__main__ import COMMANDS, main
         ),
         (["add", "wroker", "--version", "v2"], "serin add: SERVICE: 'wroker': accepted: worker, tokenizer, cache"),
         (["add", "worker", "--model", "small"], "serin add: the following arguments are required: --version"),
-        (["add", "worker", "--version", "v2"], "serin add: --model: None: accepted: the model of the worker"),
+        (["add", "worker", "--version", "v2"], "serin add: --model: not set: accepted: the model of the worker"),
         (["add", "cache", "--version", "v2", "--model", "small"], "serin add: --model: 'small': accepted: nothing for"),
         (
             ["remove", "worker", "--model", "small", "--version", "a b"],

@@ -48,6 +48,7 @@ class Seen:
     worker: str = ""
     schema_valid: bool | None = None
     refused: bool | None = None
+    was_told_of: bool = False
 
 
 class Traffic:
