@@ -16,13 +16,16 @@ from harness.clients import plain_http
 from harness.eventually import eventually
 from harness.further_gateways import further_gateway, serves
 from harness.keys import mint, revoke
+from harness.metrics import read_metrics
 from harness.running_mesh import RunningMesh
+from serin_gateway.keys import Role
 from serin_gateway.limits.limiter import Limits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NUM_CALLS = 200
 MAX_TOKENS = 8
+NUM_TRIES = 3
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -67,17 +70,34 @@ async def test_a_revocation_reaches_all_of_them(mesh: RunningMesh, gateways: tup
     print(f"refused by all three {time.monotonic() - revoked_at:.2f} s later")
 
 
+async def decided_alone(bases: list[str], viewer: str) -> float:
+    """Requests that gateways decided about by their own share, since state Redis had not answered in time."""
+    headers = {"authorization": f"Bearer {viewer}"}
+    found = [await read_metrics(base.removeprefix("http://"), headers) for base in bases]
+    return sum(metrics.get("serin_gateway_limits_alone_total", 0.0) for metrics in found)
+
+
 @pytest.mark.parametrize("num_that_fit", [0, 1, 37])
 async def test_calls_at_once_cannot_overshoot_a_budget(
     mesh: RunningMesh, gateways: tuple[httpx.AsyncClient, list[str]], num_that_fit: int
 ):
-    """Two hundred over all three: so many are answered as fit into the day's tokens, and not a token more is used."""
+    """Two hundred over all three: so many are answered as fit into the day's tokens, and not a token more is used.
+
+    That is promised while state Redis answers in time. Where it did not, on a busy machine, a new key is tried.
+    """
     client, bases = gateways
+    viewer, _ = await mint(mesh, role=Role.VIEWER)
     one = (await ask(client, bases[0], mesh.key)).json()["usage"]["total_tokens"]
     limit = num_that_fit * one + one - 1
-    key, _ = await mint(mesh, limits=Limits(tokens_per_day=limit))
-    asking = (ask(client, bases[number % len(bases)], key) for number in range(NUM_CALLS))
-    answers = await asyncio.gather(*asking)
+    for _ in range(NUM_TRIES):
+        before = await decided_alone(bases, viewer)
+        key, _ = await mint(mesh, limits=Limits(tokens_per_day=limit))
+        asking = (ask(client, bases[number % len(bases)], key) for number in range(NUM_CALLS))
+        answers = await asyncio.gather(*asking)
+        if await decided_alone(bases, viewer) == before:
+            break
+    else:
+        pytest.fail("state Redis was too slow for the gateways each time: nothing could be seen")
     used = sum(answer.json()["usage"]["total_tokens"] for answer in answers if answer.status_code == 200)
     assert used <= limit
     assert set(Counter(answer.status_code for answer in answers)) <= {200, 429}

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -132,14 +132,14 @@ async def test_progress_is_told_while_it_loads(tiny_folder):
 async def test_a_worker_that_computes_no_numbers_any_more_drains_itself(monkeypatch):
     """Requests that end in NaN fail alone and are counted; after three it lets the others end, and leaves."""
     engine, runner = engine_without_model(max_num_sequences=4)
-    compute = runner.run
+    compute, is_told = runner.run, threading.Event()
 
     def damaged(plan):
         result = compute(plan)
         for work, rows in result.rows:
             if not work.sequence.group.request_id.startswith("good"):
                 result.logits[rows] = torch.nan
-        time.sleep(0.005)  # the good one is still under way when the worker learns of it
+        is_told.wait(0.005)  # until then the good one is under way: its steps take their time
         return result
 
     runner.run = damaged
@@ -177,6 +177,7 @@ async def test_a_worker_that_computes_no_numbers_any_more_drains_itself(monkeypa
                 assert caught.value.reason is Reason.NUMERICS_FAILED
             assert b'serin_worker_not_finite_total{model_name="tiny"} 3.0' in generate_latest(figures)
             await control.state_of("worker-1", registry_pb2.INSTANCE_STATE_DRAINING)
+            is_told.set()
             while (event := await good.read()).WhichOneof("event") != "summary":
                 pass
             assert event.summary.generated_token_count == 100

@@ -24,7 +24,7 @@ from serin_control.rollouts import engine
 from serin_control.rollouts.arbiter import Forecast
 from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.desk import Action
-from serin_control.rollouts.engine import BACK_S
+from serin_control.rollouts.reach import BACK_S, SILENT_S
 from serin_control.rollouts.rollout import State
 from serin_control.rollouts.spec import Intent, Step
 from serin_control.rollouts.standing import DRAIN_S, KEEP_S
@@ -741,7 +741,7 @@ async def test_an_abort_does_not_wait_for_a_store_that_hangs(clock, monkeypatch)
         await second.desk.act("small-1", Action.ABORT, ANN, "no")
     assert ((await aborting).effective, first.desk.is_written("small-1")) == (True, False)
     assert any("state Redis" in sentence for sentence in first.alarms.sentences())
-    clock.advance(engine.SILENT_S)
+    clock.advance(SILENT_S)
     assert (await second.desk.act("small-1", Action.ABORT, ANN, "no")).effective
     assert second.weights() == {"v1": 10_000, "v2": 0}
     assert [look.done() for look in looks] == [False, False]
@@ -762,7 +762,7 @@ async def test_nobody_overtakes_what_was_taken_back_while_the_store_hung(clock):
     first.observe(10)
     looks = [asyncio.create_task(stage.engine.look()) for stage in (first, second)]
     await asyncio.sleep(0)
-    clock.advance(engine.SILENT_S)
+    clock.advance(SILENT_S)
     await second.desk.act("small-1", Action.ABORT, ANN, "no")
     store.gate.set()
     await looks[0]

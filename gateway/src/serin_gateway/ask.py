@@ -172,7 +172,12 @@ def named_as_in(ask: Ask) -> Iterator[None]:
         if name == given:
             raise
         why = name + error.message.removeprefix(given) if error.message.startswith(given) else error.message
-        raise MeshError(error.reason, why, **{**error.metadata, "parameter": name}) from error
+        raise blaming(name, error, why) from error
+
+
+def blaming(name: str, error: MeshError, why: str = "") -> MeshError:
+    """The same error as one of another parameter; ``why``: its message, if it does not only get the name in front."""
+    return MeshError(error.reason, why or f"{name}: {error.message}", **{**error.metadata, "parameter": name})
 
 
 class _Counted(NamedTuple):

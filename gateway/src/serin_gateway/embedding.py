@@ -12,7 +12,7 @@ from dataclasses import replace
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway import bounds
-from serin_gateway.ask import TokenPrompt, Turns, place_of, refuse
+from serin_gateway.ask import TokenPrompt, Turns, blaming, place_of, refuse
 from serin_gateway.embedder import Vector
 from serin_gateway.embedding_ask import PART_INPUTS, EmbeddingAsk, part_inputs
 from serin_gateway.failures import Failures
@@ -154,7 +154,7 @@ class EmbeddingAttempt(Attempt):
             least = "at least " if error.metadata.get("at_least") else ""
             return self._input_too_long(index, least + error.metadata.get("token_count", "more"), scope)
         name = self._name_of(index)
-        return MeshError(error.reason, error.message.replace(found[0], name), **{**error.metadata, "parameter": name})
+        return blaming(name, error, error.message.replace(found[0], name))
 
     def _index_of(self, index: int, first: int, *, is_text: bool) -> int:
         """Within a part: where an input is that was the ``index``-th of those sent."""

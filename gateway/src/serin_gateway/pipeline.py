@@ -19,7 +19,7 @@ from typing import TypeVar
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway import bounds
-from serin_gateway.ask import Ask, Input, TokenPrompt, Turns, named_as_in, place_of, refuse
+from serin_gateway.ask import Ask, Input, TokenPrompt, Turns, blaming, named_as_in, place_of, refuse
 from serin_gateway.attempt_receipt import AttemptReceipt
 from serin_gateway.cascades.held import HeldOutbox
 from serin_gateway.catalog import NO_LANE, Lane, Policy, ServedModel, Worker
@@ -786,7 +786,7 @@ class Attempt:
         if error.metadata.get("parameter") != "grammar":
             return error
         name = "tools" if self.ask.grammar is None else self.ask.grammar.parameter
-        return MeshError(error.reason, f"{name}: {error.message}", **{**error.metadata, "parameter": name})
+        return blaming(name, error)
 
     async def _ids(self, scope: CallScope) -> Sequence[int]:
         if isinstance(self._input, TokenPrompt):
@@ -875,8 +875,7 @@ def _blaming_tool(error: MeshError, conversation: Conversation) -> MeshError:
     names = {f"tools[{at}].parameters": tool.parameter for at, tool in enumerate(conversation.shown_tools)}
     if error.reason not in (Reason.GRAMMAR_INVALID, Reason.GRAMMAR_LIMIT) or blamed not in (*names, "tools"):
         return error
-    name = names.get(blamed, blamed)
-    return MeshError(error.reason, f"{name}: {error.message}", **{**error.metadata, "parameter": name})
+    return blaming(names.get(blamed, blamed), error)
 
 
 def too_long(where: str, lane: Lane, counted: MeshError | int) -> MeshError:

@@ -13,7 +13,7 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
 
 from serin_tokenizer_svc.errors import GrammarError, GrammarLimit, GrammarRejected
 from serin_tokenizer_svc.grammar import GrammarSource
-from serin_tokenizer_svc.json_schema import Enforced, enforceable
+from serin_tokenizer_svc.schemas.enforceable import Enforced, enforceable
 
 WHITESPACE = r"( |\n[ \t]{0,32})"
 """Between the parts of a JSON text: nothing, a space, or a line's end and an indentation.

@@ -86,8 +86,9 @@ class Scheduler:
         self._make_room_for_tenants(plan)
         queuing = {_tenant(s) for s in self._waiting} if self.tenants.num_busy > 1 else set()
         self._has_held_back = not self._has_held_back and self._is_held_up(queuing)
-        self._plan_decodes(plan, queuing if self._has_held_back else set())
-        self._plan_prefills(plan, queuing)
+        held_back = queuing if self._has_held_back else set()
+        self._plan_decodes(plan, held_back)
+        self._plan_prefills(plan, queuing, held_back)
         return plan
 
     def commit(self, plan: StepPlan) -> None:
@@ -162,10 +163,10 @@ class Scheduler:
                 return False
         return True
 
-    def _plan_prefills(self, plan: StepPlan, queuing: set[str]) -> None:
+    def _plan_prefills(self, plan: StepPlan, queuing: set[str], held_back: set[str]) -> None:
         most = budget = self.limits.max_num_tokens - len(plan.work)
         aside = budget
-        if self._has_held_back:
+        if held_back:
             budget = 0
         elif plan.work:
             budget = min(budget, self.prefill_allowance)
@@ -173,7 +174,9 @@ class Scheduler:
             aside = max(LEAST_ASIDE, self.prefill_allowance // ASIDE_DIVISOR)
         planned = {work.sequence for work in plan.work}
         behind = [
-            s for s in self._running if _num_left(s) > 0 and s not in planned and not self._is_held_back(s, queuing)
+            s
+            for s in self._running
+            if _num_left(s) > 0 and s not in planned and not (_num_left(s) == 1 and _tenant(s) in held_back)
         ]
         behind.sort(key=lambda s: (-_priority(s), not self._is_unpaced(s, queuing), self._rank(s)))
         most_urgent = max((_priority(s) for s in self._waiting), default=-math.inf)
@@ -201,13 +204,11 @@ class Scheduler:
         for sequence in (s for s in behind if _priority(s) < most_urgent):  # begun before what is more urgent came
             plan_chunk(sequence)
 
-    def _is_held_back(self, sequence: Sequence, queuing: set[str]) -> bool:
-        return self._has_held_back and _num_left(sequence) == 1 and _tenant(sequence) in queuing
-
     def _is_unpaced(self, sequence: Sequence, queuing: set[str]) -> bool:
         """Whether nobody's pace holds this prompt up: nothing else of its tenant runs, and others have a queue."""
         tenant = _tenant(sequence)
-        return self.tenants.num_running(tenant) - (sequence in self._running) <= 0 and bool(queuing - {tenant})
+        others_queue = len(queuing) > (tenant in queuing)
+        return others_queue and self.tenants.num_running(tenant) <= (sequence in self._running)
 
     def _plan_chunk(self, sequence: Sequence, budget: int, plan: StepPlan, aside: int) -> int:
         if _is_aside(sequence):
@@ -298,11 +299,11 @@ class Scheduler:
 
     def _begin(self, sequence: Sequence) -> None:
         self._running[sequence] = None
-        self.tenants.begin(sequence.group.request.tenant)
+        self.tenants.begin(_tenant(sequence))
 
     def _cease(self, sequence: Sequence) -> None:
         del self._running[sequence]
-        self.tenants.cease(sequence.group.request.tenant)
+        self.tenants.cease(_tenant(sequence))
         self.pool.release(sequence.held)
         sequence.blocks, sequence.num_gone = [], 0
         sequence.num_computed = 0

@@ -9,7 +9,7 @@ about gRPC or Redis.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from serin_control.alarms import Alarms
@@ -17,7 +17,7 @@ from serin_control.errors import NotLeading, RolloutConflict, StoreDown
 from serin_control.instance import Instance, Service
 from serin_control.latest import Latest
 from serin_control.plan import Share, TrafficPlan
-from serin_control.rollouts import machine, words
+from serin_control.rollouts import concerns, machine, words
 from serin_control.rollouts.act import JUDGE, Act
 from serin_control.rollouts.arbiter import Court
 from serin_control.rollouts.bench import Bench
@@ -25,7 +25,8 @@ from serin_control.rollouts.going_back import is_alive
 from serin_control.rollouts.leadership import Leadership
 from serin_control.rollouts.machine import Circumstances, Move
 from serin_control.rollouts.presence import Attendance
-from serin_control.rollouts.rollout import Hold, Rollout, State
+from serin_control.rollouts.reach import Reach
+from serin_control.rollouts.rollout import Rollout, State
 from serin_control.rollouts.settling import after
 from serin_control.rollouts.sight import Sight, look
 from serin_control.rollouts.spec import scope_of
@@ -36,15 +37,6 @@ from serin_control.rollouts.withdrawal import Withdrawal, among, better_told, le
 
 TICK_S = 0.25
 KEEP_EVERY_S = 3.0
-BACK_S = 3.0
-"""When the store is back nothing moves on for so long: other control planes may have taken something back meanwhile."""
-
-SILENT_S = 1.0
-"""A store that owes an answer for so long counts as away, long before the call to it gives up."""
-
-UNREADABLE = "what was kept of its judge cannot be read here: what is compared begins anew, who saw it is counted on"
-"""Said of a judge that another version has kept."""
-
 WRITE_WITHIN_S = 0.5
 """So long whoever takes a canary back waits for the store to know it; the traffic is away already."""
 
@@ -111,11 +103,9 @@ class Engine:
         self.wall_clock = wall_clock
         self.book = Book()
         self._is_known = False
-        self._is_away = False
-        self._asked_at: float | None = None
+        self._reach = Reach(clock)
         self._is_suspended = False
         self._unwritten: dict[str, Withdrawal] = {}
-        self._back_at = float("-inf")
         self._alarms = alarms
         self._clock = clock
         self._looked_at = clock()
@@ -190,7 +180,7 @@ class Engine:
     @property
     def is_cut_off(self) -> bool:
         """Whether the store did not answer when it was last asked, or owes an answer for too long."""
-        return self._is_away or (self._asked_at is not None and self._clock() - self._asked_at >= SILENT_S)
+        return self._reach.is_cut_off
 
     async def write(self, change: Change) -> None:
         """Make a change of the book durable, then let traffic follow. Hold the lock.
@@ -204,7 +194,8 @@ class Engine:
             self.book = await self.store.write(self.leadership.require(), self.book, change)
         except (NotLeading, RolloutConflict, StoreDown) as error:
             self._is_known = False
-            self._is_away = self._is_away or isinstance(error, StoreDown)
+            if isinstance(error, StoreDown):
+                self._reach.failed()
             raise
         self._apply()
 
@@ -226,7 +217,7 @@ class Engine:
                 await self._follow()
                 return await self.store.rollout(move.rollout.id)
         except (StoreDown, TimeoutError):
-            self._is_away = True
+            self._reach.failed()
             return None
         finally:
             self._apply()
@@ -273,10 +264,10 @@ class Engine:
                 # Before anything else: what is observed must be heard.
                 for rollout in list(self.book.rollouts.values()):
                     await self._call_up(rollout)
-                if self.mesh.is_settled() and now - self._back_at >= BACK_S and not self._is_suspended:
+                if self.mesh.is_settled() and self._reach.is_steady and not self._is_suspended:
                     await self._move(passed_s)
         except StoreDown:  # whoever keeps the mesh in it has raised the alarm: nothing moves on
-            self._is_away = True
+            self._reach.failed()
             self._judge_without_store()
         except (NotLeading, RolloutConflict):
             self.leadership.forget()
@@ -286,19 +277,13 @@ class Engine:
 
     async def _follow(self) -> None:
         """Be what the store says: who leads, what the book is; and have it know what was taken back without it."""
-        self._asked_at = asked_at = self._clock()
-        try:
+        with self._reach.asking():
             led = self.leadership.leads
             await self.leadership.look()
             if self.leadership.leads and not led:
                 self._is_known = False  # how far rollouts have come is kept without a new revision
             await self._read()
             await self._write_withdrawals()
-        finally:
-            self._asked_at = None
-        # Half of it: others, who may have taken something back for its silence, did not ask at the same moment.
-        if self._is_away or self._clock() - asked_at >= SILENT_S / 2:
-            self._is_away, self._back_at = False, self._clock()
 
     async def _read(self) -> None:
         found = await self.store.read(self.book.revision if self._is_known else -1)
@@ -382,7 +367,7 @@ class Engine:
             kept, golden = await self.store.judge(rollout.id), await self.store.golden(rollout.id)
             lost = self.bench.call_up(rollout, kept, golden)
             if lost:
-                act = Act(self.wall_clock(), rollout.id, JUDGE, "rejudge", f"{UNREADABLE} ({lost})")
+                act = Act(self.wall_clock(), rollout.id, JUDGE, "rejudge", f"{concerns.UNREADABLE} ({lost})")
                 await self.write(Change((act,)))
 
     def _circumstances(self, rollout: Rollout, seen: Sight, passed_s: float) -> Circumstances:
@@ -424,18 +409,11 @@ class Engine:
             self._steered = wanted
             self.mesh.steer(steering)
         unwritten = [one.rollout for one in self._unwritten.values()] if self.is_cut_off else []
-        alarms = dict(_alarms(rollouts.values(), self.bench.faults(), self.bench.losses(), unwritten))
+        alarms = dict(concerns.of_unwritten(unwritten))
+        alarms |= dict(concerns.of_running(rollouts.values(), self.bench.faults(), self.bench.losses()))
         if self.mesh.is_settled() and not self._is_suspended:
-            alarms |= dict(self._missing_stables(rollouts.values()))
+            alarms |= dict(concerns.of_missing_stables(rollouts.values(), self.sight))
         self._alarms.replace("rollout/", alarms)
-
-    def _missing_stables(self, rollouts: Iterable[Rollout]) -> Iterator[tuple[str, str]]:
-        """Rollouts with nothing to go back to, whatever they wait for themselves."""
-        for rollout in rollouts:
-            seen = self.sight(rollout)
-            if not (seen.stable_able or rollout.is_laid_down):
-                what = f"{words.without_stable(rollout, seen)}, and nothing can be gone back to"
-                yield f"{rollout.model}/stable", f"rollout {rollout.id} of {rollout.model}: {what}: `serin status`"
 
     def _withdrawn(self) -> Mapping[str, Withdrawal]:
         return {**self._unwritten, **self.book.withdrawn}
@@ -462,25 +440,3 @@ def _is_news(before: Rollout, now: Rollout) -> bool:
     """Whether something changed that must survive at once: everything but time and counts."""
     alike = {name: getattr(before, name) for name in _KEPT_SOMETIMES}
     return replace(now, **alike) != before
-
-
-def _alarms(
-    rollouts: Iterable[Rollout], faults: Mapping[str, str], losses: Mapping[str, str], unwritten: Iterable[Rollout]
-) -> Iterator[tuple[str, str]]:
-    for rollout in unwritten:
-        yield (
-            f"{rollout.model}/unwritten",
-            f"rollout {rollout.id} of {rollout.model}: taken back by this control plane, and state Redis, which does "
-            "not answer, does not know it yet: let this process run until it is back",
-        )
-    for rollout in rollouts:
-        who = f"rollout {rollout.id} of {rollout.model}"
-        if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON:
-            yield f"{rollout.model}/paused", f"{who}: {rollout.reason}"
-        if lost := losses.get(rollout.model):
-            yield f"{rollout.model}/rejudged", f"{who}: {UNREADABLE} ({lost})"
-        if fault := faults.get(rollout.model):
-            yield (
-                f"{rollout.model}/judge",
-                f"{who}: its judge failed, nothing is judged: abort or promote it ({fault})",
-            )

@@ -8,8 +8,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -203,9 +204,11 @@ class EmbeddingLoop:
     def _run(self) -> None:
         try:
             while batch := self._take():
-                self._compute(batch)
+                outcomes = self._compute(batch)
                 self.counts.num_steps += 1
                 self.num_running = 0
+                for tell in outcomes:  # whoever hears of it finds nothing under way any more
+                    self._loop.call_soon_threadsafe(tell)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
             _log.exception("the engine failed")
             self._failure = EngineStopped(f"the engine failed: {type(error).__name__}: {error}")
@@ -224,7 +227,8 @@ class EmbeddingLoop:
             self.num_running = len(batch)
             return batch
 
-    def _compute(self, batch: list[_Input]) -> None:
+    def _compute(self, batch: list[_Input]) -> list[Callable[[], None]]:
+        """Compute a batch; what its requests are to be told, on their loop."""
         now = time.monotonic()
         for one in batch:
             one.of.began_at = one.of.began_at or now
@@ -232,18 +236,15 @@ class EmbeddingLoop:
             vectors = self._encoder.encode([one.ids for one in batch])
         except Exception as error:  # noqa: BLE001 - it fails whoever it belongs to
             if len(batch) > 1:
-                for one in batch:
-                    self._compute([one])
-                return
+                return [tell for one in batch for tell in self._compute([one])]
             _log.warning("an input could not be computed", exc_info=True)
-            self._loop.call_soon_threadsafe(self._fail, batch[0].of, NotComputed(batch[0].index, error))
-            return
+            return [partial(self._fail, batch[0].of, NotComputed(batch[0].index, error))]
         self._note(batch, vectors)
         is_finite = torch.isfinite(vectors).all(dim=1).tolist()
         for one, vector, is_sound in zip(batch, vectors, is_finite, strict=True):
             if is_sound:
                 one.of.vectors[one.index] = self._encoder.shorten(vector[None], one.of.vectors.shape[1])[0]
-        self._loop.call_soon_threadsafe(self._deliver, batch, is_finite)
+        return [partial(self._deliver, batch, is_finite)]
 
     def _note(self, batch: list[_Input], vectors: torch.Tensor) -> None:
         lengths = [len(one.ids) for one in batch]

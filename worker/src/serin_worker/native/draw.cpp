@@ -1,8 +1,9 @@
-// One token for each row of logits: divide by temperature, filter, add Gumbel noise, take the largest; or just the largest.
+// One token for each row of logits: divide by temperature, filter, add Gumbel noise, take the largest; or just the
+// largest.
 //
-// Of draws: the same definition as the torch functions beside it: noise is a pure function of (seed, choice, position, purpose) and
-// the token's id by Philox4x32-10. Noise is first estimated in single precision, and computed exactly (in double) only
-// for tokens whose estimate comes near the best so far. Each row is computed by one thread, alone.
+// Draws are defined as by the torch functions beside them: noise is a pure function of (seed, choice, position, purpose)
+// and the token's id by Philox4x32-10. Noise is first estimated in single precision, and computed exactly (in double)
+// only for tokens whose estimate comes near the best so far. Each row is computed by one thread, alone.
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -177,30 +178,6 @@ class Row {
   std::vector<float> members;
 };
 
-}  // namespace
-
-extern "C" int serin_draw(const void* logits, int32_t dtype, int64_t row_stride, int32_t size, const DrawRow* rows,
-                          int32_t num_rows, int32_t* tokens, int32_t num_threads) {
-  if (dtype != F32 && dtype != BF16) return 1;
-  const bool is_small = static_cast<int64_t>(num_rows) * size < 20000;
-  share(num_rows, is_small ? 1 : num_threads, [&](Jobs& jobs) {
-    std::vector<float> x(size);
-    for (int64_t r; jobs.take(r);) {
-      const DrawRow& d = rows[r];
-      const int64_t at = d.row * row_stride;
-      if (dtype == F32)
-        for (int i = 0; i < size; i++) x[i] = static_cast<const float*>(logits)[at + i] / d.temperature;
-      else
-        for (int i = 0; i < size; i++) x[i] = from_bf16(static_cast<const uint16_t*>(logits)[at + i]) / d.temperature;
-      Row row(x.data(), size);
-      tokens[r] = row.take(d, row.threshold(d));
-    }
-  });
-  return 0;
-}
-
-namespace {
-
 // The largest number of a row and the first place where it is; NaN if any is NaN.
 template <int32_t D> void largest(const typename Element<D>::type* x, int32_t size, float* value, int32_t* place) {
   typedef Element<D> E;
@@ -231,6 +208,26 @@ template <int32_t D> void largest(const typename Element<D>::type* x, int32_t si
 }
 
 }  // namespace
+
+extern "C" int serin_draw(const void* logits, int32_t dtype, int64_t row_stride, int32_t size, const DrawRow* rows,
+                          int32_t num_rows, int32_t* tokens, int32_t num_threads) {
+  if (dtype != F32 && dtype != BF16) return 1;
+  const bool is_small = static_cast<int64_t>(num_rows) * size < 20000;
+  share(num_rows, is_small ? 1 : num_threads, [&](Jobs& jobs) {
+    std::vector<float> x(size);
+    for (int64_t r; jobs.take(r);) {
+      const DrawRow& d = rows[r];
+      const int64_t at = d.row * row_stride;
+      if (dtype == F32)
+        for (int i = 0; i < size; i++) x[i] = static_cast<const float*>(logits)[at + i] / d.temperature;
+      else
+        for (int i = 0; i < size; i++) x[i] = from_bf16(static_cast<const uint16_t*>(logits)[at + i]) / d.temperature;
+      Row row(x.data(), size);
+      tokens[r] = row.take(d, row.threshold(d));
+    }
+  });
+  return 0;
+}
 
 // `values` and `places` of each row's largest number.
 extern "C" int32_t serin_largest(const void* logits, int32_t dtype, int64_t row_stride, int32_t size, int32_t num_rows,

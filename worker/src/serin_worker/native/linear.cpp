@@ -48,7 +48,7 @@ template <int32_t K> constexpr int GROUP = 16 * PART<K>;
 
 struct Task {
   const uint8_t* weights;
-  const float* scales;  // of columns, zero where a block is padded; null: weights are no whole numbers
+  const float* scales;  // of columns, zero where a block is padded; of weights that are no whole numbers one
   const float* bias;    // the same, or null
   uint8_t* rows;        // laid out, padded with zeros to 16 rows and whole steps
   float* factors;       // of rows
@@ -371,20 +371,6 @@ void linear(const void* x, const Task& t, const Output* outputs, int32_t num_out
 }
 
 }  // namespace
-
-// What multiplies: 2 tiles, 1 vectors that add several products at once, 0 others.
-extern "C" int32_t serin_linear_unit(int32_t kind) {
-#if HAS_TILES
-  if (has_tiles()) return 2;
-#endif
-#if defined(__AVX512VNNI__)
-  if (kind == INT8) return 1;
-#endif
-#if defined(__AVX512BF16__)
-  if (kind == BFLOAT16) return 1;
-#endif
-  return 0;
-}
 
 #define FOR_KIND_AND_DTYPE(call)                                        \
   switch (kind * 4 + dtype) {                                           \

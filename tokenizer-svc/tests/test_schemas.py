@@ -15,7 +15,7 @@ from serin_tokenizer_svc.errors import GrammarError, GrammarLimit, GrammarReject
 from serin_tokenizer_svc.grammar import GrammarSource
 from serin_tokenizer_svc.grammar_language import translate
 from serin_tokenizer_svc.grammar_trial import LIMITS, Vocabulary
-from serin_tokenizer_svc.json_schema import enforceable
+from serin_tokenizer_svc.schemas.enforceable import enforceable
 
 BYTES = [bytes([byte]) for byte in range(256)]
 VOCABULARY = Vocabulary(BYTES, [])

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from serin_tokenizer_svc.errors import GrammarRejected
-from serin_tokenizer_svc.schema_conjunctions import Conjunctions
-from serin_tokenizer_svc.schema_dates import keep_dates
-from serin_tokenizer_svc.schema_document import SchemaDocument
-from serin_tokenizer_svc.schema_least import Least, least_text
-from serin_tokenizer_svc.schema_members import keep_count, keep_members
-from serin_tokenizer_svc.schema_numbers import is_kept, keep_bounds
+from serin_tokenizer_svc.schemas.conjunctions import Conjunctions
+from serin_tokenizer_svc.schemas.dates import keep_dates
+from serin_tokenizer_svc.schemas.document import SchemaDocument
+from serin_tokenizer_svc.schemas.least import Least, least_text
+from serin_tokenizer_svc.schemas.members import keep_count, keep_members
+from serin_tokenizer_svc.schemas.numbers import is_kept, keep_bounds
 
 
 @dataclass(frozen=True, slots=True)

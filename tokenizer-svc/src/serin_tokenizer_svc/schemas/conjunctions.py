@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from serin_tokenizer_svc.errors import GrammarLimit
-from serin_tokenizer_svc.schema_document import SchemaDocument
+from serin_tokenizer_svc.schemas.document import SchemaDocument
 
 MAX_CHOICES = 4096
 """Ways to choose among the branches for one value."""

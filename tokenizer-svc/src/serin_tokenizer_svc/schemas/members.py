@@ -8,8 +8,8 @@ one way. So what is open becomes a pattern. Knows nothing about values.
 from collections.abc import Iterator
 from typing import Any
 
-from serin_tokenizer_svc.schema_conjunctions import Conjunctions, Part, names, required
-from serin_tokenizer_svc.schema_document import SchemaDocument
+from serin_tokenizer_svc.schemas.conjunctions import Conjunctions, Part, names, required
+from serin_tokenizer_svc.schemas.document import SchemaDocument
 
 _CONTROL = r"\x00-\x1f\x7f"
 """Characters that no open name has: the matcher knows several spellings of them."""

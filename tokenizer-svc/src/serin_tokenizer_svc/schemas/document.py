@@ -4,6 +4,7 @@ Parts are dictionaries and booleans; what is no schema stays as it is, for whoev
 nothing about what keywords mean.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
@@ -37,15 +38,14 @@ class SchemaDocument:
         self._anchors = {name: place for place, name in anchored if isinstance(name, str)}
         self._names: dict[str, str] = {}
         """Of definitions, by the place that a reference gives."""
+        self._unread: deque[str] = deque()
         self._places: dict[int, str] = {}
         self._parts: list[dict[str, Any]] = []
         self.definitions: dict[str, Any] = {}
         self.root: Any = self._copied(schema, "#")
-        waiting = 0
-        while waiting < len(self._names):  # a definition may name others
-            place, name = list(self._names.items())[waiting]
-            self.definitions[name] = self._copied(self._found(place), place)
-            waiting += 1
+        while self._unread:  # a definition may name others
+            place = self._unread.popleft()
+            self.definitions[self._names[place]] = self._copied(self._found(place), place)
 
     def parts(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Each part and where its caller wrote it, inner ones first; places are JSON pointers (RFC 6901)."""
@@ -119,7 +119,10 @@ class SchemaDocument:
             self._found(place)
         except (LookupError, ValueError, TypeError):
             raise GrammarRejected(f"{where}: {reference!r:.100} is no part of this schema") from None
-        return f"#/$defs/{self._names.setdefault(place, f'part{len(self._names)}')}"
+        if place not in self._names:
+            self._names[place] = f"part{len(self._names)}"
+            self._unread.append(place)
+        return f"#/$defs/{self._names[place]}"
 
     def _found(self, place: str) -> Any:
         found: Any = self._source

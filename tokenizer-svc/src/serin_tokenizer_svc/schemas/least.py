@@ -9,8 +9,8 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from serin_tokenizer_svc.schema_conjunctions import Conjunctions, Key, Part, Together, prefix_items, required
-from serin_tokenizer_svc.schema_document import SchemaDocument
+from serin_tokenizer_svc.schemas.conjunctions import Conjunctions, Key, Part, Together, prefix_items, required
+from serin_tokenizer_svc.schemas.document import SchemaDocument
 
 _LITERALS = {"null": 4, "boolean": 4, "integer": 1, "number": 1}
 _TYPES = (*_LITERALS, "string", "array", "object")

@@ -1,0 +1,56 @@
+"""What of rollouts a person has to know, as alarms. Knows nothing about who looks or when."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from serin_control.rollouts import words
+from serin_control.rollouts.rollout import Hold, Rollout, State
+from serin_control.rollouts.sight import Sight
+
+UNREADABLE = "what was kept of its judge cannot be read here: what is compared begins anew, who saw it is counted on"
+"""Said of a judge that another version has kept."""
+
+Concern = tuple[str, str]
+"""Name of an alarm, and what it says."""
+
+
+def of_unwritten(rollouts: Iterable[Rollout]) -> Iterator[Concern]:
+    """Rollouts that were taken back here and of which the store does not know it."""
+    for rollout in rollouts:
+        yield (
+            f"{rollout.model}/unwritten",
+            f"{_who(rollout)}: taken back by this control plane, and state Redis, which does not answer, does not know "
+            "it yet: let this process run until it is back",
+        )
+
+
+def of_running(rollouts: Iterable[Rollout], faults: Mapping[str, str], losses: Mapping[str, str]) -> Iterator[Concern]:
+    """Rollouts that wait for somebody.
+
+    Args:
+        rollouts: that run.
+        faults: what judges failed with, by model.
+        losses: why what was kept of a judge could not be read, by model.
+    """
+    for rollout in rollouts:
+        if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON:
+            yield f"{rollout.model}/paused", f"{_who(rollout)}: {rollout.reason}"
+        if lost := losses.get(rollout.model):
+            yield f"{rollout.model}/rejudged", f"{_who(rollout)}: {UNREADABLE} ({lost})"
+        if fault := faults.get(rollout.model):
+            yield (
+                f"{rollout.model}/judge",
+                f"{_who(rollout)}: its judge failed, nothing is judged: abort or promote it ({fault})",
+            )
+
+
+def of_missing_stables(rollouts: Iterable[Rollout], sight: Callable[[Rollout], Sight]) -> Iterator[Concern]:
+    """Rollouts with nothing to go back to, whatever they wait for themselves."""
+    for rollout in rollouts:
+        seen = sight(rollout)
+        if not (seen.stable_able or rollout.is_laid_down):
+            what = f"{words.without_stable(rollout, seen)}, and nothing can be gone back to"
+            yield f"{rollout.model}/stable", f"{_who(rollout)}: {what}: `serin status`"
+
+
+def _who(rollout: Rollout) -> str:
+    return f"rollout {rollout.id} of {rollout.model}"
