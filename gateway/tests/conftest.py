@@ -1,7 +1,6 @@
 """A gateway in memory behind a real HTTP server, and the official SDK in front of it."""
 
 import json
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +26,7 @@ from serin_gateway.rest.server import RestServer
 from serin_gateway.testing import MemoryHouse, Script
 from serin_mesh.errors import MeshError
 from serin_mesh.readiness import Readiness
+from serin_mesh.testing import free_port
 from valkey_process import Valkey
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -112,10 +112,9 @@ def fronts() -> Callable[..., object]:
 
 
 @pytest.fixture
-def free_port() -> int:
+def unused_port() -> int:
     """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture(scope="session")

@@ -81,8 +81,8 @@ async def test_create_look_up_list_revoke(store):
         await store.revoke("key_nobody")
 
 
-async def test_a_dead_redis_is_down_not_empty(free_port):
+async def test_a_dead_redis_is_down_not_empty(unused_port):
     """Unknown is not "no such key"."""
-    async with Redis(port=free_port) as redis:
+    async with Redis(port=unused_port) as redis:
         with pytest.raises(KeyStoreDown):
             await RedisKeyStore(redis, timeout_s=0.5).lookup("0" * 64)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from harness.eventually import eventually
 from harness.leash import leashed
-from harness.ports import free_port
 from serin.control.v1 import lane_pb2, lane_pb2_grpc
 from serin_mesh.channels import MeshChannel, connect
 from serin_mesh.errors import MeshError
 from serin_mesh.settings import ServiceSettings
+from serin_mesh.testing import free_port
 
 
 class ControlProcess:

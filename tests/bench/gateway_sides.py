@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.leash import leashed
-from harness.ports import free_port
 from harness.running_mesh import RunningMesh
+from serin_mesh.testing import free_port
 
 HERE = Path(__file__).resolve().parent
 LITELLM = "litellm[proxy]==1.105.0"

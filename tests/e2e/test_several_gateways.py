@@ -25,7 +25,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NUM_CALLS = 200
 MAX_TOKENS = 8
-NUM_TRIES = 3
+PATIENT = ("--limits-wait-s", "10")
+"""Gateways that never decide alone, however busy the machine is: what all of them together let in is exact."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -35,8 +36,8 @@ async def gateways(
     """A client without a key of its own, and the three that it may ask."""
     folder: Path = tmp_path_factory.mktemp("gateways")
     async with AsyncExitStack() as stack:
-        further = [stack.enter_context(further_gateway(mesh, f"further-{n}", folder)) for n in range(2)]
-        bases = [mesh.rest, *(url for url, _ in further)]
+        further = [stack.enter_context(further_gateway(mesh, f"further-{n}", folder, *PATIENT)) for n in range(3)]
+        bases = [url for url, _ in further]
         client = await stack.enter_async_context(plain_http(timeout=60))
         client.headers["authorization"] = f"Bearer {mesh.key}"
         for base in bases:
@@ -81,23 +82,14 @@ async def decided_alone(bases: list[str], viewer: str) -> float:
 async def test_calls_at_once_cannot_overshoot_a_budget(
     mesh: RunningMesh, gateways: tuple[httpx.AsyncClient, list[str]], num_that_fit: int
 ):
-    """Two hundred over all three: so many are answered as fit into the day's tokens, and not a token more is used.
-
-    That is promised while state Redis answers in time. Where it did not, on a busy machine, a new key is tried.
-    """
+    """Two hundred over all three: so many are answered as fit into the day's tokens, and not a token more is used."""
     client, bases = gateways
     viewer, _ = await mint(mesh, role=Role.VIEWER)
     one = (await ask(client, bases[0], mesh.key)).json()["usage"]["total_tokens"]
     limit = num_that_fit * one + one - 1
-    for _ in range(NUM_TRIES):
-        before = await decided_alone(bases, viewer)
-        key, _ = await mint(mesh, limits=Limits(tokens_per_day=limit))
-        asking = (ask(client, bases[number % len(bases)], key) for number in range(NUM_CALLS))
-        answers = await asyncio.gather(*asking)
-        if await decided_alone(bases, viewer) == before:
-            break
-    else:
-        pytest.fail("state Redis was too slow for the gateways each time: nothing could be seen")
+    key, _ = await mint(mesh, limits=Limits(tokens_per_day=limit))
+    answers = await asyncio.gather(*(ask(client, bases[number % len(bases)], key) for number in range(NUM_CALLS)))
+    assert await decided_alone(bases, viewer) == 0, "state Redis was away for longer than anybody waits here"
     used = sum(answer.json()["usage"]["total_tokens"] for answer in answers if answer.status_code == 200)
     assert used <= limit
     assert set(Counter(answer.status_code for answer in answers)) <= {200, 429}

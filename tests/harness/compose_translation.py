@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from serin_mesh.testing import free_port
 
 from harness.compose_file import ComposeService
-from harness.ports import free_port
 
 EVERY_ADDRESS = "0.0.0.0"
 LOOPBACK = "127.0.0.1"

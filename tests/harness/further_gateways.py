@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from serin_mesh.testing import free_port
 
 from harness.leash import leashed
-from harness.ports import free_port
 from harness.running_mesh import RunningMesh
 
 
@@ -26,13 +26,15 @@ def process(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"
 
 
 @contextmanager
-def further_gateway(mesh: RunningMesh, name: str, folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+def further_gateway(
+    mesh: RunningMesh, name: str, folder: Path, *flags: str
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """One more gateway of a mesh: its URL, and its process; it may not listen yet."""
     port = free_port()
     command = [
         sys.executable, "-m", "serin_gateway", "--instance", name, "--http-port", str(port), "--port", "0",
         "--control", mesh.control, "--mesh-secret-file", str(mesh.state / "mesh.secret"),
-        "--state-redis", mesh.record["state_redis"],
+        "--state-redis", mesh.record["state_redis"], *flags,
     ]  # fmt: skip
     with process(command, folder / f"{name}.log") as running:
         yield f"http://127.0.0.1:{port}", running

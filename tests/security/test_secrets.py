@@ -15,7 +15,6 @@ from harness.gateway_log import GatewayLog
 from harness.instances import await_instances
 from harness.keys import mint
 from harness.leash import leashed
-from harness.ports import free_port
 from harness.running_mesh import RunningMesh
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -27,6 +26,7 @@ from serin.generation.v1 import sampling_pb2
 from serin_gateway.keys import Role
 from serin_gateway.testing import saying
 from serin_mesh import telemetry
+from serin_mesh.testing import free_port
 
 
 def attempts(canary: str, **model: str) -> Iterator[Attack]:

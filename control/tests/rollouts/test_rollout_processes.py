@@ -1,7 +1,6 @@
 """Rollouts over real processes and a real Valkey: a control plane dies in every step; two of them share the work."""
 
 import asyncio
-import socket
 import time
 from contextlib import AsyncExitStack
 
@@ -13,16 +12,10 @@ from serin_control.instance import Service
 from serin_mesh.channels import connect
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.settings import ServiceSettings
+from serin_mesh.testing import free_port
 
 CONFIG = "models: {small: {versions: {v1: {path: /m/v1, weight: 1}, v2: {path: /m/v2, weight: 0}}}}\n"
 AGAIN_S = 0.1
-
-
-def free_port() -> int:
-    """A port nobody listens on at the moment; a control plane comes back on it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Planes:

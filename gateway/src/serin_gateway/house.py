@@ -109,7 +109,9 @@ class House:
         *,
         keys: KeyStore | None = None,
     ) -> None:
-        self._redis = open_state(settings.state_redis) if settings.state_redis else None
+        self._redis = (
+            open_state(settings.state_redis, longest_call_s=settings.limits_wait_s) if settings.state_redis else None
+        )
         store: KeyStore = MemoryKeyStore()
         found: KeyStore = store
         tenants: TenantStore = MemoryTenantStore()
@@ -130,7 +132,7 @@ class House:
             self._shared = RedisLimiter(
                 self._redis,
                 organization=settings.organization,
-                calls=StateCalls("limits"),
+                calls=StateCalls("limits", settings.limits_wait_s),
                 lines_kept_days=settings.ledger_days,
             )
             limiter = FallbackLimiter(self._shared, share=settings.local_limit_share, on_alone=metrics.decided_alone)

@@ -33,11 +33,12 @@ class StateUnsafe(Exception):
     """The state Redis would lose or evict what is kept in it; the message says which setting to change."""
 
 
-def open_state(url: str) -> Redis:
+def open_state(url: str, *, longest_call_s: float = CONNECT_TIMEOUT_S) -> Redis:
     """A client that does not retry, with few connections that are waited for: whoever calls has a budget."""
+    socket_timeout_s = max(CONNECT_TIMEOUT_S, longest_call_s)
     pool = BlockingConnectionPool.from_url(
         url,
-        socket_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=socket_timeout_s,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
         max_connections=MAX_CONNECTIONS,

@@ -43,9 +43,9 @@ async def test_feedback_is_claimed_once_a_tenant(redis):
     assert await redis.ttl(f"serin:{{{organization}}}:feedback:r") > 80_000
 
 
-async def test_a_redis_that_is_gone_is_said(free_port):
+async def test_a_redis_that_is_gone_is_said(unused_port):
     """RecordsDown, whatever is called."""
-    async with Redis(port=free_port) as gone:
+    async with Redis(port=unused_port) as gone:
         store = RedisRecords(gone, timeout_s=0.5)
         with pytest.raises(RecordsDown):
             await store.find("r")

@@ -201,9 +201,9 @@ async def test_a_long_conversation_is_one_round_trip(redis):
     assert await walked(store, "499", max_turns=499) is Walk.TOO_LONG
 
 
-async def test_a_redis_that_is_gone_is_said(free_port):
+async def test_a_redis_that_is_gone_is_said(unused_port):
     """ResponsesDown, whatever is called."""
-    async with Redis(port=free_port) as gone:
+    async with Redis(port=unused_port) as gone:
         store = RedisResponses(gone, timeout_s=0.1)
         for call in (
             store.reach(),

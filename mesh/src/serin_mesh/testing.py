@@ -4,6 +4,11 @@ Nothing here is a mock: calls go over real sockets on free ports.
 """
 
 import asyncio
+import fcntl
+import os
+import random
+import socket
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +19,9 @@ from serin.control.v1 import lane_pb2, lane_pb2_grpc, registry_pb2, registry_pb2
 
 from serin_mesh.host import Register, ServiceHost
 from serin_mesh.settings import ServiceSettings
+
+_LOWEST_PORT, _HIGHEST_PORT = 10_000, 19_999
+"""Below the ports that systems give to outgoing connections, and beside those of `serin up`."""
 
 
 @asynccontextmanager
@@ -110,3 +118,25 @@ class ControlTwin(registry_pb2_grpc.RegistryServiceServicer, lane_pb2_grpc.LaneS
                     await self._changed.wait()
                 said = self._lanes
             yield said
+
+
+def free_port() -> int:
+    """A port of loopback, for a program that cannot choose one itself.
+
+    Nobody listens on it, and no other process that asks here is given it while this one lives.
+
+    Raises:
+        OSError: none was found.
+    """
+    claims = Path(tempfile.gettempdir()) / f"serin-test-ports-{os.getuid()}"
+    claims.mkdir(exist_ok=True)
+    for port in random.SystemRandom().sample(range(_LOWEST_PORT, _HIGHEST_PORT + 1), 200):
+        claim = os.open(claims / str(port), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)  # open until this process ends
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            os.close(claim)
+        else:
+            return port
+    raise OSError(f"no free port was found between {_LOWEST_PORT} and {_HIGHEST_PORT}")
