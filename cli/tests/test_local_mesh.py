@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from serin_cli.chat_client import AskError, ChatClient
+from serin_cli.local.probe import ready_models
 from serin_cli.record import MeshRecord, read_record
 from serin_cli.state_dir import StateDir, await_condition
 
@@ -66,6 +67,13 @@ def test_everything_is_ready_and_answers(running):
     assert all(row["memory_bytes"] > 0 for row in status["processes"])
     assert "Paris" in ask(read_record(running), running.read_default_key())
     assert "worker.small.v2.0" in serin(running, "status").stdout
+
+
+def test_the_gateway_is_asked_which_models_it_serves(running):
+    """With a key that it knows; else it says of none."""
+    port = int(read_record(running).rest.rpartition(":")[2])
+    assert ready_models(port, running.read_default_key()) == {"small"}
+    assert ready_models(port, "sk-serin-unknown") == frozenset()
 
 
 def test_chat_asks_once(running):

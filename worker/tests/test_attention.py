@@ -18,6 +18,7 @@ SPECS = {
     "wide": LayerSpec(16, 8, 128, 128, 128**-0.5),
     "windowed": LayerSpec(8, 8, 64, 64, 0.125, window=7),
     "uneven": LayerSpec(6, 2, 24, 40, 0.2, window=21, softcap=3.0),
+    "odd-tiles": LayerSpec(12, 2, 64, 40, 0.125, window=37, softcap=3.0),
     "one-head": LayerSpec(5, 1, 32, 32, 0.2),
 }
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}

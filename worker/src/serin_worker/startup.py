@@ -30,7 +30,7 @@ from serin_worker.native.library import KernelUnavailable, set_num_threads
 from serin_worker.quantization import quantization_of
 from serin_worker.runner import ModelRunner
 
-ENGINE_EPOCH = "2"
+ENGINE_EPOCH = "3"
 """Name of the engine's arithmetic: changed whenever computed KV may differ."""
 
 Stage = Literal["hashing", "loading", "preparing", "checking"]

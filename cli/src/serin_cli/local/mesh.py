@@ -24,7 +24,7 @@ from serin_cli.local.follow import follow_additions, follow_config, follow_insta
 from serin_cli.local.model_folder import ModelFolders
 from serin_cli.local.plan import CONTROL, Site, control_spec
 from serin_cli.local.ports import free_port, is_listening
-from serin_cli.local.probe import answers
+from serin_cli.local.probe import ready_models
 from serin_cli.local.process import Tier
 from serin_cli.local.reconcile import Reconciler
 from serin_cli.local.registry import ControlPlane
@@ -170,15 +170,16 @@ class LocalMesh:
         return self._wish.replaces or not self._state.config.exists()
 
     async def _first_answer(self) -> None:
-        """Wait until the gateway has heard of a worker too, so that who asks at once is answered.
+        """Wait until the gateway has heard of each model's workers too, so that who asks at once is answered.
 
         Not for long: there may be none, or all of them may be elsewhere and silent.
         """
-        if not any(row.tier is Tier.WORKER for row in self._fleet.specs.values()):
-            return
+        clusters = [row.cluster for row in self._fleet.specs.values() if row.tier is Tier.WORKER]
+        models = {cluster.partition(".")[2].rpartition("@")[0] for cluster in clusters}
+        key, port = self._state.read_default_key(), self.site.http_port
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_ANSWER_S):
-                while not await asyncio.to_thread(answers, self.site.http_port, "/ready"):  # noqa: ASYNC110 - no event
+                while not models <= await asyncio.to_thread(ready_models, port, key):  # noqa: ASYNC110 - no event tells
                     await asyncio.sleep(LISTENER_POLL_S)
 
     async def _ready(self, name: str) -> None:

@@ -1,6 +1,7 @@
-"""Whether a front door of this mesh answers. Asks whether, not who: no certificate is checked."""
+"""What a front door of this mesh answers. Asks whether, not who: no certificate is checked."""
 
 import http.client
+import json
 import ssl
 
 ANSWER_S = 2.0
@@ -20,5 +21,21 @@ def answers(port: int, path: str, *, is_tls: bool = False) -> bool:
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
+
+
+def ready_models(port: int, key: str) -> frozenset[str]:
+    """Models that a gateway on this machine's ``port`` has workers for, as a key sees them; none if it does not say.
+
+    Blocks for two seconds at most.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", "/v1/models", headers={"authorization": f"Bearer {key}"})
+        found = json.loads(connection.getresponse().read())
+        return frozenset(model["id"] for model in found["data"] if model["ready"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return frozenset()
     finally:
         connection.close()

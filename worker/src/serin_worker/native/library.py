@@ -24,7 +24,7 @@ import torch
 from serin_worker.model.processor import processor_flags
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++17", "-fopenmp-simd", "-pthread", "-fPIC", "-Wno-psabi")
-_HEADERS = ("vector.h", "element.h", "pool.h", "kernels.h")
+_HEADERS = ("vector.h", "element.h", "tiles.h", "pool.h", "kernels.h")
 _UNITS = ("paged.cpp", "draw.cpp", "rows.cpp", "linear.cpp", "layer.cpp")
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}

@@ -11,15 +11,11 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#if defined(__linux__) && defined(__AMX_INT8__) && defined(__AMX_BF16__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#define HAS_TILES 1
-#endif
 
 #include "element.h"
 #include "kernels.h"
 #include "pool.h"
+#include "tiles.h"
 
 namespace {
 
@@ -131,28 +127,6 @@ template <int32_t K, int32_t D> void lay_out(const void* x, const Task& t, int64
 }
 
 #if HAS_TILES
-struct alignas(64) TileShape {
-  uint8_t palette = 1, start = 0, reserved[14] = {};
-  uint16_t bytes[16] = {};
-  uint8_t lines[16] = {};
-};
-
-// Compilers do not know what tile instructions read: what is at `memory` and elsewhere has to be written by now.
-inline void have_written(const void* memory) { __asm__ volatile("" ::"r"(memory) : "memory"); }
-
-void shape_tiles() {
-  TileShape shape;
-  for (int t = 0; t < 8; t++) shape.bytes[t] = 64, shape.lines[t] = 16;
-  have_written(&shape);
-  _tile_loadconfig(&shape);
-}
-
-// The system gives tiles to a process that asks.
-bool has_tiles() {
-  static const bool granted = syscall(SYS_arch_prctl, 0x1023, 18) == 0;
-  return granted;
-}
-
 #define ADD_PRODUCTS(sums, rows, weights) \
   do { if (K == INT8) _tile_dpbssd(sums, rows, weights); else _tile_dpbf16ps(sums, rows, weights); } while (0)
 
@@ -336,10 +310,7 @@ void linear(const void* x, const Task& t, const Output* outputs, int32_t num_out
   const int64_t group = std::max<int64_t>(BLOCK, CACHED / (t.steps * PART<K>) / BLOCK * BLOCK);
   int64_t num_blocks = 0;
   for (int32_t o = 0; o < num_outputs; o++) num_blocks += up(outputs[o].columns, BLOCK) / BLOCK;
-  bool tiles = false;
-#if HAS_TILES
-  tiles = has_tiles();
-#endif
+  const bool tiles = has_tiles();
   share(up(t.num_rows, 16) / 16, t.num_rows * t.steps > SMALL ? threads : 1, [&](Jobs& jobs) {
     const std::unique_ptr<uint8_t[]> line(new uint8_t[t.steps * STEP]);
     for (int64_t g; jobs.take(g);)
@@ -347,9 +318,7 @@ void linear(const void* x, const Task& t, const Output* outputs, int32_t num_out
   });
   const int64_t shares = up(num_blocks, SHARE) / SHARE;
   share(up(t.num_rows, group) / group * shares, threads, [&](Jobs& jobs) {
-#if HAS_TILES
-    if (tiles) shape_tiles();
-#endif
+    const ShapedTiles shaped(tiles);
     alignas(64) int32_t sums[BLOCK * BLOCK];
     for (int64_t job; jobs.take(job);) {
       const int64_t first = job / shares * group, last = std::min(t.num_rows, first + group);
@@ -364,9 +333,6 @@ void linear(const void* x, const Task& t, const Output* outputs, int32_t num_out
         }
       }
     }
-#if HAS_TILES
-    if (tiles) _tile_release();
-#endif
   });
 }
 

@@ -10,20 +10,26 @@
 // Value dimensions are padded to 16. A value tile is zeroed when its first key is written: a weight of zero times what
 // an earlier owner left there must be zero.
 //
+// Where the processor multiplies matrix tiles, those of bf16 do all products, for one row as for many: a key tile is
+// four of them as it lies, values are put together two and two. Their sums have an order of their own.
+//
 // Plain C interface, no torch headers: compiles in seconds and is loaded with ctypes.
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <vector>
 
 #include "kernels.h"
 #include "pool.h"
+#include "tiles.h"
 #include "vector.h"
 
 namespace {
 
-constexpr int TILE = 16, BLOCK_TILES = 4, BLOCK = TILE * BLOCK_TILES, MAX_ROWS = 64;
-constexpr int SERIAL_ROWS = 8;  // fewer are written faster than shared
+constexpr int TILE = 16, BLOCK_TILES = 4, BLOCK = TILE * BLOCK_TILES;
+constexpr int ROWS = 32, TILED_ROWS = 64;  // that read a tile together
+constexpr int SERIAL_ROWS = 8;             // fewer are written faster than shared
 
 inline f16x capped(f16x x, float cap) {  // cap * tanh(x / cap)
   f16x y = x * (2.f / cap);
@@ -59,6 +65,73 @@ template <> struct Element<BF16> {
 
 inline int padded(int dim) { return (dim + 15) / 16 * 16; }
 
+// Zeros to begin with, on cache lines of their own.
+template <class T> class Room {
+ public:
+  Room() = default;
+  ~Room() { free(); }
+  Room(const Room&) = delete;
+  void fit(size_t wanted) {
+    if (wanted <= size) return;
+    free();
+    all = new (LINE) T[wanted](), size = wanted;
+  }
+  T* data() const { return all; }
+  T& operator[](size_t i) const { return all[i]; }
+
+ private:
+  static constexpr std::align_val_t LINE{64};
+  void free() { ::operator delete[](all, LINE); }
+  T* all = nullptr;
+  size_t size = 0;
+};
+
+#if HAS_TILES
+template <bool TWO_ROWS, bool TWO_COLUMNS>
+void multiply_tiles(const uint16_t* rows, int64_t row_size, const uint16_t* left, const uint16_t* right,
+                    int64_t weights_step, int steps, float* sums, int64_t sums_size) {
+  const int64_t line = row_size * 2, next_rows = row_size * 16, width = sums_size * 4;
+  have_written(rows);
+  _tile_zero(0);
+  if (TWO_COLUMNS) _tile_zero(1);
+  if (TWO_ROWS) _tile_zero(2);
+  if (TWO_ROWS && TWO_COLUMNS) _tile_zero(3);
+  for (int s = 0; s < steps; s++, rows += 32, left += weights_step, right += weights_step) {
+    _tile_loadd(4, rows, line);
+    _tile_loadd(6, left, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    if (TWO_COLUMNS) {
+      _tile_loadd(7, right, 64);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    if (TWO_ROWS) {
+      _tile_loadd(5, rows + next_rows, line);
+      _tile_dpbf16ps(2, 5, 6);
+      if (TWO_COLUMNS) _tile_dpbf16ps(3, 5, 7);
+    }
+  }
+  _tile_stored(0, sums, width);
+  if (TWO_COLUMNS) _tile_stored(1, sums + 16, width);
+  if (TWO_ROWS) _tile_stored(2, sums + 16 * sums_size, width);
+  if (TWO_ROWS && TWO_COLUMNS) _tile_stored(3, sums + 16 * sums_size + 16, width);
+}
+#endif
+
+// 16 or 32 rows by 16 or 32 columns, of bf16. Of each row, `steps` times 32 numbers side by side; each time a tile of
+// 16 columns, and `weights_step` numbers on the next one.
+inline void multiply(bool two_rows, bool two_columns, const void* rows, int64_t row_size, const void* left,
+                     const void* right, int64_t weights_step, int steps, float* sums, int64_t sums_size) {
+#if HAS_TILES
+  const auto with = two_rows ? two_columns ? multiply_tiles<true, true> : multiply_tiles<true, false>
+                             : two_columns ? multiply_tiles<false, true> : multiply_tiles<false, false>;
+  with(static_cast<const uint16_t*>(rows), row_size, static_cast<const uint16_t*>(left),
+       static_cast<const uint16_t*>(right), weights_step, steps, sums, sums_size);
+#else
+  (void)two_rows, (void)two_columns, (void)rows, (void)row_size, (void)left, (void)right, (void)weights_step, (void)steps,
+      (void)sums, (void)sums_size;
+#endif
+}
+
 template <Dtype D> class Attention {
   typedef Element<D> E;
   typedef typename E::type T;
@@ -66,9 +139,9 @@ template <Dtype D> class Attention {
 
  public:
   Attention(const Layer& layer, const Step& step)
-      : layer(layer), step(step), key_tile(layer.key_dim * TILE), value_pad(padded(layer.value_dim)),
-        value_tile(value_pad * TILE), tokens_per_unit(layer.group_size >= MAX_ROWS ? 1 : MAX_ROWS / 2 / layer.group_size) {
-    if (tokens_per_unit < 1) tokens_per_unit = 1;
+      : layer(layer), step(step), tiled(D == BF16 && layer.key_dim % 32 == 0 && has_tiles()),
+        key_tile(layer.key_dim * TILE), value_pad(padded(layer.value_dim)), value_tile(value_pad * TILE),
+        tokens_per_unit(std::max(1, (tiled ? TILED_ROWS : ROWS) / layer.group_size)) {
     first_unit.push_back(0);
     for (int s = 0; s < step.num_sequences; s++) {
       int rows = step.starts[s + 1] - step.starts[s];
@@ -85,7 +158,9 @@ template <Dtype D> class Attention {
     });
     const int each = std::max(1, std::min(layer.num_kv_heads, num_units / std::max(1, step.num_threads * 4)));
     share((num_units + each - 1) / each, step.num_threads, [&](Jobs& jobs) {
-      Scratch scratch(MAX_ROWS > layer.group_size ? MAX_ROWS : layer.group_size, layer.key_dim, value_pad);
+      thread_local Scratch scratch;
+      scratch.fit(padded(tokens_per_unit * layer.group_size), layer.key_dim, value_pad, tiled);
+      const ShapedTiles shaped(tiled);
       for (int64_t job; jobs.take(job);) {
         const int last = std::min<int>(num_units, (job + 1) * each);
         for (int u = job * each; u < last; u++) {
@@ -97,14 +172,16 @@ template <Dtype D> class Attention {
   }
 
  private:
+  // What a thread works in, from step to step. Rows that nobody filled hold numbers all the same.
   struct Scratch {
-    Scratch(int rows, int key_dim, int value_pad)
-        : queries(rows * key_dim), scores(rows * BLOCK + 16), weights(rows * BLOCK), sums(rows * 16), maxima(rows),
-          corrections(rows), output(rows * value_pad) {}
-    std::vector<Q> queries;
-    std::vector<float> scores;
-    std::vector<Q> weights;
-    std::vector<float> sums, maxima, corrections, output;
+    void fit(int rows, int key_dim, int value_pad, bool tiled) {
+      queries.fit(rows * key_dim), weights.fit(rows * BLOCK), scores.fit(rows * BLOCK), sums.fit(rows * 16);
+      maxima.fit(rows), corrections.fit(rows), output.fit(rows * value_pad);
+      if (tiled) values.fit(BLOCK * value_pad), products.fit(rows * value_pad);
+    }
+    Room<Q> queries, weights;
+    Room<T> values;
+    Room<float> scores, sums, maxima, corrections, products, output;
   };
 
   T* tile(void* pages, int s, int h, int index, int tile_size) const {
@@ -186,13 +263,8 @@ template <Dtype D> class Attention {
         values[t] = tile(layer.values, s, h, block * BLOCK_TILES + t, value_tile);
       }
       fetch(layer.values, u, block * BLOCK_TILES + first_tile, num_tiles - first_tile, value_tile);
-      // As many sums at a time as there are registers for, of several rows or several tiles.
-      constexpr int SUMS = SUMS_IN_FLIGHT;
-      int r = 0;
-      for (; r + SUMS <= num_rows; r += SUMS) scores<SUMS, 1>(keys, first_tile, num_tiles, r, w);
-      for (; r + 4 <= num_rows; r += 4) scores<4, SUMS / 4>(keys, first_tile, num_tiles, r, w);
-      for (; r + 2 <= num_rows; r += 2) scores<2, SUMS / 2>(keys, first_tile, num_tiles, r, w);
-      for (; r < num_rows; r++) scores<1, 4>(keys, first_tile, num_tiles, r, w);
+      if (tiled) tiled_scores(keys, first_tile, num_tiles, num_rows, w);
+      else scores(keys, first_tile, num_tiles, num_rows, w);
       if (block < last_block) {
         const int then = (block + 1) * BLOCK_TILES, left = last_position / TILE + 1 - then;
         fetch(layer.keys, u, then, std::min(left, BLOCK_TILES), key_tile);
@@ -202,15 +274,62 @@ template <Dtype D> class Attention {
       }
       for (int r = 0; r < num_rows; r++)
         softmax(r, first_position + r / layer.group_size, block, first_tile, num_tiles, w);
-      r = 0;
-      for (; r + 4 <= num_rows; r += 4) accumulate<4, MOST_SUMS / 4>(values, first_tile, num_tiles, r, w);
-      for (; r + 2 <= num_rows; r += 2) accumulate<2, MOST_SUMS / 2>(values, first_tile, num_tiles, r, w);
-      for (; r < num_rows; r++) accumulate<1, SUMS>(values, first_tile, num_tiles, r, w);
+      if (tiled) tiled_accumulate(values, first_tile, num_tiles, num_rows, w);
+      else accumulate(values, first_tile, num_tiles, num_rows, w);
     }
     for (int r = 0; r < num_rows; r++) {
       const int head = h * layer.group_size + r % layer.group_size;
       const int64_t token = step.starts[s] + first_token + r / layer.group_size;
       finish(r, head, out + (token * layer.num_kv_heads * layer.group_size + head) * layer.value_dim, w);
+    }
+  }
+
+  // As many sums at a time as there are registers for, of several rows or several tiles.
+  void scores(const T* const* tiles, int first_tile, int num_tiles, int num_rows, Scratch& w) const {
+    constexpr int SUMS = SUMS_IN_FLIGHT;
+    int r = 0;
+    for (; r + SUMS <= num_rows; r += SUMS) scores<SUMS, 1>(tiles, first_tile, num_tiles, r, w);
+    for (; r + 4 <= num_rows; r += 4) scores<4, SUMS / 4>(tiles, first_tile, num_tiles, r, w);
+    for (; r + 2 <= num_rows; r += 2) scores<2, SUMS / 2>(tiles, first_tile, num_tiles, r, w);
+    for (; r < num_rows; r++) scores<1, 4>(tiles, first_tile, num_tiles, r, w);
+  }
+
+  void accumulate(const T* const* tiles, int first_tile, int num_tiles, int num_rows, Scratch& w) const {
+    int r = 0;
+    for (; r + 4 <= num_rows; r += 4) accumulate<4, MOST_SUMS / 4>(tiles, first_tile, num_tiles, r, w);
+    for (; r + 2 <= num_rows; r += 2) accumulate<2, MOST_SUMS / 2>(tiles, first_tile, num_tiles, r, w);
+    for (; r < num_rows; r++) accumulate<1, SUMS_IN_FLIGHT>(tiles, first_tile, num_tiles, r, w);
+  }
+
+  void tiled_scores(const T* const* tiles, int first_tile, int num_tiles, int num_rows, Scratch& w) const {
+    const int steps = layer.key_dim / 32;
+    for (int r = 0; r < num_rows; r += 32)
+      for (int t = first_tile; t < num_tiles; t += 2)
+        multiply(num_rows - r > 16, num_tiles - t > 1, w.queries.data() + r * layer.key_dim, layer.key_dim, tiles[t],
+                 t + 1 < num_tiles ? tiles[t + 1] : nullptr, 32 * TILE, steps, w.scores.data() + r * BLOCK + t * TILE,
+                 BLOCK);
+  }
+
+  void tiled_accumulate(const T* const* tiles, int first_tile, int num_tiles, int num_rows, Scratch& w) const {
+    const int from = first_tile / 2, until = (num_tiles + 1) / 2, size = 32 * value_pad;
+    for (int t = from * 2; t < until * 2; t++) {
+      T* to = w.values.data() + t / 2 * size + t % 2 * 256;
+      const bool is_there = t >= first_tile && t < num_tiles;
+      for (int c = 0; c < value_pad / 16; c++, to += 512)
+        for (int pair = 0; pair < 8; pair++)
+          if (is_there) std::memcpy(to + pair * 32, tiles[t] + pair * value_pad * 2 + c * 32, 64);
+          else std::memset(to + pair * 32, 0, 64);
+    }
+    for (int r = 0; r < num_rows; r += 32)
+      for (int c = 0; c < value_pad / 16; c += 2) {
+        const T* values = w.values.data() + from * size + c * 512;
+        multiply(num_rows - r > 16, c + 1 < value_pad / 16, w.weights.data() + r * BLOCK + from * 32, BLOCK, values,
+                 values + 512, size, until - from, w.products.data() + r * value_pad + c * 16, value_pad);
+      }
+    for (int r = 0; r < num_rows; r++) {
+      const f16x correction = broadcast(w.corrections[r]);
+      float *out = w.output.data() + r * value_pad, *products = w.products.data() + r * value_pad;
+      for (int d = 0; d < value_pad; d += 16) store(out + d, fma(load(out + d), correction, load(products + d)));
     }
   }
 
@@ -243,31 +362,36 @@ template <Dtype D> class Attention {
       w.corrections[r] = 1.f;
       return;
     }
-    const i16x lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const bool all = position >= (block + 1) * BLOCK - 1 && lowest <= block * BLOCK;  // then no tile is missing either
     f16x x[BLOCK_TILES];
     f16x highest = broadcast(NEG_INF);
     for (int t = 0; t < BLOCK_TILES; t++) {
       x[t] = broadcast(NEG_INF);
       if (t < first_tile || t >= num_tiles) continue;
-      f16x score = load(row + t * TILE) * layer.scale;
-      if (layer.softcap > 0) score = capped(score, layer.softcap);
-      i16x at = lanes + (block * BLOCK + t * TILE);
-      x[t] = ((at <= position) & (at >= lowest)) ? score : x[t];
+      x[t] = load(row + t * TILE) * layer.scale;
+      if (layer.softcap > 0) x[t] = capped(x[t], layer.softcap);
+      if (!all) x[t] = visible(x[t], block * BLOCK + t * TILE, lowest, position);
       highest = x[t] > highest ? x[t] : highest;
     }
     const float before = w.maxima[r], block_max = reduce_max(highest);
     const float now = block_max > before ? block_max : before;
-    const float correction = before == NEG_INF ? 0.f : exponential(before - now);
+    const float correction = now == before ? 1.f : before == NEG_INF ? 0.f : exponential(before - now);
     f16x sum = load(w.sums.data() + r * 16) * correction;
     for (int t = 0; t < BLOCK_TILES; t++) {
       f16x p = exponential(x[t] - now);
-      p = x[t] == NEG_INF ? f16x{} : p;
+      if (!all) p = x[t] == NEG_INF ? f16x{} : p;
       sum = sum + p;
       put(weights + t * TILE, p);
     }
     store(w.sums.data() + r * 16, sum);
     w.maxima[r] = now;
     w.corrections[r] = correction;
+  }
+
+  // Scores of the keys from `first` on, as far as a row sees them.
+  static f16x visible(f16x scores, int first, int lowest, int highest) {
+    const i16x at = i16x{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + first;
+    return ((at <= highest) & (at >= lowest)) ? scores : broadcast(NEG_INF);
   }
 
   static void put(float* to, f16x p) { store(to, p); }
@@ -318,7 +442,8 @@ template <Dtype D> class Attention {
 
   const Layer& layer;
   const Step& step;
-  int key_tile, value_pad, value_tile, tokens_per_unit;
+  const bool tiled;
+  const int key_tile, value_pad, value_tile, tokens_per_unit;
   std::vector<int> first_unit;
 };
 

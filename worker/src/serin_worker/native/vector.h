@@ -133,9 +133,13 @@ inline Sums add_product_of_pairs(Sums s, const uint16_t* tile, const float* pair
 #endif
 
 inline float reduce_max(f16x v) {
-  float m = v[0];
-  for (int i = 1; i < 16; i++) m = v[i] > m ? v[i] : m;
-  return m;
+  typedef float f4x __attribute__((vector_size(16)));
+  const f8x low = half<0>(v), high = half<8>(v), both = low > high ? low : high;
+  f4x four = __builtin_shufflevector(both, both, 0, 1, 2, 3), rest = __builtin_shufflevector(both, both, 4, 5, 6, 7);
+  four = four > rest ? four : rest;
+  rest = __builtin_shufflevector(four, four, 2, 3, 0, 1);
+  four = four > rest ? four : rest;
+  return four[0] > four[1] ? four[0] : four[1];
 }
 
 inline float reduce_sum(f16x v) {
