@@ -95,19 +95,42 @@ template <int32_t K, int32_t D> float convert(const void* from, int64_t row, con
   return scale;
 }
 
+// A step of transposing: of two lines, the lanes that have the bit K and those that do not change places.
+template <int K> inline void exchange(u16x& a, u16x& b) {
+#define LANE(j) ((j) & K ? ((j) ^ K) + 16 : (j)), ((j) + 1) & K ? (((j) + 1) ^ K) + 16 : (j) + 1
+  const u16x first = __builtin_shufflevector(a, b, LANE(0), LANE(2), LANE(4), LANE(6), LANE(8), LANE(10), LANE(12), LANE(14));
+#undef LANE
+#define LANE(j) ((j) & K ? (j) + 16 : (j) ^ K), ((j) + 1) & K ? (j) + 17 : ((j) + 1) ^ K
+  b = __builtin_shufflevector(a, b, LANE(0), LANE(2), LANE(4), LANE(6), LANE(8), LANE(10), LANE(12), LANE(14));
+#undef LANE
+  a = first;
+}
+
+template <int K> inline void exchange_all(u16x* lines) {
+  for (int i = 0; i < LANES; i++)
+    if (!(i & K)) exchange<K>(lines[i], lines[i | K]);
+}
+
+// Sixteen lines of `stride` bytes as a tile: four bytes of each beside each other.
+inline void transpose(const uint8_t* from, int64_t stride, uint8_t* tile) {
+  u16x lines[LANES];
+  for (int i = 0; i < LANES; i++) std::memcpy(&lines[i], from + i * stride, STEP);
+  exchange_all<1>(lines), exchange_all<2>(lines), exchange_all<4>(lines), exchange_all<8>(lines);
+  std::memcpy(tile, lines, TILE);
+}
+
 template <int32_t K, int32_t D>
 void pack(const void* weights, int64_t columns, const Task& t, uint8_t* out, float* scales, int32_t threads) {
-  share(up(columns, BLOCK) / BLOCK, threads, [&](Jobs& jobs) {
-    const std::unique_ptr<uint8_t[]> row(new uint8_t[t.steps * STEP]);
-    for (int64_t block; jobs.take(block);)
-      for (int64_t c = block * BLOCK; c < std::min(columns, (block + 1) * BLOCK); c++) {
-        const float scale = convert<K, D>(weights, c, t, row.get());
-        scales[c] = scale;
-        uint8_t* tile = out + block * t.steps * 2 * TILE + (c % BLOCK) / 16 * TILE + c % 16 * 4;
-        for (int64_t s = 0; s < t.steps; s++)
-          for (int line = 0; line < 16; line++)
-            std::memcpy(tile + s * 2 * TILE + line * 64, row.get() + s * STEP + line * 4, 4);
-      }
+  share(up(columns, LANES) / LANES, threads, [&](Jobs& jobs) {
+    const int64_t bytes = t.steps * STEP;
+    const std::unique_ptr<uint8_t[]> lines(new uint8_t[LANES * bytes]);
+    for (int64_t group; jobs.take(group);) {
+      const int64_t first = group * LANES, num = std::min<int64_t>(LANES, columns - first);
+      for (int64_t c = 0; c < num; c++) scales[first + c] = convert<K, D>(weights, first + c, t, lines.get() + c * bytes);
+      std::memset(lines.get() + num * bytes, 0, (LANES - num) * bytes);
+      uint8_t* tile = out + group / 2 * t.steps * 2 * TILE + group % 2 * TILE;
+      for (int64_t s = 0; s < t.steps; s++) transpose(lines.get() + s * STEP, bytes, tile + s * 2 * TILE);
+    }
   });
 }
 
