@@ -38,6 +38,11 @@ class StepPlan:
         return sum(item.num_tokens for item in self.work)
 
     @property
+    def is_decode(self) -> bool:
+        """Whether it is one token for each sequence, and another drawn from each."""
+        return all(item.num_tokens == 1 and item.drawn for item in self.work)
+
+    @property
     def num_prefill_tokens(self) -> int:
         """Tokens of :attr:`num_tokens` that are part of a prompt's chunk."""
         return sum(item.num_tokens for item in self.work if item.num_tokens > 1)

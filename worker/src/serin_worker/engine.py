@@ -51,7 +51,7 @@ class Runner(Protocol):
         ...
 
     def run(self, plan: StepPlan) -> StepLogits:
-        """Logits of the rows that the plan draws from or scores."""
+        """Logits of the rows that the plan draws from or scores; they hold until the next run."""
         ...
 
 
@@ -189,7 +189,7 @@ class Engine:
             if piece is None:
                 self._fail_out_of_memory(work.sequence, work.num_tokens)
             else:
-                pieces.append((work, piece))
+                pieces.append((work, joined([piece])))  # a copy: a runner's logits hold until it runs again
                 copies = []
         pieces = [(work, piece) for work, piece in pieces if self._is_ongoing(work.sequence)]
         plan.work = [work for work, _ in pieces]

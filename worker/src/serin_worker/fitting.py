@@ -73,8 +73,8 @@ def check_encoder_fit(described: Described, precision: str, device: torch.device
     raise NotEnoughMemory(f"{described.checkpoint.folder} in {precision}", needed, available, remedies)
 
 
-def num_blocks(shape: ModelShape, dtype: torch.dtype, config: EngineConfig) -> int:
-    """KV blocks that a loaded model gets.
+def num_blocks(shape: ModelShape, dtype: torch.dtype, config: EngineConfig, reserved: int = 0) -> int:
+    """KV blocks that a loaded model gets, beside ``reserved`` bytes that its steps take.
 
     Raises:
         BadConfig: asked for fewer than what is of use.
@@ -85,7 +85,7 @@ def num_blocks(shape: ModelShape, dtype: torch.dtype, config: EngineConfig) -> i
         config.check_num_blocks(context_length)
         return config.num_blocks
     device = torch.device(config.device)
-    available = available_bytes(device)
+    available = max(0, available_bytes(device) - reserved)
     block_bytes = shape.block_bytes(config.block_size, dtype)
     budget = _least_cache(shape, config, block_bytes)
     if config.kv_bytes is None:

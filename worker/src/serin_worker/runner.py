@@ -11,6 +11,7 @@ import torch
 from serin_worker.attention.layer import StepSequences
 from serin_worker.batch import StepPlan, Work
 from serin_worker.model.causal_lm import CausalModel
+from serin_worker.model.decode_graphs import DecodeGraphs
 
 NUM_SIZES = 8
 """Sizes of a step for each doubling of its rows; up to twice as many rows every size is one of its own."""
@@ -44,11 +45,13 @@ class ModelRunner:
     Args:
         model: bound to its pages.
         row_multiple: a power of two in whose multiples a row's bits do not depend on its batch.
+        graphs: recorded decode steps, if there are any.
     """
 
-    def __init__(self, model: CausalModel, row_multiple: int = 1) -> None:
+    def __init__(self, model: CausalModel, row_multiple: int = 1, graphs: DecodeGraphs | None = None) -> None:
         self._model = model
         self._row_multiple = row_multiple
+        self._graphs = graphs
 
     @property
     def num_moves(self) -> int:
@@ -56,9 +59,11 @@ class ModelRunner:
         return self._model.num_layers_run
 
     def run(self, plan: StepPlan) -> StepLogits:
-        """Copy blocks, compute the planned tokens, and return the logits that were asked for."""
+        """Copy blocks, compute the planned tokens; the logits that were asked for hold until the next run."""
         if plan.copies:
             self._model.copy_blocks(plan.copies)
+        if self._graphs is not None and plan.is_decode and self._graphs.takes(len(plan.work)):
+            return self._replay(self._graphs, plan)
         token_ids, positions, sequences = self._pack(plan)
         wanted: list[int] = []
         rows: list[tuple[Work, slice]] = []
@@ -74,6 +79,12 @@ class ModelRunner:
         logits = self._model.forward(token_ids, positions, sequences, index)
         return StepLogits(logits[: len(wanted)], rows)
 
+    def _replay(self, graphs: DecodeGraphs, plan: StepPlan) -> StepLogits:
+        contexts = numpy.array([work.start + 1 for work in plan.work], dtype=numpy.int32)
+        token_ids = numpy.array([work.sequence.token_ids[work.start] for work in plan.work], dtype=numpy.int32)
+        logits = graphs.run(token_ids, contexts, _tables(plan))
+        return StepLogits(logits, [(work, slice(i, i + 1)) for i, work in enumerate(plan.work)])
+
     def _pack(self, plan: StepPlan) -> tuple[torch.Tensor, torch.Tensor, StepSequences]:
         num_rows = plan.num_tokens
         token_ids = numpy.zeros(self._pad(num_rows), dtype=numpy.int64)
@@ -81,19 +92,16 @@ class ModelRunner:
         num_work = len(plan.work)
         starts = numpy.zeros(num_work + 1, dtype=numpy.int32)
         contexts = numpy.empty(num_work, dtype=numpy.int32)
-        tables = numpy.zeros((num_work, max(len(work.sequence.blocks) for work in plan.work)), dtype=numpy.int32)
+        tables = _tables(plan)
         row = 0
         for i, work in enumerate(plan.work):
             first, last, end = work.start, work.start + work.num_tokens, row + work.num_tokens
-            blocks = work.sequence.blocks
             if work.num_tokens == 1:
                 token_ids[row] = work.sequence.token_ids[first]
                 positions[row] = first
             else:
                 token_ids[row:end] = work.sequence.token_ids[first:last]
                 positions[row:end] = numpy.arange(first, last)
-            # What is gone is before every window: whatever block stands there is not looked at.
-            tables[i, work.sequence.num_gone : len(blocks)] = work.sequence.held
             contexts[i] = last
             starts[i + 1] = row = end
         sequences = StepSequences(*(torch.from_numpy(array) for array in (starts, contexts, tables)))
@@ -103,6 +111,15 @@ class ModelRunner:
     def _pad(self, num_rows: int) -> int:
         step = max(self._row_multiple, _doubled(num_rows) // (2 * NUM_SIZES))
         return -(-num_rows // step) * step
+
+
+def _tables(plan: StepPlan) -> numpy.ndarray:
+    """[work, most blocks] each sequence's blocks."""
+    tables = numpy.zeros((len(plan.work), max(len(work.sequence.blocks) for work in plan.work)), dtype=numpy.int32)
+    for i, work in enumerate(plan.work):
+        # What is gone is before every window: whatever block stands there is not looked at.
+        tables[i, work.sequence.num_gone : len(work.sequence.blocks)] = work.sequence.held
+    return tables
 
 
 def _doubled(num_rows: int) -> int:

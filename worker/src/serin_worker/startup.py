@@ -6,13 +6,14 @@ Knows nothing about threads, networks or settings.
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from serin_mesh.identity import kv_digest
 
 from serin_worker import fitting
-from serin_worker.attention.layer import PagedAttention
+from serin_worker.attention.layer import DeviceAttention, PagedAttention
 from serin_worker.attention.native import NativePagedAttention
 from serin_worker.attention.torch_paged import TorchPagedAttention
 from serin_worker.blocks import BlockPool
@@ -24,6 +25,7 @@ from serin_worker.errors import LogitsNotFinite, ModelRefused
 from serin_worker.limits import Limits
 from serin_worker.model import checkpoint, digests, finiteness, fp8, hub, loading
 from serin_worker.model.causal_lm import CausalModel
+from serin_worker.model.decode_graphs import CudaRecorder, DecodeGraphs
 from serin_worker.model.processor import instruction_set
 from serin_worker.model.verification import Verification
 from serin_worker.native.library import KernelUnavailable, set_num_threads
@@ -56,10 +58,7 @@ def load_engine(
         ModelRefused: with the file that is to blame; nothing was served.
         BadConfig: the cache would hold too little, or this device or machine cannot quantize so.
     """
-
-    def report(stage: Stage) -> Callable[[float], None]:
-        return lambda fraction: progress(stage, fraction) if progress else None
-
+    report = _reporter(progress)
     device = torch.device(config.device)
     found = checkpoint.inspect(hub.locate(model))
     threads = num_threads(found, config)
@@ -71,38 +70,97 @@ def load_engine(
     described = loading.describe(found, precision)
     fitting.check_fit(described, config, precision)
     loaded = CausalModel(loading.load(described, device, report("loading")))
-    attention = choose_attention(device, config.block_size)
-    row_multiple = _prepare(loaded, config, quantize, report("preparing"))
-    if loaded.is_native:
-        torch.set_num_threads(1)  # what is left to torch is small, and its threads wait for each other
-    report("checking")(0.0)
-    num_blocks = fitting.num_blocks(loaded.shape, loaded.dtype, config)
-    loaded.bind(attention, num_blocks, config.block_size)
     try:
-        numerics = _verify(loaded, config, num_blocks, row_multiple)
+        running = run_model(loaded, config, quantize, progress, clock)
     except LogitsNotFinite as error:
         raise finiteness.explain(found, precision) from error
-    loaded.fuse_layers()
-    engine = _engine(loaded, config, num_blocks, row_multiple if row_multiple and numerics == "invariant" else 1, clock)
-    report("checking")(1.0)
-    layout = f"{attention.layout}/{config.block_size}"
+    layout = f"{running.attention.layout}/{config.block_size}"
     if quantize != "none":
         precision = f"{quantize}/{precision}"
-    return engine, EngineDescription(
+    return running.engine, EngineDescription(
         folder=found.folder,
         weights_digest=weights,
         kv_digest=kv_digest(weights=weights, precision=precision, layout=layout, engine_epoch=ENGINE_EPOCH),
-        numerics_class=numerics_class(device, attention, loaded.linears),
-        numerics=numerics,
+        numerics_class=numerics_class(device, running.attention, loaded.linears),
+        numerics=running.numerics,
         precision=precision,
-        num_blocks=num_blocks,
+        num_blocks=running.engine.pool.num_blocks,
         block_size=config.block_size,
         block_bytes=loaded.shape.block_bytes(config.block_size, loaded.dtype),
-        context_length=engine.bounds.context_length,
+        context_length=running.engine.bounds.context_length,
         max_num_sequences=config.max_num_sequences,
         vocabulary_size=loaded.shape.vocabulary_size,
-        attention=attention.layout,
+        attention=running.attention.layout,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An engine, how it attends, and whether a row's bits depend on its batch."""
+
+    engine: Engine
+    attention: PagedAttention
+    numerics: Numerics
+
+
+def run_model(
+    model: CausalModel,
+    config: EngineConfig,
+    quantize: Quantization = "none",
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Running:
+    """Make a loaded model fast, compare it with itself, and put an engine over it.
+
+    Raises:
+        BadConfig: the cache would hold too little, or this device or machine cannot quantize so.
+        LogitsNotFinite: the model computes something else than numbers.
+        ModelRefused: it is not what its own code computes, or not invariant where that is asked for.
+    """
+    report = _reporter(progress)
+    attention = choose_attention(model.device, config.block_size)
+    row_multiple = _prepare(model, config, quantize, report("preparing"))
+    if model.is_native:
+        torch.set_num_threads(1)  # what is left to torch is small, and its threads wait for each other
+    report("checking")(0.0)
+    reserved = model.peak_bytes(config.token_budget, config.max_num_sequences)
+    num_blocks = fitting.num_blocks(model.shape, model.dtype, config, reserved)
+    model.bind(attention, num_blocks, config.block_size)
+    numerics = _verify(model, config, num_blocks, row_multiple)
+    model.fuse_layers()
+    row_multiple = row_multiple if row_multiple and numerics == "invariant" else 1
+    graphs = _decode_graphs(model, attention, config, row_multiple)
+    engine = _engine(model, config, num_blocks, ModelRunner(model, row_multiple, graphs), clock)
+    report("checking")(1.0)
+    return Running(engine, attention, numerics)
+
+
+def _reporter(progress: Progress | None) -> Callable[[Stage], Callable[[float], None]]:
+    def report(stage: Stage) -> Callable[[float], None]:
+        return lambda fraction: progress(stage, fraction) if progress else None
+
+    return report
+
+
+def _decode_graphs(
+    model: CausalModel, attention: PagedAttention, config: EngineConfig, row_multiple: int
+) -> DecodeGraphs | None:
+    """Recorded decode steps, where the device can record them."""
+    if model.device.type != "cuda" or not isinstance(attention, DeviceAttention):
+        return None
+    log = logging.getLogger(__name__)
+    log.warning(
+        "decode steps on %s are recorded as graphs: tested with their eager twin on the CPU, and on no device yet "
+        "(docs/gpu.md)",
+        model.device,
+    )
+    graphs = DecodeGraphs(model, CudaRecorder(model.device), config.max_num_sequences, row_multiple)
+    try:
+        graphs.record()
+    except RuntimeError as error:
+        log.warning("decode steps cannot be recorded, and launch their kernels one by one: %s", error)
+        return None
+    return graphs
 
 
 def _prepare(
@@ -132,9 +190,8 @@ def _verify(model: CausalModel, config: EngineConfig, num_blocks: int, row_multi
 
 
 def _engine(
-    model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int, clock: Callable[[], float]
+    model: CausalModel, config: EngineConfig, num_blocks: int, runner: ModelRunner, clock: Callable[[], float]
 ) -> Engine:
-    runner = ModelRunner(model, row_multiple)
     shape = model.shape
     limits = Limits(config.block_size, config.max_num_sequences, config.token_budget, window=shape.window)
     context_length = fitting.context_length_of(shape, config)

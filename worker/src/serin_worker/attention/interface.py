@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from transformers import AttentionInterface
 
-from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
+from serin_worker.attention.device_step import DeviceStep
+from serin_worker.attention.layer import DeviceAttention, LayerCache, LayerSpec, PagedAttention, StepSequences
 from serin_worker.errors import ModelRefused
 
 NAME = "serin_paged"
@@ -26,7 +27,7 @@ class PagedStep:
 
     def __init__(self, attention: PagedAttention) -> None:
         self.attention = attention
-        self.sequences: StepSequences | None = None
+        self.sequences: StepSequences | DeviceStep | None = None
         self.num_layers_run = 0
         """Grows with every layer, also within a step."""
 
@@ -40,8 +41,8 @@ class BoundLayer:
 
     @property
     def sequences(self) -> StepSequences:
-        """Whose rows the step has."""
-        assert self.step.sequences is not None, "the model ran outside a step"
+        """Whose rows the step has; of a step that is planned here, not of one that a device reads."""
+        assert isinstance(self.step.sequences, StepSequences), "the model ran outside a step"
         return self.step.sequences
 
     def __call__(
@@ -51,7 +52,11 @@ class BoundLayer:
         if sinks is not None and self.cache.sinks is None:
             self.cache.sinks = sinks.detach().float().contiguous()
         rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-        output = self.step.attention.attend(self.cache, self.sequences, *rows)
+        if isinstance(self.step.sequences, DeviceStep):
+            assert isinstance(self.step.attention, DeviceAttention)
+            output = self.step.attention.attend_device(self.cache, self.step.sequences, *rows)
+        else:
+            output = self.step.attention.attend(self.cache, self.sequences, *rows)
         self.step.num_layers_run += 1
         return output.view(1, output.shape[0], self.cache.spec.num_query_heads, self.cache.spec.value_dim)
 

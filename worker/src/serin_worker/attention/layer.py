@@ -4,9 +4,11 @@ Knows nothing about models, schedules or how attention is computed.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+
+from serin_worker.attention.device_step import DeviceStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +77,15 @@ class PagedAttention(Protocol):
 
     def copy_blocks(self, cache: LayerCache, sources: list[int], targets: list[int]) -> None:
         """Copy pages inside one layer."""
+        ...
+
+
+@runtime_checkable
+class DeviceAttention(PagedAttention, Protocol):
+    """One that can also read from its device whose rows a step has, so that the step can be recorded and repeated."""
+
+    def attend_device(
+        self, cache: LayerCache, step: DeviceStep, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> torch.Tensor:
+        """As :meth:`PagedAttention.attend`; what is launched follows from shapes and ``step``'s numbers alone."""
         ...

@@ -11,6 +11,7 @@ from torch.nn import Linear
 from transformers import PreTrainedModel
 
 from serin_worker.attention import interface
+from serin_worker.attention.device_step import DeviceStep
 from serin_worker.attention.interface import PagedStep
 from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, StepSequences
 from serin_worker.attention.native import NativePagedAttention
@@ -169,13 +170,17 @@ class CausalModel:
 
     @torch.inference_mode()
     def forward(
-        self, token_ids: torch.Tensor, positions: torch.Tensor, sequences: StepSequences, rows: torch.Tensor
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        sequences: StepSequences | DeviceStep,
+        rows: torch.Tensor,
     ) -> torch.Tensor:
         """Logits [len(rows), vocabulary] of the chosen rows; all of this step's keys and values are in the pages after.
 
         Args:
-            token_ids: [T] int64; rows after ``sequences.num_rows`` are padding.
-            positions: [T] int64.
+            token_ids: [T] int64 or int32; rows after those of ``sequences`` are padding.
+            positions: [T] int64 or int32.
             sequences: whose rows they are.
             rows: [any] int64, rows whose logits are wanted.
         """
@@ -186,6 +191,16 @@ class CausalModel:
         )
         logits: torch.Tensor = output.logits[0]
         return logits
+
+    def peak_bytes(self, num_rows: int, num_logits: int) -> int:
+        """Memory of a device that a step of so many rows takes beside weights and pages, as measured; 0 on the CPU."""
+        if self.device.type != "cuda":
+            return 0
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        with interface.recording():
+            _run(self._model, num_rows, num_logits)
+        return int(torch.cuda.max_memory_allocated(self.device) - before)
 
     def copy_blocks(self, copies: list[tuple[int, int]]) -> None:
         """Copy blocks (from, to) in every layer."""
@@ -248,11 +263,12 @@ def _part(progress: Callable[[float], None] | None, start: float, end: float) ->
 
 
 @torch.inference_mode()
-def _run(model: PreTrainedModel) -> None:
-    """A few tokens through a model whose attention is recorded."""
-    ids = torch.zeros((1, 4), dtype=torch.long, device=model.device)
-    positions = torch.arange(4, device=model.device)[None]
-    model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=torch.tensor([3]))
+def _run(model: PreTrainedModel, num_rows: int = 4, num_logits: int = 1) -> None:
+    """Some tokens through a model whose attention is recorded."""
+    ids = torch.zeros((1, num_rows), dtype=torch.long, device=model.device)
+    positions = torch.arange(num_rows, device=model.device)[None]
+    kept = torch.arange(num_rows - num_logits, num_rows)
+    model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=kept)
 
 
 def _end_ids(model: PreTrainedModel) -> frozenset[int]:

@@ -1,0 +1,190 @@
+"""Decode steps as recorded graphs: one launch a step, where hundreds of small ones take longer than their work.
+
+A graph is recorded for each of some sizes (sequences, and blocks of the longest) and replayed on buffers that are
+filled anew before it. Knows nothing about requests or schedules.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy
+import torch
+
+from serin_worker.attention.device_step import DeviceStep
+from serin_worker.model.causal_lm import CausalModel
+
+Compute = Callable[[], torch.Tensor]
+FEW, PARTS = 8, 8
+"""Above so many sequences sizes are multiples of an eighth of the next power of two: so much is padding at most."""
+FIRST_WIDTH = 64
+"""Blocks of the longest sequence that the smallest graphs have room for; then twice as many each time."""
+
+
+class Recorder(Protocol):
+    """Turns a computation on fixed tensors into one that can be repeated at little cost."""
+
+    def record(self, compute: Compute) -> Compute:
+        """What repeats ``compute`` on what its tensors hold by then; its result is the same tensor each time."""
+        ...
+
+
+class CudaRecorder:
+    """CUDA graphs, which share one pool of memory: only one of them runs at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def record(self, compute: Compute) -> Compute:
+        """Run it twice, as libraries choose and set up kernels at their first calls, then record it."""
+        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            compute()
+            compute()
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            result = compute()
+
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return result
+
+        return replay
+
+
+class EagerRecorder:
+    """Computes anew each time: what tests of sizes and buffers compare with, and what a graph must equal."""
+
+    def record(self, compute: Compute) -> Compute:
+        """The computation itself."""
+        return compute
+
+
+class DecodeGraphs:
+    """Steps of one token for each of several sequences.
+
+    Args:
+        model: bound to its pages, with an attention that takes a :class:`DeviceStep`.
+        recorder: of the model's device.
+        most: sequences of the largest graph; larger steps are not taken.
+        row_multiple: in whose multiples of rows a row's bits do not depend on its batch.
+    """
+
+    def __init__(self, model: CausalModel, recorder: Recorder, most: int, row_multiple: int = 1) -> None:
+        self._model = model
+        self._recorder = recorder
+        self._most = most
+        self._row_multiple = row_multiple
+        self._graphs: dict[tuple[int, int], _Graph] = {}
+
+    @property
+    def sizes(self) -> list[int]:
+        """Sequences of the graphs there may be, ascending."""
+        return list(_sizes(self._most, self._row_multiple))
+
+    def takes(self, num_sequences: int) -> bool:
+        """Whether steps of so many sequences are recorded."""
+        return 0 < num_sequences <= self._most
+
+    def record(self, progress: Callable[[float], None] | None = None) -> None:
+        """Record what is likely to be needed, the largest first: smaller ones then find its memory free."""
+        sizes = self.sizes
+        for done, size in enumerate(reversed(sizes), 1):
+            self._graph(size, FIRST_WIDTH)
+            if progress is not None:
+                progress(done / len(sizes))
+
+    def run(self, token_ids: numpy.ndarray, contexts: numpy.ndarray, tables: numpy.ndarray) -> torch.Tensor:
+        """Logits [n, vocabulary] of n sequences' next tokens. They hold until the next step of any size.
+
+        Args:
+            token_ids: [n], the last of each sequence.
+            contexts: [n], its length, that token included.
+            tables: [n, any], its blocks.
+        """
+        num_sequences, width = tables.shape
+        size = next(size for size in _sizes(self._most, self._row_multiple) if size >= num_sequences)
+        graph = self._graph(size, _doubled_to(width))
+        graph.fill(token_ids, contexts, tables)
+        return graph.replay()[:num_sequences]
+
+    def _graph(self, size: int, width: int) -> "_Graph":
+        graph = self._graphs.get((size, width))
+        if graph is None:
+            graph = self._graphs[size, width] = _Graph(self._model, self._recorder, size, width)
+        return graph
+
+
+@dataclass(slots=True)
+class _Inputs:
+    """Views of one buffer, so that one copy fills all of them."""
+
+    token_ids: torch.Tensor
+    starts: torch.Tensor
+    contexts: torch.Tensor
+    row_sequences: torch.Tensor
+    row_positions: torch.Tensor
+    tables: torch.Tensor
+
+    @classmethod
+    def of(cls, buffer: torch.Tensor, size: int, width: int) -> "_Inputs":
+        token_ids, contexts, row_sequences, row_positions = buffer[: 4 * size].view(4, size)
+        starts = buffer[4 * size : 5 * size + 1]
+        return cls(token_ids, starts, contexts, row_sequences, row_positions, buffer[5 * size + 1 :].view(size, width))
+
+
+class _Graph:
+    """One size: its buffers, and what replays it."""
+
+    def __init__(self, model: CausalModel, recorder: Recorder, size: int, width: int) -> None:
+        device = model.device
+        self._host = torch.zeros(5 * size + 1 + size * width, dtype=torch.int32, pin_memory=device.type == "cuda")
+        self._device = self._host.to(device)
+        self._filled = _Inputs.of(self._host, size, width)
+        read = _Inputs.of(self._device, size, width)
+        step = DeviceStep(read.starts, read.contexts, read.tables, read.row_sequences, read.row_positions, 1, size)
+        rows = torch.arange(size, device=device)
+        self.fill(*(numpy.ones(shape, dtype=numpy.int32) for shape in (1, 1, (1, 1))))
+        self._compute = recorder.record(lambda: model.forward(read.token_ids, read.row_positions, step, rows))
+
+    def fill(self, token_ids: numpy.ndarray, contexts: numpy.ndarray, tables: numpy.ndarray) -> None:
+        """Say what the next replay computes."""
+        count, width = tables.shape
+        filled = self._filled
+        for buffer, numbers, rest in (
+            (filled.token_ids, token_ids, 0),
+            (filled.contexts, contexts, 0),
+            (filled.starts, numpy.arange(count), count),
+            (filled.row_sequences, numpy.arange(count), -1),
+            (filled.row_positions, contexts - 1, 0),
+        ):
+            buffer[count:] = rest
+            buffer.numpy()[:count] = numbers
+        filled.tables.numpy()[:count, :width] = tables
+        self._device.copy_(self._host, non_blocking=True)
+
+    def replay(self) -> torch.Tensor:
+        """Compute it: logits [size, vocabulary]."""
+        return self._compute()
+
+
+def _sizes(most: int, row_multiple: int) -> Iterator[int]:
+    """1, 2, 4, 8, then multiples of an eighth of the next power of two; the last one is ``most`` or a little more."""
+    size = row_multiple
+    while True:
+        yield size
+        if size >= most:
+            return
+        size += max(row_multiple, size if size < FEW else max(FEW, _power(size + 1) // PARTS))
+
+
+def _doubled_to(width: int) -> int:
+    return max(FIRST_WIDTH, _power(width))
+
+
+def _power(number: int) -> int:
+    """The smallest power of two that is no smaller."""
+    return 1 << max(0, number - 1).bit_length()
