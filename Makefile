@@ -108,6 +108,10 @@ bench-engine: $(READY) ## tokens a second of the engine alone (MODEL=DIR PRECISI
 	$(if $(PEERS),$(BIN)/python tests/bench/engine_peers.py --model $(BENCH_MODEL) --peers $(PEERS),\
 	  $(BIN)/python tests/bench/engine.py --model $(BENCH_MODEL) --precision $(PRECISION))
 
+.PHONY: bench-gpu
+bench-gpu: $(READY) ## the engine on a CUDA device beside what the card allows, on random weights of published shapes
+	$(BIN)/python tests/bench/gpu.py
+
 .PHONY: bench-mesh
 bench-mesh: $(READY) ## what the mesh costs on top of the engine (MODEL=DIR)
 	$(BIN)/python tests/bench/mesh.py --model $(BENCH_MODEL)

@@ -6,7 +6,7 @@ multiplications. Bytes and operations are counted from the configuration; nothin
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,11 @@ class Shape:
 
 def shape_of(folder: Path) -> Shape:
     """Read from a Llama- or Qwen-like ``config.json``."""
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return shape_of_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+
+
+def shape_of_config(config: Mapping[str, Any]) -> Shape:
+    """The same from what is in it."""
     hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
     head_dim = config.get("head_dim") or hidden // heads
     kv_heads = config.get("num_key_value_heads", heads)
