@@ -59,6 +59,7 @@ async def ask(http: httpx.AsyncClient, seen: Seen, rng: random.Random) -> None:
     seen.count("ok" if text.endswith(b"data: [DONE]\n\n") else "broken: " + text[-200:].decode())
 
 
+@pytest.mark.timeout(OVERLOAD_S + 300)
 async def test_twice_the_bearable_load(mesh: RunningMesh):
     """Goodput stays at nine tenths of the peak or more; whoever is let in waits a bounded time; all others hear why."""
     rng = random.Random(7)
