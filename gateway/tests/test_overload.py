@@ -9,6 +9,7 @@ from serin_gateway.overload import Turnstiles
 from serin_gateway.overload.limit import HEADROOM, ConcurrencyLimit
 from serin_gateway.overload.line import Ticket, WaitingLine
 from serin_gateway.overload.turnstile import Entry, Turnstile
+from serin_gateway.overload.usual import Usual
 from serin_gateway.testing import saying, small_lane
 from serin_mesh.errors import MeshError, Reason
 
@@ -285,13 +286,69 @@ async def test_whoever_would_be_late_hears_so_at_once(turnstile):
     assert not just.done()
     just.cancel()
     await asyncio.gather(just, return_exceptions=True)
-    turnstile.leave(turnstile._let_through("a", 1), took_s=9.0)
+    turnstile.leave(turnstile._let_through("a", 1), took_s=9.0, is_whole=True)
     assert await reason_of(turnstile.enter("just", 1, 1, 2.0)) is Reason.QUEUE_FULL, "an answer takes time, too"
     patient = await entering(turnstile, "patient", priority=1, timeout_s=30)
     assert not patient.done()
     for task in (*waits, patient):
         task.cancel()
     await asyncio.gather(*waits, patient, return_exceptions=True)
+
+
+async def test_who_would_break_off_is_refused_when_its_turn_comes(turnstile):
+    """The line took longer than it seemed: its place goes to somebody whose answer will be whole."""
+    refused: list[str] = []
+    turnstile._on_refused = refused.append
+    turnstile.leave(turnstile._let_through("a", 1), took_s=3.0, is_whole=True)
+    running = await turnstile.enter("a", 0, 2, 60)
+    hasty, patient = [await entering(turnstile, name, timeout_s=seconds) for name, seconds in (("b", 5), ("c", 30))]
+    turnstile._clock.now += 2.5
+    turnstile.leave(running)
+    assert await reason_of(hasty) is Reason.QUEUE_FULL
+    turnstile.leave(await patient)
+    assert refused == ["late"]
+    assert turnstile.is_empty
+
+
+def test_what_is_usual():
+    """A mean and a deviation; what was cut off counts where it was more than usual, since it would have been."""
+    usual = Usual(before=1.0)
+    assert (usual.mean, usual.most) == (1.0, 1.0)
+    draw = random.Random(0)
+    for _ in range(1000):
+        usual.note(draw.uniform(1.0, 3.0))
+        usual.note_at_least(draw.uniform(0.0, 1.0))
+    assert usual.mean == pytest.approx(2.0, abs=0.3)
+    assert usual.most == pytest.approx(3.0, abs=0.4), "the mean deviation of a uniform number is a quarter of its span"
+    before = usual.mean
+    usual.note_at_least(9.0)
+    assert usual.mean > before
+
+
+async def test_forecasts_learn_from_how_long_was_waited(turnstile):
+    """Where the line takes twice as long as it seemed, whoever has less time than that is refused at once."""
+    running = await turnstile.enter("a", 0, 2, 600)
+    clock = turnstile._clock
+    for _ in range(20):
+        clock.now += 0.5
+        turnstile.leave(turnstile._let_through("a", 1))
+    seemed_s = turnstile._expected_wait_s("b", 0, 1)
+    first = await entering(turnstile, "b", timeout_s=600)
+    clock.now += 2 * seemed_s
+    turnstile.leave(running)
+    running = await first
+    for _ in range(20):
+        clock.now += 0.5
+        turnstile.leave(turnstile._let_through("a", 1))
+    turnstile.num_running = 2
+    waiting = await entering(turnstile, "b", timeout_s=600)
+    seems_s = turnstile._expected_wait_s("c", 0, 1)
+    assert await reason_of(turnstile.enter("c", 0, 1, 1.5 * seems_s)) is Reason.QUEUE_FULL
+    with pytest.raises(MeshError):
+        turnstile.look("c", 0, 1, 1.5 * seems_s)
+    turnstile.look("c", 0, 1, 2.5 * seems_s)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_whose_time_is_over_is_told(turnstile):

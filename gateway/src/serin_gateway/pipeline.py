@@ -178,6 +178,8 @@ class Request:
                 raise _role_insufficient(self.caller, Role.OPERATOR, "choosing a lane (serin-lane)")
             journey = self._journey = journey_of(self, route, ask)
 
+            if with_answer:
+                journey.look_ahead()
             scopes = self.caller.scopes(model.name, model.limits, catalog.policy.default_limits)
             if journey.counts_models_apart:
                 scopes = [scope for scope in scopes if scope.kind != "model"]

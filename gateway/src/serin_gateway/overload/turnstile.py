@@ -16,11 +16,12 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.overload.limit import ConcurrencyLimit
 from serin_gateway.overload.line import Ticket, WaitingLine
+from serin_gateway.overload.usual import Usual
 
 RATE_OVER_S = 5.0
 """The rate at which answers end is that of about so long."""
-ANSWER_SHARE = 0.05
-"""Of the last answer in how long answers take."""
+FORESEEN_S = 0.1
+"""What is expected to be shorter is no forecast."""
 MAX_RETRY_AFTER_S = 60
 
 
@@ -31,6 +32,21 @@ class Entry:
     tenant: str
     weight: int
     is_spare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    """Who waits in line: how to call it, until when its answer has to be whole, and how long the line had seemed."""
+
+    called: "asyncio.Future[Entry]"
+    since: float
+    until: float
+    expected_s: float
+
+    def refuse(self, error: MeshError) -> None:
+        """Say that it will not be called, unless it has just left, and will notice in a moment."""
+        if not self.called.done():
+            self.called.set_exception(error)
 
 
 class Turnstile:
@@ -50,17 +66,22 @@ class Turnstile:
         """Answers that went through within the limit."""
         self._num_spare = 0
         self._held: Counter[str] = Counter()
-        self.line: WaitingLine[asyncio.Future[Entry]] = WaitingLine(max_waiting)
+        self.line: WaitingLine[_Waiter] = WaitingLine(max_waiting)
         self._clock = clock
         self._on_refused = on_refused
-        self._rate = self._answer_s = 0.0
+        self._answers = Usual()
+        """Seconds from when a request is let through to its whole answer."""
+        self._overruns = Usual(before=1.0)
+        """How long it was waited, in parts of how long that had seemed."""
+        self._rate = 0.0
         self._rated_at = clock()
 
     async def enter(self, tenant: str, priority: int, weight: int, timeout_s: float, *, num_turns: int = 1) -> Entry:
         """Go through, now or when it is this request's turn; :meth:`leave` follows, with what is returned.
 
         Where there is a line, whoever would not have its answer in time is refused at once: by the rate at which
-        answers end, and how long they take.
+        answers end, and how long they take. Should the line take longer than it seemed, it is refused when its turn
+        comes: an answer that will break off takes places from those that would be whole.
 
         Args:
             tenant: whom to be fair to.
@@ -70,26 +91,23 @@ class Turnstile:
             num_turns: times that it has to wait and be answered until it is complete, this one included.
 
         Raises:
-            MeshError: QUEUE_FULL, the line is full or longer than ``timeout_s``; DEADLINE_EXCEEDED, it was longer than
-                it seemed.
+            MeshError: QUEUE_FULL, the line is full or longer than there is time for; DEADLINE_EXCEEDED, ``timeout_s``
+                are over.
         """
         if not len(self.line) and self._has_room(weight):
             return self._let_through(tenant, weight)
         if self._may_go_beyond(tenant):
             return self._let_through(tenant, weight, is_spare=True)
-        wait_s = self._expected_wait_s(tenant, priority, weight)
-        if num_turns * (wait_s + self._answer_s) > timeout_s:
-            self._on_refused("late")
-            raise _too_late(wait_s, self._answer_s, num_turns, timeout_s)
+        wait_s = self._refuse_if_late(tenant, priority, weight, timeout_s, num_turns)
         called: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
-        ticket = Ticket(tenant, priority, weight, called)
+        now = self._clock()
+        ticket = Ticket(tenant, priority, weight, _Waiter(called, now, now + timeout_s, wait_s))
         shed = self.line.join(ticket)
         if shed is not None:
             self._on_refused("full")
             if shed is ticket:
                 raise _full(wait_s)
-            if not shed.holder.done():  # else it has just left, and will notice in a moment
-                shed.holder.set_exception(_full(wait_s))
+            shed.holder.refuse(_full(wait_s))
         try:
             async with asyncio.timeout(timeout_s):
                 return await called
@@ -102,8 +120,17 @@ class Turnstile:
             self._give_up(ticket)
             raise
 
-    def leave(self, entry: Entry, took_s: float | None = None) -> None:
-        """What :meth:`enter` let through is over; ``took_s``: from there to a whole answer, None: it has none."""
+    def look(self, tenant: str, priority: int, weight: int, timeout_s: float, *, num_turns: int = 1) -> None:
+        """Refuse whom :meth:`enter` would refuse at once for its time, before anything was done for it.
+
+        Raises:
+            MeshError: QUEUE_FULL.
+        """
+        if len(self.line) and not self._may_go_beyond(tenant):
+            self._refuse_if_late(tenant, priority, weight, timeout_s, num_turns)
+
+    def leave(self, entry: Entry, took_s: float = 0.0, *, is_whole: bool = False) -> None:
+        """What :meth:`enter` let through is over, after ``took_s``; ``is_whole``: with its whole answer."""
         if entry.is_spare:
             self._num_spare -= 1
         else:
@@ -111,8 +138,7 @@ class Turnstile:
         self._held[entry.tenant] -= 1
         if not self._held[entry.tenant]:
             del self._held[entry.tenant]
-        if took_s is not None:
-            self._answer_s += (took_s - self._answer_s) * (ANSWER_SHARE if self._answer_s else 1.0)
+        self._answers.note(took_s) if is_whole else self._answers.note_at_least(took_s)
         now = self._clock()
         passed = now - self._rated_at
         self._rated_at = now
@@ -131,11 +157,22 @@ class Turnstile:
         while self._has_spare and (ticket := self.line.first_of(self._holds_nothing)) is not None:
             self._call(ticket, is_spare=True)
 
-    def _call(self, ticket: Ticket[asyncio.Future[Entry]], *, is_spare: bool = False) -> None:
-        has_just_left = ticket.holder.done()  # and will notice in a moment
-        self.line.remove(ticket, served=not has_just_left)
-        if not has_just_left:
-            ticket.holder.set_result(self._let_through(ticket.tenant, ticket.weight, is_spare=is_spare))
+    def _call(self, ticket: Ticket[_Waiter], *, is_spare: bool = False) -> None:
+        waiter = ticket.holder
+        left_s = waiter.until - self._clock()
+        has_left = waiter.called.done()  # and will notice in a moment
+        is_late = left_s < self._answers.mean
+        self.line.remove(ticket, served=not (has_left or is_late))
+        if has_left:
+            return
+        if waiter.expected_s > FORESEEN_S:
+            self._overruns.note((self._clock() - waiter.since) / waiter.expected_s)
+        if is_late:
+            self._on_refused("late")
+            wait_s = self._expected_wait_s(ticket.tenant, ticket.priority, ticket.weight)
+            waiter.refuse(_overtaken(wait_s, self._answers.mean, left_s))
+        else:
+            waiter.called.set_result(self._let_through(ticket.tenant, ticket.weight, is_spare=is_spare))
 
     def _let_through(self, tenant: str, weight: int, *, is_spare: bool = False) -> Entry:
         self._held[tenant] += 1
@@ -158,12 +195,24 @@ class Turnstile:
     def _has_room(self, weight: int) -> bool:
         return self.num_running + weight <= self.limit.value or self.num_running == 0
 
-    def _give_up(self, ticket: Ticket[asyncio.Future[Entry]]) -> None:
+    def _give_up(self, ticket: Ticket[_Waiter]) -> None:
+        called = ticket.holder.called
         if ticket.is_waiting:
             self.line.remove(ticket)
+            waiter = ticket.holder
+            if waiter.expected_s > FORESEEN_S:
+                self._overruns.note_at_least((self._clock() - waiter.since) / waiter.expected_s)
             self.advance()
-        elif ticket.holder.done() and not ticket.holder.cancelled() and ticket.holder.exception() is None:
-            self.leave(ticket.holder.result())  # its turn came in the very moment it gave up
+        elif called.done() and not called.cancelled() and called.exception() is None:
+            self.leave(called.result())  # its turn came in the very moment it gave up
+
+    def _refuse_if_late(self, tenant: str, priority: int, weight: int, timeout_s: float, num_turns: int) -> float:
+        """How long the line seems; raises QUEUE_FULL where most answers would be late."""
+        wait_s, answer_s = self._expected_wait_s(tenant, priority, weight), self._answers.most
+        if num_turns * (wait_s * self._overruns.most + answer_s) > timeout_s:
+            self._on_refused("late")
+            raise _too_late(wait_s * self._overruns.most, answer_s, num_turns, timeout_s)
+        return wait_s
 
     def _expected_wait_s(self, tenant: str, priority: int, weight: int) -> float:
         """0 while nothing is known about the rate at which answers end."""
@@ -191,5 +240,14 @@ def _too_late(wait_s: float, answer_s: float, num_turns: int, timeout_s: float) 
         Reason.QUEUE_FULL,
         f"more is asked than can be answered: the line for this model takes about {wait_s:.1f} s and an answer "
         f"{answer_s:.1f} s{often}, this request has {timeout_s:.1f} s; try again later, or allow more time",
+        retry_after_s=_retry_after(wait_s),
+    )
+
+
+def _overtaken(wait_s: float, answer_s: float, left_s: float) -> MeshError:
+    return MeshError(
+        Reason.QUEUE_FULL,
+        "more is asked than can be answered: the line for this model took longer than it seemed; an answer takes about "
+        f"{answer_s:.1f} s, this request has {max(0.0, left_s):.1f} s left; try again later, or allow more time",
         retry_after_s=_retry_after(wait_s),
     )

@@ -46,7 +46,7 @@ class Pass:
         """It is over, with a whole answer or without one. Calling twice changes nothing."""
         entry, self.entry = self.entry, None
         if entry is not None:
-            self.turnstile.leave(entry, self.clock() - self.since if is_answered else None)
+            self.turnstile.leave(entry, self.clock() - self.since, is_whole=is_answered)
 
 
 class Turnstiles:
@@ -84,12 +84,19 @@ class Turnstiles:
         Raises:
             MeshError: QUEUE_FULL, DEADLINE_EXCEEDED; see :meth:`Turnstile.enter`.
         """
-        turnstile = self.by_model.get(model.name)
-        if turnstile is None:
-            turnstile = self._make(model.name)
-            self._adapt(model, turnstile)
+        turnstile = self._of(model)
         entry = await turnstile.enter(tenant, priority, weight, timeout_s, num_turns=num_turns)
         return Pass(turnstile, entry, self._clock(), self._clock)
+
+    def look(
+        self, model: ServedModel, tenant: str, priority: int, weight: int, timeout_s: float, *, num_turns: int = 1
+    ) -> None:
+        """Refuse whom :meth:`enter` would refuse at once for its time, before anything was done for it.
+
+        Raises:
+            MeshError: QUEUE_FULL.
+        """
+        self._of(model).look(tenant, priority, weight, timeout_s, num_turns=num_turns)
 
     async def keep_adapting(self) -> None:
         """Follow the reports, for as long as this task lives."""
@@ -108,6 +115,13 @@ class Turnstiles:
                 self._adapt(models[name], turnstile)
             elif turnstile.is_empty:
                 del self.by_model[name]
+
+    def _of(self, model: ServedModel) -> Turnstile:
+        turnstile = self.by_model.get(model.name)
+        if turnstile is None:
+            turnstile = self._make(model.name)
+            self._adapt(model, turnstile)
+        return turnstile
 
     def _make(self, name: str) -> Turnstile:
         turnstile = Turnstile(self._max_waiting, self._clock, lambda why: self._on_refused(name, why))

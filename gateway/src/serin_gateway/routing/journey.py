@@ -72,6 +72,24 @@ class Journey:
         """What has to be left for any of it: the cheapest model's least."""
         return reduce(Amount.at_most, map(self._least_at, self._models))
 
+    def look_ahead(self) -> None:
+        """Refuse what would wait too long, before anything is reserved for it: under load most refusals end here.
+
+        Raises:
+            MeshError: QUEUE_FULL.
+        """
+        if not self.counts_models_apart:  # else another model may stand in
+            model, request = self._models[0], self._request
+            turns = self._ask.turns(model.worker_places)
+            request.house.turnstiles.look(
+                model,
+                request.caller.tenant,
+                self._ask.priority,
+                turns.num_places,
+                request.seconds_left,
+                num_turns=turns.count,
+            )
+
     async def begin(self) -> None:
         """Wait for a place at the first model that has one.
 
