@@ -657,6 +657,9 @@ async def test_an_abort_does_not_wait_for_the_store(clock, after_s, first_back):
     move = await first.desk.act("small-1", Action.ABORT, ANN, "no")
     assert (move.effective, first.desk.is_written("small-1")) == (True, False)
     assert first.weights() == {"v1": 10_000, "v2": 0}
+    here = "All traffic is on v1 for whoever listens to this control plane; others hear of it when state Redis answers."
+    assert move.rollout.reason.endswith(f" 10 requests. {here}")
+    assert (await first.desk.get("small-1")).reason == move.rollout.reason
     said_at = clock()
     assert any("state Redis" in sentence for sentence in first.alarms.sentences())
     await first.look(5.0)

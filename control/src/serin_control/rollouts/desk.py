@@ -218,7 +218,7 @@ class Desk:
             return move
         stored = await self._engine.take_back(move, actor.shown, actor.identity)
         if stored is None or not stored.ended:
-            return move
+            return replace(move, rollout=self._engine.withdrawn(rollout.id) or move.rollout)
         if (stored.state, stored.changed_at) == (move.rollout.state, move.rollout.changed_at):
             return replace(move, rollout=stored)
         return machine.take_back(stored, why, stored.changed_at)  # it had ended a moment before

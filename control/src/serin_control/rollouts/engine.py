@@ -225,7 +225,10 @@ class Engine:
     def withdrawn(self, rollout_id: str) -> Rollout | None:
         """A rollout that was taken back and of which the history does not say so yet, as it ends."""
         found = self._withdrawn().get(rollout_id)
-        return found.rollout if found else None
+        if found is None:
+            return None
+        is_known_here_only = self.is_cut_off and not self.is_written(rollout_id)
+        return replace(found.rollout, reason=words.unwritten(found.rollout)) if is_known_here_only else found.rollout
 
     def is_written(self, rollout_id: str) -> bool:
         """Whether what this process knows of a rollout outlives it."""

@@ -47,6 +47,18 @@ def taken_back(rollout: Rollout, why: str, traffic: str, *, is_counted: bool = T
     return f"{verb} at {percent(rollout.weight)}: {why}. {seen} {traffic}"
 
 
+def unwritten(rollout: Rollout) -> str:
+    """Why a rollout was taken back, while only the control plane that did it knows that."""
+    here = rollout.reason.removesuffix(".")
+    return f"{here} for whoever listens to this control plane; others hear of it when state Redis answers."
+
+
+def for_the_next(rollout: Rollout) -> str:
+    """Where the traffic goes when no control plane is there to tell anybody."""
+    then = f"all traffic goes to {rollout.from_version} then"
+    return f"Gateways hear of it from the next control plane that starts: {then}."
+
+
 def back_on_stable(rollout: Rollout, sight: Sight) -> str:
     """Where the traffic is once the canary has lost its share: with whoever takes calls."""
     if sight.stable_able:
