@@ -101,6 +101,21 @@ def another_try(rollout: Rollout) -> str:
     )
 
 
+def judged(why: str, anew: str) -> str:
+    """Why it is where it is, and since what verdicts count where that is not its start."""
+    return f"{why}; {anew}" if anew else why
+
+
+def other_files(rollout: Rollout) -> str:
+    """Why what was compared with the old version counts no more."""
+    return f"compared anew: {rollout.from_version} is announced with other files than before"
+
+
+def unreadable(fault: str) -> str:
+    """Why what a judge of another version has kept counts no more."""
+    return f"compared anew: what was kept of its judge cannot be read here ({fault})"
+
+
 def ahead(rollout: Rollout) -> str:
     """What comes after the step it is in."""
     step = rollout.current
