@@ -175,7 +175,8 @@ def test_a_changed_file_of_a_pushed_version_is_refused(running):
         done = serin(running, "up", "--port", "0", "--grpc-port", "0", "--detach")
         assert done.returncode == 1
         assert f"{file} was changed after it was pushed" in done.stderr
-        assert "`serin remove worker --model small --version v2` takes it away" in done.stderr
+        remedy = running.command(f"serin remove {' '.join(version('v2'))}")
+        assert f"`{remedy}` takes it away" in done.stderr
     finally:
         file.write_bytes(original)
     assert serin(running, "remove", *version("v2")).returncode == 0

@@ -96,15 +96,27 @@ def test_sessions_that_moved_are_compared_with_sessions_that_were_known_too():
 
 
 def test_a_flood_is_bounded_and_not_held_against_anybody():
-    """Old sessions beyond what helps are passed over; so are they in a dump."""
+    """Old sessions beyond what helps are passed over; a dump has the new arm's and every nth of the others."""
     some = blocks()
     taken = sum(add(some, False, session, 1.0, FINE) for session in range(10_000))
     assert taken == 64
     assert sum(add(some, True, 20_000 + session, 1.0, FINE) for session in range(10_000)) == 512
     assert sum(add(some, False, 40_000 + session, 1.0, FINE) for session in range(10_000)) == 2048 - 64
-    dumped = some.dump()
-    assert dumped["open"][0][2:] == [[], []]
-    assert MAX_DUMPED_UNITS == 512
+    ((_, _, old, new),) = some.dump()["open"]
+    assert len(new) == 512
+    assert [session for session, *_ in old[:2]] == [0, 2]  # not those that came first: who ends early is quick
+    assert len(old) + len(new) <= MAX_DUMPED_UNITS
+
+
+def test_a_busy_mesh_loses_none_of_the_new_arm_in_a_restart():
+    """What is open goes on with whom it is compared with, only fewer of them."""
+    some = blocks()
+    for session in range(3_000):
+        add(some, session % 4 == 0, session, 1.0, FAILED if session % 8 == 0 else FINE)
+    again = Blocks.load(30.0, 15.0, json.loads(json.dumps(some.dump())))
+    (before,), (after,) = settled(some, 60.0), settled(again, 60.0)
+    assert after.new == before.new
+    assert 512 < sum(after.old["errors"].values()) < sum(before.old["errors"].values())
 
 
 def test_dumped_and_loaded_it_goes_on():

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from serin_control.alarms import Alarms
@@ -68,6 +69,17 @@ async def test_each_question_is_asked_once_on_each_lane():
         ]
         progress = runner_.progress["r1"]
         assert (progress.num_cases, progress.num_asked, progress.unscored.num_questions) == (3, 3, 0)
+
+
+async def test_questions_are_asked_again_of_lanes_that_are_compared_anew():
+    """The old version has other files: what was answered before says nothing of them."""
+    first = trial(golden("4"))
+    async with runner(lambda lane, case: "4", first) as (made, lanes, _, listed):
+        await made.until_done("r1")
+        listed.trials[:] = [replace(first, stable_lane="mended")]
+        made.follow()
+        await made.until_done("r1")
+        assert sorted(lanes.asked) == [("canary", "q0"), ("canary", "q0"), ("mended", "q0"), ("stable", "q0")]
 
 
 async def test_a_lane_that_fails_is_wrong_and_one_that_is_away_is_asked_again():

@@ -571,6 +571,8 @@ async def test_the_other_control_plane_follows_and_then_leads(clock):
     assert second.engine.bench.running() == []
     first.observe(6)
     await first.look(3.5)  # kept
+    for stage in (first, second):
+        assert [one.num_requests for one in (await stage.desk.page("", 9, ""))[0]] == [6]
     store.lapse()
     await second.look(0.5)
     await second.look()
@@ -657,6 +659,9 @@ async def test_an_abort_does_not_wait_for_the_store(clock, after_s, first_back):
     move = await first.desk.act("small-1", Action.ABORT, ANN, "no")
     assert (move.effective, first.desk.is_written("small-1")) == (True, False)
     assert first.weights() == {"v1": 10_000, "v2": 0}
+    here = "All traffic is on v1 for whoever listens to this control plane; others hear of it when state Redis answers."
+    assert move.rollout.reason.endswith(f" 10 requests. {here}")
+    assert (await first.desk.get("small-1")).reason == move.rollout.reason
     said_at = clock()
     assert any("state Redis" in sentence for sentence in first.alarms.sentences())
     await first.look(5.0)
@@ -904,11 +909,26 @@ async def test_a_judge_that_cannot_be_read_is_told_of(clock):
     second = Stage(clock, store, "c2", court=JudgeCourt())  # which knows nothing of a scripted judge's shape
     await second.look()
     assert await acts(second, "small-1") == ["start", "step", "rejudge"]
-    (alarm,) = second.alarms.sentences()
-    assert alarm.startswith("rollout small-1 of small: what was kept of its judge cannot be read here")
+    said = "compared anew: what was kept of its judge cannot be read here (KeyError: 'exposed')"
+    assert second.alarms.sentences() == (f"rollout small-1 of small: {said}; who saw it is counted on",)
     await second.look()
-    assert (await second.desk.get("small-1")).num_requests == 6
+    now = await second.desk.get("small-1")
+    assert (now.num_requests, now.reason) == (6, f"10 canary requests missing of 10; {said}")
     assert await acts(second, "small-1") == ["start", "step", "rejudge"]
+
+
+async def test_what_could_not_be_kept_is_kept_with_the_next_look(clock):
+    """The store was away for a moment and nobody asks anything since: who leads next knows it all the same."""
+    store, first, second = await outage(clock)
+    with pytest.raises(StoreDown):
+        await first.engine._keep_progress()
+    store.away = False
+    for _ in range(2):
+        await first.look(BACK_S)
+    store.lapse()
+    await second.look(0.5)
+    assert (await second.desk.get("small-1")).num_requests == 6
+    assert second.engine.bench.decision(second.engine.book.rollouts["small"]).num_exposed_requests == 6
 
 
 async def test_a_judge_that_fails_takes_nobody_along(stage):

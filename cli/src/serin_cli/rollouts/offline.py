@@ -10,7 +10,7 @@ import secrets
 import time
 
 from serin_control.errors import ControlError, NotLeading, StoreDown
-from serin_control.rollouts import machine
+from serin_control.rollouts import machine, words
 from serin_control.rollouts.act import Act
 from serin_control.rollouts.redis_store import RedisRollouts
 from serin_control.rollouts.rollout import Rollout
@@ -77,7 +77,8 @@ async def _write(store: RedisRollouts, leader: Leader, arguments: argparse.Names
     now = time.time()
     why = (arguments.reason or "no reason given").rstrip(".")
     # Nobody wrote what the judge heard in its last seconds.
-    move = machine.take_back(running, why, now, f"{arguments.actor}, offline", is_counted=False)
+    by, traffic = f"{arguments.actor}, offline", words.for_the_next(running)
+    move = machine.take_back(running, why, now, by, traffic=traffic, is_counted=False)
     scope = running.spec.scope
     standing = book.standings.get(scope) or Standing(scope, running.arms.stable)
     settled = after(move.rollout, standing, standing.declared, now)

@@ -8,6 +8,7 @@ some, a session on the old lane counts again after a quarter of an hour; on the 
 Knows nothing about what a burden means or how blocks are compared. Its clock is what it is told.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,7 @@ MAX_BLOCK_S = 1800.0
 # A block with fewer old units than new ones shows little: it stays open this much longer for more of them.
 PATIENCE = 6
 OLD_COUNTS_AGAIN_S = 900.0
-MAX_DUMPED_UNITS = 512
+MAX_DUMPED_UNITS = 2048
 LEVELS = 1024
 
 Burdens = Iterable[tuple[str, float]]
@@ -118,13 +119,18 @@ class Blocks:
             yield from _settled(self._open.pop(0))
 
     def dump(self) -> dict[str, Any]:
-        """As JSON. What is open is kept while it is small; at most a minute of a busy mesh is lost."""
-        num_units = sum(len(block.old) + len(block.new) for block in self._open)
-        kept = (
-            self._open if num_units <= MAX_DUMPED_UNITS else [Block(block.began, block.closed) for block in self._open]
-        )
+        """As JSON. Of what is open a bounded number of units is kept: the new arm's first, every nth of the rest.
+
+        Not the first that came: who ends early is quick.
+        """
+        num_old, num_new = sum(len(block.old) for block in self._open), sum(len(block.new) for block in self._open)
+        every_new = _one_in(num_new, MAX_DUMPED_UNITS // 2)
+        every_old = _one_in(num_old, MAX_DUMPED_UNITS - num_new // every_new)
         return {
-            "open": [[block.began, block.closed, _units(block.old), _units(block.new)] for block in kept],
+            "open": [
+                [block.began, block.closed, _units(block.old, every_old), _units(block.new, every_new)]
+                for block in self._open
+            ],
             "seen_old": self._seen_old.dump(),
             "seen_new": self._seen_new.dump(),
         }
@@ -168,8 +174,14 @@ def _counts(units: Mapping[int, Unit]) -> tuple[Counts, Counts]:
     return counts
 
 
-def _units(units: Mapping[int, Unit]) -> list[Any]:
-    return [[session, unit.was_known, unit.began, unit.sums] for session, unit in units.items()]
+def _one_in(number: int, room: int) -> int:
+    """Every how many of a number fit where there is room."""
+    return max(1, -(-number // room))
+
+
+def _units(units: Mapping[int, Unit], every: int) -> list[Any]:
+    kept = itertools.islice(units.items(), 0, None, every)
+    return [[session, unit.was_known, unit.began, unit.sums] for session, unit in kept]
 
 
 def _units_of(dumped: list[Any]) -> dict[int, Unit]:

@@ -138,6 +138,7 @@ class Judge:
     def dump(self) -> dict[str, Any]:
         """As JSON: what :meth:`load` needs to decide the same."""
         return {
+            "lanes": [self._settings.stable_lane, self._settings.canary_lane],
             "now": [self._now, self._looked_at],
             "readings": self._readings.dump(),
             "traffic": self._traffic.dump(),
@@ -156,18 +157,21 @@ class Judge:
 
     @classmethod
     def load(cls, settings: JudgeSettings, dumped: dict[str, Any]) -> "Judge":
-        """What :meth:`dump` gave, for the same settings."""
+        """What :meth:`dump` gave, for the same settings. Of other lanes only who met the canary is taken over."""
         judge = cls(settings)
+        judge._exposed = SeenSessions.load(0.0, dumped["exposed"])
+        judge._num_ended, judge._num_exposed_sessions = dumped["exposed_counts"]
+        judge._num_running = dumped.get("running", 0)  # versions before kept none
         judge._now, judge._looked_at = dumped["now"]
+        lanes = [settings.stable_lane, settings.canary_lane]
+        if dumped.get("lanes", lanes) != lanes:
+            return judge
         judge._readings = Readings.load(settings.warm_up_s, dumped["readings"], settings.subject == "cache")
         judge._traffic = Blocks.load(settings.session_s, settings.block_s, dumped["traffic"])
         judge._shadow = Blocks.load(0.0, settings.block_s, dumped["shadow"])
         judge._opinions = Blocks.load(0.0, settings.block_s, dumped["opinions"])
         judge._golden_seen = SeenSessions.load(0.0, dumped["golden_seen"])
         judge._golden_scores = list(dumped["golden_scores"])
-        judge._exposed = SeenSessions.load(0.0, dumped["exposed"])
-        judge._num_ended, judge._num_exposed_sessions = dumped["exposed_counts"]
-        judge._num_running = dumped.get("running", 0)  # versions before kept none
         judge._reasons, judge._endings = Counter(dumped["reasons"]), Counter(dumped["endings"])
         old, new = (Growth.load(settings.warm_up_s, growth) for growth in dumped["memory"])
         judge._memory = (old, new)

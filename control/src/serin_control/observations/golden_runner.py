@@ -87,6 +87,7 @@ class GoldenRunner:
         self._alarms = alarms or Alarms()
         self._pause_s = pause_s
         self._clock = clock
+        self._asked: dict[str, RunningTrial] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, Progress] = {}
 
@@ -107,15 +108,18 @@ class GoldenRunner:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._tasks.clear()
+            self._asked.clear()
 
     def follow(self) -> None:
-        """Begin with comparisons that are new, and leave those that are over."""
+        """Begin with comparisons that are new or of other lanes than before, and leave those that are over."""
         wanted = {trial.rollout_id: trial for trial in self._trials.running() if trial.golden_jsonl}
-        for rollout_id in self._tasks.keys() - wanted.keys():
+        for rollout_id in [known for known, trial in self._asked.items() if wanted.get(known) != trial]:
             self._tasks.pop(rollout_id).cancel()
             self._progress.pop(rollout_id, None)
+            del self._asked[rollout_id]
         for rollout_id in wanted.keys() - self._tasks.keys():
             self._progress[rollout_id] = Progress(Unscored(self._clock))
+            self._asked[rollout_id] = wanted[rollout_id]
             self._tasks[rollout_id] = asyncio.create_task(
                 self._ask_all(wanted[rollout_id], self._progress[rollout_id]), name=f"golden questions of {rollout_id}"
             )

@@ -29,7 +29,6 @@ class _Seat:
     num_heard: int = 0
     num_kept: int = 0
     fault: str = ""
-    lost: str = ""
 
     def ask(self, question: Callable[[], T]) -> T | None:
         """Ask the arbiter; one that fails is asked nothing more, and takes nobody along."""
@@ -40,6 +39,14 @@ class _Seat:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in a judge, the mesh is served on
             self.fault = f"{type(error).__name__}: {error}"
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What an arbiter knows after it was told so many things."""
+
+    num_heard: int
+    known: Mapping[str, Any]
 
 
 class Bench:
@@ -54,18 +61,23 @@ class Bench:
         self._seats: dict[str, _Seat] = {}
 
     def has(self, rollout: Rollout) -> bool:
-        """Whether a rollout has its arbiter."""
+        """Whether a rollout has its arbiter, of the lanes that it compares."""
         seat = self._seats.get(rollout.model)
-        return seat is not None and seat.rollout.id == rollout.id
+        return seat is not None and _compared(seat.rollout) == _compared(rollout)
 
     def call_up(self, rollout: Rollout, kept: Mapping[str, Any] | None, golden: str) -> str:
-        """Have a rollout judged from now on, going on from what was kept; returns why it begins anew; empty: no."""
-        lost = ""
+        """Have a rollout judged from now on, going on from what its arbiter of other lanes knows, or what was kept.
+
+        Returns why what was kept cannot be read, so that it begins anew; empty: it could.
+        """
+        lost, before = "", self._seats.get(rollout.model)
+        if before is not None and before.rollout.id == rollout.id:
+            kept = before.ask(before.arbiter.dump) or kept
         try:
             arbiter = self._court.appoint(rollout, kept)
         except JudgeUnreadable as error:
             lost, arbiter = str(error), self._court.appoint(rollout, None)
-        self._seats[rollout.model] = _Seat(rollout, arbiter, golden, lost=lost)
+        self._seats[rollout.model] = _Seat(rollout, arbiter, golden)
         return lost
 
     def dismiss(self, models: Sequence[str]) -> None:
@@ -89,17 +101,18 @@ class Bench:
         """What went wrong in judges, by model."""
         return {model: seat.fault for model, seat in self._seats.items() if seat.fault}
 
-    def losses(self) -> Mapping[str, str]:
-        """Why judges had to begin anew, by model."""
-        return {model: seat.lost for model, seat in self._seats.items() if seat.lost}
-
-    def news(self, model: str) -> Mapping[str, Any] | None:
-        """What an arbiter knows, if it has heard something since this was asked last."""
+    def news(self, model: str) -> News | None:
+        """What an arbiter knows, if it has heard something that is not kept yet."""
         seat = self._seats.get(model)
         if seat is None or seat.num_heard == seat.num_kept:
             return None
-        seat.num_kept = seat.num_heard
-        return seat.ask(seat.arbiter.dump)
+        known = seat.ask(seat.arbiter.dump)
+        return None if known is None else News(seat.num_heard, known)
+
+    def kept(self, model: str, news: News) -> None:
+        """These news outlive this process."""
+        if model in self._seats:
+            self._seats[model].num_kept = news.num_heard
 
     def running(self) -> Sequence[RunningTrial]:
         """Comparisons that run, by model."""
@@ -148,3 +161,7 @@ class Bench:
         if seat is not None:
             seat.num_heard += 1
             seat.ask(lambda: what(seat.arbiter))
+
+
+def _compared(rollout: Rollout) -> tuple[str, str, str]:
+    return rollout.id, rollout.stable_lane, rollout.canary_lane

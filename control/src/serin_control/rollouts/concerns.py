@@ -6,9 +6,6 @@ from serin_control.rollouts import words
 from serin_control.rollouts.rollout import Hold, Rollout, State
 from serin_control.rollouts.sight import Sight
 
-UNREADABLE = "what was kept of its judge cannot be read here: what is compared begins anew, who saw it is counted on"
-"""Said of a judge that another version has kept."""
-
 Concern = tuple[str, str]
 """Name of an alarm, and what it says."""
 
@@ -23,19 +20,18 @@ def of_unwritten(rollouts: Iterable[Rollout]) -> Iterator[Concern]:
         )
 
 
-def of_running(rollouts: Iterable[Rollout], faults: Mapping[str, str], losses: Mapping[str, str]) -> Iterator[Concern]:
+def of_running(rollouts: Iterable[Rollout], faults: Mapping[str, str]) -> Iterator[Concern]:
     """Rollouts that wait for somebody.
 
     Args:
         rollouts: that run.
         faults: what judges failed with, by model.
-        losses: why what was kept of a judge could not be read, by model.
     """
     for rollout in rollouts:
         if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON:
             yield f"{rollout.model}/paused", f"{_who(rollout)}: {rollout.reason}"
-        if lost := losses.get(rollout.model):
-            yield f"{rollout.model}/rejudged", f"{_who(rollout)}: {UNREADABLE} ({lost})"
+        if rollout.anew:
+            yield f"{rollout.model}/rejudged", f"{_who(rollout)}: {rollout.anew}; who saw it is counted on"
         if fault := faults.get(rollout.model):
             yield (
                 f"{rollout.model}/judge",

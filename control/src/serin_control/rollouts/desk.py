@@ -167,14 +167,12 @@ class Desk:
         Raises:
             RolloutNotFound: there is none of that name.
         """
-        engine = self._engine
-        live = engine.withdrawn(rollout_id) or (self._running(rollout_id) if engine.leadership.leads else None)
-        return live or await self._stored(rollout_id)
+        return self._live(rollout_id) or await self._stored(rollout_id)
 
     async def page(self, model: str, size: int, after: str) -> tuple[list[Rollout], str]:
         """Rollouts, newest first, and where the page ended."""
         found, more = await self._engine.store.rollouts(model, min(size, MAX_PAGE), after)
-        return [(self._running(one.id) or one) for one in found], more
+        return [(self._live(one.id) or one) for one in found], more
 
     async def history(self, rollout_id: str, size: int, after: str) -> tuple[list[Act], str]:
         """Who did what, newest first, and where the page ended.
@@ -218,7 +216,7 @@ class Desk:
             return move
         stored = await self._engine.take_back(move, actor.shown, actor.identity)
         if stored is None or not stored.ended:
-            return move
+            return replace(move, rollout=self._engine.withdrawn(rollout.id) or move.rollout)
         if (stored.state, stored.changed_at) == (move.rollout.state, move.rollout.changed_at):
             return replace(move, rollout=stored)
         return machine.take_back(stored, why, stored.changed_at)  # it had ended a moment before
@@ -254,6 +252,11 @@ class Desk:
         if model not in plans:
             raise RolloutInvalid(f"model: {model!r}: no such model: accepted: {', '.join(sorted(plans)) or 'none'}")
         return plans[model]
+
+    def _live(self, rollout_id: str) -> Rollout | None:
+        """A rollout that runs, as it is this moment; None: the store knows best."""
+        leads = self._engine.leadership.leads
+        return self._engine.withdrawn(rollout_id) or (self._running(rollout_id) if leads else None)
 
     def _running(self, rollout_id: str) -> Rollout | None:
         return next((one for one in self._engine.book.rollouts.values() if one.id == rollout_id), None)

@@ -225,7 +225,10 @@ class Engine:
     def withdrawn(self, rollout_id: str) -> Rollout | None:
         """A rollout that was taken back and of which the history does not say so yet, as it ends."""
         found = self._withdrawn().get(rollout_id)
-        return found.rollout if found else None
+        if found is None:
+            return None
+        is_known_here_only = self.is_cut_off and not self.is_written(rollout_id)
+        return replace(found.rollout, reason=words.unwritten(found.rollout)) if is_known_here_only else found.rollout
 
     def is_written(self, rollout_id: str) -> bool:
         """Whether what this process knows of a rollout outlives it."""
@@ -367,8 +370,7 @@ class Engine:
             kept, golden = await self.store.judge(rollout.id), await self.store.golden(rollout.id)
             lost = self.bench.call_up(rollout, kept, golden)
             if lost:
-                act = Act(self.wall_clock(), rollout.id, JUDGE, "rejudge", f"{concerns.UNREADABLE} ({lost})")
-                await self.write(Change((act,)))
+                await self.carry_out(machine.judged_anew(rollout, words.unreadable(lost)), JUDGE)
 
     def _circumstances(self, rollout: Rollout, seen: Sight, passed_s: float) -> Circumstances:
         presence = self._attendance.note(rollout, seen)
@@ -397,7 +399,9 @@ class Engine:
         for model, rollout in self.book.rollouts.items():
             news = self.bench.news(model)
             if news is not None or rollout.state is not State.PAUSED:
-                await self.store.keep(leader, rollout, news)
+                await self.store.keep(leader, rollout, news.known if news else None)
+            if news is not None:
+                self.bench.kept(model, news)
 
     def _apply(self) -> None:
         """Let judges and traffic be what the book says."""
@@ -410,7 +414,7 @@ class Engine:
             self.mesh.steer(steering)
         unwritten = [one.rollout for one in self._unwritten.values()] if self.is_cut_off else []
         alarms = dict(concerns.of_unwritten(unwritten))
-        alarms |= dict(concerns.of_running(rollouts.values(), self.bench.faults(), self.bench.losses()))
+        alarms |= dict(concerns.of_running(rollouts.values(), self.bench.faults()))
         if self.mesh.is_settled() and not self._is_suspended:
             alarms |= dict(concerns.of_missing_stables(rollouts.values(), self.sight))
         self._alarms.replace("rollout/", alarms)

@@ -74,6 +74,8 @@ def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: C
     fault = _fault(rollout, sight, decision, around)
     if fault:
         return take_back(rollout, fault, around.now, traffic=words.back_on_stable(rollout, sight))
+    if sight.stable_lane and sight.stable_lane != rollout.stable_lane:
+        return judged_anew(replace(rollout, stable_lane=sight.stable_lane), words.other_files(rollout))
     # Whoever paused it did so while its canary lived: back from a crash it gets nothing before somebody resumes it.
     gone = "" if rollout.is_laid_down or not rollout.was_able else _gone(sight, around)
     if gone and (rollout.weight or rollout.state is not State.PAUSED):
@@ -110,6 +112,20 @@ def resume(rollout: Rollout, why: str, now: float) -> Move:
         rollout, state=State.RUNNING, hold=Hold.NOTHING, spent_s=0.0, changed_at=now, reason="resumed", next=""
     )
     return Move(moving, "resume", why)
+
+
+def judged_anew(rollout: Rollout, why: str) -> Move:
+    """What was compared counts no more, for a reason; who met the new version does. The step's time begins again."""
+    anew = replace(
+        rollout,
+        verdicts=(),
+        quality_judged=False,
+        spent_s=0.0,
+        requests_before=rollout.num_ended,
+        reason=words.judged(rollout.reason.removesuffix(words.judged("", rollout.anew)), why),
+        anew=why,
+    )
+    return Move(anew, "rejudge", why)
 
 
 def promote(rollout: Rollout, sight: Sight, why: str, now: float, by: str = "") -> Move:
@@ -239,7 +255,9 @@ def _in_step(rollout: Rollout, sight: Sight, decision: Decision | None, around: 
 def _passed(rollout: Rollout, sight: Sight, why: str, around: Circumstances) -> Move:
     """The step's verdict is good: go on to the next one."""
     if not rollout.is_last_step:
-        further = replace(rollout, step=rollout.step + 1, spent_s=0.0, hold=Hold.NOTHING)
+        further = replace(
+            rollout, step=rollout.step + 1, spent_s=0.0, hold=Hold.NOTHING, requests_before=rollout.num_ended
+        )
         return _in_step(further, sight, None, around)
     if rollout.spec.manual:
         return _waiting(rollout, Hold.PROMOTER, f"good ({why}): a person promotes", around)
@@ -283,15 +301,15 @@ def _lacks_only_quality(rollout: Rollout, decision: Decision) -> bool:
 
 
 def _entered(rollout: Rollout, around: Circumstances) -> Move:
-    """The step's weight is given to the canary."""
-    step = rollout.current
+    """The step's weight is given to the canary: for the first time, or again after it was gone."""
+    step, is_back = rollout.current, not rollout.weight
     entered = replace(
         rollout,
         state=State.RUNNING,
         hold=Hold.NOTHING,
         weight=step.weight,
         spent_s=0.0,
-        requests_before=rollout.num_ended,
+        requests_before=rollout.requests_before if is_back else rollout.num_ended,
         changed_at=around.now,
         reason=f"{step.percent} of new sessions",
     )
@@ -338,7 +356,8 @@ def _promoted(rollout: Rollout, why: str, now: float) -> Move:
 
 def _standing(rollout: Rollout, state: State, hold: Hold, why: str, after: str, around: Circumstances) -> Rollout:
     changed_at = rollout.changed_at if (rollout.state, rollout.hold) == (state, hold) else around.now
-    return replace(rollout, state=state, hold=hold, reason=why, next=after, changed_at=changed_at)
+    reason = words.judged(why, rollout.anew)
+    return replace(rollout, state=state, hold=hold, reason=reason, next=after, changed_at=changed_at)
 
 
 def _without_effect(rollout: Rollout) -> Move:

@@ -81,12 +81,13 @@ class Rollout:
         weight: share of new sessions that the canary has, of 10,000.
         reason, next: why it is where it is and what comes then, in plain words.
         spent_s: seconds spent in this step while it could move.
-        requests_before: canary requests that ended before this step.
+        requests_before: canary requests that do not count in this step: they ended before it, or before ``anew``.
         num_requests, num_sessions: that met the canary, answers that run included.
         num_running: of the requests, those of which no end is known.
         was_able: the canary has taken calls once.
         is_laid_down: the whole mesh was stopped in order since: that the canary is away says nothing about it.
         quality_judged: something is known of the answers.
+        anew: why verdicts count from a later moment than the start only, for people; empty: they count from the start.
     """
 
     id: str
@@ -114,6 +115,7 @@ class Rollout:
     was_able: bool = False
     quality_judged: bool = False
     is_laid_down: bool = False
+    anew: str = ""
 
     @property
     def ended(self) -> bool:
@@ -148,5 +150,5 @@ class Rollout:
 
     @property
     def num_step_requests(self) -> int:
-        """Canary requests that ended in this step."""
+        """Canary requests that count in this step, whatever interrupted it."""
         return self.num_ended - self.requests_before

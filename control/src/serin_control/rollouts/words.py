@@ -47,6 +47,18 @@ def taken_back(rollout: Rollout, why: str, traffic: str, *, is_counted: bool = T
     return f"{verb} at {percent(rollout.weight)}: {why}. {seen} {traffic}"
 
 
+def unwritten(rollout: Rollout) -> str:
+    """Why a rollout was taken back, while only the control plane that did it knows that."""
+    here = rollout.reason.removesuffix(".")
+    return f"{here} for whoever listens to this control plane; others hear of it when state Redis answers."
+
+
+def for_the_next(rollout: Rollout) -> str:
+    """Where the traffic goes when no control plane is there to tell anybody."""
+    then = f"all traffic goes to {rollout.from_version} then"
+    return f"Gateways hear of it from the next control plane that starts: {then}."
+
+
 def back_on_stable(rollout: Rollout, sight: Sight) -> str:
     """Where the traffic is once the canary has lost its share: with whoever takes calls."""
     if sight.stable_able:
@@ -87,6 +99,21 @@ def another_try(rollout: Rollout) -> str:
         f"running answers of {rollout.spec.to_version} end where they are; mend it, give it a version of its own, "
         "and start a rollout of that"
     )
+
+
+def judged(why: str, anew: str) -> str:
+    """Why it is where it is, and since what verdicts count where that is not its start."""
+    return f"{why}; {anew}" if anew else why
+
+
+def other_files(rollout: Rollout) -> str:
+    """Why what was compared with the old version counts no more."""
+    return f"compared anew: {rollout.from_version} is announced with other files than before"
+
+
+def unreadable(fault: str) -> str:
+    """Why what a judge of another version has kept counts no more."""
+    return f"compared anew: what was kept of its judge cannot be read here ({fault})"
 
 
 def ahead(rollout: Rollout) -> str:
