@@ -56,7 +56,7 @@ class Fp8Layers(torch.nn.Module):
             self._holds = holds
 
     def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
-        """[..., in] to [..., out] for each layer, in the rows' dtype."""
+        """[..., in] to [..., out] for each layer, in the rows' dtype; they may be views of one tensor."""
         numbers, factors = quantized(rows)
         if self._numbers is None:
             product = self.multiply(numbers.to(self._holds))
@@ -73,7 +73,7 @@ class Fp8Layers(torch.nn.Module):
             )
             parts = torch.split(whole.view(*rows.shape[:-1], -1), self.out_features, -1)
         return [
-            (part if bias is None else part + bias).to(rows.dtype).contiguous()
+            (part if bias is None else part + bias).to(rows.dtype)
             for part, bias in zip(parts, self._biases, strict=True)
         ]
 
