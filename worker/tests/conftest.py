@@ -49,13 +49,14 @@ def triton_device() -> Iterator[torch.device]:
     interpreter = pytest.importorskip("triton.runtime.interpreter", reason="Triton is missing")
     own = interpreter._convert_float
     kinds = {language.float32: torch.float32, language.bfloat16: torch.bfloat16, language.float16: torch.float16}
-    words = {torch.float32: torch.uint32, torch.bfloat16: torch.uint16, torch.float16: torch.uint16}
+    kinds[language.float8e4nv] = torch.float8_e4m3fn
+    words = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32}
 
     def convert(numbers: Any, source: Any, target: Any, rounding: Any) -> Any:
         if not {source, target} <= kinds.keys():
             return own(numbers, source, target, rounding)
         rounded = torch.from_numpy(numpy.ascontiguousarray(numbers)).view(kinds[source]).to(kinds[target])
-        return rounded.view(words[rounded.dtype]).numpy()
+        return rounded.view(words[rounded.itemsize]).numpy()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter, "_convert_float", convert)

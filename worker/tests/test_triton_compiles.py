@@ -28,11 +28,12 @@ def test_kernels_compile_once_for_all_batches(tmp_path):
     )
     assert run.returncode == 0, run.stderr[-4000:]
     found = dict(line.split() for line in run.stdout.splitlines())
-    # For each type: two norms, one of which also adds; two activations; one rotation; with and without draws.
+    # For each type: two norms, one of which also adds; two activations; a rotation; a quantization; draws and none.
     assert found == {
         "rms_norm_kernel": "9",
         "activation_kernel": "6",
         "rotation_kernel": "3",
+        "quantize_kernel": "3",
         "choose_kernel": "6",
         "merge_kernel": "2",
     }
@@ -71,6 +72,7 @@ def main():
 
 def launch_all(num_rows, dtype):
     """What a step of a model of the shape of Qwen3-0.6B launches, and its draws."""
+    from serin_worker.model import triton_fp8
     from serin_worker.model.triton_modules import TritonActivation, TritonRMSNorm, rotate
     from serin_worker.request import Sampling
     from serin_worker.sampling import triton_draw
@@ -79,6 +81,7 @@ def launch_all(num_rows, dtype):
     norm, of_heads = (TritonRMSNorm(torch.ones(width, dtype=dtype), 1e-6, 0) for width in (1024, 128))
     norm(hidden)
     norm.add(hidden, hidden)
+    triton_fp8.quantized(hidden, 448.0, 1e-12)
     q, k, _ = hidden.new_zeros((1, num_rows, 32 * 128)).split([2048, 1024, 1024], -1)
     q, k = (of_heads(part.view(1, num_rows, -1, 128)).transpose(1, 2) for part in (q, k))
     rotate(q, k, *hidden.new_zeros((2, 1, num_rows, 128)))

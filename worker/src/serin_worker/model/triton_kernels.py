@@ -164,3 +164,33 @@ def rotation_kernel(
     else:
         first = (part - num_q_parts) * num_tile_heads
         _rotate_heads(k, k_out, cos, sin, first, token, k_token_stride, k_head_stride, angle_stride, num_k_heads, half, num_tile_heads, block)  # fmt: skip  # noqa: E501
+
+
+@triton.jit(do_not_specialize=["num_rows", "x_inner_count"])
+def quantize_kernel(
+    x: tl.tensor,
+    numbers: tl.tensor,
+    factors: tl.tensor,
+    num_rows: tl.tensor,
+    x_outer: tl.tensor,
+    x_inner: tl.tensor,
+    x_inner_count: tl.tensor,
+    largest: tl.constexpr,
+    least_factor: tl.constexpr,
+    width: tl.constexpr,
+    num_tile_rows: tl.constexpr,
+    block: tl.constexpr,
+) -> None:
+    """Rows in e4m3, and what to multiply each with to get it back; NaN where a row has any."""
+    row = tl.program_id(0) * num_tile_rows + tl.arange(0, num_tile_rows)
+    column = tl.arange(0, block)
+    mask = (row < num_rows)[:, None] & (column < width)[None, :]
+    at = _rows_at(row, x_outer, x_inner, x_inner_count)
+    value = tl.load(x + at[:, None] + column[None, :], mask=mask, other=0.0).to(tl.float32)
+    is_nan = tl.max((value != value).to(tl.int32), axis=1) > 0
+    most = tl.max(tl.where(value == value, tl.abs(value), 0.0), axis=1)
+    factor = tl.maximum(tl.div_rn(most, largest), least_factor)
+    factor = tl.where(is_nan, float("nan"), factor)
+    rounded = tl.div_rn(value, tl.broadcast_to(factor[:, None], (num_tile_rows, block))).to(tl.float8e4nv)
+    tl.store(numbers + row.to(tl.int64)[:, None] * width + column[None, :], rounded, mask=mask)
+    tl.store(factors + row, factor, mask=row < num_rows)

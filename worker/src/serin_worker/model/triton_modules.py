@@ -101,8 +101,7 @@ class TritonRMSNorm(torch.nn.Module):
         x, width = rows_of(rows), rows.shape[-1]
         added = x if residual is None else rows_of(residual)
         num_rows = rows.numel() // width
-        block = triton.next_power_of_2(width)
-        num_tile_rows = max(1, LEAST_TILE // block)
+        num_tile_rows, block = tile_of(width)
         with on_device_of(rows):
             rms_norm_kernel[(triton.cdiv(num_rows, num_tile_rows),)](
                 x.tensor,
@@ -162,6 +161,12 @@ def rows_of(tensor: torch.Tensor) -> Rows:
         tensor = tensor.unsqueeze(0)
     tensor = tensor.flatten(0, -3)
     return Rows(tensor, tensor.stride(0), tensor.stride(1), tensor.shape[1])
+
+
+def tile_of(width: int) -> tuple[int, int]:
+    """Whole rows that a program takes, and the power of two that holds one."""
+    block = triton.next_power_of_2(width)
+    return max(1, LEAST_TILE // block), block
 
 
 def warps_of(num_numbers: int) -> int:
