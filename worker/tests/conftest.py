@@ -1,13 +1,17 @@
-"""Tiny models, written once a session, and the models themselves as the reference."""
+"""Tiny models, written once a session, and the models themselves as the reference; Triton's kernels without a GPU."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy
 import pytest
 import torch
 from serin_worker.native.library import KernelUnavailable, kernels, set_num_threads
 from serin_worker.testing import TinyKind, write_tiny_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
+
+TRITON_DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,6 +34,33 @@ def compiled_kernels() -> None:
         kernels()
     except KernelUnavailable as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def triton_device() -> Iterator[torch.device]:
+    """Where Triton's kernels run: on a GPU, or on the CPU by its interpreter (see the root's conftest).
+
+    The interpreter of 3.6 cuts what it converts to 16 bits or less, where devices round to the nearest: it is mended.
+    """
+    if TRITON_DEVICE.type == "cuda":
+        yield TRITON_DEVICE
+        return
+    language = pytest.importorskip("triton.language", reason="Triton is missing")
+    interpreter = pytest.importorskip("triton.runtime.interpreter", reason="Triton is missing")
+    own = interpreter._convert_float
+    kinds = {language.float32: torch.float32, language.bfloat16: torch.bfloat16, language.float16: torch.float16}
+    kinds[language.float8e4nv] = torch.float8_e4m3fn
+    words = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32}
+
+    def convert(numbers: Any, source: Any, target: Any, rounding: Any) -> Any:
+        if not {source, target} <= kinds.keys():
+            return own(numbers, source, target, rounding)
+        rounded = torch.from_numpy(numpy.ascontiguousarray(numbers)).view(kinds[source]).to(kinds[target])
+        return rounded.view(words[rounded.itemsize]).numpy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter, "_convert_float", convert)
+        yield TRITON_DEVICE
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from serin_worker.model.native_modules import NativeActivation, NativeGated, NativeRMSNorm, replace_small_modules
-from serin_worker.model.native_rope import NativeRotation
+from serin_worker.model.native_modules import NativeActivation, NativeRMSNorm
+from serin_worker.model.rotation import Rotation
+from serin_worker.model.small_kernels import native_kernels
+from serin_worker.model.small_modules import Gated, replace_small_modules
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.activations import ACT2FN
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
@@ -74,7 +76,7 @@ def test_an_activation_times_a_factor(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rotation(dtype):
     """The bits of the function in whose place it stands, whatever the strides; what it cannot do goes to that one."""
-    rotation = NativeRotation(apply_rotary_pos_emb)
+    rotation = rotation_of_the_cpu()
     for tokens, width in ((1, 128), (77, 64), (600, 32), (5, 48)):
         q, k = (rows_of(tokens, heads * width, dtype).view(1, tokens, heads, width) for heads in (6, 2))
         cos, sin = rows_of(2 * tokens, width, dtype).view(2, 1, tokens, width)
@@ -83,7 +85,14 @@ def test_rotation(dtype):
             assert torch.equal(right, found)
 
 
-def _without_gradients(rotation: NativeRotation, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def rotation_of_the_cpu() -> Rotation:
+    """Transformers' function, with the kernel of the CPU."""
+    rotation = Rotation(getattr(apply_rotary_pos_emb, "original", apply_rotary_pos_emb))
+    rotation.kernels["cpu"] = native_kernels()
+    return rotation
+
+
+def _without_gradients(rotation: Rotation, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.inference_mode():
         return rotation(*given)
 
@@ -91,7 +100,7 @@ def _without_gradients(rotation: NativeRotation, *given: torch.Tensor) -> tuple[
 def test_rotation_keeps_gradients():
     """Whoever trains gets the function itself."""
     q = rows_of(4, 64, torch.float32).view(1, 1, 4, 64).requires_grad_()
-    turned, _ = NativeRotation(apply_rotary_pos_emb)(q, q, q.detach()[0], q.detach()[0])
+    turned, _ = rotation_of_the_cpu()(q, q, q.detach()[0], q.detach()[0])
     assert turned.requires_grad
 
 
@@ -102,8 +111,8 @@ def test_models_are_replaced_in_part_and_compute_the_same(kind, num_replaced, ti
     ids = torch.arange(20)[None]
     with torch.inference_mode():
         right = model(ids).logits
-        assert replace_small_modules(model) == num_replaced
-        assert sum(isinstance(module, NativeGated) for module in model.modules()) == 2
+        assert replace_small_modules(model, native_kernels()) == num_replaced
+        assert sum(isinstance(module, Gated) for module in model.modules()) == 2
         torch.testing.assert_close(model(ids).logits, right, rtol=1e-4, atol=1e-4)
 
 
@@ -120,7 +129,7 @@ def test_other_norms_are_left_alone():
             return rows * self.weight - rows.mean(-1, keepdim=True)
 
     model = torch.nn.Sequential(OddRMSNorm(), torch.nn.GELU())
-    assert replace_small_modules(model) == 0
+    assert replace_small_modules(model, native_kernels()) == 0
     config = AutoConfig.for_model(
         "opt",
         hidden_size=32,
@@ -130,4 +139,4 @@ def test_other_norms_are_left_alone():
         vocab_size=50,
         word_embed_proj_dim=32,
     )
-    assert replace_small_modules(AutoModelForCausalLM.from_config(config)) == 0
+    assert replace_small_modules(AutoModelForCausalLM.from_config(config), native_kernels()) == 0

@@ -3,11 +3,13 @@
 import random
 
 import pytest
+import torch
 from serin_worker import startup
 from serin_worker.attention.torch_paged import TorchPagedAttention
 from serin_worker.config import EngineConfig
 from serin_worker.native import library
 from serin_worker.native.library import KernelUnavailable
+from serin_worker.native.triton_runtime import has_triton
 from serin_worker.request import GenerationRequest, Sampling, Stopping
 from serin_worker.sampling import native_draw
 from serin_worker.testing import TINY_VOCABULARY, run_dry, tokens_of
@@ -59,3 +61,11 @@ def test_greedy_and_sampled_requests_run(tiny_folder, numerics, caplog):
     assert all(len(tokens) == 16 for tokens in answers[0].values())
     if numerics == "invariant":
         assert answers[0] == answers[1]
+
+
+def test_a_device_without_triton_is_told_of(caplog):
+    """One line names what is missing, and torch serves; a CPU is never asked."""
+    assert not has_triton(torch.device("cuda", 99))
+    assert "torch serves instead" in caplog.text
+    assert "serin-worker[cuda]" in caplog.text
+    assert not has_triton(torch.device("cpu"))

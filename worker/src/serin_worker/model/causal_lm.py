@@ -17,13 +17,15 @@ from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, 
 from serin_worker.attention.native import NativePagedAttention
 from serin_worker.config import Quantization
 from serin_worker.errors import ModelRefused
-from serin_worker.model import fp8
+from serin_worker.model import fp8, merged_linear
+from serin_worker.model.fused_layer import fuse_residuals
 from serin_worker.model.native_layer import replace_layers
 from serin_worker.model.native_linear import Kind, replace_linears
-from serin_worker.model.native_modules import replace_small_modules
-from serin_worker.model.native_rope import replace_rotation
 from serin_worker.model.packing import pack_linears, packed_row_multiple
-from serin_worker.model.siblings import Siblings, find_siblings
+from serin_worker.model.rotation import replace_rotation
+from serin_worker.model.siblings import Siblings, copy_if_needed, find_siblings
+from serin_worker.model.small_kernels import kernels_for
+from serin_worker.model.small_modules import replace_small_modules
 from serin_worker.model.stored_linear import StoredLinear
 from serin_worker.native.library import has_kernels
 
@@ -61,7 +63,7 @@ class CausalModel:
         self._model = model
         self._modules = _probe(model)
         self.linears = "plain"
-        """How linear layers are computed: plain, packed, native, int8, fp8, or in two of these ways (fp8+native)."""
+        """How linear layers are computed: plain, packed, native, merged, int8, fp8, or two of these (fp8+native)."""
         self._caches: list[LayerCache] = []
         self._step: PagedStep | None = None
         self.shape = _shape(model, self._modules)
@@ -84,7 +86,7 @@ class CausalModel:
     @property
     def is_native(self) -> bool:
         """Whether all that takes time on a CPU is done by kernels of ours."""
-        return not {"plain", "packed"} & set(self.linears.split("+"))
+        return not {"plain", "packed", "merged"} & set(self.linears.split("+"))
 
     @property
     def num_layers_run(self) -> int:
@@ -112,10 +114,12 @@ class CausalModel:
         Raises:
             KernelUnavailable: there is no compiler, and ``quantize`` needs one.
         """
-        replace_small_modules(self._model)
-        replace_rotation(self._model)
+        if kernels := kernels_for(self.device):
+            replace_small_modules(self._model, kernels)
+            replace_rotation(self._model, kernels)
         if quantize != "none":
             self._quantize(quantize, _part(progress, 0.0, _QUANTIZED_SHARE))
+            copy_if_needed(self._model, self._record)
             progress = _part(progress, _QUANTIZED_SHARE, 1.0)
         groups = self._siblings(Linear)
         if not groups:
@@ -126,11 +130,24 @@ class CausalModel:
             replace_linears(self._model, Kind.BFLOAT16, groups, progress)
             self._note("native")
             return 1
+        if self.device.type == "cuda" and self.dtype in merged_linear.DTYPES:
+            self.merge(groups, progress)
+            return _PLAIN_ROW_MULTIPLE
         multiple = packed_row_multiple(self._model)
         if (multiple is not None or not keep_bits) and pack_linears(self._model, progress):
             self._note("packed")
             return multiple
         return _PLAIN_ROW_MULTIPLE
+
+    def merge(self, groups: list[Siblings], progress: Callable[[float], None] | None = None) -> None:
+        """Compute plain siblings by one product each."""
+        if merged_linear.merge_linears(self._model, groups, progress):
+            copy_if_needed(self._model, self._record)
+            self._note("merged")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # the layers' own weights, which are gone: what is free is going to be asked for
+        if progress:
+            progress(1.0)
 
     def _note(self, linears: str) -> None:
         self.linears = linears if self.linears == "plain" else f"{self.linears}+{linears}"
@@ -150,8 +167,12 @@ class CausalModel:
     def _siblings(self, kind: type[torch.nn.Module]) -> list[Siblings]:
         if not any(type(module) is kind for module in self._model.modules()):
             return []
+        return find_siblings(self._model, self._record, kind)
+
+    def _record(self) -> None:
+        """A few tokens through the model, without attention."""
         with interface.recording():
-            return find_siblings(self._model, lambda: _run(self._model), kind)
+            _run(self._model)
 
     def bind(self, attention: PagedAttention, num_blocks: int, block_size: int) -> None:
         """Make pages for every layer."""
@@ -163,10 +184,12 @@ class CausalModel:
             self._caches.append(cache)
 
     def fuse_layers(self) -> int:
-        """Replace layers, bound to their pages, by one call each where that gives the same bits; returns how many."""
+        """Replace layers, bound to their pages, by ones of fewer calls where that keeps the bits; returns how many."""
         assert self._step is not None, "bind() comes first"
         attention = self._step.attention
-        return replace_layers(self._model, attention) if isinstance(attention, NativePagedAttention) else 0
+        if isinstance(attention, NativePagedAttention):
+            return replace_layers(self._model, attention)
+        return fuse_residuals(self._model)
 
     @torch.inference_mode()
     def forward(

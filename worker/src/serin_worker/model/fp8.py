@@ -7,6 +7,7 @@ over the rows more. The output layer stays as it is, as others leave it too. Kno
 of.
 """
 
+import functools
 import logging
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ import torch
 
 from serin_worker.model.siblings import Siblings, replace_siblings
 from serin_worker.model.stored_linear import StoredLinear
+from serin_worker.native.triton_runtime import has_triton
 
 E4M3 = torch.float8_e4m3fn
 _LARGEST = torch.finfo(E4M3).max
@@ -46,6 +48,7 @@ class Fp8Layers(torch.nn.Module):
         numbers = torch.cat([one for one, _ in weights])
         self.in_features = numbers.shape[1]
         self.out_features = [len(one) for one, _ in weights]
+        self._quantized = quantizer(numbers.device, self.in_features)
         self._scales = torch.cat([scales for _, scales in weights])
         self._biases = [None if bias is None else bias.detach().float() for bias in biases]
         self._numbers: torch.Tensor | None = numbers if is_scaled else None
@@ -56,8 +59,8 @@ class Fp8Layers(torch.nn.Module):
             self._holds = holds
 
     def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
-        """[..., in] to [..., out] for each layer, in the rows' dtype."""
-        numbers, factors = quantized(rows)
+        """[..., in] to [..., out] for each layer, in the rows' dtype; they may be views of one tensor."""
+        numbers, factors = self._quantized(rows)
         if self._numbers is None:
             product = self.multiply(numbers.to(self._holds))
             parts = torch.split(product, self.out_features, -1)
@@ -73,9 +76,20 @@ class Fp8Layers(torch.nn.Module):
             )
             parts = torch.split(whole.view(*rows.shape[:-1], -1), self.out_features, -1)
         return [
-            (part if bias is None else part + bias).to(rows.dtype).contiguous()
+            (part if bias is None else part + bias).to(rows.dtype)
             for part, bias in zip(parts, self._biases, strict=True)
         ]
+
+
+def quantizer(device: torch.device, width: int) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """What makes e4m3 of rows of a width on a device: ``quantized``, or a kernel that does the same in one launch."""
+    if not (multiplies_e4m3(device) and has_triton(device)):
+        return quantized
+    from serin_worker.model import triton_fp8, triton_modules
+
+    if width > triton_modules.WIDEST:
+        return quantized
+    return functools.partial(triton_fp8.quantized, largest=_LARGEST, least_factor=_LEAST_FACTOR)
 
 
 def quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

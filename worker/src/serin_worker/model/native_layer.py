@@ -13,15 +13,14 @@ from serin_worker.attention import interface
 from serin_worker.attention.interface import BoundLayer, PagedStep
 from serin_worker.attention.layer import StepSequences
 from serin_worker.attention.native import LayerPages, NativePagedAttention, StepRows, pages_of
+from serin_worker.model.layer_kinds import LAYER, MODEL_TYPES
 from serin_worker.model.native_linear import NativeWeights
-from serin_worker.model.native_modules import GATED, NativeGated, NativeRMSNorm
+from serin_worker.model.native_modules import NativeActivation, NativeRMSNorm
 from serin_worker.model.native_rope import Angles, angles_of
 from serin_worker.model.siblings import Member
+from serin_worker.model.small_modules import GATED, Gated
 from serin_worker.native.library import kernels
 
-_MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-"""Whose layers are known to do nothing else: what acts on large numbers alone, no comparison would find."""
-_LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 _ATTENTION = {*_PROJECTIONS, "o_proj"}
 _HEAD_NORMS = {"q_norm", "k_norm"}
@@ -98,11 +97,11 @@ class NativeDecoderLayer(torch.nn.Module):
 
 def replace_layers(model: torch.nn.Module, attention: NativePagedAttention) -> int:
     """Replace the decoder layers of a bound model that one call computes to the same bits; returns how many."""
-    if getattr(model.config, "model_type", "") not in _MODEL_TYPES:
+    if getattr(model.config, "model_type", "") not in MODEL_TYPES:
         return 0
     replaced = 0
     for name, layer in list(model.named_modules()):
-        if {child for child, _ in layer.named_children()} == _LAYER and _is_same(layer, attention):
+        if {child for child, _ in layer.named_children()} == LAYER and _is_same(layer, attention):
             model.set_submodule(name, NativeDecoderLayer(layer, attention))
             replaced += 1
     return replaced
@@ -111,8 +110,10 @@ def replace_layers(model: torch.nn.Module, attention: NativePagedAttention) -> i
 def _described(layer: Any, bound: BoundLayer) -> _DecoderLayer:
     """A layer as the kernel takes it."""
     children = {name for name, _ in layer.self_attn.named_children()}
-    if not (children - _HEAD_NORMS == _ATTENTION and isinstance(layer.mlp, NativeGated)):
+    if not (children - _HEAD_NORMS == _ATTENTION and isinstance(layer.mlp, Gated)):
         raise ValueError("other parts")
+    if not isinstance(layer.mlp.activation, NativeActivation):
+        raise ValueError("an activation of another kind")
     gate, up, down = (layer.mlp.get_submodule(name) for name in GATED)
     return _DecoderLayer(
         pages_of(bound.cache),

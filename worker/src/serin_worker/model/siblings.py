@@ -78,6 +78,9 @@ class Group:
         compute: rows [..., in] to one tensor [..., out] for each sibling.
         in_features: width of a row.
         out_features: width of each output.
+
+    Attributes:
+        is_copied: outputs are copied where they are views of one tensor.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Group:
         self.in_features = in_features
         self.out_features = out_features
         self.compute = compute
+        self.is_copied = False
         self._rows: torch.Tensor | None = None
         self._outputs: list[torch.Tensor | None] = []
 
@@ -98,7 +102,7 @@ class Group:
         self._outputs[index] = None
         if all(one is None for one in self._outputs):
             self._rows = None  # nothing of a step stays in memory
-        return output
+        return output.contiguous() if self.is_copied else output
 
 
 def members(group: Group) -> list[torch.nn.Module]:
@@ -143,3 +147,14 @@ def replace_siblings(
         if progress:
             progress(number / len(groups))
     return sum(len(names) for names in groups)
+
+
+def copy_if_needed(model: torch.nn.Module, run: Callable[[], object]) -> None:
+    """Have siblings' outputs copied if ``run()`` of a model takes no views of one tensor, as a few reshape them."""
+    try:
+        run()
+    except RuntimeError:
+        for module in model.modules():
+            if isinstance(module, Member):
+                module.group.is_copied = True
+        run()

@@ -39,9 +39,8 @@ def gumbel_noise(
     return uniform.neg_().log1p_().neg_().log_().neg_().float()
 
 
-def take(logits: torch.Tensor, samplings: Sequence[Sampling], names: Sequence[tuple[int, int, int]]) -> list[int]:
-    """A token for each row of logits [rows, vocabulary] in float32: temperature, filters, noise, the largest."""
+def take(logits: torch.Tensor, samplings: Sequence[Sampling], names: Sequence[tuple[int, int, int]]) -> torch.Tensor:
+    """A token [rows] for each row of logits [rows, vocabulary] in float32: temperature, filters, noise, the largest."""
     temperature = torch.tensor([sampling.temperature for sampling in samplings], device=logits.device)
     scaled = filter_logits(logits / temperature.unsqueeze(1), samplings)
-    tokens: list[int] = (scaled + gumbel_noise(names, logits.shape[1], logits.device)).argmax(dim=-1).tolist()
-    return tokens
+    return (scaled + gumbel_noise(names, logits.shape[1], logits.device)).argmax(dim=-1)

@@ -37,24 +37,28 @@ def is_available(device: torch.device) -> bool:
     return device.type == "cpu" and _kernel() is not None
 
 
-def largest(logits: torch.Tensor) -> tuple[list[float], list[int]]:
-    """Each row's largest number, NaN if there is any, and the first place where it is; logits [rows, vocabulary]."""
+def largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row's largest number, NaN if there is any, and the first place where it is; logits [rows, vocabulary].
+
+    Returns:
+        [rows] in a float type and [rows] in an integer type, where the logits are.
+    """
     if not is_available(logits.device) or logits.dtype not in _DTYPES or logits.stride(-1) != 1:
         values, places = logits.max(dim=-1)
-        return values.tolist(), places.tolist()
+        return values, places
     count, size = logits.shape
-    found, at = (ctypes.c_float * count)(), (ctypes.c_int32 * count)()
+    found, at = torch.empty(count, dtype=torch.float32), torch.empty(count, dtype=torch.int32)
     kernels().serin_largest(
         ctypes.c_void_p(logits.data_ptr()),
         ctypes.c_int32(_DTYPES[logits.dtype]),
         ctypes.c_int64(logits.stride(0)),
         ctypes.c_int32(size),
         ctypes.c_int32(count),
-        found,
-        at,
+        ctypes.c_void_p(found.data_ptr()),
+        ctypes.c_void_p(at.data_ptr()),
         ctypes.c_int32(num_threads()),
     )
-    return list(found), list(at)
+    return found, at
 
 
 def take(
@@ -63,7 +67,7 @@ def take(
     samplings: Sequence[Sampling],
     names: Sequence[tuple[int, int, int]],
     purpose: Purpose = Purpose.TOKEN,
-) -> list[int]:
+) -> torch.Tensor:
     """A token for each of the rows ``index`` of logits [any, vocabulary], drawn under its (seed, choice, position)."""
     kernel = _kernel()
     assert kernel is not None, "is_available() comes first"
@@ -85,7 +89,7 @@ def take(
             for row, sampling, (seed, choice, position) in zip(index, samplings, names, strict=True)
         )
     )
-    tokens = (ctypes.c_int32 * len(index))()
+    tokens = torch.empty(len(index), dtype=torch.int32)
     kernel(
         logits.data_ptr(),
         _DTYPES[logits.dtype],
@@ -93,10 +97,10 @@ def take(
         logits.shape[1],
         rows,
         len(index),
-        tokens,
+        tokens.data_ptr(),
         num_threads(),
     )
-    return list(tokens)
+    return tokens
 
 
 @functools.cache
@@ -113,7 +117,7 @@ def _kernel() -> "ctypes._NamedFuncPointer | None":
         ctypes.c_int32,
         ctypes.POINTER(_DrawRow),
         ctypes.c_int32,
-        ctypes.POINTER(ctypes.c_int32),
+        ctypes.c_void_p,
         ctypes.c_int32,
     ]
     function.restype = ctypes.c_int

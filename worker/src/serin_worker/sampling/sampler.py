@@ -3,17 +3,22 @@
 Knows nothing about blocks, schedules or where logits come from.
 """
 
+import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from types import ModuleType
 
 import torch
 
+from serin_worker.native.triton_runtime import has_triton
 from serin_worker.outputs import TokenLogprobs
+from serin_worker.request import Sampling
 from serin_worker.sampling import native_draw
 from serin_worker.sampling.draw import take
-from serin_worker.sampling.logprobs import token_logprobs
+from serin_worker.sampling.logprobs import Logprobs, logprobs_of, reported
 from serin_worker.sampling.processors import add_bias, mask_early_end, mask_forbidden, penalize
+from serin_worker.sampling.to_host import to_host
 from serin_worker.sequence import Sequence as TokenSequence
 
 
@@ -40,13 +45,52 @@ def draw(
         forbidden: ids that each may not draw, true or false [vocabulary]; None: it may draw any. Empty: all may.
     """
     processed = _process(logits, rows, end_ids, forbidden)
-    best, ids = native_draw.largest(processed)
-    drawing = [i for i, row in enumerate(rows) if not row.sampling.is_greedy]
-    if drawing:
-        for i, token in zip(drawing, _take(processed, drawing, [rows[i] for i in drawing]), strict=True):
-            ids[i] = token
-    token_ids = [token if isfinite(value) else None for token, value in zip(ids, best, strict=True)]
-    return Drawn(token_ids, _report(logits, rows, token_ids))
+    names = [(row.sampling.seed, row.choice_index, row.num_output) for row in rows]
+    best, ids = chosen(processed, [row.sampling for row in rows], names)
+    telling = [i for i, row in enumerate(rows) if row.sampling.num_logprobs is not None]
+    counts = [rows[i].sampling.num_logprobs or 0 for i in telling]
+    told = [logprobs_of(logits[telling], ids[telling], max(counts))] if telling else []
+    best, ids, *told_on_host = to_host([best, ids, *(tensor for one in told for tensor in one)])
+    token_ids = [token if isfinite(value) else None for token, value in zip(ids.tolist(), best.tolist(), strict=True)]
+    logprobs: list[TokenLogprobs | None] = [None] * len(rows)
+    if telling:
+        for i, one in zip(telling, reported(Logprobs(*told_on_host), counts), strict=True):
+            logprobs[i] = None if token_ids[i] is None else one
+    return Drawn(token_ids, logprobs)
+
+
+def chosen(
+    logits: torch.Tensor, samplings: Sequence[Sampling], names: Sequence[tuple[int, int, int]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row's largest logit, NaN if any is, and its token: the first place of it, or what is drawn under its name.
+
+    Args:
+        logits: [rows, vocabulary], processed.
+        samplings: of each row.
+        names: (seed, choice, position) of each row's draw.
+
+    Returns:
+        [rows] in a float type and [rows] in an integer type, where the logits are.
+    """
+    device = logits.device
+    drawing = [i for i, sampling in enumerate(samplings) if not sampling.is_greedy]
+    if triton_draw := _on_gpu(device):
+        best, ids = triton_draw.take(logits, samplings, names)
+        drawing = [i for i in drawing if samplings[i].has_filters]
+    else:
+        best, ids = native_draw.largest(logits)
+    if not drawing:
+        return best, ids
+    drawn = [samplings[i] for i in drawing], [names[i] for i in drawing]
+    if native_draw.is_available(device):
+        tokens = native_draw.take(logits, drawing, *drawn)
+    else:
+        whole = len(drawing) == len(samplings)
+        tokens = take((logits if whole else logits[drawing]).float(), *drawn)
+    if len(drawing) == len(samplings):
+        return best, tokens
+    ids[drawing] = tokens.to(ids.dtype)
+    return best, ids
 
 
 def _process(
@@ -74,26 +118,11 @@ def _process(
     return processed
 
 
-def _take(logits: torch.Tensor, index: Sequence[int], rows: Sequence[TokenSequence]) -> list[int]:
-    samplings = [row.sampling for row in rows]
-    names = [(row.sampling.seed, row.choice_index, row.num_output) for row in rows]
-    if native_draw.is_available(logits.device):
-        return native_draw.take(logits, index, samplings, names)
-    chosen = logits.float() if len(index) == logits.shape[0] else logits[list(index)].float()
-    return take(chosen, samplings, names)
+@functools.cache
+def _on_gpu(device: torch.device) -> ModuleType | None:
+    """Triton's kernels, where they run."""
+    if not has_triton(device):
+        return None
+    from serin_worker.sampling import triton_draw
 
-
-def _report(
-    logits: torch.Tensor, rows: Sequence[TokenSequence], token_ids: Sequence[int | None]
-) -> list[TokenLogprobs | None]:
-    reported: list[TokenLogprobs | None] = [None] * len(rows)
-    wanted = [
-        (i, token, rows[i].sampling.num_logprobs or 0)
-        for i, token in enumerate(token_ids)
-        if token is not None and rows[i].sampling.num_logprobs is not None
-    ]
-    if wanted:
-        index, ids, counts = zip(*wanted, strict=True)
-        for i, logprobs in zip(index, token_logprobs(logits[list(index)], ids, counts), strict=True):
-            reported[i] = logprobs
-    return reported
+    return triton_draw
