@@ -161,7 +161,7 @@ class Turnstile:
         waiter = ticket.holder
         left_s = waiter.until - self._clock()
         has_left = waiter.called.done()  # and will notice in a moment
-        is_late = left_s < self._answers.mean
+        is_late = left_s < self._answers.most
         self.line.remove(ticket, served=not (has_left or is_late))
         if has_left:
             return
@@ -170,7 +170,7 @@ class Turnstile:
         if is_late:
             self._on_refused("late")
             wait_s = self._expected_wait_s(ticket.tenant, ticket.priority, ticket.weight)
-            waiter.refuse(_overtaken(wait_s, self._answers.mean, left_s))
+            waiter.refuse(_overtaken(wait_s, self._answers.most, left_s))
         else:
             waiter.called.set_result(self._let_through(ticket.tenant, ticket.weight, is_spare=is_spare))
 
