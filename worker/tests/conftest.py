@@ -10,6 +10,29 @@ from serin_worker.testing import TinyKind, write_tiny_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 
+@pytest.fixture(scope="session")
+def triton_device() -> Iterator[torch.device]:
+    """Where Triton's kernels run: on a GPU, if there is one, and otherwise on the CPU, by its interpreter."""
+    pytest.importorskip("triton", reason="triton is not installed: pip install 'serin-worker[cuda]'")
+    import triton
+    from triton.runtime import interpreter
+
+    if not triton.knobs.runtime.interpret:
+        yield torch.device("cuda")
+        return
+
+    prepared = interpreter._patch_lang_tensor
+
+    def prepare(tensor: type, scope: object) -> None:
+        # Triton 3.6 makes numbers of arrays in a way that NumPy 2.4 refuses (triton-lang/triton#9171).
+        prepared(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter, "_patch_lang_tensor", prepare)
+        yield torch.device("cpu")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)

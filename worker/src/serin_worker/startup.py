@@ -71,7 +71,7 @@ def load_engine(
     described = loading.describe(found, precision)
     fitting.check_fit(described, config, precision)
     loaded = CausalModel(loading.load(described, device, report("loading")))
-    attention = choose_attention(device, config.block_size)
+    attention = choose_attention(device, config.block_size, invariant=config.numerics != "fast")
     row_multiple = _prepare(loaded, config, quantize, report("preparing"))
     if loaded.is_native:
         torch.set_num_threads(1)  # what is left to torch is small, and its threads wait for each other
@@ -149,19 +149,38 @@ def num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:
     return 1 if found.num_parameters < _SMALL_MODEL else torch.get_num_threads()
 
 
-def choose_attention(device: torch.device, block_size: int) -> PagedAttention:
-    """The compiled kernel on the CPU where it can be built, plain torch otherwise."""
+def choose_attention(device: torch.device, block_size: int, *, invariant: bool = True) -> PagedAttention:
+    """The fastest that this machine has: compiled kernels on the CPU, Triton's on a GPU, plain torch without either.
+
+    Args:
+        device: where the model is.
+        block_size: tokens of a block.
+        invariant: a row's bits shall not depend on whether it is a prompt's or a decode's.
+    """
+    log = logging.getLogger(__name__)
     if device.type == "cpu":
         try:
             return NativePagedAttention(block_size)
         except KernelUnavailable as error:
-            logging.getLogger(__name__).warning("attention kernel unavailable, using torch: %s", error)
+            log.warning("attention kernel unavailable, using torch: %s", error)
     if device.type == "cuda":
-        logging.getLogger(__name__).warning(
-            "attention on %s: in plain torch, for the right answers and not for speed; tested on the CPU alone, and on "
-            "no device yet (docs/gpu.md)",
-            device,
-        )
+        try:
+            # Not imported at the top: triton is there where somebody has a GPU, and on Linux alone.
+            from serin_worker.attention.triton_paged import TritonPagedAttention
+        except ImportError as error:
+            log.warning(
+                "attention on %s: in plain torch, for the right answers and not for speed, as triton is missing (%s); "
+                "try: pip install 'serin-worker[cuda]'",
+                device,
+                error,
+            )
+        else:
+            log.warning(
+                "attention on %s: kernels in Triton; they have been tested on the CPU alone, by its interpreter, and "
+                "have run on no device yet (docs/gpu.md)",
+                device,
+            )
+            return TritonPagedAttention(device, invariant=invariant)
     return TorchPagedAttention(device)
 
 

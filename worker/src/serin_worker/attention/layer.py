@@ -3,10 +3,13 @@
 Knows nothing about models, schedules or how attention is computed.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import torch
+
+if TYPE_CHECKING:
+    from serin_worker.attention.device_step import DeviceStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,9 @@ class StepSequences:
     starts: torch.Tensor
     contexts: torch.Tensor
     tables: torch.Tensor
+    on_device: "DeviceStep | None" = field(default=None, repr=False, compare=False, kw_only=True)
+    """The same step on a device, left here by the first layer that attends in it for those after it: one copy a step,
+    since every step has an object of its own. Whoever changes the tensors above makes a new one."""
 
     @property
     def num_rows(self) -> int:
