@@ -212,6 +212,23 @@ def test_any_chunking_and_batching_gives_the_same_bits_by_the_interpreter(attent
     check_chunking(attention, draw, ["one-head", "plain"], longest=20, most=3)
 
 
+def test_what_left_the_window_is_not_read(attention):
+    """A block that no later row sees may belong to another sequence by now, whose numbers may be NaN."""
+    spec = SPECS["uneven"]
+    conversation = Conversation(spec, [40], torch.float32)
+    cache = attention.allocate(spec, 3, BLOCK, torch.float32)
+    rows = [tensor.to(cache.keys.device) for tensor in conversation.rows[0]]
+
+    def attend(count, context, table, rows):
+        step = StepSequences(*(torch.tensor(x, dtype=torch.int32) for x in ([0, count], [context], [table])))
+        return attention.attend(cache, step, *rows)
+
+    attend(39, 39, [0, 1, 2], [tensor[:39] for tensor in rows])
+    attend(16, 16, [0, 0, 0], [torch.full_like(tensor[:16], torch.nan) for tensor in rows])
+    last = attend(1, 40, [0, 1, 2], [tensor[39:] for tensor in rows])
+    torch.testing.assert_close(last.cpu().double(), conversation.expected(0)[39:], rtol=1e-4, atol=1e-5)
+
+
 def test_padding_rows_give_zeros(attention):
     """Rows after the last sequence are answered, with zeros."""
     spec = SPECS["plain"]
