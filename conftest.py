@@ -1,8 +1,9 @@
-"""What holds for the tests of every room.
+"""What holds for the tests of every room: logs are lines of plain text, and kernels for GPUs run without one.
 
-Logs are lines of plain text: structlog's own default draws every exception with the variables of each frame, which
-takes a second of CPU each. Triton's kernels are interpreted where there is no GPU: that is looked at when Triton is
-first imported, which torch and transformers do on their own.
+structlog's own default draws every exception with the variables of each frame, which takes a second of CPU each.
+
+Without a GPU Triton's kernels are run by its interpreter. Triton asks for that when it is imported, which torch or
+transformers may do long before the tests that need it.
 """
 
 import os

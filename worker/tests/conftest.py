@@ -40,26 +40,32 @@ def compiled_kernels() -> None:
 def triton_device() -> Iterator[torch.device]:
     """Where Triton's kernels run: on a GPU, or on the CPU by its interpreter (see the root's conftest).
 
-    The interpreter of 3.6 cuts what it converts to 16 bits or less, where devices round to the nearest: it is mended.
+    The interpreter of 3.6 cuts what it converts to 16 bits or less, where devices round to the nearest, and makes
+    numbers of arrays in a way that NumPy 2.4 refuses (triton-lang/triton#9171): both are mended.
     """
+    language = pytest.importorskip("triton.language", reason="Triton is missing: pip install 'serin-worker[cuda]'")
     if TRITON_DEVICE.type == "cuda":
         yield TRITON_DEVICE
         return
-    language = pytest.importorskip("triton.language", reason="Triton is missing")
     interpreter = pytest.importorskip("triton.runtime.interpreter", reason="Triton is missing")
-    own = interpreter._convert_float
+    convert_own, prepare_own = interpreter._convert_float, interpreter._patch_lang_tensor
     kinds = {language.float32: torch.float32, language.bfloat16: torch.bfloat16, language.float16: torch.float16}
     kinds[language.float8e4nv] = torch.float8_e4m3fn
     words = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32}
 
     def convert(numbers: Any, source: Any, target: Any, rounding: Any) -> Any:
         if not {source, target} <= kinds.keys():
-            return own(numbers, source, target, rounding)
+            return convert_own(numbers, source, target, rounding)
         rounded = torch.from_numpy(numpy.ascontiguousarray(numbers)).view(kinds[source]).to(kinds[target])
         return rounded.view(words[rounded.itemsize]).numpy()
 
+    def prepare(tensor: type, scope: Any) -> None:
+        prepare_own(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter, "_convert_float", convert)
+        patch.setattr(interpreter, "_patch_lang_tensor", prepare)
         yield TRITON_DEVICE
 
 

@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 from serin_worker.attention.device_step import DeviceStep
-from serin_worker.attention.layer import LayerCache, StepSequences
+from serin_worker.attention.layer import LayerCache, PagedAttention, StepSequences
 from serin_worker.attention.torch_paged import TorchPagedAttention
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
@@ -92,6 +92,25 @@ def test_recorded_steps_give_the_same_tokens(model: CausalModel, seed: int):
     graphs = DecodeGraphs(model, recorder, MOST)
     assert answers(engine_of(model, graphs), seed) == answers(engine_of(model, None), seed)
     assert recorder.num_replayed > recorder.num_recorded > 2
+
+
+def test_kernels_read_the_same_buffers(tiny_folder, triton_device: torch.device):
+    """The attention that runs on GPUs, by its interpreter where there is none: the tokens of plain torch."""
+    from serin_worker.attention.triton_paged import TritonPagedAttention
+
+    found = checkpoint.inspect(tiny_folder("qwen3"))
+
+    def tokens(attention: PagedAttention, device: torch.device) -> list[list[int]]:
+        model = CausalModel(loading.load(loading.describe(found, "float32"), device, lambda fraction: None))
+        model.bind(attention, NUM_BLOCKS, 16)
+        engine = engine_of(model, DecodeGraphs(model, EagerRecorder(), 4))
+        for number, prompt in enumerate(([5, 6, 7], [8] * 20)):
+            engine.add(GenerationRequest(f"r{number}", prompt, Sampling(temperature=0.0), Stopping(max_tokens=4)))
+        outputs = run_dry(engine)
+        return [tokens_of(outputs, f"r{number}") for number in range(2)]
+
+    right = tokens(TwinAttention(torch.device("cpu")), torch.device("cpu"))
+    assert tokens(TritonPagedAttention(triton_device), triton_device) == right
 
 
 def test_long_sequences_have_graphs_of_their_own(model: CausalModel):

@@ -29,6 +29,7 @@ from serin_worker.model.decode_graphs import CudaRecorder, DecodeGraphs
 from serin_worker.model.processor import instruction_set
 from serin_worker.model.verification import Verification
 from serin_worker.native.library import KernelUnavailable, set_num_threads
+from serin_worker.native.triton_runtime import has_triton
 from serin_worker.quantization import quantization_of
 from serin_worker.runner import ModelRunner
 
@@ -118,7 +119,7 @@ def run_model(
         ModelRefused: it is not what its own code computes, or not invariant where that is asked for.
     """
     report = _reporter(progress)
-    attention = choose_attention(model.device, config.block_size)
+    attention = choose_attention(model.device, config.block_size, invariant=config.numerics != "fast")
     row_multiple = _prepare(model, config, quantize, report("preparing"))
     if model.is_native:
         torch.set_num_threads(1)  # what is left to torch is small, and its threads wait for each other
@@ -206,19 +207,30 @@ def num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:
     return 1 if found.num_parameters < _SMALL_MODEL else torch.get_num_threads()
 
 
-def choose_attention(device: torch.device, block_size: int) -> PagedAttention:
-    """The compiled kernel on the CPU where it can be built, plain torch otherwise."""
+def choose_attention(device: torch.device, block_size: int, *, invariant: bool = True) -> PagedAttention:
+    """The fastest that this machine has: compiled kernels on the CPU, Triton's on a GPU, plain torch without either.
+
+    Args:
+        device: where the model is.
+        block_size: tokens of a block.
+        invariant: a row's bits shall not depend on whether it is a prompt's or a decode's.
+    """
+    log = logging.getLogger(__name__)
     if device.type == "cpu":
         try:
             return NativePagedAttention(block_size)
         except KernelUnavailable as error:
-            logging.getLogger(__name__).warning("attention kernel unavailable, using torch: %s", error)
-    if device.type == "cuda":
-        logging.getLogger(__name__).warning(
-            "attention on %s: in plain torch, for the right answers and not for speed; tested on the CPU alone, and on "
-            "no device yet (docs/gpu.md)",
+            log.warning("attention kernel unavailable, using torch: %s", error)
+    if device.type == "cuda" and has_triton(device):  # else it has said why, and what to install
+        # Not imported at the top: triton is there where somebody has a GPU, and on Linux alone.
+        from serin_worker.attention.triton_paged import TritonPagedAttention
+
+        log.warning(
+            "kernels in Triton (attention, norms, rotations, activations, draws) serve on %s: they have been tested on "
+            "the CPU alone, by its interpreter, and have run on no device yet (docs/gpu.md)",
             device,
         )
+        return TritonPagedAttention(device, invariant=invariant)
     return TorchPagedAttention(device)
 
 

@@ -3,7 +3,7 @@
 Knows nothing about models, schedules or how attention is computed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -49,6 +49,9 @@ class StepSequences:
     starts: torch.Tensor
     contexts: torch.Tensor
     tables: torch.Tensor
+    on_device: DeviceStep | None = field(default=None, repr=False, compare=False, kw_only=True)
+    """The same step on a device, left here by the first layer that attends in it for those after it: one copy a step,
+    since every step has an object of its own. Whoever changes the tensors above makes a new one."""
 
     @property
     def num_rows(self) -> int:

@@ -77,6 +77,7 @@ class _Tiling:
         tile_start = torch.cumsum(tiles_of, 0) - tiles_of
         self.tile_sequence = torch.repeat_interleave(sequences, tiles_of).to(device)
         self.tile_context = contexts.to(device)[self.tile_sequence]
+        self.tile_first = first.to(device)[self.tile_sequence]
         self.num_tiles = len(self.tile_sequence)
         tile_index = torch.arange(self.num_tiles).to(device)
         on_device = (tile_start.to(device), first_tile.to(device))
@@ -94,6 +95,7 @@ def _attend_tiles(queries: torch.Tensor, cache: LayerCache, tables: torch.Tensor
     position = (tiling.tile_position[:, None] + torch.arange(_TILE, device=device)).repeat(1, group)
     position = position.repeat_interleave(spec.num_kv_heads, 0)[:, :, None]
     contexts = tiling.tile_context.repeat_interleave(spec.num_kv_heads)[:, None]
+    firsts = tiling.tile_first.repeat_interleave(spec.num_kv_heads)[:, None]
     maxima = torch.full((num_batched, num_rows, 1), -torch.inf, device=device)
     sums = torch.zeros((num_batched, num_rows, 1), device=device)
     outputs = torch.zeros((num_batched, num_rows, spec.value_dim), device=device)
@@ -111,6 +113,8 @@ def _attend_tiles(queries: torch.Tensor, cache: LayerCache, tables: torch.Tensor
         scores = torch.where(seen, scores, -torch.inf)
         # What is not seen in the tile may be left over from another sequence: even NaN must count as zero.
         is_read = seen.any(1) & (at < contexts)
+        if spec.window:  # a tile begins before the step's first row, which need not hold that row's window any more
+            is_read &= at > firsts - spec.window
         values = torch.where(is_read[:, :, None], values, 0.0)
         highest = torch.maximum(maxima, scores.amax(-1, keepdim=True))
         floor = torch.where(highest == -torch.inf, 0.0, highest)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy
 import torch
 
-from serin_worker.attention.device_step import DeviceStep
+from serin_worker.attention.device_step import ALIGNMENT, DeviceStep
 from serin_worker.model.causal_lm import CausalModel
 
 Compute = Callable[[], torch.Tensor]
@@ -131,9 +131,16 @@ class _Inputs:
 
     @classmethod
     def of(cls, buffer: torch.Tensor, size: int, width: int) -> "_Inputs":
-        token_ids, contexts, row_sequences, row_positions = buffer[: 4 * size].view(4, size)
-        starts = buffer[4 * size : 5 * size + 1]
-        return cls(token_ids, starts, contexts, row_sequences, row_positions, buffer[5 * size + 1 :].view(size, width))
+        room = _room(size)
+        token_ids, contexts, row_sequences, row_positions = buffer[: 4 * room].view(4, room)[:, :size]
+        starts = buffer[4 * room :][: size + 1]
+        tables = buffer[5 * room + ALIGNMENT :].view(size, width)
+        return cls(token_ids, starts, contexts, row_sequences, row_positions, tables)
+
+    @staticmethod
+    def length(size: int, width: int) -> int:
+        """Numbers in the buffer."""
+        return 5 * _room(size) + ALIGNMENT + size * width
 
 
 class _Graph:
@@ -141,7 +148,7 @@ class _Graph:
 
     def __init__(self, model: CausalModel, recorder: Recorder, size: int, width: int) -> None:
         device = model.device
-        self._host = torch.zeros(5 * size + 1 + size * width, dtype=torch.int32, pin_memory=device.type == "cuda")
+        self._host = torch.zeros(_Inputs.length(size, width), dtype=torch.int32, pin_memory=device.type == "cuda")
         self._device = self._host.to(device)
         self._filled = _Inputs.of(self._host, size, width)
         read = _Inputs.of(self._device, size, width)
@@ -169,6 +176,10 @@ class _Graph:
     def replay(self) -> torch.Tensor:
         """Compute it: logits [size, vocabulary]."""
         return self._compute()
+
+
+def _room(size: int) -> int:
+    return size + -size % ALIGNMENT
 
 
 def _sizes(most: int, row_multiple: int) -> Iterator[int]:
