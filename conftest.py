@@ -1,9 +1,12 @@
-"""What holds for the tests of every room: logs are lines of plain text.
+"""What holds for the tests of every room: logs are lines of plain text, and how fast examples run proves nothing.
 
 structlog's own default draws every exception with the variables of each frame, which takes a second of CPU each.
+Hypothesis' own default fails an example that takes longer than 0.2 s, and a test whose examples are slow to draw: on a
+busy machine that says something about its neighbours alone. What hangs ends by pytest's timeout.
 """
 
 import structlog
+from hypothesis import HealthCheck, settings
 
 structlog.configure(
     processors=[
@@ -12,3 +15,5 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("untimed")

@@ -547,7 +547,7 @@ def test_any_frames_over_the_wire_equal_decode(model_folders, vocabularies):
         calls = calling(model_folders["byte_level"])
         caller, _ = runner.run(calls.__aenter__())
 
-        @settings(max_examples=30, deadline=None)
+        @settings(max_examples=30)
         @given(data=st.data())
         def hold(data):
             ids = data.draw(

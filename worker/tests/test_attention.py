@@ -127,7 +127,7 @@ def test_a_decoded_row_is_bit_for_bit_the_prefilled_row(attention, name, dtype):
     assert all(torch.equal(a, b) for a, b in zip(together, apart, strict=True))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(draw=st.randoms(use_true_random=True))
 def test_any_chunking_and_batching_gives_the_same_bits(attention, draw):
     """However the rows are cut into steps, and whoever shares them."""

@@ -226,7 +226,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=STEPS)
 def test_the_twin_and_redis_agree(valkey, steps):
     """Whatever is kept, continued and deleted in whatever order: the same answers, and the same is left."""
