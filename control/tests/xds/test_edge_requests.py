@@ -199,7 +199,7 @@ async def test_cancels_do_not_count_with_envoy(tmp_path):
         await topology_where(control, lambda topology: topology.complete)
         async with grpc.aio.insecure_channel(await where("mesh"), options=options) as channel:
             say, hold = (channel.unary_unary(f"/echo.Echo/{method}") for method in ("Say", "Hold"))
-            assert await say(b"", timeout=10, wait_for_ready=True) == b"w1"
+            assert await say(b"", timeout=60, wait_for_ready=True) == b"w1"
             held = [hold(b"", timeout=60) for _ in range(200)]
             await arrivals.until(200)
             for call in held:
@@ -207,7 +207,7 @@ async def test_cancels_do_not_count_with_envoy(tmp_path):
             await asyncio.gather(*held, return_exceptions=True)
             begun = time.monotonic()
             while time.monotonic() - begun < 4:  # two intervals
-                assert await say(b"", timeout=10) == b"w1"
+                assert await say(b"", timeout=60) == b"w1"
                 await asyncio.sleep(0.5)
 
 
