@@ -205,9 +205,9 @@ async def test_what_is_refused_for_good_is_said(changeover, fleet, board, worker
 
 
 async def test_a_start_that_takes_long_is_said(changeover, fleet, board, child, said, outdated, monkeypatch):
-    """It goes on, and what ran before stays; a newer wish does not wait for it."""
-    monkeypatch.setattr(module, "SLOW_S", 0.05)
+    """Be it made or not; it goes on, and what ran before stays; a newer wish does not wait for it."""
     await changeover.to({"old": child("old", SERVES)})
+    monkeypatch.setattr(module, "SLOW_S", 0.0)  # before there is a process that the board could know
     change = asyncio.create_task(changeover.to({"new": child("new", "import time; time.sleep(60)")}))
     async with asyncio.timeout(60):
         while not board.alarms:
