@@ -1,6 +1,8 @@
-"""What holds for the tests of every room: logs are lines of plain text, and kernels for GPUs run without one.
+"""What holds for the tests of every room: plain logs, no haste, and kernels for GPUs without one.
 
 structlog's own default draws every exception with the variables of each frame, which takes a second of CPU each.
+Hypothesis' own default fails an example that takes longer than 0.2 s, and a test whose examples are slow to draw: on a
+busy machine that says something about its neighbours alone. What hangs ends by pytest's timeout.
 
 Without a GPU Triton's kernels are run by its interpreter. Triton asks for that when it is imported, which torch or
 transformers may do long before the tests that need it.
@@ -10,6 +12,7 @@ import os
 from pathlib import Path
 
 import structlog
+from hypothesis import HealthCheck, settings
 
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -21,3 +24,5 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("untimed")

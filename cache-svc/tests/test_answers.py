@@ -31,7 +31,7 @@ def make(store=None, secret=SECRET, **limits):
     return Answers(store or MemoryAnswerStore(), breaker, secret, AnswerLimits(**limits))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(answer=st.binary(max_size=100))
 def test_an_answer_comes_back_exactly(answer):
     """Any bytes survive."""

@@ -24,7 +24,7 @@ def find(index, ids, namespace=NAMESPACE, model="small", kv=KV, block=BLOCK):
     return [(h.endpoint, h.num_tokens) for h in index.holders(model, kv, block, namespace, Prompt(tuple(ids)))]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(prompt=IDS, held=st.lists(st.lists(IDS, max_size=3), max_size=4))
 def test_holders_equal_a_plain_comparison(prompt, held):
     """Every worker is found with the longest prefix among what it computed, longest first."""

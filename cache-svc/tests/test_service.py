@@ -46,7 +46,7 @@ class Running:
 
     async def knows(self, condition):
         """Wait until the index is as expected."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition(self.cache.index):  # noqa: ASYNC110 - the index has no event, nobody but tests waits
                 await asyncio.sleep(0.005)
 

@@ -98,7 +98,7 @@ async def test_what_does_not_come_up_replaces_nothing(changeover, fleet, board, 
     """The old process serves on, the reason stands on the board, and a newer wish is carried out in its place."""
     await changeover.to({"old": child("old", SERVES)})
     change = asyncio.create_task(changeover.to({"new": child("new", FAILS)}))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await board.until(lambda: bool(board.alarms))
     (sentence,) = said
     assert "new does not come up: no such device" in sentence
@@ -116,7 +116,7 @@ async def test_bad_settings_are_taken_back(changeover, fleet, board, child, said
     """One of two processes fails with its new settings: it gets the old ones back, and the other keeps them."""
     good = {name: child(name, SERVES.format("old")) for name in ("a", "b")}
     await changeover.to(good)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await changeover.to({name: child(name, FAILS) for name in ("a", "b")})
     assert fleet.specs == good
     assert board.phase("a") is board.phase("b") is Phase.READY
@@ -136,7 +136,7 @@ async def test_what_crashed_gives_way_at_once(changeover, fleet, board, child, o
     """A process that does not run anyway is replaced without waiting for what else is new."""
     outdated.set()
     await changeover.to({"a": child("a", FAILS)})
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await board.until(lambda: board.phase("a") is Phase.CRASHED)
     outdated.clear()
     await changeover.to({"a": child("a", SERVES)})
@@ -149,7 +149,7 @@ async def test_siblings_that_differ_do_not_wait_for_one_another(changeover, flee
     stopped_while = []
     board.listen(lambda row, _: stopped_while.append(board.row("w1").refusal) if row.phase is Phase.DRAINING else None)
     new = named(worker(0, "new"), worker(1, "new"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await changeover.to(new)
     assert stopped_while == ["other digests"]
     assert fleet.specs == new
@@ -167,7 +167,7 @@ async def test_siblings_are_replaced_one_after_the_other(changeover, fleet, boar
 
     board.listen(count)
     new = named(*(worker(index, "new") for index in range(3)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await changeover.to(new)
     assert fleet.specs == new
     assert min(able) == 2
@@ -178,7 +178,7 @@ async def test_siblings_are_replaced_one_after_the_other(changeover, fleet, boar
 async def test_a_sibling_that_goes_makes_way(changeover, fleet, board, worker, said):
     """One fewer, and other settings: the one that stays serves once the other is gone."""
     await changeover.to(named(worker(0, "old"), worker(1, "old")))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await changeover.to(named(worker(0, "new")))
     assert set(fleet.specs) == {"w0"}
     assert board.phase("w0") is Phase.READY
@@ -190,7 +190,7 @@ async def test_what_is_refused_for_good_is_said(changeover, fleet, board, worker
     monkeypatch.setattr(module, "REFUSED_S", 0.05)
     await changeover.to(named(worker(0, "files as they were")))
     change = asyncio.create_task(changeover.to(named(worker(0, "files as they were"), worker(1, "changed files"))))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not board.alarms:
             await asyncio.wait({change}, timeout=0.01)
         assert "w1 is not ready: refused: other digests; what ran before stays" in board.alarms[0]
@@ -205,11 +205,11 @@ async def test_what_is_refused_for_good_is_said(changeover, fleet, board, worker
 
 
 async def test_a_start_that_takes_long_is_said(changeover, fleet, board, child, said, outdated, monkeypatch):
-    """It goes on, and what ran before stays; a newer wish does not wait for it."""
-    monkeypatch.setattr(module, "SLOW_S", 0.05)
+    """Be it made or not; it goes on, and what ran before stays; a newer wish does not wait for it."""
     await changeover.to({"old": child("old", SERVES)})
+    monkeypatch.setattr(module, "SLOW_S", 0.0)  # before there is a process that the board could know
     change = asyncio.create_task(changeover.to({"new": child("new", "import time; time.sleep(60)")}))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not board.alarms:
             await asyncio.wait({change}, timeout=0.01)
         assert "new is not ready: starting; it goes on starting" in board.alarms[0]
@@ -227,7 +227,7 @@ async def test_siblings_go_back_together(changeover, fleet, board, worker, said)
     """The first runs with its new settings and waits to be let in, the second does not: both get the old ones again."""
     old = named(*(worker(index, "old") for index in range(3)))
     await changeover.to(old)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await changeover.to(named(worker(0, "new"), worker(1, "new", FAILS), worker(2, "new")))
     assert fleet.specs == old
     assert [board.phase(name) for name in old] == [Phase.READY] * 3
@@ -244,7 +244,7 @@ async def test_the_last_sibling_keeps_settings_that_the_others_have(
     new = named(worker(0, "new"), worker(1, "", flaky))
     seen = []
     board.listen(lambda row, before: seen.append((row.phase, row.refusal)) if row.name == "w1" else None)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await changeover.to(new)
     assert (Phase.CRASHED, "") in seen
     assert (Phase.STARTING, "other digests") in seen

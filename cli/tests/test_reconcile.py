@@ -60,7 +60,7 @@ def declared(**keys):
 
 async def until_running(board, **wanted):
     """Wait until exactly these are on the board, in these phases."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await board.until(
             lambda: {row.name.removeprefix("worker.small.v1."): row.phase for row in board.rows} == wanted
         )
@@ -72,7 +72,7 @@ async def test_a_newer_configuration_replaces_an_unfinished_change(reconciler, f
     reconciler.declare(declared())
     await until_running(board, **{"0": Phase.READY})
     reconciler.declare(declared(**stuck))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await board.until(lambda: any(row.phase is Phase.STARTING and row.pid for row in board.rows))
     reconciler.declare(declared(workers=2))
     await until_running(board, **{"0": Phase.READY, "1": Phase.READY})
@@ -95,5 +95,5 @@ async def test_of_many_at_once_the_last_is_carried_out(reconciler, fleet, board)
             "--max-sequences=3" in spec.command[-1] for spec in fleet.specs.values()
         )
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await board.until(is_carried_out)

@@ -24,7 +24,7 @@ async def _running(name, fleet, board, state) -> AsyncIterator[str]:
     fleet.start(store_spec(name, state))
     follower = asyncio.create_task(follow_store(name, url, board))
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await board.until(lambda: fleet.can_come_up() and board.phase(name) is Phase.READY)
         yield url
     finally:
@@ -93,7 +93,7 @@ async def test_beside_a_redis_that_does_not_answer_nothing_is_started(given, fle
     flag = given.replace("_", "-")
     try:
         with pytest.raises(StartRefused, match=rf"^--{flag}: unix://.*/none.sock does not answer"):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await mesh.start()
         assert fleet.specs == {}
         assert list(state.data.iterdir()) == []

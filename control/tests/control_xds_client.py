@@ -26,7 +26,7 @@ async def answer(channels: dict, settings: ServiceSettings, request: dict) -> di
     counts, messages = collections.Counter(), collections.Counter()
     for _ in range(request.get("calls", 1)):
         try:
-            counts[(await say(b"", timeout=10, metadata=metadata)).decode()] += 1
+            counts[(await say(b"", timeout=60, metadata=metadata)).decode()] += 1
         except MeshError as error:
             counts[error.reason] += 1
             messages[error.message] += 1
@@ -43,8 +43,8 @@ async def converse(channels: dict, settings: ServiceSettings, request: dict) -> 
     counts: collections.Counter[str] = collections.Counter()
     for _ in range(request["calls"]):
         with conversation():
-            await first(b"", timeout=10)
-            counts[(await second(b"", timeout=10)).decode()] += 1
+            await first(b"", timeout=60)
+            counts[(await second(b"", timeout=60)).decode()] += 1
     return {"counts": counts}
 
 

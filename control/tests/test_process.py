@@ -108,7 +108,7 @@ async def test_it_serves_on_while_its_store_is_away(valkey):
 
 def scrape(address: str) -> str:
     """What Prometheus would read."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer:
         return answer.read().decode()
 
 

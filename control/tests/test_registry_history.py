@@ -82,5 +82,5 @@ class LeaseMachine(RuleBasedStateMachine):
         assert not lost or len(silent) * 2 > len(ready_ones)
 
 
-LeaseMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+LeaseMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestLeases = LeaseMachine.TestCase

@@ -291,7 +291,7 @@ async def ends_of(say, **options) -> collections.Counter[str]:
     ends: collections.Counter[str] = collections.Counter()
     for _ in range(20):
         try:
-            ends[(await say(b"", timeout=10, **options)).decode()] += 1
+            ends[(await say(b"", timeout=60, **options)).decode()] += 1
         except grpc.aio.AioRpcError as error:
             ends[f"{error.code().name}: {error.details()}"] += 1
     return ends

@@ -339,6 +339,6 @@ async def test_it_counts_in_the_metrics(fronts_on):
 
 async def until(holds) -> None:
     """Wait until something holds that nobody tells of."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - lines and calls have no event of their own
             await asyncio.sleep(0.005)

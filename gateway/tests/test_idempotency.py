@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import contextmanager
 
 import pytest
 from redis.asyncio import Redis
@@ -29,10 +30,42 @@ async def answers(request, valkey_url):
         yield RedisAnswers(redis)
 
 
+class Seen:
+    """A store as one gateway sees it: tests wait until it has looked at an answer."""
+
+    def __init__(self, answers) -> None:
+        self._answers = answers
+        self._num_looks = 0
+        self._looked = asyncio.Condition()
+
+    def __getattr__(self, verb: str):
+        return getattr(self._answers, verb)
+
+    async def read(self, name: str, at: int) -> store.Found:
+        """Frames behind the first ``at``."""
+        found = await self._answers.read(name, at)
+        async with self._looked:
+            self._num_looks += 1
+            self._looked.notify_all()
+        return found
+
+    async def until_looked(self, num: int = 1) -> None:
+        """Wait for so many looks more."""
+        async with self._looked:
+            wanted = self._num_looks + num
+            await self._looked.wait_for(lambda: self._num_looks >= wanted)
+
+
 @pytest.fixture
-async def desks(answers):
+def seen(answers) -> list[Seen]:
+    """The store, as each of two gateways sees it."""
+    return [Seen(answers), Seen(answers)]
+
+
+@pytest.fixture
+async def desks(seen):
     """Two gateways' desks over one store."""
-    both = [IdempotencyDesk(answers), IdempotencyDesk(answers)]
+    both = [IdempotencyDesk(one) for one in seen]
     yield both
     for one in both:
         await one.drain()
@@ -68,6 +101,22 @@ class Maker:
 async def frames_of(one: IdempotencyDesk, make, *, subject="key_1", key="k", fingerprint="f") -> list[bytes]:
     """A whole answer."""
     return [frame async for frame in one.answer(subject, key, fingerprint, make)]
+
+
+@contextmanager
+def claims_of(monkeypatch, seconds: float):
+    """Claims that are made or renewed meanwhile live so long; those of others as ever."""
+    with monkeypatch.context() as patched:
+        for module in (store, redis_store):
+            patched.setattr(module, "CLAIM_S", seconds)
+        yield
+
+
+async def left_s(answers, name: str) -> float:
+    """Seconds that a claim lives if it is not renewed."""
+    if isinstance(answers, MemoryAnswers):
+        return answers._kept[name].ends_at - answers._clock()
+    return await answers._redis.pttl(answers._keys(name)[0]) / 1000
 
 
 async def reason_of(one: IdempotencyDesk, make, **asked) -> Reason:
@@ -161,10 +210,9 @@ async def test_the_answer_goes_on_when_its_caller_leaves(desks):
 
 async def test_a_gateway_that_dies_does_not_bar_its_keys(answers, desks, monkeypatch):
     """Its claim lapses; a repeat that waits elsewhere makes the answer, once."""
-    for module in (store, redis_store):
-        monkeypatch.setattr(module, "CLAIM_S", 0.2)
     name = desk._name("key_1", "k")
-    assert (await answers.claim(name, "f", "dead")).state is store.State.MINE
+    with claims_of(monkeypatch, 0.2):
+        assert (await answers.claim(name, "f", "dead")).state is store.State.MINE
     make = Maker().let()
     assert await frames_of(desks[0], make) == [b"a", b"b", b"c"]
     assert await answers.renew(name, "dead", [b"late"], 0) is False
@@ -173,24 +221,23 @@ async def test_a_gateway_that_dies_does_not_bar_its_keys(answers, desks, monkeyp
 
 async def test_nothing_is_shown_of_a_dead_gateways_answer(answers, desks, monkeypatch):
     """It had posted half of it: a repeat sees nothing of that, and gets a whole new answer once the claim lapses."""
-    for module in (store, redis_store):
-        monkeypatch.setattr(module, "CLAIM_S", 0.5)
     name = desk._name("key_1", "k")
     await answers.claim(name, "f", "dead")
-    await answers.renew(name, "dead", [b"old", b"older"], 0)
+    with claims_of(monkeypatch, 0.5):
+        await answers.renew(name, "dead", [b"old", b"older"], 0)
     make = Maker().let()
     assert await asyncio.gather(frames_of(desks[0], make), frames_of(desks[1], make)) == [[b"a", b"b", b"c"]] * 2
     assert make.num_begun == 1
 
 
 @pytest.mark.parametrize("sign", ["frame", "renewal", "end"])
-async def test_a_sign_of_life_shows_what_was_held(answers, desks, sign):
+async def test_a_sign_of_life_shows_what_was_held(answers, seen, desks, sign):
     """A further frame, a renewal of the claim, or the end."""
     name = desk._name("key_1", "k")
     await answers.claim(name, "f", "alive")
     await answers.renew(name, "alive", [b"a"], 0)
     shown = asyncio.ensure_future(anext(joined := desks[0].answer("key_1", "k", "f", Maker())))
-    await asyncio.sleep(0.2)
+    await seen[0].until_looked(3)
     assert not shown.done()
     if sign == "end":
         await answers.finish(name, "alive", store.State.KEPT)
@@ -201,26 +248,26 @@ async def test_a_sign_of_life_shows_what_was_held(answers, desks, sign):
     assert [frame async for frame in joined] == ([b"b"] if sign == "frame" else [])
 
 
-async def test_halves_of_two_answers_are_never_joined(answers, desks):
+async def test_halves_of_two_answers_are_never_joined(answers, seen, desks):
     """Between two looks an answer was lost, and another one is further: who saw something of the first is told so."""
     name = desk._name("key_1", "k")
     await answers.claim(name, "f", "first")
     await answers.renew(name, "first", [b"a"], 0)
     seeing, blind = (desks[n].answer("key_1", "k", "f", Maker()) for n in (0, 1))
     saw = asyncio.ensure_future(anext(seeing))
-    await asyncio.sleep(0.2)
+    await seen[0].until_looked()
     await answers.renew(name, "first", [b"b"], 1)
     assert await saw == b"a"
     assert await anext(seeing) == b"b"
     waits = asyncio.ensure_future(anext(blind))
-    await asyncio.sleep(0.2)
+    await seen[1].until_looked()
     await answers.finish(name, "first", store.State.GONE)
     await answers.claim(name, "f", "second")
     await answers.renew(name, "second", [b"x", b"y", b"z"], 0)
     with pytest.raises(MeshError) as lost:
         await anext(seeing)
     assert lost.value.reason is Reason.UPSTREAM_UNAVAILABLE
-    await asyncio.sleep(0.2)
+    await seen[1].until_looked(2)
     await answers.finish(name, "second", store.State.KEPT)
     assert [await waits, *[frame async for frame in blind]] == [b"x", b"y", b"z"]
     assert await reason_of(desks[0], Maker(), fingerprint="other") is Reason.IDEMPOTENCY_CONFLICT
@@ -232,7 +279,8 @@ async def test_a_gateway_that_was_held_up_takes_its_claim_again(answers, desks):
         name, make = desk._name("key_1", key), Maker()
         first = asyncio.create_task(frames_of(desks[0], make, key=key))
         make.let(1)
-        await asyncio.sleep(0.1)
+        while not (await answers.read(name, 0)).frames:  # noqa: ASYNC110 - a store tells nobody
+            await asyncio.sleep(0.01)
         claimed = desks[0]._running[name].transcript.account
         await answers.finish(name, claimed, store.State.GONE)  # as if its claim had lapsed
         if is_taken:
@@ -277,7 +325,7 @@ class Mortal:
 async def test_random_deaths_show_no_one_what_is_dead(answers, monkeypatch):
     """Gateways die while answers are made and ended: whoever asks a living one then gets all of one that is whole."""
     for module in (store, redis_store, posting):
-        monkeypatch.setattr(module, "CLAIM_S", 1.2)
+        monkeypatch.setattr(module, "CLAIM_S", 3.0)
     monkeypatch.setattr(posting, "POST_EVERY_S", 0.05)
     monkeypatch.setattr(posting, "LAST_POSTS", 1)
     seed = random.randrange(2**32)
@@ -311,7 +359,7 @@ async def test_random_deaths_show_no_one_what_is_dead(answers, monkeypatch):
         for _ in range(3):
             gateway = rng.choice(living)
             crowd.append(frames_of(gateway.desk, maker(gateway, rng.randrange(1, 9)), key=key))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             for frames in await asyncio.gather(*crowd):
                 numbers = {int(frame.split(b"/")[0]) for frame in frames}
                 assert len(numbers) == 1, f"seed {seed}: {frames}"
@@ -325,14 +373,18 @@ async def test_random_deaths_show_no_one_what_is_dead(answers, monkeypatch):
 
 
 async def test_a_claim_is_kept_while_nothing_is_made(answers, desks, monkeypatch):
-    """An answer that takes longer than a claim lives is not made twice."""
-    for module in (store, redis_store, posting):
-        monkeypatch.setattr(module, "CLAIM_S", 0.3)
-    make, never = Maker(), Maker()
-    first = asyncio.create_task(frames_of(desks[0], make))
-    await make.begun.wait()
+    """Each beat has it live anew, so an answer that takes longer than a claim lives is not made twice."""
+    monkeypatch.setattr(posting, "BEAT_S", 0.05)
+    name, make, never = desk._name("key_1", "k"), Maker(), Maker()
+    with claims_of(monkeypatch, 100):
+        first = asyncio.create_task(frames_of(desks[0], make))
+        await make.begun.wait()
     elsewhere = asyncio.create_task(frames_of(desks[1], never))
-    await asyncio.sleep(1)
+    with claims_of(monkeypatch, 1000):
+        renewed = (await answers.read(name, 0)).num_renewals + 2
+        while (await answers.read(name, 0)).num_renewals < renewed:  # noqa: ASYNC110 - a store tells nobody
+            await asyncio.sleep(0.01)
+        assert await left_s(answers, name) > 100
     make.let()
     assert await first == await elsewhere
     assert never.num_begun == 0
@@ -347,10 +399,13 @@ async def test_a_posting_that_comes_twice_does_no_harm(answers):
     assert (await answers.read("n", 0)).frames == [b"a", b"b", *[b"c"] * 1200]
     assert (await answers.read("n", 1201)).frames == [b"c"]
     await answers.finish("n", "somebody else", store.State.GONE)
-    await answers.finish("n", "me", store.State.KEPT, ttl_s=0.2)
+    await answers.finish("n", "me", store.State.KEPT)
     assert (await answers.claim("n", "f", "other")).state is store.State.KEPT
-    await asyncio.sleep(0.3)
-    assert (await answers.claim("n", "g", "other")).state is store.State.MINE
+    await answers.claim("brief", "f", "me")
+    await answers.finish("brief", "me", store.State.KEPT, ttl_s=0.05)
+    while (claim := await answers.claim("brief", "g", "other")).state is store.State.KEPT:  # noqa: ASYNC110 - a store tells nobody
+        await asyncio.sleep(0.01)
+    assert claim.state is store.State.MINE
 
 
 async def test_a_long_answer_is_delivered_and_not_kept(desks, monkeypatch):
@@ -400,7 +455,7 @@ async def test_a_drain_waits_and_then_ends(answers):
     second = asyncio.create_task(reason_of(one, slow, key="slow"))
     await quick.begun.wait()
     await slow.begun.wait()
-    one.begin_drain(0.5)
+    one.begin_drain(2.0)
     quick.let()
     await one.drain()
     assert await first == [b"a", b"b", b"c"]

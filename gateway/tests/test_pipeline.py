@@ -868,7 +868,7 @@ async def test_an_answer_that_is_over_holds_no_place(is_late):
     house = house_of(saying("hello"))
     if is_late:
         house.workers.hold.clear()
-    request = await make(house, timeout_s=0.05 if is_late else 20.0)
+    request = await make(house, timeout_s=1.0 if is_late else 20.0)
     outbox = await request.begin(ask())
     (turnstile,) = house.collaborators.turnstiles.by_model.values()
     await asyncio.wait(request._tasks)

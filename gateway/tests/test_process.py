@@ -18,7 +18,7 @@ from serin_gateway.keys import RedisKeyStore, Role, key_secret, mint_key
 from serin_mesh.testing import ControlTwin, running
 from valkey_process import Valkey
 
-START_S = 30
+START_S = 60
 
 
 @dataclass

@@ -28,7 +28,7 @@ async def raw(front, head: bytes) -> tuple[int, bytes]:
     """Status and all bytes that a raw request is answered with."""
     reader, writer = await asyncio.open_connection("127.0.0.1", front.server.port)
     writer.write(head)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         answer = await reader.read()
     writer.close()
     return int(answer.split(b" ", 2)[1]) if answer else 0, answer
@@ -319,7 +319,7 @@ async def test_a_client_that_leaves_ends_the_work(fronts):
                 b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\nContent-Length: %d\r\n\r\n%b"
                 % (front.key.encode(), len(body), body)
             )
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await workers.until_running(1)
                 writer.close()
                 await workers.until_running(0)
@@ -442,7 +442,7 @@ async def test_a_drain_lets_running_answers_finish(fronts):
         running = asyncio.create_task(front.chat())
         await workers.until_running(1)
         draining = asyncio.create_task(front.server.drain())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", front.server.port)

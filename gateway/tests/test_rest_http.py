@@ -22,7 +22,7 @@ class Wire:
     async def ask(self, data: bytes) -> int:
         """Send, and read one whole response; its status."""
         self._writer.write(data)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             head = await self._reader.readuntil(b"\r\n\r\n")
             await self._reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
         return int(head.split()[1])
@@ -40,7 +40,7 @@ class Wire:
     async def closed(self) -> bytes:
         """Everything until the other side closes."""
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 return await self._reader.read()
         except ConnectionError:
             return b""

@@ -29,7 +29,7 @@ class Gated(tokenizer_pb2_grpc.TokenizerServiceServicer):
 
     async def asked(self, count: int) -> None:
         """Wait until so many calls have come."""
-        async with asyncio.timeout(10), self._asked:
+        async with asyncio.timeout(60), self._asked:
             await self._asked.wait_for(lambda: len(self.requests) >= count)
 
     async def Encode(self, request, context):  # noqa: N802
@@ -249,7 +249,7 @@ async def test_spellings_that_are_forgotten_meanwhile_are_still_told(known, monk
     service.gate.clear()
     service.decoding.clear()
     waiting = asyncio.create_task(client.token_bytes(scope(20.0), [1, 2, 3]))
-    await asyncio.wait_for(service.decoding.wait(), 5)
+    await asyncio.wait_for(service.decoding.wait(), 60)
     other = asyncio.create_task(client.token_bytes(scope(20.0), [7, 8, 9]))
     service.gate.set()
     assert await other == [b"7", b"8", b"9"]

@@ -75,7 +75,7 @@ class Streaming(worker_pb2_grpc.WorkerServiceServicer):
 
     async def until_ended(self, num: int) -> None:
         """Wait until so many scripts are over, however they ended."""
-        async with asyncio.timeout(10), self.moved:
+        async with asyncio.timeout(60), self.moved:
             await self.moved.wait_for(lambda: len(self.ended) >= num)
 
 
@@ -194,7 +194,7 @@ async def test_what_begins_at_once_goes_in_messages_of_bounded_size():
         request = worker_pb2.GenerateRequest(request_id=str(number))
         request.grammar.text = grammar
         stream.begin(request, 20, {})
-    async with asyncio.timeout(5), written:
+    async with asyncio.timeout(60), written:
         await written.wait_for(lambda: sum(sizes) > 10 * len(grammar))
     await stream.close()
     assert len(sizes) == 5
@@ -230,7 +230,7 @@ async def test_work_that_is_ended_ends_at_the_worker_and_not_its_neighbours(how:
     """By its caller or its deadline; the stream stays."""
     service = Streaming()
     async with serving(service) as workers:
-        work = work_on(workers, "waits", timeout_s=20 if how == "abort" else 0.2)
+        work = work_on(workers, "waits", timeout_s=60 if how == "abort" else 2)
         events = aiter(work)
         await anext(events)
         if how == "abort":

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 import structlog
 from serin_mesh.call import LANE_KEY, REQUEST_KEY, caller, remaining_s, request_id
 from serin_mesh.carried import CarriedCalls
@@ -9,6 +10,21 @@ from serin_mesh.errors import MeshError, Reason
 from serin_mesh.testing import running
 
 METHOD = "/serin.test.v1.EchoService/Inner"
+
+
+@pytest.mark.parametrize("fault", [TimeoutError("of a layer"), ValueError("of a layer")])
+async def test_a_fault_that_no_layer_translates_is_told(fault):
+    """Also a timeout that is not the call's own: it ends as INTERNAL, is logged, and leaves nobody waiting."""
+
+    async def broken(asked: str) -> None:
+        raise fault
+
+    calls = CarriedCalls(METHOD, broken, None)  # outside of a served call: there is no layer
+    with structlog.testing.capture_logs() as logged:
+        failure = await calls.serve("x", {}, 60, lambda lane: None)
+    assert failure.reason is Reason.INTERNAL
+    assert "of a layer" not in failure.message
+    assert [(line["event"], line["method"]) for line in logged] == [("rpc.crashed", METHOD[1:])]
 
 
 async def test_each_has_identity_deadline_lane_and_log_line_of_its_own(echo, stub_of):

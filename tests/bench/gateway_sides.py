@@ -5,8 +5,6 @@ own, before :mod:`fake_openai`. Knows how they are started and stopped, nothing 
 """
 
 import contextlib
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.leash import leashed
+from harness.further_gateways import further_gateway, process
 from harness.running_mesh import RunningMesh
 from serin_mesh.testing import free_port
 
@@ -67,14 +65,14 @@ def ours(folder: Path, paced_tokens_per_s: float, *, num_gateways: int = 1) -> I
     with contextlib.ExitStack() as stack:
         stack.callback(mesh.stop)
         for model, rate in ((FAST, 1e6), (PACED, paced_tokens_per_s)):
-            stack.enter_context(_process(_twin(mesh, model, rate), folder / f"{model}-{num_gateways}.log"))
+            stack.enter_context(process(_twin(mesh, model, rate), folder / f"{model}-{num_gateways}.log"))
         pids = {name: member.pid for name, member in mesh.members().items()}
         urls, gateways = [mesh.rest], {"gateway": pids.pop("gateway")}
         for number in range(1, num_gateways):
-            port = free_port()
-            further = stack.enter_context(_process(_gateway(mesh, number, port), folder / f"gateway-{number}.log"))
-            _await_url(f"http://127.0.0.1:{port}/ready", further, folder / f"gateway-{number}.log")
-            urls.append(f"http://127.0.0.1:{port}")
+            name = f"bench-{number}"
+            url, further = stack.enter_context(further_gateway(mesh, name, folder))
+            _await_url(f"{url}/ready", further, folder / f"{name}.log")
+            urls.append(url)
             gateways[f"gateway {number + 1}"] = further.pid
         yield Side("serin", urls, mesh.key, gateways, pids), mesh
 
@@ -88,7 +86,7 @@ def litellm(folder: Path, environment: Path, paced_tokens_per_s: float) -> Itera
         for model, rate in ((FAST, 1e6), (PACED, paced_tokens_per_s)):
             port, log = free_port(), folder / f"openai-{model}.log"
             command = [sys.executable, str(HERE / "fake_openai.py"), "--port", str(port), "--tokens-per-s", str(rate)]
-            _await_port(port, stack.enter_context(_process(command, log)), log)
+            _await_port(port, stack.enter_context(process(command, log)), log)
             entries.append((model, f"http://127.0.0.1:{port}"))
         config, port, log = folder / "litellm.yaml", free_port(), folder / "litellm.log"
         config.write_text(
@@ -108,7 +106,7 @@ def litellm(folder: Path, environment: Path, paced_tokens_per_s: float) -> Itera
             "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION",
             "DISABLE_ADMIN_UI": "True", "NO_DOCS": "True",
         }  # fmt: skip
-        proxy = stack.enter_context(_process(command, log, quiet))
+        proxy = stack.enter_context(process(command, log, quiet))
         _await_url(f"http://127.0.0.1:{port}/health/liveliness", proxy, log)
         url = f"http://127.0.0.1:{port}"
         yield Side("litellm", [url], LITELLM_KEY, {"litellm": proxy.pid}, direct=entries[0][1])
@@ -128,34 +126,6 @@ def _twin(mesh: RunningMesh, model: str, tokens_per_s: float) -> list[str]:
         sys.executable, str(HERE / "engine_twin.py"), "--model", model, "--model-path", str(_DEMO_MODEL),
         "--control", mesh.control, "--instance", f"twin-{model}", "--tokens-per-s", str(tokens_per_s),
     ]  # fmt: skip
-
-
-def _gateway(mesh: RunningMesh, number: int, port: int) -> list[str]:
-    return [
-        sys.executable, "-m", "serin_gateway", "--instance", f"bench-{number}", "--http-port", str(port),
-        "--port", "0", "--control", mesh.control, "--mesh-secret-file", str(mesh.state / "mesh.secret"),
-        "--state-redis", mesh.record["state_redis"],
-    ]  # fmt: skip
-
-
-@contextlib.contextmanager
-def _process(
-    command: list[str], log: Path, environment: Mapping[str, str] | None = None
-) -> Iterator["subprocess.Popen[bytes]"]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            leashed(command), stdout=output, stderr=output, start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-        )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _await_url(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -15,7 +15,7 @@ from serin_mesh.channels import connect
 from serin_mesh.errors import MeshError, Reason
 
 DECLARATION = "models:\n  small:\n    path: /nowhere\n    workers: 0\n    tokenizers: 0\n"
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from serin.worker.v1 import worker_pb2, worker_pb2_grpc
 from serin_mesh.errors import STATUS, MeshError, Reason
 from serin_mesh.testing import running
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 class Failing(worker_pb2_grpc.WorkerServiceServicer):

@@ -58,14 +58,14 @@ async def test_rest_over_both_http_versions(edged: RunningMesh, trust: ssl.SSLCo
 async def test_grpc_on_the_same_port(front_door: grpc.aio.Channel, bearer, edged: RunningMesh):
     """A stream of the inference service, with its summary, on the port that REST uses."""
     stub = inference_pb2_grpc.InferenceServiceStub(front_door)
-    models = await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=10, metadata=bearer)
+    models = await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=60, metadata=bearer)
     assert [model.name for model in models.models] == [PAIR]
     request = inference_pb2.GenerateRequest(model=PAIR, prompt="Over gRPC.", sampling={"max_tokens": 8})
     call = stub.Generate(request, timeout=30, metadata=bearer)
     events = [message.WhichOneof("event") async for message in call]
     assert (events[0], events[-1]) == ("started", "summary")
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=10)
+        await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=60)
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 

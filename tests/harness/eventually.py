@@ -10,7 +10,7 @@ POLL_S = 0.05
 
 
 async def eventually(
-    ask: Callable[[], Awaitable[T]], accept: Callable[[T], object], what: str, timeout_s: float = 20.0
+    ask: Callable[[], Awaitable[T]], accept: Callable[[T], object], what: str, timeout_s: float = 60.0
 ) -> T:
     """The first answer that is accepted.
 

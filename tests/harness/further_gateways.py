@@ -1,8 +1,9 @@
 """Gateway processes beside the one that a mesh has. Knows their command line, nothing about what they are asked."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,17 +13,28 @@ from serin_mesh.testing import free_port
 from harness.leash import leashed
 from harness.running_mesh import RunningMesh
 
+STOP_TIMEOUT_S = 30.0
+
 
 @contextmanager
-def process(command: list[str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that is gone in the end."""
+def process(
+    command: list[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that is gone in the end; ``environment`` is added to this one's."""
     with log.open("wb") as output:
-        running = subprocess.Popen(leashed(command), stdout=output, stderr=output, start_new_session=True)
+        running = subprocess.Popen(
+            leashed(command), stdout=output, stderr=output, start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+        )  # fmt: skip
     try:
         yield running
     finally:
         running.terminate()
-        running.wait(30)
+        try:
+            running.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.wait()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from harness.valkey_probe import answers
 
 KEEPS = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--save", "")
 FORGETS = ("--appendonly", "no", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru", "--save", "")
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 class Valkey:

@@ -31,7 +31,6 @@ EXAMPLES = 60
 PATIENCE_S = 20.0
 CONFIGURED = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     database=None,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),

@@ -81,7 +81,7 @@ async def test_every_call_needs_a_key(mesh: RunningMesh, front_door: grpc.aio.Ch
     assert len(service.methods) >= 5
     for method in service.methods:
         request = getattr(inference_pb2, method.input_type.name)()
-        call = getattr(stub, method.name)(request, timeout=10)
+        call = getattr(stub, method.name)(request, timeout=60)
         assert await call.code() is grpc.StatusCode.UNAUTHENTICATED, method.name
 
 
@@ -102,7 +102,7 @@ async def test_nobody_describes_itself(mesh: RunningMesh, path: str):
 
     async def code_of(address: str) -> grpc.StatusCode:
         async with grpc.aio.insecure_channel(address) as channel:
-            return await channel.unary_unary(path)(b"", timeout=10).code()
+            return await channel.unary_unary(path)(b"", timeout=60).code()
 
     codes = await asyncio.gather(*(code_of(address) for address in sorted(addresses)))
     assert set(codes) == {grpc.StatusCode.UNIMPLEMENTED}
@@ -113,7 +113,7 @@ async def test_other_http_ports_tell_no_more_than_how_they_are(mesh: RunningMesh
     instances = await await_instances(mesh, bool)
     inner = {one.registration.http_endpoint for one in instances} - {mesh.rest.removeprefix("http://")}
     assert inner
-    async with plain_http(timeout=10) as stranger:
+    async with plain_http(timeout=60) as stranger:
         for address in inner:
             for path in ("/", "/debug/pprof", "/v1/models", "/metrics/../x", "/admin/keys", "//metrics", "/METRICS"):
                 status = (await stranger.get(f"http://{address}{path}")).status_code

@@ -123,7 +123,7 @@ async def test_one_large_text_is_at_work_at_a_time():
         num_alone += 1
         return [7]
 
-    async with EncodeQueue(encoder, max_chars=10 * BATCH_CHARS) as queue, asyncio.timeout(30):
+    async with EncodeQueue(encoder, max_chars=10 * BATCH_CHARS) as queue, asyncio.timeout(60):
         tasks = [asyncio.create_task(queue.encode([large], True)) for _ in range(3)]
         tasks.append(asyncio.create_task(queue.run(alone, len(large))))
         await asyncio.to_thread(encoder.entered.acquire)
@@ -156,6 +156,6 @@ async def test_a_job_right_behind_an_answer_is_not_forgotten(monkeypatch):
     monkeypatch.setattr(encode_queue, "NUM_BATCHES", 1)
     encoder = Encoder()
     encoder.gate.set()
-    async with EncodeQueue(encoder) as queue, asyncio.timeout(30):
+    async with EncodeQueue(encoder) as queue, asyncio.timeout(60):
         for text in "abc":
             assert await queue.encode([text], True) == [[ord(text)]]

@@ -57,7 +57,7 @@ async def test_a_caller_that_does_not_read_stops_the_service():
     await asyncio.sleep(0)
     assert not blocked.done()
     await outbox.take()
-    await asyncio.wait_for(blocked, 10)
+    await asyncio.wait_for(blocked, 60)
 
 
 async def test_a_message_carries_many_sequences_and_stays_small():

@@ -120,7 +120,7 @@ def compound(inner):
 SCHEMAS = st.recursive(SIMPLE, compound, max_leaves=6).filter(lambda one: isinstance(one, dict))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(SCHEMAS, SCHEMAS, st.integers(0, 1 << 30))
 def test_what_is_let_through_is_valid(schema, defined, seed):
     """Any schema that is accepted, any way through it: a reader of JSON and of schemas agrees with the matcher."""

@@ -18,7 +18,7 @@ def first_match(text, stops):
     return None
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(text=LETTERS, stops=STOPS, include=st.booleans(), data=st.data())
 def test_any_cut_finds_the_same_match(text, stops, include, data):
     """Text before the match and the match itself do not depend on how the text is cut."""
@@ -40,7 +40,7 @@ def test_any_cut_finds_the_same_match(text, stops, include, data):
         assert given_text == text[: end if include else start]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=LETTERS, stops=STOPS)
 def test_only_beginnings_of_stop_strings_are_held_back(text, stops):
     """Whatever is held back begins a stop string; so text is as early as it can be."""

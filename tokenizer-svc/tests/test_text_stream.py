@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from serin_tokenizer_svc.text_stream import MAX_HELD_TOKENS, PieceStream, WindowStream
 
 KINDS = sorted(folders.KINDS)
-LOOSE = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LOOSE = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 def cuts(draw, ids):

@@ -25,7 +25,7 @@ TEXTS = st.one_of(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(text=TEXTS)
 def test_encode_equals_transformers(kind, text, vocabularies, oracles):
     """Ids are those of transformers, with and without the special ids it adds."""
@@ -35,7 +35,7 @@ def test_encode_equals_transformers(kind, text, vocabularies, oracles):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(text=TEXTS)
 def test_no_id_takes_up_more_than_the_longest_span(kind, text, vocabularies):
     """Where a bound is claimed, any text of any language keeps to it."""
@@ -53,7 +53,7 @@ def test_where_a_longest_span_is_known(vocabularies):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_decode_equals_transformers(kind, data, vocabularies, oracles):
     """Text is that of transformers for any ids, wherever the bytes are UTF-8."""

@@ -197,7 +197,7 @@ def check_chunking(attention, draw, names, longest, most):
 
 
 @pytest.mark.parametrize("attention", ["native", "torch"], indirect=True)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(draw=st.randoms(use_true_random=True))
 def test_any_chunking_and_batching_gives_the_same_bits(attention, draw):
     """However the rows are cut into steps, and whoever shares them."""
@@ -205,7 +205,7 @@ def test_any_chunking_and_batching_gives_the_same_bits(attention, draw):
 
 
 @pytest.mark.parametrize("attention", ["triton"], indirect=True)
-@settings(max_examples=1, deadline=None)
+@settings(max_examples=1)
 @given(draw=st.randoms(use_true_random=True))
 def test_any_chunking_and_batching_gives_the_same_bits_by_the_interpreter(attention, draw):
     """The same, of layers with few heads and of short contexts."""

@@ -73,7 +73,7 @@ def assert_nothing_held(engine: Engine) -> None:
     assert engine.scheduler.num_waiting == engine.scheduler.num_running == 0
 
 
-@settings(max_examples=NUM_EXAMPLES, deadline=None)
+@settings(max_examples=NUM_EXAMPLES)
 @given(st.randoms(use_true_random=True))
 def test_five_thousand_arrivals(draw):
     """50 histories of 100 arrivals with random choices, prior output, namespaces, priorities, cancels and windows."""

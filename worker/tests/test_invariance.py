@@ -59,7 +59,7 @@ def engines(tiny_folder):
     return of
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(draw=st.randoms(use_true_random=True), kind=st.sampled_from(KINDS), precision=st.sampled_from(PRECISIONS))
 def test_the_same_tokens_and_logprobs_however_a_request_runs(engines, draw, kind, precision):
     """Alone in a roomy engine; and in a crowd with a cramped cache, a small budget, prefix hits and resumes."""

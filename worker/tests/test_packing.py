@@ -10,7 +10,7 @@ from serin_worker.model.packing import PackedLinear, pack_linears, packed_row_mu
 DTYPES = (torch.float32, torch.bfloat16)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(draw=st.randoms(use_true_random=True))
 def test_what_is_said_to_keep_bits_does(draw):
     """Any slice of as many rows as was found out gives the bits that all rows together give."""

@@ -47,7 +47,7 @@ def test_philox_known_answers(counter, key, expected):
     assert tuple(int(word) for word in words) == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 127), st.integers(0, 10**6)), min_size=1, max_size=9),
     st.integers(1, 3_000),
@@ -129,7 +129,7 @@ def test_min_p_is_a_share_of_the_likeliest():
     assert int((filtered > -torch.inf).sum()) == 2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.floats(0.05, 0.9999), st.integers(0, 2_000))
 def test_filters_over_a_large_vocabulary_equal_a_full_sort(seed, top_p, top_k):
     """The fast path over the likeliest candidates keeps exactly what sorting everything keeps."""

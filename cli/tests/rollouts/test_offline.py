@@ -94,7 +94,7 @@ async def weights_become(control: Control, wanted: dict[str, int]) -> None:
     """Wait until the published weights are these."""
     found: dict[str, int] = {}
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             async for topology in control.plane.topologies.watch():
                 found = {lane.members[1].version: lane.weight for model in topology.models for lane in model.lanes}
                 if found == wanted:

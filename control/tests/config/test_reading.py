@@ -318,7 +318,7 @@ def test_missing_file_is_a_problem_with_its_name(tmp_path):
         load_config(tmp_path / "latin.yaml")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=200))
 def test_any_text_is_a_configuration_or_refused(text: str):
     """No text makes the reader fail in another way."""
@@ -339,7 +339,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.sampled_from(["a", "b"]),

@@ -220,7 +220,7 @@ async def test_it_follows_by_itself_and_ends_in_order():
     lanes = ScriptedLanes(lambda lane, case: "4")
     made = GoldenRunner(ListedTrials(trial(golden("4"))), lanes, DeclaredScorer(), log)
     task = asyncio.create_task(made.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not log.heard:  # noqa: ASYNC110 - the log tells nobody
             await asyncio.sleep(0)
     task.cancel()

@@ -280,7 +280,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(events, st.booleans(), st.sampled_from(list(OnScarce)))
 def test_whatever_happens_traffic_is_right(happened, manual, on_scarce):
     """Weights only rise to the step's own, ended means ended, no weight without capacity, every change has a reason."""

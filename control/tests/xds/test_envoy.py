@@ -54,11 +54,11 @@ async def test_envoy_carries_grpc_and_rest_to_gateways(house):
     edge = await where("edge")
     async with grpc.aio.insecure_channel(edge) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
-        await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=10, wait_for_ready=True)
-        parts = [part async for part in stub.Generate(inference_pb2.GenerateRequest(), timeout=10)]
+        await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=60, wait_for_ready=True)
+        parts = [part async for part in stub.Generate(inference_pb2.GenerateRequest(), timeout=60)]
         assert len(parts) == 3
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await channel.unary_unary("/echo.Echo/Say")(b"", timeout=10)
+            await channel.unary_unary("/echo.Echo/Say")(b"", timeout=60)
         assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert await fetch(edge, "/v1/models") == "/v1/models"
     assert await fetch(edge, "/ready") == "/ready"
@@ -76,7 +76,7 @@ async def test_plain_grpc_callers_follow_lanes_through_envoy(house):
 
         async def counts(calls: int, **metadata: str) -> dict[str, int]:
             pairs = tuple((key.replace("_", "-"), value) for key, value in metadata.items())
-            names = [(await say(b"", timeout=10, metadata=pairs, wait_for_ready=True)).decode() for _ in range(calls)]
+            names = [(await say(b"", timeout=60, metadata=pairs, wait_for_ready=True)).decode() for _ in range(calls)]
             return {name: names.count(name) for name in names}
 
         assert set(await counts(200)) == {"w1a", "w1b", "w2"}
@@ -95,10 +95,10 @@ async def test_a_new_version_reaches_envoy_without_a_failed_call(house):
     options = [("grpc.default_authority", "worker.small")]
     async with grpc.aio.insecure_channel(await where("mesh"), options=options) as channel:
         say = channel.unary_unary("/echo.Echo/Say")
-        await say(b"", timeout=10, wait_for_ready=True)
+        await say(b"", timeout=60, wait_for_ready=True)
         await control.plane.declared.apply(CONFIG.replace("50}, v2", "0}, v2"))
         while True:
-            names = {(await say(b"", timeout=10)).decode() for _ in range(30)}
+            names = {(await say(b"", timeout=60)).decode() for _ in range(30)}
             if names == {"w2"}:
                 break
 
@@ -129,7 +129,7 @@ async def test_everything_is_encrypted_off_loopback(tmp_path, tls_dirs):
         credentials = grpc.ssl_channel_credentials((tls_dirs("edge") / "ca.pem").read_bytes())
         async with grpc.aio.secure_channel(edge_address, credentials) as channel:
             stub = inference_pb2_grpc.InferenceServiceStub(channel)
-            await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=10)
+            await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=60)
         assert control.alarms.sentences() == ()
         before = await shown(edge_address)
         tls_dirs.renew("edge")

@@ -827,10 +827,10 @@ async def test_a_request_waits_for_guards_no_longer_than_it_has():
     """DEADLINE_EXCEEDED, and the thread that looks stops."""
     house = guarded(MASKING)
     key = await house.key()
-    request = Request(house.collaborators, Arrival("rest", "r", key=key, timeout_s=0.05))
+    request = Request(house.collaborators, Arrival("rest", "r", key=key, timeout_s=0.5))
     await request.authenticate()
     with pytest.raises(MeshError) as late:
-        await request.begin(Ask("small", [f"prose and {MAIL}, " * 20_000]))
+        await request.begin(Ask("small", [f"prose and {MAIL}, " * 100_000]))
     assert late.value.reason is Reason.DEADLINE_EXCEEDED
     await request.settle(late.value)
     house.collaborators.guards.close()

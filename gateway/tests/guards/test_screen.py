@@ -72,7 +72,7 @@ def test_every_text_of_the_corpora_character_by_character():
         assert in_pieces(text, list(range(len(text)))) == screened(opened(), text), text
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_however_texts_are_put_together_and_cut(data):
     """Several texts behind each other, cut anywhere."""
@@ -82,7 +82,7 @@ def test_however_texts_are_put_together_and_cut(data):
     assert in_pieces(text, cuts) == screened(opened(), text)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(alphabet="ab1 9@.-+:\u200b\u202e夜é\n", max_size=400), st.lists(st.integers(1, 400), max_size=20))
 def test_noise_comes_out_the_same_too(text, cuts):
     """Digits, signs and marks in any order."""

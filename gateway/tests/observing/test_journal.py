@@ -118,7 +118,7 @@ async def test_what_cut_an_attempt_short_is_named():
     """The deadline by its own reason; a client that leaves, and prompts beside one that failed, by CANCELLED."""
     house = MemoryHouse(lambda worker, order: [WorkStarted(worker.instance, 0, 0), TokensMade(0, 0, [65], [])])
     house.workers.hold.clear()
-    (late,) = await asked(house, timeout_s=0.05)
+    (late,) = await asked(house, timeout_s=1.0)
     assert late.attempt.reason == "DEADLINE_EXCEEDED"
     request = Request(house.collaborators, Arrival("rest", key=await house.key(), request_id="gone"))
     await request.authenticate()

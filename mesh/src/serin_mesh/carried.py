@@ -13,6 +13,7 @@ import grpc
 from serin_mesh.call import LANE_KEY
 from serin_mesh.errors import MeshError, Reason, from_status
 from serin_mesh.interceptors.onion import serving_onion
+from serin_mesh.interceptors.outcome import failure_of
 from serin_mesh.interceptors.rpc import Rpc
 
 R = Any
@@ -44,7 +45,7 @@ class CarriedCalls:
     async def serve(
         self, request: R, metadata: Mapping[str, str], timeout_s: float | None, accepted: Callable[[str], None]
     ) -> MeshError | None:
-        """Serve one call; returns the failure that it ended with, if it did.
+        """Serve one call; returns the failure that it ended with, if it did, be it a fault of a layer itself.
 
         Args:
             request: what is asked.
@@ -53,17 +54,18 @@ class CarriedCalls:
             accepted: told the lane, when the layers have let it in; not told where none is known.
         """
         context = _CarriedContext(self._carrier, metadata, timeout_s, accepted)
+        rpc = Rpc.arrived(self._method, request, context)  # type: ignore[arg-type]
         try:
             async with asyncio.timeout(timeout_s) as limit:
-                await self._handle(Rpc.arrived(self._method, request, context))  # type: ignore[arg-type]
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            return MeshError(Reason.DEADLINE_EXCEEDED, f"not finished within {timeout_s:g} s")
+                await self._handle(rpc)
         except grpc.aio.AbortError:
             return context.failure
-        except MeshError as error:  # no layer is there to translate it
+        except MeshError as error:  # no layer is there to send it
             return error
+        except Exception as error:  # noqa: BLE001 - no layer around the one that failed will translate it
+            if isinstance(error, TimeoutError) and limit.expired():
+                return MeshError(Reason.DEADLINE_EXCEEDED, f"not finished within {timeout_s:g} s")
+            return failure_of(rpc, error)
         return None
 
 

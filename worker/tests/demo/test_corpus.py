@@ -33,7 +33,7 @@ def test_the_digest_is_stable_within_a_run():
     assert corpus_digest(20) != corpus_digest(21)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32))
 def test_no_seed_carries_a_held_out_item_into_training(seed):
     """Whatever the seed, training draws only from its side of the split."""

@@ -66,7 +66,7 @@ def asking(served: EmbeddingServing, *inputs, **fields) -> worker_pb2.EmbedReque
 
 async def until(holds) -> None:
     """Wait until something holds that nobody tells of."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - the line has no event of its own
             await asyncio.sleep(0.01)
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
-from serin_cli.local.board import Board, Phase
+from serin_cli.local.board import Board, Phase, Row
 from serin_cli.local.fleet import Fleet
 from serin_cli.local.process import ProcessSpec, Tier
 
@@ -183,7 +183,7 @@ class Changeover:
         return all(self._board.phase(name) in phases for name in names)
 
     def _problems(self, names: Iterable[str]) -> str:
-        rows = [row for name in names if (row := self._board.row(name)) is not None]
+        rows = [self._board.row(name) or Row(name) for name in names]  # the board knows none that is still being made
         return "; ".join(
             f"{row.name} does not come up: {row.problem}"
             if row.phase is Phase.CRASHED

@@ -14,6 +14,7 @@ import grpc
 from serin.tokenizer.v1 import tokenizer_pb2
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.upstream.stream_writer import write_on
 from serin_gateway.upstream.text_sequence import GrowingText
 
 MAX_FRAMES = 256
@@ -42,6 +43,8 @@ class DetokenizeStream:
         self._is_of_lane = is_of_lane
         self._ready: deque[GrowingText] = deque()
         self._queued: set[str] = set()
+        self._taken: list[GrowingText] = []
+        """Those whose frames are in the message that is being written."""
         self._woken = asyncio.Event()
         self._heard_at = self.began_at
         self._waiting_since: float | None = None
@@ -80,7 +83,8 @@ class DetokenizeStream:
 
     async def _run(self) -> None:
         error = MeshError(Reason.UPSTREAM_UNAVAILABLE, "the tokenizer ended its stream")
-        writer = asyncio.create_task(self._write(), name="detokenize writer")
+        writing = write_on(self._call, self._woken, self._take, self._written)
+        writer = asyncio.create_task(writing, name="detokenize writer")
         try:
             await self._read()
         except MeshError as broken:
@@ -112,30 +116,20 @@ class DetokenizeStream:
                         self.forget(sequence)
                     sequence.received(news)
 
-    async def _write(self) -> None:
-        try:
-            while True:
-                while not self._ready:
-                    self._woken.clear()
-                    await self._woken.wait()
-                frames, writers = self._take_frames()
-                if frames:
-                    await self._call.write(tokenizer_pb2.DetokenizeRequest(frames=frames))
-                for sequence in writers:
-                    sequence.sent()
-                    self.wake(sequence)  # it may have more
-        except (MeshError, asyncio.InvalidStateError):
-            pass  # the reader learns why
-
-    def _take_frames(self) -> tuple[list[tokenizer_pb2.SequenceFrame], list[GrowingText]]:
+    def _take(self) -> tokenizer_pb2.DetokenizeRequest | None:
         """What sequences have to say, as much as a message takes: a message costs more than its frames."""
         frames: list[tokenizer_pb2.SequenceFrame] = []
-        writers: list[GrowingText] = []
         while self._ready and len(frames) < MAX_FRAMES:
             sequence = self._ready.popleft()
             self._queued.discard(sequence.sequence_id)
             taken = list(iter(sequence.take_frame, None))
             if taken:
                 frames += taken
-                writers.append(sequence)
-        return frames, writers
+                self._taken.append(sequence)
+        return tokenizer_pb2.DetokenizeRequest(frames=frames) if frames else None
+
+    def _written(self) -> None:
+        taken, self._taken = self._taken, []
+        for sequence in taken:
+            sequence.sent()
+            self.wake(sequence)  # it may have more

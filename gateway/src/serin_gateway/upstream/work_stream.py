@@ -16,6 +16,7 @@ from serin.worker.v1 import worker_pb2
 from serin_mesh.errors import MeshError, Reason, from_facts
 
 from serin_gateway.failures import Cause
+from serin_gateway.upstream.stream_writer import write_on
 
 MAX_FRAMES = 256
 MAX_BYTES = 1 << 20
@@ -102,7 +103,7 @@ class WorkStream:
 
     async def _run(self) -> None:
         error: MeshError | None = None
-        writer = asyncio.create_task(self._write(), name="work writer")
+        writer = asyncio.create_task(write_on(self._call, self._woken, self._take), name="work writer")
         try:
             await self._read()
         except MeshError as broken:
@@ -130,17 +131,8 @@ class WorkStream:
                 if work is not None:
                     work.received(news)
 
-    async def _write(self) -> None:
-        try:
-            while True:
-                while not self._outgoing:
-                    self._woken.clear()
-                    await self._woken.wait()
-                await self._call.write(worker_pb2.WorkRequest(frames=self._take_frames()))
-        except (MeshError, asyncio.InvalidStateError):
-            pass  # the reader learns why
-
-    def _take_frames(self) -> list[worker_pb2.WorkFrame]:
+    def _take(self) -> worker_pb2.WorkRequest | None:
+        """What requests have to say, as much as a message takes."""
         frames: list[worker_pb2.WorkFrame] = []
         num_bytes = 0
         while self._outgoing and len(frames) < MAX_FRAMES:
@@ -149,7 +141,7 @@ class WorkStream:
             if frames and num_bytes > MAX_BYTES:
                 break
             frames.append(self._outgoing.pop(work_id))
-        return frames
+        return worker_pb2.WorkRequest(frames=frames) if frames else None
 
 
 class CarriedWork:

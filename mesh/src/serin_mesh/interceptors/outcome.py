@@ -33,12 +33,13 @@ def note_outcome(handle: Handle) -> Handle:
             raise
         except Exception as error:
             # Not kept in a name: its traceback would hold this frame, and with it the request.
-            raise _noted(rpc, _translate(rpc, error)) from error
+            raise _noted(rpc, failure_of(rpc, error)) from error
 
     return noted
 
 
-def _translate(rpc: Rpc, error: Exception) -> MeshError:
+def failure_of(rpc: Rpc, error: Exception) -> MeshError:
+    """What the caller is told of a foreign failure; a fault of ours is logged with its place."""
     if isinstance(error, grpc.RpcError):
         return from_rpc_error(error)
     if isinstance(error, grpc.aio.InternalError):  # a write to, or a read from, a caller that is no longer there
