@@ -5,6 +5,10 @@ Hypothesis' own default fails an example that takes longer than 0.2 s, and a tes
 busy machine that says something about its neighbours alone. What hangs ends by pytest's timeout.
 """
 
+import logging
+from collections.abc import Iterator
+
+import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
@@ -17,3 +21,15 @@ structlog.configure(
 )
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """How a test has logs written holds for it alone, whichever tests its process runs next."""
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.configure(**before)
+    structlog.contextvars.clear_contextvars()
+    root.handlers[:] = handlers
+    root.setLevel(level)
