@@ -8,9 +8,12 @@ Without a GPU Triton's kernels are run by its interpreter. Triton asks for that 
 transformers may do long before the tests that need it.
 """
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
@@ -26,3 +29,15 @@ structlog.configure(
 )
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """How a test has logs written holds for it alone, whichever tests its process runs next."""
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.configure(**before)
+    structlog.contextvars.clear_contextvars()
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -20,6 +20,8 @@ from harness.shared import shared
 from harness.tiny_encoder import VECTORS, write_tiny_encoder
 from harness.tiny_model import write_tiny_model
 
+PATIENT = {"SERIN_LIMITS_WAIT_S": "10"}
+"""A gateway that never applies limits alone, however busy the machine is: what it lets in is exact."""
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_MODEL = ROOT / "deploy" / "models" / "small" / "v2"
 
@@ -109,7 +111,7 @@ def mesh(run_folder: Path) -> Iterator[RunningMesh]:
     folder = run_folder / "shared-mesh"
     tiny, encoder = folder / TINY, folder / VECTORS
     folder.mkdir(exist_ok=True)
-    running = RunningMesh(folder / "state", declaration(tiny, encoder=encoder))
+    running = RunningMesh(folder / "state", declaration(tiny, encoder=encoder), environment=PATIENT)
 
     @contextlib.contextmanager
     def started() -> Iterator[None]:

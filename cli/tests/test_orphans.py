@@ -58,8 +58,8 @@ def test_sigkill_of_the_supervisor_leaves_nothing(state):
         assert not any(_gone(pid) for pid in pids)
         assert state.is_held()
         supervisor.send_signal(signal.SIGKILL)
-    assert await_condition(lambda: all(_gone(pid) for pid in pids), 20)
-    assert await_condition(lambda: not state.is_held(), 20)
+    assert await_condition(lambda: all(_gone(pid) for pid in pids), 60)
+    assert await_condition(lambda: not state.is_held(), 60)
 
 
 def test_a_killed_sentinel_still_leaves_no_child(state):
@@ -76,6 +76,6 @@ def test_a_killed_sentinel_still_leaves_no_child(state):
         sentinels[0].kill()
         supervisor.send_signal(signal.SIGKILL)
     try:
-        assert await_condition(lambda: _gone(pids[0]), 20)
+        assert await_condition(lambda: _gone(pids[0]), 60)
     finally:
         os.kill(pids[1], signal.SIGKILL)  # the grandchild that nobody was left to kill

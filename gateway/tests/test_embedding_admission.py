@@ -219,14 +219,24 @@ async def test_a_long_list_that_cannot_be_ready_in_time_is_refused(fronts_on):
         begun = asyncio.create_task(embed(front, [[7]] * 24))
         await until(lambda: house.embedders.calls)
         turnstile = house.collaborators.turnstiles.by_model["small"]
-        turnstile.limit.value, turnstile._answer_s = 8, 10.0
+        turnstile.limit.value = 8
+        turnstile._answers.note(10.0)
         patient = {"x-request-timeout": "35"}
         answer = await embed(front, [[7]] * 40, headers=patient)
         assert refused(answer) == (503, "QUEUE_FULL")
         assert "5 times over" in answer.json()["error"]["message"]
         between = asyncio.create_task(embed(front, [[9]] * 24, headers=patient))
         await until(lambda: len(turnstile.line) == 1)
-        turnstile._answer_s = 100.0
+
+        class Slowing(list):
+            """Answers take longer from the second list's first part on."""
+
+            def append(self, call) -> None:
+                super().append(call)
+                if call[2][0][0] == 9:
+                    turnstile._answers.mean = 100.0
+
+        house.embedders.calls = Slowing(house.embedders.calls)
         house.embedders.hold.set()
         answers = await asyncio.gather(begun, between)
         assert sorted(refused(answer) for answer in answers if answer.status_code != 200)[0] == (503, "QUEUE_FULL")

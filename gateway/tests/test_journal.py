@@ -21,8 +21,7 @@ def log():
     """Everything that is logged, as JSON lines."""
     stream = io.StringIO()
     configure_logs("gateway", ServiceSettings(log_format="json", log_level="debug"), stream)
-    yield stream
-    configure_logs("gateway", ServiceSettings())
+    return stream
 
 
 @pytest.fixture

@@ -107,5 +107,3 @@ def quiet_logs():
     """Logs of one test never reach another."""
     with structlog.testing.capture_logs() as lines:
         yield lines
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()

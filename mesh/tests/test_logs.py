@@ -6,7 +6,6 @@ import json
 import logging
 
 import pytest
-import structlog
 from serin_mesh import logs
 from serin_mesh.errors import MeshError
 from serin_mesh.logs import configure_logs
@@ -20,12 +19,8 @@ CANARY = "canary-4f1b-open-sesame"
 def written(quiet_logs):
     """What a process writes, as configured for production."""
     stream = io.StringIO()
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
     configure_logs("worker", ServiceSettings(instance="w1", log_format="json"), stream)
-    yield stream
-    root.handlers[:] = before
-    root.setLevel(level)
+    return stream
 
 
 def lines_of(stream: io.StringIO) -> list[dict]:
@@ -47,7 +42,6 @@ def test_level_is_the_least_that_is_written() -> None:
     configure_logs("worker", ServiceSettings(log_format="json", log_level="error"), stream)
     logs.get().warning("x")
     assert not stream.getvalue()
-    structlog.reset_defaults()
 
 
 def test_a_terminal_gets_text() -> None:

@@ -200,18 +200,23 @@ async def test_answers_survive_a_drain_that_is_too_short(crowd, workers: Workers
     """Fault 25 and more: SIGTERM twice. What outlives the grace is handed over; nobody calls that a death."""
     bodies = [{**asked(number, **GREEDY), "max_tokens": 500} for number in range(NUM_STREAMS)]
     undisturbed = await ask_undisturbed(crowd, bodies)
-    begun = asyncio.Event()
-    asking = asyncio.create_task(ask_all(crowd, bodies, "draining", begun.set))
-    await begun.wait()
-    victim = await busiest(workers, endpoints)
-    pid = workers.harm(victim, signal.SIGTERM)
-    workers.harm(victim, signal.SIGTERM)
-    disturbed, ids = await asking
-    assert [one.answer for one in disturbed] == [one.answer for one in undisturbed]
-    lost = await losses(log, ids, "SIGTERM")
-    assert DRAINING in caused(lost)
-    assert KILLED not in caused(lost)
-    await workers.restarted(victim, pid)
+    lost: list[dict[str, Any]] = []
+    for attempt in range(MAX_ROUNDS):
+        begun = asyncio.Event()
+        asking = asyncio.create_task(ask_all(crowd, bodies, f"draining-{attempt}", begun.set))
+        await begun.wait()
+        victim = await busiest(workers, endpoints)
+        pid = workers.harm(victim, signal.SIGTERM)
+        workers.harm(victim, signal.SIGTERM)
+        disturbed, ids = await asking
+        assert [one.answer for one in disturbed] == [one.answer for one in undisturbed]
+        lost = await losses(log, ids, "SIGTERM")
+        assert KILLED not in caused(lost)
+        await workers.restarted(victim, pid)
+        if DRAINING in caused(lost):
+            return
+        endpoints = await workers.ready()  # its answers had just ended when it was asked to: once more
+    pytest.fail(f"no worker drained in the middle of an answer: {lost}")
 
 
 async def test_a_request_that_kills_its_workers_is_stopped(crowd, workers: Workers, endpoints, log):
