@@ -23,7 +23,7 @@ from harness.valkey_probe import answers
 
 HEALTH_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
-POLL_S = 1.0
+POLL_S = 2.5
 """Docker asks less often still; each question is a process that must import gRPC first."""
 
 
