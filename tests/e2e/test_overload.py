@@ -14,11 +14,17 @@ from harness.running_mesh import RunningMesh
 
 pytestmark = pytest.mark.long
 
-PEAK_S = 20.0
+WARM_UP_S, PEAK_S = 10.0, 30.0
 OVERLOAD_S = float(os.environ.get("SERIN_OVERLOAD_S", "300"))
 AT_ONCE = 80
 """The worker's 64 places, and a short line before them."""
-TIMEOUT_S = 8.0
+NUM_TOKENS = 192
+"""Of an answer, as in chats. All processes share this machine's cores: with answers of a few words, what refusals cost
+is missing to those who make them."""
+TIMEOUT_S = 20.0
+LATE = "200, then DEADLINE_EXCEEDED"
+MOST_LATE = 0.01
+"""Of whole answers: how long one takes is known on average alone."""
 ENDS = b"data: [DONE]\n\n\r\n0\r\n\r\n"
 """An event stream's last event, and the end of what is sent in chunks."""
 
@@ -47,9 +53,9 @@ class Caller:
         )
 
     async def ask(self, seen: Seen, rng: random.Random) -> None:
-        """One streamed answer of 48 tokens."""
+        """One streamed answer."""
         question = {"role": "user", "content": f"{rng.randrange(10**9)} " * 4}
-        body = json.dumps({"model": TINY, "messages": [question], "max_tokens": 48, "stream": True})
+        body = json.dumps({"model": TINY, "messages": [question], "max_tokens": NUM_TOKENS, "stream": True})
         began = time.monotonic()
         reader, writer = await asyncio.open_connection(*self._address)
         try:
@@ -64,7 +70,8 @@ class Caller:
         status = head.split(" ", 2)[1]
         if status == "200":
             seen.first_token_s.append(first_s)
-            seen.count("ok" if text.endswith(ENDS) else "broken: " + text[-200:].decode())
+            is_late = b'"reason":"DEADLINE_EXCEEDED"' in text
+            seen.count("ok" if text.endswith(ENDS) else LATE if is_late else "broken: " + text[-200:].decode())
             return
         reason = json.loads(text[text.index(b"{") : text.rindex(b"}") + 1])["error"]["reason"]
         seen.count(f"{status} {reason}")
@@ -77,14 +84,20 @@ async def test_twice_the_bearable_load(mesh: RunningMesh):
     rng = random.Random(7)
     caller = Caller(mesh)
     peak = Seen()
-    ends = time.monotonic() + PEAK_S
+    is_over = asyncio.Event()
 
     async def closed_loop() -> None:
-        while time.monotonic() < ends:
+        while not is_over.is_set():
             await caller.ask(peak, rng)
 
-    await asyncio.gather(*(closed_loop() for _ in range(AT_ONCE)))
-    bearable = peak.statuses["ok"] / PEAK_S
+    async with asyncio.TaskGroup() as callers:
+        for _ in range(AT_ONCE):
+            callers.create_task(closed_loop())
+        await asyncio.sleep(WARM_UP_S)
+        before = peak.statuses["ok"]
+        await asyncio.sleep(PEAK_S)
+        bearable = (peak.statuses["ok"] - before) / PEAK_S
+        is_over.set()
     assert set(peak.statuses) == {"ok"}
 
     over = Seen()
@@ -105,6 +118,7 @@ async def test_twice_the_bearable_load(mesh: RunningMesh):
         f"answered {goodput:.1f}/s = {goodput / bearable:.2f} of the peak; first token p50 {waits[49]:.2f} s, "
         f"p99 {waits[98]:.2f} s; {over.statuses}"
     )
-    assert set(over.statuses) <= {"ok", "503 QUEUE_FULL", "504 DEADLINE_EXCEEDED"}
+    assert set(over.statuses) <= {"ok", "503 QUEUE_FULL", "504 DEADLINE_EXCEEDED", LATE}
+    assert over.statuses.get(LATE, 0) <= MOST_LATE * over.statuses["ok"], "places went to answers that were of no use"
     assert goodput >= 0.9 * bearable
     assert waits[98] <= TIMEOUT_S
