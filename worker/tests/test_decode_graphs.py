@@ -36,6 +36,8 @@ class TwinAttention(TorchPagedAttention):
         assert step.row_sequences[:count].tolist() == list(range(count))
         assert step.row_positions[:count].tolist() == (step.contexts[:count] - 1).tolist()
         assert not step.contexts[count:].any()
+        if not count:
+            return query.new_zeros((len(query), cache.spec.num_query_heads * cache.spec.value_dim))
         sequences = StepSequences(step.starts[: count + 1], step.contexts[:count], step.tables[:count])
         return self.attend(cache, sequences, query, key, value)
 
@@ -122,6 +124,22 @@ def test_long_sequences_have_graphs_of_their_own(model: CausalModel):
     short, long = (graphs.run(token, context, tables[:, :width]).clone() for width in (3, 130))
     assert recorder.num_recorded == 2
     assert torch.equal(short, long)
+
+
+def test_recording_writes_to_no_page(model: CausalModel):
+    """Recording computes, as libraries set up kernels at their first calls; sequences may be running meanwhile."""
+
+    class Computing(EagerRecorder):
+        def record(self, compute):
+            compute()
+            return compute
+
+    graphs = DecodeGraphs(model, Computing(), MOST)
+    answers(engine_of(model, None), 0)
+    before = [(cache.keys.clone(), cache.values.clone()) for cache in model._caches]
+    graphs.record()
+    after = [(cache.keys, cache.values) for cache in model._caches]
+    assert all(torch.equal(a, b) for was, now in zip(before, after, strict=True) for a, b in zip(was, now, strict=True))
 
 
 @pytest.mark.parametrize("multiple", [1, 2, 16])
