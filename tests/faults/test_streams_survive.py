@@ -114,6 +114,23 @@ async def busiest(workers: Workers, endpoints: dict[str, str]) -> str:
     return (await workers.busy(endpoints))[0]
 
 
+async def harmed(
+    crowd: RunningMesh,
+    bodies: Sequence[dict[str, Any]],
+    name: str,
+    workers: Workers,
+    endpoints: dict[str, str],
+    *signals: signal.Signals,
+) -> tuple[str, int, list[Streamed], list[str]]:
+    """Ask everything at once, and signal a worker that runs something of it: its name and pid, answers, request ids."""
+    begun = asyncio.Event()
+    asking = asyncio.create_task(ask_all(crowd, bodies, name, begun.set))
+    await begun.wait()
+    victim = await busiest(workers, endpoints)
+    pid, *_ = [workers.harm(victim, one) for one in signals]
+    return victim, pid, *await asking
+
+
 def with_stop(undisturbed: Streamed) -> str:
     """A string that occurs in an answer, late, and not before."""
     text = undisturbed.choices[0].text
@@ -151,12 +168,9 @@ async def test_answers_survive_a_killed_worker(crowd, workers: Workers, endpoint
             jsonschema.validate(json.loads(one.text), WORDS)
     lost: list[dict[str, Any]] = []
     for attempt in range(MAX_ROUNDS):
-        begun = asyncio.Event()
-        asking = asyncio.create_task(ask_all(crowd, bodies, f"killed-{attempt}", begun.set))
-        await begun.wait()
-        victim = await busiest(workers, endpoints)
-        pid = workers.harm(victim, signal.SIGKILL)
-        disturbed, ids = await asking
+        victim, pid, disturbed, ids = await harmed(
+            crowd, bodies, f"killed-{attempt}", workers, endpoints, signal.SIGKILL
+        )
         assert [one.error for one in disturbed] == [None] * len(bodies)
         assert [one.answer for one in disturbed] == [one.answer for one in undisturbed]
         assert [counted(one) for one in disturbed] == [counted(one) for one in undisturbed]
@@ -202,13 +216,8 @@ async def test_answers_survive_a_drain_that_is_too_short(crowd, workers: Workers
     undisturbed = await ask_undisturbed(crowd, bodies)
     lost: list[dict[str, Any]] = []
     for attempt in range(MAX_ROUNDS):
-        begun = asyncio.Event()
-        asking = asyncio.create_task(ask_all(crowd, bodies, f"draining-{attempt}", begun.set))
-        await begun.wait()
-        victim = await busiest(workers, endpoints)
-        pid = workers.harm(victim, signal.SIGTERM)
-        workers.harm(victim, signal.SIGTERM)
-        disturbed, ids = await asking
+        twice = (signal.SIGTERM, signal.SIGTERM)
+        victim, pid, disturbed, ids = await harmed(crowd, bodies, f"draining-{attempt}", workers, endpoints, *twice)
         assert [one.answer for one in disturbed] == [one.answer for one in undisturbed]
         lost = await losses(log, ids, "SIGTERM")
         assert KILLED not in caused(lost)

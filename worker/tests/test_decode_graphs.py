@@ -137,7 +137,7 @@ def test_recording_writes_to_no_page(model: CausalModel):
     graphs = DecodeGraphs(model, Computing(), MOST)
     answers(engine_of(model, None), 0)
     before = [(cache.keys.clone(), cache.values.clone()) for cache in model._caches]
-    graphs.record()
+    graphs.record(lambda fraction: None)
     after = [(cache.keys, cache.values) for cache in model._caches]
     assert all(torch.equal(a, b) for was, now in zip(before, after, strict=True) for a, b in zip(was, now, strict=True))
 

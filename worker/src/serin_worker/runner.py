@@ -12,6 +12,7 @@ from serin_worker.attention.layer import StepSequences
 from serin_worker.batch import StepPlan, Work
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.decode_graphs import DecodeGraphs
+from serin_worker.rounding import power_of_two
 
 NUM_SIZES = 8
 """Sizes of a step for each doubling of its rows; up to twice as many rows every size is one of its own."""
@@ -109,7 +110,7 @@ class ModelRunner:
         return torch.from_numpy(token_ids).to(device), torch.from_numpy(positions).to(device), sequences
 
     def _pad(self, num_rows: int) -> int:
-        step = max(self._row_multiple, _doubled(num_rows) // (2 * NUM_SIZES))
+        step = max(self._row_multiple, power_of_two(num_rows) // (2 * NUM_SIZES))
         return -(-num_rows // step) * step
 
 
@@ -120,8 +121,3 @@ def _tables(plan: StepPlan) -> numpy.ndarray:
         # What is gone is before every window: whatever block stands there is not looked at.
         tables[i, work.sequence.num_gone : len(work.sequence.blocks)] = work.sequence.held
     return tables
-
-
-def _doubled(num_rows: int) -> int:
-    """The smallest power of two that is no smaller."""
-    return 1 << max(0, num_rows - 1).bit_length()

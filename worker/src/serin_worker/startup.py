@@ -130,7 +130,7 @@ def run_model(
     numerics = _verify(model, config, num_blocks, row_multiple)
     model.fuse_layers()
     row_multiple = row_multiple if row_multiple and numerics == "invariant" else 1
-    graphs = _decode_graphs(model, attention, config, row_multiple)
+    graphs = _decode_graphs(model, attention, config, row_multiple, report("checking"))
     engine = _engine(model, config, num_blocks, ModelRunner(model, row_multiple, graphs), clock)
     report("checking")(1.0)
     return Running(engine, attention, numerics)
@@ -144,7 +144,11 @@ def _reporter(progress: Progress | None) -> Callable[[Stage], Callable[[float], 
 
 
 def _decode_graphs(
-    model: CausalModel, attention: PagedAttention, config: EngineConfig, row_multiple: int
+    model: CausalModel,
+    attention: PagedAttention,
+    config: EngineConfig,
+    row_multiple: int,
+    progress: Callable[[float], None],
 ) -> DecodeGraphs | None:
     """Recorded decode steps, where the device can record them."""
     if model.device.type != "cuda" or not isinstance(attention, DeviceAttention):
@@ -157,7 +161,7 @@ def _decode_graphs(
     )
     graphs = DecodeGraphs(model, CudaRecorder(model.device), config.max_num_sequences, row_multiple)
     try:
-        graphs.record()
+        graphs.record(progress)
     except RuntimeError as error:
         log.warning("decode steps cannot be recorded, and launch their kernels one by one: %s", error)
         return None

@@ -43,6 +43,15 @@ class _Waiter:
     until: float
     expected_s: float
 
+    @property
+    def was_foreseen(self) -> bool:
+        """Whether there was a forecast."""
+        return self.expected_s > FORESEEN_S
+
+    def overrun(self, now: float) -> float:
+        """How long it has waited, in parts of how long that had seemed."""
+        return (now - self.since) / self.expected_s
+
     def refuse(self, error: MeshError) -> None:
         """Say that it will not be called, unless it has just left, and will notice in a moment."""
         if not self.called.done():
@@ -165,8 +174,8 @@ class Turnstile:
         self.line.remove(ticket, served=not (has_left or is_late))
         if has_left:
             return
-        if waiter.expected_s > FORESEEN_S:
-            self._overruns.note((self._clock() - waiter.since) / waiter.expected_s)
+        if waiter.was_foreseen:
+            self._overruns.note(waiter.overrun(self._clock()))
         if is_late:
             self._on_refused("late")
             wait_s = self._expected_wait_s(ticket.tenant, ticket.priority, ticket.weight)
@@ -199,9 +208,8 @@ class Turnstile:
         called = ticket.holder.called
         if ticket.is_waiting:
             self.line.remove(ticket)
-            waiter = ticket.holder
-            if waiter.expected_s > FORESEEN_S:
-                self._overruns.note_at_least((self._clock() - waiter.since) / waiter.expected_s)
+            if ticket.holder.was_foreseen:
+                self._overruns.note_at_least(ticket.holder.overrun(self._clock()))
             self.advance()
         elif called.done() and not called.cancelled() and called.exception() is None:
             self.leave(called.result())  # its turn came in the very moment it gave up

@@ -13,7 +13,7 @@ import torch
 from transformers import AttentionInterface
 
 from serin_worker.attention.device_step import DeviceStep
-from serin_worker.attention.layer import DeviceAttention, LayerCache, LayerSpec, PagedAttention, StepSequences
+from serin_worker.attention.layer import Attending, DeviceAttention, LayerCache, LayerSpec, StepSequences
 from serin_worker.errors import ModelRefused
 
 NAME = "serin_paged"
@@ -25,7 +25,7 @@ _recorder: ContextVar["dict[torch.nn.Module, LayerSpec] | None"] = ContextVar("r
 class PagedStep:
     """What every bound module of a model reads during a forward pass."""
 
-    def __init__(self, attention: PagedAttention) -> None:
+    def __init__(self, attention: Attending) -> None:
         self.attention = attention
         self.sequences: StepSequences | DeviceStep | None = None
         self.num_layers_run = 0

@@ -59,15 +59,8 @@ class StepSequences:
         return int(self.starts[-1])
 
 
-class PagedAttention(Protocol):
-    """How keys and values are kept and read. Both methods work in place on pages they laid out."""
-
-    layout: str
-    """Names the order of numbers in a page; part of the KV digest."""
-
-    def allocate(self, spec: LayerSpec, num_blocks: int, block_size: int, dtype: torch.dtype) -> LayerCache:
-        """Pages for one layer."""
-        ...
+class Attending(Protocol):
+    """What computes attention in a step."""
 
     def attend(
         self, cache: LayerCache, step: StepSequences, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
@@ -76,6 +69,17 @@ class PagedAttention(Protocol):
 
         A row's result is bit for bit the same in every batch and chunking. Padding rows give zeros.
         """
+        ...
+
+
+class PagedAttention(Attending, Protocol):
+    """How keys and values are kept and read. All methods work in place on pages they laid out."""
+
+    layout: str
+    """Names the order of numbers in a page; part of the KV digest."""
+
+    def allocate(self, spec: LayerSpec, num_blocks: int, block_size: int, dtype: torch.dtype) -> LayerCache:
+        """Pages for one layer."""
         ...
 
     def copy_blocks(self, cache: LayerCache, sources: list[int], targets: list[int]) -> None:

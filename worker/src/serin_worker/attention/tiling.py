@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from serin_worker.attention.layer import LayerSpec
+from serin_worker.rounding import power_of_two
 
 
 class Tile(NamedTuple):
@@ -81,8 +82,3 @@ def tiling_of(spec: LayerSpec, dtype: torch.dtype, *, invariant: bool) -> Tiling
 def padded(dim: int) -> int:
     """A head's numbers as a matrix product takes them."""
     return max(16, power_of_two(dim))
-
-
-def power_of_two(number: int) -> int:
-    """The smallest that is no smaller."""
-    return 1 << (number - 1).bit_length()

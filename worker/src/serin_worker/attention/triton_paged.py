@@ -12,8 +12,10 @@ import torch
 from serin_worker.attention import triton_kernels
 from serin_worker.attention.device_step import DeviceStep
 from serin_worker.attention.layer import LayerCache, LayerSpec, StepSequences
-from serin_worker.attention.tiling import Tile, Tiling, padded, power_of_two, tiling_of
-from serin_worker.attention.triton_softmax import NO_FUSION, split_start
+from serin_worker.attention.tiling import Tile, Tiling, padded, tiling_of
+from serin_worker.attention.triton_softmax import split_start
+from serin_worker.native.triton_runtime import EXACT
+from serin_worker.rounding import power_of_two
 
 _NUM_PROGRAMS = 4096
 """Of a step's decodes, about: for each of 132 processors what it can hold several times over, so that none is idle."""
@@ -207,7 +209,7 @@ class _Launch:
             BLOCK_H=num_heads,
             BLOCK_V=self._block_v,
             num_warps=1 if num_heads * self._block_v <= _WARP else 4,
-            **NO_FUSION,
+            **EXACT,
         )
 
     @property
@@ -237,7 +239,7 @@ class _Launch:
             "WIDEN": self._query.device.type == "cpu" and self._query.dtype is torch.bfloat16,
             "num_warps": tile.num_warps,
             "num_stages": tile.num_stages,
-            **NO_FUSION,
+            **EXACT,
         }
 
 

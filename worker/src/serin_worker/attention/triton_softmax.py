@@ -3,7 +3,7 @@
 What a row computes is fixed by its position alone, whichever kernel it meets: keys are visited in tiles that begin at
 multiples of the tile's size, tiles are summed up by splits that begin at fixed positions, and splits are folded
 together in their order. A tile or split that a row does not see changes none of its bits. Kernels have to be launched
-with ``NO_FUSION``: a compiler contracts a product and a sum to one rounding here and not there; ``tl.fma`` says where.
+with ``EXACT``: a compiler contracts a product and a sum to one rounding here and not there; ``tl.fma`` says where.
 
 Knows nothing about sequences, nor whose rows they are.
 """
@@ -11,8 +11,6 @@ Knows nothing about sequences, nor whose rows they are.
 import triton
 import triton.language as tl
 
-NO_FUSION = {"enable_fp_fusion": False}
-"""Launch options; nothing gets slower by them, since ``tl.fma`` is where it counts."""
 _NO_POSITION = tl.constexpr(2**30)
 _LOG2_E = tl.constexpr(1.4426950408889634)
 

@@ -66,6 +66,7 @@ class CausalModel:
         """How linear layers are computed: plain, packed, native, merged, int8, fp8, or two of these (fp8+native)."""
         self._caches: list[LayerCache] = []
         self._step: PagedStep | None = None
+        self._attention: PagedAttention | None = None
         self.shape = _shape(model, self._modules)
 
     @property
@@ -176,7 +177,7 @@ class CausalModel:
 
     def bind(self, attention: PagedAttention, num_blocks: int, block_size: int) -> None:
         """Make pages for every layer."""
-        self._step = PagedStep(attention)
+        self._step, self._attention = PagedStep(attention), attention
         self._caches = []
         for module, spec in self._modules.items():
             cache = attention.allocate(spec, num_blocks, block_size, self.dtype)
@@ -185,10 +186,9 @@ class CausalModel:
 
     def fuse_layers(self) -> int:
         """Replace layers, bound to their pages, by ones of fewer calls where that keeps the bits; returns how many."""
-        assert self._step is not None, "bind() comes first"
-        attention = self._step.attention
-        if isinstance(attention, NativePagedAttention):
-            return replace_layers(self._model, attention)
+        assert self._attention is not None, "bind() comes first"
+        if isinstance(self._attention, NativePagedAttention):
+            return replace_layers(self._model, self._attention)
         return fuse_residuals(self._model)
 
     @torch.inference_mode()
@@ -227,10 +227,10 @@ class CausalModel:
 
     def copy_blocks(self, copies: list[tuple[int, int]]) -> None:
         """Copy blocks (from, to) in every layer."""
-        assert self._step is not None, "bind() comes first"
+        assert self._attention is not None, "bind() comes first"
         sources, targets = [pair[0] for pair in copies], [pair[1] for pair in copies]
         for cache in self._caches:
-            self._step.attention.copy_blocks(cache, sources, targets)
+            self._attention.copy_blocks(cache, sources, targets)
 
 
 def shape_of(model: PreTrainedModel) -> ModelShape:

@@ -4,6 +4,7 @@ A graph is recorded for each of some sizes (sequences, and blocks of the longest
 filled anew before it. Knows nothing about requests or schedules.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,7 @@ import torch
 
 from serin_worker.attention.device_step import ALIGNMENT, DeviceStep
 from serin_worker.model.causal_lm import CausalModel
+from serin_worker.rounding import power_of_two
 
 Compute = Callable[[], torch.Tensor]
 FEW, PARTS = 8, 8
@@ -76,26 +78,20 @@ class DecodeGraphs:
     def __init__(self, model: CausalModel, recorder: Recorder, most: int, row_multiple: int = 1) -> None:
         self._model = model
         self._recorder = recorder
-        self._most = most
-        self._row_multiple = row_multiple
-        self._graphs: dict[tuple[int, int], _Graph] = {}
-
-    @property
-    def sizes(self) -> list[int]:
+        self.sizes = list(_sizes(most, row_multiple))
         """Sequences of the graphs there may be, ascending."""
-        return list(_sizes(self._most, self._row_multiple))
+        self._most = most
+        self._graphs: dict[tuple[int, int], _Graph] = {}
 
     def takes(self, num_sequences: int) -> bool:
         """Whether steps of so many sequences are recorded."""
         return 0 < num_sequences <= self._most
 
-    def record(self, progress: Callable[[float], None] | None = None) -> None:
+    def record(self, progress: Callable[[float], None]) -> None:
         """Record what is likely to be needed, the largest first: smaller ones then find its memory free."""
-        sizes = self.sizes
-        for done, size in enumerate(reversed(sizes), 1):
+        for done, size in enumerate(reversed(self.sizes), 1):
             self._graph(size, FIRST_WIDTH)
-            if progress is not None:
-                progress(done / len(sizes))
+            progress(done / len(self.sizes))
 
     def run(self, token_ids: numpy.ndarray, contexts: numpy.ndarray, tables: numpy.ndarray) -> torch.Tensor:
         """Logits [n, vocabulary] of n sequences' next tokens. They hold until the next step of any size.
@@ -106,8 +102,8 @@ class DecodeGraphs:
             tables: [n, any], its blocks.
         """
         num_sequences, width = tables.shape
-        size = next(size for size in _sizes(self._most, self._row_multiple) if size >= num_sequences)
-        graph = self._graph(size, _doubled_to(width))
+        size = self.sizes[bisect_left(self.sizes, num_sequences)]
+        graph = self._graph(size, max(FIRST_WIDTH, power_of_two(width)))
         graph.fill(token_ids, contexts, tables)
         return graph.replay()[:num_sequences]
 
@@ -190,13 +186,4 @@ def _sizes(most: int, row_multiple: int) -> Iterator[int]:
         yield size
         if size >= most:
             return
-        size += max(row_multiple, size if size < FEW else max(FEW, _power(size + 1) // PARTS))
-
-
-def _doubled_to(width: int) -> int:
-    return max(FIRST_WIDTH, _power(width))
-
-
-def _power(number: int) -> int:
-    """The smallest power of two that is no smaller."""
-    return 1 << max(0, number - 1).bit_length()
+        size += max(row_multiple, size if size < FEW else max(FEW, power_of_two(size + 1) // PARTS))

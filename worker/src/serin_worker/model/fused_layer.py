@@ -11,7 +11,7 @@ import torch
 
 from serin_worker.attention import interface
 from serin_worker.attention.interface import PagedStep
-from serin_worker.attention.layer import LayerCache, LayerSpec, StepSequences
+from serin_worker.attention.layer import LayerCache, StepSequences
 from serin_worker.model.layer_kinds import LAYER, MODEL_TYPES
 from serin_worker.model.small_modules import random_rows
 
@@ -125,19 +125,11 @@ def _is_same(
 class _Stand:
     """In the place of attention while a layer is tried: what a row attends to is its own value."""
 
-    layout = "none"
-
-    def allocate(self, spec: LayerSpec, num_blocks: int, block_size: int, dtype: torch.dtype) -> LayerCache:
-        raise NotImplementedError("a layer that is tried has no pages of its own")
-
     def attend(
         self, cache: LayerCache, step: StepSequences, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     ) -> torch.Tensor:
         spec = cache.spec
         return value.repeat_interleave(spec.num_query_heads // spec.num_kv_heads, 1).flatten(1)
-
-    def copy_blocks(self, cache: LayerCache, sources: list[int], targets: list[int]) -> None:
-        raise NotImplementedError("a layer that is tried has no pages of its own")
 
 
 @torch.inference_mode()

@@ -6,9 +6,9 @@ Knows nothing about what is multiplied with them.
 import torch
 import triton
 
-from serin_worker.model.triton_kernels import EXACT, quantize_kernel
+from serin_worker.model.triton_kernels import quantize_kernel
 from serin_worker.model.triton_modules import WIDEST, rows_of, tile_of, warps_of
-from serin_worker.native.triton_runtime import on_device_of
+from serin_worker.native.triton_runtime import EXACT, on_device_of
 
 
 def quantized(rows: torch.Tensor, largest: float, least_factor: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,15 +1,10 @@
 """Triton's kernels for small modules. Products are rounded before they are added, as separate operations would.
 
-Every kernel is launched with ``EXACT``; tiles and grids are the launcher's.
+Every kernel is launched with ``EXACT`` (`native/triton_runtime.py`); tiles and grids are the launcher's.
 """
-
-from typing import Any
 
 import triton
 import triton.language as tl
-
-EXACT: dict[str, Any] = {"enable_fp_fusion": False}
-"""What a launch says so that no product is added unrounded."""
 
 
 @triton.jit

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 import triton
 
-from serin_worker.model.triton_kernels import EXACT, activation_kernel, rms_norm_kernel, rotation_kernel
-from serin_worker.native.triton_runtime import on_device_of
+from serin_worker.model.triton_kernels import activation_kernel, rms_norm_kernel, rotation_kernel
+from serin_worker.native.triton_runtime import EXACT, on_device_of
 
 PER_THREAD = 8
 """Numbers that a thread holds: of 16 bits, they are the 16 bytes that one load instruction moves at most."""

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 
 import torch
 
+EXACT = {"enable_fp_fusion": False}
+"""What a launch says so that the compiler adds no product unrounded, here and not there: ``tl.fma`` says where."""
 _INSTALL = "pip install 'serin-worker[cuda]', and a C compiler with Python's headers"
 
 

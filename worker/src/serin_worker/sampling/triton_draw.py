@@ -12,7 +12,7 @@ import numpy
 import torch
 import triton
 
-from serin_worker.native.triton_runtime import on_device_of
+from serin_worker.native.triton_runtime import EXACT, on_device_of
 from serin_worker.request import Sampling
 from serin_worker.sampling.draw import Purpose
 from serin_worker.sampling.triton_kernels import choose_kernel, merge_kernel
@@ -105,7 +105,7 @@ def choose(
                 num_tile_rows=num_tile_rows,
                 block=block,
                 num_warps=WARPS,
-                enable_fp_fusion=False,
+                **EXACT,
             )
             merge_block = triton.next_power_of_2(num_parts)
             num_merged_rows = MERGED // merge_block
