@@ -15,6 +15,8 @@ SUITES := $(wildcard tests cli/tests $(patsubst %,%/tests,$(filter-out cli,$(ROO
 # cores burn more than they compute. The long suite runs alone, since it measures.
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 3
+# The tests start hundreds of processes: byte code is kept, so that what one compiled the next need not compile.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## list the targets

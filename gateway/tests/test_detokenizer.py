@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
+import pytest_asyncio
 from serin.tokenizer.v1 import tokenizer_pb2_grpc
 from serin_gateway.settings import GatewaySettings
 from serin_gateway.testing import small_lane
@@ -15,10 +16,11 @@ from serin_gateway.upstream.detokenizer import MAX_STREAMS, GrpcDetokenizer
 from serin_gateway.upstream.targets import Channels, FixedTargets
 from serin_mesh.call import LANE_KEY
 from serin_mesh.errors import MeshError, Reason
-from serin_mesh.identity import vocabulary_digest
 from serin_mesh.testing import running
 from serin_tokenizer_svc.service import TokenizerService
 from whole_path import assembled_small, write_tokenizer
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Listener:
@@ -165,25 +167,33 @@ def served(service):
     )
 
 
-@pytest.fixture
-async def setting(tmp_path):
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tokenizer(tmp_path_factory):
+    """What all services here answer with, and its vocabulary: starting its processes takes longest."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    vocabulary = write_tokenizer(folder)
+    async with assembled_small(folder) as assembled:
+        yield assembled, vocabulary
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def setting(tokenizer):
     """Two real tokenizer services."""
-    vocabulary = write_tokenizer(tmp_path)
+    assembled, vocabulary = tokenizer
     async with AsyncExitStack() as stack:
-        tokenizer = await stack.enter_async_context(assembled_small(tmp_path))
-        services = [Flaky(tokenizer) for _ in range(2)]
+        services = [Flaky(assembled) for _ in range(2)]
         hosts = [await stack.enter_async_context(served(service)) for service in services]
         channels = InTurn([Channels(GatewaySettings(), FixedTargets({"tokenizer.small": h.address})) for h in hosts])
         stack.push_async_callback(channels.close)
         pauses = []
         growing = GrpcDetokenizer(channels, lambda model, pause_s: pauses.append((model, pause_s)))
         stack.push_async_callback(growing.close)
-        scope = CallScope("req", "small", small_lane(vocabulary_digest=vocabulary_digest(tmp_path)), "t", 30.0)
+        scope = CallScope("req", "small", small_lane(vocabulary_digest=assembled.identity.vocabulary_digest), "t", 30.0)
         ids = lambda text: [vocabulary["Ġ" if c == " " else c] for c in text]  # noqa: E731
         yield Setting(scope, services, growing, ids, pauses)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def routed(setting):
     """The first service as its lane's only one, beside another lane's, whose vocabulary is the same or is not."""
     own, other = setting.services

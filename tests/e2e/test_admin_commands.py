@@ -6,7 +6,6 @@ import io
 import json
 
 import httpx
-import pytest
 from harness.asking import TINY, greedy
 from harness.clients import plain_http
 from harness.eventually import eventually
@@ -87,7 +86,7 @@ async def test_a_mesh_of_another_organization_is_administered(mesh: RunningMesh)
 async def test_what_cannot_be_meant_is_one_line(mesh: RunningMesh):
     """Exit code 2 (1 where the log is another one), the flag or name, what is accepted; nothing is changed."""
     before = await serin(mesh, "tenant", "list")
-    for arguments, said in (
+    wrong = (
         (("tenant", "project", "a b"), "a b"),
         (("tenant", "project", PROJECT, "--tokens-per-day", "-1"), "--tokens-per-day"),
         (("usage", "--from", "yesterday"), "yesterday"),
@@ -96,9 +95,10 @@ async def test_what_cannot_be_meant_is_one_line(mesh: RunningMesh):
         (("key", "create", "--role", "app", "--model", "nope"), "--model: 'nope' is no model; accepted: "),
         (("key", "create", "--role", "app", "--model", "demo"), "--model: 'demo' is an alias; keys are made"),
         (("audit", "verify", "--expect", "0" * 64), "expect"),
-    ):
-        with pytest.raises(MeshFailed) as failure:
-            await serin(mesh, *arguments)
-        assert said in str(failure.value), failure.value
-        assert "Traceback" not in str(failure.value)
+    )
+    outcomes = await asyncio.gather(*(serin(mesh, *arguments) for arguments, _ in wrong), return_exceptions=True)
+    for failure, (_, said) in zip(outcomes, wrong, strict=True):
+        assert isinstance(failure, MeshFailed), failure
+        assert said in str(failure), failure
+        assert "Traceback" not in str(failure)
     assert await serin(mesh, "tenant", "list") == before

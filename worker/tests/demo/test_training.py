@@ -34,6 +34,7 @@ def test_the_rate_rises_stays_and_falls_to_nearly_nothing():
     assert 0 < recipe.rate(999) < 0.01
 
 
+@pytest.mark.long
 def test_smoke_training_writes_a_folder_that_loads_and_can_be_measured(tmp_path, capsys):
     """The whole path, small: train, write, load, ask, print."""
     threads = torch.get_num_threads()
