@@ -1,13 +1,17 @@
-"""What holds for the tests of every room: plain logs, no haste, and kernels for GPUs without one.
+"""What holds for the tests of every room: plain logs, no haste, little garbage, and kernels for GPUs without one.
 
 structlog's own default draws every exception with the variables of each frame, which takes a second of CPU each.
 Hypothesis' own default fails an example that takes longer than 0.2 s, and a test whose examples are slow to draw: on a
 busy machine that says something about its neighbours alone. What hangs ends by pytest's timeout.
 
+What the collection of tests made (libraries, modules, some millions of objects) stays to the end: Python looks for
+garbage among what the tests themselves make alone. Otherwise that took a third of the time of all tests.
+
 Without a GPU Triton's kernels are run by its interpreter. Triton asks for that when it is imported, which torch or
 transformers may do long before the tests that need it.
 """
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -20,6 +24,7 @@ from hypothesis import HealthCheck, settings
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+gc.disable()
 structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,
@@ -29,6 +34,13 @@ structlog.configure(
 )
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("untimed")
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for, but not often: there is little."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
