@@ -1,5 +1,6 @@
 """Limits and keys while Redis is killed or hangs: local, conservative, and never waited for."""
 
+import asyncio
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from serin_gateway.limits.limiter import Amount, Lease, Limits, Scope
 from serin_gateway.limits.shared import RedisLimiter
 from serin_gateway.rest.headers import limit_headers
 from serin_gateway.state import BudgetedKeyStore, StateCalls, StateUnsafe, check_state, open_state
+from serin_mesh.breaker import Unavailable
 from valkey_process import Valkey
 
 PATIENT_S = 5.0
@@ -169,3 +171,24 @@ async def test_a_good_state_redis_is_accepted(state):
     """Append-only and no eviction."""
     _, redis = state
     assert await check_state(redis)
+
+
+async def test_whether_redis_is_back_is_seen_at_once_or_not_at_all():
+    """Who is patient with a Redis that answers is so no longer once it is away: nobody waits to see it come back."""
+    calls = StateCalls("limits", PATIENT_S)
+
+    async def broken():
+        raise ConnectionError
+
+    async def hanging():
+        await asyncio.Event().wait()
+
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await calls.call(broken)
+    with pytest.raises(Unavailable, match="not tried"):
+        await calls.call(hanging)
+    await asyncio.sleep(1.1)
+    async with asyncio.timeout(PATIENT_S / 2):
+        with pytest.raises(Unavailable, match="TimeoutError"):
+            await calls.call(hanging)

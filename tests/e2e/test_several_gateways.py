@@ -25,8 +25,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NUM_CALLS = 200
 MAX_TOKENS = 8
-PATIENT = ("--limits-wait-s", "10")
-"""Gateways that never decide alone, however busy the machine is: what all of them together let in is exact."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -36,7 +34,7 @@ async def gateways(
     """A client without a key of its own, and the three that it may ask."""
     folder: Path = tmp_path_factory.mktemp("gateways")
     async with AsyncExitStack() as stack:
-        further = [stack.enter_context(further_gateway(mesh, f"further-{n}", folder, *PATIENT)) for n in range(3)]
+        further = [stack.enter_context(further_gateway(mesh, f"further-{n}", folder)) for n in range(3)]
         bases = [url for url, _ in further]
         client = await stack.enter_async_context(plain_http(timeout=60))
         client.headers["authorization"] = f"Bearer {mesh.key}"

@@ -28,7 +28,7 @@ class GatewaySettings(ServiceSettings):
         0.5, gt=0, le=1, description="share of each limit that one gateway grants while the state Redis is away"
     )
     limits_wait_s: float = Field(
-        0.05, gt=0, le=10, description="longest wait for the state Redis about limits; then a gateway decides alone"
+        1.0, gt=0, le=10, description="longest wait for the state Redis about limits; then a gateway decides alone"
     )
     max_waiting: int = Field(
         1024, ge=0, le=100_000, description="requests of one priority that may wait for a model here; more are refused"

@@ -12,7 +12,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
-from serin_mesh.breaker import CircuitBreaker, Unavailable
+from serin_mesh.breaker import BreakerState, CircuitBreaker, Unavailable
 
 from serin_gateway.keys import KeyRecord, KeyStore, KeyStoreDown
 from serin_gateway.limits.fallback import REDIS_FAILURES
@@ -48,7 +48,13 @@ def open_state(url: str, *, longest_call_s: float = CONNECT_TIMEOUT_S) -> Redis:
 
 
 class StateCalls:
-    """Calls of the state Redis: each has a budget, and after failures in a row none is made for a while."""
+    """Calls of the state Redis: each has a budget, and after failures in a row none is made for a while.
+
+    Args:
+        name: what is asked for, for messages.
+        budget_s: seconds a call may take as long as Redis is not known to be away. Whether it is back is looked at
+            with the usual budget, whatever this is: one request waits for that at a time.
+    """
 
     def __init__(self, name: str, budget_s: float = BUDGET_S) -> None:
         self._budget_s = budget_s
@@ -61,15 +67,17 @@ class StateCalls:
         Raises:
             Unavailable: not tried, failed, or too slow.
         """
-        return await self._breaker.call(lambda: self._within_budget(operation))
+        is_trial = self._breaker.state is BreakerState.HALF_OPEN
+        budget_s = min(self._budget_s, BUDGET_S) if is_trial else self._budget_s
+        return await self._breaker.call(lambda: self._within(budget_s, operation))
 
-    async def _within_budget(self, operation: Callable[[], Awaitable[T]]) -> T:
+    async def _within(self, budget_s: float, operation: Callable[[], Awaitable[T]]) -> T:
         """A budget that our own lateness does not count against: when the clock rang late, it was us who were busy."""
         task = asyncio.ensure_future(operation())
         try:
             began = time.monotonic()
-            await asyncio.wait((task,), timeout=self._budget_s)
-            late_s = time.monotonic() - began - self._budget_s
+            await asyncio.wait((task,), timeout=budget_s)
+            late_s = time.monotonic() - began - budget_s
             if not task.done() and late_s > ON_TIME_S:
                 await asyncio.wait((task,), timeout=min(2 * late_s, MAX_LATENESS_S))
             if task.done():
