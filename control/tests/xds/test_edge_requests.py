@@ -15,6 +15,7 @@ from control_envoy import enveloped, fetch, gateway
 from control_running import Arrivals, controlled, echo, topology_where
 from serin_control import plane
 from serin_control.instance import Service
+from serin_control.xds import edge as edge_module
 from serin_control.xds import edge_listeners, routes
 from serin_control.xds.edge import EdgeSettings
 
@@ -141,6 +142,47 @@ async def test_a_broken_stream_is_not_repeated(edge_of):
     writer.close()
     assert not answer.endswith(b"0\r\n\r\n"), "a chunked answer that was cut has no end"
     assert asked.count(b"/v1/stream") == 1
+
+
+async def test_a_gateway_that_hangs_keeps_no_call(edge_of, monkeypatch):
+    """Silence ends a call that is not repeated, before an answer and in it; whoever gives signs of life may go on."""
+    monkeypatch.setattr(edge_module, "HANGING_AFTER", timedelta(seconds=1))
+    asked: list[bytes] = []
+    over = asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+    async def rest(path: bytes, writer: asyncio.StreamWriter) -> None:
+        asked.append(path)
+        if path == b"/v1/hangs":
+            await over.wait()
+        elif path == b"/v1/hangs/in/stream":
+            writer.write(head + b"6\r\ndata: \r\n")
+            await over.wait()
+        elif path.startswith(b"/v1/waits"):
+            in_stream = path == b"/v1/waits/in/stream"
+            writer.write(head if in_stream else b"")
+            for _ in range(8):
+                writer.write(b"3\r\n:\n\n\r\n" if in_stream else b"HTTP/1.1 199 Working\r\n\r\n")
+                await asyncio.sleep(0.3)
+            writer.write(b"0\r\n\r\n" if in_stream else b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes")
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 3\r\n\r\nyes")
+
+    edge, _ = await edge_of(rest)
+    waited, waited_in_stream, refused, broken = await asyncio.gather(
+        fetch(edge, "/v1/waits"),
+        fetch(edge, "/v1/waits/in/stream"),
+        fetch(edge, "/v1/hangs", status=503),
+        fetch(edge, "/v1/hangs/in/stream"),
+        return_exceptions=True,
+    )
+    over.set()
+    assert (waited, waited_in_stream) == ("yes", 8 * ":\n\n")
+    assert isinstance(broken, ConnectionError | ValueError), "a chunked answer that was cut has no end"
+    error = json.loads(refused)["error"]
+    assert (error["type"], error["code"]) == ("server_error", "edge_503")
+    assert "was not repeated" in error["message"]
+    assert {asked.count(path) for path in asked if path != b"/live"} == {1}
 
 
 async def test_no_gateway_is_said_as_openai_says_it(tmp_path):

@@ -15,6 +15,8 @@ LANE_KEY = "serin-lane"
 VOCABULARY_KEY = "serin-vocabulary"
 REQUEST_KEY = "serin-request-id"
 TENANT_KEY = "serin-tenant"
+KEEPALIVE_KEY = "serin-keepalive"
+"""HTTP header by which a proxy asks a gateway for signs of life, every so many seconds, while an answer is awaited."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,13 @@ REST_IDLE = timedelta(seconds=60)
 """After how long Envoy closes an unused connection to a gateway's REST port, which closes them itself after 75 s: the
 one who closes first must be the one who sends."""
 
+KEEPALIVE = core.KeepaliveSettings(interval=timedelta(seconds=30), timeout=timedelta(seconds=10))
+"""HTTP/2's pings to whoever Envoy calls over gRPC."""
+
+GATEWAY_KEEPALIVE = core.KeepaliveSettings(interval=timedelta(seconds=3), timeout=timedelta(seconds=5))
+"""The same to gateways: those who wait for one that hangs are callers from outside. gRPC answers pings in threads of
+its own: one that is busy is not taken for one that hangs."""
+
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -67,7 +74,7 @@ def make_cluster(spec: Cluster, *, by_envoy: bool = False, encrypted: bool = Fal
         common_lb_config=_balancing_basics(),
         circuit_breakers=_fuse(spec.service),
         outlier_detection=outliers(spec.service, by_envoy=by_envoy),
-        typed_extension_protocol_options={_HTTP_OPTIONS: Any.pack(_protocol(spec.http1))},
+        typed_extension_protocol_options={_HTTP_OPTIONS: Any.pack(_protocol(spec))},
         transport_socket=_tls(spec) if encrypted else None,
     )
 
@@ -163,13 +170,13 @@ def _fuse(service: Service) -> cluster.CircuitBreakers:
     return cluster.CircuitBreakers(thresholds=[threshold])
 
 
-def _protocol(http1: bool) -> upstream.HttpProtocolOptions:
+def _protocol(spec: Cluster) -> upstream.HttpProtocolOptions:
     explicit = upstream.HttpProtocolOptionsExplicitHttpConfig
-    if http1:
+    if spec.http1:
         return upstream.HttpProtocolOptions(
             common_http_protocol_options=core.HttpProtocolOptions(idle_timeout=REST_IDLE),
             explicit_http_config=explicit(http_protocol_options=core.Http1ProtocolOptions()),
         )
-    keepalive = core.KeepaliveSettings(interval=timedelta(seconds=30), timeout=timedelta(seconds=10))
+    keepalive = GATEWAY_KEEPALIVE if spec.service is Service.GATEWAY else KEEPALIVE
     http2 = core.Http2ProtocolOptions(connection_keepalive=keepalive)
     return upstream.HttpProtocolOptions(explicit_http_config=explicit(http2_protocol_options=http2))

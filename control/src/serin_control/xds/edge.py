@@ -6,10 +6,11 @@ target (``worker.small``) as the authority of a plain gRPC call. It must never f
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from envoy_data_plane.envoy.config.core import v3 as core
 from envoy_data_plane.envoy.config.route import v3 as route
-from serin_mesh.call import REQUEST_KEY
+from serin_mesh.call import KEEPALIVE_KEY, REQUEST_KEY
 
 from serin_control.xds.routes import refusal, split_route, target_routes
 from serin_control.xds.routing import GATEWAY, GATEWAY_REST, Target
@@ -20,6 +21,14 @@ GRPC_PREFIXES = ("/serin.inference.v1.InferenceService/", "/grpc.health.v1.Healt
 REST_PREFIXES = ("/v1/",)
 REST_PATHS = ("/tokenize", "/detokenize", "/live", "/ready", "/docs", "/openapi.json")
 """What the gateway shows the world; everything else of its REST port (``/metrics``) stays inside."""
+
+
+KEEPALIVE_EVERY_S = 2
+"""How often a gateway says over REST that it lives while it has nothing to answer, in whole seconds."""
+
+HANGING_AFTER = timedelta(seconds=9)
+"""Silence after which a call over REST ends. Signs of life are up to 4 s apart, so a gateway may be busy for 5 s; over
+gRPC `clusters.GATEWAY_KEEPALIVE` does the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,8 @@ def make_edge_routes(targets: Mapping[str, Target]) -> route.RouteConfiguration:
     grpc, rest = targets[GATEWAY], targets[GATEWAY_REST]
     routes = [
         *(_named(split_route(route.RouteMatch(prefix=prefix, grpc=grpc_only), grpc)) for prefix in GRPC_PREFIXES),
-        *(split_route(route.RouteMatch(prefix=prefix), rest) for prefix in REST_PREFIXES),
-        *(split_route(route.RouteMatch(path=path), rest) for path in REST_PATHS),
+        *(_kept_alive(split_route(route.RouteMatch(prefix=prefix), rest)) for prefix in REST_PREFIXES),
+        *(_kept_alive(split_route(route.RouteMatch(path=path), rest)) for path in REST_PATHS),
         route.Route(match=route.RouteMatch(prefix="/"), direct_response=refusal("nothing is served here", status=404)),
     ]
     return _configuration(EDGE, [route.VirtualHost(name=EDGE, domains=["*"], routes=routes)])
@@ -69,6 +78,24 @@ def _named(way: route.Route) -> route.Route:
         append_action=core.HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT,
     )
     way.request_headers_to_add = [name]
+    return way
+
+
+def _kept_alive(way: route.Route) -> route.Route:
+    """Has gateways give signs of life over HTTP/1.1, which has none of its own, and ends calls where there are none.
+
+    Interim responses before an answer, comments in a stream: each begins the count of silence anew and the former go no
+    further. No call is repeated for its gateway's silence: it has been sent, and may be computed and paid for.
+    """
+    if way.route is None or way.route.retry_policy is None:
+        return way
+    every = core.HeaderValue(key=KEEPALIVE_KEY, value=str(KEEPALIVE_EVERY_S))
+    way.request_headers_to_add = [
+        core.HeaderValueOption(
+            header=every, append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+        )
+    ]
+    way.route.retry_policy.per_try_idle_timeout = HANGING_AFTER
     return way
 
 

@@ -30,6 +30,14 @@ HEADERS_TIMEOUT = timedelta(seconds=10)
 
 _RETRY_AFTER_S = "1"
 
+_TIMED_OUT = accesslog.ResponseFlagFilter(flags=["UT"])
+"""The only time that upstreams are given is that of silence: `edge.HANGING_AFTER`."""
+
+_HANGS = (
+    "the gateway that had the request gives no sign of life: the request may have run, and was not repeated; ask again "
+    "(an Idempotency-Key says that it is the same)"
+)
+
 
 def make_edge_listeners(settings: EdgeSettings) -> list[listener.Listener]:
     """The listeners of an edge: to the world, and, where asked for, to the mesh."""
@@ -90,11 +98,19 @@ def _openai_replies() -> hcm.LocalReplyConfig:
     )  # fmt: skip
     return hcm.LocalReplyConfig(
         mappers=[
+            _hanging([accesslog.AccessLogFilter(response_flag_filter=_TIMED_OUT), _header(grpc)]),
             _mapper([_status_is(503), _header(grpc)], "server_error", [("retry-after", _RETRY_AFTER_S)]),
             _mapper([_status_over(500), _header(grpc)], "server_error"),
             _mapper([_header(grpc)], "invalid_request_error"),
         ]
     )
+
+
+def _hanging(filters: Sequence[accesslog.AccessLogFilter]) -> hcm.ResponseMapper:
+    """What Envoy calls 504 is a gateway that is lost, as when it is killed: no deadline of the caller's has passed."""
+    mapper = _mapper(filters, "server_error", [("retry-after", _RETRY_AFTER_S)])
+    mapper.status_code, mapper.body = 503, core.DataSource(inline_string=_HANGS)
+    return mapper
 
 
 def _mapper(

@@ -12,6 +12,7 @@ from typing import Any
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway import outbox
+from serin_gateway.rest.keepalive import STATE_KEY, Keepalive
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -21,6 +22,7 @@ Headers = list[tuple[bytes, bytes]]
 
 BODY_TIMEOUT_S = 30.0
 PAGES_FOR_PEOPLE = (b"/docs", b"/openapi.json")
+EVENTS = b"text/event-stream"
 
 
 class ClientGone(Exception):
@@ -43,6 +45,7 @@ class Client:
         """The latest part of a stream."""
         self._receive = receive
         self._send = send
+        self._keepalive: Keepalive | None = scope.get("state", {}).get(STATE_KEY)
 
     @property
     def is_browser(self) -> bool:
@@ -81,6 +84,8 @@ class Client:
     async def start(self, status: int, headers: Headers) -> None:
         """The head of a response; its body is what is written then."""
         self.has_started = True
+        if self._keepalive is not None and any(value.startswith(EVENTS) for _, value in headers):
+            self._keepalive.announce_events()
         await self._send({"type": "http.response.start", "status": status, "headers": self.headers + headers})
 
     async def respond(self, status: int, body: bytes, content_type: bytes = b"application/json") -> None:
@@ -91,7 +96,7 @@ class Client:
 
     async def start_stream(self) -> None:
         """Begin a response of server-sent events."""
-        await self.start(200, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")])
+        await self.start(200, [(b"content-type", EVENTS + b"; charset=utf-8"), (b"cache-control", b"no-cache")])
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Part of a stream; ``more=False`` ends it.
@@ -112,6 +117,8 @@ class Client:
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except TimeoutError:
             raise ClientGone("the client has stopped reading") from None
+        if self._keepalive is not None:
+            self._keepalive.spoke()
 
     async def _read(self, max_bytes: int) -> bytes:
         parts: list[bytes] = []

@@ -9,6 +9,8 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serin_gateway.rest.keepalive import STATE_KEY, Keepalive, asked_every_s
+
 MAX_HEAD_BYTES = 65_536
 MAX_FRAMING_BYTES = 262_144
 """Of what surrounds a chunked body: sizes, extensions, trailers. Each byte of the body allows for 8 more."""
@@ -37,6 +39,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._num_unread_bytes = 0
         self._num_body_bytes_in_data = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._keepalive: Keepalive | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; it is given some seconds to say what it wants."""
@@ -46,6 +49,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._stop_timer()
+        self._stop_keepalive()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -91,7 +95,10 @@ class BoundedHttp(HttpToolsProtocol):
             raise httptools.HttpParserError(f"{num_hosts} Host headers")
         self._is_in_head = False
         self._stop_timer()
+        before = self.cycle
         super().on_headers_complete()
+        if before is None or before.response_complete:  # else its answer has to wait for another one to end
+            self._start_keepalive()
 
     def on_body(self, body: bytes) -> None:
         """Part of its body."""
@@ -117,6 +124,18 @@ class BoundedHttp(HttpToolsProtocol):
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
             self.transport.write(_TOO_LARGE)
         self.transport.close()
+
+    def _start_keepalive(self) -> None:
+        self._stop_keepalive()
+        every_s = asked_every_s(self.headers)
+        if every_s and self.scope["http_version"] == "1.1":  # interim responses are of this version
+            self._keepalive = Keepalive(self.transport, self.cycle, every_s)
+            self.scope["state"][STATE_KEY] = self._keepalive
+
+    def _stop_keepalive(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.close()
+            self._keepalive = None
 
     def _start_timer(self, seconds: float) -> None:
         if self._timer is None:
