@@ -96,16 +96,18 @@ def test_a_second_mesh_here_is_refused(running):
 
 def test_keys_are_made_listed_and_revoked(running):
     """A new key works until it is revoked; it is shown once and never listed."""
-    key = serin(running, "key", "create", "--role", "app", "--name", "laptop").stdout.strip()
+    key = serin(running, "key", "create", "--role", "app", "--name", "[/b] laptop").stdout.strip()
     assert key.startswith("sk-serin-")
     assert "Paris" in ask(read_record(running), key)
     listed = serin(running, "key", "list").stdout
     assert key not in listed
-    (key_id,) = re.findall(r"(key_\w+)\s+app\s+laptop", listed)
-    assert serin(running, "key", "revoke", key_id).stdout == f"revoked {key_id} laptop\n"
+    (key_id,) = re.findall(r"(key_\w+)\s+app\s+\[/b\] laptop", listed)
+    names = {one["id"]: one["name"] for one in json.loads(serin(running, "key", "list", "--json").stdout)}
+    assert names[key_id] == "[/b] laptop"
+    assert serin(running, "key", "revoke", key_id).stdout == f"revoked {key_id} [/b] laptop\n"
     again = serin(running, "key", "revoke", key_id)
     assert (again.returncode, again.stderr) == (0, "")
-    assert again.stdout.startswith(f"{key_id} laptop was revoked already, on 20")
+    assert again.stdout.startswith(f"{key_id} [/b] laptop was revoked already, on 20")
     with pytest.raises(AskError, match=r"refused .401."):
         ask(read_record(running), key)
     assert serin(running, "key", "revoke", "key_none").returncode == 2

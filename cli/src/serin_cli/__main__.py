@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from serin_mesh.one_line import escaped
+
 from serin_cli.arguments import Parser, state_path
 from serin_cli.errors import CliError, UsageProblem
 from serin_cli.state_dir import StateDir
@@ -93,7 +95,7 @@ def _typed_here(text: str, flag: Path | None) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return escaped(" ".join(text.split()))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from serin_mesh.one_line import ONE_LINE, is_one_line
+
 from serin_cli.errors import UsageProblem
 
 STATE_VARIABLE = "SERIN_STATE"
@@ -129,10 +131,10 @@ def tenant_name(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Accept text that a terminal shows as it is: no control characters."""
-    if text.isprintable():
+    """Accept text that a terminal shows as it stands."""
+    if is_one_line(text):
         return text
-    raise argparse.ArgumentTypeError(f"{text!r}: accepted: text that can be printed on one line")
+    raise argparse.ArgumentTypeError(f"{text!r}: accepted: {ONE_LINE}")
 
 
 def add_state(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from serin_cli.__main__ import main
 from serin_cli.errors import ModelRefused
 from serin_cli.models.manifest import manifest_from
 from serin_cli.models.reference import Reference, parse_reference
@@ -147,15 +148,20 @@ def test_a_missing_and_a_foreign_file_are_refused_by_name(registry, model):
         registry.folder(V1)
 
 
-def test_pushing_again_mends(registry, model):
-    """The same content under the same version replaces what was damaged, and takes away what was put there."""
+def test_pushing_again_mends(registry, model, state, capsys):
+    """The same content under the same version replaces what was damaged, takes away what was put there, and says so."""
     push(registry, model)
     folder = registry.folder(V1)
     (folder / "config.json").chmod(0o644)
     (folder / "config.json").write_text("{}")
     (folder / "tokenizer.json").unlink()
     (folder / "extra.json").write_text("{}")
-    assert not push(registry, model).is_new
+    assert main(["model", "push", "small", "v1", str(model), "--state", str(state.root)]) == 0
+    first, mended = capsys.readouterr().out.rstrip("\n").split("; mended: ")
+    assert first.startswith("small:v1 is there already with the same content, pushed ")
+    assert set(mended.split(", ")) == {"config.json", "tokenizer.json", "extra.json"}
+    again = push(registry, model)
+    assert (again.is_new, again.mended) == (False, ())
     assert {path.name for path in registry.folder(V1).iterdir()} == {path.name for path in model.iterdir()}
 
 

@@ -185,6 +185,18 @@ async def test_people_pause_resume_and_freeze(mesh):
     assert (await mesh.serin("freeze", "--off"))[1] == "rollouts are not frozen, as they were before\n"
 
 
+async def test_what_people_write_is_no_markup(mesh):
+    """In the history and in every view of a rollout a reason is there as it was given."""
+    reason = "[/b] [inc-42] deploy stop [see wiki] :boom:"
+    await mesh.serin("freeze", "--reason", reason, "--actor", "[red]ann")
+    await mesh.serin("freeze", "--off")
+    assert f"[red]ann  {reason}" in (await mesh.serin("rollout", "history"))[1]
+    await mesh.serin(*START, "--actor", "[/b]")
+    await mesh.serin("rollout", "abort", "small-1", "--reason", reason)
+    for view in (["list"], ["get", "small-1"], ["explain", "small-1"], ["watch", "small-1"], ["history", "small-1"]):
+        assert reason in (await mesh.serin("rollout", *view))[1], view
+
+
 async def test_an_experiment_splits_and_is_stopped(mesh):
     """A fixed share; it is no rollout, and a rollout is no experiment."""
     start = ["experiment", "start", "--model", "small", "--to", "v2", "--share", "30%"]
@@ -228,6 +240,12 @@ async def test_an_experiment_splits_and_is_stopped(mesh):
         (["rollout", "plan", *START[2:], "--rate", "2/s", "--tolerance", "errors=5"], "tolerances.errors: 5: accepted"),
         ([*START, "--baseline"], "baseline: nobody announces worker v1-baseline of small, which the new version is"),
         ([*START, "--max-duration", "-1h"], "serin rollout start: --max-duration: '-1h': accepted: a number above 0"),
+        (
+            [*START, "--max-duration", "31d"],
+            "serin rollout start: --max-duration: '31d': accepted: a number above 0 and s, min, h or d, such as 24h; "
+            "from 1s to 30d",
+        ),
+        (["rollout", "list", "--model", "nope"], "model: 'nope': no such model: accepted: small"),
         ([*START, "--max-duration", "soon"], "serin rollout start: --max-duration: 'soon': accepted: a number above"),
     ],
 )
@@ -297,9 +315,10 @@ async def test_a_broken_golden_set_is_named_before_anything_starts(mesh, tmp_pat
         2,
         f"{file}:2: prompt: neither 'prompt' nor 'messages'; accepted: one of the two\n",
     )
-    assert (await mesh.serin("rollout", "list"))[1] == (
-        "no rollouts yet; `serin rollout start --help` says how to start one\n"
-    )
+    for of in ([], ["--model", "small"]):
+        assert (await mesh.serin("rollout", "list", *of))[1] == (
+            "no rollouts yet; `serin rollout start --help` says how to start one\n"
+        )
 
 
 class Away(MemoryRollouts):

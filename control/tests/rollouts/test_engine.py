@@ -473,6 +473,7 @@ async def test_one_rollout_of_a_model_at_a_time(stage):
         ({"has_golden": True}, "{}", "golden: accepted: with intent better only"),
         ({"has_golden": True, "intent": Intent.BETTER}, '\n{"id": 3}', "golden:2: id: 3 is not accepted"),
         ({"steps": ()}, "", "steps: none"),
+        ({"steps": (Step(100, 1, 31 * 86_400.0),)}, "", "steps: step 1: 31 days: accepted: above 0 s, at most 30 days"),
         ({"steps": (Step(10_000),)}, "", "steps: 100 %: nothing would be judged"),
         ({"also": (Service.CACHE,)}, "", "also: cache: accepted: tokenizer together with worker"),
     ],

@@ -52,6 +52,8 @@ def test_good_lines_become_cases():
         ),
         ({"expect": {"webhook": "file:///etc/passwd"}}, "g.jsonl:2: expect.webhook: "),
         ({"expect": {"webhook": "http://"}}, "g.jsonl:2: expect.webhook: "),
+        ('{"id": "b", "prompt": "x", "prompt": "y", "expect": {"exact": "y"}}', "g.jsonl:2: prompt: is there twice"),
+        ('{"id": "b", "prompt": "x", "expect": {"exact": "y", "exact": "z"}}', "g.jsonl:2: exact: is there twice"),
     ],
 )
 def test_a_broken_line_is_named(line, said):

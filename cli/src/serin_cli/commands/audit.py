@@ -4,16 +4,16 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 
-from rich.table import Table
 from serin_gateway.audit.entry import Entry, Head, find_faults, has_been
 from serin_gateway.keys import KeyStoreDown
 from serin_mesh.errors import MeshError
 
 from serin_cli.admin_store import OpenDesk, add_flags, open_desk
 from serin_cli.errors import CliError
-from serin_cli.local.display import wide_console
+from serin_cli.terminal import say, screen, table
 
 DESCRIPTION = """\
 Show who changed what, or verify that the log is intact: entries are chained and sealed, so one that was changed,
@@ -48,13 +48,13 @@ async def _act(arguments: argparse.Namespace) -> int:
         head = await at.desk.audit.head()
         entries = [entry for first in range(1, head.number + 2, PAGE) for entry in await _page(at, first)]
         if arguments.action == "list":
-            _show(entries, as_json=arguments.json)
+            show(entries, as_json=arguments.json)
             return 0
         faults = find_faults(entries, head, at.secret)
         if arguments.expect is not None and not has_been(arguments.expect, entries):
             faults.append(f"entry {arguments.expect.number} is not the one of the head that was noted")
     for fault in faults:
-        print(fault)
+        say(fault)
     if not faults:
         print(f"{head.number} entries, intact; head {head}")
     return 1 if faults else 0
@@ -74,20 +74,18 @@ async def _page(at: OpenDesk, first: int) -> Sequence[Entry | None]:
     return await at.desk.entries(at.actor, first, PAGE)
 
 
-def _show(entries: Sequence[Entry | None], *, as_json: bool) -> None:
+def show(entries: Sequence[Entry | None], *, as_json: bool) -> None:
+    """Print them; None: one that cannot be read."""
     if as_json:
         for entry in entries:
-            print(entry.to_json() if entry else json.dumps(None))
+            print(json.dumps(asdict(entry) if entry else None))
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("number", "when", "who", "what", "on", "outcome"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("facts", overflow="fold")
+    rows = table("number", "when", "who", "what", "on", "outcome", "facts", wraps=("facts",))
     for entry in entries:
         if entry is None:
-            table.add_row("?", "", "", "cannot be read", "", "", "")
+            rows.add_row("?", "", "", "cannot be read", "", "", "")
             continue
         when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         facts = json.dumps(entry.facts) if entry.facts else ""
-        table.add_row(str(entry.number), when, entry.actor, entry.action, entry.target, entry.outcome, facts)
-    wide_console().print(table)
+        rows.add_row(str(entry.number), when, entry.actor, entry.action, entry.target, entry.outcome, facts)
+    screen().show(rows)

@@ -10,6 +10,7 @@ from serin_cli.chat_client import AskError, ChatClient, Message
 from serin_cli.errors import NoMesh
 from serin_cli.record import read_record
 from serin_cli.state_dir import StateDir
+from serin_cli.terminal import say
 
 DESCRIPTION = """\
 Talk to a model: with a question, print its answer; without one, have a conversation (Ctrl-C stops an answer, Ctrl-D
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _converse(client: ChatClient, model: str, messages: list[Message], options: dict[str, Any]) -> None:
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - arrow keys and history in input()
-    print(f"talking to {model}; Ctrl-D ends")
+    say(f"talking to {model}; Ctrl-D ends")
     while True:
         try:
             question = input(PROMPT).strip()
@@ -64,7 +65,7 @@ def _converse(client: ChatClient, model: str, messages: list[Message], options: 
             print("\n(stopped)")
             messages.pop()
         except AskError as error:
-            print(error, file=sys.stderr)
+            say(str(error), sys.stderr)
             messages.pop()
 
 

@@ -16,6 +16,7 @@ from serin_cli.local.registry import ControlPlane
 from serin_cli.models.registry import ModelRegistry
 from serin_cli.record import read_record
 from serin_cli.state_dir import StateDir
+from serin_cli.terminal import say
 
 DESCRIPTION = """\
 Check a serin.yaml, compare it with what is in force, or put it into force. Applying is all or nothing: what is wrong is
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "check":
         check_models(arguments.file, text, fetch)
         check_guards(arguments.file, text)
-        print(f"{arguments.file}: good; models: {', '.join(config.models)}")
+        say(f"{arguments.file}: good; models: {', '.join(config.models)}")
         return 0
     address = read_record(state).control
     try:
@@ -66,13 +67,15 @@ def run(arguments: argparse.Namespace) -> int:
 async def _diff(address: str, config: MeshConfig) -> int:
     async with ControlPlane(address) as control:
         lines = diff(parse_config((await control.config()).yaml), config)
-    print("\n".join(lines) or "nothing changes")
+    for line in lines or ["nothing changes"]:
+        say(line)
     return 1 if lines else 0
 
 
 async def _apply(address: str, text: str) -> int:
     async with ControlPlane(address) as control:
         answer = await control.apply(text)
-    print("\n".join(answer.changes) or "nothing changes")
+    for line in answer.changes or ["nothing changes"]:
+        say(line)
     print(f"revision {answer.revision} is in force; `serin status` shows processes come and go")
     return 0

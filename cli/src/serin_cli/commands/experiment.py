@@ -9,13 +9,13 @@ from serin.control.v1 import rollout_pb2
 
 from serin_cli.arguments import model_name, number
 from serin_cli.errors import CliError
-from serin_cli.local.display import wide_console
 from serin_cli.rollouts import shown
 from serin_cli.rollouts.acting import act_on
 from serin_cli.rollouts.asked import EXPERIMENT, SERVICES, Asked, AskedStep
 from serin_cli.rollouts.client import ControlPlanes
 from serin_cli.rollouts.durations import duration_flag, split_flag
 from serin_cli.rollouts.reached import add_acting, add_reached, reached
+from serin_cli.terminal import say, screen
 
 DESCRIPTION = """\
 Split a model's new sessions between two versions at a fixed share, for as long as you like. What callers report with
@@ -63,7 +63,7 @@ async def _act(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(shown.document(rollout), indent=2))
         else:
-            wide_console().print(shown.picture(rollout))
+            screen().show(shown.picture(rollout))
         return 0
 
 
@@ -78,8 +78,8 @@ async def _start(arguments: argparse.Namespace, control: ControlPlanes) -> int:
         error_rate=arguments.error_rate,
     )
     answer = await control.call("StartRollout", asked.message(arguments.actor))
-    print(f"started; `serin experiment get {answer.rollout_id}` shows its outcome", file=sys.stderr)
-    print(answer.rollout_id)
+    say(f"started; `serin experiment get {answer.rollout_id}` shows its outcome", sys.stderr)
+    say(answer.rollout_id)
     return 0
 
 
@@ -91,5 +91,5 @@ async def _stop(arguments: argparse.Namespace, control: ControlPlanes) -> int:
         actor=arguments.actor,
     )
     answer = await act_on(control, request)
-    print(answer.rollout.reason if answer.effective else f"{arguments.id}: no effect: {answer.rollout.reason}")
+    say(answer.rollout.reason if answer.effective else f"{arguments.id}: no effect: {answer.rollout.reason}")
     return 0

@@ -16,6 +16,7 @@ from serin_cli.record import read_record
 from serin_cli.request_store import open_records
 from serin_cli.request_story import story
 from serin_cli.state_dir import StateDir
+from serin_cli.terminal import say
 
 DESCRIPTION = """\
 Say what became of a request: who asked, which lane and worker answered, where the time went, why it was refused.
@@ -49,7 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps(asdict(record)))
         else:
-            print("\n".join(story(record)))
+            for line in story(record):
+                say(line)
     return 0
 
 

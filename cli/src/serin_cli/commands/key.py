@@ -2,12 +2,12 @@
 
 import argparse
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.table import Table
 from serin_gateway.administration.desk import KeyWish
 from serin_gateway.catalog import CatalogSource, MemoryCatalog
 from serin_gateway.keys import KeyRecord, Role
@@ -19,10 +19,10 @@ from serin_cli.admin_store import OpenDesk, add_flags, open_desk
 from serin_cli.arguments import integer, model_name, one_line, state_path, tenant_name
 from serin_cli.errors import CliError, NoMesh, UsageProblem
 from serin_cli.limit_flags import add_limits, limits_from, shown
-from serin_cli.local.display import wide_console
 from serin_cli.local.registry import ControlPlane
 from serin_cli.record import read_record
 from serin_cli.state_dir import StateDir
+from serin_cli.terminal import say, screen, table
 
 DESCRIPTION = """\
 Make, list and revoke API keys. Roles: app asks models; viewer also sees how the mesh is; operator also changes what it
@@ -60,7 +60,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     revoke = actions.add_parser("revoke", help="end a key, by its id from `serin key list`")
     revoke.add_argument("key_id", metavar="KEY_ID")
-    for action in (create, actions.add_parser("list", help="show all keys; never the keys themselves"), revoke):
+    listing = actions.add_parser("list", help="show all keys; never the keys themselves")
+    listing.add_argument("--json", action="store_true", help="print JSON, as `GET /admin/keys` has it")
+    for action in (create, listing, revoke):
         add_flags(action)
 
 
@@ -83,9 +85,9 @@ async def _act(arguments: argparse.Namespace) -> int:
             key, _ = await at.desk.create_key(at.actor, _wish(arguments))
             print(key)
         elif arguments.action == "revoke":
-            print(await _revoke(arguments.key_id, at))
+            say(await _revoke(arguments.key_id, at))
         else:
-            _print_table(await at.desk.keys(at.actor))
+            show(await at.desk.keys(at.actor), as_json=arguments.json)
     return 0
 
 
@@ -98,7 +100,7 @@ async def _catalog(arguments: argparse.Namespace) -> CatalogSource | None:
             return MemoryCatalog(to_catalog(await control.lanes()))
     except (MeshError, NoMesh) as error:
         named = ", ".join(arguments.model)
-        print(f"not checked whether these are models' own names: {named} ({error})", file=sys.stderr)
+        say(f"not checked whether these are models' own names: {named} ({error})", sys.stderr)
         return None
 
 
@@ -125,12 +127,14 @@ async def _revoke(key_id: str, at: OpenDesk) -> str:
     return f"revoked {who}"
 
 
-def _print_table(records: Sequence[KeyRecord]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("id", "role", "name", "project", "organization", "created", "state", "may", "models", "limits"):
-        table.add_column(heading, no_wrap=True)
+def show(records: Sequence[KeyRecord], *, as_json: bool) -> None:
+    """Print all of each but its digest."""
+    if as_json:
+        print(json.dumps([record.shown() for record in records], indent=2))
+        return
+    rows = table("id", "role", "name", "project", "organization", "created", "state", "may", "models", "limits")
     for record in records:
-        table.add_row(
+        rows.add_row(
             record.key_id,
             str(record.role),
             record.name,
@@ -142,7 +146,7 @@ def _print_table(records: Sequence[KeyRecord]) -> None:
             " ".join(record.models) or "all",
             "default" if record.limits is None else shown(record.limits),
         )
-    wide_console().print(table)
+    screen().show(rows)
 
 
 def _state(record: KeyRecord) -> str:

@@ -5,6 +5,8 @@ import contextlib
 import sys
 from pathlib import Path
 
+from serin_mesh.one_line import escaped
+
 from serin_cli.arguments import add_state, integer, state_path
 from serin_cli.errors import NoMesh, UsageProblem
 from serin_cli.log_lines import Follower, readable
@@ -34,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def show(name: str, line: str) -> None:
         prefix = f"{name:<{width}} | " if width else ""
-        print(prefix + (line if arguments.raw else readable(line)))
+        print(prefix + (line if arguments.raw else escaped(readable(line))))
 
     follower = Follower([state.logs / f"{name}.log" for name in names], arguments.lines)
     for path, line in follower.tail():

@@ -6,16 +6,14 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.table import Table
-
 from serin_cli.arguments import add_state, state_path
 from serin_cli.errors import CliError, ModelRefused, UsageProblem
-from serin_cli.local.display import wide_console
 from serin_cli.local.model_folder import HUB_ID, ModelFolders
 from serin_cli.models.manifest import Manifest
 from serin_cli.models.reference import NAME, VERSION, Reference
 from serin_cli.models.registry import ModelRegistry
 from serin_cli.state_dir import StateDir
+from serin_cli.terminal import say, screen, table
 
 DESCRIPTION = """\
 Keep versions of models in the state directory, where no later change of a folder reaches them. A version never changes:
@@ -65,7 +63,8 @@ def _push(arguments: argparse.Namespace, registry: ModelRegistry) -> int:
         raise CliError(f"{error.filename or reference}: {error.strerror}; nothing was pushed") from error
     manifest = push.manifest
     if not push.is_new:
-        print(f"{reference} is there already with the same content, pushed {manifest.pushed_at}; nothing changes")
+        there = f"{reference} is there already with the same content, pushed {manifest.pushed_at}"
+        say(f"{there}; mended: {', '.join(push.mended)}" if push.mended else f"{there}; nothing changes")
         return 0
     print(f"pushed {reference}: {len(manifest.files)} files, {_size(manifest.num_bytes)}, digest {manifest.digest}")
     add = f"serin add worker --model {reference.name} --version {reference.version}"
@@ -77,15 +76,18 @@ def _list(manifests: list[Manifest], as_json: bool) -> int:
     if as_json:
         print(json.dumps([json.loads(manifest.as_json()) for manifest in manifests], indent=2))
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("name", "version", "size", "digest", "vocabulary", "weights", "pushed", "by", "from"):
-        table.add_column(heading, no_wrap=True)
+    print_table(manifests)
+    return 0
+
+
+def print_table(manifests: Iterable[Manifest]) -> None:
+    """Show versions, a row each."""
+    rows = table("name", "version", "size", "digest", "vocabulary", "weights", "pushed", "by", "from")
     for manifest in manifests:
         digests = (digest[:8] for digest in (manifest.digest, manifest.vocabulary, manifest.weights))
         size, when = _size(manifest.num_bytes), manifest.pushed_at
-        table.add_row(manifest.name, manifest.version, size, *digests, when, manifest.pushed_by, manifest.source)
-    wide_console().print(table)
-    return 0
+        rows.add_row(manifest.name, manifest.version, size, *digests, when, manifest.pushed_by, manifest.source)
+    screen().show(rows)
 
 
 def _show(arguments: argparse.Namespace, registry: ModelRegistry) -> int:
@@ -112,17 +114,17 @@ def _found(registry: ModelRegistry, reference: Reference) -> Manifest:
 
 
 def _describe(manifest: Manifest, registry: ModelRegistry) -> int:
-    print(f"{manifest.reference}  {_size(manifest.num_bytes)}  path: {manifest.reference.path}")
-    print(f"  pushed      {manifest.pushed_at} by {manifest.pushed_by}, from {manifest.source}")
-    print(f"  digest      {manifest.digest}")
-    print(f"  vocabulary  {manifest.vocabulary}")
-    print(f"  weights     {manifest.weights}")
+    say(f"{manifest.reference}  {_size(manifest.num_bytes)}  path: {manifest.reference.path}")
+    say(f"  pushed      {manifest.pushed_at} by {manifest.pushed_by}, from {manifest.source}")
+    say(f"  digest      {manifest.digest}")
+    say(f"  vocabulary  {manifest.vocabulary}")
+    say(f"  weights     {manifest.weights}")
     for line in _file_lines(manifest):
-        print(line)
+        say(line)
     try:
         registry.folder(manifest.reference)
     except ModelRefused as refused:
-        print(f"  DAMAGED: {refused.wrong}", file=sys.stderr)
+        say(f"  DAMAGED: {refused.wrong}", sys.stderr)
         return 1
     print("  every file is as it was pushed")
     return 0

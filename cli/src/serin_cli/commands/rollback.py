@@ -9,6 +9,7 @@ from serin.control.v1 import rollout_pb2
 from serin_cli.arguments import model_name
 from serin_cli.rollouts.asked import SERVICES
 from serin_cli.rollouts.reached import add_acting, reached
+from serin_cli.terminal import say
 
 DESCRIPTION = """\
 Give all traffic of a model back to the version it had before, or to another one that still runs. A version that a
@@ -46,7 +47,7 @@ async def _roll_back(arguments: argparse.Namespace) -> int:
     async with reached(arguments) as control:
         answer = await control.call("Rollback", request)
     if answer.note:
-        print(f"note: {answer.note}", file=sys.stderr)
+        say(f"note: {answer.note}", sys.stderr)
     whose = "the gateways" if answer.service == SERVICES["gateway"] else arguments.model
-    print(f"all traffic of {whose} is on {answer.version}")
+    say(f"all traffic of {whose} is on {answer.version}")
     return 0

@@ -8,13 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from rich.live import Live
-from rich.table import Table
 from serin.control.v1 import rollout_pb2
 
 from serin_cli.arguments import integer, model_name
 from serin_cli.errors import CliError, UsageProblem
-from serin_cli.local.display import wide_console
 from serin_cli.rollouts import shown
 from serin_cli.rollouts.acting import act_on
 from serin_cli.rollouts.asked import SAME, Asked
@@ -23,6 +20,7 @@ from serin_cli.rollouts.durations import rate_flag
 from serin_cli.rollouts.flags import add_asked, asked_from
 from serin_cli.rollouts.offline import abort_offline, add_offline
 from serin_cli.rollouts.reached import add_acting, add_reached, reached
+from serin_cli.terminal import say, screen, table
 
 DESCRIPTION = """\
 Move a service of a model to another version, step by step. The mesh compares both versions on errors, speed and
@@ -121,19 +119,18 @@ async def _plan(arguments: argparse.Namespace, control: ControlPlanes) -> int:
         found = {"sessions_per_second": answer.sessions_per_second, "steps": steps, "note": answer.note}
         print(json.dumps(found, indent=2))
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("step", "canary requests", "hours", "in its time it can see"):
-        table.add_column(heading)
+    last = "in its time it can see"
+    rows = table("step", "canary requests", "hours", last, wraps=(last,))
     for one in answer.steps:
         least = ", ".join(f"{metric} {value:.2g}" for metric, value in sorted(one.detectable.items()))
         late = one.seconds > one.step.max_seconds
         hours = f"{one.seconds / 3600:.3g}" + (f" (more than its {one.step.max_seconds / 3600:.3g})" if late else "")
-        table.add_row(f"{one.step.weight_percent:.4g} %", f"{one.needed_sample_count:,}", hours, least)
-    console = wide_console()
-    console.print(f"at {answer.sessions_per_second:.3g} new sessions/s, if the new version is as good as the old:")
-    console.print(table)
+        rows.add_row(f"{one.step.weight_percent:.4g} %", f"{one.needed_sample_count:,}", hours, least)
+    at = screen()
+    at.show(f"at {answer.sessions_per_second:.3g} new sessions/s, if the new version is as good as the old:")
+    at.show(rows)
     if answer.note:
-        console.print(f"note: {answer.note}", markup=False)
+        at.show(f"note: {answer.note}")
     return 0
 
 
@@ -142,16 +139,16 @@ async def _start(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     request = asked.message(arguments.actor)
     request.manual = arguments.manual or (asked.manual and not arguments.auto)
     answer = await _call(control, "StartRollout", request, asked)
-    print(f"{answer.reason or 'started'}; `serin rollout watch {answer.rollout_id}` shows it", file=sys.stderr)
-    print(answer.rollout_id)
+    say(f"{answer.reason or 'started'}; `serin rollout watch {answer.rollout_id}` shows it", sys.stderr)
+    say(answer.rollout_id)
     return 0
 
 
 async def _watch(arguments: argparse.Namespace, control: ControlPlanes) -> int:
-    console = wide_console()
+    at = screen()
     last: rollout_pb2.Rollout | None = None
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False) as live:
+    if at.is_terminal:
+        with at.redrawn(auto_refresh=False) as live:
             async for last in control.watch(arguments.id):
                 live.update(shown.picture(last), refresh=True)
     else:
@@ -159,7 +156,7 @@ async def _watch(arguments: argparse.Namespace, control: ControlPlanes) -> int:
         async for last in control.watch(arguments.id):
             if shown.plain_line(last) != line:
                 line = shown.plain_line(last)
-                print(line, flush=True)
+                say(line)
     return 0 if last is not None and shown.state_of(last) == "promoted" else 1
 
 
@@ -168,12 +165,13 @@ async def _get(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     if arguments.json:
         print(json.dumps(shown.document(rollout), indent=2))
     else:
-        wide_console().print(shown.picture(rollout))
+        screen().show(shown.picture(rollout))
     return 0
 
 
 async def _explain(arguments: argparse.Namespace, control: ControlPlanes) -> int:
-    print("\n".join(shown.explanation(await _one(arguments.id, control))))
+    for line in shown.explanation(await _one(arguments.id, control)):
+        say(line)
     return 0
 
 
@@ -187,9 +185,9 @@ async def _act(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     )
     answer = await act_on(control, request)
     if answer.effective:
-        print(f"{arguments.id} is {shown.state_of(answer.rollout)}: {shown.why(answer.rollout)}")
+        say(f"{arguments.id} is {shown.state_of(answer.rollout)}: {shown.why(answer.rollout)}")
     elif shown.state_of(answer.rollout) in wanted:
-        print(f"{arguments.id}: no effect: {answer.rollout.reason}")
+        say(f"{arguments.id}: no effect: {answer.rollout.reason}")
     else:
         raise CliError(f"{arguments.id}: no effect: {answer.rollout.reason}")
     return 0
@@ -201,11 +199,9 @@ async def _list(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     if arguments.json:
         print(json.dumps([shown.document(rollout) for rollout in rollouts], indent=2))
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("id", "model", "service", "from", "to", "state", "at", "started", "by", ""):
-        table.add_column(heading, no_wrap=bool(heading))
+    rows = table("id", "model", "service", "from", "to", "state", "at", "started", "by", "")
     for one in rollouts:
-        table.add_row(
+        rows.add_row(
             one.rollout_id,
             one.model,
             shown.services_of(one),
@@ -217,7 +213,7 @@ async def _list(arguments: argparse.Namespace, control: ControlPlanes) -> int:
             one.started_by,
             one.reason,
         )
-    wide_console().print(table if rollouts else "no rollouts yet; `serin rollout start --help` says how to start one")
+    screen().show(rows if rollouts else "no rollouts yet; `serin rollout start --help` says how to start one")
     return 0
 
 
@@ -227,13 +223,11 @@ async def _history(arguments: argparse.Namespace, control: ControlPlanes) -> int
     if arguments.json:
         print(json.dumps([shown.act_document(act) for act in acts], indent=2))
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("at", "rollout", "what", "by", ""):
-        table.add_column(heading, no_wrap=bool(heading))
+    rows = table("at", "rollout", "what", "by", "")
     for act in acts:
         who = f"{act.actor} ({act.identity})" if act.identity else act.actor
-        table.add_row(shown.when(act.at), act.rollout_id or "-", act.what, who, act.reason)
-    wide_console().print(table if acts else "nothing was done yet")
+        rows.add_row(shown.when(act.at), act.rollout_id or "-", act.what, who, act.reason)
+    screen().show(rows if acts else "nothing was done yet")
     return 0
 
 

@@ -7,13 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import psutil
-from rich.table import Table
-from rich.text import Text
 
 from serin_cli.arguments import add_state, state_path
-from serin_cli.local.display import wide_console
 from serin_cli.record import MeshRecord, read_record
 from serin_cli.state_dir import StateDir
+from serin_cli.terminal import screen, styled, table
 
 DESCRIPTION = "Say which processes of the mesh run, how they are and where they are reached."
 
@@ -53,16 +51,14 @@ def _document(state: StateDir, record: MeshRecord, processes: list[dict[str, Any
 
 
 def _print_table(state: StateDir, record: MeshRecord, processes: list[dict[str, Any]]) -> None:
-    console = wide_console()
-    console.print(f"{state.root}: {record.phase}, process {record.pid}")
+    shown = screen()
+    shown.show(f"{state.root}: {record.phase}, process {record.pid}")
     edge = f"edge {record.edge}   " if record.edge else ""
-    console.print(f"{edge}REST {record.openai_base_url}   gRPC {record.grpc}   control plane {record.control}")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("process", "state", "address", "pid", "memory", "restarts", "up", ""):
-        table.add_column(heading, no_wrap=bool(heading))
+    shown.show(f"{edge}REST {record.openai_base_url}   gRPC {record.grpc}   control plane {record.control}")
+    rows = table("process", "state", "address", "pid", "memory", "restarts", "up", "")
     for process in processes:
         memory, alive = process["memory_bytes"], process["pid"] is not None
-        table.add_row(
+        rows.add_row(
             process["name"],
             process["phase"],
             process["address"],
@@ -72,9 +68,9 @@ def _print_table(state: StateDir, record: MeshRecord, processes: list[dict[str, 
             _duration(time.time() - process["started_at"]) if alive else "-",
             process["problem"] or process["refusal"] or process["activity"],
         )
-    console.print(table)
+    shown.show(rows)
     for alarm in record.alarms:
-        console.print(Text(f"alarm: {alarm}", style="red"))
+        shown.show(styled((f"alarm: {alarm}", "red")))
 
 
 def _duration(seconds: float) -> str:

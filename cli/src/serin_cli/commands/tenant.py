@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 
-from rich.table import Table
 from serin_gateway.keys.tenants import Directory, Organization, Project
 from serin_gateway.limits.limiter import Limits
 from serin_mesh.errors import MeshError
@@ -12,7 +11,7 @@ from serin_cli.admin_store import add_flags, open_desk
 from serin_cli.arguments import tenant_name
 from serin_cli.errors import CliError
 from serin_cli.limit_flags import add_limits, limits_from, shown
-from serin_cli.local.display import wide_console
+from serin_cli.terminal import screen, table
 
 DESCRIPTION = """\
 Declare organizations and projects, and what limits all their keys together. A key belongs to a project, a project to an
@@ -54,16 +53,15 @@ async def _act(arguments: argparse.Namespace) -> int:
             organization = arguments.organization or at.desk.home
             await at.desk.put_project(at.actor, Project(arguments.name, organization, limits))
         else:
-            _print_table(await at.desk.directory(at.actor))
+            print_table(await at.desk.directory(at.actor))
     return 0
 
 
-def _print_table(directory: Directory) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("kind", "name", "organization", "limits"):
-        table.add_column(heading, no_wrap=True)
+def print_table(directory: Directory) -> None:
+    """Show all of them."""
+    rows = table("kind", "name", "organization", "limits")
     for organization in directory.organizations:
-        table.add_row("organization", organization.name, "", shown(organization.limits))
+        rows.add_row("organization", organization.name, "", shown(organization.limits))
     for project in directory.projects:
-        table.add_row("project", project.name, project.organization, shown(project.limits))
-    wide_console().print(table)
+        rows.add_row("project", project.name, project.organization, shown(project.limits))
+    screen().show(rows)

@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 from typing import get_args
 
-from rich.table import Table
 from serin_control.config import ConfigInvalid, parse_config
 from serin_control.errors import StoreDown
 from serin_control.redis_store import RedisStore
@@ -17,7 +16,7 @@ from serin_mesh.errors import MeshError
 
 from serin_cli.admin_store import add_flags, open_desk, state_redis
 from serin_cli.errors import CliError
-from serin_cli.local.display import wide_console
+from serin_cli.terminal import screen, table
 
 DESCRIPTION = """\
 Show what was used and what it costs, from the ledger's sums by day. Cost is exact, in the currency that the mesh's
@@ -50,14 +49,12 @@ async def _show(arguments: argparse.Namespace) -> int:
     if arguments.csv:
         sys.stdout.write(as_csv(rows, arguments.by, currency))
         return 0
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(arguments.by, no_wrap=True)
-    for heading in ("lines", "prompt", "of it cached", "completion", f"cost {currency}".rstrip()):
-        table.add_column(heading, no_wrap=True, justify="right")
+    figured = ("lines", "prompt", "of it cached", "completion", f"cost {currency}".rstrip())
+    shown = table(arguments.by, *figured, right=figured)
     for row in rows:
         figures = (row.lines, row.prompt_tokens, row.cached_tokens, row.completion_tokens)
-        table.add_row(row.name, *map(str, figures), decimal(row.nano))
-    wide_console().print(table)
+        shown.add_row(row.name, *map(str, figures), decimal(row.nano))
+    screen().show(shown)
     return 0
 
 

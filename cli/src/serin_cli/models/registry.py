@@ -42,10 +42,16 @@ class VersionTaken(CliError):
 
 @dataclass(frozen=True)
 class Push:
-    """What a push came to. ``is_new`` False: the same content was there already."""
+    """What a push came to.
+
+    Attributes:
+        is_new: False: the same content was there already.
+        mended: files of it that were damaged, and are as they were pushed again.
+    """
 
     manifest: Manifest
     is_new: bool
+    mended: tuple[str, ...] = ()
 
 
 class ModelRegistry:
@@ -109,8 +115,7 @@ class ModelRegistry:
                 manifest = self.get(reference)
                 contents = {path.relative_to(folder).as_posix(): content_of(path, step) for path in paths}
                 self._refuse_other(manifest, contents)
-                self._mend(manifest, folder)
-                return Push(manifest, is_new=False)
+                return Push(manifest, is_new=False, mended=self._mend(manifest, folder))
             contents = {path.relative_to(folder).as_posix(): self._blobs.take(path, step) for path in paths}
             manifest = _described(reference, contents, checkpoint, vocabulary, source)
             self._publish(manifest)
@@ -126,10 +131,11 @@ class ModelRegistry:
                 f"{manifest.pushed_at} by {manifest.pushed_by}; a version never changes: push this as another one"
             )
 
-    def _mend(self, manifest: Manifest, source: Path) -> None:
-        """Replace what is damaged by the same content as it was pushed again."""
+    def _mend(self, manifest: Manifest, source: Path) -> tuple[str, ...]:
+        """Replace what is damaged by the same content as it was pushed again; the names of what was."""
         files, folder = {file.name: file for file in manifest.files}, self._folder(manifest.reference)
-        for name, _ in list(self._intact(manifest.reference).damaged(files)):
+        damaged = tuple(name for name, _ in self._intact(manifest.reference).damaged(files))
+        for name in damaged:
             if name not in files:
                 _remove(folder / name)
                 continue
@@ -140,6 +146,7 @@ class ModelRegistry:
             scratch.unlink(missing_ok=True)
             _put(self._blobs.place(files[name].digest), scratch)
             scratch.replace(place)
+        return damaged
 
     def _publish(self, manifest: Manifest) -> None:
         """Make the folder, then say that it is there."""

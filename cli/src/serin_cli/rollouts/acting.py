@@ -6,6 +6,7 @@ from serin.control.v1 import rollout_pb2
 
 from serin_cli.errors import NoControlPlane
 from serin_cli.rollouts.client import ControlPlanes
+from serin_cli.terminal import say
 
 UNWRITTEN = (
     "warning: state Redis does not answer: {id} is off the new version for whoever listens to the control plane at "
@@ -31,5 +32,5 @@ async def act_on(control: ControlPlanes, request: rollout_pb2.ActOnRolloutReques
         raise NoControlPlane(f"{error}; {OFFLINE.format(id=request.rollout_id)}") from error
     if answer.unwritten:
         took = await control.tell_all("ActOnRollout", request)
-        print(UNWRITTEN.format(id=request.rollout_id, took=", ".join(took)), file=sys.stderr)
+        say(UNWRITTEN.format(id=request.rollout_id, took=", ".join(took)), sys.stderr)
     return answer

@@ -3,12 +3,13 @@
 import argparse
 import re
 
+from serin_control.rollouts.spec import LONGEST_STEP_S
+
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|min|m|h|d)")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|min|m|h|d)")
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
-DURATION_HINT = "a number above 0 and s, min, h or d, such as 24h; from 1s to 365d"
-LONGEST_S = 365 * 86_400.0
+DURATION_HINT = "a number above 0 and s, min, h or d, such as 24h; from 1s to 30d"
 SHARE_HINT = "a share such as 5%"
 LEAST_SHARE = 0.01
 """Percent: one of 10,000 sessions."""
@@ -19,11 +20,11 @@ def duration(text: str) -> float:
     """Seconds of ``90s``, ``30min``, ``24h`` or ``2d``.
 
     Raises:
-        ValueError: it is none, or less than a second, which whole seconds cannot say, or more than a year.
+        ValueError: it is none, or less than a second, which whole seconds cannot say, or more than a step may take.
     """
     match = _DURATION.fullmatch(text.strip())
     seconds = float(match[1]) * _UNITS[match[2]] if match is not None else 0.0
-    if not 1 <= seconds <= LONGEST_S:
+    if not 1 <= seconds <= LONGEST_STEP_S:
         raise ValueError(text)
     return seconds
 

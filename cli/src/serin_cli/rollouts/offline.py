@@ -23,6 +23,7 @@ from serin_cli.arguments import redis_url, state_path
 from serin_cli.errors import CliError
 from serin_cli.record import read_record
 from serin_cli.state_dir import StateDir
+from serin_cli.terminal import say
 
 LEAD_S = 5.0
 
@@ -57,8 +58,8 @@ async def abort_offline(arguments: argparse.Namespace) -> int:
         raise CliError(f"nothing was written: {error}") from error
     finally:
         await _leave(store, me)
-    print(f"{rollout.id} is {rollout.state}, for the next control plane to read")
-    print(
+    say(f"{rollout.id} is {rollout.state}, for the next control plane to read")
+    say(
         f"no traffic has moved yet: gateways go on as they were told last, with {percent(had)} of new sessions on "
         f"{rollout.spec.to_version}, until a control plane starts; all of it goes to {rollout.from_version} then"
     )

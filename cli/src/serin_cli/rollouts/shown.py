@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 from serin.control.v1 import registry_pb2, rollout_pb2
+
+from serin_cli.terminal import Shown, Table, stacked, styled, table
 
 STATES = {
     rollout_pb2.ROLLOUT_STATE_RUNNING: "running",
@@ -111,7 +110,7 @@ def when(stamp: Timestamp) -> str:
     return datetime.fromtimestamp(stamp.seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def picture(rollout: rollout_pb2.Rollout) -> RenderableType:
+def picture(rollout: rollout_pb2.Rollout) -> Shown:
     """Everything at a glance: where it stands, the arms side by side, what comes next."""
     state = state_of(rollout)
     steps = [f"{step.weight_percent:.4g} %" for step in rollout.steps]
@@ -119,40 +118,38 @@ def picture(rollout: rollout_pb2.Rollout) -> RenderableType:
         steps[rollout.step_index] = f"[{steps[rollout.step_index]}]"
     age = time.time() - rollout.started_at.seconds
     move = f"{services_of(rollout)} {rollout.from_version} -> {rollout.to_version}"
-    head = Text.assemble(
+    head = styled(
         f"{rollout.rollout_id}  {rollout.model} {move}  ",
         (state, _STYLES.get(state, "")),
         f"  at {rollout.weight_percent:.4g} %  steps {' '.join(steps)}  intent {intent_of(rollout)}  for {_age(age)}",
     )
     exposure = f"exposed: {rollout.exposed_session_count:,} sessions, {rollout.exposed_request_count:,} requests"
-    parts: list[RenderableType] = [head, Text(exposure)]
+    parts: list[Shown] = [head, exposure]
     if rollout.verdicts:
         parts.append(arms(rollout))
-    parts.append(Text(f"why:  {rollout.reason}"))
+    parts.append(f"why:  {rollout.reason}")
     if rollout.next:
-        parts.append(Text(f"next: {rollout.next}"))
-    return Group(*parts)
+        parts.append(f"next: {rollout.next}")
+    return stacked(*parts)
 
 
 def arms(rollout: rollout_pb2.Rollout) -> Table:
     """The arms side by side, a row for each metric."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    headings = ("metric", rollout.from_version, rollout.to_version, "difference", "tolerated", "samples", "verdict", "")
-    for heading in headings:
-        table.add_column(heading, no_wrap=bool(heading))
+    versions = (rollout.from_version, rollout.to_version)
+    rows = table("metric", *versions, "difference", "tolerated", "samples", "verdict", "")
     for one in rollout.verdicts:
         verdict = _VERDICTS.get(one.verdict, "wait")
-        table.add_row(
+        rows.add_row(
             one.metric,
             value(one.stable_value, one.unit),
             value(one.canary_value, one.unit),
             interval(one),
             value(one.tolerance, "points" if one.unit == "share" else one.unit),
             f"{one.sample_count:,}",
-            Text(verdict, style=_VERDICT_STYLES[verdict]),
+            styled((verdict, _VERDICT_STYLES[verdict])),
             one.note,
         )
-    return table
+    return rows
 
 
 def why(rollout: rollout_pb2.Rollout) -> str:

@@ -170,8 +170,14 @@ class Desk:
         return self._live(rollout_id) or await self._stored(rollout_id)
 
     async def page(self, model: str, size: int, after: str) -> tuple[list[Rollout], str]:
-        """Rollouts, newest first, and where the page ended."""
+        """Rollouts, newest first, and where the page ended; one that is declared no more has those it had.
+
+        Raises:
+            RolloutInvalid: there is no such model, and never was one that moved.
+        """
         found, more = await self._engine.store.rollouts(model, min(size, MAX_PAGE), after)
+        if model and not found and not after:
+            self._plan(model)
         return [(self._live(one.id) or one) for one in found], more
 
     async def history(self, rollout_id: str, size: int, after: str) -> tuple[list[Act], str]:

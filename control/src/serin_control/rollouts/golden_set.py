@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from serin_mesh.one_line import is_one_line
+
 from serin_control.config.problems import Problem
 from serin_control.observations.unscored import NotScored
 
@@ -100,7 +102,7 @@ class _Broken(Exception):
 
 def _case(line: str) -> GoldenCase:
     try:
-        found = json.loads(line)
+        found = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise _Broken("", f"not JSON: {error}", "one JSON object a line") from error
     if not isinstance(found, dict):
@@ -109,7 +111,7 @@ def _case(line: str) -> GoldenCase:
     if unknown:
         raise _Broken(unknown[0], "unknown key", ", ".join(_KEYS))
     name = found.get("id")
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_ID_CHARACTERS or not name.isprintable():
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_ID_CHARACTERS or not is_one_line(name):
         raise _Broken("id", f"{name!r} is not accepted", f"1 to {MAX_ID_CHARACTERS} printable characters")
     limit = found.get("max_tokens", DEFAULT_MAX_TOKENS)
     if type(limit) is not int or not 0 < limit <= MAX_ANSWER_TOKENS:
@@ -117,6 +119,16 @@ def _case(line: str) -> GoldenCase:
     messages = tuple(_messages(found))
     scorer, expected = _expect(found.get("expect"))
     return GoldenCase(name, messages, scorer, expected, limit)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; which of two values of a key is meant, nobody can know."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _Broken(key, "is there twice", "each key once")
+        found[key] = value
+    return found
 
 
 def _messages(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,9 @@ from serin_control.lanes import WEIGHT_SUM
 
 DEFAULT_WEIGHTS = (100, 500, 2_500, 5_000, WEIGHT_SUM)
 DEFAULT_MIN_SAMPLES = 50
-DEFAULT_MAX_S = 86_400.0
-LONGEST_STEP_S = 30 * 86_400.0
+DAY_S = 86_400.0
+DEFAULT_MAX_S = DAY_S
+LONGEST_STEP_S = 30 * DAY_S
 MAX_STEPS = 20
 MAX_ERROR_RATE = 0.2
 ROLLABLE = (*MEMBER_SERVICES, Service.GATEWAY)
@@ -181,7 +182,8 @@ def _check_steps(spec: Spec) -> None:
                 f"steps: step {number}: {step.percent} after {percent(before)}: accepted: each above the one before"
             )
         if not 0 < step.max_s <= LONGEST_STEP_S:
-            raise RolloutInvalid(f"steps: step {number}: {step.max_s:g} s: accepted: above 0 s, at most 30 days")
+            days, most = f"{step.max_s / DAY_S:.10g} days", f"{LONGEST_STEP_S / DAY_S:g} days"
+            raise RolloutInvalid(f"steps: step {number}: {days}: accepted: above 0 s, at most {most}")
         before = step.weight
     if spec.steps[0].weight >= WEIGHT_SUM and not spec.is_experiment:
         raise RolloutInvalid("steps: 100 %: nothing would be judged: accepted: at least one step below it")

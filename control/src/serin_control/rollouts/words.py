@@ -3,9 +3,7 @@
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.rollouts.rollout import Hold, Rollout
 from serin_control.rollouts.sight import Sight
-from serin_control.rollouts.spec import percent
-
-DAY_S = 86_400.0
+from serin_control.rollouts.spec import DAY_S, percent
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from serin.control.v1 import registry_pb2, rollout_pb2, rollout_pb2_grpc
 from serin_mesh.call import caller
 from serin_mesh.errors import MeshError, Reason
+from serin_mesh.one_line import is_one_line
 
 from serin_control.rollouts.act import Actor
 from serin_control.rollouts.desk import Desk
@@ -135,7 +136,7 @@ def _actor(name: str) -> Actor:
 
 def _text(key: str, text: str) -> str:
     """Text that goes into the history: one line of it, not endless."""
-    if len(text) > MAX_TEXT or not text.isprintable():
+    if len(text) > MAX_TEXT or not is_one_line(text):
         raise MeshError(
             Reason.ROLLOUT_INVALID, f"{key}: {text[:40]!r}: accepted: at most {MAX_TEXT} printable characters", key=key
         )

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from serin_mesh.errors import MeshError, Reason
+from serin_mesh.one_line import ONE_LINE, is_one_line
 
 from serin_gateway.ask import refuse
 from serin_gateway.audit.entry import Entry
@@ -87,9 +88,11 @@ class AdminDesk:
         """A new key, which nobody can ask for again, and its record.
 
         Raises:
-            MeshError: PARAMETER_INVALID (models: something is no model's own name), ROLE_INSUFFICIENT,
-                AUTH_UNAVAILABLE, or NOT_READY where it is not known yet which models there are.
+            MeshError: PARAMETER_INVALID (name: not one printable line; models: something is no model's own name),
+                ROLE_INSUFFICIENT, AUTH_UNAVAILABLE, or NOT_READY where it is not known yet which models there are.
         """
+        if not is_one_line(wish.name):
+            raise refuse("name", f"{wish.name[:40]!r} is not accepted; accepted: {ONE_LINE}")
         with _translated():
             project = await self._project(wish.project)
             _check_reach(actor, project.organization)

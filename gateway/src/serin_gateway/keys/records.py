@@ -92,6 +92,25 @@ class KeyRecord:
         """The same key, revoked; the first revocation counts."""
         return self if self.revoked_at is not None else replace(self, revoked_at=now)
 
+    def shown(self) -> dict[str, Any]:
+        """What may be shown of it, as JSON has it."""
+        return {
+            "object": "key",
+            "id": self.key_id,
+            "name": self.name,
+            "role": self.role.value,
+            "project": self.tenant,
+            "organization": self.organization,
+            "abilities": [ability.value for ability in self.abilities],
+            "models": list(self.models),
+            "limits": None if self.limits is None else asdict(self.limits),
+            "created_at": self.created_at,
+            "expires_at": self.expires_at,
+            "revoked_at": self.revoked_at,
+            "unknown": self.unknown,
+            "shadow": self.shadow,
+        }
+
     def to_json(self) -> str:
         """The record as stored."""
         return json.dumps(asdict(self), separators=(",", ":"))

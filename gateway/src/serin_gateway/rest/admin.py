@@ -9,7 +9,6 @@ import orjson
 
 from serin_gateway.administration.desk import Actor, AdminDesk, KeyWish
 from serin_gateway.ask import refuse
-from serin_gateway.keys.records import KeyRecord
 from serin_gateway.keys.tenants import Organization, Project
 from serin_gateway.ledger.usage import By, as_csv, decimal
 from serin_gateway.limits.calendar import day_of
@@ -40,19 +39,18 @@ async def create_key(client: Client, request: Request) -> None:
         shadow=body.shadow,
     )
     key, record = await _desk(request).create_key(_actor(request), wish)
-    await client.respond(200, orjson.dumps(key_body(record) | {"key": key}))
+    await client.respond(200, orjson.dumps(record.shown() | {"key": key}))
 
 
 async def list_keys(client: Client, request: Request) -> None:
     """All keys; never the keys themselves."""
-    await _respond_list(client, [key_body(record) for record in await _desk(request).keys(_actor(request))])
+    await _respond_list(client, [record.shown() for record in await _desk(request).keys(_actor(request))])
 
 
 async def revoke_key(client: Client, request: Request) -> None:
     """End a key."""
-    await client.respond(
-        200, orjson.dumps(key_body(await _desk(request).revoke_key(_actor(request), _last_segment(client))))
-    )
+    record = await _desk(request).revoke_key(_actor(request), _last_segment(client))
+    await client.respond(200, orjson.dumps(record.shown()))
 
 
 async def list_tenants(client: Client, request: Request) -> None:
@@ -118,26 +116,6 @@ async def audit(client: Client, request: Request) -> None:
     await _respond_list(client, [None if one is None else asdict(one) for one in entries])
 
 
-def key_body(record: KeyRecord) -> dict[str, Any]:
-    """What may be shown of a key."""
-    return {
-        "object": "key",
-        "id": record.key_id,
-        "name": record.name,
-        "role": record.role.value,
-        "project": record.tenant,
-        "organization": record.organization,
-        "abilities": [ability.value for ability in record.abilities],
-        "models": list(record.models),
-        "limits": None if record.limits is None else asdict(record.limits),
-        "created_at": record.created_at,
-        "expires_at": record.expires_at,
-        "revoked_at": record.revoked_at,
-        "unknown": record.unknown,
-        "shadow": record.shadow,
-    }
-
-
 def _desk(request: Request) -> AdminDesk:
     return request.house.desk
 
@@ -163,7 +141,7 @@ def _name(client: Client) -> str:
 
 
 def _query(client: Client, known: tuple[str, ...]) -> Mapping[str, str]:
-    return {name: values[-1] for name, values in read_query(client, known).items()}
+    return {name: values[0] for name, values in read_query(client, known).items()}
 
 
 async def _respond_list(client: Client, data: list[Any]) -> None:

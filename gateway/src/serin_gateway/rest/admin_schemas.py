@@ -10,6 +10,8 @@ from serin_gateway.rest.schemas import Many
 
 _NAME = r"^[a-z0-9._-]{1,64}$"
 Name = Annotated[str, Field(pattern=_NAME)]
+_Role = Annotated[Role, Field(strict=False)]  # JSON has no members of enumerations, only their texts
+_Ability = Annotated[Ability, Field(strict=False)]
 Rate = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
@@ -19,7 +21,7 @@ def is_name(text: str) -> bool:
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid")
 
 
 class LimitsBody(_Body):
@@ -35,12 +37,12 @@ class LimitsBody(_Body):
 class KeyBody(_Body):
     """`POST /admin/keys`."""
 
-    role: Role = Field(Role.APP, description="app, viewer, operator or admin.")
-    name: str = Field("", max_length=128, description="What to remember it by.")
+    role: _Role = Field(Role.APP, description="app, viewer, operator or admin.")
+    name: str = Field("", max_length=128, description="What to remember it by, on one line.")
     project: Name = Field(DEFAULT_PROJECT, description="Project that it belongs to.")
     limits: LimitsBody | None = Field(None, description="Limits of its own; left out: the mesh's defaults.")
     expires_days: int | None = Field(None, ge=1, le=36_500, description="Days until it ends; left out: never.")
-    abilities: Many[Ability] = Field(
+    abilities: Many[_Ability] = Field(
         default_factory=list,
         max_length=8,
         description="What it is made for: inference, models, feedback, monitoring, administration; empty: all that its "

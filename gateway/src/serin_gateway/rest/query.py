@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl
 
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.ask import refuse
 from serin_gateway.rest.client import Client
 
 MAX_FIELDS = 16
@@ -16,7 +17,7 @@ def read_query(client: Client, known: Collection[str], lists: Collection[str] = 
     Args:
         client: whose request it is.
         known: names that are accepted.
-        lists: those that may be sent as ``name[]`` too.
+        lists: those that may come several times, and as ``name[]`` too.
 
     Raises:
         MeshError: PARAMETER_UNKNOWN, PARAMETER_INVALID.
@@ -33,5 +34,7 @@ def read_query(client: Client, known: Collection[str], lists: Collection[str] = 
         if plain not in (known if plain == name else lists):
             message = f"{name[:64]!r} is no parameter; accepted: {', '.join(known) or 'none'}"
             raise MeshError(Reason.PARAMETER_UNKNOWN, message, parameter=name[:64])
+        if plain in given and plain not in lists:
+            raise refuse(plain, "comes more than once; send it once")
         given.setdefault(plain, []).append(value)
     return given

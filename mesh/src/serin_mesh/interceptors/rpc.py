@@ -12,6 +12,7 @@ import grpc
 from serin_mesh.call import LANE_KEY, REQUEST_KEY, ServedCall, new_request_id
 from serin_mesh.errors import Reason
 from serin_mesh.methods import is_infrastructure, is_open_ended
+from serin_mesh.one_line import is_one_line
 
 MAX_REQUEST_ID_BYTES = 128
 
@@ -41,4 +42,4 @@ class Rpc:
 
 def _text(value: str | bytes | None) -> str:
     """A caller's identifier; one that is too long to be one, or unprintable, is taken as absent."""
-    return value if isinstance(value, str) and len(value) <= MAX_REQUEST_ID_BYTES and value.isprintable() else ""
+    return value if isinstance(value, str) and len(value) <= MAX_REQUEST_ID_BYTES and is_one_line(value) else ""

@@ -55,10 +55,10 @@ async def list_input_items(client: Client, request: Request) -> None:
     """What was asked: the response's own input, without what it continues."""
     query = read_query(client, LIST_QUERY, ("include",))
     _check_include(query.get("include", ()))
-    order = query.get("order", ("desc",))[-1]
+    order = query.get("order", ("desc",))[0]
     if order not in ("asc", "desc"):
         raise refuse("order", f"{order[:32]!r} is not accepted; accepted: asc, desc")
-    limit = query.get("limit", (str(DEFAULT_LIMIT),))[-1]
+    limit = query.get("limit", (str(DEFAULT_LIMIT),))[0]
     if not (limit.isascii() and limit.isdecimal() and len(limit) <= 3 and 1 <= int(limit) <= MAX_LIMIT):
         raise refuse("limit", f"{limit[:32]!r} is not accepted; accepted: 1 to {MAX_LIMIT}")
     stored = await request.house.responses.find_input(request.caller.tenant, _response_id(client))
@@ -66,7 +66,7 @@ async def list_input_items(client: Client, request: Request) -> None:
     if order == "desc":
         items.reverse()
     if "after" in query:
-        after = query["after"][-1]
+        after = query["after"][0]
         at = next((at for at, item in enumerate(items) if item["id"] == after), None)
         if at is None:
             raise refuse("after", f"{after[:80]!r} is no item of this list")
