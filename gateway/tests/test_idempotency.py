@@ -98,9 +98,11 @@ class Maker:
         return self
 
 
-async def frames_of(one: IdempotencyDesk, make, *, subject="key_1", key="k", fingerprint="f") -> list[bytes]:
+async def frames_of(
+    one: IdempotencyDesk, make, *, subject="key_1", key="k", fingerprint="f", timeout_s=60.0
+) -> list[bytes]:
     """A whole answer."""
-    return [frame async for frame in one.answer(subject, key, fingerprint, make)]
+    return [frame async for frame in one.answer(subject, key, fingerprint, make, timeout_s=timeout_s)]
 
 
 @contextmanager
@@ -131,7 +133,7 @@ async def test_repeats_join_what_runs_and_get_what_is_kept(desks):
     make, never = Maker(), Maker()
     first = asyncio.create_task(frames_of(desks[0], make))
     await make.begun.wait()
-    elsewhere = desks[1].answer("key_1", "k", "f", never)
+    elsewhere = desks[1].answer("key_1", "k", "f", never, timeout_s=60)
     joined = asyncio.create_task(frames_of(desks[0], never))
     make.let(1)
     assert await anext(elsewhere) == b"a", "live, not when all is over"
@@ -140,6 +142,32 @@ async def test_repeats_join_what_runs_and_get_what_is_kept(desks):
     assert [frame async for frame in elsewhere] == [b"b", b"c"]
     assert await frames_of(desks[0], never) == await frames_of(desks[1], never) == [b"a", b"b", b"c"]
     assert (make.num_begun, never.num_begun) == (1, 0)
+
+
+async def test_a_repeat_waits_no_longer_than_it_has_time(desks):
+    """At the gateway that makes the answer and at another one; what is made goes on, for who asks again."""
+    make, never = Maker(), Maker()
+    first = asyncio.create_task(frames_of(desks[0], make))
+    await make.begun.wait()
+    for one in desks:
+        assert await reason_of(one, never, timeout_s=0.02) is Reason.DEADLINE_EXCEEDED
+    make.let(1)
+    while not desks[0]._running[desk._name("key_1", "k")].transcript.frames:  # noqa: ASYNC110 - readers alone are told
+        await asyncio.sleep(0)
+    shown = desks[0].answer("key_1", "k", "f", never, timeout_s=0.02)
+    assert await anext(shown) == b"a"
+    with pytest.raises(MeshError, match="still being made") as late:
+        await anext(shown)
+    assert late.value.reason is Reason.DEADLINE_EXCEEDED
+    make.let(2)
+    assert await first == [b"a", b"b", b"c"]
+    assert await frames_of(desks[1], never) == [b"a", b"b", b"c"]
+    assert (make.num_begun, never.num_begun) == (1, 0)
+
+
+async def test_whoever_makes_the_answer_sees_to_its_own_time(desks):
+    """The desk does not end it: its maker says what became of it, and accounts for it, in its own words."""
+    assert await frames_of(desks[0], Maker().let(), timeout_s=0.0) == [b"a", b"b", b"c"]
 
 
 async def test_a_key_is_for_one_request_of_one_caller(desks):
@@ -185,7 +213,7 @@ async def test_a_failure_elsewhere_is_told_once_frames_were_seen(desks):
     failing = Maker(fails=True)
     first = asyncio.create_task(reason_of(desks[0], failing))
     await failing.begun.wait()
-    elsewhere = desks[1].answer("key_1", "k", "f", Maker())
+    elsewhere = desks[1].answer("key_1", "k", "f", Maker(), timeout_s=60)
     failing.let(2)
     assert await anext(elsewhere) in (b"a", b"ab")
     failing.let(1)
@@ -236,7 +264,7 @@ async def test_a_sign_of_life_shows_what_was_held(answers, seen, desks, sign):
     name = desk._name("key_1", "k")
     await answers.claim(name, "f", "alive")
     await answers.renew(name, "alive", [b"a"], 0)
-    shown = asyncio.ensure_future(anext(joined := desks[0].answer("key_1", "k", "f", Maker())))
+    shown = asyncio.ensure_future(anext(joined := desks[0].answer("key_1", "k", "f", Maker(), timeout_s=60)))
     await seen[0].until_looked(3)
     assert not shown.done()
     if sign == "end":
@@ -253,7 +281,7 @@ async def test_halves_of_two_answers_are_never_joined(answers, seen, desks):
     name = desk._name("key_1", "k")
     await answers.claim(name, "f", "first")
     await answers.renew(name, "first", [b"a"], 0)
-    seeing, blind = (desks[n].answer("key_1", "k", "f", Maker()) for n in (0, 1))
+    seeing, blind = (desks[n].answer("key_1", "k", "f", Maker(), timeout_s=60) for n in (0, 1))
     saw = asyncio.ensure_future(anext(seeing))
     await seen[0].until_looked()
     await answers.renew(name, "first", [b"b"], 1)

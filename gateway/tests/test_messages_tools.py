@@ -184,6 +184,12 @@ async def test_thinking_is_switched(opened, thinking, effort):
             "PARAMETER_INVALID",
         ),
         ({"tools": [PING | {"type": "web_search_20250305"}]}, "tools[0].type", "PARAMETER_UNSUPPORTED"),
+        (
+            {"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]},
+            "tools[0].type",
+            "PARAMETER_UNSUPPORTED",
+        ),
+        ({"tools": [PING, {"name": "f", "type": "bash_20250124"}]}, "tools[1].type", "PARAMETER_UNSUPPORTED"),
         ({"tools": [PING | {"input_schema": deep(40)}]}, "tools[0].input_schema", "PARAMETER_INVALID"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice", "PARAMETER_INVALID"),
         ({"tool_choice": {"type": "tool", "name": "rm"}}, "tool_choice", "PARAMETER_INVALID"),

@@ -74,6 +74,38 @@ async def test_a_repeat_joins_after_the_first_client_left(fronts):
         assert len(workers.orders) == 1
 
 
+async def test_a_repeat_waits_no_longer_than_it_says(fronts):
+    """504 before anything came, an error event inside a stream; the first one gets all of its answer all the same."""
+    body, hasty = HI | {"stream": True}, KEY | {"x-request-timeout": "0.05"}
+
+    def script(worker, order):
+        for number, event in enumerate(saying("hello")(worker, order)):
+            if number == 3:
+                front.house.workers.hold.clear()
+            yield event
+
+    async with fronts(script) as front:
+        workers = front.house.workers
+        workers.hold.clear()
+        first = asyncio.create_task(front.http.post("/v1/chat/completions", json=body, headers=KEY))
+        await workers.until_running(1)
+        before = await front.http.post("/v1/chat/completions", json=body, headers=hasty)
+        assert (before.status_code, before.json()["error"]["reason"]) == (504, "DEADLINE_EXCEEDED")
+        workers.hold.set()
+        async with front.http.stream("POST", "/v1/chat/completions", json=body, headers=KEY) as joined:
+            async for line in joined.aiter_lines():
+                if '"content":"h' in line:
+                    break
+        inside = await front.http.post("/v1/chat/completions", json=body, headers=hasty)
+        assert inside.status_code == 200
+        assert '"content":"h' in inside.text
+        assert "DEADLINE_EXCEEDED" in inside.text.splitlines()[-2]
+        workers.hold.set()
+        assert (await first).text.endswith("data: [DONE]\n\n")
+        assert (await front.http.post("/v1/chat/completions", json=body, headers=KEY)).content == first.result().content
+        assert len(workers.orders) == 1
+
+
 async def test_another_body_is_refused(front):
     """As the SDK raises it; another endpoint counts as something else too."""
     await front.http.post("/v1/chat/completions", json=HI, headers=KEY)

@@ -257,6 +257,11 @@ async def test_the_other_methods(rpc):
         inference_pb2.CountTokensRequest(model="small", chat=chat("hi")), timeout=9, metadata=metadata
     )
     assert counted.token_count == len("user: hi\n")
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await front.stub.CountTokens(inference_pb2.CountTokensRequest(model="small"), timeout=9, metadata=metadata)
+    code, _, _ = await front.failure(front.generate(inference_pb2.GenerateRequest(model="small")))
+    assert failed.value.details() == "input: is missing; accepted: chat or prompt"
+    assert code is failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     for method, request in (
         (front.stub.ListModels, inference_pb2.ListModelsRequest()),
         (front.stub.CountTokens, inference_pb2.CountTokensRequest(model="small", prompt="a")),

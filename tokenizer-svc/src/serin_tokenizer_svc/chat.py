@@ -201,8 +201,9 @@ def _switched(form: AnswerForm, effort: str) -> dict[str, object]:
     variables = form.switched(effort)
     if variables is None:
         always = "always reasons, and cannot be told how much" if form.reasons else "does not reason"
+        # The effort is not quoted: some APIs' callers have said it in other words.
         raise NotShown(
-            f"reasoning_effort: {effort!r} is not supported: this model {always}; leave it out", "reasoning_effort"
+            f"reasoning_effort: this is not supported: this model {always}; leave it out", "reasoning_effort"
         )
     return variables
 

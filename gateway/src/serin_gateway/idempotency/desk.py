@@ -1,15 +1,16 @@
 """Whose answer is made and whose is followed, when requests come under an `Idempotency-Key`.
 
 The first request of a key has its answer made here, by a task of the desk's own: it goes on when its client leaves, so
-what was begun is paid for once. It and every repeat, at whichever gateway, follow what is made. An answer that failed
-is made again by whoever asks next. Knows nothing about doors, nor about what a frame is.
+what was begun is paid for once. It and every repeat, at whichever gateway, follow what is made; a repeat for as long as
+it has time. An answer that failed is made again by whoever asks next. Knows nothing about doors, nor about what a frame
+is.
 """
 
 import asyncio
 import hashlib
 import re
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -51,7 +52,9 @@ class IdempotencyDesk:
         self._running: dict[str, _Running] = {}
         self._draining: asyncio.Task[None] | None = None
 
-    async def answer(self, subject: str, key: str, fingerprint: str, make: Make) -> AsyncGenerator[bytes, None]:
+    async def answer(
+        self, subject: str, key: str, fingerprint: str, make: Make, *, timeout_s: float
+    ) -> AsyncGenerator[bytes, None]:
         """The frames of a key's answer, as they come; ``make`` is called if it is for this request to make them.
 
         Args:
@@ -59,18 +62,23 @@ class IdempotencyDesk:
             key: as the client sent it.
             fingerprint: of all that was asked; a repeat asks the same.
             make: makes the answer; runs to its end, whoever still follows.
+            timeout_s: time that this request has left. It bounds how long a repeat waits for what others make; ``make``
+                sees to its own.
 
         Raises:
             MeshError: PARAMETER_INVALID, it is no key; IDEMPOTENCY_CONFLICT, it was used for something else, or its
                 answer was delivered and is not kept; NOT_READY, whether it was used cannot be known now; QUEUE_FULL;
-                UPSTREAM_UNAVAILABLE, the gateway that made it is gone; whatever ``make`` raises.
+                UPSTREAM_UNAVAILABLE, the gateway that made it is gone; DEADLINE_EXCEEDED, ``timeout_s`` are over and
+                somebody else still makes it; whatever ``make`` raises.
         """
         name = _name(subject, key)
+        patience = _Patience(timeout_s)
         while True:
             running = self._running.get(name)
             if running is not None and running.transcript.failure is not None:
-                await asyncio.wait((running.task,))  # until the store has heard of it
+                await patience.wait(asyncio.wait((running.task,)))  # until the store has heard of it
                 continue
+            is_made_for_us = running is None
             if running is None:
                 self._check_room()
                 claim = await self._ask(self._store.claim(name, fingerprint, owner := secrets.token_hex(16)))
@@ -83,11 +91,13 @@ class IdempotencyDesk:
                     "this Idempotency-Key was used for another request; take a new key for each request",
                 )
             if running is not None:
-                async for frame in running.transcript.follow():
+                frames = running.transcript.follow()
+                async for frame in frames if is_made_for_us else patience.frames(frames):
                     yield frame
                 return
             num_seen = 0
-            async for frame in followed(lambda at: self._ask(self._store.read(name, at)), claim.owner):
+            frames = followed(lambda at: self._ask(self._store.read(name, at)), claim.owner)
+            async for frame in patience.frames(frames):
                 num_seen += 1
                 yield frame
             if num_seen:
@@ -148,6 +158,36 @@ class IdempotencyDesk:
     def _check_room(self) -> None:
         if sum(running.transcript.num_bytes for running in self._running.values()) > MAX_RUNNING_BYTES:
             raise MeshError(Reason.QUEUE_FULL, "too many answers under Idempotency-Keys at once; try again shortly")
+
+
+class _Patience:
+    """How long a request waits for what is made for another one, which goes on whatever becomes of this one."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._until = asyncio.get_running_loop().time() + timeout_s
+
+    async def frames(self, made: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """What is made, as it comes; what is there already is shown however late it is asked for."""
+        with suppress(StopAsyncIteration):
+            while True:
+                yield await self.wait(anext(made))
+
+    async def wait(self, event: Awaitable[T]) -> T:
+        """What is waited for.
+
+        Raises:
+            MeshError: DEADLINE_EXCEEDED.
+        """
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await event
+        except TimeoutError:
+            raise MeshError(
+                Reason.DEADLINE_EXCEEDED,
+                f"this answer was not complete within the {self._timeout_s:.3g} s that this repeat had; it is still "
+                "being made: ask again under the same Idempotency-Key",
+            ) from None
 
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")

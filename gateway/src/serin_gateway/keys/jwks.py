@@ -1,10 +1,12 @@
 """The public keys of an issuer (JWKS, RFC 7517): fetched, kept, fetched again.
 
 A key that is not known yet is looked for at once, but not more often than every `AGAIN_S`, however often it is asked
-for; while the issuer does not answer, what was fetched within `STALE_S` holds. Knows nothing about tokens.
+for; while the issuer does not answer, what was fetched within `STALE_S` holds. That there is no such key is known by a
+fetch that has succeeded since it was in use: until then nobody knows. Knows nothing about tokens.
 """
 
 import asyncio
+import math
 import time
 import urllib.error
 import urllib.request
@@ -19,12 +21,19 @@ AGAIN_S = 10.0
 TIMEOUT_S = 3.0
 MAX_BYTES = 262_144
 MAX_KEYS = 100
+MAX_UNSURE = 100
+"""So often between two fetches it is said that nobody knows yet: who invents names is not to look like an outage, nor
+to have an edge ask again."""
 
 Fetch = Callable[[str], bytes]
 
 
 class KeysUnknown(Exception):
-    """The issuer does not answer, and what was fetched before is too old."""
+    """Whether there is such a key cannot be said now; ``again_s``: in how long that may be different."""
+
+    def __init__(self, why: str, again_s: int) -> None:
+        super().__init__(why)
+        self.again_s = again_s
 
 
 class JwksCache:
@@ -43,26 +52,54 @@ class JwksCache:
         self._keys: Mapping[str, Mapping[str, Any]] = {}
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
+        self._is_away = False
+        """Whether the last fetch failed."""
+        self._asked: set[str] = set()
+        """Names that were not known, of those asked for since the last fetch began; as many as there may be keys."""
+        self._sought: set[str] = set()
+        """Those that were asked for before it began."""
+        self._num_unsure = 0
         self._fetching: asyncio.Task[None] | None = None
 
-    async def find(self, kid: str) -> Mapping[str, Any] | None:
+    async def find(self, kid: str, used_for_s: float = 0.0) -> Mapping[str, Any] | None:
         """The key of this name, as JWK; an empty name means the only key there is. None: there is no such key.
+
+        Args:
+            kid: its name.
+            used_for_s: so long at least it has been in use, so that a fetch that began since then has it.
 
         Raises:
             KeysUnknown: that cannot be said now.
         """
+        since = self._clock() - used_for_s
         age_s = self._clock() - self._fetched_at
         if age_s >= STALE_S:
             await self._refresh()
         elif age_s >= FRESH_S:
             self._begin()  # what is known holds meanwhile
         if self._clock() - self._fetched_at >= STALE_S:
-            raise KeysUnknown(f"the issuer's keys at {self._url} cannot be fetched")
+            raise self._unknown()
         key = self._known(kid)
-        if key is None:
-            await self._refresh()
-            key = self._known(kid)
+        if key is not None:
+            return key
+        if len(self._asked) < MAX_KEYS:
+            self._asked.add(kid)
+        await self._refresh()
+        key = self._known(kid)
+        if key is None and self._is_away:
+            raise self._unknown()
+        if key is None and self._tried_at < since and kid not in self._sought and self._num_unsure < MAX_UNSURE:
+            self._num_unsure += 1
+            raise self._unknown()
         return key
+
+    def _unknown(self) -> KeysUnknown:
+        again_s = max(1, math.ceil(self._tried_at + AGAIN_S - self._clock()))
+        if self._is_away:
+            return KeysUnknown(f"the issuer's keys at {self._url} cannot be fetched", again_s)
+        return KeysUnknown(
+            f"the issuer's keys at {self._url} were fetched a moment ago, and may be others now", again_s
+        )
 
     def _known(self, kid: str) -> Mapping[str, Any] | None:
         if kid:
@@ -81,6 +118,7 @@ class JwksCache:
         if self._clock() - self._tried_at < AGAIN_S:
             return None
         self._tried_at = self._clock()
+        self._sought, self._asked, self._num_unsure = self._asked, set(), 0
         self._fetching = asyncio.create_task(self._fetch_now())
         return self._fetching
 
@@ -89,7 +127,9 @@ class JwksCache:
             stored = orjson.loads(await asyncio.to_thread(self._fetch, self._url))
             keys = [key for key in stored["keys"][:MAX_KEYS] if isinstance(key, dict)]
         except (OSError, ValueError, TypeError, KeyError):
+            self._is_away = True
             return
+        self._is_away = False
         self._keys = {str(key.get("kid", "")): key for key in keys if key.get("use", "sig") == "sig"}
         self._fetched_at = self._clock()
 

@@ -7,6 +7,7 @@ whose keys, which audience. Nothing that a token says about how to check it is b
 import base64
 import binascii
 import hashlib
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -87,25 +88,31 @@ class Tokens:
             raise _invalid("is signed by an algorithm that is not accepted")
         if not isinstance(kid, str) or "crit" in head or "b64" in head:
             raise _invalid("has a head that is not accepted")
-        verified = self._verify(token, algorithm, await self._key(issuer, algorithm, kid))
+        verified = self._verify(token, algorithm, await self._key(issuer, algorithm, kid, self._age_s(claims)))
         self._check_claims(issuer, verified)
         return _claimed(issuer, verified)
 
-    async def _key(self, issuer: TokenIssuer, algorithm: str, kid: str) -> RSAKey | ECKey | OKPKey:
+    def _age_s(self, claims: Mapping[str, Any]) -> float:
+        """So long ago at least its issuer says that it made a token; 0: it does not say."""
+        issued = claims.get("iat", math.inf)
+        return max(0.0, self._clock() - SKEW_S - issued) if _is_time(issued) else 0.0
+
+    async def _key(self, issuer: TokenIssuer, algorithm: str, kid: str, age_s: float) -> RSAKey | ECKey | OKPKey:
         cache = self._caches.get(issuer.jwks_url)
         if cache is None:
             cache = self._caches[issuer.jwks_url] = JwksCache(issuer.jwks_url, self._fetch)
         try:
-            found = await cache.find(kid)
+            found = await cache.find(kid, age_s)
         except KeysUnknown as error:
             raise MeshError(
                 Reason.AUTH_UNAVAILABLE,
-                "the issuer's keys cannot be fetched at the moment; try again shortly",
-                retry_after_s="5",
+                "whether this token's issuer has the key that it is signed by cannot be known at the moment; try again "
+                "shortly",
+                retry_after_s=str(error.again_s),
             ) from error
         kind = _FAMILIES[algorithm[:2]]
         if found is None or found.get("kty") != kind or found.get("alg", algorithm) != algorithm:
-            raise _invalid("is signed by a key that its issuer does not have")
+            raise _invalid("is signed by a key that was not among its issuer's when they were fetched last")
         try:
             return _TYPES[kind].import_key({name: value for name, value in found.items() if name != "key_ops"})
         except (JoseError, ValueError, TypeError, KeyError) as error:

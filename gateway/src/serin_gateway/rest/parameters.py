@@ -235,10 +235,14 @@ def _translate(error: ValidationError, raw: dict[str, Any]) -> MeshError:
 
 
 def _telling(found: tuple[str, Any, Any]) -> tuple[int, bool]:
-    """How much a problem says: the deepest one is what the client meant, and of an object its type tells more."""
+    """How much a problem says: the deepest one is what the client meant, and of an object its type tells more.
+
+    A type that is not known here has other members, too: what is wrong with those follows from it.
+    """
     name, value, problem = found
     depth = name.count(".") + name.count("[")
-    return depth, problem["type"] == "union_tag_invalid" and isinstance(value, dict)
+    is_tag = problem["type"] == "union_tag_invalid" and isinstance(value, dict)
+    return depth, is_tag or (problem["type"] == "literal_error" and name.endswith("].type"))
 
 
 def _locate(path: tuple[int | str, ...], raw: Any, *, is_missing: bool) -> tuple[str, Any]:

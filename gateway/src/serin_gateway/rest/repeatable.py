@@ -48,7 +48,7 @@ class RepeatableAnswer:
         client, request = self._client, self._request
         self._body = await read_body(client, request)
         asked = fingerprint(self._endpoint.path.encode(), self._body, request.arrival.steering)
-        frames = self._desk.answer(request.caller.key_id, key, asked, self._make)
+        frames = self._desk.answer(request.caller.key_id, key, asked, self._make, timeout_s=request.seconds_left)
         async with client.watched(), aclosing(frames):
             await self._send(frames)
 

@@ -118,7 +118,8 @@ def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensReq
         assert isinstance(request, inference_pb2.GenerateRequest)
         return TokenPrompt(list(request.token_prompt.token_ids))
     if kind is None:
-        raise refuse("input", "is missing; accepted: chat, prompt or token_prompt")
+        accepted = " or ".join(field.name for field in request.DESCRIPTOR.oneofs_by_name["input"].fields)
+        raise refuse("input", f"is missing; accepted: {accepted}")
     chat = request.chat
     # Before anything is translated, or looked at: a field of two bytes can be repeated a million times.
     why = turns_fault(len(chat.messages)) or pieces_fault(

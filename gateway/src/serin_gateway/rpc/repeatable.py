@@ -54,7 +54,8 @@ async def repeatable(
 
     wire = asked.SerializeToString(deterministic=True)
     whole = fingerprint(method.name, wire, work.arrival.steering)
-    async with aclosing(desk.answer(work.caller.key_id, key, whole, make)) as frames:
+    frames = desk.answer(work.caller.key_id, key, whole, make, timeout_s=work.seconds_left)
+    async with aclosing(frames):
         async for frame in frames:
             if not work.outlives_caller:
                 work.receipt.operation = "repeat"
