@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import math
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -114,7 +115,7 @@ async def _plan(arguments: argparse.Namespace, control: ControlPlanes) -> int:
                 "weight": round(one.step.weight_percent, 4),
                 "samples": one.needed_sample_count,
                 "hours": one.seconds / 3600,
-                "detectable": dict(one.detectable),
+                "detectable": {name: least if math.isfinite(least) else None for name, least in one.detectable.items()},
             }
             for one in answer.steps
         ]
@@ -125,7 +126,7 @@ async def _plan(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     for heading in ("step", "canary requests", "hours", "in its time it can see"):
         table.add_column(heading)
     for one in answer.steps:
-        least = ", ".join(f"{metric} {value:.2g}" for metric, value in sorted(one.detectable.items()))
+        least = ", ".join(f"{metric} {_least(value)}" for metric, value in sorted(one.detectable.items()))
         late = one.seconds > one.step.max_seconds
         hours = f"{one.seconds / 3600:.3g}" + (f" (more than its {one.step.max_seconds / 3600:.3g})" if late else "")
         table.add_row(f"{one.step.weight_percent:.4g} %", f"{one.needed_sample_count:,}", hours, least)
@@ -135,6 +136,13 @@ async def _plan(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     if answer.note:
         console.print(f"note: {answer.note}", markup=False)
     return 0
+
+
+def _least(detectable: float) -> str:
+    """The smallest change that a step can see, in its metric's unit."""
+    if math.isinf(detectable):
+        return "none"
+    return f"{detectable:.2g}" if detectable < 100 else f"{detectable:,.0f}"
 
 
 async def _start(arguments: argparse.Namespace, control: ControlPlanes) -> int:

@@ -4,9 +4,9 @@ Knows nothing about statistics.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from serin_control.judge.need import Forecast
 from serin_control.judge.observation import Beginning, Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
 from serin_control.rollouts.rollout import Rollout
@@ -41,21 +41,6 @@ class Arbiter(Protocol):
         """What it knows, as JSON can hold it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What one step would need.
-
-    Attributes:
-        samples: canary requests until it can be judged.
-        seconds: until then.
-        detectable: smallest change that it can see within the step's time, by metric.
-    """
-
-    samples: int
-    seconds: float
-    detectable: Mapping[str, float] = field(default_factory=dict)
-
-
 class Court(Protocol):
     """Appoints arbiters."""
 
@@ -72,8 +57,10 @@ class Court(Protocol):
         Raises :class:`serin_control.errors.JudgeUnreadable` where it cannot; without anything kept it begins anew.
         """
 
-    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
-        """What a step would need at a rate of new sessions; None: nobody can tell."""
+    def forecast(
+        self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float, num_golden: int
+    ) -> Forecast | None:
+        """What a step would need at a rate of new sessions and with so many golden questions; None: nobody can tell."""
 
 
 class ScriptedArbiter:
@@ -174,6 +161,8 @@ class ScriptedCourt:
         self.arbiters[rollout.id] = arbiter
         return arbiter
 
-    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
+    def forecast(
+        self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float, num_golden: int
+    ) -> Forecast | None:
         """What it was told."""
         return self.told
