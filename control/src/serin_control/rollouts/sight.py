@@ -27,6 +27,7 @@ class Sight:
         stable_able: a new request on what was there before would be answered, as far as is known.
         able: the same of the canary.
         silent: of a service that moves, everything that would answer is suspect.
+        stable_silent: the same of what was there before.
         activity: what the canary does while it starts ("loading weights 40 %"); empty: nothing of it starts.
         starts: (instance, when it registered) of every process of the canary, whatever its state.
         canary: what it can bear, by service that moves.
@@ -39,6 +40,7 @@ class Sight:
     stable_able: bool = True
     able: bool = False
     silent: bool = False
+    stable_silent: bool = False
     activity: str = ""
     starts: frozenset[tuple[str, float]] = frozenset()
     canary: Mapping[Service, Strength] = field(default_factory=dict)
@@ -72,6 +74,11 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
         stable_able=any(_takes_calls(spec.model, share.versions, instances) for share in arms.stable),
         able=canary is not None and canary.takes_calls and all(one.num_instances for one in strengths.values()),
         silent=any(_are_silent(_of(spec.model, service, version, instances)) for service, version in moved),
+        stable_silent=any(
+            _are_silent(_of(spec.model, service, version, instances))
+            for service, version in arms.compared
+            if service in spec.moved
+        ),
         activity=activity(starting) if starting else "",
         starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
         canary=strengths,
@@ -100,6 +107,7 @@ def _look_at_service(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> S
         ),
         able=mine.num_instances > 0,
         silent=_are_silent(theirs),
+        stable_silent=_are_silent(_of("", spec.service, before, instances)),
         activity=activity(starting) if starting else "",
         starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
         canary={spec.service: mine},

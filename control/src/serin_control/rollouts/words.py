@@ -106,6 +106,16 @@ def judged(why: str, anew: str) -> str:
     return f"{why}; {anew}" if anew else why
 
 
+def unjudged(rollout: Rollout) -> str:
+    """Why it is where it is, without since what verdicts count."""
+    return rollout.reason.removesuffix(judged("", rollout.anew))
+
+
+def paused_because(rollout: Rollout) -> str:
+    """Why a rollout that is paused is."""
+    return unjudged(rollout).removeprefix("paused: ")
+
+
 def other_files(rollout: Rollout) -> str:
     """Why what was compared with the old version counts no more."""
     return f"compared anew: {rollout.from_version} is announced with other files than before"
