@@ -1,6 +1,7 @@
 """Rollouts on their way: traffic follows what is written, whoever leads moves them, nothing is lost or done twice."""
 
 import asyncio
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -347,6 +348,35 @@ async def test_a_canary_that_disappears_gives_everything_back_and_waits_for_a_pe
     assert stage.alarms.sentences() == ()
 
 
+async def test_what_a_shared_tokenizer_takes_away_is_nobodys_fault(stage):
+    """Its canary goes on with the old version by itself, nobody is asked; what failed meanwhile is left out."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    await stage.look()
+    had = stage.engine.book.rollouts["small"]
+    tokenizer, *workers = stage.running
+    stage.running = workers
+    died = stage.clock()
+    for _ in range(4):
+        await stage.look()
+    during = stage.engine.book.rollouts["small"]
+    assert (during.state, during.weight, during.reason) == (
+        State.WAITING,
+        had.weight,
+        "waiting: v1 takes no calls: nobody answers small",
+    )
+    stage.running = [tokenizer, *workers]
+    await stage.look()
+    after = stage.engine.book.rollouts["small"]
+    assert (after.state, after.weight) == (State.RUNNING, had.weight)
+    acts, _ = await stage.desk.history("small-1", 10, "")
+    assert [act.what for act in acts] == ["step", "start"]
+    left_out = stage.arbiter().left_out
+    assert (left_out[0][0], left_out[-1][1]) == (died, died + 1.0)
+    assert all(until == since for (_, until), (since, _) in itertools.pairwise(left_out))
+
+
 @pytest.mark.parametrize("aborted", [False, True], ids=["paused", "aborted"])
 async def test_answers_of_a_canary_find_its_tokenizer_when_that_is_back(stage, aborted):
     """Another vocabulary, its only tokenizer killed: its lane comes back with the tokenizer, and without sessions.
@@ -510,8 +540,16 @@ async def test_a_tolerance_that_traffic_cannot_show_is_refused(stage):
 @pytest.mark.parametrize(
     ("asked", "tolerances", "said"),
     [
-        ("better", {"golden": 0.0001}, "accepted: at least 1, the smallest change that 1 golden question can show, or -"),
-        ("better", {"refusals": 1e-6}, "accepted: at least 0.00057, the smallest change that even 1,000 new sessions/s"),
+        (
+            "better",
+            {"golden": 0.0001},
+            "accepted: at least 1, the smallest change that 1 golden question can show, or -",
+        ),
+        (
+            "better",
+            {"refusals": 1e-6},
+            "accepted: at least 0.00057, the smallest change that even 1,000 new sessions/s",
+        ),
         ("better", {"schema_valid": 1e-6}, "accepted: at least 0.00057, "),
         ("same", {"answers": 1e-9}, "accepted: at least 0.00035, "),
         ("same", {"agreement": 1e-6}, "accepted: at least 0.0043, "),

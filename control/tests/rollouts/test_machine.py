@@ -137,9 +137,7 @@ def test_a_persons_reason_outlives_what_happens_meanwhile(stable_able):
     if not stable_able:
         assert (gone.what, gone.rollout.reason, gone.rollout.weight) == ("", held.reason, 100)
         return
-    assert gone.rollout.reason == (
-        "paused: ann: incident elsewhere; v2 takes no calls any more: all traffic is on v1"
-    )
+    assert gone.rollout.reason == ("paused: ann: incident elsewhere; v2 takes no calls any more: all traffic is on v1")
     assert (gone.what, gone.reason) == ("pause", "v2 takes no calls any more: all traffic is on v1")
 
 

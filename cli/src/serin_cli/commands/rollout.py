@@ -5,6 +5,7 @@ import asyncio
 import json
 import math
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -181,7 +182,7 @@ async def _get(arguments: argparse.Namespace, control: ControlPlanes) -> int:
 
 
 async def _explain(arguments: argparse.Namespace, control: ControlPlanes) -> int:
-    print("\n".join(shown.explanation(await _one(arguments.id, control))))
+    print("\n".join(shown.explanation(await _one(arguments.id, control), time.time())))
     return 0
 
 

@@ -13,6 +13,7 @@ from serin_control.judge.metrics import CACHE_ONLY, METRICS
 Subject = Literal["lane", "cache"]
 MAX_ERROR_RATE = 0.2
 MAX_BURDEN = 0.9
+WARM_UP_S = 120.0
 
 
 class Intent(enum.StrEnum):
@@ -82,7 +83,7 @@ class JudgeSettings:
     intent: Intent
     tolerances: Mapping[str, float] = field(default_factory=dict)
     error_rate: float = 0.01
-    warm_up_s: float = 120.0
+    warm_up_s: float = WARM_UP_S
     started_at: float = 0.0
     session_s: float = 30.0
     block_s: float = 30.0

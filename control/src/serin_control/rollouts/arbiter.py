@@ -22,6 +22,9 @@ class Arbiter(Protocol):
     def observe(self, observation: Observation) -> None:
         """One attempt of a request has ended."""
 
+    def leave_out(self, since: float, until: float) -> None:
+        """What is compared with could take no calls in this time, seconds since 1970: what ran then counts for nobody."""
+
     def score(self, score: ShadowScore) -> None:
         """One text was scored on two lanes."""
 
@@ -75,6 +78,7 @@ class ScriptedArbiter:
         self.quality_judged = True
         self.good: tuple[str, ...] = ()
         self.heard: list[Observation | ShadowScore | GoldenResult | Feedback | ProcessMemory] = []
+        self.left_out: list[tuple[float, float]] = []
         self._canary_lane = canary_lane
         self._num_requests = 0
         self._num_running = 0
@@ -93,6 +97,10 @@ class ScriptedArbiter:
             self._num_requests += 1
             self._num_running -= observation.was_told_of
             self._sessions.add(observation.session)
+
+    def leave_out(self, since: float, until: float) -> None:
+        """Keep it."""
+        self.left_out.append((since, until))
 
     def score(self, score: ShadowScore) -> None:
         """Keep it."""
