@@ -126,8 +126,8 @@ async def test_an_abort_waits_for_the_next_control_plane(url, capsys):
         assert (await control.desk.get("small-1")).state is RolloutState.ABORTED
         acts, _ = await control.desk.history("", 10, "")
         assert (await control.desk.get("small-1")).reason == (
-            "Aborted at 1 %: by ann, offline: all dead. Whether anybody saw it is not known. Gateways hear of it from "
-            "the next control plane that starts: all traffic goes to v1 then."
+            "Aborted at 1 %: by ann, offline: all dead. Whether anybody saw it is not known. Gateways are told by the "
+            "first control plane that starts after this: all traffic is on v1 then."
         )
         assert [(act.what, act.identity) for act in reversed(acts)] == [
             ("start", ""),

@@ -217,3 +217,36 @@ def test_what_is_kept_is_bounded():
         lane = "canary" if number % 10 == 0 else "stable"
         judge.observe(Observation(f"r{number}", lane, number, BEGAN + 100 + number * 0.01, worker=f"w{number % 3000}"))
     assert len(json.dumps(judge.dump())) < 400_000
+
+
+def dying(judge, kill_at, dead_s, heard_late_s, after_s=400.0):
+    """Equal lanes at a request a second each; the old one fails whatever comes while it is dead."""
+    for number in range(int(kill_at + dead_s + after_s)):
+        at = BEGAN + 60.0 + number
+        dead = kill_at <= number < kill_at + dead_s
+        if dead and number >= kill_at + heard_late_s:
+            judge.leave_out(at - 1.0, at)
+        judge.observe(Observation(f"o{number}", "stable", 2 * number, at, "UNAVAILABLE" if dead else "ok"))
+        judge.observe(
+            Observation(f"n{number}", "canary", 2 * number + 1, at, "UNAVAILABLE" if number % 60 == 0 else "ok")
+        )
+
+
+def test_errors_of_an_old_version_that_takes_no_calls_excuse_nobody():
+    """Told some seconds late, of both lanes nothing of that time counts, over a dump too; who met the new one does."""
+    judge = Judge(SETTINGS)
+    dying(judge, 100, 30, heard_late_s=3)
+    errors = of(judge.decision(), "errors")
+    assert (errors.stable_value, errors.canary_value > 0.01) == (0.0, True)
+    assert errors.note.endswith("; 37 s left out: the old version took no calls, or just before or after")
+    assert 530 - 37 - 120 < errors.num_samples < 530 - 37
+    assert judge.decision().num_exposed_requests == 530
+    again = Judge.load(SETTINGS, json.loads(json.dumps(judge.dump())))
+    again.observe(Observation("late", "stable", 1 << 20, BEGAN + 175.0, "UNAVAILABLE"))
+    again.observe(Observation("tick", "stable", 1 << 21, BEGAN + 900.0))
+    again.observe(Observation("tock", "canary", 1 << 22, BEGAN + 990.0))
+    again.observe(Observation("tuck", "canary", 1 << 23, BEGAN + 1_900.0))
+    assert of(again.decision(), "errors").stable_value == 0.0
+    kept = judge.dump()
+    del kept["gaps"]
+    assert Judge.load(SETTINGS, kept).decision().num_exposed_requests == 530

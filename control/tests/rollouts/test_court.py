@@ -42,6 +42,7 @@ def test_every_intent_has_a_judge():
     [
         ({"errors": 5.0}, "tolerances.errors: 5: accepted: above 0 and below 0.9, a share: 0.01 is 1 point"),
         ({"per_token": 9.0}, "tolerances.per_token: 9: accepted: above 0 and below 6.225, a ratio: 0.1 is 10 %"),
+        ({"memory": -1.0}, "tolerances.memory: -1: accepted: above 0 bytes"),
         ({"cache_hit_rate": 0.1}, "tolerances.cache_hit_rate: accepted where a cache is rolled out only"),
     ],
 )
@@ -52,10 +53,15 @@ def test_a_tolerance_out_of_range_is_refused_with_the_range(tolerances, said):
     assert str(refused.value) == said
 
 
+def test_memory_may_grow_by_as_much_as_somebody_says():
+    """It is tested by signs: no tolerance is too large."""
+    JudgeCourt().check(spec(tolerances={"memory": 8.0 * 2**20}))
+
+
 def test_more_traffic_and_more_weight_need_less_time():
     """Samples, seconds, and what a step's own time can show."""
-    slow = JudgeCourt().forecast(spec(), Step(100, 1, 86_400.0), 2.0, 3.0)
-    fast = JudgeCourt().forecast(spec(), Step(2_500, 1, 86_400.0), 2.0, 3.0)
+    slow = JudgeCourt().forecast(spec(), Step(100, 1, 86_400.0), 2.0, 3.0, 0)
+    fast = JudgeCourt().forecast(spec(), Step(2_500, 1, 86_400.0), 2.0, 3.0, 0)
     assert slow.seconds > fast.seconds > 0
     assert slow.samples > 0
     assert 0 < fast.detectable["errors"] < slow.detectable["errors"]
@@ -63,6 +69,6 @@ def test_more_traffic_and_more_weight_need_less_time():
 
 def test_no_traffic_shows_everything():
     """The most that a rollout is credited with before any traffic leaves tolerances that it cannot show."""
-    most = JudgeCourt().forecast(spec(), Step(5_000, 1, LONGEST_STEP_S), MOST_SESSIONS_PER_S, 1.0)
+    most = JudgeCourt().forecast(spec(), Step(5_000, 1, LONGEST_STEP_S), MOST_SESSIONS_PER_S, 1.0, 0)
     assert min(most.detectable.values()) > 1e-7
     assert most.detectable["errors"] < JudgeCourt().metrics["errors"]

@@ -1,6 +1,7 @@
 """Rollouts on their way: traffic follows what is written, whoever leads moves them, nothing is lost or done twice."""
 
 import asyncio
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -18,16 +19,17 @@ from serin_control.errors import (
 )
 from serin_control.instance import Service, Status
 from serin_control.instance import State as ServiceState
+from serin_control.judge.need import Forecast
 from serin_control.judge.observation import Beginning, Observation
 from serin_control.judge.verdict import Verdict
 from serin_control.rollouts import engine
-from serin_control.rollouts.arbiter import Forecast
 from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.desk import Action
 from serin_control.rollouts.reach import BACK_S, SILENT_S
 from serin_control.rollouts.rollout import State
 from serin_control.rollouts.spec import Intent, Step
 from serin_control.rollouts.standing import DRAIN_S, KEEP_S
+from serin_control.rollouts.starting import MOST_SESSIONS_PER_S
 from serin_control.rollouts.store import Book, MemoryRollouts
 from serin_control.xds.routing import route
 
@@ -346,6 +348,35 @@ async def test_a_canary_that_disappears_gives_everything_back_and_waits_for_a_pe
     assert stage.alarms.sentences() == ()
 
 
+async def test_what_a_shared_tokenizer_takes_away_is_nobodys_fault(stage):
+    """Its canary goes on with the old version by itself, nobody is asked; what failed meanwhile is left out."""
+    await stage.look()
+    await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    await stage.look()
+    had = stage.engine.book.rollouts["small"]
+    tokenizer, *workers = stage.running
+    stage.running = workers
+    died = stage.clock()
+    for _ in range(4):
+        await stage.look()
+    during = stage.engine.book.rollouts["small"]
+    assert (during.state, during.weight, during.reason) == (
+        State.WAITING,
+        had.weight,
+        "waiting: v1 takes no calls: nobody answers small",
+    )
+    stage.running = [tokenizer, *workers]
+    await stage.look()
+    after = stage.engine.book.rollouts["small"]
+    assert (after.state, after.weight) == (State.RUNNING, had.weight)
+    acts, _ = await stage.desk.history("small-1", 10, "")
+    assert [act.what for act in acts] == ["step", "start"]
+    left_out = stage.arbiter().left_out
+    assert (left_out[0][0], left_out[-1][1]) == (died, died + 1.0)
+    assert all(until == since for (_, until), (since, _) in itertools.pairwise(left_out))
+
+
 @pytest.mark.parametrize("aborted", [False, True], ids=["paused", "aborted"])
 async def test_answers_of_a_canary_find_its_tokenizer_when_that_is_back(stage, aborted):
     """Another vocabulary, its only tokenizer killed: its lane comes back with the tokenizer, and without sessions.
@@ -505,6 +536,53 @@ async def test_a_tolerance_that_traffic_cannot_show_is_refused(stage):
         await stage.desk.start(spec(tolerances={"errors": 0.01}), "", ANN)
     started = await stage.desk.start(spec(tolerances={"errors": 0.01}, accept_weak=True), "", ANN)
     assert started.reason == "started"
+
+
+@pytest.mark.parametrize(
+    ("asked", "tolerances", "said"),
+    [
+        (
+            "better",
+            {"golden": 0.0001},
+            "accepted: at least 1, the smallest change that 1 golden question can show, or -",
+        ),
+        (
+            "better",
+            {"refusals": 1e-6},
+            "accepted: at least 0.00057, the smallest change that even 1,000 new sessions/s",
+        ),
+        ("better", {"schema_valid": 1e-6}, "accepted: at least 0.00057, "),
+        ("same", {"answers": 1e-9}, "accepted: at least 0.00035, "),
+        ("same", {"agreement": 1e-6}, "accepted: at least 0.0043, "),
+        ("same", {"memory": 0.5}, "accepted: at least 820, the smallest change that even 1,000 new sessions/s can"),
+    ],
+)
+async def test_every_metric_has_a_smallest_change_that_traffic_can_show(stage, asked, tolerances, said):
+    """A minute's steps, one golden question; a plan lists it, a start refuses what is finer, until told not to."""
+    await stage.look()
+    stage.engine.court = JudgeCourt()
+    golden = '{"id": "a", "prompt": "2+2=", "expect": {"exact": "4"}}' if asked == "better" else ""
+    steps = tuple(Step(weight, 10, 60.0) for weight in (2_500, 5_000, 10_000))
+    fine = spec(intent=Intent(asked), steps=steps, tolerances=tolerances, has_golden=bool(golden))
+    (metric, tolerance), rate = *tolerances.items(), MOST_SESSIONS_PER_S
+    with pytest.raises(RolloutInvalid) as refused:
+        await stage.desk.start(fine, golden, ANN)
+    assert str(refused.value).startswith(f"tolerances.{metric}: {tolerance:g}: {said}")
+    planned = stage.desk.forecast(fine, rate, golden)
+    assert all(tolerance < told.detectable[metric] for _, told in planned.steps)
+    assert f"`serin rollout start` refuses it: tolerances.{metric}: " in planned.note
+    assert (await stage.desk.start(replace(fine, accept_weak=True), golden, ANN)).reason.startswith("started")
+
+
+async def test_a_tolerance_of_what_never_comes_is_refused(stage):
+    """Without a golden set no score of it is seen; without enough traffic no window of memory ends."""
+    await stage.look()
+    stage.engine.court = JudgeCourt()
+    said = "accepted: with --accept-weak only: no change is one that"
+    with pytest.raises(RolloutInvalid, match=f"golden: 0.1: {said} is seen without a golden set .--golden FILE.$"):
+        await stage.desk.start(spec(intent=Intent.BETTER, tolerances={"golden": 0.1}), "", ANN)
+    told = stage.desk.forecast(spec(tolerances={"memory": 2.0**20}), 0.01)
+    assert f"memory: 1.04858e+06: {said} 0.01 new sessions/s can show in a step" in told.note
 
 
 async def test_what_runs_is_stored_before_a_rollout_of_it_begins(stage):

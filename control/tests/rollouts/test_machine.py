@@ -122,10 +122,35 @@ def test_a_canary_that_disappears_while_somebody_has_paused_gets_nothing_when_it
     assert advance(resumed.rollout, sight(), decision(GOOD, 3), NOW).rollout.weight == 100
 
 
+def test_a_silence_of_both_is_no_fault_of_the_canary():
+    """Whoever cannot hear the old version either knows nothing about the new one, until leases end."""
+    longer = Circumstances(2000.0, 0.25, presence=Presence(silent_s=machine.SILENT_S))
+    both = advance(begun(), sight(silent=True, stable_silent=True), decision(requests=3), longer).rollout
+    assert (both.state, both.weight) == (State.RUNNING, 100)
+
+
+@pytest.mark.parametrize("stable_able", [True, False])
+def test_a_persons_reason_outlives_what_happens_meanwhile(stable_able):
+    """Why somebody has paused is still said when the canary dies, and untouched when both do."""
+    held = machine.pause(begun(), "incident elsewhere", 1.0, "ann").rollout
+    gone = advance(held, sight(0, stable_able=stable_able), decision(requests=3), NOW)
+    if not stable_able:
+        assert (gone.what, gone.rollout.reason, gone.rollout.weight) == ("", held.reason, 100)
+        return
+    assert gone.rollout.reason == ("paused: ann: incident elsewhere; v2 takes no calls any more: all traffic is on v1")
+    assert (gone.what, gone.reason) == ("pause", "v2 takes no calls any more: all traffic is on v1")
+
+
 def test_when_both_are_gone_nothing_is_said_to_be_on_stable():
-    """Nobody answers: that is what is said."""
-    gone = advance(begun(), sight(0, stable_able=False), decision(GOOD, 3), NOW).rollout
-    assert gone.reason == "paused: v2 takes no calls any more: v1 takes no calls either"
+    """Nobody answers: that is what is said. Both suffered it: the canary goes on with the old version, by itself."""
+    neither = sight(0, stable_able=False)
+    gone = advance(begun(), neither, decision(GOOD, 3), NOW)
+    assert (gone.what, gone.rollout.state, gone.rollout.weight) == ("", State.WAITING, 100)
+    assert gone.rollout.reason == "waiting: v1 takes no calls: nobody answers small"
+    back = advance(gone.rollout, sight(), decision(requests=3), NOW).rollout
+    assert (back.state, back.weight, "takes no calls" in back.reason) == (State.RUNNING, 100, False)
+    alone = advance(gone.rollout, sight(0), decision(requests=3), NOW).rollout
+    assert (alone.state, alone.hold, alone.weight) == (State.PAUSED, Hold.CANARY, 0)
     fault = advance(begun(), sight(0, stable_able=False, canary_lane="dd" * 16), None, NOW).rollout
     assert fault.reason.endswith("v1 takes no calls: nobody answers small until v1 is back.")
 

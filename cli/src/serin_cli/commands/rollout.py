@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import json
+import math
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -112,7 +114,7 @@ async def _plan(arguments: argparse.Namespace, control: ControlPlanes) -> int:
                 "weight": round(one.step.weight_percent, 4),
                 "samples": one.needed_sample_count,
                 "hours": one.seconds / 3600,
-                "detectable": dict(one.detectable),
+                "detectable": {name: least if math.isfinite(least) else None for name, least in one.detectable.items()},
             }
             for one in answer.steps
         ]
@@ -122,7 +124,7 @@ async def _plan(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     last = "in its time it can see"
     rows = table("step", "canary requests", "hours", last, wraps=(last,))
     for one in answer.steps:
-        least = ", ".join(f"{metric} {value:.2g}" for metric, value in sorted(one.detectable.items()))
+        least = ", ".join(f"{metric} {_least(value)}" for metric, value in sorted(one.detectable.items()))
         late = one.seconds > one.step.max_seconds
         hours = f"{one.seconds / 3600:.3g}" + (f" (more than its {one.step.max_seconds / 3600:.3g})" if late else "")
         rows.add_row(f"{one.step.weight_percent:.4g} %", f"{one.needed_sample_count:,}", hours, least)
@@ -132,6 +134,13 @@ async def _plan(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     if answer.note:
         at.show(f"note: {answer.note}")
     return 0
+
+
+def _least(detectable: float) -> str:
+    """The smallest change that a step can see, in its metric's unit."""
+    if math.isinf(detectable):
+        return "none"
+    return f"{detectable:.2g}" if detectable < 100 else f"{detectable:,.0f}"
 
 
 async def _start(arguments: argparse.Namespace, control: ControlPlanes) -> int:
@@ -170,7 +179,7 @@ async def _get(arguments: argparse.Namespace, control: ControlPlanes) -> int:
 
 
 async def _explain(arguments: argparse.Namespace, control: ControlPlanes) -> int:
-    for line in shown.explanation(await _one(arguments.id, control)):
+    for line in shown.explanation(await _one(arguments.id, control), time.time()):
         say(line)
     return 0
 

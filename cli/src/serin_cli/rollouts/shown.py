@@ -10,6 +10,7 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from serin.control.v1 import registry_pb2, rollout_pb2
+from serin_control.judge.settings import WARM_UP_S
 
 from serin_cli.terminal import Shown, Table, stacked, styled, table
 
@@ -163,15 +164,39 @@ def plain_line(rollout: rollout_pb2.Rollout) -> str:
     return f"{rollout.rollout_id} {state_of(rollout)} {rollout.weight_percent:.4g} % ({seen}): {why(rollout)}"
 
 
-def explanation(rollout: rollout_pb2.Rollout) -> Iterable[str]:
-    """What happened, in sentences."""
-    yield rollout.reason
+def explanation(rollout: rollout_pb2.Rollout, now: float) -> Iterable[str]:
+    """What happened, in sentences; of one that has not ended, where it stands. ``now``: seconds since 1970."""
+    if state_of(rollout) in ENDED:
+        yield rollout.reason
+    else:
+        yield from _course(rollout, now)
     for one in rollout.verdicts:
-        if one.note or _VERDICTS.get(one.verdict) != "wait":
+        if one.note or one.sample_count:
             verdict = {"promote": "good", "abort": "worse than tolerated"}.get(_VERDICTS.get(one.verdict, ""), "open")
-            yield f"  {one.metric}: {verdict}: {one.note or interval(one)}"
+            known = [interval(one)] if one.sample_count else []
+            yield f"  {one.metric}: {verdict}: {'; '.join(filter(None, [*known, one.note]))}"
     if rollout.next:
         yield f"Next: {rollout.next}."
+
+
+def _course(rollout: rollout_pb2.Rollout, now: float) -> Iterable[str]:
+    """Where one stands that has not ended: its state, step and traffic, who met it, what it waits for."""
+    old, new = rollout.from_version, rollout.to_version
+    age_s = now - rollout.started_at.seconds
+    yield (
+        f"{rollout.rollout_id} ({rollout.model}, {services_of(rollout)} {old} -> {new}, intent {intent_of(rollout)}) is "
+        f"{state_of(rollout)}, started {_age(age_s)} ago by {rollout.started_by or 'nobody known'}."
+    )
+    weight = f"{rollout.weight_percent:.4g} % of new sessions go to {new}, the others to {old}"
+    yield (
+        f"Step {rollout.step_index + 1} of {len(rollout.steps)}: "
+        f"{weight if rollout.weight_percent else f'no new session goes to {new}, all go to {old}'}; "
+        f"{rollout.exposed_session_count:,} sessions saw {new} in {rollout.exposed_request_count:,} requests."
+    )
+    yield f"Why: {why(rollout).removesuffix('.')}."
+    left_s = WARM_UP_S - age_s
+    if left_s > 0:
+        yield f"Warm-up: requests that begin in the next {left_s:.0f} s are served and not judged."
 
 
 def value(number: float, unit: str) -> str:

@@ -104,6 +104,13 @@ class Blocks:
         (self._seen_new if is_new else self._seen_old).add(session, began)
         return unit
 
+    def forget(self, since: float) -> None:
+        """Drop, of both arms, the units that are still open and were watched after ``since``. They never count again."""
+        for block in self._open:
+            for units in (block.old, block.new):
+                for session in [name for name, unit in units.items() if unit.began + self._session_s >= since]:
+                    del units[session]
+
     def advance(self, now: float) -> Iterator[Settled]:
         """It is ``now``, later than before; gives the blocks that are finished."""
         if not self._open:

@@ -34,6 +34,7 @@ class Known:
         golden_scores: sums of the golden set's scores.
         num_exposed_requests, num_exposed_sessions: what met the canary, judged or not.
         num_running: of the exposed requests, those of which no end is known.
+        left_out_s: seconds that were left out because the old version could take no calls.
     """
 
     bets: Mapping[str, Bets]
@@ -44,6 +45,7 @@ class Known:
     num_exposed_requests: int
     num_exposed_sessions: int
     num_running: int = 0
+    left_out_s: float = 0.0
 
 
 def decide(settings: JudgeSettings, known: Known) -> Decision:
@@ -133,6 +135,7 @@ def _note(settings: JudgeSettings, metric: Metric, bets: Bets, known: Known) -> 
         notes.append("no text was scored twice on the old version yet, so nothing says how much scores differ anyway")
     if metric.name == "errors":
         notes.append(sentences.classes(known.reasons, without="ok"))
+        notes.append(sentences.left_out(known.left_out_s))
     if metric.name == "finish_reasons":
         notes.append(sentences.classes(known.endings))
     return "; ".join(note for note in notes if note)

@@ -12,6 +12,7 @@ from typing import Any
 from serin_control.judge.bets import Bets
 from serin_control.judge.blocks import Blocks, Settled
 from serin_control.judge.decide import Known, decide
+from serin_control.judge.gaps import Gaps
 from serin_control.judge.memory import Growth
 from serin_control.judge.metrics import METRICS
 from serin_control.judge.observation import Beginning, Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
@@ -39,6 +40,7 @@ class Judge:
         self._traffic = Blocks(settings.session_s, settings.block_s)
         self._shadow = Blocks(0.0, settings.block_s)
         self._opinions = Blocks(0.0, settings.block_s)
+        self._gaps = Gaps()
         self._golden_seen = SeenSessions()
         self._exposed = SeenSessions()
         self._num_exposed_sessions = num_sessions
@@ -58,6 +60,12 @@ class Judge:
             self._num_running += 1
             self._expose(beginning.session, self._now)
 
+    def leave_out(self, since: float, until: float) -> None:
+        """The old version could take no calls in this time: of both lanes, what ran then only counts as seen."""
+        anew = self._gaps.add(since, until)
+        if anew is not None:
+            self._traffic.forget(anew)
+
     def observe(self, observation: Observation) -> None:
         """One finished request; of other lanes: ignored. What began before the warm-up was over only counts as seen."""
         is_new = observation.lane == self._settings.canary_lane
@@ -74,6 +82,8 @@ class Judge:
         self._readings.meet(observation)
         began = began_at(observation)
         if began < self._settings.started_at + self._settings.warm_up_s:
+            return
+        if self._gaps.cover(began, observation.finished_at):
             return
         if is_new:
             _count(self._reasons, observation.reason)
@@ -132,6 +142,7 @@ class Judge:
             num_exposed_requests=self._num_ended + self._num_running,
             num_exposed_sessions=self._num_exposed_sessions,
             num_running=self._num_running,
+            left_out_s=self._gaps.total_s,
         )
         return decide(self._settings, known)
 
@@ -144,6 +155,7 @@ class Judge:
             "traffic": self._traffic.dump(),
             "shadow": self._shadow.dump(),
             "opinions": self._opinions.dump(),
+            "gaps": self._gaps.dump(),
             "golden_seen": self._golden_seen.dump(),
             "golden_scores": list(self._golden_scores),
             "exposed": self._exposed.dump(),
@@ -163,6 +175,8 @@ class Judge:
         judge._num_ended, judge._num_exposed_sessions = dumped["exposed_counts"]
         judge._num_running = dumped.get("running", 0)  # versions before kept none
         judge._now, judge._looked_at = dumped["now"]
+        if "gaps" in dumped:  # versions before left nothing out
+            judge._gaps = Gaps.load(dumped["gaps"])
         lanes = [settings.stable_lane, settings.canary_lane]
         if dumped.get("lanes", lanes) != lanes:
             return judge

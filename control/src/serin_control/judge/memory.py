@@ -101,6 +101,12 @@ class Growth:
         return growth
 
 
+def fewest_windows(error_rate: float) -> int:
+    """Windows that clear a process if none of them grows by what is tolerated."""
+    needed = -math.log(error_rate)
+    return next(num for num in range(1, MAX_WINDOWS + 1) if _sign_evidence(num, num) >= needed)
+
+
 def _hits_needed(num_windows: int, evidence: float) -> int | None:
     """Fewest hits that are that much evidence; None: not even all of them."""
     hits = range(num_windows + 1)

@@ -29,6 +29,7 @@ class Metric:
         worse: 1 if more is worse, -1 if less is.
         both: whether, where answers must not change, a change in either direction is worse.
         rare: whether only some requests can show it, so that its absence keeps nobody waiting.
+        by_signs: whether it is no burden but tested by how often it is above the tolerance, which may be any then.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Metric:
     worse: int = 1
     both: bool = False
     rare: bool = False
+    by_signs: bool = False
 
     def to_burden(self, difference: float) -> float:
         """A change for the worse, in the metric's unit, as a difference of burdens."""
@@ -65,7 +67,7 @@ _ALL = (
     Metric("per_token", "time per token", "ratio", 0.10, span=2 * math.log(3)),
     Metric("answer_length", "length of answers", "ratio", 0.25, better_tolerance=1.0, span=2 * math.log(8), both=True),
     Metric("finish_reasons", "answers cut off", "share", 0.05, both=True),
-    Metric("memory", "memory growth", "bytes", 4 * 2.0**20),
+    Metric("memory", "memory growth", "bytes", 4 * 2.0**20, by_signs=True),
     Metric("answers", "change of answers", "nats", 0.002, span=0.1),
     Metric("agreement", "agreement of answers", "share", 0.02, worse=-1),
     Metric("golden", "golden set", "share", 0.05, span=2.0, worse=-1),

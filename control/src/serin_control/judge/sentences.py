@@ -63,6 +63,11 @@ def classes(counts: Counter[str], without: str = "") -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.most_common() if reason != without)
 
 
+def left_out(seconds: float) -> str:
+    """What is not compared; empty: everything is."""
+    return f"{seconds:.0f} s left out: the old version took no calls, or just before or after" if seconds else ""
+
+
 def _progress(verdict: MetricVerdict, bets: Mapping[str, Bets], error_rate: float) -> float:
     known = bets.get(verdict.metric)
     evidence = known.evidence_below(1) if known is not None else 0.0

@@ -1,5 +1,7 @@
 """What a judge is told before it judges: which lanes, what must hold of the answers, what is tolerated."""
 
+import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -9,22 +11,30 @@ from serin_control.errors import ControlError
 from serin_control.judge.metrics import CACHE_ONLY, METRICS
 
 Subject = Literal["lane", "cache"]
-Intent = Literal["same", "better", "experiment"]
-INTENTS: tuple[Intent, ...] = ("same", "better", "experiment")
 MAX_ERROR_RATE = 0.2
 MAX_BURDEN = 0.9
+WARM_UP_S = 120.0
+
+
+class Intent(enum.StrEnum):
+    """What must hold of the new version's answers."""
+
+    SAME = "same"
+    BETTER = "better"
+    EXPERIMENT = "experiment"
+
 
 _SHOWN_ONLY: Mapping[Intent, frozenset[str]] = {
-    "same": CACHE_ONLY,
-    "better": CACHE_ONLY | {"answers", "agreement"},
-    "experiment": frozenset(METRICS) - {"errors"},
+    Intent.SAME: CACHE_ONLY | {"golden"},
+    Intent.BETTER: CACHE_ONLY | {"answers", "agreement"},
+    Intent.EXPERIMENT: frozenset(METRICS) - {"errors"},
 }
 # Both arms have the same workers: what these answer and how fast they go on says nothing about a cache.
 _OF_CACHES = frozenset({"errors", "first_token"}) | CACHE_ONLY
 _QUALITY: Mapping[Intent, tuple[str, ...]] = {
-    "same": ("answers", "golden"),
-    "better": ("golden", "feedback", "schema_valid"),
-    "experiment": (),
+    Intent.SAME: ("answers",),
+    Intent.BETTER: ("golden", "feedback", "schema_valid"),
+    Intent.EXPERIMENT: (),
 }
 
 _MEANT = {
@@ -73,7 +83,7 @@ class JudgeSettings:
     intent: Intent
     tolerances: Mapping[str, float] = field(default_factory=dict)
     error_rate: float = 0.01
-    warm_up_s: float = 120.0
+    warm_up_s: float = WARM_UP_S
     started_at: float = 0.0
     session_s: float = 30.0
     block_s: float = 30.0
@@ -85,13 +95,15 @@ class JudgeSettings:
                 raise UnknownMetric(name)
             if name in CACHE_ONLY and self.subject != "cache":
                 raise JudgeSettingsInvalid(f"tolerances.{name}: accepted where a cache is rolled out only")
-            if not 0 < METRICS[name].to_burden(tolerance) < MAX_BURDEN or not tolerance > 0:
-                most, meant = METRICS[name].change_of(MAX_BURDEN), _MEANT[METRICS[name].unit]
+            metric = METRICS[name]
+            most = math.inf if metric.by_signs else metric.change_of(MAX_BURDEN)
+            if not 0 < tolerance < most:
+                below = "" if math.isinf(most) else f" and below {most:.4g}"
                 raise JudgeSettingsInvalid(
-                    f"tolerances.{name}: {tolerance:g}: accepted: above 0 and below {most:.4g}{meant}"
+                    f"tolerances.{name}: {tolerance:g}: accepted: above 0{below}{_MEANT[metric.unit]}"
                 )
-        if self.intent not in INTENTS:
-            raise JudgeSettingsInvalid(f"intent {self.intent!r} is none of {', '.join(INTENTS)}")
+        if self.intent not in tuple(Intent):
+            raise JudgeSettingsInvalid(f"intent {self.intent!r} is none of {', '.join(Intent)}")
         if not 0 < self.error_rate <= MAX_ERROR_RATE:
             raise JudgeSettingsInvalid(f"error rate {self.error_rate} is not above 0 and at most {MAX_ERROR_RATE}")
         if self.stable_lane == self.canary_lane:

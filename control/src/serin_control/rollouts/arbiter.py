@@ -4,9 +4,9 @@ Knows nothing about statistics.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from serin_control.judge.need import Forecast
 from serin_control.judge.observation import Beginning, Feedback, GoldenResult, Observation, ProcessMemory, ShadowScore
 from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
 from serin_control.rollouts.rollout import Rollout
@@ -21,6 +21,9 @@ class Arbiter(Protocol):
 
     def observe(self, observation: Observation) -> None:
         """One attempt of a request has ended."""
+
+    def leave_out(self, since: float, until: float) -> None:
+        """What is compared with could take no calls in this time, seconds since 1970: what ran then counts for nobody."""
 
     def score(self, score: ShadowScore) -> None:
         """One text was scored on two lanes."""
@@ -41,21 +44,6 @@ class Arbiter(Protocol):
         """What it knows, as JSON can hold it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What one step would need.
-
-    Attributes:
-        samples: canary requests until it can be judged.
-        seconds: until then.
-        detectable: smallest change that it can see within the step's time, by metric.
-    """
-
-    samples: int
-    seconds: float
-    detectable: Mapping[str, float] = field(default_factory=dict)
-
-
 class Court(Protocol):
     """Appoints arbiters."""
 
@@ -72,8 +60,10 @@ class Court(Protocol):
         Raises :class:`serin_control.errors.JudgeUnreadable` where it cannot; without anything kept it begins anew.
         """
 
-    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
-        """What a step would need at a rate of new sessions; None: nobody can tell."""
+    def forecast(
+        self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float, num_golden: int
+    ) -> Forecast | None:
+        """What a step would need at a rate of new sessions and with so many golden questions; None: nobody can tell."""
 
 
 class ScriptedArbiter:
@@ -88,6 +78,7 @@ class ScriptedArbiter:
         self.quality_judged = True
         self.good: tuple[str, ...] = ()
         self.heard: list[Observation | ShadowScore | GoldenResult | Feedback | ProcessMemory] = []
+        self.left_out: list[tuple[float, float]] = []
         self._canary_lane = canary_lane
         self._num_requests = 0
         self._num_running = 0
@@ -106,6 +97,10 @@ class ScriptedArbiter:
             self._num_requests += 1
             self._num_running -= observation.was_told_of
             self._sessions.add(observation.session)
+
+    def leave_out(self, since: float, until: float) -> None:
+        """Keep it."""
+        self.left_out.append((since, until))
 
     def score(self, score: ShadowScore) -> None:
         """Keep it."""
@@ -174,6 +169,8 @@ class ScriptedCourt:
         self.arbiters[rollout.id] = arbiter
         return arbiter
 
-    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
+    def forecast(
+        self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float, num_golden: int
+    ) -> Forecast | None:
         """What it was told."""
         return self.told

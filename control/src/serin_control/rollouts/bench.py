@@ -135,6 +135,10 @@ class Bench:
         ended = self._on_its_arm(seat, observation, gateway)
         self._tell(seat, lambda arbiter: arbiter.observe(ended))
 
+    def leave_out(self, model: str, since: float, until: float) -> None:
+        """What a model's canary is compared with could take no calls in this time, seconds since 1970."""
+        self._tell(self._seats.get(model), lambda arbiter: arbiter.leave_out(since, until))
+
     def score(self, model: str, score: ShadowScore) -> None:
         """One text was scored on two lanes."""
         self._tell(self._seats.get(model), lambda arbiter: arbiter.score(score))

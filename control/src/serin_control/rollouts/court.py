@@ -4,19 +4,18 @@ The judge's own modules are loaded when the first rollout needs them: a control 
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from serin_control.errors import JudgeUnreadable, RolloutInvalid
 from serin_control.instance import Service
 from serin_control.judge.metrics import METRICS
+from serin_control.judge.need import Beside, Forecast
 from serin_control.judge.settings import JudgeSettings, JudgeSettingsInvalid
 from serin_control.lanes import WEIGHT_SUM
-from serin_control.rollouts.arbiter import Arbiter, Forecast
+from serin_control.rollouts.arbiter import Arbiter
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.spec import Spec, Step
-
-if TYPE_CHECKING:
-    from serin_control.judge.settings import Intent
+from serin_control.rollouts.steering import CALIBRATION_RATE, shadow_rate
 
 NO_LANE = ("-", "+")
 """Stand for lanes that are not known yet, where only the rest is checked."""
@@ -57,23 +56,28 @@ class JudgeCourt:
                 raise JudgeUnreadable(f"{type(error).__name__}: {error}") from error
         return Judge(settings, rollout.num_ended, rollout.num_sessions)
 
-    def forecast(self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float) -> Forecast | None:
+    def forecast(
+        self, spec: Spec, step: Step, sessions_per_s: float, requests_per_session: float, num_golden: int
+    ) -> Forecast | None:
         """What a step would need."""
         from serin_control.judge.forecast import forecast
 
-        found = forecast(
-            _settings(spec, NO_LANE, 0.0), sessions_per_s, requests_per_session, step.weight / WEIGHT_SUM, step.max_s
+        return forecast(
+            _settings(spec, NO_LANE, 0.0),
+            sessions_per_s,
+            requests_per_session,
+            step.weight / WEIGHT_SUM,
+            step.max_s,
+            beside=Beside(num_golden, shadow_rate(spec), CALIBRATION_RATE),
         )
-        return Forecast(found.samples, found.seconds, found.detectable)
 
 
 def _settings(spec: Spec, lanes: tuple[str, str], started_at: float) -> JudgeSettings:
-    intent: Intent = spec.intent.value
     stable, canary = lanes
     return JudgeSettings(
         stable_lane=stable,
         canary_lane=canary,
-        intent=intent,
+        intent=spec.intent,
         tolerances=spec.tolerances,
         error_rate=spec.error_rate,
         started_at=started_at,

@@ -153,13 +153,13 @@ class Desk:
         """The whole mesh is being stopped in order; see :meth:`serin_control.rollouts.engine.Engine.suspend`."""
         await self._engine.suspend()
 
-    def forecast(self, spec: Spec, sessions_per_s: float) -> Prospect:
+    def forecast(self, spec: Spec, sessions_per_s: float, golden: str = "") -> Prospect:
         """What a rollout would need at a rate of new sessions; 0: as observed. Its version need not run yet.
 
         Raises:
             RolloutInvalid: it cannot be meant, or no rate is given and nothing was observed.
         """
-        return self._starting.forecast(spec, sessions_per_s, self._plan(spec.model))
+        return self._starting.forecast(spec, sessions_per_s, golden, self._plan(spec.model))
 
     async def get(self, rollout_id: str) -> Rollout:
         """A rollout as it is now.

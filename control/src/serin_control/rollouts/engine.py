@@ -330,7 +330,7 @@ class Engine:
         for rollout in self._effective()[0].values():
             if not (self.bench.has(rollout) and self.mesh.is_settled()):
                 continue
-            seen = self.sight(rollout)
+            seen = self._looked(rollout, 0.0)
             around = self._circumstances(rollout, seen, 0.0)
             move = machine.advance(rollout, seen, self.bench.decision(rollout), around)
             if move.rollout.state is State.ABORTED:
@@ -352,7 +352,7 @@ class Engine:
             await self._keep_progress()
 
     async def _advance(self, rollout: Rollout, passed_s: float) -> None:
-        seen = self.sight(rollout)
+        seen = self._looked(rollout, passed_s)
         around = self._circumstances(rollout, seen, passed_s)
         move = machine.advance(rollout, seen, self.bench.decision(rollout), around)
         if move.rollout.state is State.ABORTED:
@@ -371,6 +371,14 @@ class Engine:
             lost = self.bench.call_up(rollout, kept, golden)
             if lost:
                 await self.carry_out(machine.judged_anew(rollout, words.unreadable(lost)), JUDGE)
+
+    def _looked(self, rollout: Rollout, passed_s: float) -> Sight:
+        """What of its arms is there; its judge leaves out the time in which what it compares with was not."""
+        seen = self.sight(rollout)
+        if not seen.compared_able:
+            now = self.wall_clock()
+            self.bench.leave_out(rollout.model, now - passed_s, now)
+        return seen
 
     def _circumstances(self, rollout: Rollout, seen: Sight, passed_s: float) -> Circumstances:
         presence = self._attendance.note(rollout, seen)

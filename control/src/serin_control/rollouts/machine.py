@@ -79,11 +79,7 @@ def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: C
     # Whoever paused it did so while its canary lived: back from a crash it gets nothing before somebody resumes it.
     gone = "" if rollout.is_laid_down or not rollout.was_able else _gone(sight, around)
     if gone and (rollout.weight or rollout.state is not State.PAUSED):
-        left = f"all traffic is on {rollout.from_version}"
-        if not sight.stable_able:
-            left = f"{rollout.from_version} takes no calls either"
-        why = f"{rollout.spec.to_version} {gone}: {left}"
-        return _paused(replace(rollout, weight=0), Hold.CANARY, why, around)
+        return _lost(rollout, f"{rollout.spec.to_version} {gone}: all traffic is on {rollout.from_version}", around)
     if rollout.state is State.PAUSED:
         return Move(rollout)
     if around.frozen:
@@ -97,7 +93,7 @@ def pause(rollout: Rollout, why: str, now: float, by: str = "") -> Move:
     if rollout.ended:
         return _without_effect(rollout)
     if rollout.state is State.PAUSED:
-        return Move(rollout, reason=f"it is paused already: {rollout.reason.removeprefix('paused: ')}", effective=False)
+        return Move(rollout, reason=f"it is paused already: {words.paused_because(rollout)}", effective=False)
     move = _paused(rollout, Hold.PERSON, f"{by}: {why}" if by else why, Circumstances(now))
     return replace(move, reason=why)
 
@@ -122,7 +118,7 @@ def judged_anew(rollout: Rollout, why: str) -> Move:
         quality_judged=False,
         spent_s=0.0,
         requests_before=rollout.num_ended,
-        reason=words.judged(rollout.reason.removesuffix(words.judged("", rollout.anew)), why),
+        reason=words.judged(words.unjudged(rollout), why),
         anew=why,
     )
     return Move(anew, "rejudge", why)
@@ -219,21 +215,26 @@ def _fault(rollout: Rollout, sight: Sight, decision: Decision | None, around: Ci
 
 
 def _gone(sight: Sight, around: Circumstances) -> str:
-    """What the new version does not do any more, though it did; empty: it answers."""
+    """What the new version does not do any more, though it did; empty: it answers, or the old one does no more either.
+
+    What strikes both, such as the death of a tokenizer that they share, says nothing about the new one.
+    """
+    if not sight.stable_able:
+        return ""
     if not sight.able:
         return "takes no calls any more"
-    if around.presence.silent_s >= SILENT_S:
+    if around.presence.silent_s >= SILENT_S and not sight.stable_silent:
         return "fell silent (it crashed, hangs or is cut off)"
     return ""
 
 
 def _in_step(rollout: Rollout, sight: Sight, decision: Decision | None, around: Circumstances) -> Move:
     step = rollout.current
+    if not sight.stable_able and (sight.able or rollout.was_able):
+        return _late(rollout, Hold.CAPACITY, words.without_stable(rollout, sight), around)
     if not sight.able:
         doing = sight.activity or "nothing of it runs"
         return _late(rollout, Hold.START, f"{rollout.spec.to_version} is not ready: {doing}", around)
-    if not sight.stable_able:
-        return _late(rollout, Hold.CAPACITY, words.without_stable(rollout, sight), around)
     if rollout.weight < step.weight:
         shortage = sight.shortage(step.weight, rollout.capacity)
         if shortage:
@@ -338,6 +339,14 @@ def _waiting(rollout: Rollout, hold: Hold, why: str, around: Circumstances) -> M
 def _paused(rollout: Rollout, hold: Hold, why: str, around: Circumstances) -> Move:
     paused = _standing(rollout, State.PAUSED, hold, f"paused: {why}", words.resumable(rollout), around)
     return Move(paused, "pause", why)
+
+
+def _lost(rollout: Rollout, why: str, around: Circumstances) -> Move:
+    """The canary is gone and loses its weight. Why somebody had paused the rollout before is still said."""
+    said = why
+    if rollout.state is State.PAUSED:
+        said = f"{words.paused_because(rollout)}; {why}"
+    return replace(_paused(replace(rollout, weight=0), Hold.CANARY, said, around), reason=why)
 
 
 def _promoted(rollout: Rollout, why: str, now: float) -> Move:

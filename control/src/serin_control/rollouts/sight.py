@@ -25,8 +25,10 @@ class Sight:
     Attributes:
         stable_lane, canary_lane: ids; empty: it is not formed.
         stable_able: a new request on what was there before would be answered, as far as is known.
+        compared_able: the same of what the canary is compared with.
         able: the same of the canary.
         silent: of a service that moves, everything that would answer is suspect.
+        stable_silent: the same of what was there before.
         activity: what the canary does while it starts ("loading weights 40 %"); empty: nothing of it starts.
         starts: (instance, when it registered) of every process of the canary, whatever its state.
         canary: what it can bear, by service that moves.
@@ -37,8 +39,10 @@ class Sight:
     stable_lane: str = ""
     canary_lane: str = ""
     stable_able: bool = True
+    compared_able: bool = True
     able: bool = False
     silent: bool = False
+    stable_silent: bool = False
     activity: str = ""
     starts: frozenset[tuple[str, float]] = frozenset()
     canary: Mapping[Service, Strength] = field(default_factory=dict)
@@ -62,6 +66,7 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
         return _look_at_service(spec, arms, instances)
     canary, wrong = _lane(spec.model, arms.canary, instances)
     stable, _ = _lane(spec.model, arms.compared, instances)
+    compared_able = stable is not None and stable.takes_calls
     moved = [(service, version) for service, version in arms.canary if service in spec.moved]
     theirs = [i for service, version in moved for i in _of(spec.model, service, version, instances)]
     starting = next((i for i in theirs if i.status.state is State.STARTING), None)
@@ -70,8 +75,14 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
         stable_lane=stable.id if stable else "",
         canary_lane=canary.id if canary else "",
         stable_able=any(_takes_calls(spec.model, share.versions, instances) for share in arms.stable),
+        compared_able=compared_able,
         able=canary is not None and canary.takes_calls and all(one.num_instances for one in strengths.values()),
         silent=any(_are_silent(_of(spec.model, service, version, instances)) for service, version in moved),
+        stable_silent=any(
+            _are_silent(_of(spec.model, service, version, instances))
+            for service, version in arms.compared
+            if service in spec.moved
+        ),
         activity=activity(starting) if starting else "",
         starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
         canary=strengths,
@@ -98,8 +109,10 @@ def _look_at_service(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> S
             for share in arms.stable
             for service, version in share.versions
         ),
+        compared_able=strength("", spec.service, before, instances).num_instances > 0,
         able=mine.num_instances > 0,
         silent=_are_silent(theirs),
+        stable_silent=_are_silent(_of("", spec.service, before, instances)),
         activity=activity(starting) if starting else "",
         starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
         canary={spec.service: mine},

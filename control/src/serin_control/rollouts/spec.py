@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from serin_control.errors import RolloutInvalid
 from serin_control.instance import LANE_SERVICES, MEMBER_SERVICES, Service
+from serin_control.judge.settings import MAX_ERROR_RATE, Intent
 from serin_control.lanes import WEIGHT_SUM
 
 DEFAULT_WEIGHTS = (100, 500, 2_500, 5_000, WEIGHT_SUM)
@@ -17,16 +18,7 @@ DAY_S = 86_400.0
 DEFAULT_MAX_S = DAY_S
 LONGEST_STEP_S = 30 * DAY_S
 MAX_STEPS = 20
-MAX_ERROR_RATE = 0.2
 ROLLABLE = (*MEMBER_SERVICES, Service.GATEWAY)
-
-
-class Intent(enum.StrEnum):
-    """What must hold of the new version's answers."""
-
-    SAME = "same"
-    BETTER = "better"
-    EXPERIMENT = "experiment"
 
 
 class OnScarce(enum.StrEnum):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from serin_control.errors import RolloutInvalid
 from serin_control.instance import LANE_SERVICES, Instance, Service
+from serin_control.judge.need import Forecast
 from serin_control.lanes import WEIGHT_SUM, with_shared
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.act import Actor
-from serin_control.rollouts.arbiter import Forecast
 from serin_control.rollouts.engine import Engine
 from serin_control.rollouts.formats import foreign_formats
 from serin_control.rollouts.golden_set import GoldenInvalid, parse_golden
@@ -84,17 +84,13 @@ class Starting:
         engine.court.check(spec)
         if spec.service is Service.GATEWAY and not self._has_edge():
             raise RolloutInvalid("service: a gateway rollout is split by Envoy: accepted: with `serin up --edge` only")
-        if golden:
-            try:
-                parse_golden(golden)
-            except GoldenInvalid as error:
-                raise RolloutInvalid(str(error.problems[0])) from error
+        num_golden = _num_questions(golden)
         instances = engine.mesh.instances()
         shares = self._shares(spec, plan, instances)
         shared = engine.shared
         arms = arms_for(spec, shares, instances, shared)
         self._check_sight(spec, look(spec, arms, instances))
-        untried = self._check_weak(spec)
+        untried = self._check_weak(spec, num_golden)
         before = dict(with_shared(arms.stable[0].versions, shared))
         return Rollout(
             id=f"{spec.model}-{await engine.store.next_number()}",
@@ -112,7 +108,7 @@ class Starting:
             ),
         )
 
-    def forecast(self, spec: Spec, sessions_per_s: float, plan: ModelPlan) -> Prospect:
+    def forecast(self, spec: Spec, sessions_per_s: float, golden: str, plan: ModelPlan) -> Prospect:
         """What a rollout would need at a rate of new sessions; 0: as observed. Its version need not run yet.
 
         Raises:
@@ -120,16 +116,17 @@ class Starting:
         """
         check_spec(spec, self._engine.court.metrics)
         self._engine.court.check(spec)
+        num_golden = _num_questions(golden)
         rate = self._engine.bench.meter.rate(spec.model)
         reckoned = sessions_per_s or rate.sessions_per_s
         if not reckoned:
             raise RolloutInvalid("rate: no traffic was observed yet: accepted: new sessions a second, --rate 2/s")
         found: list[tuple[Step, Forecast]] = []
         for step in spec.steps:
-            told = self._forecast(spec, step, reckoned) if step.weight < WEIGHT_SUM else None
+            told = self._forecast(spec, step, reckoned, num_golden) if step.weight < WEIGHT_SUM else None
             if told is not None:
                 found.append((step, told))
-        notes = (self._unready(spec, plan), self._refused_at(spec, reckoned), _unjudged(spec))
+        notes = (self._unready(spec, plan), self._refused_at(spec, reckoned, num_golden), _unjudged(spec))
         return Prospect(tuple(found), reckoned, "; ".join(filter(None, notes)))
 
     def _unready(self, spec: Spec, plan: ModelPlan) -> str:
@@ -151,28 +148,28 @@ class Starting:
                 "token; accepted: better"
             )
 
-    def _check_weak(self, spec: Spec) -> str:
+    def _check_weak(self, spec: Spec, num_golden: int) -> str:
         """Refuse a tolerance that the traffic cannot show; what a person should know of the others; empty: nothing.
 
         While no traffic was observed, only what no traffic shows is refused.
         """
         observed = self._engine.bench.meter.rate(spec.model).sessions_per_s
         if observed:
-            self._check_shown(spec, observed, f"{observed:.2g} new sessions/s")
+            self._check_shown(spec, num_golden, observed, f"{observed:.2g} new sessions/s")
             return ""
         most = MOST_SESSIONS_PER_S
-        told = self._check_shown(spec, most, f"even {most:,.0f} new sessions/s", f"; {UNOBSERVED}")
+        told = self._check_shown(spec, num_golden, most, f"even {most:,.0f} new sessions/s", f"; {UNOBSERVED}")
         return UNTRIED if told else ""
 
-    def _refused_at(self, spec: Spec, sessions_per_s: float) -> str:
+    def _refused_at(self, spec: Spec, sessions_per_s: float, num_golden: int) -> str:
         """Why `start` would refuse it where sessions come at this rate; empty: it would not."""
         try:
-            self._check_shown(spec, sessions_per_s, f"{sessions_per_s:.2g} new sessions/s")
+            self._check_shown(spec, num_golden, sessions_per_s, f"{sessions_per_s:.2g} new sessions/s")
         except RolloutInvalid as error:
             return f"at this rate `serin rollout start` refuses it: {error}"
         return ""
 
-    def _check_shown(self, spec: Spec, sessions_per_s: float, who: str, hint: str = "") -> bool:
+    def _check_shown(self, spec: Spec, num_golden: int, sessions_per_s: float, who: str, hint: str = "") -> bool:
         """Refuse a tolerance that a rate cannot show in the best step; whether there was any to look at.
 
         Raises:
@@ -181,21 +178,20 @@ class Starting:
         judged = [step for step in spec.steps if step.weight < WEIGHT_SUM]
         if spec.accept_weak or not spec.tolerances or not judged:
             return False
-        best = self._forecast(spec, max(judged, key=lambda step: step.weight * step.max_s), sessions_per_s)
-        if best is None:
-            return False
+        # Most is seen of the new version in one of them, most texts of the old one are scored in another.
+        best = {max(judged, key=lambda step: step.weight * step.max_s), max(judged, key=_of_old)}
+        told = [self._forecast(spec, step, sessions_per_s, num_golden) for step in best]
         for metric, tolerance in spec.tolerances.items():
-            least = best.detectable.get(metric, 0.0)
+            least = min((one.detectable.get(metric, 0.0) for one in told if one is not None), default=0.0)
+            if metric == "golden" and tolerance < least:
+                raise RolloutInvalid(_refusal(metric, tolerance, least, _golden_set(num_golden)))
             if tolerance < least:
-                raise RolloutInvalid(
-                    f"tolerances.{metric}: {tolerance:g}: accepted: at least {_at_least(least)}, the smallest change "
-                    f"that {who} can show in a step, or --accept-weak{hint}"
-                )
-        return True
+                raise RolloutInvalid(_refusal(metric, tolerance, least, f"{who} can show in a step") + hint)
+        return any(told)
 
-    def _forecast(self, spec: Spec, step: Step, sessions_per_s: float) -> Forecast | None:
+    def _forecast(self, spec: Spec, step: Step, sessions_per_s: float, num_golden: int) -> Forecast | None:
         each = self._engine.bench.meter.rate(spec.model).requests_per_session
-        return self._engine.court.forecast(spec, step, sessions_per_s, each)
+        return self._engine.court.forecast(spec, step, sessions_per_s, each, num_golden)
 
     def _capacity(self, spec: Spec, stable: Sequence[Share], instances: Sequence[Instance]) -> dict[Service, Strength]:
         """What the old versions bear together, by service that moves."""
@@ -217,10 +213,41 @@ class Starting:
         return service_shares(spec.service, left or declared, instances)
 
 
+def _num_questions(golden: str) -> int:
+    """Questions of a golden set, checked; 0: there is none."""
+    if not golden:
+        return 0
+    try:
+        return len(parse_golden(golden))
+    except GoldenInvalid as error:
+        raise RolloutInvalid(str(error.problems[0])) from error
+
+
+def _of_old(step: Step) -> float:
+    """How much of the old version is seen in a step."""
+    return (WEIGHT_SUM - step.weight) * step.max_s
+
+
+def _refusal(metric: str, tolerance: float, least: float, shown: str) -> str:
+    """Why a tolerance is refused; ``shown`` says who can show the least that is accepted."""
+    if math.isinf(least):
+        accepted = f"with --accept-weak only: no change is one that {shown}"
+    else:
+        accepted = f"at least {_at_least(least)}, the smallest change that {shown}, or --accept-weak"
+    return f"tolerances.{metric}: {tolerance:g}: accepted: {accepted}"
+
+
+def _golden_set(num_golden: int) -> str:
+    """What shows a change of the golden set's score."""
+    if not num_golden:
+        return "is seen without a golden set (--golden FILE)"
+    return f"{num_golden:,} golden question{'' if num_golden == 1 else 's'} can show"
+
+
 def _at_least(least: float) -> str:
     """A bound as people may type it: rounded to two digits, never down, so that what is said to be accepted is."""
     digits = 1 - math.floor(math.log10(least))
-    return f"{math.ceil(least * 10**digits) / 10**digits:.2g}"
+    return f"{math.ceil(least * 10.0**digits) / 10.0**digits:g}"
 
 
 def _unjudged(spec: Spec) -> str:

@@ -6,11 +6,11 @@ Pure: the declared plan, what stands and what runs in, a plan out.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from serin_control.instance import Service
+from serin_control.instance import LANE_SERVICES, Service
 from serin_control.lanes import WEIGHT_SUM, Versions, share_out
 from serin_control.plan import ModelPlan, Share, TrafficPlan, Trial
 from serin_control.rollouts.rollout import Hold, Rollout
-from serin_control.rollouts.spec import Intent, scope_of
+from serin_control.rollouts.spec import Intent, Spec, scope_of
 from serin_control.rollouts.standing import Standing, effective
 
 SHADOW_RATES = {Intent.SAME: 0.2, Intent.BETTER: 0.02, Intent.EXPERIMENT: 0.0}
@@ -138,6 +138,10 @@ def _trial(rollout: Rollout | None) -> Trial | None:
         return None
     if not rollout.weight or not rollout.stable_lane or not rollout.canary_lane:
         return None
-    asked = rollout.spec
-    rate = 0.0 if asked.service is Service.CACHE else SHADOW_RATES[asked.intent]  # both lanes have the same workers
+    rate = shadow_rate(rollout.spec)
     return Trial(rollout.id, rollout.stable_lane, rollout.canary_lane, rate, CALIBRATION_RATE)
+
+
+def shadow_rate(spec: Spec) -> float:
+    """Share of finished requests that are scored on both lanes; none where both have the same workers."""
+    return SHADOW_RATES[spec.intent] if spec.service in LANE_SERVICES else 0.0

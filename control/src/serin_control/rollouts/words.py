@@ -52,9 +52,8 @@ def unwritten(rollout: Rollout) -> str:
 
 
 def for_the_next(rollout: Rollout) -> str:
-    """Where the traffic goes when no control plane is there to tell anybody."""
-    then = f"all traffic goes to {rollout.from_version} then"
-    return f"Gateways hear of it from the next control plane that starts: {then}."
+    """Where the traffic goes when no control plane is there to tell anybody; true before and after one is."""
+    return f"Gateways are told by the first control plane that starts after this: all traffic is on {rollout.from_version} then."
 
 
 def back_on_stable(rollout: Rollout, sight: Sight) -> str:
@@ -102,6 +101,16 @@ def another_try(rollout: Rollout) -> str:
 def judged(why: str, anew: str) -> str:
     """Why it is where it is, and since what verdicts count where that is not its start."""
     return f"{why}; {anew}" if anew else why
+
+
+def unjudged(rollout: Rollout) -> str:
+    """Why it is where it is, without since what verdicts count."""
+    return rollout.reason.removesuffix(judged("", rollout.anew))
+
+
+def paused_because(rollout: Rollout) -> str:
+    """Why a rollout that is paused is."""
+    return unjudged(rollout).removeprefix("paused: ")
 
 
 def other_files(rollout: Rollout) -> str:

@@ -8,7 +8,7 @@ from serin_control.instance import Service
 from serin_control.judge.verdict import MetricVerdict, Verdict
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.rollouts.act import Act
-from serin_control.rollouts.arbiter import Forecast
+from serin_control.judge.need import Forecast
 from serin_control.rollouts.desk import Action
 from serin_control.rollouts.rollout import Rollout, State
 from serin_control.rollouts.spec import (

@@ -85,7 +85,8 @@ class RolloutService(rollout_pb2_grpc.RolloutServiceServicer):
     ) -> rollout_pb2.PlanRolloutResponse:
         """What it would need."""
         with as_mesh_errors():
-            found = self._desk.forecast(spec_from(request.start), request.sessions_per_second)
+            golden = request.start.golden_jsonl
+            found = self._desk.forecast(spec_from(request.start), request.sessions_per_second, golden)
         return rollout_pb2.PlanRolloutResponse(
             steps=[forecast_message(step, forecast) for step, forecast in found.steps],
             sessions_per_second=found.sessions_per_s,
