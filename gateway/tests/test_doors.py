@@ -358,3 +358,19 @@ async def test_a_worker_that_cannot_go_on_with_calls_blames_the_tools(fronts_on)
         response = await both.front.chat(tools=[offered("chat", "f", CITY)], tool_choice="required")
         error = response.json()["error"]
         assert (response.status_code, error["param"], error["reason"]) == (400, "tools", "GRAMMAR_LIMIT")
+
+
+async def test_an_echo_is_the_same_at_both_doors(doors):
+    """Text, tokens, log-probabilities and where each token begins."""
+    body = {"model": "small", "prompt": "aé🐦", "echo": True, "max_tokens": 0, "logprobs": 1}
+    told = (await doors.front.http.post("/v1/completions", json=body)).json()["choices"][0]
+    request = inference_pb2.GenerateRequest(model="small", prompt=body["prompt"], echo=True)
+    request.sampling.max_tokens, request.sampling.top_logprobs = 0, 1
+    metadata = [("authorization", f"Bearer {doors.front.key}")]
+    events = [event async for event in doors.stub.Generate(request, timeout=20, metadata=metadata)]
+    (echo,) = [event.echo for event in events if event.HasField("echo")]
+    assert echo.text == told["text"] == body["prompt"]
+    scores = [token.logprob if token.HasField("logprob") else None for token in echo.tokens]
+    assert scores == pytest.approx(told["logprobs"]["token_logprobs"])
+    assert [token.token for token in echo.tokens] == told["logprobs"]["tokens"]
+    assert [token.text_offset for token in echo.tokens] == told["logprobs"]["text_offset"]

@@ -133,6 +133,50 @@ async def test_results_go_back_with_what_was_thought(opened):
     assert [turn.tool_call_id for turn in asked.messages[2:]] == [use.id for use in uses]
 
 
+async def test_what_the_sdk_dumps_goes_back(opened):
+    """`model_dump()` of an answer's blocks, whole and streamed: members that are null are as if they were not there."""
+    async with opened() as front, client_of(front) as client:
+        whole = await client.messages.create(**ASK)
+        async with client.messages.stream(**ASK) as stream:
+            streamed = await stream.get_final_message()
+        for message in (whole, streamed):
+            said = [block.model_dump() for block in message.content]
+            results = [
+                {"type": "tool_result", "tool_use_id": block.id, "content": "ok", "toolset_name": None}
+                for block in message.content
+                if block.type == "tool_use"
+            ]
+            history = [*HI, {"role": "assistant", "content": said}, {"role": "user", "content": results}]
+            await client.messages.create(**ASK | {"messages": history})
+            asked = front.house.tokenizer.conversations[-1]
+            assert [turn.role for turn in asked.messages] == ["user", "assistant", "tool", "tool"]
+
+
+async def test_what_no_template_is_told_is_named(opened):
+    """That a tool failed and how many tokens thinking may take: accepted, and named whatever the key."""
+    used = {"type": "tool_use", "id": "t1", "name": "ping", "input": {}, "caller": {"type": "direct"}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "no"}
+    async with opened() as front:
+        for is_error, named in ((True, "messages[2].content[0].is_error"), (False, None), (None, None)):
+            turns = [
+                *HI,
+                {"role": "assistant", "content": [used]},
+                {"role": "user", "content": [{**result, "is_error": is_error}]},
+            ]
+            for path, more in (("/v1/messages", {"max_tokens": 2000}), ("/v1/messages/count_tokens", {})):
+                body = {"model": "small", "messages": turns, **more}
+                response = await front.http.post(path, json=body)
+                assert (response.status_code, response.headers.get("x-serin-ignored")) == (200, named)
+                body["thinking"] = {"type": "enabled", "budget_tokens": 1024}
+                response = await front.http.post(path, json=body)
+                both = ", ".join(filter(None, ("thinking.budget_tokens", named)))
+                assert (response.status_code, response.headers.get("x-serin-ignored")) == (200, both)
+        used["caller"] = {"type": "code_execution_20250825", "tool_id": "x"}
+        response = await front.http.post("/v1/messages", json={"model": "small", "max_tokens": 5, "messages": turns})
+        assert response.status_code == 400
+        assert "messages[1].content[0].caller" in response.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("choice", "said", "ends", "num_calls"),
     [

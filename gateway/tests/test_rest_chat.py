@@ -127,3 +127,21 @@ async def test_what_is_asked_reaches_the_worker(front):
     assert (s.logit_bias, s.seed, s.max_tokens, s.min_tokens) == ({5: 3.0}, 2**64 - 1, 9, 2)
     assert (list(s.stop_token_ids), s.ignore_eos, s.top_logprobs, s.choice_count) == ([3], True, 4, 2)
     assert (order.priority, order.cache_salt, order.cache_group) == (5, "salt", "default")
+
+
+async def test_a_name_that_the_template_does_not_show_is_named(front):
+    """Whatever the key, for chats whole and streamed and to `/tokenize`; a name that says nothing is none."""
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "hi", "name": "ann"},
+        {"role": "user", "content": "ho", "name": ""},
+        {"role": "user", "content": "hi", "name": "bob"},
+    ]
+    told = "messages[1].name, messages[3].name"
+    for more in ({}, {"stream": True}):
+        assert (await front.chat(messages=turns, **more)).headers["x-serin-ignored"] == told
+    response = await front.http.post("/tokenize", json={"model": "small", "messages": turns})
+    assert (response.status_code, response.headers["x-serin-ignored"]) == (200, told)
+    for turn in turns:
+        turn.pop("name", None)
+    assert "x-serin-ignored" not in (await front.chat(messages=turns)).headers

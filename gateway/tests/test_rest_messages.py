@@ -246,3 +246,51 @@ async def test_an_error_inside_a_stream_is_an_event(fronts, sdk):
             await read()
     assert kinds[0] == "message_start"
     assert "message_stop" not in kinds
+
+
+async def test_models_in_anthropics_shape(front, sdk):
+    """Listed page by page both ways, and one by one; without the header they stay OpenAI's."""
+    async with sdk(front) as client:
+        page = await client.models.list()
+        names = [model.id for model in page.data]
+        assert len(names) > 1
+        assert (page.first_id, page.last_id, page.has_more) == (names[0], names[-1], False)
+        for model in page.data:
+            assert (model.type, model.display_name, model.lifecycle) == ("model", model.id, "active")
+            assert model.created_at.year == 1970
+            assert model == await client.models.retrieve(model.id)
+        assert [model.id async for model in client.models.list(limit=1)] == names
+        assert [model.id async for model in client.models.list(limit=1, before_id="~")] == names[::-1]
+        assert (await client.models.list(limit=1)).has_more
+        assert (await client.models.list(after_id=names[-1])).data == []
+        assert (await client.models.list(lifecycle=["retired"])).data == []
+        assert [model.id for model in (await client.models.list(lifecycle=["retired", "active"])).data] == names
+        assert [model.id async for model in client.beta.models.list()] == names
+    plain = (await front.http.get("/v1/models")).json()
+    assert (plain["object"], [model["id"] for model in plain["data"]]) == ("list", names)
+
+
+async def test_errors_about_models_are_anthropics_too(front, sdk):
+    """Of one that is not there, of pages, of keys, and of paths that are not there."""
+    async with sdk(front) as client:
+        with pytest.raises(anthropic.NotFoundError) as missing:
+            await client.models.retrieve("nobody")
+        assert (missing.value.type, missing.value.body["error"]["reason"]) == ("not_found_error", "MODEL_NOT_FOUND")
+        assert missing.value.request_id
+        for query in ({"limit": 0}, {"limit": 1001}, {"after_id": "a", "before_id": "b"}, {"lifecycle": ["x"]}):
+            with pytest.raises(anthropic.BadRequestError) as refused:
+                await client.models.list(**query)
+            assert refused.value.body["error"]["type"] == "invalid_request_error"
+        with pytest.raises(anthropic.NotFoundError) as missing:
+            await client.messages.batches.list()
+        assert missing.value.body["error"]["type"] == "not_found_error"
+    async with sdk(front, "sk-serin-wrong") as client:
+        with pytest.raises(anthropic.AuthenticationError) as unknown:
+            await client.models.list()
+        assert unknown.value.body["type"] == "error"
+    assert (await front.http.get("/v1/messages/batches")).json()["type"] == "error"
+    assert (await front.http.get("/v1/nothing", headers={"anthropic-version": "1"})).json()["type"] == "error"
+    assert (await front.http.get("/v1/nothing")).json()["error"]["code"] == "not_found"
+    refused = await front.http.get("/v1/models?limit=1")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "limit")
+    assert (await front.http.get("/v1/models?client_version=1")).status_code == 200

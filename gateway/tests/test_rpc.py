@@ -12,6 +12,7 @@ from serin_gateway.catalog import TenantNames
 from serin_gateway.keys import Role
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.reading.form import AnswerForm, CallForm
+from serin_gateway.rpc.asks import MAX_ECHOED
 from serin_gateway.rpc.service import InferenceService
 from serin_gateway.testing import END_ID, ByteTokenizer, MemoryHouse, saying, small_catalog, small_lane
 from serin_gateway.worker import TokensMade, WorkStarted
@@ -493,3 +494,162 @@ async def test_a_key_may_ask_to_be_warned_of_fields_only(rpc):
     call = front.generate(ask(prompt="a"), key=key)
     assert [event async for event in call]
     assert "x-serin-ignored" not in dict(await call.trailing_metadata())
+
+
+async def test_a_prompt_is_told_and_scored(rpc):
+    """`echo`, as completions over REST have it: its text and how likely each of its tokens is, then the answers."""
+    front = await rpc(saying("x"))
+    for fields, text, num_tokens in (
+        ({"prompt": "aé", "sampling": {"top_logprobs": 1, "choice_count": 2}}, "aé", 3),
+        ({"token_prompt": tokens_pb2.TokenRun(token_ids=[*"aé".encode()]), "sampling": {"top_logprobs": 0}}, "aé", 3),
+        ({"prompt": "aé"}, "aé", 0),
+        ({"prompt": "aé", "sampling": {"max_tokens": 0, "top_logprobs": 1}}, "aé", 3),
+    ):
+        events = [event async for event in front.generate(ask(echo=True, **fields))]
+        assert [event.WhichOneof("event") for event in events[:2]] == ["started", "echo"]
+        assert sum(event.HasField("echo") for event in events) == 1
+        echo = events[1].echo
+        assert (echo.text, len(echo.tokens)) == (text, num_tokens)
+        for at, token in enumerate(echo.tokens):
+            assert (token.token_id, token.raw) == ("aé".encode()[at], "aé".encode()[at : at + 1])
+            assert token.HasField("logprob") == (at > 0)
+            assert [one.raw for one in token.alternatives] == ([token.raw] if at else [])
+        assert [token.text_offset for token in echo.tokens] == [0, 1, 1][:num_tokens]
+        made = "".join(event.delta.text for event in events)
+        assert made == ("" if "max_tokens" in fields.get("sampling", {}) else "x" * len(ends_of(events)))
+        assert events[-1].summary.usage.prompt_token_count == 3
+    plain = [event async for event in front.generate(ask(prompt="a"))]
+    assert not any(event.HasField("echo") for event in plain)
+
+
+def ends_of(events):
+    """The events that end choices."""
+    return [event for event in events if event.HasField("choice_finished")]
+
+
+async def test_a_long_prompt_is_told_in_pieces(rpc):
+    """In order and with offsets that go on; the text comes once."""
+    front = await rpc()
+    front.house.catalog.publish(small_catalog(small_lane(context_length=4 * MAX_ECHOED)))
+    prompt = "é" * MAX_ECHOED + "x"
+    request = ask(prompt=prompt, echo=True, sampling={"max_tokens": 0, "top_logprobs": 0})
+    echoes = [event.echo async for event in front.generate(request) if event.HasField("echo")]
+    assert [(echo.text, len(echo.tokens)) for echo in echoes] == [(prompt, MAX_ECHOED), ("", MAX_ECHOED), ("", 1)]
+    tokens = [token for echo in echoes for token in echo.tokens]
+    assert b"".join(token.raw for token in tokens).decode() == prompt
+    assert [token.text_offset for token in tokens] == [*(n // 2 for n in range(2 * MAX_ECHOED)), MAX_ECHOED]
+    assert [at for at, token in enumerate(tokens) if not token.HasField("logprob")] == [0]
+
+
+async def test_echo_is_refused_as_over_rest(rpc):
+    """Nothing to make without it; a conversation has no text of its own."""
+    front = await rpc()
+    for request, reason, parameter in (
+        (ask(prompt="a", sampling={"max_tokens": 0}), Reason.PARAMETER_INVALID, "max_tokens"),
+        (ask(echo=True), Reason.PARAMETER_UNSUPPORTED, "echo"),
+    ):
+        _, found, metadata = await front.failure(front.generate(request))
+        assert (found, metadata["parameter"]) == (reason, parameter)
+
+
+async def test_an_echo_is_told_again(rpc):
+    """To a repeat under the same key, names that had no effect too."""
+    front = await rpc()
+    named = chat("hi")
+    named.messages[0].name = "ann"
+    for request in (ask(prompt="ab", echo=True, sampling={"top_logprobs": 0}), ask(chat=named)):
+        key = f"k{len(request.prompt)}"
+        first = [event async for event in front.generate(request, idempotency_key=key)]
+        call = front.generate(request, idempotency_key=key)
+        assert [event async for event in call] == first
+        trailer = dict(await call.trailing_metadata())
+        assert trailer["idempotent-replayed"] == "true"
+        assert trailer.get("x-serin-ignored") == (None if request.prompt else "messages[0].name")
+
+
+async def test_texts_and_ids_there_and_back(rpc):
+    """`Tokenize` and `Detokenize`, as over REST: no worker is asked, no token billed."""
+    front = await rpc()
+    call = front.stub.Tokenize(
+        inference_pb2.TokenizeRequest(model="small", prompt="é", want_token_bytes=True),
+        timeout=20,
+        metadata=key_of(front),
+    )
+    answer = await call
+    assert (list(answer.token_ids), list(answer.token_bytes)) == ([195, 169], [b"\xc3", b"\xa9"])
+    assert (answer.context_length, answer.lane) == (1024, "lane-a")
+    for ids, text in (([195, 169, END_ID], "é<end>"), ([], "")):
+        request = inference_pb2.DetokenizeRequest(model="small", token_ids=ids)
+        back = await front.stub.Detokenize(request, timeout=20, metadata=key_of(front))
+        assert (back.text, back.lane) == (text, "lane-a")
+    named = chat("hi")
+    named.messages[0].name = "ann"
+    call = front.stub.Tokenize(
+        inference_pb2.TokenizeRequest(model="small", chat=named), timeout=20, metadata=key_of(front)
+    )
+    answer = await call
+    assert (bytes(answer.token_ids), list(answer.token_bytes)) == (b"user: hi\n", [])
+    assert dict(await call.trailing_metadata())["x-serin-ignored"] == "messages[0].name"
+    assert front.house.workers.orders == []
+    assert {(one.operation, one.reason, one.usage.total_tokens) for one in front.house.journal.receipts} == {
+        ("tokenize", "ok", 0),
+        ("detokenize", "ok", 0),
+    }
+
+
+def key_of(front):
+    """The key as metadata."""
+    return [("authorization", f"Bearer {front.key}")]
+
+
+async def test_conversations_are_written_out_as_they_are_wanted(rpc):
+    """Without what comes before an answer, or open at their end."""
+    front = await rpc()
+    front.house.tokenizer = front.house.collaborators.tokenizer
+    begun = chat("Well,", role="assistant")
+    begun.continue_final_message = True
+    for fields, begins_answer, continues in (
+        ({"chat": chat("hi")}, True, False),
+        ({"chat": chat("hi"), "omit_generation_prompt": True, "omit_special_tokens": True}, False, False),
+        ({"chat": begun}, True, True),
+    ):
+        request = inference_pb2.TokenizeRequest(model="small", **fields)
+        await front.stub.Tokenize(request, timeout=20, metadata=key_of(front))
+        rendered = front.house.tokenizer.conversations[-1]
+        assert (rendered.begins_answer, rendered.continues) == (begins_answer, continues)
+
+
+async def test_tokenizing_is_refused_with_the_reasons_of_rest(rpc):
+    """Each by the field that is wrong."""
+    front = await rpc()
+    long = [97] * 1025
+    for method, request, reason, parameter in (
+        ("Tokenize", inference_pb2.TokenizeRequest(model="small"), Reason.PARAMETER_INVALID, "input"),
+        (
+            "Tokenize",
+            inference_pb2.TokenizeRequest(model="small", prompt="a", omit_generation_prompt=True),
+            Reason.PARAMETER_INVALID,
+            "omit_generation_prompt",
+        ),
+        ("Tokenize", inference_pb2.TokenizeRequest(model="none", prompt="a"), Reason.MODEL_NOT_FOUND, "model"),
+        (
+            "Detokenize",
+            inference_pb2.DetokenizeRequest(model="small", token_ids=[97, 300]),
+            Reason.PARAMETER_INVALID,
+            "token_ids[1]",
+        ),
+        (
+            "Detokenize",
+            inference_pb2.DetokenizeRequest(model="small", token_ids=long),
+            Reason.PROMPT_TOO_LONG,
+            "token_ids",
+        ),
+    ):
+        call = getattr(front.stub, method)(request, timeout=20, metadata=key_of(front))
+        _, found, metadata = await front.failure(one(call))
+        assert (found, metadata["parameter"]) == (reason, parameter)
+
+
+async def one(call):
+    """A call with one answer as a stream."""
+    yield await call

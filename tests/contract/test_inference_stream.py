@@ -118,6 +118,25 @@ async def test_tokens_are_counted_without_generating(front_door: grpc.aio.Channe
     assert counted.token_count == events[-1].summary.usage.prompt_token_count
 
 
+async def test_texts_become_ids_and_texts_again(front_door: grpc.aio.Channel, metadata):
+    """`Tokenize` and `Detokenize` are each other's contrary; an echo has the same ids, and how likely each is."""
+    stub = inference_pb2_grpc.InferenceServiceStub(front_door)
+    text = "Count me, Zoë."
+    asked = inference_pb2.TokenizeRequest(model=TINY, prompt=text, want_token_bytes=True)
+    found = await stub.Tokenize(asked, timeout=DEADLINE_S, metadata=metadata)
+    assert b"".join(found.token_bytes).decode() == text
+    back = inference_pb2.DetokenizeRequest(model=TINY, token_ids=found.token_ids)
+    assert (await stub.Detokenize(back, timeout=DEADLINE_S, metadata=metadata)).text == text
+    scored = inference_pb2.GenerateRequest(model=TINY, prompt=text, echo=True)
+    scored.sampling.max_tokens, scored.sampling.top_logprobs = 0, 1
+    events = [event async for event in stub.Generate(scored, timeout=DEADLINE_S, metadata=metadata)]
+    assert [event.WhichOneof("event") for event in events] == ["started", "echo", "choice_finished", "summary"]
+    echo = events[1].echo
+    assert (echo.text, [token.token_id for token in echo.tokens]) == (text, list(found.token_ids))
+    assert [token.HasField("logprob") for token in echo.tokens] == [False] + [True] * (len(echo.tokens) - 1)
+    assert all(token.alternatives[0].logprob >= token.logprob for token in echo.tokens[1:])
+
+
 async def test_models_are_listed_with_their_context(front_door: grpc.aio.Channel, metadata):
     """`ListModels` names models, aliases, context and readiness, ordered by name."""
     stub = inference_pb2_grpc.InferenceServiceStub(front_door)

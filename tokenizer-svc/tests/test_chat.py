@@ -214,3 +214,39 @@ async def test_refusals_say_why(model_folders, tmp_path):
     async with chat_for(folders.make("characters", tmp_path)) as chat:
         with pytest.raises(NoTemplate):
             await chat.render(Conversation(turns(("user", "x"))))
+
+
+NAMING = "{% for m in messages %}{{ m.role }}{% if m.role != 'user' %}={{ m.name | upper }}{% endif %}:{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "unshown"),
+    [
+        ("{% for message in messages %}{{ message.role }}{% endfor %}", [1, 3, 5]),
+        (NAMING, [1]),
+        ("{% for message in messages %}{{ message.name }}{% endfor %}", []),
+        ("{% for message in messages %}{% if message.name == 'bob' %}!{% endif %}{% endfor %}", []),
+        (
+            "{% for m in messages %}{% if (m.name or '') | length > 9 %}{{ raise_exception('!') }}{% endif %}"
+            "{% endfor %}",
+            [],
+        ),
+    ],
+    ids=["none", "some roles'", "all", "looked at only", "refused only"],
+)
+async def test_names_that_a_template_does_not_show_are_told(template, unshown, tmp_path):
+    """By their turns, a tool's own name among them; one that the template does anything with is none of them."""
+    conversation = Conversation(
+        (
+            Turn("system", ("x",)),
+            Turn("user", ("x",), name="ann"),
+            Turn("user", ("x",), name=""),
+            Turn("assistant", ("x",), name="bob", tool_calls=(CALL,)),
+            Turn("tool", ("x",), tool_call_id="c1"),
+            Turn("tool", ("x",), name="weather", tool_call_id="c1"),
+        )
+    )
+    async with chat_for(folders.make("byte_level", tmp_path, chat_template=template)) as chat:
+        assert list(await chat.unshown_names(conversation, await chat.render(conversation))) == unshown
+        nobody = Conversation(turns(("user", "x")))
+        assert list(await chat.unshown_names(nobody, await chat.render(nobody))) == []

@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import re
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -276,3 +277,38 @@ def test_a_lenient_schema_keeps_all_that_can_be_enforced():
     assert not takes(matcher, '{"\\u0061":"you"}')
     odd = {"$id": "https://example.com/a", "properties": {"a": {"$id": "b", "type": "null"}}}
     assert enforceable(odd, lenient=True).schema == odd
+
+
+KEYWORDS = frozenset(
+    re.findall(
+        r"\S+",
+        """
+        $anchor $comment $defs $dynamicAnchor $dynamicRef $id $recursiveRef $schema additionalProperties
+        allOf anyOf const contains contentEncoding contentMediaType contentSchema default dependencies
+        dependentRequired dependentSchemas deprecated description else enum examples exclusiveMaximum
+        exclusiveMinimum format if items maxContains maxItems maxLength maxProperties maximum minContains
+        minItems minLength minProperties minimum multipleOf not oneOf pattern patternProperties prefixItems
+        properties propertyNames readOnly required then title type unevaluatedItems unevaluatedProperties
+        uniqueItems writeOnly
+        """,
+    )
+)
+"""Of JSON Schema's drafts since 6; `$ref` means nothing by itself."""
+
+
+def test_each_keyword_that_is_always_refused_is_documented():
+    """By name, and no other keyword, whatever it says."""
+    written = (Path(__file__).resolve().parents[2] / "docs" / "structured-output.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^\| (.*), other formats than .*\| refused \|$", written, re.MULTILINE)
+    values = (True, 1, "date", "string", [], {}, {"a": ["b"]}, ["a"], [{}], False)
+    refused = {keyword for keyword in KEYWORDS if not any(is_enforced({keyword: value}) for value in values)}
+    assert set(re.findall(r"`(.+?)`", row)) == refused
+
+
+def is_enforced(schema):
+    """Whether all of a schema holds."""
+    try:
+        opened(schema)
+    except GrammarError:
+        return False
+    return True

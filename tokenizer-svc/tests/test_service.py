@@ -571,7 +571,10 @@ def test_any_frames_over_the_wire_equal_decode(model_folders, vocabularies):
 
 @ONE_LOOP
 async def test_an_answers_form_travels_with_its_prompt(tmp_path):
-    """Family, marks, the call that was begun and what it must be; DescribeTokenizer knows the family too."""
+    """Family, marks, the call that was begun and what it must be; DescribeTokenizer knows the family too.
+
+    So do the places of names that the template does not show.
+    """
     tool = chat_pb2.ToolDefinition(name="f", parameters_json='{"type": "object"}')
     other = chat_pb2.ToolDefinition(name="g")
     named = chat_pb2.ToolChoice(mode=chat_pb2.TOOL_CHOICE_MODE_NAMED, name="f")
@@ -592,6 +595,8 @@ async def test_an_answers_form_travels_with_its_prompt(tmp_path):
         assert (error.reason, error.metadata["parameter"]) == (Reason.TEMPLATE_REJECTED, "tools")
         assert error.message.startswith("tools: the chat template wrote characters")
         called = chat_pb2.ToolCall(id="c", name="f", arguments_json='{"x": "\\ud800"}')
+        named_turn = render(message("user", "x"), message("user", "x", name="ann"))
+        assert list((await stub.Render(named_turn)).unshown_names) == [1]
         halved = message("assistant", tool_calls=[called])
         assert (await stub.Render(render(message("user", "x"), halved))).token_count
         tool.parameters_json = (

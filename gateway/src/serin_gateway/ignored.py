@@ -1,4 +1,4 @@
-"""What had no effect on an answer, as callers are told who asked to be warned of it only: one bounded line of ASCII.
+"""What had no effect on an answer, as callers are told: one bounded line of ASCII.
 
 Knows nothing about why it had none.
 """

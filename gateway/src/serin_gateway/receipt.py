@@ -5,7 +5,7 @@ Knows nothing about logs or metrics; it never holds prompt text.
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -59,6 +59,7 @@ class Receipt:
         asked: the name that was asked for; ``model`` is the one that answers.
         decision: what a cascade decided; None: there was none, or nothing was decided.
         fallbacks: in order, one for each model that could not answer.
+        ignored: places, as the caller wrote them, of what has no effect on the model's prompt.
         usage: what its caller is told; ``billed``: by model, thrown away answers of cascades included.
         operation: which of the API's operations it was, from a closed set.
         session_key: tenant and sticky key, by which it drew its lane; empty: its caller chose the lane.
@@ -87,6 +88,7 @@ class Receipt:
     asked: str = ""
     decision: Decision | None = None
     fallbacks: list[Fallback] = field(default_factory=list)
+    ignored: Sequence[str] = ()
     guarded: Decisions | None = None
     usage: Usage = field(default_factory=Usage)
     billed: dict[str, Usage] = field(default_factory=dict)

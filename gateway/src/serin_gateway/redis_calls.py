@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from redis.exceptions import RedisError
+from serin_mesh.cancellation import cancels_kept
 
 T = TypeVar("T")
 
@@ -16,7 +17,8 @@ async def in_time(call: Awaitable[T], timeout_s: float, down: type[Exception]) -
         Exception: ``down``, when Redis fails or takes longer.
     """
     try:
-        async with asyncio.timeout(timeout_s):
-            return await call
+        with cancels_kept():
+            async with asyncio.timeout(timeout_s):
+                return await call
     except (RedisError, OSError, TimeoutError) as error:
         raise down(f"the state Redis does not answer: {type(error).__name__}: {error}") from error

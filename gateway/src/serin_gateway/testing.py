@@ -84,7 +84,7 @@ class ByteTokenizer:
         """It always answers."""
 
     async def render(self, scope: CallScope, conversation: Conversation, *, constrain_calls: bool = False) -> Rendered:
-        """A line of tools, if there are any, and ``role: text`` for each turn.
+        """A line of tools, if there are any, and ``role: text`` for each turn; names are not shown.
 
         A last turn that is gone on from has no line's end. The grammar of calls names the tools, strict ones with a
         mark; one whose schema has a member ``bad`` is refused.
@@ -103,7 +103,8 @@ class ByteTokenizer:
             rest = f'{choice.name}", "arguments":' if choice.mode is ChoiceMode.NAMED else ""
             form = dataclasses.replace(form, beginning=f'<tool_call>\n{{"name": "{rest}')
         ids = list((text + form.beginning).encode())
-        return Rendered(ids, form, _calls_of(conversation) if constrain_calls else "")
+        unshown = [f"messages[{at}].name" for at, message in enumerate(conversation.messages) if message.name]
+        return Rendered(ids, form, _calls_of(conversation) if constrain_calls else "", unshown)
 
     async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
         """The bytes; there are no special ids that would be added."""

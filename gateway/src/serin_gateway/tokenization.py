@@ -50,7 +50,9 @@ async def tokenize(
         tokenizer = request.house.tokenizer
         try:
             if isinstance(prompt, Conversation):
-                token_ids = (await tokenizer.render(scope, prompt)).token_ids
+                rendered = await tokenizer.render(scope, prompt)
+                token_ids = rendered.token_ids
+                request.receipt.ignored = [ask.named(place) for place in rendered.unshown]
             else:
                 assert isinstance(prompt, str)
                 token_ids = await tokenizer.encode(scope, prompt, add_special_tokens=add_special_tokens)

@@ -28,11 +28,16 @@ class CallScope:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt, how the answer to it is written and, if its calls are constrained, what it must follow."""
+    """A prompt, how the answer to it is written and, if its calls are constrained, what it must follow.
+
+    Attributes:
+        unshown: places of what its template does not show: ``messages[0].name``.
+    """
 
     token_ids: Sequence[int]
     form: AnswerForm = field(default_factory=AnswerForm)
     grammar: str = ""
+    unshown: Sequence[str] = ()
 
 
 class Tokenizer(Protocol):

@@ -413,6 +413,14 @@ def _calls() -> Iterator[Attack]:
         return Rpc(lambda: inference_pb2.SendFeedbackRequest(request_id=request_id, score=score), "SendFeedback")
 
     yield Attack(KIND, "a megabyte to count", count(prompt="x" * 1_000_000), (TOO_LONG,))
+    ids = [5] * 100_000
+    for name, reason, method, request in (
+        ("a megabyte", TOO_LONG, "Tokenize", inference_pb2.TokenizeRequest(model=TINY, prompt="x" * 1_000_000)),
+        ("nothing", INVALID, "Tokenize", inference_pb2.TokenizeRequest(model=TINY)),
+        ("very many ids", TOO_LONG, "Detokenize", inference_pb2.DetokenizeRequest(model=TINY, token_ids=ids)),
+        ("no id of any", INVALID, "Detokenize", inference_pb2.DetokenizeRequest(model=TINY, token_ids=[2**32 - 1])),
+    ):
+        yield Attack(KIND, f"{name}, {method}", Rpc(lambda request=request: request, method), (reason,))
     yield Attack(KIND, "nothing to count", count(chat=inference_pb2.Chat()))
     for identifier in ("x\ny", "serin:{default}:*", "x" * 100_000):
         yield Attack(KIND, f"feedback on {identifier[:20]!r}", feedback(identifier, 1))

@@ -200,6 +200,8 @@ def _calls() -> dict[str, Callable[[], Message]]:
         "Generate": lambda: inference_pb2.GenerateRequest(model=TINY, prompt="x"),
         "Embed": lambda: inference_pb2.EmbedRequest(model=TINY, inputs=["x"]),
         "CountTokens": lambda: inference_pb2.CountTokensRequest(model=TINY, prompt="x"),
+        "Tokenize": lambda: inference_pb2.TokenizeRequest(model=TINY, prompt="x"),
+        "Detokenize": lambda: inference_pb2.DetokenizeRequest(model=TINY, token_ids=[1]),
         "ListModels": inference_pb2.ListModelsRequest,
         "SendFeedback": lambda: inference_pb2.SendFeedbackRequest(request_id="x", score=1),
     }

@@ -19,6 +19,7 @@ from serin_tokenizer_svc.errors import (
     TemplateArgumentUnknown,
     TemplateError,
     TemplateRejected,
+    TokenizerError,
 )
 from serin_tokenizer_svc.folder import SPECIAL_TOKEN_NAMES
 from serin_tokenizer_svc.known_template import KnownTemplate, as_parts
@@ -94,6 +95,26 @@ class Chat:
         tag = f"SERIN-CONTINUE-{secrets.token_hex(8)}" if conversation.open_ended else None
         text = await self._shown(name, variables, tag)
         return text if conversation.begun_call is None else text + _begun(template, conversation.begun_call, text)
+
+    async def unshown_names(self, conversation: Conversation, rendered: str) -> Sequence[int]:
+        """Turns, by index, whose participant's name the template does not show: it is rendered again with other names.
+
+        Args:
+            conversation: what was rendered.
+            rendered: what became of it.
+        """
+        named = [at for at, turn in enumerate(conversation.turns) if turn.name]
+        if not named:
+            return ()
+        tags = {at: f"serin-name-{secrets.token_hex(8)}" for at in named}
+        turns = tuple(replace(turn, name=tags.get(at, turn.name)) for at, turn in enumerate(conversation.turns))
+        try:
+            text = await self.render(replace(conversation, turns=turns))
+        except TokenizerError:  # other names are none that this template takes, so it does look at them
+            return ()
+        unshown = [at for at in named if tags[at] not in text.lower()]
+        # Where the text changes though no name is in it, the template does something else with them.
+        return () if len(unshown) == len(named) and text != rendered else unshown
 
     def answer_form(self, conversation: Conversation, rendered: str) -> AnswerForm:
         """How the answer to a conversation, once it is rendered, is to be read."""

@@ -103,6 +103,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
                 ids = await tokenizer.chat.encode(rendered, request.max_token_count)
             self.tally.num_encoded += len(ids)
             _refuse_long(ids, request.max_token_count, "messages")
+            unshown_names = await tokenizer.chat.unshown_names(conversation, rendered)
         form = tokenizer.chat.answer_form(conversation, rendered)
         calls = call_grammar(conversation, form) if request.constrain_calls else None
         segment = tokens_pb2.Segment(tokens=tokens_pb2.TokenRun(token_ids=ids))
@@ -112,6 +113,7 @@ class TokenizerService(tokenizer_pb2_grpc.TokenizerServiceServicer):
             vocabulary_digest=tokenizer.identity.vocabulary_digest,
             answer_format=write_form(form),
             grammar=None if calls is None else await self._prepared(calls, "tools", request.max_token_count),
+            unshown_names=unshown_names,
         )
 
     async def Encode(

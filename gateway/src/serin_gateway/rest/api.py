@@ -12,6 +12,7 @@ from serin_gateway.pipeline import Request
 from serin_gateway.rest import admin
 from serin_gateway.rest.admin_schemas import KeyBody, OrganizationBody, ProjectBody
 from serin_gateway.rest.anthropic.messages import MESSAGES, PROMPT, count_tokens, create_message
+from serin_gateway.rest.anthropic.models import QUERY as MODELS_QUERY
 from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.chat import complete_chat
 from serin_gateway.rest.client import Client
@@ -148,7 +149,9 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             "models.list",
             ability=Ability.MODELS,
             answer=models.list,
-            summary="Models that may be asked",
+            summary="Models that may be asked; with the header anthropic-version page by page, as the Anthropic API",
+            query={name: f"With anthropic-version. {what}" for name, what in MODELS_QUERY.items()},
+            dialect_of_anthropic=ANTHROPIC,
         ),
         Endpoint(
             "GET",
@@ -157,7 +160,8 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             refusals=(Reason.MODEL_NOT_FOUND,),
             ability=Ability.MODELS,
             answer=models.get,
-            summary="One model",
+            summary="One model; with the header anthropic-version as the Anthropic API",
+            dialect_of_anthropic=ANTHROPIC,
         ),
         *admin_endpoints(),
         Endpoint(

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _NAMES = {"choice_count": "n", "stop_strings": "stop"}
 _OF_A_FUNCTION = re.compile(r"((?:tools|tool_calls)\[[0-9]+\])\.(name|description|parameters|arguments)$")
+_TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,9}")
 _INPUT = re.compile(r"inputs(?:\[([0-9]+)\])?(.*)")
 
 
@@ -146,8 +147,9 @@ def _or(value: T | None, default: T) -> T:
 
 def _logit_bias(given: dict[str, float] | None) -> dict[int, float]:
     for name in given or {}:
-        if not (name.isascii() and name.isdecimal() and len(name) <= 10):
-            raise refuse("logit_bias", f"{name[:32]!r} is not a token id")
+        # One spelling each: of two that mean the same id, which one holds would be anybody's guess.
+        if not _TOKEN_ID.fullmatch(name):
+            raise refuse("logit_bias", f"{name[:32]!r} is not a token id; accepted: digits, without leading zeros")
     return {int(name): bias for name, bias in (given or {}).items()}
 
 

@@ -52,6 +52,11 @@ class Client:
         """True for pages that people open in a browser, which knows `Authorization: Basic` alone."""
         return self.scope["raw_path"] in PAGES_FOR_PEOPLE
 
+    @property
+    def speaks_anthropic(self) -> bool:
+        """True for clients of the Anthropic API: all of its SDKs name the version that they know."""
+        return self.header(b"anthropic-version") is not None
+
     def header(self, name: bytes) -> str | None:
         """The first header of this (lower case) name."""
         for key, value in self.scope["headers"]:

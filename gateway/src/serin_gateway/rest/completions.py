@@ -1,6 +1,5 @@
 """`POST /v1/completions`: its shape. Knows nothing about how answers are made."""
 
-import codecs
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import orjson
 
 from serin_gateway.ask import Ask
 from serin_gateway.events import ChoiceEnded, Completed, Event, Started, TextChunk, TextLogprob, Usage
+from serin_gateway.offsets import Offsets
 from serin_gateway.pipeline import Request
 from serin_gateway.receipt import Receipt
 from serin_gateway.rest.answering import answer, read_body
@@ -160,24 +160,6 @@ class _Choice:
         if ask.want_token_ids:
             body |= {"prompt_token_ids": list(self._prompt_token_ids), "token_ids": self._token_ids}
         return body
-
-
-class Offsets:
-    """Where each token of a text begins, in characters; one that begins inside a character begins where that does.
-
-    Args:
-        first: where the first one does.
-    """
-
-    def __init__(self, first: int = 0) -> None:
-        self._next = first
-        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def of(self, piece: bytes) -> int:
-        """Of the next token, which stands for these bytes of the text."""
-        begins = self._next
-        self._next += len(self._characters.decode(piece))
-        return begins
 
 
 def pieces_of(answered: Sequence[TextLogprob]) -> list[bytes]:

@@ -19,7 +19,7 @@ from serin_gateway.limits.leases import RateLimited
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
 from serin_gateway.rest.endpoint import Endpoint, Endpoints, MethodNotAllowed
-from serin_gateway.rest.errors import OPENAI, Dialect, ToldInStream, error_headers, internal_error
+from serin_gateway.rest.errors import ANTHROPIC, OPENAI, Dialect, ToldInStream, error_headers, internal_error
 from serin_gateway.rest.headers import ignored_headers, limit_headers, without_limits
 from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
@@ -41,6 +41,8 @@ _ONCE = frozenset(
     }
 )
 """Headers that decide something: of two, whoever stands between may have read the other one."""
+_BELOW_MESSAGES = b"/v1/messages/"
+"""Paths that no other API has."""
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
@@ -80,7 +82,7 @@ class Door:
         self, client: Client, request: Request, endpoint: Endpoint | None, missing: MeshError | None
     ) -> None:
         ended_by: BaseException | None = None
-        dialect = endpoint.dialect if endpoint else missing.dialect if isinstance(missing, MethodNotAllowed) else OPENAI
+        dialect = _dialect(client, endpoint, missing)
         if dialect.request_id_header:
             client.headers.append((dialect.request_id_header, request.receipt.request_id.encode()))
         try:
@@ -131,6 +133,15 @@ class Door:
             cascade_hint=client.header(HINT_KEY.encode()) or "",
             timeout_s=min(self._timeout_s, _asked_timeout_s(client)),
         )
+
+
+def _dialect(client: Client, endpoint: Endpoint | None, missing: MeshError | None) -> Dialect:
+    """How errors are written: as the endpoint's API does, and where several have it, or nobody, the client's."""
+    if endpoint is not None:
+        return (client.speaks_anthropic and endpoint.dialect_of_anthropic) or endpoint.dialect
+    if client.speaks_anthropic or client.scope["raw_path"].startswith(_BELOW_MESSAGES):
+        return ANTHROPIC
+    return missing.dialect if isinstance(missing, MethodNotAllowed) else OPENAI
 
 
 async def _refuse(client: Client, request: Request, error: MeshError, dialect: Dialect) -> None:

@@ -42,7 +42,7 @@ class Endpoint:
         summary, body, produces: what it is, takes and gives, for the OpenAPI document; what gives nothing only refuses.
         refusals: why it may refuse, beside what the door and an `Idempotency-Key` do: one reason for each status.
         neutral: what else it takes, where that is without effect.
-        dialect: how its errors are written.
+        dialect: how its errors are written; ``dialect_of_anthropic``: for clients of that API, where it differs.
         is_made_once: whether an `Idempotency-Key` makes repeats join or get the first answer.
         query: parameters of its query string, and what they are.
     """
@@ -59,6 +59,7 @@ class Endpoint:
     neutral: Mapping[str, Neutral] = field(default_factory=dict)
     produces: Sequence[str] = ("application/json",)
     dialect: Dialect = OPENAI
+    dialect_of_anthropic: Dialect | None = None
     is_made_once: bool = False
     query: Mapping[str, str] = field(default_factory=dict)
     refusals: Sequence[Reason] = ()
@@ -69,6 +70,11 @@ class Endpoint:
         if self.is_open:
             return self.refusals
         return (*OF_THE_DOOR, *self.refusals, *([Reason.IDEMPOTENCY_CONFLICT] if self.is_made_once else []))
+
+    @property
+    def dialects(self) -> Sequence[Dialect]:
+        """Each way in which its errors are written."""
+        return (self.dialect, self.dialect_of_anthropic) if self.dialect_of_anthropic else (self.dialect,)
 
     @property
     def is_open(self) -> bool:

@@ -23,7 +23,7 @@ def route_headers(receipt: Receipt) -> Headers:
 def answer_headers(receipt: Receipt, standing: Standing | None, ignored: Sequence[str]) -> Headers:
     """What stands before every answer: who answers, where the caller stands, what of the question was passed over."""
     limits = limit_headers(standing) if standing is not None else []
-    return [*route_headers(receipt), *limits, *ignored_headers(ignored)]
+    return [*route_headers(receipt), *limits, *ignored_headers([*ignored, *receipt.ignored])]
 
 
 def without_limits(headers: Headers) -> Headers:
@@ -66,5 +66,5 @@ def _duration(seconds: float) -> str:
 
 
 def ignored_headers(names: Sequence[str]) -> Headers:
-    """The parameters that had no effect, for callers who asked to be warned of them only."""
+    """What was given and had no effect."""
     return [(IGNORED_KEY.encode(), ignored_text(names).encode())] if names else []

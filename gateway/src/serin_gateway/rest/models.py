@@ -1,13 +1,20 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: names that may be asked for. Knows nothing about lanes."""
+"""`GET /v1/models` and `GET /v1/models/{id}`: names that may be asked for, as the client's API writes them.
 
+Knows nothing about lanes.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
+from serin_gateway.ask import refuse
 from serin_gateway.cascades.cascade import Cascade
 from serin_gateway.catalog import ServedModel
 from serin_gateway.pipeline import Request
+from serin_gateway.rest.anthropic.models import QUERY, model_body, model_page
 from serin_gateway.rest.client import Client
+from serin_gateway.rest.query import query_pairs
 from serin_gateway.routing.names import find_route, known_names
 
 PREFIX = b"/v1/models/"
@@ -26,8 +33,9 @@ class Models:
     async def list(self, client: Client, request: Request) -> None:
         """All names that the caller may ask, as it means them: aliases and cascades too."""
         catalog = request.house.catalog.current()
-        data = [self._body(request, *one) for one in known_names(catalog, request.caller).items()]
-        await client.respond(200, orjson.dumps({"object": "list", "data": data}))
+        data = [self._body(client, request, *one) for one in known_names(catalog, request.caller).items()]
+        page = model_page(client, data) if client.speaks_anthropic else _whole(client, data)
+        await client.respond(200, orjson.dumps(page))
 
     async def get(self, client: Client, request: Request) -> None:
         """One name."""
@@ -35,20 +43,34 @@ class Models:
         catalog = request.house.catalog.current()
         route = find_route(catalog, request.caller, name)
         target = route.cascade or route.models[0]
-        await client.respond(200, orjson.dumps(self._body(request, name, target)))
+        await client.respond(200, orjson.dumps(self._body(client, request, name, target)))
 
-    def _body(self, request: Request, name: str, target: ServedModel | Cascade) -> dict[str, Any]:
-        serves = request.house.placement.serves
-        body: dict[str, Any] = {"id": name, "object": "model", "created": self._created, "owned_by": "serin"}
+    def _body(self, client: Client, request: Request, name: str, target: ServedModel | Cascade) -> dict[str, Any]:
         if isinstance(target, Cascade):
             models = [request.house.catalog.current().find(one) for one in (target.first, target.then)]
-            body |= {
-                "context_length": max(model.context_length for model in models),
-                "ready": any(map(serves, models)),
-                "cascade": {"first": target.first, "then": target.then},
-            }
         else:
-            body |= {"context_length": target.context_length, "ready": serves(target)}
-            if target.num_dimensions:
-                body["embedding_dimensions"] = target.num_dimensions
+            models = [target]
+        context_length = max(model.context_length for model in models)
+        if client.speaks_anthropic:
+            return model_body(name, context_length)
+        body: dict[str, Any] = {
+            "id": name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "serin",
+            "context_length": context_length,
+            "ready": any(map(request.house.placement.serves, models)),
+        }
+        if isinstance(target, Cascade):
+            body["cascade"] = {"first": target.first, "then": target.then}
+        elif target.num_dimensions:
+            body["embedding_dimensions"] = target.num_dimensions
         return body if name == target.name else body | {"alias_of": target.name}
+
+
+def _whole(client: Client, data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The OpenAI API's list, which has no pages; other members of a query mean nothing to either API."""
+    for name, _ in query_pairs(client):
+        if name.removesuffix("[]") in QUERY:
+            raise refuse(name, "only with the header anthropic-version; the OpenAI API lists all models at once")
+    return {"object": "list", "data": data}

@@ -4,6 +4,7 @@ Knows nothing about how endpoints answer.
 """
 
 import html
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,13 @@ _IDEMPOTENCY_KEY = {
     "description": "A repeat under the same key joins the running answer, or gets the one kept for a day.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
+_ANTHROPIC_VERSION = {
+    "name": "anthropic-version",
+    "in": "header",
+    "required": False,
+    "description": "With it, whatever its value, the answer is the Anthropic API's.",
+    "schema": {"type": "string", "pattern": "^[!-~]+$"},
+}
 
 
 def document(endpoints: Sequence[Endpoint], version: str) -> bytes:
@@ -47,7 +55,7 @@ def document(endpoints: Sequence[Endpoint], version: str) -> bytes:
         [(body, "validation") for body in sorted(bodies, key=lambda body: body.__name__)],
         ref_template="#/components/schemas/{model}",
     )
-    dialects = {endpoint.dialect.name: endpoint.dialect.schema for endpoint in endpoints}
+    dialects = {dialect.name: dialect.schema for endpoint in endpoints for dialect in endpoint.dialects}
     schemas = {**definitions.get("$defs", {}), **dialects}
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -72,7 +80,8 @@ def document(endpoints: Sequence[Endpoint], version: str) -> bytes:
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{endpoint.dialect.name}"}}}
+    shapes = [{"$ref": f"#/components/schemas/{dialect.name}"} for dialect in endpoint.dialects]
+    error = {"application/json": {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}}
     if endpoint.is_open:
         error = _content(("application/json",))
     responses: dict[str, Any] = {}
@@ -92,6 +101,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
     if endpoint.is_made_once:
         operation["parameters"] = [*operation.get("parameters", []), _IDEMPOTENCY_KEY]
+    if endpoint.dialect_of_anthropic is not None:
+        operation["parameters"] = [*operation.get("parameters", []), _ANTHROPIC_VERSION]
     if endpoint.query:
         operation["parameters"] = operation.get("parameters", []) + [
             {"name": name, "in": "query", "description": what, "schema": {"type": "string"}}
@@ -104,10 +115,10 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _refusals(endpoint: Endpoint) -> dict[int, list[str]]:
-    """Statuses that it may refuse with, as its API writes them, and why."""
+    """Statuses that it may refuse with, as its APIs write them, and why."""
     found: dict[int, list[str]] = {}
-    for reason in endpoint.reasons:
-        found.setdefault(endpoint.dialect.status(MeshError(reason, "")), []).append(_WHY[reason])
+    for dialect, reason in itertools.product(endpoint.dialects, endpoint.reasons):
+        found.setdefault(dialect.status(MeshError(reason, "")), []).append(_WHY[reason])
     return found
 
 

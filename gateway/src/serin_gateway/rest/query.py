@@ -23,13 +23,7 @@ def read_query(client: Client, known: Collection[str], lists: Collection[str] = 
         MeshError: PARAMETER_UNKNOWN, PARAMETER_INVALID.
     """
     given: dict[str, list[str]] = {}
-    text = client.scope["query_string"].decode("latin-1")
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError:
-        message = f"the query has more than {MAX_FIELDS} parameters"
-        raise MeshError(Reason.PARAMETER_INVALID, message, parameter="query") from None
-    for name, value in pairs:
+    for name, value in query_pairs(client):
         plain = name.removesuffix("[]")
         if plain not in (known if plain == name else lists):
             message = f"{name[:64]!r} is no parameter; accepted: {', '.join(known) or 'none'}"
@@ -38,3 +32,17 @@ def read_query(client: Client, known: Collection[str], lists: Collection[str] = 
             raise refuse(plain, "comes more than once; send it once")
         given.setdefault(plain, []).append(value)
     return given
+
+
+def query_pairs(client: Client) -> Sequence[tuple[str, str]]:
+    """Names and values, whether anybody knows them or not.
+
+    Raises:
+        MeshError: PARAMETER_INVALID, there are too many.
+    """
+    text = client.scope["query_string"].decode("latin-1")
+    try:
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        message = f"the query has more than {MAX_FIELDS} parameters"
+        raise MeshError(Reason.PARAMETER_INVALID, message, parameter="query") from None

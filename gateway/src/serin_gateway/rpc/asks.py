@@ -1,7 +1,11 @@
 """From `serin.inference.v1` messages to asks, and from events to messages. Knows no pipeline."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from serin.generation.v1 import chat_pb2
 from serin.inference.v1 import inference_pb2
+from serin_mesh.errors import Reason
 
 from serin_gateway.ask import MAX_SESSION_BYTES, Ask, Input, TokenPrompt, check, refuse
 from serin_gateway.conversation import MAX_TURNS, Conversation, Message, ToolCall, pieces_fault, turns_fault
@@ -12,15 +16,22 @@ from serin_gateway.events import (
     Completed,
     Event,
     ReasoningChunk,
+    Started,
     TextChunk,
     TextLogprob,
     ToolCallBegun,
     ToolCallGrew,
     Usage,
 )
+from serin_gateway.offsets import Offsets
 from serin_gateway.tools import MAX_TOOLS, too_many_tools
 from serin_gateway.upstream.tool_wire import from_tool, from_tool_choice
 from serin_gateway.upstream.wire import from_grammar, from_sampling, to_finish
+
+_Prompted = inference_pb2.GenerateRequest | inference_pb2.CountTokensRequest | inference_pb2.TokenizeRequest
+
+MAX_ECHOED = 1024
+"""Tokens of a prompt in one message: each may have 20 alternatives."""
 
 
 def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
@@ -31,6 +42,10 @@ def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
     """
     if len(request.session_id.encode()) > MAX_SESSION_BYTES:
         raise refuse("session_id", f"accepted: at most {MAX_SESSION_BYTES} bytes")
+    if request.echo and request.HasField("chat"):
+        raise refuse(
+            "echo", "not supported with chat; accepted: with prompt or token_prompt", Reason.PARAMETER_UNSUPPORTED
+        )
     ask = Ask(
         model=request.model,
         inputs=[_input(request)],
@@ -41,6 +56,7 @@ def generate_ask(request: inference_pb2.GenerateRequest) -> Ask:
         cache_salt=request.cache_salt,
         allow_cached_answer=request.allow_cached_answer,
         want_token_ids=True,
+        echo=request.echo,
         grammar=from_grammar(request.grammar) if request.HasField("grammar") else None,
         is_streamed=True,
         named=lambda name: _named(name, request),
@@ -55,6 +71,35 @@ def count_ask(request: inference_pb2.CountTokensRequest) -> Ask:
         MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the field's name.
     """
     return check(Ask(model=request.model, inputs=[_input(request)], named=lambda name: _named(name, request)))
+
+
+def tokenize_ask(request: inference_pb2.TokenizeRequest) -> Ask:
+    """What is to be tokenized.
+
+    Raises:
+        MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED with the field's name.
+    """
+    if request.omit_generation_prompt and not request.HasField("chat"):
+        raise refuse("omit_generation_prompt", "only with chat; a prompt is tokenized as it is")
+    one = _input(request)
+    if isinstance(one, Conversation):
+        one = replace(one, begins_answer=not request.omit_generation_prompt)
+    return check(Ask(model=request.model, inputs=[one], named=lambda name: _named(name, request)))
+
+
+def detokenize_ask(request: inference_pb2.DetokenizeRequest) -> Ask:
+    """Whose text is asked for; there may be no ids at all.
+
+    Raises:
+        MeshError: PARAMETER_INVALID with the field's name.
+    """
+    return check(
+        Ask(
+            model=request.model,
+            inputs=[TokenPrompt(list(request.token_ids))],
+            named=lambda name: name.replace("inputs[0]", "token_ids"),
+        )
+    )
 
 
 def embedding_ask(request: inference_pb2.EmbedRequest) -> EmbeddingAsk:
@@ -77,7 +122,7 @@ def embedding_ask(request: inference_pb2.EmbedRequest) -> EmbeddingAsk:
     )
 
 
-def event_messages(event: Event) -> inference_pb2.GenerateResponse | None:
+def event_message(event: Event) -> inference_pb2.GenerateResponse | None:
     """An event as a message; the request's own `started` is not among them, and no delta says that a call ends."""
     if isinstance(event, TextChunk):
         delta = inference_pb2.GenerationDelta(
@@ -110,7 +155,19 @@ def event_messages(event: Event) -> inference_pb2.GenerateResponse | None:
     return None
 
 
-def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensRequest) -> Input:
+def echo_messages(event: Started) -> Iterator[inference_pb2.GenerateResponse]:
+    """A prompt as it is told before its answers, in messages of a bounded size."""
+    text, scored, offsets = event.echo_text, event.echo_logprobs, Offsets()
+    for begin in range(0, max(1, len(scored)), MAX_ECHOED):
+        part = range(begin, min(begin + MAX_ECHOED, len(scored)))
+        tokens = [
+            _prompt_token(event.prompt_token_ids[at], scored[at], offsets.of(event.echo_pieces[at])) for at in part
+        ]
+        yield inference_pb2.GenerateResponse(echo=inference_pb2.PromptEcho(text=text, tokens=tokens))
+        text = ""
+
+
+def _input(request: _Prompted) -> Input:
     kind = request.WhichOneof("input")
     if kind == "prompt":
         return request.prompt
@@ -118,8 +175,7 @@ def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensReq
         assert isinstance(request, inference_pb2.GenerateRequest)
         return TokenPrompt(list(request.token_prompt.token_ids))
     if kind is None:
-        accepted = " or ".join(field.name for field in request.DESCRIPTOR.oneofs_by_name["input"].fields)
-        raise refuse("input", f"is missing; accepted: {accepted}")
+        raise refuse("input", f"is missing; accepted: {_accepted(request)}")
     chat = request.chat
     # Before anything is translated, or looked at: a field of two bytes can be repeated a million times.
     why = turns_fault(len(chat.messages)) or pieces_fault(
@@ -141,6 +197,10 @@ def _input(request: inference_pb2.GenerateRequest | inference_pb2.CountTokensReq
     )
 
 
+def _accepted(request: _Prompted) -> str:
+    return " or ".join(field.name for field in request.DESCRIPTOR.oneofs_by_name["input"].fields)
+
+
 def _message(message: chat_pb2.ChatMessage, at: int) -> Message:
     return Message(
         message.role,
@@ -159,7 +219,7 @@ def _text(part: chat_pb2.ContentPart, where: str) -> str:
     return part.text
 
 
-def _named(name: str, request: inference_pb2.GenerateRequest | inference_pb2.CountTokensRequest) -> str:
+def _named(name: str, request: _Prompted) -> str:
     if name == "inputs[0]":
         return request.WhichOneof("input") or "input"
     for end in ("].arguments", "].parameters"):
@@ -185,4 +245,15 @@ def _logprob(one: TextLogprob) -> inference_pb2.TextLogprob:
         raw=one.raw,
         logprob=one.logprob,
         alternatives=[_logprob(other) for other in one.alternatives],
+    )
+
+
+def _prompt_token(token_id: int, one: TextLogprob, text_offset: int) -> inference_pb2.PromptToken:
+    return inference_pb2.PromptToken(
+        token_id=token_id,
+        token=one.token,
+        raw=one.raw,
+        logprob=one.logprob,
+        alternatives=[_logprob(other) for other in one.alternatives],
+        text_offset=text_offset,
     )

@@ -1,7 +1,7 @@
 """`serin.inference.v1.InferenceService`: the nine verbs over gRPC. Translates, and decides nothing."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -15,17 +15,27 @@ from serin_gateway import outbox
 from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Collaborators
 from serin_gateway.embedding import embed
-from serin_gateway.events import Completed
+from serin_gateway.events import Completed, Started
 from serin_gateway.ignored import IGNORED_KEY, ignored_text
 from serin_gateway.keys.authenticator import Caller
 from serin_gateway.keys.records import Ability
 from serin_gateway.pipeline import Request
 from serin_gateway.routing.names import known_names
 from serin_gateway.rpc.arrival import DEFAULT_TIMEOUT_S, arrival_of
-from serin_gateway.rpc.asks import count_ask, embedding_ask, event_messages, generate_ask, usage_message
+from serin_gateway.rpc.asks import (
+    count_ask,
+    detokenize_ask,
+    echo_messages,
+    embedding_ask,
+    event_message,
+    generate_ask,
+    tokenize_ask,
+    usage_message,
+)
 from serin_gateway.rpc.models import model_descriptions
 from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY, REPEATED, Asked, Method, Said, repeatable
 from serin_gateway.rpc.unknown_fields import drop_unknown_fields
+from serin_gateway.tokenization import detokenize, tokenize
 
 
 class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
@@ -51,6 +61,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
             async for answer in answers:
                 if answer.HasField("started"):
                     _tell_lane(context, work, answer.started.lane)
+                    _tell_ignored(context, answer.started.ignored_fields)
                 await _write(context, answer)
 
     async def CountTokens(  # noqa: N802
@@ -59,7 +70,38 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """Count the tokens of a prompt."""
         async with self._request(context, "count_tokens") as work:
             await _authenticate(context, work, request)
-            return inference_pb2.CountTokensResponse(token_count=await work.count(count_ask(request)))
+            count = await work.count(count_ask(request))
+            _tell_ignored(context, work.receipt.ignored)
+            return inference_pb2.CountTokensResponse(token_count=count)
+
+    async def Tokenize(  # noqa: N802
+        self, request: inference_pb2.TokenizeRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> inference_pb2.TokenizeResponse:
+        """Tell the ids of a prompt."""
+        async with self._request(context, "tokenize") as work:
+            await _authenticate(context, work, request)
+            found = await tokenize(
+                work,
+                tokenize_ask(request),
+                add_special_tokens=not request.omit_special_tokens,
+                want_bytes=request.want_token_bytes,
+            )
+            _tell_ignored(context, work.receipt.ignored)
+            return inference_pb2.TokenizeResponse(
+                token_ids=found.token_ids,
+                context_length=found.context_length,
+                token_bytes=found.token_bytes,
+                lane=work.receipt.lane,
+            )
+
+    async def Detokenize(  # noqa: N802
+        self, request: inference_pb2.DetokenizeRequest, context: "grpc.aio.ServicerContext[Any, Any]"
+    ) -> inference_pb2.DetokenizeResponse:
+        """Tell the text of ids."""
+        async with self._request(context, "detokenize") as work:
+            await _authenticate(context, work, request)
+            text = await detokenize(work, detokenize_ask(request))
+            return inference_pb2.DetokenizeResponse(text=text, lane=work.receipt.lane)
 
     async def ListModels(  # noqa: N802
         self, request: inference_pb2.ListModelsRequest, context: "grpc.aio.ServicerContext[Any, Any]"
@@ -113,8 +155,7 @@ class InferenceService(inference_pb2_grpc.InferenceServiceServicer):
         """A request that is settled in the end, however it ends."""
         work = Request(self._house, arrival_of(context, self._timeout_s))
         work.receipt.operation = operation
-        if work.arrival.ignored:
-            _tell(context, (IGNORED_KEY, ignored_text(work.arrival.ignored)))
+        _tell_ignored(context, work.arrival.ignored)
         ended_by: BaseException | None = None
         try:
             yield work
@@ -147,15 +188,21 @@ async def _generated(
     events = await made.take()
     receipt = work.receipt
     started = inference_pb2.GenerationStarted(
-        request_id=receipt.request_id, model=receipt.model, lane=receipt.lane, route=receipt.route
+        request_id=receipt.request_id,
+        model=receipt.model,
+        lane=receipt.lane,
+        route=receipt.route,
+        ignored_fields=receipt.ignored,
     )
     yield inference_pb2.GenerateResponse(started=started)
     while True:
         for event in events:
             if isinstance(event, Completed):
                 await work.settle()
-            message = event_messages(event)
-            if message is not None:
+            if isinstance(event, Started) and request.echo:
+                for echo in echo_messages(event):
+                    yield echo
+            elif (message := event_message(event)) is not None:
                 yield message
         if isinstance(events[-1], Completed):
             return
@@ -189,6 +236,12 @@ def _tell_lane(context: "grpc.aio.ServicerContext[Any, Any]", work: Request, lan
     _tell(context, (LANE_KEY, lane), *((REPEATED,) if is_repeat else ()))
 
 
+def _tell_ignored(context: "grpc.aio.ServicerContext[Any, Any]", names: Sequence[str]) -> None:
+    """What was given and had no effect, if there is any."""
+    if names:
+        _tell(context, (IGNORED_KEY, ignored_text(names)))
+
+
 def _tell(context: "grpc.aio.ServicerContext[Any, Any]", *pairs: tuple[str, str]) -> None:
     """More for the trailer, beside what is there."""
     context.set_trailing_metadata((*(context.trailing_metadata() or ()), *pairs))
@@ -215,8 +268,7 @@ async def _authenticate(
             "this field is not known here: it is a newer version's; leave it out, or update the mesh",
             Reason.PARAMETER_UNKNOWN,
         )
-    if unknown:
-        _tell(context, (IGNORED_KEY, ignored_text(unknown)))
+    _tell_ignored(context, unknown)
     return caller
 
 

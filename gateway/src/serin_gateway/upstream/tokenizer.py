@@ -66,7 +66,8 @@ class GrpcTokenizer:
         )
         _check_vocabulary(scope, response.vocabulary_digest)
         form = from_answer_format(response.answer_format)
-        return Rendered(from_segments(response.segments), form, response.grammar.text)
+        unshown = [f"messages[{at}].name" for at in response.unshown_names]
+        return Rendered(from_segments(response.segments), form, response.grammar.text, unshown)
 
     async def encode(self, scope: CallScope, text: str, *, add_special_tokens: bool = True) -> Sequence[int]:
         """The ids of a text."""

@@ -52,6 +52,18 @@ def count_ask(body: CountTokensBody) -> Ask:
     return _ask(body, Sampling(), (), [])
 
 
+def ignored_members(body: PromptBody) -> list[str]:
+    """Places of members that no model here can be told."""
+    budget = ["thinking.budget_tokens"] if body.thinking and body.thinking.budget_tokens is not None else []
+    return budget + [
+        f"messages[{at}].content[{number}].is_error"
+        for at, turn in enumerate(body.messages)
+        if not isinstance(turn.content, str)
+        for number, block in enumerate(turn.content)
+        if isinstance(block, ToolResultBlock) and block.is_error
+    ]
+
+
 def _ask(body: PromptBody, sampling: Sampling, stops: Sequence[str], session_keys: Sequence[str]) -> Ask:
     turns = [*_system(body), *(one for at, turn in enumerate(body.messages) for one in _turns(at, turn))]
     messages = [turn.message for turn in turns]

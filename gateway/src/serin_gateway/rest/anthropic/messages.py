@@ -23,7 +23,7 @@ from serin_gateway.events import (
 from serin_gateway.pipeline import Request
 from serin_gateway.receipt import Receipt
 from serin_gateway.rest.answering import answer, read_body
-from serin_gateway.rest.anthropic.asks import count_ask, messages_ask
+from serin_gateway.rest.anthropic.asks import count_ask, ignored_members, messages_ask
 from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.headers import ignored_headers
@@ -73,8 +73,7 @@ _INPUT_DELTA = (
 async def create_message(client: Client, request: Request) -> None:
     """Answer a conversation."""
     body, ignored = parse(MessagesBody, MESSAGES, await read_body(client, request), request.caller.unknown)
-    if body.thinking is not None and body.thinking.budget_tokens is not None:
-        ignored = [*ignored, "thinking.budget_tokens"]  # no model here can be told one
+    ignored += ignored_members(body)
     await answer(client, request, messages_ask(body), MessageShape(), stream=bool(body.stream), ignored=ignored)
 
 
@@ -82,7 +81,7 @@ async def count_tokens(client: Client, request: Request) -> None:
     """Count the tokens of a conversation, without answering it."""
     body, ignored = parse(CountTokensBody, PROMPT, await read_body(client, request), request.caller.unknown)
     count = await request.count(count_ask(body))
-    client.headers += ignored_headers(ignored)
+    client.headers += ignored_headers([*ignored, *ignored_members(body)])
     await request.settle()
     await client.respond(200, orjson.dumps({"input_tokens": count}))
 

@@ -1,6 +1,7 @@
 """Bodies of requests as the Anthropic API defines them: names and types only.
 
-Ranges that hold for every door are checked with the ask. Knows nothing about what a parameter does.
+Ranges that hold for every door are checked with the ask. What SDKs have and nothing here means, they may send as null.
+Knows nothing about what a parameter does.
 """
 
 from typing import Annotated, Any, Literal
@@ -19,6 +20,14 @@ class TextBlock(BaseModel):
     text: str
     cache_control: dict[str, Any] | None = None
     citations: None = None
+    parsed_output: None = None
+
+
+class CallerBody(BaseModel):
+    """Who used a tool: the model itself, as all tools here are."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    type: Literal["direct"]
 
 
 class ToolUseBlock(BaseModel):
@@ -30,11 +39,12 @@ class ToolUseBlock(BaseModel):
     name: str
     input: dict[str, Any]
     cache_control: dict[str, Any] | None = None
-    caller: dict[str, Any] | None = None
+    caller: CallerBody | None = None
+    toolset_name: None = None
 
 
 class ToolResultBlock(BaseModel):
-    """What a tool gave; whether it failed its text says, templates have no other place for it."""
+    """What a tool gave. Templates have no place for `is_error`: true is ignored and named as such."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     type: Literal["tool_result"]
@@ -42,6 +52,7 @@ class ToolResultBlock(BaseModel):
     content: str | Many[TextBlock] | None = None
     is_error: bool | None = None
     cache_control: dict[str, Any] | None = None
+    toolset_name: None = None
 
 
 class ThinkingBlock(BaseModel):
@@ -88,6 +99,7 @@ class ThinkingBody(BaseModel):
     type: Literal["enabled", "adaptive", "disabled"]
     budget_tokens: Annotated[int, Field(ge=1024)] | None = None
     display: Literal["summarized"] | None = None
+    block_binding: None = None
 
 
 class TurnBody(BaseModel):
@@ -115,7 +127,8 @@ class PromptBody(BaseModel):
         Field(
             min_length=1,
             max_length=MAX_TURNS,
-            description="The conversation so far, text only; the answer goes on from a last assistant's turn.",
+            description="The conversation so far, text only; the answer goes on from a last assistant's turn. A "
+            "result's is_error is ignored and named as such: its text says that the tool failed.",
         ),
     ]
     system: str | Many[TextBlock] | None = Field(None, description="What holds for the whole conversation.")

@@ -27,7 +27,7 @@ from serin.generation.v1 import sampling_pb2 as serin_dot_generation_dot_v1_dot_
 from serin.generation.v1 import tokens_pb2 as serin_dot_generation_dot_v1_dot_tokens__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serin/inference/v1/inference.proto\x12\x12serin.inference.v1\x1a\x1eserin/generation/v1/chat.proto\x1a\"serin/generation/v1/sampling.proto\x1a serin/generation/v1/tokens.proto\"\xde\x01\n\x04\x43hat\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .serin.generation.v1.ChatMessage\x12\x32\n\x05tools\x18\x02 \x03(\x0b\x32#.serin.generation.v1.ToolDefinition\x12\x34\n\x0btool_choice\x18\x03 \x01(\x0b\x32\x1f.serin.generation.v1.ToolChoice\x12\x18\n\x10reasoning_effort\x18\x04 \x01(\t\x12\x1e\n\x16\x63ontinue_final_message\x18\x05 \x01(\x08\"\xf3\x02\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.serin.inference.v1.ChatH\x00\x12\x10\n\x06prompt\x18\x03 \x01(\tH\x00\x12\x35\n\x0ctoken_prompt\x18\x04 \x01(\x0b\x32\x1d.serin.generation.v1.TokenRunH\x00\x12\x39\n\x08sampling\x18\x05 \x01(\x0b\x32\'.serin.generation.v1.SamplingParameters\x12\x14\n\x0cstop_strings\x18\x06 \x03(\t\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\x1b\n\x13\x61llow_cached_answer\x18\x08 \x01(\x08\x12\x12\n\ncache_salt\x18\t \x01(\t\x12\x10\n\x08priority\x18\n \x01(\x11\x12-\n\x07grammar\x18\x0b \x01(\x0b\x32\x1c.serin.generation.v1.GrammarB\x07\n\x05input\"\x84\x02\n\x10GenerateResponse\x12\x38\n\x07started\x18\x01 \x01(\x0b\x32%.serin.inference.v1.GenerationStartedH\x00\x12\x34\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32#.serin.inference.v1.GenerationDeltaH\x00\x12=\n\x0f\x63hoice_finished\x18\x03 \x01(\x0b\x32\".serin.inference.v1.ChoiceFinishedH\x00\x12\x38\n\x07summary\x18\x04 \x01(\x0b\x32%.serin.inference.v1.GenerationSummaryH\x00\x42\x07\n\x05\x65vent\"S\n\x11GenerationStarted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\r\n\x05route\x18\x04 \x01(\t\"\xc4\x01\n\x0fGenerationDelta\x12\x14\n\x0c\x63hoice_index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x31\n\x08logprobs\x18\x04 \x03(\x0b\x32\x1f.serin.inference.v1.TextLogprob\x12\x11\n\treasoning\x18\x05 \x01(\t\x12\x34\n\ttool_call\x18\x06 \x01(\x0b\x32!.serin.inference.v1.ToolCallDelta\"U\n\rToolCallDelta\x12\x12\n\ncall_index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x04 \x01(\t\"q\n\x0bTextLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12\x35\n\x0c\x61lternatives\x18\x04 \x03(\x0b\x32\x1f.serin.inference.v1.TextLogprob\"\x8a\x01\n\x0e\x43hoiceFinished\x12\x14\n\x0c\x63hoice_index\x18\x01 \x01(\r\x12\x38\n\rfinish_reason\x18\x02 \x01(\x0e\x32!.serin.generation.v1.FinishReason\x12\x18\n\x0bstop_string\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_stop_string\"=\n\x11GenerationSummary\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x19.serin.inference.v1.Usage\"~\n\x05Usage\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\r\x12\x1a\n\x12\x63\x61\x63hed_token_count\x18\x02 \x01(\r\x12\x1e\n\x16\x63ompletion_token_count\x18\x03 \x01(\r\x12\x1d\n\x15reasoning_token_count\x18\x04 \x01(\r\"{\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06inputs\x18\x02 \x03(\t\x12\x17\n\x0f\x64imension_count\x18\x03 \x01(\r\x12\x33\n\x0ctoken_inputs\x18\x04 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\"z\n\rEmbedResponse\x12\x31\n\nembeddings\x18\x01 \x03(\x0b\x32\x1d.serin.inference.v1.Embedding\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.serin.inference.v1.Usage\x12\x0c\n\x04lane\x18\x03 \x01(\t\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"h\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.serin.inference.v1.ChatH\x00\x12\x10\n\x06prompt\x18\x03 \x01(\tH\x00\x42\x07\n\x05input\"*\n\x13\x43ountTokensResponse\x12\x13\n\x0btoken_count\x18\x01 \x01(\r\"\x13\n\x11ListModelsRequest\"J\n\x12ListModelsResponse\x12\x34\n\x06models\x18\x01 \x03(\x0b\x32$.serin.inference.v1.ModelDescription\"\x93\x01\n\x10ModelDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\x08\x12!\n\x19\x65mbedding_dimension_count\x18\x05 \x01(\r\x12\x16\n\x0e\x63\x61scade_models\x18\x06 \x03(\t\"G\n\x13SendFeedbackRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_score\"\'\n\x14SendFeedbackResponse\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x08\x32\xd9\x03\n\x10InferenceService\x12W\n\x08Generate\x12#.serin.inference.v1.GenerateRequest\x1a$.serin.inference.v1.GenerateResponse0\x01\x12L\n\x05\x45mbed\x12 .serin.inference.v1.EmbedRequest\x1a!.serin.inference.v1.EmbedResponse\x12^\n\x0b\x43ountTokens\x12&.serin.inference.v1.CountTokensRequest\x1a\'.serin.inference.v1.CountTokensResponse\x12[\n\nListModels\x12%.serin.inference.v1.ListModelsRequest\x1a&.serin.inference.v1.ListModelsResponse\x12\x61\n\x0cSendFeedback\x12\'.serin.inference.v1.SendFeedbackRequest\x1a(.serin.inference.v1.SendFeedbackResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serin/inference/v1/inference.proto\x12\x12serin.inference.v1\x1a\x1eserin/generation/v1/chat.proto\x1a\"serin/generation/v1/sampling.proto\x1a serin/generation/v1/tokens.proto\"\xde\x01\n\x04\x43hat\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .serin.generation.v1.ChatMessage\x12\x32\n\x05tools\x18\x02 \x03(\x0b\x32#.serin.generation.v1.ToolDefinition\x12\x34\n\x0btool_choice\x18\x03 \x01(\x0b\x32\x1f.serin.generation.v1.ToolChoice\x12\x18\n\x10reasoning_effort\x18\x04 \x01(\t\x12\x1e\n\x16\x63ontinue_final_message\x18\x05 \x01(\x08\"\x81\x03\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.serin.inference.v1.ChatH\x00\x12\x10\n\x06prompt\x18\x03 \x01(\tH\x00\x12\x35\n\x0ctoken_prompt\x18\x04 \x01(\x0b\x32\x1d.serin.generation.v1.TokenRunH\x00\x12\x39\n\x08sampling\x18\x05 \x01(\x0b\x32\'.serin.generation.v1.SamplingParameters\x12\x14\n\x0cstop_strings\x18\x06 \x03(\t\x12\x12\n\nsession_id\x18\x07 \x01(\t\x12\x1b\n\x13\x61llow_cached_answer\x18\x08 \x01(\x08\x12\x12\n\ncache_salt\x18\t \x01(\t\x12\x10\n\x08priority\x18\n \x01(\x11\x12-\n\x07grammar\x18\x0b \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\x12\x0c\n\x04\x65\x63ho\x18\x0c \x01(\x08\x42\x07\n\x05input\"\xb4\x02\n\x10GenerateResponse\x12\x38\n\x07started\x18\x01 \x01(\x0b\x32%.serin.inference.v1.GenerationStartedH\x00\x12\x34\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32#.serin.inference.v1.GenerationDeltaH\x00\x12=\n\x0f\x63hoice_finished\x18\x03 \x01(\x0b\x32\".serin.inference.v1.ChoiceFinishedH\x00\x12\x38\n\x07summary\x18\x04 \x01(\x0b\x32%.serin.inference.v1.GenerationSummaryH\x00\x12.\n\x04\x65\x63ho\x18\x05 \x01(\x0b\x32\x1e.serin.inference.v1.PromptEchoH\x00\x42\x07\n\x05\x65vent\"k\n\x11GenerationStarted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04lane\x18\x03 \x01(\t\x12\r\n\x05route\x18\x04 \x01(\t\x12\x16\n\x0eignored_fields\x18\x05 \x03(\t\"K\n\nPromptEcho\x12\x0c\n\x04text\x18\x01 \x01(\t\x12/\n\x06tokens\x18\x02 \x03(\x0b\x32\x1f.serin.inference.v1.PromptToken\"\xa9\x01\n\x0bPromptToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0b\n\x03raw\x18\x03 \x01(\x0c\x12\x14\n\x07logprob\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12\x35\n\x0c\x61lternatives\x18\x05 \x03(\x0b\x32\x1f.serin.inference.v1.TextLogprob\x12\x13\n\x0btext_offset\x18\x06 \x01(\rB\n\n\x08_logprob\"\xc4\x01\n\x0fGenerationDelta\x12\x14\n\x0c\x63hoice_index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\r\x12\x31\n\x08logprobs\x18\x04 \x03(\x0b\x32\x1f.serin.inference.v1.TextLogprob\x12\x11\n\treasoning\x18\x05 \x01(\t\x12\x34\n\ttool_call\x18\x06 \x01(\x0b\x32!.serin.inference.v1.ToolCallDelta\"U\n\rToolCallDelta\x12\x12\n\ncall_index\x18\x01 \x01(\r\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x04 \x01(\t\"q\n\x0bTextLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12\x35\n\x0c\x61lternatives\x18\x04 \x03(\x0b\x32\x1f.serin.inference.v1.TextLogprob\"\x8a\x01\n\x0e\x43hoiceFinished\x12\x14\n\x0c\x63hoice_index\x18\x01 \x01(\r\x12\x38\n\rfinish_reason\x18\x02 \x01(\x0e\x32!.serin.generation.v1.FinishReason\x12\x18\n\x0bstop_string\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x0e\n\x0c_stop_string\"=\n\x11GenerationSummary\x12(\n\x05usage\x18\x01 \x01(\x0b\x32\x19.serin.inference.v1.Usage\"~\n\x05Usage\x12\x1a\n\x12prompt_token_count\x18\x01 \x01(\r\x12\x1a\n\x12\x63\x61\x63hed_token_count\x18\x02 \x01(\r\x12\x1e\n\x16\x63ompletion_token_count\x18\x03 \x01(\r\x12\x1d\n\x15reasoning_token_count\x18\x04 \x01(\r\"{\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06inputs\x18\x02 \x03(\t\x12\x17\n\x0f\x64imension_count\x18\x03 \x01(\r\x12\x33\n\x0ctoken_inputs\x18\x04 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\"z\n\rEmbedResponse\x12\x31\n\nembeddings\x18\x01 \x03(\x0b\x32\x1d.serin.inference.v1.Embedding\x12(\n\x05usage\x18\x02 \x01(\x0b\x32\x19.serin.inference.v1.Usage\x12\x0c\n\x04lane\x18\x03 \x01(\t\"\x1b\n\tEmbedding\x12\x0e\n\x06values\x18\x01 \x03(\x02\"h\n\x12\x43ountTokensRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.serin.inference.v1.ChatH\x00\x12\x10\n\x06prompt\x18\x03 \x01(\tH\x00\x42\x07\n\x05input\"*\n\x13\x43ountTokensResponse\x12\x13\n\x0btoken_count\x18\x01 \x01(\r\"\xbc\x01\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12(\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x18.serin.inference.v1.ChatH\x00\x12\x10\n\x06prompt\x18\x03 \x01(\tH\x00\x12\x1b\n\x13omit_special_tokens\x18\x04 \x01(\x08\x12\x1e\n\x16omit_generation_prompt\x18\x05 \x01(\x08\x12\x18\n\x10want_token_bytes\x18\x06 \x01(\x08\x42\x07\n\x05input\"`\n\x10TokenizeResponse\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\x16\n\x0e\x63ontext_length\x18\x02 \x01(\r\x12\x13\n\x0btoken_bytes\x18\x03 \x03(\x0c\x12\x0c\n\x04lane\x18\x04 \x01(\t\"5\n\x11\x44\x65tokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\"0\n\x12\x44\x65tokenizeResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04lane\x18\x02 \x01(\t\"\x13\n\x11ListModelsRequest\"J\n\x12ListModelsResponse\x12\x34\n\x06models\x18\x01 \x03(\x0b\x32$.serin.inference.v1.ModelDescription\"\x93\x01\n\x10ModelDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x16\n\x0e\x63ontext_length\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\x08\x12!\n\x19\x65mbedding_dimension_count\x18\x05 \x01(\r\x12\x16\n\x0e\x63\x61scade_models\x18\x06 \x03(\t\"G\n\x13SendFeedbackRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_score\"\'\n\x14SendFeedbackResponse\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x08\x32\x8d\x05\n\x10InferenceService\x12W\n\x08Generate\x12#.serin.inference.v1.GenerateRequest\x1a$.serin.inference.v1.GenerateResponse0\x01\x12L\n\x05\x45mbed\x12 .serin.inference.v1.EmbedRequest\x1a!.serin.inference.v1.EmbedResponse\x12^\n\x0b\x43ountTokens\x12&.serin.inference.v1.CountTokensRequest\x1a\'.serin.inference.v1.CountTokensResponse\x12U\n\x08Tokenize\x12#.serin.inference.v1.TokenizeRequest\x1a$.serin.inference.v1.TokenizeResponse\x12[\n\nDetokenize\x12%.serin.inference.v1.DetokenizeRequest\x1a&.serin.inference.v1.DetokenizeResponse\x12[\n\nListModels\x12%.serin.inference.v1.ListModelsRequest\x1a&.serin.inference.v1.ListModelsResponse\x12\x61\n\x0cSendFeedback\x12\'.serin.inference.v1.SendFeedbackRequest\x1a(.serin.inference.v1.SendFeedbackResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,43 +37,55 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHAT']._serialized_start=161
   _globals['_CHAT']._serialized_end=383
   _globals['_GENERATEREQUEST']._serialized_start=386
-  _globals['_GENERATEREQUEST']._serialized_end=757
-  _globals['_GENERATERESPONSE']._serialized_start=760
-  _globals['_GENERATERESPONSE']._serialized_end=1020
-  _globals['_GENERATIONSTARTED']._serialized_start=1022
-  _globals['_GENERATIONSTARTED']._serialized_end=1105
-  _globals['_GENERATIONDELTA']._serialized_start=1108
-  _globals['_GENERATIONDELTA']._serialized_end=1304
-  _globals['_TOOLCALLDELTA']._serialized_start=1306
-  _globals['_TOOLCALLDELTA']._serialized_end=1391
-  _globals['_TEXTLOGPROB']._serialized_start=1393
-  _globals['_TEXTLOGPROB']._serialized_end=1506
-  _globals['_CHOICEFINISHED']._serialized_start=1509
-  _globals['_CHOICEFINISHED']._serialized_end=1647
-  _globals['_GENERATIONSUMMARY']._serialized_start=1649
-  _globals['_GENERATIONSUMMARY']._serialized_end=1710
-  _globals['_USAGE']._serialized_start=1712
-  _globals['_USAGE']._serialized_end=1838
-  _globals['_EMBEDREQUEST']._serialized_start=1840
-  _globals['_EMBEDREQUEST']._serialized_end=1963
-  _globals['_EMBEDRESPONSE']._serialized_start=1965
-  _globals['_EMBEDRESPONSE']._serialized_end=2087
-  _globals['_EMBEDDING']._serialized_start=2089
-  _globals['_EMBEDDING']._serialized_end=2116
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=2118
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=2222
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=2224
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=2266
-  _globals['_LISTMODELSREQUEST']._serialized_start=2268
-  _globals['_LISTMODELSREQUEST']._serialized_end=2287
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2289
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2363
-  _globals['_MODELDESCRIPTION']._serialized_start=2366
-  _globals['_MODELDESCRIPTION']._serialized_end=2513
-  _globals['_SENDFEEDBACKREQUEST']._serialized_start=2515
-  _globals['_SENDFEEDBACKREQUEST']._serialized_end=2586
-  _globals['_SENDFEEDBACKRESPONSE']._serialized_start=2588
-  _globals['_SENDFEEDBACKRESPONSE']._serialized_end=2627
-  _globals['_INFERENCESERVICE']._serialized_start=2630
-  _globals['_INFERENCESERVICE']._serialized_end=3103
+  _globals['_GENERATEREQUEST']._serialized_end=771
+  _globals['_GENERATERESPONSE']._serialized_start=774
+  _globals['_GENERATERESPONSE']._serialized_end=1082
+  _globals['_GENERATIONSTARTED']._serialized_start=1084
+  _globals['_GENERATIONSTARTED']._serialized_end=1191
+  _globals['_PROMPTECHO']._serialized_start=1193
+  _globals['_PROMPTECHO']._serialized_end=1268
+  _globals['_PROMPTTOKEN']._serialized_start=1271
+  _globals['_PROMPTTOKEN']._serialized_end=1440
+  _globals['_GENERATIONDELTA']._serialized_start=1443
+  _globals['_GENERATIONDELTA']._serialized_end=1639
+  _globals['_TOOLCALLDELTA']._serialized_start=1641
+  _globals['_TOOLCALLDELTA']._serialized_end=1726
+  _globals['_TEXTLOGPROB']._serialized_start=1728
+  _globals['_TEXTLOGPROB']._serialized_end=1841
+  _globals['_CHOICEFINISHED']._serialized_start=1844
+  _globals['_CHOICEFINISHED']._serialized_end=1982
+  _globals['_GENERATIONSUMMARY']._serialized_start=1984
+  _globals['_GENERATIONSUMMARY']._serialized_end=2045
+  _globals['_USAGE']._serialized_start=2047
+  _globals['_USAGE']._serialized_end=2173
+  _globals['_EMBEDREQUEST']._serialized_start=2175
+  _globals['_EMBEDREQUEST']._serialized_end=2298
+  _globals['_EMBEDRESPONSE']._serialized_start=2300
+  _globals['_EMBEDRESPONSE']._serialized_end=2422
+  _globals['_EMBEDDING']._serialized_start=2424
+  _globals['_EMBEDDING']._serialized_end=2451
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=2453
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=2557
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=2559
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=2601
+  _globals['_TOKENIZEREQUEST']._serialized_start=2604
+  _globals['_TOKENIZEREQUEST']._serialized_end=2792
+  _globals['_TOKENIZERESPONSE']._serialized_start=2794
+  _globals['_TOKENIZERESPONSE']._serialized_end=2890
+  _globals['_DETOKENIZEREQUEST']._serialized_start=2892
+  _globals['_DETOKENIZEREQUEST']._serialized_end=2945
+  _globals['_DETOKENIZERESPONSE']._serialized_start=2947
+  _globals['_DETOKENIZERESPONSE']._serialized_end=2995
+  _globals['_LISTMODELSREQUEST']._serialized_start=2997
+  _globals['_LISTMODELSREQUEST']._serialized_end=3016
+  _globals['_LISTMODELSRESPONSE']._serialized_start=3018
+  _globals['_LISTMODELSRESPONSE']._serialized_end=3092
+  _globals['_MODELDESCRIPTION']._serialized_start=3095
+  _globals['_MODELDESCRIPTION']._serialized_end=3242
+  _globals['_SENDFEEDBACKREQUEST']._serialized_start=3244
+  _globals['_SENDFEEDBACKREQUEST']._serialized_end=3315
+  _globals['_SENDFEEDBACKRESPONSE']._serialized_start=3317
+  _globals['_SENDFEEDBACKRESPONSE']._serialized_end=3356
+  _globals['_INFERENCESERVICE']._serialized_start=3359
+  _globals['_INFERENCESERVICE']._serialized_end=4012
 # @@protoc_insertion_point(module_scope)

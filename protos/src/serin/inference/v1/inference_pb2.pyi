@@ -84,6 +84,7 @@ class GenerateRequest(_message.Message):
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     GRAMMAR_FIELD_NUMBER: _builtins.int
+    ECHO_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model or alias."""
     prompt: _builtins.str
@@ -96,6 +97,11 @@ class GenerateRequest(_message.Message):
     """Narrows what cached work may be shared; at most 128 bytes."""
     priority: _builtins.int
     """Priority, higher first, -100 to 100. Default 0."""
+    echo: _builtins.bool
+    """True to be told the prompt too, once for all choices, before the first delta; for `prompt` and `token_prompt` only.
+    With `sampling.top_logprobs`, how likely the model finds each of its tokens. Only then `sampling.max_tokens` may be
+    0: nothing is generated, and each choice ends at once (LENGTH).
+    """
     @_builtins.property
     def chat(self) -> Global___Chat:
         """A conversation."""
@@ -132,10 +138,11 @@ class GenerateRequest(_message.Message):
         cache_salt: _builtins.str = ...,
         priority: _builtins.int = ...,
         grammar: _sampling_pb2.Grammar | None = ...,
+        echo: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "grammar", b"grammar", "input", b"input", "prompt", b"prompt", "sampling", b"sampling", "token_prompt", b"token_prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cached_answer", b"allow_cached_answer", "cache_salt", b"cache_salt", "chat", b"chat", "grammar", b"grammar", "input", b"input", "model", b"model", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "session_id", b"session_id", "stop_strings", b"stop_strings", "token_prompt", b"token_prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cached_answer", b"allow_cached_answer", "cache_salt", b"cache_salt", "chat", b"chat", "echo", b"echo", "grammar", b"grammar", "input", b"input", "model", b"model", "priority", b"priority", "prompt", b"prompt", "sampling", b"sampling", "session_id", b"session_id", "stop_strings", b"stop_strings", "token_prompt", b"token_prompt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["chat", "prompt", "token_prompt"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
@@ -153,6 +160,7 @@ class GenerateResponse(_message.Message):
     DELTA_FIELD_NUMBER: _builtins.int
     CHOICE_FINISHED_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
+    ECHO_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def started(self) -> Global___GenerationStarted:
         """The request was placed."""
@@ -169,6 +177,10 @@ class GenerateResponse(_message.Message):
     def summary(self) -> Global___GenerationSummary:
         """All choices ended; the last event."""
 
+    @_builtins.property
+    def echo(self) -> Global___PromptEcho:
+        """The prompt, if it was asked for."""
+
     def __init__(
         self,
         *,
@@ -176,12 +188,13 @@ class GenerateResponse(_message.Message):
         delta: Global___GenerationDelta | None = ...,
         choice_finished: Global___ChoiceFinished | None = ...,
         summary: Global___GenerationSummary | None = ...,
+        echo: Global___PromptEcho | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["choice_finished", b"choice_finished", "delta", b"delta", "event", b"event", "started", b"started", "summary", b"summary"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["choice_finished", b"choice_finished", "delta", b"delta", "echo", b"echo", "event", b"event", "started", b"started", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_finished", b"choice_finished", "delta", b"delta", "event", b"event", "started", b"started", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choice_finished", b"choice_finished", "delta", b"delta", "echo", b"echo", "event", b"event", "started", b"started", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "choice_finished", "summary"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "delta", "choice_finished", "summary", "echo"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -197,6 +210,7 @@ class GenerationStarted(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     LANE_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifier of the request."""
     model: _builtins.str
@@ -207,6 +221,10 @@ class GenerationStarted(_message.Message):
     """How the request came to the model, where that was decided on the way: `smart:kept`, `smart:escalated:mean_logprob`
     (a cascade, what it decided, which rule), `large:fallback:NOT_READY` (a model that could not answer, and why).
     """
+    @_builtins.property
+    def ignored_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Places of what was given and has no effect on this model's prompt, as in `x-serin-ignored`: `messages[0].name`."""
+
     def __init__(
         self,
         *,
@@ -214,14 +232,91 @@ class GenerationStarted(_message.Message):
         model: _builtins.str = ...,
         lane: _builtins.str = ...,
         route: _builtins.str = ...,
+        ignored_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "model", b"model", "request_id", b"request_id", "route", b"route"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ignored_fields", b"ignored_fields", "lane", b"lane", "model", b"model", "request_id", b"request_id", "route", b"route"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerationStarted: _TypeAlias = GenerationStarted  # noqa: Y015
+
+@_typing.final
+class PromptEcho(_message.Message):
+    """The prompt, or more of its tokens: a long prompt's come in several events, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text, in the first of these events; where ids were asked, what they stand for, special ones left out."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptToken]:
+        """The tokens, where log-probabilities were asked for; else none."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        tokens: _abc.Iterable[Global___PromptToken] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptEcho: _TypeAlias = PromptEcho  # noqa: Y015
+
+@_typing.final
+class PromptToken(_message.Message):
+    """A token of a prompt, and how likely the model finds it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
+    LOGPROB_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    TEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    token_id: _builtins.int
+    """The id."""
+    token: _builtins.str
+    """The token's text; bytes that are no UTF-8 become U+FFFD."""
+    raw: _builtins.bytes
+    """The token's bytes."""
+    logprob: _builtins.float
+    """Log-probability in nats, after the tokens before it; absent for the first one, of which nobody can say."""
+    text_offset: _builtins.int
+    """Character (Unicode code point) of the prompt's text in which it begins; of a token that is none of the text, where
+    the next one begins.
+    """
+    @_builtins.property
+    def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextLogprob]:
+        """The most probable tokens at this position, as many as were asked for."""
+
+    def __init__(
+        self,
+        *,
+        token_id: _builtins.int = ...,
+        token: _builtins.str = ...,
+        raw: _builtins.bytes = ...,
+        logprob: _builtins.float | None = ...,
+        alternatives: _abc.Iterable[Global___TextLogprob] | None = ...,
+        text_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "logprob", b"logprob"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_logprob", b"_logprob", "alternatives", b"alternatives", "logprob", b"logprob", "raw", b"raw", "text_offset", b"text_offset", "token", b"token", "token_id", b"token_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__logprob: _TypeAlias = _typing.Literal["logprob"]  # noqa: Y015
+    _WhichOneofArgType__logprob: _TypeAlias = _typing.Literal["_logprob", b"_logprob"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logprob) -> _WhichOneofReturnType__logprob | None: ...
+
+Global___PromptToken: _TypeAlias = PromptToken  # noqa: Y015
 
 @_typing.final
 class GenerationDelta(_message.Message):
@@ -590,6 +685,146 @@ class CountTokensResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CountTokensResponse: _TypeAlias = CountTokensResponse  # noqa: Y015
+
+@_typing.final
+class TokenizeRequest(_message.Message):
+    """What to tokenize."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    OMIT_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    OMIT_GENERATION_PROMPT_FIELD_NUMBER: _builtins.int
+    WANT_TOKEN_BYTES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model or alias."""
+    prompt: _builtins.str
+    """A text; it may be empty."""
+    omit_special_tokens: _builtins.bool
+    """With `prompt`: true to leave out the special ids that the tokenizer would add. Default false. With `chat` it changes
+    nothing: a template writes its own.
+    """
+    omit_generation_prompt: _builtins.bool
+    """With `chat` only: true to leave out what the template writes before an answer. Default false."""
+    want_token_bytes: _builtins.bool
+    """True to get `token_bytes` too."""
+    @_builtins.property
+    def chat(self) -> Global___Chat:
+        """A conversation, which the model's chat template writes out."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        chat: Global___Chat | None = ...,
+        prompt: _builtins.str = ...,
+        omit_special_tokens: _builtins.bool = ...,
+        omit_generation_prompt: _builtins.bool = ...,
+        want_token_bytes: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "input", b"input", "prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat", "input", b"input", "model", b"model", "omit_generation_prompt", b"omit_generation_prompt", "omit_special_tokens", b"omit_special_tokens", "prompt", b"prompt", "want_token_bytes", b"want_token_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["chat", "prompt"]  # noqa: Y015
+    _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_input) -> _WhichOneofReturnType_input | None: ...
+
+Global___TokenizeRequest: _TypeAlias = TokenizeRequest  # noqa: Y015
+
+@_typing.final
+class TokenizeResponse(_message.Message):
+    """The ids."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    TOKEN_BYTES_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    context_length: _builtins.int
+    """Most ids that prompt and answer may have together."""
+    lane: _builtins.str
+    """Lane whose tokenizer said so."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The ids, of the model's vocabulary."""
+
+    @_builtins.property
+    def token_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The bytes of each id by itself, where they were wanted."""
+
+    def __init__(
+        self,
+        *,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        context_length: _builtins.int = ...,
+        token_bytes: _abc.Iterable[_builtins.bytes] | None = ...,
+        lane: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_length", b"context_length", "lane", b"lane", "token_bytes", b"token_bytes", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenizeResponse: _TypeAlias = TokenizeResponse  # noqa: Y015
+
+@_typing.final
+class DetokenizeRequest(_message.Message):
+    """Ids to write out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Model or alias."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ids of the model's vocabulary, no more than its context; there may be none."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetokenizeRequest: _TypeAlias = DetokenizeRequest  # noqa: Y015
+
+@_typing.final
+class DetokenizeResponse(_message.Message):
+    """The text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text; bytes that are no UTF-8 become U+FFFD."""
+    lane: _builtins.str
+    """Lane whose tokenizer said so."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        lane: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DetokenizeResponse: _TypeAlias = DetokenizeResponse  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):

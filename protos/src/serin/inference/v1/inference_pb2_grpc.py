@@ -44,7 +44,8 @@ class InferenceServiceStub:
 
     Fields that this version does not know are never passed over: PARAMETER_UNKNOWN names the first one by its place and
     number (`sampling.99`). A key made to be warned only is answered, and the metadata `x-serin-ignored` in the trailer
-    names them.
+    names them. What is known and has no effect on this model's prompt is named there whatever the key: a participant's
+    name that the chat template does not show (`messages[0].name`).
     """
 
     def __init__(self, channel):
@@ -67,6 +68,16 @@ class InferenceServiceStub:
                 '/serin.inference.v1.InferenceService/CountTokens',
                 request_serializer=serin_dot_inference_dot_v1_dot_inference__pb2.CountTokensRequest.SerializeToString,
                 response_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.CountTokensResponse.FromString,
+                _registered_method=True)
+        self.Tokenize = channel.unary_unary(
+                '/serin.inference.v1.InferenceService/Tokenize',
+                request_serializer=serin_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.SerializeToString,
+                response_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.FromString,
+                _registered_method=True)
+        self.Detokenize = channel.unary_unary(
+                '/serin.inference.v1.InferenceService/Detokenize',
+                request_serializer=serin_dot_inference_dot_v1_dot_inference__pb2.DetokenizeRequest.SerializeToString,
+                response_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.DetokenizeResponse.FromString,
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/serin.inference.v1.InferenceService/ListModels',
@@ -99,14 +110,15 @@ class InferenceServiceServicer:
 
     Fields that this version does not know are never passed over: PARAMETER_UNKNOWN names the first one by its place and
     number (`sampling.99`). A key made to be warned only is answered, and the metadata `x-serin-ignored` in the trailer
-    names them.
+    names them. What is known and has no effect on this model's prompt is named there whatever the key: a participant's
+    name that the chat template does not show (`messages[0].name`).
     """
 
     def Generate(self, request, context):
         """Generates text.
 
-        The events are: one `started`; any number of `delta`; one `choice_finished` a choice; one `summary`, last. Failure
-        after the first event is a status too.
+        The events are: one `started`; with `echo` of the request, one `echo` or more; any number of `delta`; one
+        `choice_finished` a choice; one `summary`, last. Failure after the first event is a status too.
 
         Under the metadata `idempotency-key` (1 to 255 visible ASCII characters) the answer is made once: a repeat of the
         same call gets the same messages, also while they are made, and `idempotent-replayed: true` in the trailer. Another
@@ -129,6 +141,23 @@ class InferenceServiceServicer:
 
     def CountTokens(self, request, context):
         """Counts the tokens of a conversation or a prompt, without generating.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tokenize(self, request, context):
+        """Says which ids a conversation or a prompt becomes, without generating. No token is billed; it counts as a request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Detokenize(self, request, context):
+        """Says which text ids stand for, special ones written out. No token is billed; it counts as a request.
+
+        INVALID_ARGUMENT: an id is not of the model's vocabulary (PARAMETER_INVALID, its place), or there are more than the
+        model's context holds (PROMPT_TOO_LONG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +198,16 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     request_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.CountTokensRequest.FromString,
                     response_serializer=serin_dot_inference_dot_v1_dot_inference__pb2.CountTokensResponse.SerializeToString,
             ),
+            'Tokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tokenize,
+                    request_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.FromString,
+                    response_serializer=serin_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'Detokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Detokenize,
+                    request_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.DetokenizeRequest.FromString,
+                    response_serializer=serin_dot_inference_dot_v1_dot_inference__pb2.DetokenizeResponse.SerializeToString,
+            ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
                     request_deserializer=serin_dot_inference_dot_v1_dot_inference__pb2.ListModelsRequest.FromString,
@@ -206,7 +245,8 @@ class InferenceService:
 
     Fields that this version does not know are never passed over: PARAMETER_UNKNOWN names the first one by its place and
     number (`sampling.99`). A key made to be warned only is answered, and the metadata `x-serin-ignored` in the trailer
-    names them.
+    names them. What is known and has no effect on this model's prompt is named there whatever the key: a participant's
+    name that the chat template does not show (`messages[0].name`).
     """
 
     @staticmethod
@@ -280,6 +320,60 @@ class InferenceService:
             '/serin.inference.v1.InferenceService/CountTokens',
             serin_dot_inference_dot_v1_dot_inference__pb2.CountTokensRequest.SerializeToString,
             serin_dot_inference_dot_v1_dot_inference__pb2.CountTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serin.inference.v1.InferenceService/Tokenize',
+            serin_dot_inference_dot_v1_dot_inference__pb2.TokenizeRequest.SerializeToString,
+            serin_dot_inference_dot_v1_dot_inference__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Detokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/serin.inference.v1.InferenceService/Detokenize',
+            serin_dot_inference_dot_v1_dot_inference__pb2.DetokenizeRequest.SerializeToString,
+            serin_dot_inference_dot_v1_dot_inference__pb2.DetokenizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,7 +45,8 @@ class InferenceServiceStub:
 
     Fields that this version does not know are never passed over: PARAMETER_UNKNOWN names the first one by its place and
     number (`sampling.99`). A key made to be warned only is answered, and the metadata `x-serin-ignored` in the trailer
-    names them.
+    names them. What is known and has no effect on this model's prompt is named there whatever the key: a participant's
+    name that the chat template does not show (`messages[0].name`).
     """
 
     @_typing.overload
@@ -55,8 +56,8 @@ class InferenceServiceStub:
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
     """Generates text.
 
-    The events are: one `started`; any number of `delta`; one `choice_finished` a choice; one `summary`, last. Failure
-    after the first event is a status too.
+    The events are: one `started`; with `echo` of the request, one `echo` or more; any number of `delta`; one
+    `choice_finished` a choice; one `summary`, last. Failure after the first event is a status too.
 
     Under the metadata `idempotency-key` (1 to 255 visible ASCII characters) the answer is made once: a repeat of the
     same call gets the same messages, also while they are made, and `idempotent-replayed: true` in the trailer. Another
@@ -71,6 +72,14 @@ class InferenceServiceStub:
     """
     CountTokens: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CountTokensRequest, _inference_pb2.CountTokensResponse]
     """Counts the tokens of a conversation or a prompt, without generating."""
+    Tokenize: _grpc.UnaryUnaryMultiCallable[_inference_pb2.TokenizeRequest, _inference_pb2.TokenizeResponse]
+    """Says which ids a conversation or a prompt becomes, without generating. No token is billed; it counts as a request."""
+    Detokenize: _grpc.UnaryUnaryMultiCallable[_inference_pb2.DetokenizeRequest, _inference_pb2.DetokenizeResponse]
+    """Says which text ids stand for, special ones written out. No token is billed; it counts as a request.
+
+    INVALID_ARGUMENT: an id is not of the model's vocabulary (PARAMETER_INVALID, its place), or there are more than the
+    model's context holds (PROMPT_TOO_LONG).
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]
     """Lists the models that the caller may use."""
     SendFeedback: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SendFeedbackRequest, _inference_pb2.SendFeedbackResponse]
@@ -100,15 +109,16 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
 
     Fields that this version does not know are never passed over: PARAMETER_UNKNOWN names the first one by its place and
     number (`sampling.99`). A key made to be warned only is answered, and the metadata `x-serin-ignored` in the trailer
-    names them.
+    names them. What is known and has no effect on this model's prompt is named there whatever the key: a participant's
+    name that the chat template does not show (`messages[0].name`).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
     """Generates text.
 
-    The events are: one `started`; any number of `delta`; one `choice_finished` a choice; one `summary`, last. Failure
-    after the first event is a status too.
+    The events are: one `started`; with `echo` of the request, one `echo` or more; any number of `delta`; one
+    `choice_finished` a choice; one `summary`, last. Failure after the first event is a status too.
 
     Under the metadata `idempotency-key` (1 to 255 visible ASCII characters) the answer is made once: a repeat of the
     same call gets the same messages, also while they are made, and `idempotent-replayed: true` in the trailer. Another
@@ -123,6 +133,14 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """
     CountTokens: _aio.UnaryUnaryMultiCallable[_inference_pb2.CountTokensRequest, _inference_pb2.CountTokensResponse]  # type: ignore[assignment]
     """Counts the tokens of a conversation or a prompt, without generating."""
+    Tokenize: _aio.UnaryUnaryMultiCallable[_inference_pb2.TokenizeRequest, _inference_pb2.TokenizeResponse]  # type: ignore[assignment]
+    """Says which ids a conversation or a prompt becomes, without generating. No token is billed; it counts as a request."""
+    Detokenize: _aio.UnaryUnaryMultiCallable[_inference_pb2.DetokenizeRequest, _inference_pb2.DetokenizeResponse]  # type: ignore[assignment]
+    """Says which text ids stand for, special ones written out. No token is billed; it counts as a request.
+
+    INVALID_ARGUMENT: an id is not of the model's vocabulary (PARAMETER_INVALID, its place), or there are more than the
+    model's context holds (PROMPT_TOO_LONG).
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models that the caller may use."""
     SendFeedback: _aio.UnaryUnaryMultiCallable[_inference_pb2.SendFeedbackRequest, _inference_pb2.SendFeedbackResponse]  # type: ignore[assignment]
@@ -151,7 +169,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Fields that this version does not know are never passed over: PARAMETER_UNKNOWN names the first one by its place and
     number (`sampling.99`). A key made to be warned only is answered, and the metadata `x-serin-ignored` in the trailer
-    names them.
+    names them. What is known and has no effect on this model's prompt is named there whatever the key: a participant's
+    name that the chat template does not show (`messages[0].name`).
     """
 
     @_abc_1.abstractmethod
@@ -162,8 +181,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.GenerateResponse], _abc.AsyncIterator[_inference_pb2.GenerateResponse]]:
         """Generates text.
 
-        The events are: one `started`; any number of `delta`; one `choice_finished` a choice; one `summary`, last. Failure
-        after the first event is a status too.
+        The events are: one `started`; with `echo` of the request, one `echo` or more; any number of `delta`; one
+        `choice_finished` a choice; one `summary`, last. Failure after the first event is a status too.
 
         Under the metadata `idempotency-key` (1 to 255 visible ASCII characters) the answer is made once: a repeat of the
         same call gets the same messages, also while they are made, and `idempotent-replayed: true` in the trailer. Another
@@ -190,6 +209,26 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.CountTokensResponse, _abc.Awaitable[_inference_pb2.CountTokensResponse]]:
         """Counts the tokens of a conversation or a prompt, without generating."""
+
+    @_abc_1.abstractmethod
+    def Tokenize(
+        self,
+        request: _inference_pb2.TokenizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.TokenizeResponse, _abc.Awaitable[_inference_pb2.TokenizeResponse]]:
+        """Says which ids a conversation or a prompt becomes, without generating. No token is billed; it counts as a request."""
+
+    @_abc_1.abstractmethod
+    def Detokenize(
+        self,
+        request: _inference_pb2.DetokenizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.DetokenizeResponse, _abc.Awaitable[_inference_pb2.DetokenizeResponse]]:
+        """Says which text ids stand for, special ones written out. No token is billed; it counts as a request.
+
+        INVALID_ARGUMENT: an id is not of the model's vocabulary (PARAMETER_INVALID, its place), or there are more than the
+        model's context holds (PROMPT_TOO_LONG).
+        """
 
     @_abc_1.abstractmethod
     def ListModels(

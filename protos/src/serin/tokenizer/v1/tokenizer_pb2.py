@@ -27,55 +27,55 @@ from serin.generation.v1 import sampling_pb2 as serin_dot_generation_dot_v1_dot_
 from serin.generation.v1 import tokens_pb2 as serin_dot_generation_dot_v1_dot_tokens__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serin/tokenizer/v1/tokenizer.proto\x12\x12serin.tokenizer.v1\x1a\x1eserin/generation/v1/chat.proto\x1a\"serin/generation/v1/sampling.proto\x1a serin/generation/v1/tokens.proto\"\xda\x02\n\rRenderRequest\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .serin.generation.v1.ChatMessage\x12\x32\n\x05tools\x18\x02 \x03(\x0b\x32#.serin.generation.v1.ToolDefinition\x12\x1f\n\x17template_arguments_json\x18\x03 \x01(\t\x12\x1e\n\x16omit_generation_prompt\x18\x04 \x01(\x08\x12\x1e\n\x16\x63ontinue_final_message\x18\x05 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x06 \x01(\r\x12\x34\n\x0btool_choice\x18\x07 \x01(\x0b\x32\x1f.serin.generation.v1.ToolChoice\x12\x18\n\x10reasoning_effort\x18\x08 \x01(\t\x12\x17\n\x0f\x63onstrain_calls\x18\t \x01(\x08\"\xd8\x01\n\x0eRenderResponse\x12.\n\x08segments\x18\x01 \x03(\x0b\x32\x1c.serin.generation.v1.Segment\x12\x13\n\x0btoken_count\x18\x02 \x01(\r\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x37\n\ranswer_format\x18\x04 \x01(\x0b\x32 .serin.tokenizer.v1.AnswerFormat\x12-\n\x07grammar\x18\x05 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"\xdb\x01\n\x0c\x41nswerFormat\x12\x36\n\ntool_calls\x18\x01 \x01(\x0e\x32\".serin.tokenizer.v1.ToolCallFormat\x12\x16\n\x0ereasoning_open\x18\x02 \x01(\t\x12\x17\n\x0freasoning_close\x18\x03 \x01(\t\x12\x1b\n\x13reasoning_close_ids\x18\x04 \x03(\r\x12\x17\n\x0freasoning_begun\x18\x05 \x01(\x08\x12\x11\n\tbeginning\x18\x06 \x01(\t\x12\x19\n\x11marking_token_ids\x18\x07 \x03(\r\"T\n\rEncodeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x1b\n\x13omit_special_tokens\x18\x02 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x03 \x01(\r\"X\n\x0e\x45ncodeResponse\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\"t\n\rDecodeRequest\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\x12\x1b\n\x13keep_special_tokens\x18\x03 \x01(\x08\",\n\x0e\x44\x65\x63odeResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x0b\n\x03raw\x18\x02 \x03(\x0c\"F\n\x11\x44\x65tokenizeRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.serin.tokenizer.v1.SequenceFrame\"\xc7\x01\n\rSequenceFrame\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x30\n\x04open\x18\x02 \x01(\x0b\x32 .serin.tokenizer.v1.OpenSequenceH\x00\x12\x32\n\x06\x61ppend\x18\x03 \x01(\x0b\x32 .serin.tokenizer.v1.AppendTokensH\x00\x12\x32\n\x05\x63lose\x18\x04 \x01(\x0b\x32!.serin.tokenizer.v1.CloseSequenceH\x00\x42\x07\n\x05\x66rame\"\xfa\x01\n\x0cOpenSequence\x12\x19\n\x11vocabulary_digest\x18\x01 \x01(\t\x12\x17\n\x0fprior_token_ids\x18\x02 \x03(\r\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x03 \x01(\x04\x12\x14\n\x0cstop_strings\x18\x04 \x03(\t\x12\x1b\n\x13include_stop_string\x18\x05 \x01(\x08\x12\x1b\n\x13keep_special_tokens\x18\x06 \x01(\x08\x12\x17\n\x0fmin_token_count\x18\x07 \x01(\r\x12\x17\n\x0fshown_token_ids\x18\x08 \x03(\r\x12\x16\n\x0e\x63ontinues_text\x18\t \x01(\x08\"!\n\x0c\x41ppendTokens\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\x0f\n\rCloseSequence\"D\n\x12\x44\x65tokenizeResponse\x12.\n\x04news\x18\x01 \x03(\x0b\x32 .serin.tokenizer.v1.SequenceNews\"\xe5\x01\n\x0cSequenceNews\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\twatermark\x18\x03 \x01(\x04\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x04 \x01(\x04\x12+\n\x04stop\x18\x05 \x01(\x0b\x32\x1d.serin.tokenizer.v1.StopMatch\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12\x34\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32#.serin.tokenizer.v1.SequenceFailure\x12\x0e\n\x06\x63redit\x18\x08 \x01(\r\"5\n\tStopMatch\x12\x13\n\x0bstop_string\x18\x01 \x01(\t\x12\x13\n\x0btoken_count\x18\x02 \x01(\x04\"2\n\x0fSequenceFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"_\n\x15PrepareGrammarRequest\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\x12\x17\n\x0fmax_token_count\x18\x02 \x01(\r\"G\n\x16PrepareGrammarResponse\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"\x1a\n\x18\x44\x65scribeTokenizerRequest\"\xf4\x01\n\x19\x44\x65scribeTokenizerResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x04 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x05 \x01(\r\x12\x15\n\rend_token_ids\x18\x06 \x03(\r\x12\x19\n\x11has_chat_template\x18\x07 \x01(\x08\x12\x37\n\ranswer_format\x18\x08 \x01(\x0b\x32 .serin.tokenizer.v1.AnswerFormat*\xa7\x01\n\x0eToolCallFormat\x12 \n\x1cTOOL_CALL_FORMAT_UNSPECIFIED\x10\x00\x12\x1b\n\x17TOOL_CALL_FORMAT_HERMES\x10\x01\x12\x1a\n\x16TOOL_CALL_FORMAT_LLAMA\x10\x02\x12\x1c\n\x18TOOL_CALL_FORMAT_MISTRAL\x10\x03\x12\x1c\n\x18TOOL_CALL_FORMAT_GENERIC\x10\x04\x32\xc1\x04\n\x10TokenizerService\x12O\n\x06Render\x12!.serin.tokenizer.v1.RenderRequest\x1a\".serin.tokenizer.v1.RenderResponse\x12O\n\x06\x45ncode\x12!.serin.tokenizer.v1.EncodeRequest\x1a\".serin.tokenizer.v1.EncodeResponse\x12O\n\x06\x44\x65\x63ode\x12!.serin.tokenizer.v1.DecodeRequest\x1a\".serin.tokenizer.v1.DecodeResponse\x12_\n\nDetokenize\x12%.serin.tokenizer.v1.DetokenizeRequest\x1a&.serin.tokenizer.v1.DetokenizeResponse(\x01\x30\x01\x12g\n\x0ePrepareGrammar\x12).serin.tokenizer.v1.PrepareGrammarRequest\x1a*.serin.tokenizer.v1.PrepareGrammarResponse\x12p\n\x11\x44\x65scribeTokenizer\x12,.serin.tokenizer.v1.DescribeTokenizerRequest\x1a-.serin.tokenizer.v1.DescribeTokenizerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"serin/tokenizer/v1/tokenizer.proto\x12\x12serin.tokenizer.v1\x1a\x1eserin/generation/v1/chat.proto\x1a\"serin/generation/v1/sampling.proto\x1a serin/generation/v1/tokens.proto\"\xda\x02\n\rRenderRequest\x12\x32\n\x08messages\x18\x01 \x03(\x0b\x32 .serin.generation.v1.ChatMessage\x12\x32\n\x05tools\x18\x02 \x03(\x0b\x32#.serin.generation.v1.ToolDefinition\x12\x1f\n\x17template_arguments_json\x18\x03 \x01(\t\x12\x1e\n\x16omit_generation_prompt\x18\x04 \x01(\x08\x12\x1e\n\x16\x63ontinue_final_message\x18\x05 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x06 \x01(\r\x12\x34\n\x0btool_choice\x18\x07 \x01(\x0b\x32\x1f.serin.generation.v1.ToolChoice\x12\x18\n\x10reasoning_effort\x18\x08 \x01(\t\x12\x17\n\x0f\x63onstrain_calls\x18\t \x01(\x08\"\xef\x01\n\x0eRenderResponse\x12.\n\x08segments\x18\x01 \x03(\x0b\x32\x1c.serin.generation.v1.Segment\x12\x13\n\x0btoken_count\x18\x02 \x01(\r\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x37\n\ranswer_format\x18\x04 \x01(\x0b\x32 .serin.tokenizer.v1.AnswerFormat\x12-\n\x07grammar\x18\x05 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\x12\x15\n\runshown_names\x18\x06 \x03(\r\"\xdb\x01\n\x0c\x41nswerFormat\x12\x36\n\ntool_calls\x18\x01 \x01(\x0e\x32\".serin.tokenizer.v1.ToolCallFormat\x12\x16\n\x0ereasoning_open\x18\x02 \x01(\t\x12\x17\n\x0freasoning_close\x18\x03 \x01(\t\x12\x1b\n\x13reasoning_close_ids\x18\x04 \x03(\r\x12\x17\n\x0freasoning_begun\x18\x05 \x01(\x08\x12\x11\n\tbeginning\x18\x06 \x01(\t\x12\x19\n\x11marking_token_ids\x18\x07 \x03(\r\"T\n\rEncodeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x1b\n\x13omit_special_tokens\x18\x02 \x01(\x08\x12\x17\n\x0fmax_token_count\x18\x03 \x01(\r\"X\n\x0e\x45ncodeResponse\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\"t\n\rDecodeRequest\x12+\n\x04runs\x18\x01 \x03(\x0b\x32\x1d.serin.generation.v1.TokenRun\x12\x19\n\x11vocabulary_digest\x18\x02 \x01(\t\x12\x1b\n\x13keep_special_tokens\x18\x03 \x01(\x08\",\n\x0e\x44\x65\x63odeResponse\x12\r\n\x05texts\x18\x01 \x03(\t\x12\x0b\n\x03raw\x18\x02 \x03(\x0c\"F\n\x11\x44\x65tokenizeRequest\x12\x31\n\x06\x66rames\x18\x01 \x03(\x0b\x32!.serin.tokenizer.v1.SequenceFrame\"\xc7\x01\n\rSequenceFrame\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x30\n\x04open\x18\x02 \x01(\x0b\x32 .serin.tokenizer.v1.OpenSequenceH\x00\x12\x32\n\x06\x61ppend\x18\x03 \x01(\x0b\x32 .serin.tokenizer.v1.AppendTokensH\x00\x12\x32\n\x05\x63lose\x18\x04 \x01(\x0b\x32!.serin.tokenizer.v1.CloseSequenceH\x00\x42\x07\n\x05\x66rame\"\xfa\x01\n\x0cOpenSequence\x12\x19\n\x11vocabulary_digest\x18\x01 \x01(\t\x12\x17\n\x0fprior_token_ids\x18\x02 \x03(\r\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x03 \x01(\x04\x12\x14\n\x0cstop_strings\x18\x04 \x03(\t\x12\x1b\n\x13include_stop_string\x18\x05 \x01(\x08\x12\x1b\n\x13keep_special_tokens\x18\x06 \x01(\x08\x12\x17\n\x0fmin_token_count\x18\x07 \x01(\r\x12\x17\n\x0fshown_token_ids\x18\x08 \x03(\r\x12\x16\n\x0e\x63ontinues_text\x18\t \x01(\x08\"!\n\x0c\x41ppendTokens\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\x0f\n\rCloseSequence\"D\n\x12\x44\x65tokenizeResponse\x12.\n\x04news\x18\x01 \x03(\x0b\x32 .serin.tokenizer.v1.SequenceNews\"\xe5\x01\n\x0cSequenceNews\x12\x13\n\x0bsequence_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\twatermark\x18\x03 \x01(\x04\x12\x1c\n\x14\x64\x65livered_byte_count\x18\x04 \x01(\x04\x12+\n\x04stop\x18\x05 \x01(\x0b\x32\x1d.serin.tokenizer.v1.StopMatch\x12\x0e\n\x06\x63losed\x18\x06 \x01(\x08\x12\x34\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32#.serin.tokenizer.v1.SequenceFailure\x12\x0e\n\x06\x63redit\x18\x08 \x01(\r\"5\n\tStopMatch\x12\x13\n\x0bstop_string\x18\x01 \x01(\t\x12\x13\n\x0btoken_count\x18\x02 \x01(\x04\"2\n\x0fSequenceFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"_\n\x15PrepareGrammarRequest\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\x12\x17\n\x0fmax_token_count\x18\x02 \x01(\r\"G\n\x16PrepareGrammarResponse\x12-\n\x07grammar\x18\x01 \x01(\x0b\x32\x1c.serin.generation.v1.Grammar\"\x1a\n\x18\x44\x65scribeTokenizerRequest\"\xf4\x01\n\x19\x44\x65scribeTokenizerResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x19\n\x11vocabulary_digest\x18\x03 \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x04 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x05 \x01(\r\x12\x15\n\rend_token_ids\x18\x06 \x03(\r\x12\x19\n\x11has_chat_template\x18\x07 \x01(\x08\x12\x37\n\ranswer_format\x18\x08 \x01(\x0b\x32 .serin.tokenizer.v1.AnswerFormat*\xa7\x01\n\x0eToolCallFormat\x12 \n\x1cTOOL_CALL_FORMAT_UNSPECIFIED\x10\x00\x12\x1b\n\x17TOOL_CALL_FORMAT_HERMES\x10\x01\x12\x1a\n\x16TOOL_CALL_FORMAT_LLAMA\x10\x02\x12\x1c\n\x18TOOL_CALL_FORMAT_MISTRAL\x10\x03\x12\x1c\n\x18TOOL_CALL_FORMAT_GENERIC\x10\x04\x32\xc1\x04\n\x10TokenizerService\x12O\n\x06Render\x12!.serin.tokenizer.v1.RenderRequest\x1a\".serin.tokenizer.v1.RenderResponse\x12O\n\x06\x45ncode\x12!.serin.tokenizer.v1.EncodeRequest\x1a\".serin.tokenizer.v1.EncodeResponse\x12O\n\x06\x44\x65\x63ode\x12!.serin.tokenizer.v1.DecodeRequest\x1a\".serin.tokenizer.v1.DecodeResponse\x12_\n\nDetokenize\x12%.serin.tokenizer.v1.DetokenizeRequest\x1a&.serin.tokenizer.v1.DetokenizeResponse(\x01\x30\x01\x12g\n\x0ePrepareGrammar\x12).serin.tokenizer.v1.PrepareGrammarRequest\x1a*.serin.tokenizer.v1.PrepareGrammarResponse\x12p\n\x11\x44\x65scribeTokenizer\x12,.serin.tokenizer.v1.DescribeTokenizerRequest\x1a-.serin.tokenizer.v1.DescribeTokenizerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'serin.tokenizer.v1.tokenizer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOOLCALLFORMAT']._serialized_start=2724
-  _globals['_TOOLCALLFORMAT']._serialized_end=2891
+  _globals['_TOOLCALLFORMAT']._serialized_start=2747
+  _globals['_TOOLCALLFORMAT']._serialized_end=2914
   _globals['_RENDERREQUEST']._serialized_start=161
   _globals['_RENDERREQUEST']._serialized_end=507
   _globals['_RENDERRESPONSE']._serialized_start=510
-  _globals['_RENDERRESPONSE']._serialized_end=726
-  _globals['_ANSWERFORMAT']._serialized_start=729
-  _globals['_ANSWERFORMAT']._serialized_end=948
-  _globals['_ENCODEREQUEST']._serialized_start=950
-  _globals['_ENCODEREQUEST']._serialized_end=1034
-  _globals['_ENCODERESPONSE']._serialized_start=1036
-  _globals['_ENCODERESPONSE']._serialized_end=1124
-  _globals['_DECODEREQUEST']._serialized_start=1126
-  _globals['_DECODEREQUEST']._serialized_end=1242
-  _globals['_DECODERESPONSE']._serialized_start=1244
-  _globals['_DECODERESPONSE']._serialized_end=1288
-  _globals['_DETOKENIZEREQUEST']._serialized_start=1290
-  _globals['_DETOKENIZEREQUEST']._serialized_end=1360
-  _globals['_SEQUENCEFRAME']._serialized_start=1363
-  _globals['_SEQUENCEFRAME']._serialized_end=1562
-  _globals['_OPENSEQUENCE']._serialized_start=1565
-  _globals['_OPENSEQUENCE']._serialized_end=1815
-  _globals['_APPENDTOKENS']._serialized_start=1817
-  _globals['_APPENDTOKENS']._serialized_end=1850
-  _globals['_CLOSESEQUENCE']._serialized_start=1852
-  _globals['_CLOSESEQUENCE']._serialized_end=1867
-  _globals['_DETOKENIZERESPONSE']._serialized_start=1869
-  _globals['_DETOKENIZERESPONSE']._serialized_end=1937
-  _globals['_SEQUENCENEWS']._serialized_start=1940
-  _globals['_SEQUENCENEWS']._serialized_end=2169
-  _globals['_STOPMATCH']._serialized_start=2171
-  _globals['_STOPMATCH']._serialized_end=2224
-  _globals['_SEQUENCEFAILURE']._serialized_start=2226
-  _globals['_SEQUENCEFAILURE']._serialized_end=2276
-  _globals['_PREPAREGRAMMARREQUEST']._serialized_start=2278
-  _globals['_PREPAREGRAMMARREQUEST']._serialized_end=2373
-  _globals['_PREPAREGRAMMARRESPONSE']._serialized_start=2375
-  _globals['_PREPAREGRAMMARRESPONSE']._serialized_end=2446
-  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_start=2448
-  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_end=2474
-  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_start=2477
-  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_end=2721
-  _globals['_TOKENIZERSERVICE']._serialized_start=2894
-  _globals['_TOKENIZERSERVICE']._serialized_end=3471
+  _globals['_RENDERRESPONSE']._serialized_end=749
+  _globals['_ANSWERFORMAT']._serialized_start=752
+  _globals['_ANSWERFORMAT']._serialized_end=971
+  _globals['_ENCODEREQUEST']._serialized_start=973
+  _globals['_ENCODEREQUEST']._serialized_end=1057
+  _globals['_ENCODERESPONSE']._serialized_start=1059
+  _globals['_ENCODERESPONSE']._serialized_end=1147
+  _globals['_DECODEREQUEST']._serialized_start=1149
+  _globals['_DECODEREQUEST']._serialized_end=1265
+  _globals['_DECODERESPONSE']._serialized_start=1267
+  _globals['_DECODERESPONSE']._serialized_end=1311
+  _globals['_DETOKENIZEREQUEST']._serialized_start=1313
+  _globals['_DETOKENIZEREQUEST']._serialized_end=1383
+  _globals['_SEQUENCEFRAME']._serialized_start=1386
+  _globals['_SEQUENCEFRAME']._serialized_end=1585
+  _globals['_OPENSEQUENCE']._serialized_start=1588
+  _globals['_OPENSEQUENCE']._serialized_end=1838
+  _globals['_APPENDTOKENS']._serialized_start=1840
+  _globals['_APPENDTOKENS']._serialized_end=1873
+  _globals['_CLOSESEQUENCE']._serialized_start=1875
+  _globals['_CLOSESEQUENCE']._serialized_end=1890
+  _globals['_DETOKENIZERESPONSE']._serialized_start=1892
+  _globals['_DETOKENIZERESPONSE']._serialized_end=1960
+  _globals['_SEQUENCENEWS']._serialized_start=1963
+  _globals['_SEQUENCENEWS']._serialized_end=2192
+  _globals['_STOPMATCH']._serialized_start=2194
+  _globals['_STOPMATCH']._serialized_end=2247
+  _globals['_SEQUENCEFAILURE']._serialized_start=2249
+  _globals['_SEQUENCEFAILURE']._serialized_end=2299
+  _globals['_PREPAREGRAMMARREQUEST']._serialized_start=2301
+  _globals['_PREPAREGRAMMARREQUEST']._serialized_end=2396
+  _globals['_PREPAREGRAMMARRESPONSE']._serialized_start=2398
+  _globals['_PREPAREGRAMMARRESPONSE']._serialized_end=2469
+  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_start=2471
+  _globals['_DESCRIBETOKENIZERREQUEST']._serialized_end=2497
+  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_start=2500
+  _globals['_DESCRIBETOKENIZERRESPONSE']._serialized_end=2744
+  _globals['_TOKENIZERSERVICE']._serialized_start=2917
+  _globals['_TOKENIZERSERVICE']._serialized_end=3494
 # @@protoc_insertion_point(module_scope)

@@ -131,6 +131,7 @@ class RenderResponse(_message.Message):
     VOCABULARY_DIGEST_FIELD_NUMBER: _builtins.int
     ANSWER_FORMAT_FIELD_NUMBER: _builtins.int
     GRAMMAR_FIELD_NUMBER: _builtins.int
+    UNSHOWN_NAMES_FIELD_NUMBER: _builtins.int
     token_count: _builtins.int
     """Number of positions in all segments."""
     vocabulary_digest: _builtins.str
@@ -149,6 +150,10 @@ class RenderResponse(_message.Message):
         follow.
         """
 
+    @_builtins.property
+    def unshown_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Turns whose `name` the template does not show, by index: the prompt is the same without it."""
+
     def __init__(
         self,
         *,
@@ -157,10 +162,11 @@ class RenderResponse(_message.Message):
         vocabulary_digest: _builtins.str = ...,
         answer_format: Global___AnswerFormat | None = ...,
         grammar: _sampling_pb2.Grammar | None = ...,
+        unshown_names: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "grammar", b"grammar"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "grammar", b"grammar", "segments", b"segments", "token_count", b"token_count", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_format", b"answer_format", "grammar", b"grammar", "segments", b"segments", "token_count", b"token_count", "unshown_names", b"unshown_names", "vocabulary_digest", b"vocabulary_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
