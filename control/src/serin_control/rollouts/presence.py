@@ -1,7 +1,6 @@
-"""What is remembered of rollouts from look to look: whether anybody of them was heard, and of their canaries the starts
-that came to nothing, how long all of it is gone or silent.
+"""What is remembered of rollouts from look to look: who was heard, and what became of canaries.
 
-Knows nothing about what follows from it.
+Of those: starts that came to nothing, how long all of it is gone or silent. Knows nothing about what follows from it.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +10,7 @@ from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.sight import Hearing, Sight
 
 HEARD_S = 4.0
-"""So long after the first of a rollout's instances was heard, those still missing are missed. A lease and a heartbeat."""
+"""So long after the first of a rollout was heard, who is still missing is missed: a lease and a heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
