@@ -405,6 +405,8 @@ async def test_who_hangs_is_given_up_for_another(mesh, hung, monkeypatch):
         f"no control plane answers at {hung}: {hung} takes connections and says nothing: it hangs; see"
     )
     assert "dead or hang, `serin rollout abort small-1 --offline` writes it" in err
+    code, _, err = await mesh.serin("rollback", "--model", "small", address=hung)
+    assert (code, "`serin rollout abort ID --offline`" in err) == (1, True)
     code, _, err = await mesh.serin("rollout", "watch", "small-1", address=hung)
     assert (code, "it hangs" in err) == (1, True)
 
