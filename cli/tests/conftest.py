@@ -1,6 +1,7 @@
 """What the command's tests share: a state directory, a guard that kills what a test leaves, stand-in children."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,13 @@ def guard(state: StateDir) -> Iterator[Guard]:
     yield guard
     guard.close()
     os.close(lock)
+
+
+@pytest.fixture
+def hung() -> Iterator[str]:
+    """Address of a process that hangs: connections are taken, nothing is answered, as of one that was stopped."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture

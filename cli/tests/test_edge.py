@@ -6,7 +6,8 @@ import sys
 
 import pytest
 from serin_cli.errors import StartRefused, UsageProblem
-from serin_cli.local.edge import EDGE, EdgeWish, edge_site, edge_spec
+from serin_cli.local.edge import EdgeWish, edge_site, edge_spec
+from serin_cli.local.names import EDGE
 from serin_cli.local.ports import PortClaims
 from serin_cli.local.process import Tier
 

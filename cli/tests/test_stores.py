@@ -12,8 +12,9 @@ from serin_cli.local.board import Phase
 from serin_cli.local.default_key import ensure_default_key
 from serin_cli.local.follow import follow_store
 from serin_cli.local.mesh import LocalMesh
+from serin_cli.local.names import CACHE_STORE, STATE_STORE
 from serin_cli.local.store_policy import check_cache_store, check_state_store, hide_password
-from serin_cli.local.valkey import CACHE_STORE, STATE_STORE, store_spec, store_url
+from serin_cli.local.valkey import store_spec, store_url
 from serin_cli.local.wish import Wish
 from serin_gateway.keys import RedisKeyStore, key_digest, key_secret
 

@@ -82,6 +82,10 @@ async def test_health_from_outside(capsys) -> None:
         assert (await service.ended())[0] == 0
     assert await asyncio.to_thread(health.main, [address, "--timeout-s", "5"]) == 1
     assert "UNAVAILABLE" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as hung:  # connections are taken, nothing is answered
+        address = f"127.0.0.1:{hung.getsockname()[1]}"
+        assert await asyncio.to_thread(health.main, [address, "--timeout-s", "0.3"]) == 1
+    assert "DEADLINE_EXCEEDED" in capsys.readouterr().err
     async with process() as service:
         address = (await service.said("service.listening"))["address"]
         await service.said("service.ready")

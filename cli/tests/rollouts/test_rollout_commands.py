@@ -8,6 +8,8 @@ from functools import partial
 import pytest
 from serin.control.v1 import rollout_pb2_grpc
 from serin_cli.__main__ import main
+from serin_cli.rollouts import client, shown
+from serin_cli.rollouts.client import ControlPlanes
 from serin_control.assembly import Control
 from serin_control.declared import InitialFile
 from serin_control.errors import StoreDown
@@ -75,7 +77,7 @@ def announce(control: Control, name: str, service: Service, version: str, port: 
 
 
 @asynccontextmanager
-async def controlled(store=None, name="c1", address=""):
+async def controlled(store=None, name="c1", address="", port=0):
     """A control plane that serves; yields it, its judges and its address."""
     court = Court()
     control = Control(
@@ -87,7 +89,7 @@ async def controlled(store=None, name="c1", address=""):
         terms=LeaseTerms(3_600.0, 3_600.0),  # nobody here has a heart that beats
     )
     await control.start()
-    settings = ServiceSettings(instance=name, drain_grace_s=1, drain_notice_s=0)
+    settings = ServiceSettings(instance=name, port=port, drain_grace_s=1, drain_notice_s=0)
     async with running(control.register, "control", settings=settings) as server:
         loop = asyncio.create_task(control.run())
         announce(control, "t1", Service.TOKENIZER, "v1", 2001)
@@ -407,3 +409,48 @@ async def test_who_does_not_lead_says_who_does_and_is_followed(capsys):
     )
     code, _, err = await mesh.serin("rollout", "list", address="127.0.0.1:1")
     assert (code, err[:45]) == (1, "no control plane answers at 127.0.0.1:1: UNAV")
+
+
+async def test_who_hangs_is_given_up_for_another(mesh, hung, monkeypatch):
+    """It is named, with the way past it; one beside it that answers is asked in its place."""
+    for name in ("PATIENCE_S", "LIVES_S", "FIRST_S"):
+        monkeypatch.setattr(client, name, 0.3)
+    await mesh.serin(*START)
+    code, out, _ = await mesh.serin("rollout", "pause", "small-1", address=f"{hung},{mesh.address}")
+    assert (code, out[:18]) == (0, "small-1 is paused:")
+    code, _, err = await mesh.serin("rollout", "abort", "small-1", address=hung)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith(
+        f"no control plane answers at {hung}: {hung} takes connections and says nothing: it hangs; see"
+    )
+    assert "dead or hang, `serin rollout abort small-1 --offline` writes it" in err
+    code, _, err = await mesh.serin("rollback", "--model", "small", address=hung)
+    assert (code, "`serin rollout abort ID --offline`" in err) == (1, True)
+    code, _, err = await mesh.serin("rollout", "watch", "small-1", address=hung)
+    assert (code, "it hangs" in err) == (1, True)
+
+
+async def test_a_watch_goes_on_when_a_control_plane_is_back(capsys):
+    """It says once that it waits; it ends with the rollout, not with the control plane."""
+    store, seen, said = MemoryRollouts(), asyncio.Queue(), asyncio.Queue()
+
+    async def follow(address: str) -> None:
+        async with ControlPlanes([address]) as planes:
+            async for rollout in planes.watch("small-1", said.put_nowait):
+                seen.put_nowait(shown.state_of(rollout))
+
+    async with controlled(store) as (control, _, address):
+        mesh = Mesh(control, Court(), address, capsys)
+        assert (await mesh.serin(*START))[0] == 0
+        watching = asyncio.create_task(follow(address))
+        assert await seen.get() in ("running", "waiting")
+    store.lapse()
+    waits = await said.get()
+    async with controlled(store, port=int(address.rpartition(":")[2])) as (control, court, address):
+        assert (await Mesh(control, court, address, capsys).serin("rollout", "abort", "small-1"))[0] == 0
+        await watching
+    assert said.empty()
+    assert waits.startswith(f"no control plane answers at {address}: waiting up to 5 min for it to be back")
+    while not seen.empty():
+        last = seen.get_nowait()
+    assert last == "aborted"

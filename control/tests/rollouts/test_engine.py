@@ -25,6 +25,7 @@ from serin_control.judge.verdict import Verdict
 from serin_control.rollouts import engine
 from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.desk import Action
+from serin_control.rollouts.presence import HEARD_S
 from serin_control.rollouts.reach import BACK_S, SILENT_S
 from serin_control.rollouts.rollout import State
 from serin_control.rollouts.spec import Intent, Step
@@ -972,6 +973,34 @@ async def test_a_gateway_that_falls_silent_gives_everything_back(clock):
     await stage.look()
     assert stage.service_shares() == {"v1": 10_000}
     assert (await stage.desk.get("small-1")).reason.startswith("paused: v2 fell silent")
+
+
+async def test_who_never_heard_a_rollout_changes_nothing_about_it(clock):
+    """A control plane that no service names takes the lead: it knows its mesh from the store, as lost, and says so.
+
+    Once it hears somebody, who is missing a lease later is missed.
+    """
+    store = MemoryRollouts()
+    first = Stage(clock, store)
+    await first.look()
+    await first.desk.start(spec(), "", ANN)
+    await first.look()
+    before = await first.desk.get("small-1")
+    stored = [replace(one, suspect=True, lost=True) for one in first.running]
+    deaf = Stage(clock, store, "c2", instances=stored)
+    store.lapse()
+    for _ in range(40):
+        await deaf.look()
+    assert deaf.engine.leadership.leads
+    assert (await deaf.desk.get("small-1"), await acts(deaf)) == (before, ["start", "step"])
+    (alarm,) = deaf.alarms.sentences()
+    assert alarm.startswith("rollout small-1 of small: stands still: this control plane leads and has heard nobody of")
+    deaf.running[:2] = first.running[:2]
+    await deaf.look(HEARD_S / 2)
+    await deaf.look(HEARD_S / 2)
+    assert ((await deaf.desk.get("small-1")).state, deaf.alarms.sentences()) == (State.RUNNING, ())
+    await deaf.look(HEARD_S)
+    assert (await deaf.desk.get("small-1")).reason == "paused: v2 takes no calls any more: all traffic is on v1"
 
 
 async def test_a_judge_that_cannot_be_read_is_told_of(clock):

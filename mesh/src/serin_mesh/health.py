@@ -37,9 +37,9 @@ async def check(address: str, service: str = "", *, tls_dir: Path | None = None,
     Raises:
         MeshError: it does not answer.
     """
-    async with connect(address, _Probe(tls_dir), deadline_s=timeout_s, echo_lane=False, service=service) as channel:
+    async with connect(address, _Probe(tls_dir), echo_lane=False, service=service) as channel:
         stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
-        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         return status
 

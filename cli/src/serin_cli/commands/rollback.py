@@ -7,6 +7,8 @@ import sys
 from serin.control.v1 import rollout_pb2
 
 from serin_cli.arguments import model_name
+from serin_cli.errors import NoControlPlane
+from serin_cli.rollouts.acting import OFFLINE
 from serin_cli.rollouts.asked import SERVICES
 from serin_cli.rollouts.reached import add_acting, reached
 from serin_cli.terminal import say
@@ -45,7 +47,10 @@ async def _roll_back(arguments: argparse.Namespace) -> int:
     if arguments.service:
         request.service = SERVICES[arguments.service]
     async with reached(arguments) as control:
-        answer = await control.call("Rollback", request)
+        try:
+            answer = await control.call("Rollback", request)
+        except NoControlPlane as error:
+            raise NoControlPlane(f"{error}; of a rollout that runs: {OFFLINE.format(id='ID')}") from error
     if answer.note:
         say(f"note: {answer.note}", sys.stderr)
     whose = "the gateways" if answer.service == SERVICES["gateway"] else arguments.model

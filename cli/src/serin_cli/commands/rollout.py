@@ -158,15 +158,19 @@ async def _watch(arguments: argparse.Namespace, control: ControlPlanes) -> int:
     last: rollout_pb2.Rollout | None = None
     if at.is_terminal:
         with at.redrawn(auto_refresh=False) as live:
-            async for last in control.watch(arguments.id):
+            async for last in control.watch(arguments.id, _say):
                 live.update(shown.picture(last), refresh=True)
     else:
         line = ""
-        async for last in control.watch(arguments.id):
+        async for last in control.watch(arguments.id, _say):
             if shown.plain_line(last) != line:
                 line = shown.plain_line(last)
                 say(line)
     return 0 if last is not None and shown.state_of(last) == "promoted" else 1
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
 async def _get(arguments: argparse.Namespace, control: ControlPlanes) -> int:

@@ -1,19 +1,31 @@
 """`serin status`: what runs and how it is."""
 
 import argparse
+import asyncio
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import psutil
 
 from serin_cli.arguments import add_state, state_path
+from serin_cli.local.names import CONTROL
+from serin_cli.local.silence import ANSWER_S, silent
 from serin_cli.record import MeshRecord, read_record
 from serin_cli.state_dir import StateDir
 from serin_cli.terminal import screen, styled, table
 
-DESCRIPTION = "Say which processes of the mesh run, how they are and where they are reached."
+DESCRIPTION = """\
+Say which processes of the mesh run, how they are and where they are reached. Each that is called ready is asked: one
+that does not answer within 2 s is shown as `silent`, with an alarm that says what to do.
+"""
+
+
+SILENT = "silent"
+"""Instead of ready: what only this command finds out."""
+
+_MEANWHILE = {CONTROL: ": traffic goes on as it is, rollouts stand still, nothing can be configured"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the state of the mesh. Exit code 0 when everything is ready, 1 when not."""
     state = StateDir(state_path(arguments.state))
     record = read_record(state)
+    record = _heard(record, asyncio.run(silent(record, state)))
     processes = [_measured(process) for process in record.processes]
     if arguments.json:
         print(json.dumps(_document(state, record, processes), indent=2))
@@ -33,6 +46,22 @@ def run(arguments: argparse.Namespace) -> int:
         _print_table(state, record, processes)
     ready = record.phase == "ready" and all(process["phase"] == "ready" for process in processes)
     return 0 if ready else 1
+
+
+def _heard(record: MeshRecord, hanging: frozenset[str]) -> MeshRecord:
+    """The record with what hangs called so."""
+    found = [process for process in record.processes if process["name"] in hanging]
+    problem = {"phase": SILENT, "problem": f"does not answer within {ANSWER_S:.0f} s"}
+    processes = [process | problem if process in found else process for process in record.processes]
+    return replace(record, processes=processes, alarms=[*record.alarms, *map(_alarm, found)])
+
+
+def _alarm(process: dict[str, Any]) -> str:
+    pid, meanwhile = process["pid"], _MEANWHILE.get(process["name"], "")
+    return (
+        f"{process['name']} runs (pid {pid}) and does not answer within {ANSWER_S:.0f} s{meanwhile}; if somebody "
+        f"stopped it, `kill -CONT {pid}` lets it go on; if it hangs, `kill -9 {pid}` has it started again"
+    )
 
 
 def _measured(process: dict[str, Any]) -> dict[str, Any]:

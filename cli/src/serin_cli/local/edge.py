@@ -15,11 +15,11 @@ from serin_control.xds.bootstrap import envoy_bootstrap
 from serin_cli.certificates import PublicCertificate, generated, given
 from serin_cli.errors import CliError, StartRefused
 from serin_cli.local.board import Board, Phase
+from serin_cli.local.names import EDGE
 from serin_cli.local.probe import answers
 from serin_cli.local.process import ProcessSpec, Tier
 from serin_cli.state_dir import StateDir, write_private
 
-EDGE = "edge"
 POLL_S = 0.1
 MAX_THREADS = 4
 

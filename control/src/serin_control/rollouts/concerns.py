@@ -48,5 +48,16 @@ def of_missing_stables(rollouts: Iterable[Rollout], sight: Callable[[Rollout], S
             yield f"{rollout.model}/stable", f"{_who(rollout)}: {what}: `serin status`"
 
 
+def of_unheard(rollouts: Iterable[Rollout]) -> Iterator[Concern]:
+    """Rollouts that stand still because nobody of them speaks to this control plane, which leads."""
+    for rollout in rollouts:
+        versions = f"{rollout.from_version} or {rollout.spec.to_version}"
+        yield (
+            f"{rollout.model}/unheard",
+            f"{_who(rollout)}: stands still: this control plane leads and has heard nobody of {versions} since it "
+            "started: if they run, name it in --control of every service, or stop it so that another one leads",
+        )
+
+
 def _who(rollout: Rollout) -> str:
     return f"rollout {rollout.id} of {rollout.model}"

@@ -28,7 +28,7 @@ from serin_control.rollouts.presence import Attendance
 from serin_control.rollouts.reach import Reach
 from serin_control.rollouts.rollout import Rollout, State
 from serin_control.rollouts.settling import after
-from serin_control.rollouts.sight import Sight, look
+from serin_control.rollouts.sight import Sight, hearing, look
 from serin_control.rollouts.spec import scope_of
 from serin_control.rollouts.standing import Standing, effective, named
 from serin_control.rollouts.steering import SHARED_SERVICES, Steering, declared_shares, still_declared
@@ -261,6 +261,7 @@ class Engine:
         passed_s, self._looked_at = max(0.0, now - self._looked_at), now
         try:
             await self._follow()
+            self._listen()
             if not self.leadership.leads:
                 self.bench.dismiss(self.bench.models)
             else:
@@ -325,10 +326,16 @@ class Engine:
             ended = self.taken_back(running, act.reason, act.at, "" if act.actor == JUDGE else act.actor).rollout
         await self._write_rollout(ended, (act,), act.at)
 
+    def _listen(self) -> None:
+        """Note of whom each rollout is heard: who hears nobody of one knows nothing of it, and must not act on that."""
+        instances = self.mesh.instances()
+        for rollout in self.book.rollouts.values():
+            self._attendance.listen(rollout, hearing(rollout.spec, rollout.arms, instances))
+
     def _judge_without_store(self) -> None:
         """Take back what the judges of this process find bad, although it cannot be written."""
         for rollout in self._effective()[0].values():
-            if not (self.bench.has(rollout) and self.mesh.is_settled()):
+            if not (self.bench.has(rollout) and self.mesh.is_settled() and self._attendance.knows(rollout)):
                 continue
             seen = self._looked(rollout, 0.0)
             around = self._circumstances(rollout, seen, 0.0)
@@ -344,7 +351,8 @@ class Engine:
     async def _move(self, passed_s: float) -> None:
         now = self._clock()
         for rollout in list(self.book.rollouts.values()):
-            if rollout.id not in self._withdrawn():  # else somebody took it back a moment ago
+            is_taken_back = rollout.id in self._withdrawn()  # by somebody, a moment ago
+            if self._attendance.knows(rollout) and not is_taken_back:
                 await self._advance(rollout, passed_s)
         await self._settle()
         if now - self._kept_at >= KEEP_EVERY_S:
@@ -424,7 +432,10 @@ class Engine:
         alarms = dict(concerns.of_unwritten(unwritten))
         alarms |= dict(concerns.of_running(rollouts.values(), self.bench.faults()))
         if self.mesh.is_settled() and not self._is_suspended:
-            alarms |= dict(concerns.of_missing_stables(rollouts.values(), self.sight))
+            known = [one for one in rollouts.values() if self._attendance.knows(one)]
+            alarms |= dict(concerns.of_missing_stables(known, self.sight))
+            if self.leadership.leads:
+                alarms |= dict(concerns.of_unheard(filter(self._attendance.is_deaf_to, rollouts.values())))
         self._alarms.replace("rollout/", alarms)
 
     def _withdrawn(self) -> Mapping[str, Withdrawal]:

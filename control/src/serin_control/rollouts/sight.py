@@ -3,6 +3,7 @@
 Pure: instances in, a sight out. Knows nothing about steps or verdicts.
 """
 
+import enum
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,14 @@ from serin_control.rollouts.spec import Spec
 
 BASELINE_SUFFIX = "-baseline"
 """A version of this name beside the old one is the same files in processes of their own."""
+
+
+class Hearing(enum.Enum):
+    """Who of a rollout's two arms speaks to this control plane: what others heard and stored does not count."""
+
+    NOBODY = enum.auto()
+    SOME = enum.auto()
+    ALL = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,17 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
         wrong=wrong,
         same_vocabulary=canary.vocabulary == stable.vocabulary if canary and stable else None,
     )
+
+
+def hearing(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Hearing:
+    """Listen to the arms."""
+    lanes = [arms.canary, arms.compared, *(share.versions for share in arms.stable)]
+    members = {member for versions in lanes for member in versions}
+    theirs = [i for service, version in members for i in _of(spec.model, service, version, instances)]
+    num_heard = sum(not i.suspect for i in theirs)
+    if not num_heard:
+        return Hearing.NOBODY
+    return Hearing.ALL if num_heard == len(theirs) else Hearing.SOME
 
 
 def service_lane(service: Service, version: str) -> str:
