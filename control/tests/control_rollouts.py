@@ -1,11 +1,12 @@
 """Rollouts, sights and decisions in one line each."""
 
 from serin_control.instance import Service
+from serin_control.judge.settings import Intent
 from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
 from serin_control.plan import Share
 from serin_control.rollouts.rollout import Arms, Rollout, Strength
 from serin_control.rollouts.sight import Sight
-from serin_control.rollouts.spec import Intent, Spec, Step
+from serin_control.rollouts.spec import Spec, Step
 
 STABLE, CANARY = "5a" * 16, "ca" * 16
 

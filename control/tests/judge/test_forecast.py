@@ -62,7 +62,7 @@ def test_no_traffic_shows_nothing():
 
 @pytest.mark.parametrize(("factor", "said"), [(1.02, Verdict.PROMOTE), (0.95, Verdict.WAIT)])
 def test_what_a_golden_set_can_show_is_what_the_judge_finds(factor, said):
-    """Questions that both versions answer alike clear what is stated, and nothing finer; one question clears nothing."""
+    """Questions that both versions answer alike clear what is stated, and nothing finer; one clears nothing."""
     least = {n: forecast(BETTER, 2.0, 3.0, 0.5, 60.0, beside=Beside(n)).detectable["golden"] for n in (0, 1, 150)}
     assert (least[0], least[1] > 0.9) == (math.inf, True)
     judge = Judge(replace(BETTER, tolerances={"golden": factor * least[150]}))

@@ -7,8 +7,9 @@ import pytest
 from control_rollouts import CANARY, STABLE, rollout, spec
 from serin_control.errors import JudgeUnreadable, RolloutInvalid
 from serin_control.judge.observation import Observation
+from serin_control.judge.settings import Intent
 from serin_control.rollouts.court import JudgeCourt
-from serin_control.rollouts.spec import LONGEST_STEP_S, Intent, Step
+from serin_control.rollouts.spec import LONGEST_STEP_S, Step
 from serin_control.rollouts.starting import MOST_SESSIONS_PER_S
 
 RUNNING = replace(rollout(), stable_lane=STABLE, canary_lane=CANARY)

@@ -21,6 +21,7 @@ from serin_control.instance import Service, Status
 from serin_control.instance import State as ServiceState
 from serin_control.judge.need import Forecast
 from serin_control.judge.observation import Beginning, Observation
+from serin_control.judge.settings import Intent
 from serin_control.judge.verdict import Verdict
 from serin_control.rollouts import engine
 from serin_control.rollouts.court import JudgeCourt
@@ -28,7 +29,7 @@ from serin_control.rollouts.desk import Action
 from serin_control.rollouts.presence import HEARD_S
 from serin_control.rollouts.reach import BACK_S, SILENT_S
 from serin_control.rollouts.rollout import State
-from serin_control.rollouts.spec import Intent, Step
+from serin_control.rollouts.spec import Step
 from serin_control.rollouts.standing import DRAIN_S, KEEP_S
 from serin_control.rollouts.starting import MOST_SESSIONS_PER_S
 from serin_control.rollouts.store import Book, MemoryRollouts

@@ -7,13 +7,14 @@ import pytest
 from control_rollouts import decision, rollout, sight
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serin_control.judge.settings import Intent
 from serin_control.judge.verdict import MetricVerdict, Verdict
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.rollouts import machine
 from serin_control.rollouts.machine import Circumstances, advance
 from serin_control.rollouts.presence import Presence
 from serin_control.rollouts.rollout import Hold, Rollout, State
-from serin_control.rollouts.spec import Intent, OnScarce, Step
+from serin_control.rollouts.spec import OnScarce, Step
 
 NOW = Circumstances(2000.0, 1.0)
 GOOD, BAD = Verdict.PROMOTE, Verdict.ABORT

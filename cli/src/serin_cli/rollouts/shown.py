@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from serin.control.v1 import registry_pb2, rollout_pb2
 from serin_control.judge.settings import WARM_UP_S
+from serin_control.rollouts.words import counted
 
 from serin_cli.terminal import Shown, Table, stacked, styled, table
 
@@ -184,14 +185,15 @@ def _course(rollout: rollout_pb2.Rollout, now: float) -> Iterable[str]:
     old, new = rollout.from_version, rollout.to_version
     age_s = now - rollout.started_at.seconds
     yield (
-        f"{rollout.rollout_id} ({rollout.model}, {services_of(rollout)} {old} -> {new}, intent {intent_of(rollout)}) is "
-        f"{state_of(rollout)}, started {_age(age_s)} ago by {rollout.started_by or 'nobody known'}."
+        f"{rollout.rollout_id} ({rollout.model}, {services_of(rollout)} {old} -> {new}, intent {intent_of(rollout)}) "
+        f"is {state_of(rollout)}, started {_age(age_s)} ago by {rollout.started_by or 'nobody known'}."
     )
     weight = f"{rollout.weight_percent:.4g} % of new sessions go to {new}, the others to {old}"
     yield (
         f"Step {rollout.step_index + 1} of {len(rollout.steps)}: "
         f"{weight if rollout.weight_percent else f'no new session goes to {new}, all go to {old}'}; "
-        f"{rollout.exposed_session_count:,} sessions saw {new} in {rollout.exposed_request_count:,} requests."
+        f"{counted(rollout.exposed_session_count, 'session')} saw {new} in "
+        f"{counted(rollout.exposed_request_count, 'request')}."
     )
     yield f"Why: {why(rollout).removesuffix('.')}."
     left_s = WARM_UP_S - age_s

@@ -105,7 +105,7 @@ class Blocks:
         return unit
 
     def forget(self, since: float) -> None:
-        """Drop, of both arms, the units that are still open and were watched after ``since``. They never count again."""
+        """Drop the open units, of both arms, that were watched after ``since``: their sessions have counted."""
         for block in self._open:
             for units in (block.old, block.new):
                 for session in [name for name, unit in units.items() if unit.began + self._session_s >= since]:

@@ -173,7 +173,7 @@ def _least_growth(num_requests: float, within_s: float, error_rate: float) -> fl
 
 
 def _sessions(units: Mapping[float, float], old_per_new: float | None, tolerance: float, error_rate: float) -> int:
-    """Sessions within which 19 of 20 equal versions are cleared. ``old_per_new`` None: the old mean is known exactly."""
+    """Sessions within which 19 of 20 equal versions are cleared. ``old_per_new`` None: the old mean is known."""
     burdens, shares = (np.array(list(part), dtype=np.float64) for part in (units.keys(), units.values()))
     level = float(burdens @ shares)
     turned = 1 - burdens

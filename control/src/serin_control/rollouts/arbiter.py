@@ -23,7 +23,7 @@ class Arbiter(Protocol):
         """One attempt of a request has ended."""
 
     def leave_out(self, since: float, until: float) -> None:
-        """What is compared with could take no calls in this time, seconds since 1970: what ran then counts for nobody."""
+        """In this time, seconds since 1970, the stable lane could take no calls: what ran then counts for nobody."""
 
     def score(self, score: ShadowScore) -> None:
         """One text was scored on two lanes."""

@@ -9,13 +9,14 @@ import math
 from dataclasses import dataclass, field, replace
 
 from serin_control.instance import LANE_SERVICES
+from serin_control.judge.settings import Intent
 from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.rollouts import words
 from serin_control.rollouts.presence import Presence
 from serin_control.rollouts.rollout import Hold, Rollout, State
 from serin_control.rollouts.sight import Sight
-from serin_control.rollouts.spec import Intent, OnScarce
+from serin_control.rollouts.spec import OnScarce
 
 MAX_CRASHES = 3
 """Processes of a canary that was never ready may end so often before it counts as crashing at start."""

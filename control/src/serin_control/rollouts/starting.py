@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from serin_control.errors import RolloutInvalid
 from serin_control.instance import LANE_SERVICES, Instance, Service
 from serin_control.judge.need import Forecast
+from serin_control.judge.settings import Intent
 from serin_control.lanes import WEIGHT_SUM, with_shared
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.act import Actor
@@ -18,7 +19,7 @@ from serin_control.rollouts.formats import foreign_formats
 from serin_control.rollouts.golden_set import GoldenInvalid, parse_golden
 from serin_control.rollouts.rollout import Rollout, Strength
 from serin_control.rollouts.sight import Sight, arms_for, look, service_shares, strength
-from serin_control.rollouts.spec import Intent, Spec, Step, check_spec
+from serin_control.rollouts.spec import Spec, Step, check_spec
 from serin_control.rollouts.standing import effective
 from serin_control.rollouts.steering import steered
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from serin_control.instance import LANE_SERVICES, Service
+from serin_control.judge.settings import Intent
 from serin_control.lanes import WEIGHT_SUM, Versions, share_out
 from serin_control.plan import ModelPlan, Share, TrafficPlan, Trial
 from serin_control.rollouts.rollout import Hold, Rollout
-from serin_control.rollouts.spec import Intent, Spec, scope_of
+from serin_control.rollouts.spec import Spec, scope_of
 from serin_control.rollouts.standing import Standing, effective
 
 SHADOW_RATES = {Intent.SAME: 0.2, Intent.BETTER: 0.02, Intent.EXPERIMENT: 0.0}

@@ -53,7 +53,8 @@ def unwritten(rollout: Rollout) -> str:
 
 def for_the_next(rollout: Rollout) -> str:
     """Where the traffic goes when no control plane is there to tell anybody; true before and after one is."""
-    return f"Gateways are told by the first control plane that starts after this: all traffic is on {rollout.from_version} then."
+    then = f"all traffic is on {rollout.from_version} then"
+    return f"Gateways are told by the first control plane that starts after this: {then}."
 
 
 def back_on_stable(rollout: Rollout, sight: Sight) -> str:

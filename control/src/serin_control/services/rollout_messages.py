@@ -5,10 +5,11 @@ from serin.control.v1 import registry_pb2, rollout_pb2
 
 from serin_control.errors import RolloutInvalid
 from serin_control.instance import Service
+from serin_control.judge.need import Forecast
+from serin_control.judge.settings import Intent
 from serin_control.judge.verdict import MetricVerdict, Verdict
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.rollouts.act import Act
-from serin_control.judge.need import Forecast
 from serin_control.rollouts.desk import Action
 from serin_control.rollouts.rollout import Rollout, State
 from serin_control.rollouts.spec import (
@@ -16,7 +17,6 @@ from serin_control.rollouts.spec import (
     DEFAULT_MIN_SAMPLES,
     DEFAULT_SPLIT,
     DEFAULT_STEPS,
-    Intent,
     OnScarce,
     Spec,
     Step,
