@@ -421,7 +421,7 @@ async def test_who_hangs_is_given_up_for_another(mesh, hung, monkeypatch):
     code, _, err = await mesh.serin("rollout", "abort", "small-1", address=hung)
     assert (code, err.count("\n")) == (1, 1)
     assert err.startswith(
-        f"no control plane answers at {hung}: {hung} takes connections and says nothing: it hangs; see"
+        f"no control plane answers at {hung}: {hung} says nothing: it hangs, or the way there is cut; see"
     )
     assert "dead or hang, `serin rollout abort small-1 --offline` writes it" in err
     code, _, err = await mesh.serin("rollback", "--model", "small", address=hung)

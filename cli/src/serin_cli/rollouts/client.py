@@ -211,4 +211,4 @@ def _told(error: MeshError, addresses: Sequence[str]) -> CliError:
 
 
 def _hangs(address: str) -> MeshError:
-    return MeshError(Reason.UPSTREAM_UNAVAILABLE, f"{address} takes connections and says nothing: it hangs")
+    return MeshError(Reason.UPSTREAM_UNAVAILABLE, f"{address} says nothing: it hangs, or the way there is cut")
