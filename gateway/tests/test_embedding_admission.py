@@ -221,7 +221,7 @@ async def test_a_long_list_that_cannot_be_ready_in_time_is_refused(fronts_on):
         turnstile = house.collaborators.turnstiles.by_model["small"]
         turnstile.limit.value = 8
         turnstile._answers.note(10.0)
-        patient = {"x-request-timeout": "35"}
+        patient = {"x-request-timeout": "70"}  # a turn is 10 s of waiting and 10 of being computed
         answer = await embed(front, [[7]] * 40, headers=patient)
         assert refused(answer) == (503, "QUEUE_FULL")
         assert "5 times over" in answer.json()["error"]["message"]

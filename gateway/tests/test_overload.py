@@ -327,20 +327,20 @@ def test_what_is_usual():
 
 async def test_forecasts_learn_from_how_long_was_waited(turnstile):
     """Where the line takes twice as long as it seemed, whoever has less time than that is refused at once."""
-    running = await turnstile.enter("a", 0, 2, 600)
+    running = await turnstile.enter("a", 0, 2, 9999)
     clock = turnstile._clock
+    for _ in range(60):
+        for _ in range(20):
+            clock.now += 0.5
+            turnstile.leave(turnstile._let_through("a", 1))
+        seemed_s = turnstile._expected_wait_s("b", 0, 2)
+        first = await entering(turnstile, "b", weight=2, timeout_s=9999)
+        clock.now += 2 * seemed_s
+        turnstile.leave(running)
+        running = await first
     for _ in range(20):
         clock.now += 0.5
         turnstile.leave(turnstile._let_through("a", 1))
-    seemed_s = turnstile._expected_wait_s("b", 0, 1)
-    first = await entering(turnstile, "b", timeout_s=600)
-    clock.now += 2 * seemed_s
-    turnstile.leave(running)
-    running = await first
-    for _ in range(20):
-        clock.now += 0.5
-        turnstile.leave(turnstile._let_through("a", 1))
-    turnstile.num_running = 2
     waiting = await entering(turnstile, "b", timeout_s=600)
     seems_s = turnstile._expected_wait_s("c", 0, 1)
     assert await reason_of(turnstile.enter("c", 0, 1, 1.5 * seems_s)) is Reason.QUEUE_FULL

@@ -21,7 +21,10 @@ from serin_gateway.overload.usual import Usual
 RATE_OVER_S = 5.0
 """The rate at which answers end is that of about so long."""
 FORESEEN_S = 0.1
-"""What is expected to be shorter is no forecast."""
+"""What is expected to be shorter is no forecast; nor is what is shorter than an answer: those that run may have begun
+together, and end together."""
+TURNS_TO_KNOW = 2
+"""Until so many times what runs has ended since there is work, what ended is mostly what is short."""
 MAX_RETRY_AFTER_S = 60
 
 
@@ -36,17 +39,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Waiter:
-    """Who waits in line: how to call it, until when its answer has to be whole, and how long the line had seemed."""
+    """Who waits in line: how to call it, until when its answer has to be whole, and how long the line had seemed.
+
+    Attributes:
+        was_foreseen: whether that was a forecast.
+    """
 
     called: "asyncio.Future[Entry]"
     since: float
     until: float
     expected_s: float
-
-    @property
-    def was_foreseen(self) -> bool:
-        """Whether there was a forecast."""
-        return self.expected_s > FORESEEN_S
+    was_foreseen: bool
 
     def overrun(self, now: float) -> float:
         """How long it has waited, in parts of how long that had seemed."""
@@ -84,6 +87,9 @@ class Turnstile:
         """How long it was waited, in parts of how long that had seemed."""
         self._rate = 0.0
         self._rated_at = clock()
+        self._busy_since = clock()
+        self._num_ended = 0
+        """Answers since then."""
 
     async def enter(self, tenant: str, priority: int, weight: int, timeout_s: float, *, num_turns: int = 1) -> Entry:
         """Go through, now or when it is this request's turn; :meth:`leave` follows, with what is returned.
@@ -110,7 +116,8 @@ class Turnstile:
         wait_s = self._refuse_if_late(tenant, priority, weight, timeout_s, num_turns)
         called: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
         now = self._clock()
-        ticket = Ticket(tenant, priority, weight, _Waiter(called, now, now + timeout_s, wait_s))
+        waiter = _Waiter(called, now, now + timeout_s, wait_s, self._is_forecast(wait_s))
+        ticket = Ticket(tenant, priority, weight, waiter)
         shed = self.line.join(ticket)
         if shed is not None:
             self._on_refused("full")
@@ -148,6 +155,7 @@ class Turnstile:
         if not self._held[entry.tenant]:
             del self._held[entry.tenant]
         self._answers.note(took_s) if is_whole else self._answers.note_at_least(took_s)
+        self._num_ended += entry.weight
         now = self._clock()
         passed = now - self._rated_at
         self._rated_at = now
@@ -184,6 +192,8 @@ class Turnstile:
             waiter.called.set_result(self._let_through(ticket.tenant, ticket.weight, is_spare=is_spare))
 
     def _let_through(self, tenant: str, weight: int, *, is_spare: bool = False) -> Entry:
+        if not self._held:
+            self._busy_since, self._num_ended = self._clock(), 0
         self._held[tenant] += 1
         if is_spare:
             self._num_spare += 1
@@ -224,10 +234,26 @@ class Turnstile:
 
     def _expected_wait_s(self, tenant: str, priority: int, weight: int) -> float:
         """0 while nothing is known about the rate at which answers end."""
-        rate = self._rate * math.exp(-(self._clock() - self._rated_at) / RATE_OVER_S)
-        if rate * RATE_OVER_S < 1:
-            return 0.0
-        return (self.line.weight_before(tenant, priority) + weight) / rate
+        rate = self._rate_of_ends()
+        return (self.line.weight_before(tenant, priority) + weight) / rate if rate else 0.0
+
+    def _is_forecast(self, wait_s: float) -> bool:
+        """Whether it can be learned from how long will have been waited."""
+        is_known = self._num_ended >= TURNS_TO_KNOW * self.num_running
+        return is_known and wait_s > max(FORESEEN_S, self._answers.mean)
+
+    def _rate_of_ends(self) -> float:
+        """Answers a second, 0: unknown. Those that ended; or, where that is more, what runs by its mean time (Little).
+
+        The first ends after idleness are too few to count, and those of answers that began together leave gaps. Where
+        none has ended for longer than one used to take, they take longer by now.
+        """
+        now = self._clock()
+        counted = self._rate * math.exp(-(now - self._rated_at) / RATE_OVER_S)
+        if not self._answers.mean:
+            return counted if counted * RATE_OVER_S >= 1 else 0.0
+        quiet_s = now - max(self._rated_at, self._busy_since)
+        return max(counted, self.num_running / max(self._answers.mean, quiet_s))
 
 
 def _retry_after(wait_s: float) -> str:

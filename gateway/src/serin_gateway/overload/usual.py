@@ -10,12 +10,12 @@ DEVIATIONS = 2.0
 
 
 class Usual:
-    """Numbers above 0 that come one by one; ``before``: what is taken for usual until one has come."""
+    """Numbers above 0 that come one by one; ``before``: usual before any has come, and counts as one; 0: none."""
 
     def __init__(self, before: float = 0.0) -> None:
         self.mean = before
         self._deviation = 0.0
-        self._is_known = False
+        self._is_known = before > 0
 
     @property
     def most(self) -> float:
@@ -32,6 +32,11 @@ class Usual:
         self._deviation += SHARE * (abs(distance) - self._deviation)
 
     def note_at_least(self, number: float) -> None:
-        """One that would have become larger had it not been cut off: it counts where that is more than usual."""
-        if number > self.mean:
+        """One that would have become larger had it not been cut off: it counts where that is more than usual.
+
+        Before one has come whole, it only says that they are not smaller.
+        """
+        if number > self.mean and self._is_known:
             self.note(number)
+        else:
+            self.mean = max(self.mean, number)
