@@ -6,6 +6,7 @@ import shutil
 import pytest
 from serin_cli.errors import ModelRefused, StartRefused
 from serin_cli.local.model_folder import ModelFolders, check_memory
+from serin_cli.models.reference import Reference
 from serin_cli.models.registry import ModelRegistry
 from serin_worker.demo.paths import model_folder
 
@@ -66,6 +67,23 @@ def test_a_pushed_version_is_found_or_refused(registry):
     """A reference is looked up in the registry, and refused like any path."""
     with pytest.raises(ModelRefused, match=r"'registry:small:v1': not in the registry"):
         ModelFolders(registry).fetch("registry:small:v1")
+
+
+def test_a_pushed_version_is_looked_at_again_whenever_it_is_read(folder, registry):
+    """What was found once and changed since is refused by its file, and read again once it is mended."""
+    registry.push(Reference("small", "v1"), folder, str(folder))
+    folders = ModelFolders(registry)
+    config = folders.fetch("registry:small:v1") / "config.json"
+    folders.check("registry:small:v1")
+    config.chmod(0o600)
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(
+        ModelRefused, match=r"config\.json was changed after it was pushed; push the same content again"
+    ):
+        folders.check("registry:small:v1")
+    registry.push(Reference("small", "v1"), folder, str(folder))
+    folders.check("registry:small:v1")
+    folders.check(str(folder))
 
 
 def test_too_many_workers_are_refused(folder):

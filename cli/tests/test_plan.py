@@ -9,7 +9,7 @@ from serin_cli.local.additions import Addition, Additions, Which
 from serin_cli.local.edge import EdgeSite
 from serin_cli.local.plan import Site, control_spec, plan
 from serin_cli.local.process import Tier
-from serin_cli.local.releases import taken_away
+from serin_cli.local.releases import declared_releases, taken_away
 from serin_control.config import parse_config
 
 SITE = Site(
@@ -165,3 +165,13 @@ def test_one_size_of_the_cache_replaces_the_other():
     command = plan(parse_config(text), SITE, Path, Additions((addition,)))["worker.small.v3.0"].command
     assert "--kv-cache-bytes=4096" in command
     assert not any(flag.startswith("--kv-blocks") for flag in command)
+
+
+def test_what_reads_a_model_looks_at_it_before_each_start():
+    """Workers and tokenizers of a version, each at the path that is declared for it; nobody else."""
+    seen = []
+    for spec in plan(parse_config(TEXT), SITE, Path, check=seen.append).values():
+        before = len(seen)
+        spec.check()
+        assert (len(seen) > before) == spec.name.startswith(("worker", "tokenizer"))
+    assert set(seen) == {release.path for _, release in declared_releases(parse_config(TEXT), Additions())}

@@ -4,11 +4,12 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
-from serin_cli.errors import StartRefused
+from serin_cli.errors import ModelRefused, StartRefused
 from serin_cli.local.board import Phase
 from serin_cli.local.process import LONGEST_DELAY_S, STEADY_S, Tier, backoff_s, is_steady
 from serin_cli.state_dir import await_condition
@@ -57,6 +58,31 @@ async def test_a_crashed_process_is_started_again(fleet, board, state, child):
     assert fleet.can_come_up()
     await fleet.stop_all()
     assert board.rows == []
+
+
+async def test_what_it_reads_is_looked_at_before_each_start(fleet, board, state, child):
+    """What was changed while it ran keeps it from starting again, its row says why, and once mended it starts."""
+    wrong = ""
+
+    def check() -> None:
+        if wrong:
+            raise ModelRefused("registry:small:v2", wrong)
+
+    fleet.start(replace(child("worker", FOREVER), check=check))
+    await _said(state.logs / "worker.log", "up")
+    board.update("worker", phase=Phase.READY)
+    first, wrong = board.row("worker").pid, "config.json was changed"
+    os.kill(first, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        await board.until(lambda: "config.json" in board.row("worker").problem)
+        assert board.row("worker").describe() == (
+            "crashed: not started: model 'registry:small:v2': config.json was changed"
+        )
+        assert board.row("worker").pid is None
+        wrong = ""
+        await board.until(lambda: board.row("worker").pid not in (None, first))
+    assert "not started: model" in (state.logs / "worker.log").read_text()
+    await fleet.stop_all()
 
 
 async def test_a_process_that_never_comes_up_is_refused_with_its_last_error(fleet, board, child):

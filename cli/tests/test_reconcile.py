@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from serin_cli.errors import StartRefused
+from serin_cli.local import reconcile
 from serin_cli.local.additions import AdditionsFile
 from serin_cli.local.board import Phase
 from serin_cli.local.model_folder import ModelFolders
@@ -97,3 +99,29 @@ async def test_of_many_at_once_the_last_is_carried_out(reconciler, fleet, board)
 
     async with asyncio.timeout(60):
         await board.until(is_carried_out)
+
+
+async def test_a_start_that_the_control_plane_refuses_for_good_ends(reconciler, fleet, board, monkeypatch):
+    """A version whose files are others than it was accepted with does not keep `serin up` waiting: it says why."""
+    monkeypatch.setattr(reconcile, "REFUSED_S", 0.05)
+
+    def refuse(row, before) -> None:
+        if row.pid is not None and not row.refusal:
+            board.update(row.name, refusal="worker.small@v1 is announced with other files")
+
+    board.listen(refuse)
+    with pytest.raises(StartRefused, match="announced with other files"):
+        await reconciler.begin(declared(max_sequences=NEVER_READY))
+
+
+async def test_a_start_that_is_refused_at_first_goes_on(reconciler, fleet, board):
+    """While the lease of the one before lasts, what replaces it is refused; that passes."""
+
+    def refuse(row, before) -> None:
+        if row.pid is not None and not row.refusal and row.phase is Phase.STARTING:
+            board.update(row.name, refusal="siblings differ")
+            asyncio.get_running_loop().call_soon(lambda: board.update(row.name, phase=Phase.READY, refusal=""))
+
+    board.listen(refuse)
+    await reconciler.begin(declared(max_sequences=NEVER_READY))
+    assert [row.phase for row in board.rows] == [Phase.READY]

@@ -36,7 +36,10 @@ class Stage:
         self.steered = TrafficPlan()
         self.memory = LaneMemory(clock)
         self.settled = True
-        mesh = Mesh(lambda: tuple(self.running), lambda: self.plan, self._steer, lambda: self.settled)
+        self.sealed = {}
+        mesh = Mesh(
+            lambda: tuple(self.running), lambda: self.plan, self._steer, lambda: self.settled, seal=self._hold_to
+        )
         leadership = Leadership(self.store, name, f"127.0.0.1:{len(name)}", clock)
         self.engine = Engine(self.store, self.court, mesh, leadership, self.alarms, clock=clock, wall_clock=clock)
         self.desk = Desk(self.engine, **desk)
@@ -45,6 +48,9 @@ class Stage:
     def _steer(self, steering) -> None:
         self._steering = steering
         self.weights()
+
+    def _hold_to(self, sealed) -> None:
+        self.sealed = sealed
 
     async def look(self, seconds: float = 0.25) -> None:
         """Let time pass, and look once."""

@@ -131,6 +131,29 @@ def test_a_canary_that_disappears_leaves_everything_to_stable():
         assert weights(lanes) == {"v1": 10_000, "v2": 0}
 
 
+def test_what_had_the_traffic_last_stands_in_and_that_is_said():
+    """Where nothing with a share takes calls, the first of what is kept has everything, the others the least weight."""
+    kept = tuple(((Service.TOKENIZER, v), (Service.WORKER, v)) for v in ("v2", "v1"))
+    planned = replace(plan(v3=100, v2=0, v1=0), kept=kept)
+    everything = pair("v1") + pair("v2") + pair("v3")
+    formed = form_lanes(planned, everything, {})
+    assert (weights(formed.lanes), formed.alarms) == ({"v3": 9_998, "v1": 1, "v2": 1}, ())
+    said = (
+        "model small: nothing of {} takes calls: tokenizer v2, worker v2, which had the traffic before, answers until"
+    )
+    tokenizer, worker = pair("v3")
+    lost = replace(worker, suspect=True, lost=True)
+    for left, gone in (([tokenizer], "worker v3"), ([tokenizer, lost], "worker v3"), ([], "tokenizer v3, worker v3")):
+        formed = form_lanes(planned, pair("v1") + pair("v2") + left, {})
+        assert {version: weight for version, weight in weights(formed.lanes).items() if weight} == {
+            "v2": 9_999,
+            "v1": 1,
+        }
+        (alarm,) = formed.alarms
+        assert alarm.startswith(said.format(gone))
+    assert weights(form_lanes(planned, pair("v1"), {}).lanes) == {"v1": 10_000}
+
+
 def test_when_everything_is_lost_everything_stays():
     """The fault may be ours: shares stay as they were."""
     lanes = form_lanes(

@@ -103,7 +103,9 @@ class Control:
         )
         kept = rollouts or MemoryRollouts()
         plane = self.plane
-        mesh = Mesh(plane.registry.instances, plane.declared_plan, plane.steer, plane.is_settled, plane.save)
+        mesh = Mesh(
+            plane.registry.instances, plane.declared_plan, plane.steer, plane.is_settled, plane.save, plane.seal
+        )
         leadership = Leadership(kept, name, address, clock)
         self.rollouts = Engine(kept, court or JudgeCourt(), mesh, leadership, self.alarms, clock=clock)
         self.newest = NewestRollouts(self.rollouts)

@@ -123,6 +123,7 @@ class Instance:
         suspect: its stream broke or went silent; its lease still runs, or it is ``lost``.
         lost: its lease has ended, and it is kept because too much of its cluster was lost together.
         refusal: why what it said last is not believed: it counts as starting; empty: it is believed.
+        foreign: digest of files that it announces and its version was not accepted with; empty: it announces none.
     """
 
     registration: Registration
@@ -131,6 +132,7 @@ class Instance:
     suspect: bool = False
     lost: bool = False
     refusal: str = ""
+    foreign: str = ""
 
     @property
     def state(self) -> State:

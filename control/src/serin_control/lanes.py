@@ -79,7 +79,7 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
             of theirs runs, also when the plan names them no more or at 0: their sessions must end well. Those that the
             plan drains have none at all while another lane takes calls: calls that name them are answered, and nobody
             draws them. Those that it retires have had their time. Those that it keeps need not be
-            remembered.
+            remembered, and the first of them that takes calls has everything while nothing with a share does.
     """
     serving = [i for i in instances if i.serves]
     mine = [i for i in serving if i.registration.model == plan.name and i.status.digests.artifact]
@@ -95,14 +95,14 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
             continue
         lane = _lane(plan.name, share, members)
         if lane is None:
-            names = ", ".join(f"{service} {version}" for service, version in share.versions)
-            alarms.append(f"model {plan.name}: {names} hold different vocabularies: they form no lane")
+            alarms.append(f"model {plan.name}: {_names(share.versions)} hold different vocabularies: they form no lane")
         elif share.weight or lane.id in carrying or share.versions in plan.kept:
             lanes.append(lane)
     if len(lanes) > MAX_LIVE_LANES:
-        lanes.sort(key=lambda lane: (-lane.takes_calls, -lane.weight))
+        lanes.sort(key=lambda lane: (-lane.takes_calls, -lane.weight, _turn(lane, plan)))
         alarms.append(f"model {plan.name}: {len(lanes)} lanes run, at most {MAX_LIVE_LANES} are published")
-    weighed = _weigh(lanes[:MAX_LIVE_LANES], plan.draining)
+    weighed = _weigh(lanes[:MAX_LIVE_LANES], plan)
+    alarms += _stand_ins(plan, weighed, mine)
     wanted = {*(share.versions for share in plan.shares), *plan.draining}
     kept = [lane for lane in weighed if lane.weight or lane.versions in wanted or lane.takes_calls]
     kept.sort(key=lambda lane: (-lane.weight, lane.versions))
@@ -140,16 +140,47 @@ def share_out(weights: Sequence[int], total: int = WEIGHT_SUM) -> list[int]:
     return parts
 
 
-def _weigh(lanes: Sequence[Lane], draining: Collection[Versions]) -> list[Lane]:
+def _weigh(lanes: Sequence[Lane], plan: ModelPlan) -> list[Lane]:
     """Traffic goes to lanes that can take it; where none can, all keep their shares (the fault may be ours).
 
-    Those that drain have some only while they alone can: better their answers than none.
+    Where none with a share can, the first of those that are kept has all of it. Those that drain have some only while
+    they alone can: better their answers than none.
     """
-    drawn = [lane for lane in lanes if lane.versions not in draining]
+    drawn = [lane for lane in lanes if lane.versions not in plan.draining]
     having = [lane for lane in drawn if lane.takes_calls] or [lane for lane in lanes if lane.takes_calls] or drawn
-    weights = share_out([lane.weight for lane in having])
+    shares = [lane.weight for lane in having]
+    if not any(shares):
+        first = min(having, key=lambda lane: _turn(lane, plan), default=None)
+        shares = [int(lane is first and lane.versions in plan.kept) for lane in having]
+    weights = share_out(shares)
     by_id = dict(zip((lane.id for lane in having), weights, strict=True))
     return [replace(lane, weight=by_id.get(lane.id, 0)) for lane in lanes]
+
+
+def _turn(lane: Lane, plan: ModelPlan) -> int:
+    """Whose turn it is to answer where nothing with a share does: kept lanes in their order, then all others."""
+    return plan.kept.index(lane.versions) if lane.versions in plan.kept else len(plan.kept)
+
+
+def _stand_ins(plan: ModelPlan, weighed: Sequence[Lane], instances: Sequence[Instance]) -> list[str]:
+    """An alarm where what should have the traffic takes no calls and something else does."""
+    shares = {share.versions for share in plan.shares if share.weight}
+    able = [lane for lane in weighed if lane.weight and lane.takes_calls]
+    if not shares or not able or any(lane.versions in shares for lane in able):
+        return []
+    answering, wanted = max(able, key=lambda lane: lane.weight), max(plan.shares, key=lambda share: share.weight)
+    present = [pair for pair in answering.versions if pair not in wanted.versions]
+    needed = [(service, version) for service, version in wanted.versions if service in LANE_SERVICES]
+    absent = [pair for pair in needed if not _member(*pair, instances).takes_calls] or needed
+    why = ", which had the traffic before," if answering.versions in plan.kept else ""
+    return [
+        f"model {plan.name}: nothing of {_names(absent)} takes calls: {_names(present)}{why} answers until it does: "
+        "`serin status` shows what is the matter with it"
+    ]
+
+
+def _names(versions: Iterable[tuple[Service, str]]) -> str:
+    return ", ".join(f"{service} {version}" for service, version in versions)
 
 
 def _member(service: Service, version: str, instances: Sequence[Instance]) -> Member:

@@ -63,7 +63,8 @@ class ModelPlan:
     """One model: its names, its defaults, who shares its traffic.
 
     Attributes:
-        kept: sets of versions that have the least weight beside their share: traffic may go back to them.
+        kept: sets of versions that have the least weight beside their share: traffic may go back to them. The first
+            of them that takes calls has everything while nothing that has a share does.
         draining: sets of versions that get no new session while another can take it. Where they carried traffic their
             lanes stay, at weight 0, so that answers end where they began.
         retired: sets of versions that get nothing, not even a lane.

@@ -5,7 +5,7 @@ Ties registry, configuration, lanes and store together; knows nothing about gRPC
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from serin_control.alarms import Alarms
@@ -114,6 +114,11 @@ class ControlPlane:
         await self._sync()
         self._is_begun = True
         self.redraw()
+
+    def seal(self, artifacts: Mapping[str, str]) -> None:
+        """Hold versions to the files that they were accepted with; see :meth:`Registry.seal`."""
+        self.registry.seal(artifacts)
+        self._news.set()
 
     def steer(self, steer: Steer) -> None:
         """Let traffic follow this from now on, and until it is called again."""

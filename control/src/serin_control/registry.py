@@ -4,12 +4,14 @@ An instance is heard, then *suspect* (its stream broke, or two heartbeats are mi
 of a cluster is silent together, the fault is more likely between us and them than in them: those are kept, as *lost*,
 until enough of the cluster is heard again. So an empty cluster never replaces a full one.
 
-Who says what cannot be is refused: it counts as starting, with the reason, for as long as it goes on saying so.
+Who says what cannot be is refused: it counts as starting, with the reason, for as long as it goes on saying so. So is
+who announces other files than its version was accepted with.
 
-Knows nothing about the wire, lanes or storage. Time comes from the clock it is given (seconds, monotonic).
+Knows nothing about the wire, lanes, storage, or when a version is accepted. Time comes from the clock it is given
+(seconds, monotonic).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from serin_control.admission import check_registration, check_status
@@ -60,11 +62,22 @@ class Registry:
         self.revision = 0
         self._clock = clock
         self._leases: dict[str, _Lease] = {}
+        self._seals: Mapping[str, str] = {}
         self._num_tickets = 0
 
     def instances(self) -> tuple[Instance, ...]:
         """Everything that is held, ordered by service, model, version and name."""
         return tuple(sorted((lease.held for lease in self._leases.values()), key=_order))
+
+    def seal(self, artifacts: Mapping[str, str]) -> None:
+        """Hold versions to the files that they were accepted with: digests by cluster, in place of those before.
+
+        Whoever announces others gets no traffic from now on. Who was refused and is not any more is believed again with
+        its next heartbeat.
+        """
+        self._seals = artifacts
+        for lease in self._leases.values():
+            self._change(lease, self._unbroken(lease.held))
 
     def announce(self, registration: Registration, registered_at: float) -> Ticket:
         """Take the lease of an instance, or take it over.
@@ -83,10 +96,10 @@ class Registry:
         old = self._leases.get(registration.instance)
         same = old is not None and old.held.registration == registration
         status = old.held.status if old is not None and same else Status()
-        refusal = old.held.refusal if old is not None and same else ""
+        refusal, foreign = (old.held.refusal, old.held.foreign) if old is not None and same else ("", "")
         since = old.held.registered_at if old is not None and same else registered_at
         self._num_tickets += 1
-        self._hold(Instance(registration, status, since, refusal=refusal), self._num_tickets)
+        self._hold(Instance(registration, status, since, refusal=refusal, foreign=foreign), self._num_tickets)
         return Ticket(registration.instance, self._num_tickets, registered_at)
 
     def beat(self, ticket: Ticket, status: Status) -> None:
@@ -95,21 +108,24 @@ class Registry:
         Raises:
             LeaseSuperseded: the instance announced again elsewhere.
             RegistrationInvalid: it says it is ready and leaves out what that needs.
-            VersionMismatch: its digests differ from those of its version.
+            VersionMismatch: its digests differ from those of its version, or of its siblings.
         """
         lease = self._leases.get(ticket.instance)
         if lease is None or lease.ticket != ticket.number:
             raise LeaseSuperseded(f"{ticket.instance} announced again on another stream; this one is over")
         if status.state is State.DRAINING and not status.digests.artifact:  # it is still what it was
             status = replace(status, digests=lease.held.status.digests, capacity=lease.held.status.capacity)
+        foreign = self._foreign(lease.held.registration, status)
         try:
             check_status(lease.held.registration, status)
+            if foreign:
+                raise VersionMismatch(self._broken(lease.held.registration, foreign))
             self._check_siblings(lease.held, status)
         except (RegistrationInvalid, VersionMismatch) as error:
-            self._refuse(lease, ticket, str(error))
+            self._refuse(lease, ticket, str(error), foreign)
             raise
         since = ticket.registered_at
-        heard = replace(lease.held, status=status, registered_at=since, suspect=False, lost=False, refusal="")
+        heard = Instance(lease.held.registration, status, since)
         self._hold(heard, ticket.number)
 
     def lose(self, ticket: Ticket) -> None:
@@ -131,7 +147,7 @@ class Registry:
         """Give stored instances one time to live to announce themselves again. Those already heard stay as they are."""
         for instance in instances:
             if instance.registration.instance not in self._leases:
-                self._hold(replace(instance, suspect=True), ticket=0)
+                self._hold(self._unbroken(replace(instance, suspect=True)), ticket=0)
 
     def tick(self) -> None:
         """Let time pass: call it at least once a heartbeat."""
@@ -154,9 +170,33 @@ class Registry:
             elif not lease.held.lost:
                 self._change(lease, replace(lease.held, lost=True))
 
-    def _refuse(self, lease: _Lease, ticket: Ticket, reason: str) -> None:
+    def _refuse(self, lease: _Lease, ticket: Ticket, reason: str, foreign: str) -> None:
         """It goes on as the start that it was: announcing itself again and again is not starting again and again."""
-        self._hold(replace(lease.held, status=Status(), suspect=False, lost=False, refusal=reason), ticket.number)
+        held = lease.held
+        self._hold(
+            Instance(held.registration, Status(), held.registered_at, refusal=reason, foreign=foreign), ticket.number
+        )
+
+    def _unbroken(self, instance: Instance) -> Instance:
+        """An instance as it is held: refused where its version was accepted with other files."""
+        foreign = self._foreign(instance.registration, instance.status)
+        if not foreign:
+            return instance
+        refusal = self._broken(instance.registration, foreign)
+        return replace(instance, status=Status(), refusal=refusal, foreign=foreign)
+
+    def _foreign(self, who: Registration, status: Status) -> str:
+        """Digest of the files that it would serve with and its version was not accepted with; empty: there are none."""
+        artifact = status.digests.artifact if status.state is not State.STARTING else ""
+        return "" if artifact in ("", self._seals.get(who.cluster, artifact)) else artifact
+
+    def _broken(self, who: Registration, foreign: str) -> str:
+        """That a version is announced with other files than it was accepted with, and what to do about it."""
+        return (
+            f"{who.cluster} is announced by {who.instance!r} with other files ({foreign[:12]!r}) than {who.version} "
+            f"was accepted with ({self._seals[who.cluster][:12]!r}), and a version never changes: put those back and "
+            "start it again, or give the changed files a version of their own"
+        )
 
     def _make_way(self, held: Instance, newcomer: Registration) -> None:
         """A process that restarts on its old name or endpoint replaces itself, and nobody of another service."""

@@ -1,5 +1,6 @@
 """Both stores of rollouts keep the same promises; the one in Redis survives."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,11 +8,13 @@ from control_rollouts import rollout, spec, versions
 from control_valkey import Valkey
 from redis.asyncio import Redis
 from serin_control.errors import NotLeading, RolloutConflict, StoreDown
+from serin_control.instance import Service
 from serin_control.judge.verdict import MetricVerdict, Verdict
 from serin_control.plan import Share
 from serin_control.rollouts.act import Act
 from serin_control.rollouts.redis_store import ROLLOUTS, RedisRollouts
 from serin_control.rollouts.rollout import State
+from serin_control.rollouts.seals import Seal, Seals
 from serin_control.rollouts.standing import Standing
 from serin_control.rollouts.store import Book, Change, Leader, MemoryRollouts
 from serin_control.rollouts.withdrawal import Withdrawal
@@ -87,6 +90,32 @@ async def test_what_is_written_together_is_there_together(store):
     found, more = await store.acts("small-1", 10, "")
     assert [(one.what, one.term, one.identity) for one in found] == [("abort", 1, "cli"), ("start", 1, "cli")]
     assert more == ""
+
+
+async def test_files_that_were_accepted_are_kept_beside_what_stands(store):
+    """Whoever writes a standing or a rollout, also a version that knows nothing of files, leaves them as they are."""
+    leader = await store.lead(ANN, 60)
+    seals = Seals("small", (Seal(Service.WORKER, "v1", "a1"), Seal(Service.TOKENIZER, "v1", "70", "ff")))
+    book = await store.write(leader, Book(), Change((), seals=seals))
+    book = await store.write(leader, book, Change((act("start"),), FULL, STANDING))
+    assert book.seals == {"small": seals}
+    assert await store.read(0) == book
+
+
+async def test_what_a_version_wrote_that_knew_nothing_of_files_is_read(valkey):
+    """A rollout and a standing without them."""
+    kept = RedisRollouts(valkey.url)
+    leader = await kept.lead(ANN, 60)
+    await kept.write(leader, Book(), Change((act("start"),), FULL, STANDING))
+    async with Redis.from_url(valkey.url, decode_responses=True) as redis:
+        for field, gone in (("rollout/small", "canary_files"), ("standing/small", "left")):
+            text = json.loads(await redis.hget(ROLLOUTS + "book", field))
+            for one in [text, *text.get("kept", [])]:
+                one.pop(gone, None)
+            await redis.hset(ROLLOUTS + "book", field, json.dumps(text))
+    book = await kept.read(-1)
+    assert (book.rollouts, book.standings, book.seals) == ({"small": FULL}, {"small": STANDING}, {})
+    await kept.close()
 
 
 async def test_who_leads_no_more_or_has_not_looked_writes_nothing(store):

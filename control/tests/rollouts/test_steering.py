@@ -125,6 +125,20 @@ def test_going_back_is_going_back_to_what_was():
     assert weights(back.previous) == {"v2": WEIGHT_SUM}
 
 
+def test_who_stands_in_is_who_had_the_traffic_last():
+    """The release before, then the one before that; what somebody went back from comes after all others."""
+    v1, v2, v3 = ((Share(versions(name), WEIGHT_SUM),) for name in ("v1", "v2", "v3"))
+    standing = Standing("small", DECLARED[:1]).moved_to(v2, v1, 1000.0).moved_to(v3, v2, 2000.0)
+    assert steered(PLAN, standing, None).kept == (versions("v2"), versions("v1"))
+    back = standing.back_at(v2, v3, 3000.0)
+    assert steered(PLAN, back, None).kept == (versions("v1"), versions("v3"))
+    left = [one for one in EVERYTHING if one.registration.instance != "w0-small-v2"]
+    lanes = form_lanes(steered(PLAN, back, None), left, {}).lanes
+    assert {lane.versions: lane.weight for lane in lanes} == {versions("v1"): 9_999, versions("v3"): 1}
+    again = back.moved_to(v3, v2, 4000.0).moved_to(v1, v3, 5000.0)
+    assert steered(PLAN, again, None).kept == (versions("v3"), versions("v2")), "a promotion forgives"
+
+
 def test_a_service_that_all_models_share_is_split_by_version():
     """While its rollout runs, and as that left it; models are left alone."""
     arms = Arms((Share(((Service.GATEWAY, "v1"),), 3),), ((Service.GATEWAY, "v2"),))

@@ -5,6 +5,7 @@ folder is refused before anything is started, or stopped, for it.
 """
 
 import re
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class ModelFolders:
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
         self._found: dict[str, Path] = {}
+        self._checking = threading.Lock()  # what one has read, the others believe
 
     def fetch(self, path: str) -> Path:
         """The folder of a model; blocks while the hub is asked.
@@ -41,6 +43,17 @@ class ModelFolders:
                 _check(path, folder)
             self._found[path] = folder.absolute()
         return self._found[path]
+
+    def check(self, path: str) -> None:
+        """See that a pushed version still holds what was pushed, whenever a process is to read it.
+
+        Raises:
+            ModelRefused: it does not; names the file and what mends it.
+        """
+        reference = parse_reference(path)
+        if reference is not None:
+            with self._checking:
+                self._registry.folder(reference)
 
     def folder(self, path: str) -> Path:
         """The folder of a path that was fetched."""

@@ -6,6 +6,7 @@ Pure: reads no files, starts nothing, knows nothing about what runs already.
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from serin_control.config import MeshConfig, Release
@@ -47,7 +48,11 @@ def control_spec(site: Site) -> ProcessSpec:
 
 
 def plan(
-    config: MeshConfig, site: Site, folder: Callable[[str], Path], additions: Additions | None = None
+    config: MeshConfig,
+    site: Site,
+    folder: Callable[[str], Path],
+    additions: Additions | None = None,
+    check: Callable[[str], None] = lambda path: None,
 ) -> dict[str, ProcessSpec]:
     """The processes a mesh needs beside the control plane and the stores, by name.
 
@@ -56,6 +61,7 @@ def plan(
         site: where.
         folder: finds the folder of a release's ``path``.
         additions: versions beside the declared ones; what is declared too is not an addition.
+        check: sees, before each start of a process that reads it, that a ``path`` still holds what it held.
     """
     additions = additions or Additions()
     added = list(added_releases(config, additions))
@@ -64,20 +70,23 @@ def plan(
     threads = max(1, site.num_cores // max(1, num_workers))
     specs = [_cache(site, CACHE, config.cache.version), _gateway(site, GATEWAY, config.gateway.version)]
     for model, release in releases:
-        specs += _serving_specs(model, release, folder(release.path), site, threads)
+        specs += _serving_specs(model, release, folder(release.path), site, threads, check)
     extra = [spec for addition in additions.added for spec in _front_specs(addition, site)]
     for model, release, addition in added:
-        own = _serving_specs(model, release, folder(release.path), site, threads)
+        own = _serving_specs(model, release, folder(release.path), site, threads, check)
         extra += [_built_from(addition.code, spec) for spec in own]
     declared = {spec.name: spec for spec in specs}
     return declared | {spec.name: replace(spec, is_addition=True) for spec in extra if spec.name not in declared}
 
 
-def _serving_specs(model: str, release: Release, path: Path, site: Site, threads: int) -> list[ProcessSpec]:
-    return [
+def _serving_specs(
+    model: str, release: Release, path: Path, site: Site, threads: int, check: Callable[[str], None]
+) -> list[ProcessSpec]:
+    specs = [
         *(_tokenizer(model, release, path, site, index) for index in range(release.tokenizers)),
         *(_worker(model, release, path, site, index, threads) for index in range(release.workers)),
     ]
+    return [replace(spec, check=partial(check, release.path)) for spec in specs]
 
 
 def _front_specs(addition: Addition, site: Site) -> list[ProcessSpec]:

@@ -10,11 +10,11 @@ import os
 import random
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serin_cli.errors import StartRefused
+from serin_cli.errors import CliError, StartRefused
 from serin_cli.local.board import Board, Phase, Row
 from serin_cli.local.guard import Guard
 from serin_cli.local.journal import Journal
@@ -26,6 +26,10 @@ NUM_ATTEMPTS = 3  # starts of a process that never got ready, before a starting 
 USAGE_EXIT = 2  # a refused setting: trying again cannot help
 READ_BYTES = 64 * 1024
 PUMP_GRACE_S = 2.0  # from the end of a process to the end of its output
+
+
+def _nothing() -> None:
+    """What it reads is its own business."""
 
 
 class Tier(enum.IntEnum):
@@ -51,6 +55,7 @@ class ProcessSpec:
     grace_s: float = 25.0  # from SIGTERM to SIGKILL
     is_addition: bool = field(default=False, compare=False)  # a mesh comes up without it
     cluster: str = field(default="", compare=False)  # its siblings: who differs from them is refused; empty: none
+    check: Callable[[], None] = field(default=_nothing, compare=False)  # before each start; CliError: it must not start
 
 
 class Process:
@@ -88,8 +93,15 @@ class Process:
     async def _keep_running(self) -> None:
         num_failures = 0
         while not self._retired.is_set():
+            wrong = ""
             try:
+                await asyncio.to_thread(self.spec.check)
+                if self._retired.is_set():
+                    return
                 code = await self._run_once()
+            except CliError as error:
+                wrong, code = str(error), 1
+                self._journal.write(f"not started: {wrong}\n".encode())
             except OSError as error:  # no process could be made
                 self._journal.write(f"cannot be started: {error}\n".encode())
                 code = 1
@@ -98,7 +110,7 @@ class Process:
             row = self._board.row(self.spec.name)
             self._was_ready = self._was_ready or (row is not None and row.phase is Phase.READY)
             num_failures = 1 if is_steady(row, time.time()) else num_failures + 1
-            self._crashed(code, num_failures)
+            self._crashed(code, num_failures, wrong)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._retired.wait(), backoff_s(num_failures))
 
@@ -159,8 +171,8 @@ class Process:
         finally:
             transport.close()
 
-    def _crashed(self, code: int, num_failures: int) -> None:
-        problem = self._journal.complaint() or _ending(code)
+    def _crashed(self, code: int, num_failures: int, wrong: str) -> None:
+        problem = f"not started: {wrong}" if wrong else self._journal.complaint() or _ending(code)
         if code == -signal.SIGKILL:
             problem = "killed, by hand or by the system for want of memory (then: a smaller model, fewer workers)"
         if not self._was_ready and (code == USAGE_EXIT or num_failures >= NUM_ATTEMPTS):

@@ -4,6 +4,7 @@ How a change goes is :mod:`.changeover`'s business; what a configuration needs i
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from serin_control.config import MeshConfig, Release
 from serin_cli.errors import CliError, StartRefused
 from serin_cli.local.additions import Addition, Additions, AdditionsFile
 from serin_cli.local.board import Board, Phase
-from serin_cli.local.changeover import Changeover
+from serin_cli.local.changeover import REFUSED_S, Changeover
 from serin_cli.local.fleet import Fleet
 from serin_cli.local.model_folder import ModelFolders, check_memory
 from serin_cli.local.plan import Site, plan
@@ -77,7 +78,7 @@ class Reconciler:
         An added version that does not come up is no reason not to serve; one whose files are wrong is.
 
         Raises:
-            CliError: something is missing, or a process will not come up.
+            CliError: something is missing, a process will not come up, or the control plane refuses it for good.
         """
         self._newest = config
         additions = self._file.read()
@@ -88,7 +89,7 @@ class Reconciler:
         for spec in specs.values():
             self._fleet.start(spec)
         needed = [name for name, spec in specs.items() if not spec.is_addition]
-        await self._board.until(lambda: self._fleet.can_come_up() and self._in(needed, Phase.READY))
+        await self._come_up(needed)
         await self._board.until(lambda: all(self._is_clear(name) for name in specs))
 
     async def find_added(self, additions: Iterable[Addition]) -> None:
@@ -149,6 +150,23 @@ class Reconciler:
     async def _fetch(self, release: Release) -> None:
         await asyncio.to_thread(self._folders.fetch, release.path)
 
+    async def _come_up(self, names: list[str]) -> None:
+        """Wait until these are ready; a refusal passes by itself at first, while old leases end."""
+        while not self._in(names, Phase.READY):
+            await self._board.until(
+                lambda: self._fleet.can_come_up() and (self._in(names, Phase.READY) or bool(self._refused(names)))
+            )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFUSED_S):
+                    await self._board.until(lambda: self._fleet.can_come_up() and not self._refused(names))
+            if refused := self._refused(names):
+                raise StartRefused(refused[0])
+
+    def _refused(self, names: Iterable[str]) -> list[str]:
+        """What the control plane says of those that it does not believe."""
+        rows = (self._board.row(name) for name in names)
+        return [row.refusal for row in rows if row is not None and row.phase is Phase.STARTING and row.refusal]
+
     def _is_clear(self, name: str) -> bool:
         """Whether it is known how a start went, for the time being."""
         row = self._board.row(name)
@@ -158,4 +176,4 @@ class Reconciler:
         return all(self._board.phase(name) in phases for name in names)
 
     def _plan(self, config: MeshConfig, additions: Additions) -> dict[str, ProcessSpec]:
-        return plan(config, self.site, self._folders.folder, additions)
+        return plan(config, self.site, self._folders.folder, additions, self._folders.check)

@@ -27,11 +27,12 @@ from serin_control.rollouts.machine import Circumstances, Move
 from serin_control.rollouts.presence import Attendance
 from serin_control.rollouts.reach import Reach
 from serin_control.rollouts.rollout import Rollout, State
+from serin_control.rollouts.seals import Seal, Seals, with_traffic
 from serin_control.rollouts.settling import after
 from serin_control.rollouts.sight import Sight, hearing, look
 from serin_control.rollouts.spec import scope_of
 from serin_control.rollouts.standing import Standing, effective, named
-from serin_control.rollouts.steering import SHARED_SERVICES, Steering, declared_shares, still_declared
+from serin_control.rollouts.steering import SHARED_SERVICES, Steering, declared_shares, steered, still_declared
 from serin_control.rollouts.store import Book, Change, RolloutStore
 from serin_control.rollouts.withdrawal import Withdrawal, among, better_told, left_behind
 
@@ -42,6 +43,10 @@ WRITE_WITHIN_S = 0.5
 
 _JUDGED = ("verdicts", "quality_judged")
 _KEPT_SOMETIMES = ("reason", "next", "spent_s", "num_requests", "num_sessions", "num_running", *_JUDGED)
+
+
+def _unheld(artifacts: Mapping[str, str]) -> None:
+    """Hold nobody to anything."""
 
 
 async def _forget() -> None:
@@ -58,6 +63,7 @@ class Mesh:
         steer: takes what rollouts want of it.
         is_settled: what runs is known; until then nothing moves: after a start, instances get time to be heard again.
         save: makes what runs durable, as far as the store answers.
+        seal: holds versions to the files that they were accepted with (digests by cluster).
     """
 
     instances: Callable[[], tuple[Instance, ...]]
@@ -65,6 +71,7 @@ class Mesh:
     steer: Callable[[Steering], None]
     is_settled: Callable[[], bool] = lambda: True
     save: Callable[[], Awaitable[None]] = _forget
+    seal: Callable[[Mapping[str, str]], None] = _unheld
 
 
 class Engine:
@@ -112,6 +119,7 @@ class Engine:
         self._kept_at = clock()
         self._attendance = Attendance(clock)
         self._steered: object = None
+        self._sealed: Mapping[str, str] = {}
         self._hurry = asyncio.Event()
 
     async def start(self) -> None:
@@ -346,7 +354,10 @@ class Engine:
     async def _write_rollout(self, rollout: Rollout, acts: tuple[Act, ...], at: float) -> None:
         scope = rollout.spec.scope
         standing = after(rollout, self._standing(scope), self.declared(scope), at)
-        await self.write(Change(acts, rollout, standing))
+        seals = None
+        if rollout.state is State.PROMOTED:
+            seals = self._seals(rollout.model).accepted(rollout.canary_files, rollout.arms.canary)
+        await self.write(Change(acts, rollout, standing, seals=seals))
 
     async def _move(self, passed_s: float) -> None:
         now = self._clock()
@@ -355,6 +366,7 @@ class Engine:
             if self._attendance.knows(rollout) and not is_taken_back:
                 await self._advance(rollout, passed_s)
         await self._settle()
+        await self._seal()
         if now - self._kept_at >= KEEP_EVERY_S:
             self._kept_at = now
             await self._keep_progress()
@@ -410,6 +422,21 @@ class Engine:
                 await self.write(Change((Act(now, "", JUDGE, "declare", why),), None, anew))
                 return
 
+    async def _seal(self) -> None:
+        """Note with which files versions have traffic, and write down who is announced with others."""
+        instances = self.mesh.instances()
+        for model, declared in self.mesh.declared().models.items():
+            known = self._seals(model)
+            running = self.book.rollouts.get(model)
+            rollout = running if running is not None and running.spec.moves_lanes else None
+            judged = (rollout.arms.canary, rollout.arms.baseline) if rollout is not None else ()
+            plan = steered(declared, self.book.standings.get(model), rollout)
+            seen = known.looked_at(with_traffic(plan, judged), instances)
+            if seen != known:
+                now = self.wall_clock()
+                acts = tuple(Act(now, "", JUDGE, "refuse", _refused(model, one)) for one in seen.foreigners(known))
+                await self.write(Change(acts, seals=seen))
+
     async def _keep_progress(self) -> None:
         leader = self.leadership.require()
         for model, rollout in self.book.rollouts.items():
@@ -425,6 +452,10 @@ class Engine:
         self.bench.dismiss([model for model in self.bench.models if model not in rollouts])
         steering = Steering(rollouts, standings)
         wanted = steering.course()
+        sealed = {name: digest for seals in self.book.seals.values() for name, digest in seals.clusters.items()}
+        if sealed != self._sealed:  # first: nobody who breaks one is steered to
+            self._sealed = sealed
+            self.mesh.seal(sealed)
         if (self._is_known or self._unwritten) and wanted != self._steered:
             self._steered = wanted
             self.mesh.steer(steering)
@@ -455,6 +486,9 @@ class Engine:
         instances, shares = self.mesh.instances(), standing.shares or self.declared(standing.model)
         return any(is_alive(standing.model, share.versions, instances) for share in shares)
 
+    def _seals(self, model: str) -> Seals:
+        return self.book.seals.get(model) or Seals(model)
+
     def _standing(self, model: str) -> Standing:
         return self.book.standings.get(model) or Standing(model, self.declared(model))
 
@@ -463,3 +497,11 @@ def _is_news(before: Rollout, now: Rollout) -> bool:
     """Whether something changed that must survive at once: everything but time and counts."""
     alike = {name: getattr(before, name) for name in _KEPT_SOMETIMES}
     return replace(now, **alike) != before
+
+
+def _refused(model: str, seal: Seal) -> str:
+    """That a version is announced with other files, for the history."""
+    return (
+        f"{model}: {named((seal.pair,))} is announced with other files ({seal.foreign[:12]}) than it was accepted with "
+        f"({seal.artifact[:12]}): what announces them gets no traffic"
+    )

@@ -157,7 +157,7 @@ def _way_back(model: str, gone: tuple[Service, str], instances: Iterable[Instanc
     comes = next((i for i in _of(model, gone, instances) if i.status.state is State.STARTING), None)
     until = f"wait until `serin status` shows {service} {version} ready"
     if comes is not None:
-        return f"{until} ({comes.refusal or activity(comes)})"
+        return f"{until} ({activity(comes)})"
     whose = f" --model {model}" if service in LANE_SERVICES else ""
     command = f"serin add {service}{whose} --version {version}"
     if is_declared:

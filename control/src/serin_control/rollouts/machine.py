@@ -166,12 +166,14 @@ def take_back(
 
 def informed(rollout: Rollout, sight: Sight, decision: Decision | None) -> Rollout:
     """The rollout with what is seen and judged now. A decision of None: as it was."""
+    seen = sight.canary_files if sight.canary_lane == (rollout.canary_lane or sight.canary_lane) else {}
     rollout = replace(
         rollout,
         was_able=rollout.was_able or sight.able,
         is_laid_down=rollout.is_laid_down and not sight.able,
         stable_lane=rollout.stable_lane or sight.stable_lane,
         canary_lane=rollout.canary_lane or sight.canary_lane,
+        canary_files=rollout.canary_files or dict(seen),
     )
     if decision is None:
         return rollout

@@ -5,7 +5,8 @@ Keys, all with the hash tag of :mod:`serin_control.redis_store`, after ``serin:{
     leader      who leads, as JSON; lapses by itself
     term        counts leads; every write names its own
     revision    counts writes; every write names the one it was made from
-    book        hash: ``rollout/MODEL``, ``standing/MODEL`` and ``withdrawn/ID`` to JSON, ``frozen`` to the reason
+    book        hash: ``rollout/MODEL``, ``standing/MODEL``, ``seals/MODEL`` and ``withdrawn/ID`` to JSON, ``frozen`` to
+                the reason
     all         hash: id to a rollout's JSON, running or ended
     order       sorted set: ids by their number
     number      counts rollouts
@@ -25,6 +26,7 @@ from serin_control.errors import NotLeading, RolloutConflict
 from serin_control.redis_store import PREFIX, awaited, opened, translated
 from serin_control.rollouts.act import Act
 from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.seals import Seals
 from serin_control.rollouts.standing import Standing
 from serin_control.rollouts.store import Book, Change, Leader, changed
 from serin_control.rollouts.withdrawal import Withdrawal, among
@@ -89,6 +91,7 @@ return {'ok', ''}
 
 _rollout = TypeAdapter(Rollout)
 _standing = TypeAdapter(Standing)
+_seals = TypeAdapter(Seals)
 _act = TypeAdapter(Act)
 _leader = TypeAdapter(Leader)
 _withdrawal = TypeAdapter(Withdrawal)
@@ -232,6 +235,7 @@ def _book(revision: int, fields: Mapping[str, str]) -> Book:
     rollouts: dict[str, Rollout] = {}
     standings: dict[str, Standing] = {}
     withdrawn: dict[str, Withdrawal] = {}
+    seals: dict[str, Seals] = {}
     unreadable: list[str] = []
     for field, text in fields.items():
         kind, _, name = field.partition("/")
@@ -240,12 +244,14 @@ def _book(revision: int, fields: Mapping[str, str]) -> Book:
                 rollouts[name] = _rollout.validate_json(text)
             elif kind == "standing":
                 standings[name] = _standing.validate_json(text)
+            elif kind == "seals":
+                seals[name] = _seals.validate_json(text)
             elif kind == "withdrawn":
                 withdrawn[name] = _withdrawal.validate_json(text)
         except ValueError:  # another version wrote it in a way that this one cannot read
             unreadable.append(field)
     frozen = fields.get("frozen", "")
-    return Book(revision, rollouts, standings, frozen, among(withdrawn, rollouts), tuple(unreadable))
+    return Book(revision, rollouts, standings, frozen, among(withdrawn, rollouts), tuple(unreadable), seals)
 
 
 def _written(leader: Leader, change: Change) -> dict[str, Any]:
@@ -256,6 +262,8 @@ def _written(leader: Leader, change: Change) -> dict[str, Any]:
     written = {"book": book, "book_gone": gone, "all": {}, "golden": {}, "acts": acts, "number": 0}
     if change.standing is not None:
         book[f"standing/{change.standing.model}"] = _standing.dump_json(change.standing).decode()
+    if change.seals is not None:
+        book[f"seals/{change.seals.model}"] = _seals.dump_json(change.seals).decode()
     if change.frozen:
         book["frozen"] = change.frozen
     elif change.frozen is not None:

@@ -84,6 +84,7 @@ class Rollout:
         requests_before: canary requests that do not count in this step: they ended before it, or before ``anew``.
         num_requests, num_sessions: that met the canary, answers that run included.
         num_running: of the requests, those of which no end is known.
+        canary_files: digests of the canary's files when its lane was first seen, by service.
         was_able: the canary has taken calls once.
         is_laid_down: the whole mesh was stopped in order since: that the canary is away says nothing about it.
         quality_judged: something is known of the answers.
@@ -116,6 +117,7 @@ class Rollout:
     quality_judged: bool = False
     is_laid_down: bool = False
     anew: str = ""
+    canary_files: dict[Service, str] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:

@@ -43,6 +43,7 @@ class Sight:
         canary: what it can bear, by service that moves.
         wrong: why its versions can never form a lane; empty: nothing is known to be wrong.
         same_vocabulary: both arms hold one vocabulary; None: not known yet.
+        canary_files: digests of the files that the canary's lane has, by service.
     """
 
     stable_lane: str = ""
@@ -57,6 +58,7 @@ class Sight:
     canary: Mapping[Service, Strength] = field(default_factory=dict)
     wrong: str = ""
     same_vocabulary: bool | None = None
+    canary_files: Mapping[Service, str] = field(default_factory=dict)
 
     def shortage(self, weight: int, stable: Mapping[Service, Strength]) -> str:
         """What is missing to bear a weight, for people ("capacity 1 of 5 workers"); empty: nothing."""
@@ -97,6 +99,7 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
         canary=strengths,
         wrong=wrong,
         same_vocabulary=canary.vocabulary == stable.vocabulary if canary and stable else None,
+        canary_files={one.service: one.artifact_digest for one in canary.members} if canary else {},
     )
 
 
@@ -158,6 +161,8 @@ def strength(model: str, service: Service, version: str, instances: Iterable[Ins
 def activity(instance: Instance) -> str:
     """What an instance does that starts: ``loading weights 40 %``."""
     said = instance.status
+    if instance.refusal:
+        return instance.refusal
     doing = said.activity or "starting"
     return f"{doing} {said.progress:.0%}" if 0 < said.progress < 1 else doing
 

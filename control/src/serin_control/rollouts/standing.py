@@ -24,12 +24,13 @@ class Kept:
     """Versions whose lane is kept for a while.
 
     ``good``: they keep the least weight and may be gone back to. Else they drain: no new session while another version
-    takes it, answers end.
+    takes it, answers end. ``left``: somebody went back from them, because they were not good enough.
     """
 
     versions: Versions
     until: float
     good: bool
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ class Standing:
 
     def back_at(self, shares: tuple[Share, ...], before: tuple[Share, ...], now: float) -> "Standing":
         """The same, because what had it before was not good enough: going back once more leads nowhere."""
-        return replace(self.moved_to(shares, before, now), previous=())
+        moved, gone = self.moved_to(shares, before, now), {share.versions for share in before}
+        kept = tuple(replace(one, left=True) if one.versions in gone else one for one in moved.kept)
+        return replace(moved, kept=kept, previous=())
 
     def taken_back(self, versions: Versions, now: float) -> "Standing":
         """A canary lost its traffic: it drains."""
@@ -80,6 +83,15 @@ class Standing:
             kept=tuple(kept for kept in self.kept if kept.versions not in used),
             retired=tuple(old for old in self.retired if old not in used),
         )
+
+    @property
+    def successors(self) -> tuple[Kept, ...]:
+        """What is kept, in the order in which it answers where nothing that has the traffic does.
+
+        Who had it last comes first; who was gone back from, after all others.
+        """
+        latest_first = self.kept[::-1]
+        return (*(one for one in latest_first if not one.left), *(one for one in latest_first if one.left))
 
     @property
     def is_plain(self) -> bool:

@@ -85,7 +85,7 @@ def steered(plan: ModelPlan, standing: Standing | None, rollout: Rollout | None)
     else:
         shares = effective(plan.shares)
     used = {share.versions for share in shares}
-    left = [kept for kept in past.kept if kept.versions not in used]
+    left = [kept for kept in past.successors if kept.versions not in used]
     judged = [versions for versions in _judged(running) if versions not in used]  # taken away while the rollout waits
     return replace(
         plan,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from serin_control.errors import NotLeading, RolloutConflict
 from serin_control.rollouts.act import Act
 from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.seals import Seals
 from serin_control.rollouts.standing import Standing
 from serin_control.rollouts.withdrawal import Withdrawal, among
 
@@ -41,6 +42,7 @@ class Book:
         revision: grows with every write.
         rollouts: those that run, by model.
         standings: by model.
+        seals: the files that versions were accepted with, by model.
         frozen: why rollouts may not move; empty: they may.
         withdrawn: rollouts that run and were taken back, by id: whoever leads writes that down before anything else.
         unreadable: records that another version wrote in a way that this one cannot read.
@@ -52,6 +54,7 @@ class Book:
     frozen: str = ""
     withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
+    seals: Mapping[str, Seals] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Change:
         acts: lines for the history.
         rollout: a rollout as it is now; one that has ended leaves the book.
         standing: a model's standing as it is now.
+        seals: the files that a model's versions were accepted with, as it is now.
         frozen: the reason of a freeze; empty: an end of it; None: as it was.
         golden: the golden set of a rollout that starts.
     """
@@ -71,6 +75,7 @@ class Change:
     standing: Standing | None = None
     frozen: str | None = None
     golden: str = ""
+    seals: Seals | None = None
 
 
 class RolloutStore(Protocol):
@@ -136,9 +141,9 @@ def changed(book: Book, change: Change) -> Book:
     if change.standing is not None:
         standings[change.standing.model] = change.standing
     frozen = book.frozen if change.frozen is None else change.frozen
-    return Book(
-        book.revision + 1, rollouts, standings, frozen, among(book.withdrawn, rollouts), unreadable=book.unreadable
-    )
+    seals = {**book.seals, change.seals.model: change.seals} if change.seals is not None else book.seals
+    withdrawn = among(book.withdrawn, rollouts)
+    return Book(book.revision + 1, rollouts, standings, frozen, withdrawn, book.unreadable, seals)
 
 
 class MemoryRollouts:
