@@ -1,8 +1,8 @@
 """The public keys of an issuer (JWKS, RFC 7517): fetched, kept, fetched again.
 
 A key that is not known yet is looked for at once, but not more often than every `AGAIN_S`, however often it is asked
-for; while the issuer does not answer, what was fetched within `STALE_S` holds. That there is no such key is known by a
-fetch that has succeeded since it was in use: until then nobody knows. Knows nothing about tokens.
+for; while the issuer does not answer, what was fetched within `STALE_S` holds, and nobody knows whether it has others.
+Knows nothing about tokens.
 """
 
 import asyncio
@@ -21,9 +21,6 @@ AGAIN_S = 10.0
 TIMEOUT_S = 3.0
 MAX_BYTES = 262_144
 MAX_KEYS = 100
-MAX_UNSURE = 100
-"""So often between two fetches it is said that nobody knows yet: who invents names is not to look like an outage, nor
-to have an edge ask again."""
 
 Fetch = Callable[[str], bytes]
 
@@ -54,24 +51,16 @@ class JwksCache:
         self._tried_at = float("-inf")
         self._is_away = False
         """Whether the last fetch failed."""
-        self._asked: set[str] = set()
-        """Names that were not known, of those asked for since the last fetch began; as many as there may be keys."""
-        self._sought: set[str] = set()
-        """Those that were asked for before it began."""
-        self._num_unsure = 0
         self._fetching: asyncio.Task[None] | None = None
 
-    async def find(self, kid: str, used_for_s: float = 0.0) -> Mapping[str, Any] | None:
-        """The key of this name, as JWK; an empty name means the only key there is. None: there is no such key.
+    async def find(self, kid: str) -> Mapping[str, Any] | None:
+        """The key of this name, as JWK; an empty name means the only key there is.
 
-        Args:
-            kid: its name.
-            used_for_s: so long at least it has been in use, so that a fetch that began since then has it.
+        None: it was not among the issuer's keys when they were fetched last, which is at most `AGAIN_S` ago.
 
         Raises:
-            KeysUnknown: that cannot be said now.
+            KeysUnknown: the keys could not be fetched, and this is none of those that are known.
         """
-        since = self._clock() - used_for_s
         age_s = self._clock() - self._fetched_at
         if age_s >= STALE_S:
             await self._refresh()
@@ -82,24 +71,15 @@ class JwksCache:
         key = self._known(kid)
         if key is not None:
             return key
-        if len(self._asked) < MAX_KEYS:
-            self._asked.add(kid)
         await self._refresh()
         key = self._known(kid)
         if key is None and self._is_away:
-            raise self._unknown()
-        if key is None and self._tried_at < since and kid not in self._sought and self._num_unsure < MAX_UNSURE:
-            self._num_unsure += 1
             raise self._unknown()
         return key
 
     def _unknown(self) -> KeysUnknown:
         again_s = max(1, math.ceil(self._tried_at + AGAIN_S - self._clock()))
-        if self._is_away:
-            return KeysUnknown(f"the issuer's keys at {self._url} cannot be fetched", again_s)
-        return KeysUnknown(
-            f"the issuer's keys at {self._url} were fetched a moment ago, and may be others now", again_s
-        )
+        return KeysUnknown(f"the issuer's keys at {self._url} cannot be fetched", again_s)
 
     def _known(self, kid: str) -> Mapping[str, Any] | None:
         if kid:
@@ -118,7 +98,6 @@ class JwksCache:
         if self._clock() - self._tried_at < AGAIN_S:
             return None
         self._tried_at = self._clock()
-        self._sought, self._asked, self._num_unsure = self._asked, set(), 0
         self._fetching = asyncio.create_task(self._fetch_now())
         return self._fetching
 

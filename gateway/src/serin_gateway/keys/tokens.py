@@ -7,7 +7,6 @@ whose keys, which audience. Nothing that a token says about how to check it is b
 import base64
 import binascii
 import hashlib
-import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -88,26 +87,20 @@ class Tokens:
             raise _invalid("is signed by an algorithm that is not accepted")
         if not isinstance(kid, str) or "crit" in head or "b64" in head:
             raise _invalid("has a head that is not accepted")
-        verified = self._verify(token, algorithm, await self._key(issuer, algorithm, kid, self._age_s(claims)))
+        verified = self._verify(token, algorithm, await self._key(issuer, algorithm, kid))
         self._check_claims(issuer, verified)
         return _claimed(issuer, verified)
 
-    def _age_s(self, claims: Mapping[str, Any]) -> float:
-        """So long ago at least its issuer says that it made a token; 0: it does not say."""
-        issued = claims.get("iat", math.inf)
-        return max(0.0, self._clock() - SKEW_S - issued) if _is_time(issued) else 0.0
-
-    async def _key(self, issuer: TokenIssuer, algorithm: str, kid: str, age_s: float) -> RSAKey | ECKey | OKPKey:
+    async def _key(self, issuer: TokenIssuer, algorithm: str, kid: str) -> RSAKey | ECKey | OKPKey:
         cache = self._caches.get(issuer.jwks_url)
         if cache is None:
             cache = self._caches[issuer.jwks_url] = JwksCache(issuer.jwks_url, self._fetch)
         try:
-            found = await cache.find(kid, age_s)
+            found = await cache.find(kid)
         except KeysUnknown as error:
             raise MeshError(
                 Reason.AUTH_UNAVAILABLE,
-                "whether this token's issuer has the key that it is signed by cannot be known at the moment; try again "
-                "shortly",
+                "the keys of this token's issuer cannot be fetched at the moment; try again shortly",
                 retry_after_s=str(error.again_s),
             ) from error
         kind = _FAMILIES[algorithm[:2]]
