@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -24,15 +25,22 @@ while True: signal.pause()
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up')\nwhile True: signal.pause()"
 WITH_CHILD = """
 import subprocess, sys, signal
-print('grandchild', subprocess.Popen([sys.executable, '-S', '-c', 'import signal; signal.pause()']).pid)
+child = subprocess.Popen([sys.executable, '-S', '-c', 'import signal; signal.pause()'])
+print(f'grandchild {child.pid}.')
 signal.pause()
 """
 
 
-async def _said(path: Path, word: str) -> str:
-    """Wait until a log holds a word."""
-    assert await asyncio.to_thread(await_condition, lambda: path.exists() and word in path.read_text(), 20)
-    return await asyncio.to_thread(path.read_text)
+async def _said(path: Path, pattern: str) -> str:
+    """Wait until a log holds what a pattern matches; its group, or all of it."""
+
+    def look() -> re.Match[str] | None:
+        return re.search(pattern, path.read_text()) if path.exists() else None
+
+    assert await asyncio.to_thread(await_condition, lambda: look() is not None, 20)
+    found = look()
+    assert found is not None
+    return found[found.lastindex or 0]
 
 
 def _gone(pid: int) -> bool:
@@ -147,7 +155,7 @@ async def test_what_ignores_sigterm_is_killed_after_its_grace(fleet, board, stat
 async def test_grandchildren_die_with_a_crash(fleet, board, state, child):
     """What a crashed process had started does not stay behind."""
     fleet.start(child("worker", WITH_CHILD))
-    grandchild = int((await _said(state.logs / "worker.log", "grandchild")).split()[1])
+    grandchild = int(await _said(state.logs / "worker.log", r"grandchild (\d+)\."))
     os.kill(board.row("worker").pid, signal.SIGKILL)
     async with asyncio.timeout(60):
         await board.until(lambda: board.row("worker").phase is Phase.CRASHED)
