@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from serin_mesh.garbage import keep_what_is_loaded
 
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -38,7 +39,7 @@ settings.load_profile("untimed")
 
 def pytest_collection_finish() -> None:
     """From here on garbage is looked for, but not often: there is little."""
-    gc.freeze()
+    keep_what_is_loaded()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()
 

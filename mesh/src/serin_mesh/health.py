@@ -14,7 +14,7 @@ from pathlib import Path
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serin_mesh.channels import connect
-from serin_mesh.errors import MeshError
+from serin_mesh.errors import MeshError, Reason
 from serin_mesh.tls import TlsError
 
 
@@ -42,6 +42,18 @@ async def check(address: str, service: str = "", *, tls_dir: Path | None = None,
         answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
         status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         return status
+
+
+async def answers(address: str, service: str = "", *, tls_dir: Path | None = None, timeout_s: float = 2.0) -> bool:
+    """Whether a server says anything within so long, also that it refuses: one that hangs says nothing.
+
+    Args as those of :func:`check`.
+    """
+    try:
+        await check(address, service, tls_dir=tls_dir, timeout_s=timeout_s)
+    except MeshError as error:
+        return error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.DEADLINE_EXCEEDED)
+    return True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

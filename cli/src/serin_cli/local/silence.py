@@ -9,8 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from serin_mesh.errors import MeshError, Reason
-from serin_mesh.health import check
+from serin_mesh.health import answers
 
 from serin_cli.local.board import Phase
 from serin_cli.local.names import CACHE_STORE, EDGE, GATEWAY, STATE_STORE
@@ -44,7 +43,7 @@ async def _answers(process: dict[str, Any], state: StateDir) -> bool:
                 host, _, port = address.rpartition(":")
                 await _says_something(lambda: asyncio.open_connection(host, int(port)), "/live")
             elif address:
-                return await _is_healthy(address)
+                return await answers(address, timeout_s=ANSWER_S)
     except (OSError, TimeoutError):
         return False
     return True
@@ -65,11 +64,3 @@ async def _says_something(connect: _Connect, path: str) -> None:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-
-
-async def _is_healthy(address: str) -> bool:
-    try:
-        await check(address, timeout_s=ANSWER_S)
-    except MeshError as error:
-        return error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.DEADLINE_EXCEEDED)
-    return True

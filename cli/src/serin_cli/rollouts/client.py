@@ -13,7 +13,7 @@ from typing import Any
 from serin.control.v1 import rollout_pb2, rollout_pb2_grpc
 from serin_mesh.channels import MeshChannel, connect
 from serin_mesh.errors import MeshError, Reason
-from serin_mesh.health import check
+from serin_mesh.health import answers
 from serin_mesh.settings import ServiceSettings
 
 from serin_cli.errors import CliError, NoControlPlane, UsageProblem
@@ -140,11 +140,7 @@ class ControlPlanes:
             await asyncio.wait({call})
 
     async def _lives(self, address: str) -> bool:
-        try:
-            await check(address, "control", tls_dir=self._settings.tls_dir, timeout_s=LIVES_S)
-        except MeshError as error:
-            return error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.DEADLINE_EXCEEDED)
-        return True
+        return await answers(address, "control", tls_dir=self._settings.tls_dir, timeout_s=LIVES_S)
 
     async def _changes(self, address: str, rollout_id: str) -> AsyncIterator[rollout_pb2.Rollout]:
         """What one says of a rollout, until it has ended.
@@ -152,16 +148,16 @@ class ControlPlanes:
         Raises:
             MeshError: UPSTREAM_UNAVAILABLE, also if it hangs; or what it said.
         """
-        answers = aiter(self._stub(address).WatchRollout(rollout_pb2.WatchRolloutRequest(rollout_id=rollout_id)))
+        changes = aiter(self._stub(address).WatchRollout(rollout_pb2.WatchRolloutRequest(rollout_id=rollout_id)))
         try:
             async with asyncio.timeout(FIRST_S):
-                first = await anext(answers, None)
+                first = await anext(changes, None)
         except TimeoutError:
             raise _hangs(address) from None
         if first is not None:
             yield first.rollout
-        async for answer in answers:
-            yield answer.rollout
+        async for change in changes:
+            yield change.rollout
 
     async def _tell(self, address: str, method: str, request: Any) -> bool:
         """Call a method on one; whether it took it.

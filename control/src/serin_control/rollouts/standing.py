@@ -93,11 +93,6 @@ class Standing:
         latest_first = self.kept[::-1]
         return (*(one for one in latest_first if not one.left), *(one for one in latest_first if one.left))
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it says nothing that the configuration does not."""
-        return self.shares is None and not self.kept and not self.retired
-
     def _with(self, leaving: Sequence[Kept], used: Iterable[Share]) -> "Standing":
         names = {kept.versions for kept in leaving}
         others = [kept for kept in self.kept if kept.versions not in names]

@@ -22,6 +22,7 @@ from serin_control.rollouts.sight import Sight, arms_for, look, service_shares, 
 from serin_control.rollouts.spec import Spec, Step, check_spec
 from serin_control.rollouts.standing import effective
 from serin_control.rollouts.steering import steered
+from serin_control.rollouts.words import counted
 
 STARTED = "started"
 """The first reason of every rollout; what a person should know follows it."""
@@ -242,7 +243,7 @@ def _golden_set(num_golden: int) -> str:
     """What shows a change of the golden set's score."""
     if not num_golden:
         return "is seen without a golden set (--golden FILE)"
-    return f"{num_golden:,} golden question{'' if num_golden == 1 else 's'} can show"
+    return f"{counted(num_golden, 'golden question')} can show"
 
 
 def _at_least(least: float) -> str:
