@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from harness.asking import TINY
+from harness.asking import COUNTED, TINY
 from harness.clients import plain_openai
 from harness.crowd import NUM_WORKERS, SMALL, crowd_of, environment
 from harness.running_mesh import RunningMesh
@@ -14,8 +14,8 @@ from harness.workers import Workers
 from openai import AsyncOpenAI
 
 
-def tiny_only(tiny: Path, *, tokenizers: int = 1, kv_blocks: int = 2048) -> str:
-    """A `serin.yaml` that serves the model with random weights alone."""
+def harmed_declaration(tiny: Path) -> str:
+    """A `serin.yaml`: the model with random weights, and one that is served by whoever announces itself."""
     return f"""\
 models:
   {TINY}:
@@ -23,8 +23,12 @@ models:
     precision: float32
     numerics: invariant
     context_length: 4096
-    kv_blocks: {kv_blocks}
-    tokenizers: {tokenizers}
+    kv_blocks: 320
+    tokenizers: 2
+  {COUNTED}:
+    path: {tiny}
+    workers: 0
+    price: {{input: 150000, cached_input: 75000, output: 600000}}
 """
 
 
@@ -61,9 +65,7 @@ def mesh(
 ) -> Iterator[RunningMesh]:
     """A mesh that may be harmed: two tokenizers, one worker with few blocks, stores of the test's own."""
     flags = ("--state-redis", stores["state"].url, "--cache-redis", stores["cache"].url)
-    running = RunningMesh(
-        tmp_path_factory.mktemp("faults") / "state", tiny_only(tiny_model, tokenizers=2, kv_blocks=320), flags
-    )
+    running = RunningMesh(tmp_path_factory.mktemp("faults") / "state", harmed_declaration(tiny_model), flags)
     running.start()
     yield running
     for store in stores.values():

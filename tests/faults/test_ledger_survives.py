@@ -10,39 +10,27 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
 import pytest
+from harness.asking import COUNTED
 from harness.clients import plain_http
 from harness.eventually import eventually
 from harness.further_gateways import further_gateway, process, serves
 from harness.running_mesh import RunningMesh
 from redis.asyncio import Redis
 
-MODEL = "counted"
 AT_ONCE = 24
 WORKER = Path(__file__).parents[1] / "harness" / "counting_worker.py"
 EXPIRY, LEASES = "serin:{default}:limit-expiry", "serin:{default}:limit-leases"
 
 
-@pytest.fixture(scope="module")
-def counted(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[RunningMesh]:
-    """A mesh whose only model is served by whoever announces itself."""
-    price = "{input: 150000, cached_input: 75000, output: 600000}"
-    text = f"models:\n  {MODEL}:\n    path: {tiny_model}\n    workers: 0\n    price: {price}\n"
-    running = RunningMesh(tmp_path_factory.mktemp("counted") / "state", text)
-    running.start()
-    yield running
-    running.stop()
-
-
 def worker(mesh: RunningMesh, model: Path, tally: Path) -> list[str]:
     """The command line of the worker that counts."""
     return [
-        sys.executable, str(WORKER), "--model", MODEL, "--model-path", str(model), "--tally", str(tally),
+        sys.executable, str(WORKER), "--model", COUNTED, "--model-path", str(model), "--tally", str(tally),
         "--control", mesh.control, "--instance", "counting", "--mesh-secret-file", str(mesh.state / "mesh.secret"),
     ]  # fmt: skip
 
@@ -50,7 +38,7 @@ def worker(mesh: RunningMesh, model: Path, tally: Path) -> list[str]:
 async def ask(client: httpx.AsyncClient, base: str, rng: random.Random, *, stream: bool) -> bool:
     """One chat; whether its answer came to its end."""
     body = {
-        "model": MODEL,
+        "model": COUNTED,
         "messages": [{"role": "user", "content": "x" * rng.randrange(1, 40)}],
         "max_tokens": rng.randrange(1, 60),
         "stream": stream,
@@ -67,22 +55,22 @@ async def ask(client: httpx.AsyncClient, base: str, rng: random.Random, *, strea
     "num_requests", [300, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
 )
 async def test_a_killed_gateway_leaves_no_gap_and_no_double(
-    counted: RunningMesh, tiny_model: Path, tmp_path: Path, rng: random.Random, num_requests: int
+    mesh: RunningMesh, tiny_model: Path, tmp_path: Path, rng: random.Random, num_requests: int
 ):
     """SIGKILL in the middle: of each attempt the ledger says what the worker sent, once; so do the sums by day."""
     tally_file = tmp_path / "tally.json"
-    headers = {"authorization": f"Bearer {counted.key}"}
+    headers = {"authorization": f"Bearer {mesh.key}"}
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(Redis.from_url(counted.record["state_redis"]))
+        redis = await stack.enter_async_context(Redis.from_url(mesh.record["state_redis"]))
         for kind in ("ledger", "usage"):
             await redis.delete("none", *await redis.keys(f"serin:{{default}}:{kind}:*"))
-        counting = stack.enter_context(process(worker(counted, tiny_model, tally_file), tmp_path / "worker.log"))
-        further = [stack.enter_context(further_gateway(counted, f"gw-{n}", tmp_path)) for n in range(2)]
-        bases = [counted.rest, *(url for url, _ in further)]
+        counting = stack.enter_context(process(worker(mesh, tiny_model, tally_file), tmp_path / "worker.log"))
+        further = [stack.enter_context(further_gateway(mesh, f"gw-{n}", tmp_path)) for n in range(2)]
+        bases = [mesh.rest, *(url for url, _ in further)]
         victim = further[1][1]
         client = await stack.enter_async_context(plain_http(timeout=60, headers=headers))
         for base in bases:
-            await eventually(lambda base=base: serves(client, base, MODEL), bool, f"{base} serves", timeout_s=60)
+            await eventually(lambda base=base: serves(client, base, COUNTED), bool, f"{base} serves", timeout_s=60)
 
         ended: list[bool] = []
         kill_at = num_requests // 2 + rng.randrange(num_requests // 10)
@@ -90,7 +78,12 @@ async def test_a_killed_gateway_leaves_no_gap_and_no_double(
 
         async def killed_in_the_middle() -> None:
             """The third gateway dies while it answers; the worker has sent something of that answer."""
-            body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 3000, "stream": True}
+            body = {
+                "model": COUNTED,
+                "messages": [{"role": "user", "content": "x"}],
+                "max_tokens": 3000,
+                "stream": True,
+            }
             try:
                 async with client.stream("POST", f"{bases[2]}/v1/chat/completions", json=body) as answer:
                     async for chunk in answer.aiter_text():
@@ -142,20 +135,20 @@ async def test_a_killed_gateway_leaves_no_gap_and_no_double(
 @pytest.mark.long
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_answer_that_was_begun_anew_is_billed_once(
-    counted: RunningMesh, tiny_model: Path, tmp_path: Path, stream: bool
+    mesh: RunningMesh, tiny_model: Path, tmp_path: Path, stream: bool
 ):
     """SIGKILL in the middle of an answer under a key: the repeat is whole and new, the dead attempt costs nothing."""
-    headers = {"authorization": f"Bearer {counted.key}", "idempotency-key": f"order-{stream}"}
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 3000, "stream": stream}
+    headers = {"authorization": f"Bearer {mesh.key}", "idempotency-key": f"order-{stream}"}
+    body = {"model": COUNTED, "messages": [{"role": "user", "content": "x"}], "max_tokens": 3000, "stream": stream}
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(Redis.from_url(counted.record["state_redis"]))
+        redis = await stack.enter_async_context(Redis.from_url(mesh.record["state_redis"]))
         await redis.delete("none", *await redis.keys("serin:{default}:ledger:*"))
         tally = tmp_path / "tally.json"
-        stack.enter_context(process(worker(counted, tiny_model, tally), tmp_path / "worker.log"))
-        url, victim = stack.enter_context(further_gateway(counted, f"victim-{stream}", tmp_path))
+        stack.enter_context(process(worker(mesh, tiny_model, tally), tmp_path / "worker.log"))
+        url, victim = stack.enter_context(further_gateway(mesh, f"victim-{stream}", tmp_path))
         client = await stack.enter_async_context(plain_http(timeout=60, headers=headers))
-        for base in (counted.rest, url):
-            await eventually(lambda base=base: serves(client, base, MODEL), bool, f"{base} serves", timeout_s=60)
+        for base in (mesh.rest, url):
+            await eventually(lambda base=base: serves(client, base, COUNTED), bool, f"{base} serves", timeout_s=60)
 
         first = asyncio.create_task(client.post(f"{url}/v1/chat/completions", json=body))
         await eventually(lambda: redis.hlen(LEASES), bool, "the lease is written ahead", timeout_s=30)
@@ -169,7 +162,7 @@ async def test_an_answer_that_was_begun_anew_is_billed_once(
         with pytest.raises(httpx.TransportError):
             await first
         (dead,) = await redis.hkeys(LEASES)
-        again = await client.post(f"{counted.rest}/v1/chat/completions", json=body)
+        again = await client.post(f"{mesh.rest}/v1/chat/completions", json=body)
         assert again.status_code == 200
         assert "idempotent-replayed" not in again.headers
         if stream:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from harness.asking import TINY, greedy
+from harness.asking import COUNTED, TINY, greedy
 from harness.eventually import eventually
 from harness.instances import await_instances, ready_endpoints
 from harness.running_mesh import RunningMesh
@@ -39,8 +39,8 @@ async def ready(mesh: RunningMesh) -> None:
 
     def complete(instances) -> bool:
         states = [instance.heartbeat.state for instance in instances]
-        kinds = [instance.registration.service for instance in instances]
-        return kinds.count(registry_pb2.SERVICE_KIND_TOKENIZER) == NUM_TOKENIZERS and all(
+        of_model = [one.registration.service for one in instances if one.registration.model == TINY]
+        return of_model.count(registry_pb2.SERVICE_KIND_TOKENIZER) == NUM_TOKENIZERS and all(
             state == registry_pb2.INSTANCE_STATE_READY for state in states
         )
 
@@ -117,23 +117,24 @@ async def test_whom_nobody_would_answer_is_told_so_at_once(mesh: RunningMesh, cl
     pids = [member.pid for name, member in mesh.members().items() if name.startswith(f"{kind}.{TINY}.")]
     before = await client.chat.completions.create(**greedy("Still there?", max_tokens=4))
 
-    async def told() -> tuple[int, list[bool]]:
+    async def told() -> tuple[int, dict[str, bool]]:
         async with httpx.AsyncClient(base_url=mesh.rest) as balancer:
             ready = await balancer.get("/ready")
-        return ready.status_code, [model.model_extra["ready"] async for model in client.models.list()]
+        return ready.status_code, {model.id: model.model_extra["ready"] async for model in client.models.list()}
 
-    assert await told() == (200, [True])
+    all_ready = (200, {TINY: True, COUNTED: False})
+    assert await told() == all_ready
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
         if kind == "tokenizer":  # even before the silence is noticed nobody waits for as long as a call may take
             await refused(client, *REFUSED_WITHOUT[kind])
-        await eventually(told, lambda now: now == (503, [False]), "not ready")
+        await eventually(told, lambda now: now == (503, {TINY: False, COUNTED: False}), "not ready")
         await refused(client, *REFUSED_WITHOUT[kind])
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
-    await eventually(told, lambda now: now == (200, [True]), "ready again", timeout_s=30)
+    await eventually(told, lambda now: now == all_ready, "ready again", timeout_s=30)
     after = await client.chat.completions.create(**greedy("Still there?", max_tokens=4))
     assert after.choices == before.choices
 

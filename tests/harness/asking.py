@@ -4,6 +4,8 @@ from typing import Any
 
 TINY = "tiny"
 """The model with random weights: printable text, one token per character, never an end by itself."""
+COUNTED = "counted"
+"""A model of prices, served by a worker that counts what it sends."""
 
 
 def question(text: str, *, model: str = TINY, **arguments: Any) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 TRITON_DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _one_thread() -> None:
+    """Whatever a test before has set: threads that wait for one another's cores burn more than they compute."""
     torch.set_num_threads(1)
 
 
