@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from serin_cli.record import read_record
 from serin_cli.state_dir import StateDir, await_condition
+from serin_cli.testing import run
 
 MODELS = Path(__file__).resolve().parents[2] / "deploy" / "models" / "small"
 START_S, CHANGE_S = 280, 60
@@ -21,7 +22,13 @@ ADDED = "worker.small.v2.0"
 
 def serin(state: StateDir, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run a command on a state directory."""
-    command = [sys.executable, "-m", "serin_cli", *arguments, "--state", str(state.root)]
+    return run(*arguments, "--state", str(state.root))
+
+
+def typed_up(state: StateDir, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Start the mesh as a shell does; what it prints."""
+    flags = ["--port", "0", "--grpc-port", "0", "--detach", "--state", str(state.root)]
+    command = [sys.executable, "-m", "serin_cli", "up", *arguments, *flags]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=START_S)
 
 
@@ -54,7 +61,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateDir]:
 def up(state: StateDir) -> None:
     """Start the mesh from its file."""
     file = str(state.root.parent / "serin.yaml")
-    done = serin(state, "up", "-f", file, "--port", "0", "--grpc-port", "0", "--detach")
+    done = typed_up(state, "-f", file)
     assert done.returncode == 0, done.stderr + done.stdout
 
 
@@ -172,7 +179,7 @@ def test_a_changed_file_of_a_pushed_version_is_refused(running):
         assert serin(running, "add", *version("v2")).returncode == 0
         assert serin(running, "down").returncode == 0
         file.write_bytes(original + b"\n")
-        done = serin(running, "up", "--port", "0", "--grpc-port", "0", "--detach")
+        done = typed_up(running)
         assert done.returncode == 1
         assert f"{file} was changed after it was pushed" in done.stderr
         remedy = running.command(f"serin remove {' '.join(version('v2'))}")

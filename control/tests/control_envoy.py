@@ -9,7 +9,7 @@ from pathlib import Path
 import envoy
 import yaml
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
-from serin_control.xds.bootstrap import envoy_bootstrap
+from serin_control.envoy_bootstrap import envoy_bootstrap
 from serin_mesh.announce import Announcement
 from serin_mesh.settings import ServiceSettings
 from serin_mesh.testing import running

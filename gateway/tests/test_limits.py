@@ -1,13 +1,17 @@
 """Limiters: the one in memory and the one in Redis keep the same promises."""
 
 import asyncio
+import contextlib
 import json
 import random
+import subprocess
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import pytest
+import redis
 from redis.asyncio import Redis
 from serin_gateway.limits.leases import LeaseBook, RateLimited
 from serin_gateway.limits.limiter import LEASE_S, Amount, Lease, Limits, Scope
@@ -279,6 +283,17 @@ async def gateways(valkey_url):
         await client.aclose()
 
 
+@pytest.fixture(scope="module")
+def callers(valkey) -> Iterator[list["subprocess.Popen[str]"]]:
+    """Three processes that ask for leases."""
+    command = [sys.executable, str(LIMIT_CALLER), valkey.url]
+    with contextlib.ExitStack() as running:
+        yield [
+            running.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(3)
+        ]
+
+
 @pytest.mark.parametrize(
     ("limits", "amount", "bound", "admitted"),
     [
@@ -292,27 +307,20 @@ async def gateways(valkey_url):
     ],
 )
 @pytest.mark.parametrize("kind", ["key", "organization"])
-async def test_gateways_together_never_overshoot(valkey_url, kind, limits, amount, bound, admitted):
+def test_gateways_together_never_overshoot(valkey_url, callers, kind, limits, amount, bound, admitted):
     """200 calls at once from three processes: exactly the limit is admitted, whichever limit and scope.
 
     Where bytes bound more than is needed, no token too much is reserved, and bounds keep few from being admitted.
     """
-    async with Redis.from_url(valkey_url) as redis:
-        await redis.flushall()
-    counts = [67, 67, 66]
-    callers = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, str(LIMIT_CALLER), valkey_url, kind, json.dumps(asdict(limits)),
-            *(str(figure) for one in (amount, bound) for figure in (one.tokens, one.nano)), str(count),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )
-        for count in counts
-    ]  # fmt: skip
+    with redis.Redis.from_url(valkey_url) as store:
+        store.flushall()
+    job = {"kind": kind, "limits": asdict(limits), "amount": astuple(amount), "bound": astuple(bound)}
+    for caller, count in zip(callers, (67, 67, 66), strict=True):
+        print(json.dumps({**job, "count": count}), file=caller.stdin, flush=True)
+        assert caller.stdout.readline() == "ready\n"
     for caller in callers:
-        assert await caller.stdout.readline() == b"ready\n"
-    for caller in callers:
-        caller.stdin.write(b"go\n")
-    answers = [json.loads((await caller.communicate())[0]) for caller in callers]
+        print("go", file=caller.stdin, flush=True)
+    answers = [json.loads(caller.stdout.readline()) for caller in callers]
     assert sum(answer["admitted"] for answer in answers) == admitted
     assert sum(answer["refused"] for answer in answers) == 200 - admitted
     assert {scope for answer in answers for scope in answer["scopes"]} == {kind}

@@ -14,7 +14,10 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 from serin.control.v1 import lane_pb2, registry_pb2
+from serin_gateway.__main__ import PROGRAM
 from serin_gateway.keys import RedisKeyStore, Role, key_secret, mint_key
+from serin_gateway.settings import GatewaySettings
+from serin_mesh.settings import load_settings
 from serin_mesh.testing import ControlTwin, running
 from valkey_process import Valkey
 
@@ -89,13 +92,29 @@ async def started(*flags: str) -> AsyncIterator[Process]:
         (["--http-port", "70000"], ["--http-port", "70000"]),
         (["--colour", "red"], ["--colour", "unknown"]),
         (["--state-redis", "http://x"], ["--state-redis", "http://x"]),
-        (["--http-host", "0.0.0.0"], ["0.0.0.0", "--tls-dir"]),
-        (["--control", "127.0.0.1:1"], ["--mesh-secret-file"]),
         (["--organization", "A B"], ["--organization"]),
     ],
 )
-async def test_a_bad_setting_is_one_line(flags, words):
+def test_a_bad_setting_is_one_line(flags, words, capsys):
     """Key, value, what is accepted; exit status 2."""
+    with pytest.raises(SystemExit) as ended:
+        load_settings(GatewaySettings, flags, PROGRAM)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert len(said.strip().splitlines()) == 1, said
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--http-port", "abc"], ["--http-port", "'abc'", "65535"]),
+        (["--http-host", "0.0.0.0"], ["0.0.0.0", "--tls-dir"]),
+        (["--control", "127.0.0.1:1"], ["--mesh-secret-file"]),
+    ],
+)
+async def test_settings_that_do_not_fit_are_one_line(flags, words):
+    """The same of a process, and of what is wrong only beside other settings."""
     status, said = await run(*flags)
     assert status == 2
     assert len(said.strip().splitlines()) == 1, said

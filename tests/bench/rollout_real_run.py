@@ -55,8 +55,10 @@ class Bench:
 
         Raises:
             MeshFailed: it did not succeed.
+            TimeoutError: it did not end.
         """
-        return await asyncio.to_thread(self.mesh.serin, *arguments, timeout_s=COMMAND_S)
+        async with asyncio.timeout(COMMAND_S):
+            return await asyncio.to_thread(self.mesh.serin, *arguments)
 
 
 def model_name(stable: str, number: int) -> str:

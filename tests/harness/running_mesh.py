@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from serin_cli.testing import run
+
 from harness.leash import leashed
 
 START_TIMEOUT_S = 120.0
@@ -65,9 +67,10 @@ class RunningMesh:
         Raises:
             MeshFailed: it ended, or was not ready in time.
         """
+        up = [sys.executable, "-m", "serin_cli", "up", "--state", str(self.state)]
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
-                leashed(self._command("up", "-f", str(self._file), "--port", "0", "--grpc-port", "0", *self._flags)),
+                leashed([*up, "-f", str(self._file), "--port", "0", "--grpc-port", "0", *self._flags]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -126,15 +129,13 @@ class RunningMesh:
         """Its processes by name, as last recorded."""
         return {row["name"]: Member(row["name"], row["pid"], row["phase"]) for row in self.record["processes"]}
 
-    def serin(self, *arguments: str, timeout_s: float = 60) -> str:
+    def serin(self, *arguments: str) -> str:
         """Run another `serin` command on this mesh; returns what it prints.
 
         Raises:
             MeshFailed: it ended with another code than 0.
-            subprocess.TimeoutExpired: it did not end in time.
         """
-        command = self._command(*arguments)
-        done = subprocess.run(command, capture_output=True, text=True, env=self._environment, timeout=timeout_s)
+        done = run(*arguments, "--state", str(self.state))
         if done.returncode != 0:
             raise MeshFailed(f"serin {' '.join(arguments)} ended with {done.returncode}: {done.stderr}{done.stdout}")
         return done.stdout
@@ -145,9 +146,6 @@ class RunningMesh:
         return "\n".join(
             f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-num_lines:]) for log in logs
         )
-
-    def _command(self, command: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "serin_cli", command, *arguments, "--state", str(self.state)]
 
     def _is_ready(self) -> bool:
         try:

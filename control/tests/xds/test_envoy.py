@@ -11,8 +11,8 @@ import pytest
 from control_envoy import enveloped, fetch, gateway
 from control_running import controlled, echo, lanes, topology_where
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
+from serin_control.envoy_bootstrap import main
 from serin_control.instance import Service
-from serin_control.xds.bootstrap import main
 from serin_control.xds.edge import EdgeSettings
 
 CONFIG = "models: {small: {versions: {v1: {path: x, weight: 50}, v2: {path: y, weight: 50}}}}"
@@ -148,5 +148,5 @@ def test_the_committed_bootstrap_is_current(capsys):
     """`deploy/envoy/envoy.yaml` is what its first line says."""
     text = (REPOSITORY / "deploy/envoy/envoy.yaml").read_text()
     command, _, rest = text.partition("\n")
-    assert main(command.partition("serin_control.xds.bootstrap ")[2].split()) == 0
+    assert main(command.partition("serin_control.envoy_bootstrap ")[2].split()) == 0
     assert capsys.readouterr().out == rest

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from serin_control.xds.bootstrap import envoy_bootstrap
+from serin_control.envoy_bootstrap import envoy_bootstrap
 
 from serin_cli.certificates import PublicCertificate, generated, given
 from serin_cli.errors import CliError, StartRefused

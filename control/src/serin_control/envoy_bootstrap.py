@@ -1,7 +1,7 @@
 """What Envoy is started with: who it is and where the control planes are; everything else comes by xDS.
 
-``python -m serin_control.xds.bootstrap --control host:port[,host:port] [--admin-port N] [--tls-dir DIR] [--node NAME]``
-prints it; ``deploy/envoy/envoy.yaml`` is that for the compose topology.
+``python -m serin_control.envoy_bootstrap --control host:port[,host:port] [--admin-port N] [--tls-dir DIR]`` prints it;
+``deploy/envoy/envoy.yaml`` is that for the compose topology.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def envoy_bootstrap(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a bootstrap; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m serin_control.xds.bootstrap", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m serin_control.envoy_bootstrap", description=__doc__)
     parser.add_argument("--control", required=True, help="control planes, host:port, separated by commas")
     parser.add_argument("--admin-port", type=int, default=9901)
     parser.add_argument("--tls-dir", default="")
