@@ -7,24 +7,12 @@ import grpc
 import pytest
 from harness.asking import TINY, greedy
 from harness.clients import plain_http
-from harness.eventually import eventually
+from harness.explaining import explained
 from harness.keys import mint
 from harness.running_mesh import MeshFailed, RunningMesh
 from openai import AsyncOpenAI
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
 from serin_gateway.limits.limiter import Limits
-
-
-async def explained(mesh: RunningMesh, *arguments: str) -> str:
-    """What `serin explain` prints, as soon as the request is known."""
-
-    async def ask() -> str:
-        try:
-            return await asyncio.to_thread(mesh.serin, "explain", *arguments)
-        except MeshFailed as not_yet:
-            return f"failed: {not_yet}"
-
-    return await eventually(ask, lambda said: not said.startswith("failed: "), "the record")
 
 
 async def test_a_request_is_explained(mesh: RunningMesh, client: AsyncOpenAI):

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import openai
 import pytest
 from harness.clients import plain_http, plain_openai
-from harness.eventually import eventually
+from harness.explaining import explained
 from harness.keys import mint
-from harness.running_mesh import MeshFailed, RunningMesh
+from harness.running_mesh import RunningMesh
 from openai import AsyncOpenAI
 from serin_gateway.keys import Role
 
@@ -55,19 +55,10 @@ async def test_what_is_refused_is_explained_without_the_text(guarded: AsyncOpenA
     with pytest.raises(openai.BadRequestError) as refused:
         await guarded.chat.completions.create(**asked("Describe the Forbidden  Fruit."))
     assert refused.value.code == "content_policy_violation"
-    said = await eventually(
-        lambda: _explained(mesh, refused.value.request_id), lambda text: "guard" in text, "the record"
-    )
+    said = await explained(mesh, str(refused.value.request_id))
     assert "guard     blocked, input: refuse (BLOCKED 1)" in said
     assert "fruit" not in said.lower()
     viewer, _ = await mint(mesh, role=Role.VIEWER)
     async with plain_http(base_url=mesh.rest, timeout=20) as http:
         metrics = (await http.get("/metrics", headers={"authorization": f"Bearer {viewer}"})).text
     assert 'serin_guard_decisions_total{action="refuse",detector="blocked",direction="input"}' in metrics
-
-
-async def _explained(mesh: RunningMesh, request_id: str | None) -> str:
-    try:
-        return mesh.serin("explain", str(request_id))
-    except MeshFailed as not_yet:
-        return str(not_yet)

@@ -4,6 +4,7 @@ import httpx
 import pytest
 from harness.asking import TINY, greedy
 from harness.clients import plain_http, plain_openai
+from harness.explaining import explained
 from harness.running_mesh import RunningMesh
 from openai import AsyncOpenAI
 
@@ -54,7 +55,7 @@ async def test_a_projects_alias_hides_a_model(mesh: RunningMesh):
 async def test_a_request_that_was_escalated_can_be_explained(http: httpx.AsyncClient, mesh: RunningMesh):
     """Which rule, which models, whose answer was thrown away."""
     answer = await http.post("/v1/chat/completions", json=greedy(QUESTION, model="smart"))
-    told = mesh.serin("explain", answer.headers["x-request-id"])
+    told = await explained(mesh, answer.headers["x-request-id"])
     assert "asked for as smart" in told
     assert "the first model was not sure of its answer" in told
     assert f"attempt 1 {TINY}, " in told
