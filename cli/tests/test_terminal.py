@@ -13,7 +13,7 @@ from serin_cli.local.display import Display
 from serin_cli.models.manifest import Manifest, ModelFile
 from serin_cli.record import MeshRecord
 from serin_cli.rollouts import shown
-from serin_cli.terminal import Screen, say, screen, styled
+from serin_cli.terminal import Screen, say, screen, speak, styled
 from serin_gateway.audit.entry import Entry
 from serin_gateway.keys import KeyRecord, Role
 from serin_gateway.keys.tenants import Directory, Organization, Project
@@ -132,3 +132,16 @@ def test_our_own_styles_are_drawn():
     at = Screen(file=output, force_terminal=True, width=100)
     at.show(styled(("[red]alarm[/red]", "red")))
     assert output.getvalue() == "\x1b[31m[red]alarm[/red]\x1b[0m\n"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_no_answer_commands_a_terminal(is_terminal, monkeypatch):
+    """Escapes of a model are text there, lines and tabs stay; what is piped is what was said."""
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: is_terminal)
+    monkeypatch.setattr("sys.stdout", out)
+    pieces = ["\x1b", "]0;mine\x07\tfam", "ily: 👩\u200d👧\nשלום\r\x9b2J"]
+    for piece in pieces:
+        speak(piece)
+    written_out = "\\x1b]0;mine\\x07\tfamily: 👩\u200d👧\nשלום\\r\\x9b2J"
+    assert out.getvalue() == (written_out if is_terminal else "".join(pieces))

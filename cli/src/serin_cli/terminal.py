@@ -4,6 +4,7 @@ Whatever is drawn passes here: nothing else imports rich. Knows nothing about wh
 """
 
 import sys
+import unicodedata
 from collections.abc import Collection
 from typing import Any, TextIO
 
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from serin_mesh.one_line import escaped
 
-__all__ = ["Live", "Screen", "Shown", "Table", "say", "screen", "stacked", "styled", "table"]
+__all__ = ["Live", "Screen", "Shown", "Table", "say", "screen", "speak", "stacked", "styled", "table"]
 
 PIPE_WIDTH = 250  # characters of a line that no terminal shows
 
@@ -51,6 +52,13 @@ def screen() -> Screen:
 def say(text: str, to: TextIO | None = None) -> None:
     """Print a line that holds what others wrote, at once and as wide as it is."""
     print(escaped(text), file=to or sys.stdout, flush=True)
+
+
+def speak(piece: str) -> None:
+    """Print a piece of a model's answer where the last one ended: as it stands, but commands to a terminal as text."""
+    if sys.stdout.isatty():
+        piece = "".join(one if one in "\n\t" or unicodedata.category(one) != "Cc" else escaped(one) for one in piece)
+    print(piece, end="", flush=True)
 
 
 def styled(*parts: Part) -> Text:

@@ -10,7 +10,7 @@ from serin_cli.chat_client import AskError, ChatClient, Message
 from serin_cli.errors import NoMesh
 from serin_cli.record import read_record
 from serin_cli.state_dir import StateDir
-from serin_cli.terminal import say
+from serin_cli.terminal import say, speak
 
 DESCRIPTION = """\
 Talk to a model: with a question, print its answer; without one, have a conversation (Ctrl-C stops an answer, Ctrl-D
@@ -73,7 +73,7 @@ def _ask(client: ChatClient, model: str, messages: list[Message], options: dict[
     pieces = []
     for piece in client.stream(model, messages, **options):
         pieces.append(piece)
-        print(piece, end="", flush=True)
+        speak(piece)
     print()
     return "".join(pieces)
 

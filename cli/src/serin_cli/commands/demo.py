@@ -15,6 +15,7 @@ from serin_cli.local.mesh import LocalMesh
 from serin_cli.local.run import run_mesh
 from serin_cli.local.wish import Wish
 from serin_cli.state_dir import StateDir
+from serin_cli.terminal import speak
 
 DESCRIPTION = """\
 Start a mesh on free ports of this machine, ask the demo model through the gateway, show its answers as they stream,
@@ -66,6 +67,6 @@ def _stream(base_url: str, key: str) -> float:
             print(f"  {question}  ", end="", flush=True)
             for piece in client.stream(DEMO_MODEL, [{"role": "user", "content": question}], temperature=0):
                 first = first or time.monotonic()
-                print(piece, end="", flush=True)
+                speak(piece)
             print()
     return first
