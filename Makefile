@@ -11,10 +11,10 @@ ROOMS := protos mesh control tokenizer-svc worker cache-svc gateway cli
 SOURCES := $(filter-out protos/src,$(wildcard $(ROOMS:%=%/src)))
 # Whole meshes first: they take longest and mostly wait, so that what computes fills the gaps.
 SUITES := $(wildcard tests cli/tests $(patsubst %,%/tests,$(filter-out cli,$(ROOMS))))
-# Three files run side by side, in this order, each with one thread for arithmetic: threads that wait for one another's
+# Four files run side by side, in this order, each with one thread for arithmetic: threads that wait for one another's
 # cores burn more than they compute. The long suite runs alone, since it measures.
 PYTEST := $(BIN)/python -m pytest
-WORKERS ?= 3
+WORKERS ?= 4
 # The tests start hundreds of processes: byte code is kept, so that what one compiled the next need not compile.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -70,7 +70,8 @@ def test_a_version_comes_and_goes_beside_the_declared_one(running):
     before = {name: row["pid"] for name, row in rows(running).items()}
     done = serin(running, "add", *version("v2"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"worker v2 of small is ready ({ADDED}); ")
+    away = running.command(f"serin remove {' '.join(version('v2'))}")
+    assert done.stdout == f"worker v2 of small is ready ({ADDED}); `{away}` takes it away\n"
     after = rows(running)
     assert after[ADDED]["phase"] == "ready"
     assert {name: after[name]["pid"] for name in before} == before

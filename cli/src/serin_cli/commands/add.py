@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     file.change(lambda kept: _with(kept, which, wanted))
     num_processes = wanted.num_processes if wanted is not None else num_declared(config, which)
     names = await_version(state, which, num_processes, arguments.wait)
-    print(f"{which} is ready ({', '.join(names)}); `serin remove {which.arguments}` takes it away")
+    away = state.command(f"serin remove {which.arguments}")
+    print(f"{which} is ready ({', '.join(names)}); `{away}` takes it away")
     return 0
 
 
