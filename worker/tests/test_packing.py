@@ -1,5 +1,7 @@
 """Packed linear layers: the same numbers, and a row's bits whatever it is computed with."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,14 @@ from serin_worker.model import packing
 from serin_worker.model.packing import PackedLinear, pack_linears, packed_row_multiple
 
 DTYPES = (torch.float32, torch.bfloat16)
+
+
+@pytest.fixture
+def found_out_anew() -> Iterator[None]:
+    """What was found out of shapes before does not count, and what this test finds does not count after it."""
+    packing._row_multiple.cache_clear()
+    yield
+    packing._row_multiple.cache_clear()
 
 
 @settings(max_examples=40)
@@ -82,7 +92,7 @@ def test_machines_that_cannot_keep_plain_layers(monkeypatch):
 
 
 @pytest.mark.parametrize("from_rows", [2, 16])
-def test_how_many_rows_it_takes_is_found_out(from_rows, monkeypatch):
+def test_how_many_rows_it_takes_is_found_out(from_rows, monkeypatch, found_out_anew):
     """A kernel that computes few rows in another way is given more."""
     forward = PackedLinear.forward
 
@@ -93,7 +103,7 @@ def test_how_many_rows_it_takes_is_found_out(from_rows, monkeypatch):
     assert packed_row_multiple(torch.nn.Linear(64, 64)) == from_rows
 
 
-def test_layers_that_always_lose_bits_are_found_out(monkeypatch):
+def test_layers_that_always_lose_bits_are_found_out(monkeypatch, found_out_anew):
     """A kernel whose rows depend on their number however many they are fails the check."""
     forward = PackedLinear.forward
     monkeypatch.setattr(PackedLinear, "forward", lambda layer, rows: forward(layer, rows) * (1 + 1e-5 * rows.shape[0]))

@@ -8,6 +8,7 @@ memory, and up to seven times as fast as emulating it. Knows nothing about what 
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 
@@ -75,8 +76,13 @@ def packed_row_multiple(model: torch.nn.Module) -> int | None:
     layers = list(_plain_layers(model))
     if not layers or not _is_supported(layers):
         return None
-    dtype = layers[0].weight.dtype
-    shapes = {(layer.out_features, layer.in_features) for layer in layers}
+    shapes = frozenset((layer.out_features, layer.in_features) for layer in layers)
+    return _row_multiple(shapes, layers[0].weight.dtype, torch.get_num_threads())
+
+
+@cache
+def _row_multiple(shapes: frozenset[tuple[int, int]], dtype: torch.dtype, num_threads: int) -> int | None:
+    """The same for layers of these (output, input) features, computed by so many threads; found out once a process."""
     packed = [PackedLinear(_mirrored(num_rows, width, dtype), None) for num_rows, width in shapes]
     return next((m for m in _MULTIPLES if all(_keeps_bits(layer, dtype, m) for layer in packed)), None)
 
