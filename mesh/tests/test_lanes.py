@@ -1,14 +1,18 @@
 """Watching lanes: the newest answer is in force, and the last one stays while the control plane is away."""
 
 import asyncio
+import signal
+import sys
+from pathlib import Path
 
 from serin.control.v1 import lane_pb2, registry_pb2
 from serin_mesh.announce import Announcement
 from serin_mesh.interceptors.lane_echo import draw_lane
 from serin_mesh.lanes import LaneWatch
 from serin_mesh.settings import ServiceSettings
-from serin_mesh.testing import ControlTwin, running
+from serin_mesh.testing import ControlTwin, free_port, running
 
+PROGRAM = Path(__file__).with_name("lanes_process.py")
 WORKER = registry_pb2.SERVICE_KIND_WORKER
 
 
@@ -70,6 +74,31 @@ async def test_another_control_plane_takes_over() -> None:
         asyncio.timeout(60),
     ):
         assert (await watch.first()).revision == 5
+
+
+async def test_one_that_hangs_is_left_for_another() -> None:
+    """SIGSTOP of the one that is listened to: its stream stands, and the other one's answer is used."""
+    port, twin = free_port(), ControlTwin()
+    await twin.publish(lanes(5, a1=1))
+    hanging = await asyncio.create_subprocess_exec(
+        sys.executable, str(PROGRAM), str(port), "1", stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert hanging.stdout is not None
+        assert await hanging.stdout.readline() == b"serving\n"
+        async with (
+            running(twin.register, "control") as control,
+            LaneWatch(ServiceSettings(control=f"127.0.0.1:{port},{control.address}")) as watch,
+            asyncio.timeout(60),
+        ):
+            changes = watch.changes()
+            assert (await anext(changes)).revision == 1
+            hanging.send_signal(signal.SIGSTOP)
+            assert (await anext(changes)).revision == 5
+            await changes.aclose()
+    finally:
+        hanging.kill()
+        await hanging.wait()
 
 
 async def test_lanes_of_a_version_heaviest_first() -> None:

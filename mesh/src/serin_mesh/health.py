@@ -13,7 +13,7 @@ from pathlib import Path
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serin_mesh.channels import connect
+from serin_mesh.channels import MeshChannel, connect
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.tls import TlsError
 
@@ -38,10 +38,7 @@ async def check(address: str, service: str = "", *, tls_dir: Path | None = None,
         MeshError: it does not answer.
     """
     async with connect(address, _Probe(tls_dir), echo_lane=False, service=service) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
-        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
-        status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-        return status
+        return await _status(channel, service, timeout_s)
 
 
 async def answers(address: str, service: str = "", *, tls_dir: Path | None = None, timeout_s: float = 2.0) -> bool:
@@ -49,11 +46,24 @@ async def answers(address: str, service: str = "", *, tls_dir: Path | None = Non
 
     Args as those of :func:`check`.
     """
+    async with connect(address, _Probe(tls_dir), echo_lane=False, service=service) as channel:
+        return await says_anything(channel, service, timeout_s=timeout_s)
+
+
+async def says_anything(channel: MeshChannel, service: str = "", *, timeout_s: float = 2.0) -> bool:
+    """The same of whoever a channel leads to."""
     try:
-        await check(address, service, tls_dir=tls_dir, timeout_s=timeout_s)
+        await _status(channel, service, timeout_s)
     except MeshError as error:
         return error.reason not in (Reason.UPSTREAM_UNAVAILABLE, Reason.DEADLINE_EXCEEDED)
     return True
+
+
+async def _status(channel: MeshChannel, service: str, timeout_s: float) -> str:
+    stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
+    status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
