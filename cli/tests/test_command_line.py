@@ -121,3 +121,9 @@ def test_commands_in_a_refusal_mean_the_same_directory(tmp_path, capsys, monkeyp
         )
         assert main(arguments) == 1
         assert "`serin up`" in capsys.readouterr().err
+
+
+def test_no_state_directory_is_meant_by_nothing(capsys):
+    """As `--state "$UNSET"` says it: refused, where it would mean the current directory."""
+    assert main(["status", "--state", ""]) == 2
+    assert "--state: '': accepted: a directory" in capsys.readouterr().err

@@ -94,6 +94,11 @@ def test_a_second_mesh_here_is_refused(running):
     done = typed(running, "up", "--port", "0", "--grpc-port", "0")
     assert done.returncode == 1
     assert re.fullmatch(r"another mesh already runs on .*; stop it with `serin down --state .*`.*\n", done.stderr)
+    log = (running.logs / "up.log").read_bytes()
+    done = typed(running, "up", "--port", "0", "--grpc-port", "0", "--detach")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("another mesh already runs on ")
+    assert (running.logs / "up.log").read_bytes() == log
     port = read_record(running).rest.rpartition(":")[2]
     done = typed(StateDir(running.root / "other"), "up", "--port", port, "--grpc-port", "0")
     assert done.returncode == 1

@@ -7,7 +7,7 @@ import stat
 import pytest
 from serin_cli.errors import NoMesh, StartRefused, UsageProblem
 from serin_cli.record import MeshRecord, read_record
-from serin_cli.state_dir import SOCKET_PATH_LIMIT, StateDir
+from serin_cli.state_dir import LOCK_VARIABLE, SOCKET_PATH_LIMIT, StateDir
 
 
 def test_secrets_are_private_and_stay(state):
@@ -48,6 +48,30 @@ def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageProblem, match=r"--state: .*file.*: accepted: a directory"):
         StateDir(tmp_path / "file").prepare()
+
+
+def test_a_directory_of_others_is_left_alone(tmp_path):
+    """What holds other files is refused, and keeps its mode; one where only a registry was made is ours."""
+    (tmp_path / "somebodys.txt").write_text("")
+    tmp_path.chmod(0o755)
+    with pytest.raises(UsageProblem, match=r"--state: .*: accepted: a directory of a mesh, an empty or a new one"):
+        StateDir(tmp_path).prepare()
+    assert (stat.S_IMODE(tmp_path.stat().st_mode), [*tmp_path.iterdir()]) == (0o755, [tmp_path / "somebodys.txt"])
+    (tmp_path / "models").mkdir()
+    StateDir(tmp_path).prepare()
+
+
+def test_a_directory_can_be_given_away_held(state, monkeypatch):
+    """Whoever is given the lock is its owner; nobody else gets the directory in between."""
+    given = state.lock()
+    monkeypatch.setenv(LOCK_VARIABLE, str(given))
+    held = state.lock()
+    try:
+        assert (held, LOCK_VARIABLE in os.environ) == (given, False)
+        with pytest.raises(StartRefused, match=rf"process {os.getpid()}"):
+            state.lock()
+    finally:
+        os.close(held)
 
 
 def test_long_paths_get_a_short_socket(tmp_path):

@@ -31,6 +31,7 @@ def test_every_parameter_of_the_sdk_has_its_place():
 @pytest.mark.parametrize(
     "neutral",
     [
+        {"logprobs": False, "top_logprobs": 0},
         {"user": "u"},
         {"metadata": {"a": "b"}},
         {"store": False},

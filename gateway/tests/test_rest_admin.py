@@ -94,6 +94,7 @@ _HI = [{"role": "user", "content": "hi"}]
         ("POST", "/admin/keys", {"models": ["nope"]}, "models"),
         ("POST", "/admin/keys", {"name": "a\nkey_1  admin"}, "name"),
         ("POST", "/admin/keys", {"name": "\x1b]0;owned\x07"}, "name"),
+        ("POST", "/admin/keys", {"name": "a" * 201}, "name"),
         ("POST", "/admin/keys", {"name": "a\u202eb"}, "name"),
         ("POST", "/admin/keys", {"role": 1}, "role"),
         ("POST", "/admin/keys", {"expires_days": "7"}, "expires_days"),

@@ -141,10 +141,16 @@ def add_state(parser: argparse.ArgumentParser) -> None:
     """Add the flag that every command takes."""
     parser.add_argument(
         "--state",
-        type=Path,
+        type=_directory,
         metavar="DIR",
         help=f"state directory of the mesh (default: ${STATE_VARIABLE}, else {DEFAULT_STATE} here)",
     )
+
+
+def _directory(text: str) -> Path:
+    if not text:  # as `--state "$UNSET"` is; it would mean the current directory
+        raise argparse.ArgumentTypeError(f"{text!r}: accepted: a directory")
+    return Path(text)
 
 
 def state_path(flag: Path | None, environment: Mapping[str, str] = os.environ) -> Path:

@@ -1,8 +1,10 @@
 """`serin up` in a session of its own, while somebody watches it come up.
 
-Knows the command's output and its record, nothing about the mesh.
+Whoever starts it holds the state directory, and hands that on: nobody else's log is written over, and who comes second
+is told so. Knows the command's output and its record, nothing about the mesh.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -11,22 +13,31 @@ from pathlib import Path
 
 from serin_cli.errors import NoMesh
 from serin_cli.record import read_record
-from serin_cli.state_dir import StateDir
+from serin_cli.state_dir import LOCK_VARIABLE, StateDir
 
 POLL_S = 0.1
 
 
 def start_detached(arguments: Sequence[str], state: StateDir) -> int:
-    """Run the same command without `--detach` and pass on what it says until it is ready or has ended."""
-    log = state.logs / "up.log"
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "serin_cli", *(word for word in arguments if word != "--detach")],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    """Run the same command without `--detach` and pass on what it says until it is ready or has ended.
+
+    Raises:
+        StartRefused: another mesh runs here.
+    """
+    log, lock = state.logs / "up.log", state.lock()
+    try:
+        with log.open("wb") as output:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "serin_cli", *(word for word in arguments if word != "--detach")],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=(lock,),
+                env={**os.environ, LOCK_VARIABLE: str(lock)},
+            )
+    finally:
+        os.close(lock)
     try:
         return _pass_on(child, log, state)
     except KeyboardInterrupt:

@@ -19,6 +19,8 @@ from pathlib import Path
 from serin_cli.arguments import state_path
 from serin_cli.errors import NoMesh, StartRefused, UsageProblem
 
+LOCK_VARIABLE = "SERIN_STATE_LOCK"
+"""In the environment of a process that was given the directory: the file descriptor of its lock."""
 SECRET_BYTE_COUNT = 32
 SOCKET_PATH_LIMIT = 100  # bytes; a socket's address holds 107 on Linux and 103 on macOS
 
@@ -42,9 +44,11 @@ class StateDir:
         """Make the directory, readable by its owner alone, with its mesh secret.
 
         Raises:
-            UsageProblem: the directory cannot be made or is not a directory of ours.
+            UsageProblem: the directory cannot be made, or holds other things than ours.
         """
         try:
+            if self.root.exists() and not self._is_ours():
+                raise UsageProblem.setting("--state", str(self.root), "a directory of a mesh, an empty or a new one")
             for folder in (self.root, self.logs, self.data):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.root.chmod(0o700)
@@ -53,6 +57,12 @@ class StateDir:
         except OSError as error:
             accepted = f"a directory that can be written ({error.strerror})"
             raise UsageProblem.setting("--state", str(self.root), accepted) from error
+
+    def _is_ours(self) -> bool:
+        """Whether it is empty or holds something that only a mesh or its registry makes."""
+        own = {path.name for path in (self.mesh_secret, self._lock, self.record, self.models, self.additions)}
+        found = {path.name for path in self.root.iterdir()}
+        return not found or not found.isdisjoint(own)
 
     def command(self, words: str) -> str:
         """A command of ours as a person types it here to mean this directory: says ``--state`` where it would not."""
@@ -65,10 +75,13 @@ class StateDir:
         A mesh that was killed may need a moment until its last process is gone, so a lock whose owner is dead is
         waited for.
 
+        A process that was given the directory by the one that started it goes on holding it.
+
         Raises:
             StartRefused: another mesh runs here.
         """
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        given = os.environ.pop(LOCK_VARIABLE, "")  # it is nobody's else: what this process starts is not given it
+        descriptor = int(given) if given else os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + wait_s
         while not _take(descriptor):
             owner = int(os.read(descriptor, 32) or b"0")
@@ -81,7 +94,7 @@ class StateDir:
                 )
             time.sleep(0.05)
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         return descriptor
 
     def is_held(self) -> bool:

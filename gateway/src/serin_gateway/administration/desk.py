@@ -24,6 +24,9 @@ from serin_gateway.ledger.usage import By, UsageRow, UsageStore, added_up, days_
 from serin_gateway.limits.limiter import Limits
 from serin_gateway.routing.names import no_model_fault
 
+MAX_NAME = 200
+"""Characters of a key's name: more fill every line that shows it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:
@@ -88,11 +91,12 @@ class AdminDesk:
         """A new key, which nobody can ask for again, and its record.
 
         Raises:
-            MeshError: PARAMETER_INVALID (name: not one printable line; models: something is no model's own name),
-                ROLE_INSUFFICIENT, AUTH_UNAVAILABLE, or NOT_READY where it is not known yet which models there are.
+            MeshError: PARAMETER_INVALID (name: not one printable line or too long; models: something is no model's own
+                name), ROLE_INSUFFICIENT, AUTH_UNAVAILABLE, or NOT_READY where it is not known yet which models there are.
         """
-        if not is_one_line(wish.name):
-            raise refuse("name", f"{wish.name[:40]!r} is not accepted; accepted: {ONE_LINE}")
+        if len(wish.name) > MAX_NAME or not is_one_line(wish.name):
+            accepted = f"{ONE_LINE}, at most {MAX_NAME} characters"
+            raise refuse("name", f"{wish.name[:40]!r} is not accepted; accepted: {accepted}")
         with _translated():
             project = await self._project(wish.project)
             _check_reach(actor, project.organization)

@@ -36,8 +36,8 @@ def chat_ask(body: ChatBody) -> Ask:
     Raises:
         MeshError: PARAMETER_INVALID with the parameter's name as the client wrote it.
     """
-    if body.top_logprobs is not None and not body.logprobs:
-        raise refuse("top_logprobs", "needs logprobs to be true")
+    if body.top_logprobs and not body.logprobs:
+        raise refuse("top_logprobs", "more than 0 needs logprobs to be true")
     both = body.max_tokens is not None and body.max_completion_tokens is not None
     if both and body.max_tokens != body.max_completion_tokens:
         raise refuse("max_tokens", "differs from max_completion_tokens, which means the same; send one of them")

@@ -209,7 +209,9 @@ class ChatBody(SamplingBody):
         None, description="Most tokens of an answer, reserved of limits until it ends. Default: the model's."
     )
     logprobs: bool | None = Field(None, description="Report log-probabilities.")
-    top_logprobs: int | None = Field(None, description="Alternatives at each position, 0 to 20; needs logprobs.")
+    top_logprobs: int | None = Field(
+        None, description="Alternatives at each position, 0 to 20; more than 0 needs logprobs."
+    )
 
 
 class CompletionBody(SamplingBody):
