@@ -92,7 +92,8 @@ class AdminDesk:
 
         Raises:
             MeshError: PARAMETER_INVALID (name: not one printable line or too long; models: something is no model's own
-                name), ROLE_INSUFFICIENT, AUTH_UNAVAILABLE, or NOT_READY where it is not known yet which models there are.
+                name), ROLE_INSUFFICIENT, AUTH_UNAVAILABLE, or NOT_READY where it is not known yet which models there
+                are.
         """
         if len(wish.name) > MAX_NAME or not is_one_line(wish.name):
             accepted = f"{ONE_LINE}, at most {MAX_NAME} characters"
