@@ -5,6 +5,7 @@ Knows nothing about faults of workers.
 
 import asyncio
 import random
+import secrets
 import time
 from typing import Any
 
@@ -48,6 +49,7 @@ class Clients:
     """
 
     def __init__(self, mesh: RunningMesh, history: History, rng: random.Random, leaving: float) -> None:
+        self._run = secrets.token_hex(3)  # a mesh may see several histories
         self._mesh = mesh
         self._history = history
         self._leaving = leaving
@@ -83,7 +85,7 @@ class Clients:
         number = 0
         while not self._is_over:
             name = rng.choice(list(self._questions))
-            asked = self._history.ask(f"c{client}-{number}", name)
+            asked = self._history.ask(f"{self._run}-c{client}-{number}", name)
             await self._ask(asked, rng.randrange(2, 40) if rng.random() < self._leaving else None)
             number += 1
 
