@@ -4,6 +4,7 @@ Knows nothing about any service.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -98,6 +99,7 @@ async def serve(
 
 def run_main(program: str, main: Coroutine[Any, Any, None]) -> int:
     """Run a service to its end and return the process' exit status; what stops it from starting is one line."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # of broken connections our own lines tell, as JSON
     try:
         asyncio.run(main)
     except (SettingsError, TlsError) as error:
