@@ -67,6 +67,7 @@ async def test_roles_are_needed_where_they_are_named(front):
             assert response.headers["content-type"].startswith("text/plain")
         else:
             assert (response.status_code, error(response)["reason"]) == (403, "ROLE_INSUFFICIENT")
+        assert front.house.journal.receipts[-1].operation == "metrics", "what was refused is named too"
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,8 @@ class Door:
         self, client: Client, request: Request, endpoint: Endpoint | None, missing: MeshError | None
     ) -> None:
         ended_by: BaseException | None = None
+        if endpoint is not None:
+            request.receipt.operation = endpoint.operation
         dialect = _dialect(client, endpoint, missing)
         if dialect.request_id_header:
             client.headers.append((dialect.request_id_header, request.receipt.request_id.encode()))
@@ -100,7 +102,6 @@ class Door:
                 raise missing
             await request.authenticate(endpoint.needs, endpoint.ability)
             assert endpoint.answer is not None
-            request.receipt.operation = endpoint.operation
             key = client.header(IDEMPOTENCY_KEY) if endpoint.is_made_once else None
             if key is None:
                 await endpoint.answer(client, request)
