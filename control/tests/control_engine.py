@@ -7,11 +7,11 @@ from serin_control.judge.observation import Observation
 from serin_control.lane_memory import LaneMemory
 from serin_control.plan import ModelPlan, Share, TrafficPlan
 from serin_control.rollouts.act import Actor
-from serin_control.rollouts.arbiter import ScriptedCourt
 from serin_control.rollouts.desk import Desk
 from serin_control.rollouts.engine import Engine, Mesh
 from serin_control.rollouts.leadership import Leadership
 from serin_control.rollouts.store import MemoryRollouts
+from serin_control.testing import ScriptedCourt
 from serin_control.topology import Topology, draw
 
 ANN = Actor("ann", "cli")

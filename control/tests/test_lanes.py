@@ -60,6 +60,7 @@ def test_different_vocabularies_form_no_lane():
     _, worker = pair("v1", vocabulary=OTHER_VOCABULARY)
     formed = form_lanes(plan(v1=100), [tokenizer, worker], {})
     assert formed.lanes == ()
+    assert formed.mismatched == (plan(v1=100).shares[0].versions,)
     assert formed.alarms == ("model small: tokenizer v1, worker v1 hold different vocabularies: they form no lane",)
 
 

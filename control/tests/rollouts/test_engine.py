@@ -66,6 +66,18 @@ async def acts(stage: Stage, rollout: str = "") -> list[str]:
     return [act.what for act in reversed(found)]
 
 
+async def test_versions_that_can_form_no_lane_are_refused_at_the_start(clock):
+    """With the reason, and what would move them together."""
+    foreign = instance("w2", version="v2", vocabulary=OTHER_VOCABULARY)
+    stage = Stage(clock, instances=[*pair("v1"), foreign])
+    await stage.look()
+    said = (
+        "'v2': tokenizer v1, worker v2 hold different vocabularies: they can form no lane; move both: --also tokenizer$"
+    )
+    with pytest.raises(RolloutInvalid, match=said):
+        await stage.desk.start(spec(), "", ANN)
+
+
 async def test_from_start_to_promotion_traffic_follows(stage):
     """Each weight is written before it is given; the old lane keeps 1 of 10,000; the history tells all of it."""
     await stage.look()

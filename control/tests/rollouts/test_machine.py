@@ -169,7 +169,7 @@ def test_when_both_are_gone_nothing_is_said_to_be_on_stable():
             Circumstances(2000.0, 1.0, presence=Presence(absent_s=31.0)),
             "v2 was gone before it was ever ready",
         ),
-        (sight(0, canary_lane="", wrong="tokenizer v1, worker v2 hold different vocabularies"), NOW, "tokenizer v1, "),
+        (sight(0, canary_lane="", is_mismatched=True), NOW, "tokenizer v1, worker v2 hold different vocabularies"),
         (sight(same_vocabulary=False), NOW, "v2 holds another vocabulary than v1"),
     ],
 )

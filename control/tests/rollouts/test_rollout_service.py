@@ -9,7 +9,7 @@ from serin_control.assembly import CALLERS, Control
 from serin_control.instance import Service
 from serin_control.judge.observation import Observation
 from serin_control.judge.verdict import Verdict
-from serin_control.rollouts.arbiter import ScriptedCourt
+from serin_control.testing import ScriptedCourt
 from serin_mesh.channels import connect
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.settings import ServiceSettings

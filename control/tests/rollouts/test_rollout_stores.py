@@ -170,6 +170,29 @@ async def test_progress_is_kept_without_a_line_in_the_history(store):
     assert (await store.read(-1)).rollouts == {"small": further}
 
 
+async def test_what_is_kept_for_a_judge_goes_with_its_rollout(store):
+    """Also where its leader, who lost the answer to the write of its end, keeps its progress once more."""
+    leader = await store.lead(ANN, 60)
+    other = replace(FULL, id="big-2", spec=spec(model="big"))
+    book = await store.write(leader, Book(), Change((act("start"),), FULL, golden="{}"))
+    book = await store.write(leader, book, Change((act("start", "big-2"),), other, golden="[]"))
+    for one in (FULL, other):
+        await store.keep(leader, one, {"n": 1})
+    ended = replace(FULL, state=State.ABORTED)
+    book = await store.write(leader, book, Change((act("abort"),), ended))
+    assert (await store.judge("small-1"), await store.golden("small-1")) == (None, "")
+    assert (await store.judge("big-2"), await store.golden("big-2")) == ({"n": 1}, "[]")
+    late = replace(FULL, num_requests=7)
+    await store.keep(leader, late, {"n": 2})
+    assert (await store.judge("small-1"), await store.rollout("small-1")) == (None, ended)
+    following = replace(FULL, id="small-3")
+    book = await store.write(leader, book, Change((act("start", "small-3"),), following, golden="{}"))
+    await store.keep(leader, late, {"n": 3})
+    assert (await store.read(0)).rollouts == {"small": following, "big": other}
+    assert (await store.judge("small-1"), await store.rollout("small-1")) == (None, ended)
+    assert await store.golden("small-3") == "{}"
+
+
 async def test_rollouts_and_history_come_in_pages_newest_first(store):
     """Each is on exactly one page, also when a model is asked for."""
     leader, book = await store.lead(ANN, 60), Book()
@@ -199,6 +222,22 @@ async def test_rollouts_and_history_come_in_pages_newest_first(store):
     only, after = await store.acts("small-2", 1, "")
     assert ([one.what for one in only], bool(after)) == (["abort"], True)
     assert [one.what for one in (await store.acts("small-2", 5, after))[0]] == ["start"]
+
+
+async def test_what_earlier_versions_kept_of_ended_rollouts_goes_with_the_next_write(valkey):
+    """Whatever is written; what runs keeps its own, and a record that nobody can read is no obstacle."""
+    store = RedisRollouts(valkey.url)
+    leader = await store.lead(ANN, 60)
+    book = await store.write(leader, Book(), Change((act("start"),), FULL, golden="{}"))
+    await store.keep(leader, FULL, {"n": 1})
+    async with Redis.from_url(valkey.url, decode_responses=True) as raw:
+        await raw.hset(ROLLOUTS + "book", mapping={"rollout/big": "damaged", "rollout/tiny": "null"})
+        for key in ("judges", "golden"):
+            await raw.hset(ROLLOUTS + key, mapping={"small-0": "{}", "gone-7": "{}"})
+        await store.write(leader, book, Change((act("freeze", ""),), frozen="xmas"))
+        assert [await raw.hkeys(ROLLOUTS + key) for key in ("judges", "golden")] == [["small-1"], ["small-1"]]
+    assert (await store.judge("small-1"), await store.golden("small-1")) == ({"n": 1}, "{}")
+    await store.close()
 
 
 async def test_redis_keeps_over_its_own_death_and_says_when_it_is_away(valkey):

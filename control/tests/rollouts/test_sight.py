@@ -108,9 +108,8 @@ def test_a_canary_that_starts_drains_or_is_lost_takes_nothing():
 def test_vocabularies_decide_what_can_be_compared():
     """A worker of another vocabulary forms no lane; a whole set of another one is another vocabulary."""
     foreign = instance("w2", version="v2", vocabulary=OTHER_VOCABULARY)
-    assert look(spec(), Arms(V1, versions("v2")), [*pair("v1"), foreign]).wrong == (
-        "tokenizer v1, worker v2 hold different vocabularies"
-    )
+    assert look(spec(), Arms(V1, versions("v2")), [*pair("v1"), foreign]).is_mismatched
+    assert not look(spec(), Arms(V1, versions("v2")), pair("v1")).is_mismatched
     whole = pair("v2", vocabulary=OTHER_VOCABULARY)
     seen = look(spec(also=(Service.TOKENIZER,)), Arms(V1, versions("v2", "v2")), pair("v1") + whole)
-    assert (seen.wrong, seen.same_vocabulary) == ("", False)
+    assert (seen.is_mismatched, seen.same_vocabulary) == (False, False)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from serin_control.alarms import Alarms
 from serin_control.errors import NotLeading, RolloutConflict, StoreDown
 from serin_control.instance import Instance, Service
+from serin_control.lanes import named
 from serin_control.latest import Latest
 from serin_control.plan import Share, TrafficPlan
 from serin_control.rollouts import concerns, machine, words
@@ -31,7 +32,7 @@ from serin_control.rollouts.seals import Seal, Seals, with_traffic
 from serin_control.rollouts.settling import after
 from serin_control.rollouts.sight import Sight, hearing, look
 from serin_control.rollouts.spec import scope_of
-from serin_control.rollouts.standing import Standing, effective, named
+from serin_control.rollouts.standing import Standing, effective
 from serin_control.rollouts.steering import SHARED_SERVICES, Steering, declared_shares, steered, still_declared
 from serin_control.rollouts.store import Book, Change, RolloutStore
 from serin_control.rollouts.withdrawal import Withdrawal, among, better_told, left_behind

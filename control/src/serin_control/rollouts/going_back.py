@@ -4,12 +4,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from serin_control.errors import RolloutInvalid, VersionGone
 from serin_control.instance import LANE_SERVICES, MEMBER_SERVICES, Instance, Service, State
-from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes, with_shared, with_version
+from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes, named, with_shared, with_version
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.rollout import State as RolloutState
 from serin_control.rollouts.sight import activity
-from serin_control.rollouts.standing import Standing, named
+from serin_control.rollouts.standing import Standing
 
 
 def target(

@@ -53,35 +53,3 @@ class Trials(Protocol):
 
     def running(self) -> Sequence[RunningTrial]:
         """All of them, by model; empty on a control plane that does not lead."""
-
-
-class IntakeLog:
-    """An :class:`Intake` that keeps what it was told, in order: for tests, and for whoever wants to look."""
-
-    def __init__(self) -> None:
-        self.begun: list[tuple[str, Beginning]] = []
-        self.heard: list[tuple[str, Observation | ShadowScore | GoldenResult | Feedback | ProcessMemory]] = []
-
-    def begin(self, model: str, beginning: Beginning, gateway: str = "") -> None:
-        """Keep it."""
-        self.begun.append((model, beginning))
-
-    def observe(self, model: str, observation: Observation, gateway: str = "") -> None:
-        """Keep it."""
-        self.heard.append((model, observation))
-
-    def score(self, model: str, score: ShadowScore) -> None:
-        """Keep it."""
-        self.heard.append((model, score))
-
-    def golden(self, model: str, result: GoldenResult) -> None:
-        """Keep it."""
-        self.heard.append((model, result))
-
-    def feedback(self, model: str, feedback: Feedback) -> None:
-        """Keep it."""
-        self.heard.append((model, feedback))
-
-    def memory(self, model: str, sample: ProcessMemory) -> None:
-        """Keep it."""
-        self.heard.append((model, sample))

@@ -5,7 +5,6 @@ Who leads believes so no longer than the lock can be trusted, by its own clock. 
 
 import secrets
 from collections.abc import Callable
-from dataclasses import replace
 
 from serin_control.errors import NotLeading
 from serin_control.rollouts.store import Leader, RolloutStore
@@ -90,7 +89,3 @@ class Leadership:
     def forget(self) -> None:
         """What was believed was wrong: ask again at once."""
         self._valid_until = self._next_at = float("-inf")
-
-    def reached_at(self, address: str) -> None:
-        """Others reach this control plane here."""
-        self._me = replace(self._me, address=address)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from serin_control.instance import LANE_SERVICES
 from serin_control.judge.settings import Intent
 from serin_control.judge.verdict import Decision, MetricVerdict, Verdict
-from serin_control.lanes import WEIGHT_SUM
+from serin_control.lanes import WEIGHT_SUM, mismatch
 from serin_control.rollouts import words
 from serin_control.rollouts.presence import Presence
 from serin_control.rollouts.rollout import Hold, Rollout, State
@@ -201,8 +201,8 @@ def _finite(metric: MetricVerdict) -> MetricVerdict:
 def _fault(rollout: Rollout, sight: Sight, decision: Decision | None, around: Circumstances) -> str:
     """Why the new version must not go on; empty: it may."""
     to, presence = rollout.spec.to_version, around.presence
-    if sight.wrong:
-        return sight.wrong
+    if sight.is_mismatched:
+        return mismatch(rollout.arms.canary)
     if rollout.spec.intent is Intent.SAME and sight.same_vocabulary is False:
         return f"{to} holds another vocabulary than {rollout.from_version}: with intent same nothing can be compared"
     if sight.canary_lane and sight.canary_lane != rollout.canary_lane:

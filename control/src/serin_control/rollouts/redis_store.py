@@ -11,8 +11,8 @@ Keys, all with the hash tag of :mod:`serin_control.redis_store`, after ``serin:{
     order       sorted set: ids by their number
     number      counts rollouts
     acts        stream: the history, append-only
-    judges      hash: id to what a judge knows, as JSON
-    golden      hash: id to a golden set
+    judges      hash: id to what a judge knows, as JSON, of rollouts that run
+    golden      hash: id to a golden set, of rollouts that run
 """
 
 import json
@@ -68,9 +68,24 @@ for id, text in pairs(change['all']) do
 end
 for id, text in pairs(change['golden']) do redis.call('HSET', KEYS[7], id, text) end
 for _, act in ipairs(change['acts']) do redis.call('XADD', KEYS[6], '*', 'act', act) end
+local running = {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[3])) do
+  if string.sub(field, 1, 8) == 'rollout/' then
+    local is_json, rollout = pcall(cjson.decode, redis.call('HGET', KEYS[3], field))
+    if is_json and type(rollout) == 'table' and rollout['id'] then running[rollout['id']] = true end
+  end
+end
+for _, key in ipairs({KEYS[7], KEYS[8]}) do
+  for _, id in ipairs(redis.call('HKEYS', key)) do
+    if not running[id] then redis.call('HDEL', key, id) end
+  end
+end
 return {'ok', tostring(redis.call('INCR', KEYS[2]))}
 """
-"""Compare and set: the term must lead and the revision must be the newest; then all of it."""
+"""Compare and set: the term must lead and the revision must be the newest; then all of it.
+
+What is kept for judges goes with the rollout that it is of. Every write looks for it, since earlier versions kept it.
+"""
 
 _WITHDRAW = """
 local running = redis.call('HGET', KEYS[2], ARGV[1])
@@ -83,11 +98,14 @@ return 1
 _KEEP = """
 local held = redis.call('GET', KEYS[1])
 if not held or cjson.decode(held)['term'] ~= tonumber(ARGV[1]) then return {'leader', held or ''} end
-if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then redis.call('HSET', KEYS[2], ARGV[2], ARGV[4]) end
+local running = redis.call('HGET', KEYS[2], ARGV[2])
+if not running or cjson.decode(running)['id'] ~= ARGV[3] then return {'ok', ''} end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
 redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
 if ARGV[5] ~= '' then redis.call('HSET', KEYS[4], ARGV[3], ARGV[5]) end
 return {'ok', ''}
 """
+"""Of a rollout that runs; one whose end was written, also where its answer was lost, stays ended."""
 
 _rollout = TypeAdapter(Rollout)
 _standing = TypeAdapter(Standing)
@@ -135,7 +153,7 @@ class RedisRollouts:
         """Write a change of a book."""
         answer = await self._run(
             _WRITE,
-            ("leader", "revision", "book", "all", "order", "acts", "golden"),
+            ("leader", "revision", "book", "all", "order", "acts", "golden", "judges"),
             str(leader.term),
             str(book.revision),
             json.dumps(_written(leader, change)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from serin_control.errors import RolloutInvalid, VersionGone
 from serin_control.instance import MEMBER_SERVICES, Service
-from serin_control.lanes import WEIGHT_SUM, with_shared
+from serin_control.lanes import WEIGHT_SUM, named, with_shared
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.act import Act, Actor
 from serin_control.rollouts.engine import Engine
@@ -18,7 +18,7 @@ from serin_control.rollouts.machine import Move
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.sight import service_shares
 from serin_control.rollouts.spec import scope_of
-from serin_control.rollouts.standing import Standing, effective, named
+from serin_control.rollouts.standing import Standing, effective
 from serin_control.rollouts.steering import SHARED_SERVICES, steered
 from serin_control.rollouts.store import Change
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from serin_control.errors import RolloutInvalid
 from serin_control.instance import LANE_SERVICES, Instance, Service, State
-from serin_control.lanes import WEIGHT_SUM, Lane, Versions, form_lanes, with_shared, with_version
+from serin_control.lanes import WEIGHT_SUM, Formed, Lane, Versions, form_lanes, with_shared, with_version
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.rollout import Arms, Strength
 from serin_control.rollouts.spec import Spec
@@ -41,7 +41,7 @@ class Sight:
         activity: what the canary does while it starts ("loading weights 40 %"); empty: nothing of it starts.
         starts: (instance, when it registered) of every process of the canary, whatever its state.
         canary: what it can bear, by service that moves.
-        wrong: why its versions can never form a lane; empty: nothing is known to be wrong.
+        is_mismatched: its services run and hold different vocabularies: they can never form a lane.
         same_vocabulary: both arms hold one vocabulary; None: not known yet.
         canary_files: digests of the files that the canary's lane has, by service.
     """
@@ -56,7 +56,7 @@ class Sight:
     activity: str = ""
     starts: frozenset[tuple[str, float]] = frozenset()
     canary: Mapping[Service, Strength] = field(default_factory=dict)
-    wrong: str = ""
+    is_mismatched: bool = False
     same_vocabulary: bool | None = None
     canary_files: Mapping[Service, str] = field(default_factory=dict)
 
@@ -75,8 +75,8 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
     """Look at the arms."""
     if not spec.moves_lanes:
         return _look_at_service(spec, arms, instances)
-    canary, wrong = _lane(spec.model, arms.canary, instances)
-    stable, _ = _lane(spec.model, arms.compared, instances)
+    formed = _formed(spec.model, arms.canary, instances)
+    canary, stable = _lane(formed), _lane(_formed(spec.model, arms.compared, instances))
     compared_able = stable is not None and stable.takes_calls
     moved = [(service, version) for service, version in arms.canary if service in spec.moved]
     theirs = [i for service, version in moved for i in _of(spec.model, service, version, instances)]
@@ -97,7 +97,7 @@ def look(spec: Spec, arms: Arms, instances: Sequence[Instance]) -> Sight:
         activity=activity(starting) if starting else "",
         starts=frozenset((i.registration.instance, i.registered_at) for i in theirs),
         canary=strengths,
-        wrong=wrong,
+        is_mismatched=bool(formed.mismatched),
         same_vocabulary=canary.vocabulary == stable.vocabulary if canary and stable else None,
         canary_files={one.service: one.artifact_digest for one in canary.members} if canary else {},
     )
@@ -235,14 +235,17 @@ def _are_silent(instances: Iterable[Instance]) -> bool:
     return bool(able) and all(i.suspect for i in able)
 
 
-def _lane(model: str, versions: Versions, instances: Iterable[Instance]) -> tuple[Lane | None, str]:
-    formed = form_lanes(ModelPlan(model, shares=(Share(versions, 1),)), instances, {})
-    wrong = formed.alarms[0].partition(": they form")[0].partition(": ")[2] if formed.alarms else ""
-    return (formed.lanes[0] if formed.lanes else None), wrong
+def _formed(model: str, versions: Versions, instances: Iterable[Instance]) -> Formed:
+    """What one set of versions comes to, as if it had all traffic."""
+    return form_lanes(ModelPlan(model, shares=(Share(versions, 1),)), instances, {})
+
+
+def _lane(formed: Formed) -> Lane | None:
+    return formed.lanes[0] if formed.lanes else None
 
 
 def _takes_calls(model: str, versions: Versions, instances: Iterable[Instance]) -> bool:
-    lane, _ = _lane(model, versions, instances)
+    lane = _lane(_formed(model, versions, instances))
     return lane is not None and lane.takes_calls
 
 

@@ -102,8 +102,3 @@ class Standing:
 def effective(shares: Iterable[Share]) -> tuple[Share, ...]:
     """Shares that have traffic: what somebody changes when they change the configuration of it."""
     return tuple(share for share in shares if share.weight)
-
-
-def named(versions: Versions) -> str:
-    """A set of versions for people: ``tokenizer v1, worker v2``."""
-    return ", ".join(f"{service} {version}" for service, version in versions)

@@ -11,13 +11,13 @@ from serin_control.errors import RolloutInvalid
 from serin_control.instance import LANE_SERVICES, Instance, Service
 from serin_control.judge.need import Forecast
 from serin_control.judge.settings import Intent
-from serin_control.lanes import WEIGHT_SUM, with_shared
+from serin_control.lanes import WEIGHT_SUM, mismatch, with_shared
 from serin_control.plan import ModelPlan, Share
 from serin_control.rollouts.act import Actor
 from serin_control.rollouts.engine import Engine
 from serin_control.rollouts.formats import foreign_formats
 from serin_control.rollouts.golden_set import GoldenInvalid, parse_golden
-from serin_control.rollouts.rollout import Rollout, Strength
+from serin_control.rollouts.rollout import Arms, Rollout, Strength
 from serin_control.rollouts.sight import Sight, arms_for, look, service_shares, strength
 from serin_control.rollouts.spec import Spec, Step, check_spec
 from serin_control.rollouts.standing import effective
@@ -91,7 +91,7 @@ class Starting:
         shares = self._shares(spec, plan, instances)
         shared = engine.shared
         arms = arms_for(spec, shares, instances, shared)
-        self._check_sight(spec, look(spec, arms, instances))
+        self._check_sight(spec, arms, look(spec, arms, instances))
         untried = self._check_weak(spec, num_golden)
         before = dict(with_shared(arms.stable[0].versions, shared))
         return Rollout(
@@ -140,10 +140,11 @@ class Starting:
             return f"it could not start now: {error}"
         return ""
 
-    def _check_sight(self, spec: Spec, seen: Sight) -> None:
-        if seen.wrong:
+    def _check_sight(self, spec: Spec, arms: Arms, seen: Sight) -> None:
+        if seen.is_mismatched:
             hint = f"; move both: --also {_other(spec.service)}" if not spec.also else ""
-            raise RolloutInvalid(f"to_version: {spec.to_version!r}: {seen.wrong}: they can form no lane{hint}")
+            why = mismatch(arms.canary)
+            raise RolloutInvalid(f"to_version: {spec.to_version!r}: {why}: they can form no lane{hint}")
         if spec.intent is Intent.SAME and seen.same_vocabulary is False:
             raise RolloutInvalid(
                 f"intent: same: {spec.to_version} holds another vocabulary: its answers cannot be compared token by "

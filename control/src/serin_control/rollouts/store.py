@@ -93,6 +93,8 @@ class RolloutStore(Protocol):
     async def write(self, leader: Leader, book: Book, change: Change) -> Book:
         """Write a change of a book; returns the book after it.
 
+        What is kept for judges goes with the rollout that ends.
+
         Raises:
             NotLeading: another one leads by now.
             RolloutConflict: the book is of another revision by now.
@@ -107,15 +109,17 @@ class RolloutStore(Protocol):
     async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any] | None) -> None:
         """Keep how far a rollout and its judge (None: as it was) have come; no line in the history, no new revision.
 
+        Has no effect where the rollout does not run any more: its end may be written without its writer knowing.
+
         Raises:
             NotLeading: another one leads by now.
         """
 
     async def judge(self, rollout: str) -> Mapping[str, Any] | None:
-        """What was kept of a rollout's judge."""
+        """What was kept of a rollout's judge; None: nothing, or the rollout has ended."""
 
     async def golden(self, rollout: str) -> str:
-        """The golden set of a rollout; empty: it has none."""
+        """The golden set of a rollout; empty: it has none, or has ended."""
 
     async def rollout(self, rollout: str) -> Rollout | None:
         """A rollout, running or ended."""
@@ -189,6 +193,9 @@ class MemoryRollouts:
             self._rollouts[change.rollout.id] = change.rollout
             if change.golden:
                 self._golden[change.rollout.id] = change.golden
+            if change.rollout.ended:
+                self._golden.pop(change.rollout.id, None)
+                self._judges.pop(change.rollout.id, None)
         self._acts += [replace(act, term=leader.term) for act in change.acts]
         return self._book
 
@@ -202,9 +209,11 @@ class MemoryRollouts:
     async def keep(self, leader: Leader, rollout: Rollout, judge: Mapping[str, Any] | None) -> None:
         """Keep how far a rollout and its judge have come."""
         self._check(leader)
+        running = self._book.rollouts.get(rollout.model)
+        if running is None or running.id != rollout.id:
+            return
         self._rollouts[rollout.id] = rollout
-        if rollout.model in self._book.rollouts:
-            self._book = replace(self._book, rollouts={**self._book.rollouts, rollout.model: rollout})
+        self._book = replace(self._book, rollouts={**self._book.rollouts, rollout.model: rollout})
         if judge is not None:
             self._judges[rollout.id] = judge
 
