@@ -2,7 +2,7 @@
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from serin.control.v1 import registry_pb2, rollout_pb2
-from serin_cli.rollouts.shown import explanation
+from serin_cli.rollouts.shown import document, explanation, plain_line
 
 RUNNING = rollout_pb2.Rollout(
     rollout_id="small-1",
@@ -56,6 +56,23 @@ def test_one_without_weight_says_where_all_traffic_is():
     away.CopyFrom(RUNNING)
     away.weight_percent = 0.0
     assert "Step 1 of 3: no new session goes to v2, all go to v1; 38 sessions saw v2" in list(explanation(away, 2e3))[1]
+
+
+def test_who_has_the_traffic_comes_before_the_weight():
+    """The old version takes no calls, so nothing is shared by weight; what the reason says is not said twice."""
+    alone = "v1 takes no calls: v2 has all of them"
+    paused = rollout_pb2.Rollout()
+    paused.CopyFrom(RUNNING)
+    paused.state, paused.reason, paused.traffic = rollout_pb2.ROLLOUT_STATE_PAUSED, "paused: ann: lunch", alone
+    for weight in (50.0, 0.0):
+        paused.weight_percent = weight
+        step, why = list(explanation(paused, 2e3))[1:3]
+        assert (step, why) == (f"Step 1 of 3: {alone}; 38 sessions saw v2 in 1,412 requests.", "Why: ann: lunch.")
+    assert document(paused)["traffic"] == alone
+    assert plain_line(paused) == f"small-1 paused 0 % (38 sessions, 1412 requests): ann: lunch; {alone}"
+    paused.state, paused.reason = rollout_pb2.ROLLOUT_STATE_WAITING, f"waiting: {alone}"
+    assert plain_line(paused).endswith(f": {alone}")
+    assert plain_line(paused).count(alone) == 1
 
 
 def test_one_that_has_ended_says_how():

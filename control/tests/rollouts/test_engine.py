@@ -23,7 +23,7 @@ from serin_control.judge.need import Forecast
 from serin_control.judge.observation import Beginning, Observation
 from serin_control.judge.settings import Intent
 from serin_control.judge.verdict import Verdict
-from serin_control.rollouts import engine
+from serin_control.rollouts import engine, words
 from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.desk import Action
 from serin_control.rollouts.presence import HEARD_S
@@ -343,23 +343,44 @@ async def test_whoever_meets_the_canary_is_counted_when_the_answer_begins(stage)
 
 
 async def test_a_canary_that_disappears_gives_everything_back_and_waits_for_a_person(stage):
-    """An alarm stands; a person resumes."""
+    """An alarm stands; a person resumes, also before it is back. Who answers is said whatever the weight is."""
     await stage.look()
     await stage.desk.start(spec(), "", ANN)
     await stage.look()
     stage.running = pair("v1")
     await stage.look()
     assert stage.weights() == {"v1": 10_000}
-    assert stage.alarms.sentences() == (
-        "rollout small-1 of small: paused: v2 takes no calls any more: all traffic is on v1",
-    )
+    paused = "rollout small-1 of small: paused: v2 stopped taking calls: its traffic went back to v1; next: "
+    resumable = "`serin rollout resume small-1`, which waits until v2 takes calls, or `… abort small-1`"
+    assert stage.alarms.sentences() == (paused + resumable,)
     stage.running = ROOMY
     await stage.look()
     assert stage.weights() == {"v1": 10_000, "v2": 0}
-    assert (await stage.desk.act("small-1", Action.RESUME, ANN, "")).effective
+    (alarm,) = stage.alarms.sentences()
+    assert alarm.startswith(f"{paused}v2 takes calls again: `serin rollout resume small-1`, `… promote small-1` or")
+    stage.running = [one for one in ROOMY if one.registration.instance != "w0-small-v1"]
+    await stage.look()
+    assert stage.weights() == {"v2": 10_000}
+    alone = "v1 takes no calls: v2 has all of them"
+    follower = Stage(stage.clock, stage.engine.store, "c2", instances=stage.running)
+    await follower.look()
+    for each in (stage, follower):
+        now = await each.desk.get("small-1")
+        assert (now.state, now.weight, words.traffic(now)) == (State.PAUSED, 0, alone)
+    assert [alone in alarm for alarm in sorted(stage.alarms.sentences())] == [False, True]
+    stage.running = pair("v1")
+    await stage.look()
+    resumed = await stage.desk.act("small-1", Action.RESUME, ANN, "")
+    for _ in range(3):
+        await stage.look()
+        now = await stage.desk.get("small-1")
+        assert now.state is resumed.rollout.state is State.WAITING
+        assert now.reason == resumed.rollout.reason == "waiting: v2 is not ready: nothing of it runs"
+    assert (words.traffic(now), stage.weights(), stage.alarms.sentences()) == ("", {"v1": 10_000}, ())
+    stage.running = ROOMY
     await stage.look()
     assert stage.weights() == {"v1": 9_900, "v2": 100}
-    assert stage.alarms.sentences() == ()
+    assert await acts(stage) == ["start", "step", "pause", "resume", "step"]
 
 
 async def test_what_a_shared_tokenizer_takes_away_is_nobodys_fault(stage):
@@ -1013,7 +1034,7 @@ async def test_who_never_heard_a_rollout_changes_nothing_about_it(clock):
     await deaf.look(HEARD_S / 2)
     assert ((await deaf.desk.get("small-1")).state, deaf.alarms.sentences()) == (State.RUNNING, ())
     await deaf.look(HEARD_S)
-    assert (await deaf.desk.get("small-1")).reason == "paused: v2 takes no calls any more: all traffic is on v1"
+    assert (await deaf.desk.get("small-1")).reason == "paused: v2 stopped taking calls: its traffic went back to v1"
 
 
 async def test_a_judge_that_cannot_be_read_is_told_of(clock):

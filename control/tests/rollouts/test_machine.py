@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from serin_control.judge.settings import Intent
 from serin_control.judge.verdict import MetricVerdict, Verdict
 from serin_control.lanes import WEIGHT_SUM
-from serin_control.rollouts import machine
+from serin_control.rollouts import machine, words
 from serin_control.rollouts.machine import Circumstances, advance
 from serin_control.rollouts.presence import Presence
 from serin_control.rollouts.rollout import Hold, Rollout, State
@@ -72,7 +72,9 @@ def test_a_step_waits_for_capacity_then_pauses():
     late = advance(waits, sight(1), decision(GOOD, 10), Circumstances(2200.0, 100.0))
     assert (late.what, late.rollout.state, late.rollout.weight) == ("pause", State.PAUSED, 100)
     assert late.rollout.reason == "paused: capacity 1 of 2 workers after 100 s"
-    again = machine.resume(late.rollout, "ops: go on", 2300.0).rollout
+    short = machine.resume(late.rollout, sight(1), "ops: go on", 2300.0).rollout
+    assert (short.state, short.reason, short.spent_s) == (State.WAITING, "waiting: capacity 1 of 2 workers", 0.0)
+    again = machine.resume(late.rollout, sight(2), "ops: go on", 2300.0).rollout
     assert advance(again, sight(2), decision(GOOD, 10), NOW).rollout.weight == 5_000
 
 
@@ -92,10 +94,13 @@ def test_a_canary_that_disappears_pauses_with_everything_on_stable():
         Hold.CANARY,
         0,
     )
-    assert gone.rollout.reason == "paused: v2 takes no calls any more: all traffic is on v1"
+    assert gone.rollout.reason == "paused: v2 stopped taking calls: its traffic went back to v1"
     back = advance(gone.rollout, sight(), decision(GOOD, 3), NOW).rollout
     assert (back.state, back.weight) == (State.PAUSED, 0)
-    assert advance(machine.resume(back, "ops", 1.0).rollout, sight(), decision(GOOD, 3), NOW).rollout.weight == 100
+    assert (
+        advance(machine.resume(back, sight(), "ops", 1.0).rollout, sight(), decision(GOOD, 3), NOW).rollout.weight
+        == 100
+    )
 
 
 def test_a_canary_that_falls_silent_pauses_before_its_lease_ends():
@@ -105,7 +110,9 @@ def test_a_canary_that_falls_silent_pauses_before_its_lease_ends():
     assert machine.promote(begun(), sight(silent=True), "ops", 1.0).effective
     gone = advance(begun(), sight(silent=True), decision(GOOD, 3), longer)
     assert (gone.what, gone.rollout.hold, gone.rollout.weight) == ("pause", Hold.CANARY, 0)
-    assert gone.rollout.reason == "paused: v2 fell silent (it crashed, hangs or is cut off): all traffic is on v1"
+    assert (
+        gone.rollout.reason == "paused: v2 fell silent (it crashed, hung or was cut off): its traffic went back to v1"
+    )
     assert not machine.promote(gone.rollout, sight(silent=True), "ops", 1.0).effective
     back = advance(gone.rollout, sight(), decision(GOOD, 3), NOW).rollout
     assert (back.state, back.weight) == (State.PAUSED, 0)
@@ -118,7 +125,7 @@ def test_a_canary_that_disappears_while_somebody_has_paused_gets_nothing_when_it
     assert (gone.what, gone.rollout.hold, gone.rollout.weight) == ("pause", Hold.CANARY, 0)
     back = advance(gone.rollout, sight(), decision(GOOD, 3), NOW)
     assert (back.what, back.rollout.weight) == ("", 0)
-    resumed = machine.resume(back.rollout, "ops: it is mended", 2.0)
+    resumed = machine.resume(back.rollout, sight(), "ops: it is mended", 2.0)
     assert (resumed.what, resumed.reason) == ("resume", "ops: it is mended")
     assert advance(resumed.rollout, sight(), decision(GOOD, 3), NOW).rollout.weight == 100
 
@@ -130,6 +137,50 @@ def test_a_silence_of_both_is_no_fault_of_the_canary():
     assert (both.state, both.weight) == (State.RUNNING, 100)
 
 
+def test_a_resume_before_the_canary_is_back_waits_for_its_start():
+    """It says that it waits, is not paused again, and goes on by itself; as long as the step may take."""
+    gone = advance(begun(), sight(0), decision(requests=3), NOW).rollout
+    assert gone.next == "`serin rollout resume small-1`, which waits until v2 takes calls, or `… abort small-1`"
+    loading = sight(0, activity="loading weights 40%")
+    for away, doing in ((loading, "loading weights 40%"), (sight(silent=True), "it is silent")):
+        resumed = machine.resume(gone, away, "ops: go on", 2000.0)
+        now = resumed.rollout
+        assert (resumed.what, resumed.reason, resumed.effective) == ("resume", "ops: go on", True)
+        assert (now.state, now.hold, now.reason) == (State.WAITING, Hold.START, f"waiting: v2 is not ready: {doing}")
+        silent = Circumstances(2000.0, 1.0, presence=Presence(silent_s=9.0))
+        waits = advance(now, away, decision(requests=3), silent)
+        assert (waits.what, waits.rollout.state, waits.rollout.weight) == ("", State.WAITING, 0)
+        frozen = advance(waits.rollout, away, decision(requests=3), replace(silent, frozen="xmas")).rollout
+        assert advance(frozen, away, decision(requests=3), silent).what == ""
+        assert advance(frozen, sight(), decision(requests=3), NOW).rollout.weight == 100
+        late = advance(frozen, away, decision(requests=3), Circumstances(2200.0, 100.0)).rollout
+        assert (late.state, late.reason.startswith("paused: v2 was not ready: ")) == (State.PAUSED, True)
+
+
+def test_one_that_is_paused_says_who_answers():
+    """Where traffic is follows what takes calls, not the weight; why it was paused stays true whatever comes after."""
+    alone, neither = sight(stable_able=False), sight(0, stable_able=False)
+    half = machine.pause(replace(begun(), weight=5_000), "lunch", 1.0, "ann").rollout
+    gone = advance(begun(), sight(0), decision(requests=3), NOW).rollout
+    back = advance(gone, sight(), decision(requests=3), NOW).rollout
+    assert back.next.startswith("v2 takes calls again: `serin rollout resume small-1`, `… promote small-1` or")
+    for paused in (half, back):
+        seen = [advance(paused, arms, decision(requests=3), NOW).rollout for arms in (sight(), alone, neither, sight())]
+        assert [words.traffic(one) for one in seen] == [
+            "",
+            "v1 takes no calls: v2 has all of them",
+            "v1 takes no calls: nobody answers small",
+            "",
+        ]
+        assert {(one.state, one.reason, one.weight) for one in seen} == {(State.PAUSED, paused.reason, paused.weight)}
+    resumed = machine.resume(back, alone, "ops", 1.0).rollout
+    assert (resumed.hold, resumed.reason) == (Hold.CAPACITY, "waiting: v1 takes no calls: v2 has all of them")
+    late = advance(resumed, alone, decision(requests=3), Circumstances(2200.0, 100.0)).rollout
+    assert late.reason == "paused: v1 took no calls after 100 s"
+    laid_down = advance(replace(begun(), is_laid_down=True), sight(0), decision(requests=3), NOW).rollout
+    assert words.traffic(laid_down) == "v2 takes no calls: v1 has all of them"
+
+
 @pytest.mark.parametrize("stable_able", [True, False])
 def test_a_persons_reason_outlives_what_happens_meanwhile(stable_able):
     """Why somebody has paused is still said when the canary dies, and untouched when both do."""
@@ -138,8 +189,10 @@ def test_a_persons_reason_outlives_what_happens_meanwhile(stable_able):
     if not stable_able:
         assert (gone.what, gone.rollout.reason, gone.rollout.weight) == ("", held.reason, 100)
         return
-    assert gone.rollout.reason == ("paused: ann: incident elsewhere; v2 takes no calls any more: all traffic is on v1")
-    assert (gone.what, gone.reason) == ("pause", "v2 takes no calls any more: all traffic is on v1")
+    assert gone.rollout.reason == (
+        "paused: ann: incident elsewhere; v2 stopped taking calls: its traffic went back to v1"
+    )
+    assert (gone.what, gone.reason) == ("pause", "v2 stopped taking calls: its traffic went back to v1")
 
 
 def test_when_both_are_gone_nothing_is_said_to_be_on_stable():
@@ -267,11 +320,11 @@ def test_acts_on_an_ended_rollout_have_no_effect_and_say_so():
         machine.take_back(ended, "again", 2001.0),
         machine.promote(ended, sight(), "", 2001.0),
         machine.pause(ended, "", 2001.0),
-        machine.resume(ended, "ops", 2001.0),
+        machine.resume(ended, sight(), "ops", 2001.0),
     ):
         assert (move.effective, move.what, move.rollout) == (False, "", ended)
         assert move.reason.startswith("it has ended: Aborted at 1 %: ann: no.")
-    assert not machine.resume(begun(), "ops", 1.0).effective
+    assert not machine.resume(begun(), sight(), "ops", 1.0).effective
     assert not machine.pause(machine.pause(begun(), "", 1.0).rollout, "", 2.0).effective
     assert not machine.promote(begun(), sight(0), "", 1.0).effective
 
@@ -319,8 +372,12 @@ def test_whatever_happens_traffic_is_right(happened, manual, on_scarce):
             move = advance(before, seen, decision(verdict, requests), around)
         elif act == "promote":
             move = machine.promote(before, seen, "by hand", 5.0)
+        elif act == "resume":
+            move = machine.resume(before, seen, "by hand", 5.0)
+            if move.effective:  # what can be told at once is told at once
+                assert advance(move.rollout, seen, decision(requests=requests), NOW).rollout.state is not State.PAUSED
         else:
-            by_hand = {"pause": machine.pause, "abort": machine.take_back, "resume": machine.resume}
+            by_hand = {"pause": machine.pause, "abort": machine.take_back}
             move = by_hand[act](before, "why", 5.0)
         now = move.rollout
         if before.ended:

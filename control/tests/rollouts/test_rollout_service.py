@@ -3,12 +3,14 @@
 import asyncio
 
 import pytest
+from control_rollouts import rollout
 from control_running import controlled, echo, lanes, topology_where
 from serin.control.v1 import lane_pb2, lane_pb2_grpc, registry_pb2, rollout_pb2, rollout_pb2_grpc
 from serin_control.assembly import CALLERS, Control
 from serin_control.instance import Service
 from serin_control.judge.observation import Observation
 from serin_control.judge.verdict import Verdict
+from serin_control.services.rollout_messages import rollout_message
 from serin_control.testing import ScriptedCourt
 from serin_mesh.channels import connect
 from serin_mesh.errors import MeshError, Reason
@@ -35,6 +37,14 @@ def start_request(**changes) -> rollout_pb2.StartRolloutRequest:
         "actor": "ann",
     }
     return rollout_pb2.StartRolloutRequest(**(fields | changes))
+
+
+def test_who_has_the_new_sessions_is_told_where_the_weight_does_not_say_it():
+    """`Rollout.traffic`; empty while both versions take calls."""
+    half = {"weight": 5_000, "was_given": True}
+    assert rollout_message(rollout(**half)).traffic == ""
+    assert rollout_message(rollout(**half, stable_away=True)).traffic == "v1 takes no calls: v2 has all of them"
+    assert rollout_message(rollout(**half, canary_away=True)).traffic == "v2 takes no calls: v1 has all of them"
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ def document(rollout: rollout_pb2.Rollout) -> dict[str, Any]:
             for step in rollout.steps
         ],
         "weight": round(rollout.weight_percent, 4),
+        "traffic": rollout.traffic,
         "exposure": {"sessions": rollout.exposed_session_count, "requests": rollout.exposed_request_count},
         "verdicts": [_verdict_document(verdict) for verdict in rollout.verdicts],
         "reason": rollout.reason,
@@ -129,6 +130,8 @@ def picture(rollout: rollout_pb2.Rollout) -> Shown:
     parts: list[Shown] = [head, exposure]
     if rollout.verdicts:
         parts.append(arms(rollout))
+    if _tells_more(rollout):
+        parts.append(f"now:  {rollout.traffic}")
     parts.append(f"why:  {rollout.reason}")
     if rollout.next:
         parts.append(f"next: {rollout.next}")
@@ -162,7 +165,9 @@ def why(rollout: rollout_pb2.Rollout) -> str:
 def plain_line(rollout: rollout_pb2.Rollout) -> str:
     """A rollout as one line, for logs and pipes."""
     seen = f"{rollout.exposed_session_count} sessions, {rollout.exposed_request_count} requests"
-    return f"{rollout.rollout_id} {state_of(rollout)} {rollout.weight_percent:.4g} % ({seen}): {why(rollout)}"
+    return f"{rollout.rollout_id} {state_of(rollout)} {rollout.weight_percent:.4g} % ({seen}): {why(rollout)}" + (
+        f"; {rollout.traffic}" if _tells_more(rollout) else ""
+    )
 
 
 def explanation(rollout: rollout_pb2.Rollout, now: float) -> Iterable[str]:
@@ -188,10 +193,8 @@ def _course(rollout: rollout_pb2.Rollout, now: float) -> Iterable[str]:
         f"{rollout.rollout_id} ({rollout.model}, {services_of(rollout)} {old} -> {new}, intent {intent_of(rollout)}) "
         f"is {state_of(rollout)}, started {_age(age_s)} ago by {rollout.started_by or 'nobody known'}."
     )
-    weight = f"{rollout.weight_percent:.4g} % of new sessions go to {new}, the others to {old}"
     yield (
-        f"Step {rollout.step_index + 1} of {len(rollout.steps)}: "
-        f"{weight if rollout.weight_percent else f'no new session goes to {new}, all go to {old}'}; "
+        f"Step {rollout.step_index + 1} of {len(rollout.steps)}: {_where(rollout)}; "
         f"{counted(rollout.exposed_session_count, 'session')} saw {new} in "
         f"{counted(rollout.exposed_request_count, 'request')}."
     )
@@ -199,6 +202,21 @@ def _course(rollout: rollout_pb2.Rollout, now: float) -> Iterable[str]:
     left_s = WARM_UP_S - age_s
     if left_s > 0:
         yield f"Warm-up: requests that begin in the next {left_s:.0f} s are served and not judged."
+
+
+def _where(rollout: rollout_pb2.Rollout) -> str:
+    """Where new sessions go: by weight, unless a version takes no calls."""
+    old, new = rollout.from_version, rollout.to_version
+    if rollout.traffic:
+        return rollout.traffic
+    if rollout.weight_percent:
+        return f"{rollout.weight_percent:.4g} % of new sessions go to {new}, the others to {old}"
+    return f"no new session goes to {new}, all go to {old}"
+
+
+def _tells_more(rollout: rollout_pb2.Rollout) -> bool:
+    """Whether who has the traffic is not in its reason already."""
+    return bool(rollout.traffic) and rollout.traffic not in rollout.reason
 
 
 def value(number: float, unit: str) -> str:

@@ -1,10 +1,9 @@
 """What of rollouts a person has to know, as alarms. Knows nothing about who looks or when."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from serin_control.rollouts import words
 from serin_control.rollouts.rollout import Hold, Rollout, State
-from serin_control.rollouts.sight import Sight
 
 Concern = tuple[str, str]
 """Name of an alarm, and what it says."""
@@ -29,7 +28,7 @@ def of_running(rollouts: Iterable[Rollout], faults: Mapping[str, str]) -> Iterat
     """
     for rollout in rollouts:
         if rollout.state is State.PAUSED and rollout.hold is not Hold.PERSON:
-            yield f"{rollout.model}/paused", f"{_who(rollout)}: {rollout.reason}"
+            yield f"{rollout.model}/paused", f"{_who(rollout)}: {rollout.reason}; next: {rollout.next}"
         if rollout.anew:
             yield f"{rollout.model}/rejudged", f"{_who(rollout)}: {rollout.anew}; who saw it is counted on"
         if fault := faults.get(rollout.model):
@@ -39,12 +38,11 @@ def of_running(rollouts: Iterable[Rollout], faults: Mapping[str, str]) -> Iterat
             )
 
 
-def of_missing_stables(rollouts: Iterable[Rollout], sight: Callable[[Rollout], Sight]) -> Iterator[Concern]:
-    """Rollouts with nothing to go back to, whatever they wait for themselves."""
+def of_missing_stables(rollouts: Iterable[Rollout]) -> Iterator[Concern]:
+    """Rollouts, informed of what is there now, with nothing to go back to, whatever they wait for themselves."""
     for rollout in rollouts:
-        seen = sight(rollout)
-        if not (seen.stable_able or rollout.is_laid_down):
-            what = f"{words.without_stable(rollout, seen)}, and nothing can be gone back to"
+        if rollout.stable_away and not rollout.is_laid_down:
+            what = f"{words.without_stable(rollout)}, and nothing can be gone back to"
             yield f"{rollout.model}/stable", f"{_who(rollout)}: {what}: `serin status`"
 
 

@@ -244,7 +244,7 @@ class Desk:
             case Action.PAUSE:
                 return machine.pause(rollout, why, now, by)
             case Action.RESUME:
-                return machine.resume(rollout, why, now)
+                return machine.resume(rollout, self._engine.sight(rollout), why, now)
             case Action.PROMOTE:
                 return machine.promote(rollout, self._engine.sight(rollout), why, now, by)
 

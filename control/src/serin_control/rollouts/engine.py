@@ -183,8 +183,9 @@ class Engine:
     def taken_back(self, rollout: Rollout, why: str, now: float, by: str = "") -> Move:
         """The end of a rollout at somebody's word, with whoever met its canary as far as this process knows."""
         is_counted = self.bench.decision(rollout) is not None
-        traffic = words.back_on_stable(rollout, self.sight(rollout))
-        return machine.take_back(self.informed(rollout), why, now, by, traffic=traffic, is_counted=is_counted)
+        informed = self.informed(rollout)
+        traffic = words.back_on_stable(informed)
+        return machine.take_back(informed, why, now, by, traffic=traffic, is_counted=is_counted)
 
     @property
     def is_cut_off(self) -> bool:
@@ -465,7 +466,7 @@ class Engine:
         alarms |= dict(concerns.of_running(rollouts.values(), self.bench.faults()))
         if self.mesh.is_settled() and not self._is_suspended:
             known = [one for one in rollouts.values() if self._attendance.knows(one)]
-            alarms |= dict(concerns.of_missing_stables(known, self.sight))
+            alarms |= dict(concerns.of_missing_stables(map(self.informed, known)))
             if self.leadership.leads:
                 alarms |= dict(concerns.of_unheard(filter(self._attendance.is_deaf_to, rollouts.values())))
         self._alarms.replace("rollout/", alarms)

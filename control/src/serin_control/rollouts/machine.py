@@ -67,6 +67,15 @@ class Circumstances:
     presence: Presence = field(default_factory=Presence)
 
 
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """What keeps a rollout where it is: its hold, in the words of now, and in those that stay true afterwards."""
+
+    hold: Hold
+    what: str
+    was: str
+
+
 def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: Circumstances) -> Move:
     """Let time pass and verdicts count. A decision of None: nothing was observed yet."""
     if rollout.ended:
@@ -74,15 +83,16 @@ def advance(rollout: Rollout, sight: Sight, decision: Decision | None, around: C
     rollout = informed(rollout, sight, decision)
     fault = _fault(rollout, sight, decision, around)
     if fault:
-        return take_back(rollout, fault, around.now, traffic=words.back_on_stable(rollout, sight))
+        return take_back(rollout, fault, around.now, traffic=words.back_on_stable(rollout))
     if sight.stable_lane and sight.stable_lane != rollout.stable_lane:
         return judged_anew(replace(rollout, stable_lane=sight.stable_lane), words.other_files(rollout))
-    # Whoever paused it did so while its canary lived: back from a crash it gets nothing before somebody resumes it.
-    gone = "" if rollout.is_laid_down or not rollout.was_able else _gone(sight, around)
-    if gone and (rollout.weight or rollout.state is not State.PAUSED):
-        return _lost(rollout, f"{rollout.spec.to_version} {gone}: all traffic is on {rollout.from_version}", around)
+    # Whoever paused it did so while its canary lived: back from a crash it gets nothing before somebody resumes it. One
+    # without weight has nothing to lose: its start is waited for.
+    gone = _gone(sight, around) if rollout.weight and not rollout.is_laid_down else ""
+    if gone:
+        return _lost(rollout, words.lost(rollout, gone), around)
     if rollout.state is State.PAUSED:
-        return Move(rollout)
+        return Move(replace(rollout, next=words.resumable(rollout)))
     if around.frozen:
         return _waiting(rollout, Hold.FREEZE, f"frozen: {around.frozen}", around)
     rollout = replace(rollout, spent_s=rollout.spent_s + around.passed_s)
@@ -99,15 +109,17 @@ def pause(rollout: Rollout, why: str, now: float, by: str = "") -> Move:
     return replace(move, reason=why)
 
 
-def resume(rollout: Rollout, why: str, now: float) -> Move:
-    """Go on; the step's time begins again."""
+def resume(rollout: Rollout, sight: Sight, why: str, now: float) -> Move:
+    """Go on, or wait for what is missing; the step's time begins again."""
     if rollout.ended:
         return _without_effect(rollout)
     if rollout.state is not State.PAUSED:
         return Move(rollout, reason="it is not paused", effective=False)
-    moving = replace(
-        rollout, state=State.RUNNING, hold=Hold.NOTHING, spent_s=0.0, changed_at=now, reason="resumed", next=""
-    )
+    rollout = replace(informed(rollout, sight, None), spent_s=0.0)
+    missing = _missing(rollout, sight)
+    if missing is not None:
+        return replace(_waiting(rollout, missing.hold, missing.what, Circumstances(now)), what="resume", reason=why)
+    moving = replace(rollout, state=State.RUNNING, hold=Hold.NOTHING, changed_at=now, reason="resumed", next="")
     return Move(moving, "resume", why)
 
 
@@ -131,8 +143,7 @@ def promote(rollout: Rollout, sight: Sight, why: str, now: float, by: str = "") 
         return _without_effect(rollout)
     if rollout.spec.is_experiment:
         return Move(rollout, reason="an experiment promotes nothing: start a rollout of it", effective=False)
-    # A moment's silence is borne, as everywhere: all are silent when a control plane has just started anew.
-    if not sight.able or (sight.silent and not rollout.weight):
+    if _is_away(rollout, sight):
         return Move(rollout, reason=f"{rollout.spec.to_version} takes no calls: nothing to promote", effective=False)
     return replace(_promoted(rollout, words.by(by, why), now), reason=why)
 
@@ -170,6 +181,9 @@ def informed(rollout: Rollout, sight: Sight, decision: Decision | None) -> Rollo
     rollout = replace(
         rollout,
         was_able=rollout.was_able or sight.able,
+        was_given=rollout.was_given or rollout.weight > 0,
+        canary_away=_is_away(rollout, sight),
+        stable_away=not sight.stable_able,
         is_laid_down=rollout.is_laid_down and not sight.able,
         stable_lane=rollout.stable_lane or sight.stable_lane,
         canary_lane=rollout.canary_lane or sight.canary_lane,
@@ -185,6 +199,14 @@ def informed(rollout: Rollout, sight: Sight, decision: Decision | None) -> Rollo
         verdicts=tuple(_finite(metric) for metric in decision.metrics),
         quality_judged=decision.quality_judged,
     )
+
+
+def _is_away(rollout: Rollout, sight: Sight) -> bool:
+    """Whether the canary takes no calls.
+
+    While it has a weight a moment's silence is borne: all are silent when a control plane has just started anew.
+    """
+    return not sight.able or (sight.silent and not rollout.weight)
 
 
 def _finite(metric: MetricVerdict) -> MetricVerdict:
@@ -225,23 +247,18 @@ def _gone(sight: Sight, around: Circumstances) -> str:
     if not sight.stable_able:
         return ""
     if not sight.able:
-        return "takes no calls any more"
+        return "stopped taking calls"
     if around.presence.silent_s >= SILENT_S and not sight.stable_silent:
-        return "fell silent (it crashed, hangs or is cut off)"
+        return "fell silent (it crashed, hung or was cut off)"
     return ""
 
 
 def _in_step(rollout: Rollout, sight: Sight, decision: Decision | None, around: Circumstances) -> Move:
     step = rollout.current
-    if not sight.stable_able and (sight.able or rollout.was_able):
-        return _late(rollout, Hold.CAPACITY, words.without_stable(rollout, sight), around)
-    if not sight.able:
-        doing = sight.activity or "nothing of it runs"
-        return _late(rollout, Hold.START, f"{rollout.spec.to_version} is not ready: {doing}", around)
+    missing = _missing(rollout, sight)
+    if missing is not None:
+        return _late(rollout, missing, around)
     if rollout.weight < step.weight:
-        shortage = sight.shortage(step.weight, rollout.capacity)
-        if shortage:
-            return _late(rollout, Hold.CAPACITY, shortage, around)
         return _entered(rollout, around)
     if rollout.spec.is_experiment:
         return _running(rollout, "splits", around)
@@ -256,6 +273,25 @@ def _in_step(rollout: Rollout, sight: Sight, decision: Decision | None, around: 
     return _undecided(rollout, decision, around)
 
 
+def _missing(rollout: Rollout, sight: Sight) -> _Missing | None:
+    """What its step lacks, of a rollout that is informed; None: nothing but samples."""
+    old, new = rollout.from_version, rollout.spec.to_version
+    if rollout.stable_away and rollout.was_able:
+        return _Missing(Hold.CAPACITY, words.without_stable(rollout), f"{old} took no calls")
+    if rollout.canary_away:
+        doing = sight.activity or ("it is silent" if sight.able else "nothing of it runs")
+        return _Missing(Hold.START, f"{new} is not ready: {doing}", f"{new} was not ready: {doing}")
+    if rollout.weight < rollout.current.weight:
+        return _short(rollout, sight, rollout.current.weight)
+    return None
+
+
+def _short(rollout: Rollout, sight: Sight, weight: int) -> _Missing | None:
+    """The capacity that a weight lacks; None: it suffices."""
+    shortage = sight.shortage(weight, rollout.capacity)
+    return _Missing(Hold.CAPACITY, shortage, shortage) if shortage else None
+
+
 def _passed(rollout: Rollout, sight: Sight, why: str, around: Circumstances) -> Move:
     """The step's verdict is good: go on to the next one."""
     if not rollout.is_last_step:
@@ -265,9 +301,9 @@ def _passed(rollout: Rollout, sight: Sight, why: str, around: Circumstances) -> 
         return _in_step(further, sight, None, around)
     if rollout.spec.manual:
         return _waiting(rollout, Hold.PROMOTER, f"good ({why}): a person promotes", around)
-    shortage = sight.shortage(WEIGHT_SUM, rollout.capacity)
-    if shortage:
-        return _late(rollout, Hold.CAPACITY, shortage, around)
+    missing = _short(rollout, sight, WEIGHT_SUM)
+    if missing is not None:
+        return _late(rollout, missing, around)
     return _promoted(rollout, why, around.now)
 
 
@@ -320,11 +356,11 @@ def _entered(rollout: Rollout, around: Circumstances) -> Move:
     return Move(replace(entered, next=words.ahead(entered)), "step", f"step {rollout.step + 1}: {step.percent}")
 
 
-def _late(rollout: Rollout, hold: Hold, why: str, around: Circumstances) -> Move:
+def _late(rollout: Rollout, missing: _Missing, around: Circumstances) -> Move:
     """Something is missing: wait for it as long as the step may take, then pause."""
     if rollout.spent_s >= rollout.current.max_s:
-        return _paused(rollout, hold, f"{why} after {words.duration(rollout.spent_s)}", around)
-    return _waiting(rollout, hold, why, around)
+        return _paused(rollout, missing.hold, f"{missing.was} after {words.duration(rollout.spent_s)}", around)
+    return _waiting(rollout, missing.hold, missing.what, around)
 
 
 def _running(rollout: Rollout, why: str, around: Circumstances) -> Move:
@@ -333,14 +369,15 @@ def _running(rollout: Rollout, why: str, around: Circumstances) -> Move:
 
 def _waiting(rollout: Rollout, hold: Hold, why: str, around: Circumstances) -> Move:
     after = {
-        Hold.PROMOTER: words.resumable(rollout).partition(", ")[2],
+        Hold.PROMOTER: words.promotable(rollout),
         Hold.FREEZE: "`serin freeze --off`",
     }.get(hold, f"{rollout.current.percent} as soon as it is there")
     return Move(_standing(rollout, State.WAITING, hold, f"waiting: {why}", after, around))
 
 
 def _paused(rollout: Rollout, hold: Hold, why: str, around: Circumstances) -> Move:
-    paused = _standing(rollout, State.PAUSED, hold, f"paused: {why}", words.resumable(rollout), around)
+    after = words.resumable(replace(rollout, hold=hold))
+    paused = _standing(rollout, State.PAUSED, hold, f"paused: {why}", after, around)
     return Move(paused, "pause", why)
 
 
@@ -349,7 +386,8 @@ def _lost(rollout: Rollout, why: str, around: Circumstances) -> Move:
     said = why
     if rollout.state is State.PAUSED:
         said = f"{words.paused_because(rollout)}; {why}"
-    return replace(_paused(replace(rollout, weight=0), Hold.CANARY, said, around), reason=why)
+    away = replace(rollout, weight=0, canary_away=True)
+    return replace(_paused(away, Hold.CANARY, said, around), reason=why)
 
 
 def _promoted(rollout: Rollout, why: str, now: float) -> Move:

@@ -86,6 +86,9 @@ class Rollout:
         num_running: of the requests, those of which no end is known.
         canary_files: digests of the canary's files when its lane was first seen, by service.
         was_able: the canary has taken calls once.
+        was_given: the canary has had a weight once: it has a lane of its own, also at weight 0.
+        canary_away: the canary takes no calls now; one without weight not when it is silent either.
+        stable_away: nothing of what was there before takes calls now.
         is_laid_down: the whole mesh was stopped in order since: that the canary is away says nothing about it.
         quality_judged: something is known of the answers.
         anew: why verdicts count from a later moment than the start only, for people; empty: they count from the start.
@@ -118,6 +121,9 @@ class Rollout:
     is_laid_down: bool = False
     anew: str = ""
     canary_files: dict[Service, str] = field(default_factory=dict)
+    was_given: bool = False
+    canary_away: bool = False
+    stable_away: bool = False
 
     @property
     def ended(self) -> bool:

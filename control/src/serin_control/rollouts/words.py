@@ -2,7 +2,6 @@
 
 from serin_control.lanes import WEIGHT_SUM
 from serin_control.rollouts.rollout import Hold, Rollout
-from serin_control.rollouts.sight import Sight
 from serin_control.rollouts.spec import DAY_S, percent
 
 
@@ -57,20 +56,35 @@ def for_the_next(rollout: Rollout) -> str:
     return f"Gateways are told by the first control plane that starts after this: {then}."
 
 
-def back_on_stable(rollout: Rollout, sight: Sight) -> str:
+def back_on_stable(rollout: Rollout) -> str:
     """Where the traffic is once the canary has lost its share: with whoever takes calls."""
-    if sight.stable_able:
+    if not rollout.stable_away:
         return f"All traffic is on {rollout.from_version}."
-    return f"{without_stable(rollout, sight)} until {rollout.from_version} is back."
+    return f"{without_stable(rollout)} until {rollout.from_version} is back."
 
 
-def without_stable(rollout: Rollout, sight: Sight) -> str:
+def traffic(rollout: Rollout) -> str:
+    """Who has the new sessions where the weight does not say it, because a version takes no calls; empty: it does."""
+    if rollout.ended:
+        return ""
+    if rollout.stable_away:
+        return without_stable(rollout)
+    if rollout.weight and rollout.canary_away:
+        return f"{rollout.spec.to_version} takes no calls: {rollout.from_version} has all of them"
+    return ""
+
+
+def without_stable(rollout: Rollout) -> str:
     """Who answers while the old version takes no calls."""
     old, new = rollout.from_version, rollout.spec.to_version
-    has_lane = rollout.weight or rollout.hold is Hold.CANARY  # of that one sessions are left, also without a weight
-    if has_lane and sight.able:
+    if rollout.was_given and not rollout.canary_away:
         return f"{old} takes no calls: {new} has all of them"
     return f"{old} takes no calls: nobody answers {rollout.model}"
+
+
+def lost(rollout: Rollout, what: str) -> str:
+    """That the canary lost its traffic, and for what. Of then, not of now: it stands for as long as it is paused."""
+    return f"{rollout.spec.to_version} {what}: its traffic went back to {rollout.from_version}"
 
 
 def promoted(rollout: Rollout, why: str) -> str:
@@ -140,4 +154,13 @@ def ahead(rollout: Rollout) -> str:
 
 def resumable(rollout: Rollout) -> str:
     """What can be done with a paused rollout."""
-    return f"`serin rollout resume {rollout.id}`, `… promote {rollout.id}` or `… abort {rollout.id}`"
+    to = rollout.spec.to_version
+    if rollout.canary_away:
+        return f"`serin rollout resume {rollout.id}`, which waits until {to} takes calls, or `… abort {rollout.id}`"
+    back = f"{to} takes calls again: " if rollout.hold is Hold.CANARY else ""
+    return f"{back}`serin rollout resume {rollout.id}`, `… promote {rollout.id}` or `… abort {rollout.id}`"
+
+
+def promotable(rollout: Rollout) -> str:
+    """What can be done with one that waits for a person who promotes."""
+    return f"`serin rollout promote {rollout.id}` or `… abort {rollout.id}`"

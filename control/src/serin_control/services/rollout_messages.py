@@ -9,6 +9,7 @@ from serin_control.judge.need import Forecast
 from serin_control.judge.settings import Intent
 from serin_control.judge.verdict import MetricVerdict, Verdict
 from serin_control.lanes import WEIGHT_SUM
+from serin_control.rollouts import words
 from serin_control.rollouts.act import Act
 from serin_control.rollouts.desk import Action
 from serin_control.rollouts.rollout import Rollout, State
@@ -142,6 +143,7 @@ def rollout_message(rollout: Rollout) -> rollout_pb2.Rollout:
         canary_lane=rollout.canary_lane,
         next=rollout.next,
         started_by=rollout.started_by,
+        traffic=words.traffic(rollout),
     )
 
 

@@ -961,6 +961,7 @@ class Rollout(_message.Message):
     CANARY_LANE_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
     STARTED_BY_FIELD_NUMBER: _builtins.int
+    TRAFFIC_FIELD_NUMBER: _builtins.int
     rollout_id: _builtins.str
     """Its identifier."""
     model: _builtins.str
@@ -978,7 +979,7 @@ class Rollout(_message.Message):
     step_index: _builtins.int
     """Step it is in, from 0."""
     weight_percent: _builtins.float
-    """Share of new sessions now, in percent."""
+    """Share of new sessions now, in percent; `traffic` says who has them where a version takes no calls."""
     exposed_session_count: _builtins.int
     """Sessions that met the new version, those whose first answer runs included."""
     exposed_request_count: _builtins.int
@@ -995,6 +996,10 @@ class Rollout(_message.Message):
     """What comes next, in plain words."""
     started_by: _builtins.str
     """Who started it."""
+    traffic: _builtins.str
+    """Who has the new sessions where the weight does not say it, because a version takes no calls, in plain words; empty:
+    they are shared by weight.
+    """
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricVerdict]:
         """The judge's verdicts."""
@@ -1040,10 +1045,11 @@ class Rollout(_message.Message):
         canary_lane: _builtins.str = ...,
         next: _builtins.str = ...,
         started_by: _builtins.str = ...,
+        traffic: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "canary_lane", b"canary_lane", "changed_at", b"changed_at", "exposed_request_count", b"exposed_request_count", "exposed_session_count", b"exposed_session_count", "from_version", b"from_version", "intent", b"intent", "manual", b"manual", "model", b"model", "next", b"next", "reason", b"reason", "rollout_id", b"rollout_id", "service", b"service", "stable_lane", b"stable_lane", "started_at", b"started_at", "started_by", b"started_by", "state", b"state", "step_index", b"step_index", "steps", b"steps", "to_version", b"to_version", "verdicts", b"verdicts", "weight_percent", b"weight_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["also", b"also", "canary_lane", b"canary_lane", "changed_at", b"changed_at", "exposed_request_count", b"exposed_request_count", "exposed_session_count", b"exposed_session_count", "from_version", b"from_version", "intent", b"intent", "manual", b"manual", "model", b"model", "next", b"next", "reason", b"reason", "rollout_id", b"rollout_id", "service", b"service", "stable_lane", b"stable_lane", "started_at", b"started_at", "started_by", b"started_by", "state", b"state", "step_index", b"step_index", "steps", b"steps", "to_version", b"to_version", "traffic", b"traffic", "verdicts", b"verdicts", "weight_percent", b"weight_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
