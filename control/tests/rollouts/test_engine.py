@@ -30,6 +30,7 @@ from serin_control.rollouts.leadership import TTL_S
 from serin_control.rollouts.presence import HEARD_S
 from serin_control.rollouts.reach import BACK_S, SILENT_S
 from serin_control.rollouts.rollout import State
+from serin_control.rollouts.shown import NewestRollouts
 from serin_control.rollouts.spec import Step
 from serin_control.rollouts.standing import DRAIN_S, KEEP_S
 from serin_control.rollouts.starting import MOST_SESSIONS_PER_S
@@ -136,6 +137,25 @@ async def test_going_to_what_was_never_released_is_carried_out_and_said(stage):
     assert (await stage.desk.rollback("small", "v3", ANN, "")).note == ""
     await stage.look(KEEP_S)
     assert (await stage.desk.rollback("small", "v2", ANN, "promoted once")).note == ""
+
+
+async def test_what_cannot_be_read_of_the_past_keeps_nobody_from_going_back(clock):
+    """A rollout that another version wrote is left out, with an alarm; a past that cannot be read at all is a note."""
+    store = Forgetful()
+    stage = Stage(clock, store)
+    stage.running.append(instance("w3", version="v3"))
+    await promoted(stage)
+    store.unreadable = ("small-0",)
+    assert [one.id for one in (await stage.desk.page("", 9, ""))[0]] == ["small-1"]
+    await NewestRollouts(stage.engine).follow()
+    assert "stored record all/small-0 cannot be read: left out" in stage.alarms.sentences()
+    assert "was never judged" in (await stage.desk.rollback("small", "v3", ANN, "a guess")).note
+    await stage.desk.rollback("small", "v2", ANN, "forward again")
+    await stage.look(KEEP_S)
+    store.is_deaf = True
+    there = await stage.desk.rollback("small", "v3", ANN, "a guess")
+    assert there.note == "whether worker v3 was ever judged is not known: the rollouts of the past could not be read"
+    assert stage.weights() == {"v3": 9_999, "v2": 1}
 
 
 async def test_going_back_twice_has_no_effect(stage):
@@ -1163,6 +1183,19 @@ class Hanging(MemoryRollouts):
             return await found(*arguments)
 
         return answered
+
+
+class Forgetful(MemoryRollouts):
+    """A store whose past another version has written too, or that can tell nothing of it."""
+
+    unreadable: tuple[str, ...] = ()
+    is_deaf = False
+
+    async def rollouts(self, model, size, after):
+        """Those that can be read."""
+        if self.is_deaf:
+            raise StoreDown("away")
+        return (await super().rollouts(model, size, after))._replace(unreadable=self.unreadable)
 
 
 class Away(MemoryRollouts):

@@ -193,7 +193,7 @@ class Desk:
         if held and self._engine.is_cut_off:
             return held, ""
         try:
-            found, more = await self._engine.store.rollouts(model, min(size, MAX_PAGE), after)
+            found, more = await self._engine.past(model, min(size, MAX_PAGE), after)
         except StoreDown:
             if not held:
                 raise

@@ -163,11 +163,14 @@ class Returning:
         engine = self._engine
         if has_served(back, standing, (), engine.shared):
             return ""
-        found, _ = await engine.store.rollouts(model if scope == model else "", MAX_LOOKED_BACK, "")
+        what = named(tuple(pair for pair in back[0].versions if pair not in now[0].versions))
+        try:
+            found, _ = await engine.past(model if scope == model else "", MAX_LOOKED_BACK)
+        except StoreDown:  # a note keeps no rollback from happening: whether that can be written is found out there
+            return f"whether {what} was ever judged is not known: the rollouts of the past could not be read"
         if has_served(back, standing, [one for one in found if one.spec.scope == scope], engine.shared):
             return ""
-        changed = [pair for pair in back[0].versions if pair not in now[0].versions]
-        return f"{named(tuple(changed))} was never judged: no rollout promoted it, and it had no traffic before"
+        return f"{what} was never judged: no rollout promoted it, and it had no traffic before"
 
     def _returned(self, model: str, old: tuple[Share, ...], new: tuple[Share, ...]) -> Returned:
         """Where the traffic is now: the version that differs from before, else the worker's."""
