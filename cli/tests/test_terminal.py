@@ -38,7 +38,7 @@ def _audit_json() -> None:
 def _models() -> None:
     files = (ModelFile("config.json", 1, "aa"),)
     manifest = Manifest("small", "v1", files, HOSTILE, "2026-01-01", "ann@host", "bb", "cc")
-    model.print_table([manifest])
+    model.print_table([(manifest, "")])
 
 
 def _tenants() -> None:

@@ -193,6 +193,33 @@ def test_what_would_not_be_served_is_not_kept(registry, model, state, file, cont
     assert [path for path in state.models.rglob("*") if path.is_file()] == []
 
 
+def test_a_damaged_version_is_seen_in_the_list(registry, model, state, capsys):
+    """As in what is shown of it alone: the file is named, with 1; beside it stands what is whole."""
+    at = ["--state", str(state.root)]
+    push(registry, model)
+    push(registry, model, Reference("small", "v2"))
+    assert main(["model", "list", *at]) == 0
+    out, err = capsys.readouterr()
+    assert (out.count("as pushed"), err) == (2, "")
+    config = registry.folder(V1) / "config.json"
+    config.unlink()
+    config.write_text("{}")
+    for action in (["list"], ["show", "small:v1"]):
+        assert main(["model", *action, *at]) == 1
+        assert f"DAMAGED: {config} was changed after it was pushed; push the same content" in capsys.readouterr().err
+        assert main(["model", *action, "--json", *at]) == 1
+        out, err = capsys.readouterr()
+        found = json.loads(out)
+        first, others = (found[0], found[1:]) if action == ["list"] else (found, [])
+        assert (str(config) in first["damaged"], [one["damaged"] for one in others], err) == (
+            True,
+            [None][: len(others)],
+            "",
+        )
+    main(["model", "list", *at])
+    assert [line.count("DAMAGED") for line in capsys.readouterr().out.splitlines()] == [0, 1, 0]
+
+
 def test_an_unknown_version_names_those_there_are(registry, model):
     """Whoever asks for what is not there learns what is."""
     with pytest.raises(ModelRefused, match=r"no version of small is there"):

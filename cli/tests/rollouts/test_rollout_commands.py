@@ -382,6 +382,14 @@ async def test_who_does_not_lead_says_who_does_and_is_followed(capsys):
         while second.rollouts.book.revision < first.rollouts.book.revision:
             await second.rollouts.looks.after(second.rollouts.looks.version)
         store.away = True
+        for one in (first, second):
+            while not one.rollouts.is_cut_off:
+                await one.rollouts.looks.after(one.rollouts.looks.version)
+        for view in (["list"], ["explain", "small-1"]):
+            for where in (address, other):
+                code, out, _ = await mesh.serin("rollout", *view, address=where)
+                assert (code, "small-1" in out) == (0, True)
+                assert "state Redis does not answer" in " ".join(out.split())
         silent = Silent(second)
         add = partial(rollout_pb2_grpc.add_RolloutServiceServicer_to_server, silent)
         async with running(add, "control", settings=ServiceSettings(drain_grace_s=1, drain_notice_s=0)) as third:

@@ -26,9 +26,11 @@ from serin_control.judge.verdict import Verdict
 from serin_control.rollouts import engine, words
 from serin_control.rollouts.court import JudgeCourt
 from serin_control.rollouts.desk import Action
+from serin_control.rollouts.leadership import TTL_S
 from serin_control.rollouts.presence import HEARD_S
 from serin_control.rollouts.reach import BACK_S, SILENT_S
 from serin_control.rollouts.rollout import State
+from serin_control.rollouts.shown import NewestRollouts
 from serin_control.rollouts.spec import Step
 from serin_control.rollouts.standing import DRAIN_S, KEEP_S
 from serin_control.rollouts.starting import MOST_SESSIONS_PER_S
@@ -147,6 +149,25 @@ async def test_going_to_what_was_never_released_is_carried_out_and_said(stage):
     assert (await stage.desk.rollback("small", "v3", ANN, "")).note == ""
     await stage.look(KEEP_S)
     assert (await stage.desk.rollback("small", "v2", ANN, "promoted once")).note == ""
+
+
+async def test_what_cannot_be_read_of_the_past_keeps_nobody_from_going_back(clock):
+    """A rollout that another version wrote is left out, with an alarm; a past that cannot be read at all is a note."""
+    store = Forgetful()
+    stage = Stage(clock, store)
+    stage.running.append(instance("w3", version="v3"))
+    await promoted(stage)
+    store.unreadable = ("small-0",)
+    assert [one.id for one in (await stage.desk.page("", 9, ""))[0]] == ["small-1"]
+    await NewestRollouts(stage.engine).follow()
+    assert "stored record all/small-0 cannot be read: left out" in stage.alarms.sentences()
+    assert "was never judged" in (await stage.desk.rollback("small", "v3", ANN, "a guess")).note
+    await stage.desk.rollback("small", "v2", ANN, "forward again")
+    await stage.look(KEEP_S)
+    store.is_deaf = True
+    there = await stage.desk.rollback("small", "v3", ANN, "a guess")
+    assert there.note == "whether worker v3 was ever judged is not known: the rollouts of the past could not be read"
+    assert stage.weights() == {"v3": 9_999, "v2": 1}
 
 
 async def test_going_back_twice_has_no_effect(stage):
@@ -921,6 +942,64 @@ async def test_a_rollback_of_a_rollout_does_not_wait_for_the_store_either(clock)
     assert await acts(first) == ["start", "step", "abort"]
 
 
+@pytest.mark.parametrize("to_version", ["", "v1"])
+async def test_a_rollback_of_a_rollout_needs_no_lead(clock, monkeypatch, to_version):
+    """A store that hangs for longer than the lead lasts: whoever is asked takes it back, and twice is as once."""
+    monkeypatch.setattr(engine, "WRITE_WITHIN_S", 0.05)
+    store, first, second = await hanging(clock)
+    looks = [asyncio.create_task(stage.engine.look()) for stage in (first, second)]
+    await asyncio.sleep(0)
+    with pytest.raises(NotLeading, match="control plane c1"):  # as far as that one can know
+        await second.desk.rollback("small", to_version, ANN, "panic")
+    clock.advance(TTL_S)
+    assert not first.engine.leadership.leads
+    for stage in (first, second, first):
+        returned = await stage.desk.rollback("small", to_version, ANN, "panic")
+        assert (returned.version, stage.weights()) == ("v1", {"v1": 10_000, "v2": 0})
+        assert "`serin rollout abort small-1` says it to every control plane" in returned.note
+    store.gate.set()
+    await asyncio.gather(*looks)
+    for _ in range(3):
+        await first.look()
+        await second.look()
+    assert await acts(first) == ["start", "step", "abort"]
+    assert first.weights() == second.weights() == {"v1": 10_000, "v2": 0}
+
+
+async def test_a_rollback_to_another_version_without_the_store_takes_the_rollout_back(clock):
+    """What cannot be decided without the store is refused, and the refusal says what was done."""
+    store, first, _ = await outage(clock)
+    await first.look(5.0)
+    with pytest.raises(StoreDown, match="small-1 was taken back: its traffic is on v1; it goes to v2 once"):
+        await first.desk.rollback("small", "v2", ANN, "panic")
+    assert first.weights() == {"v1": 10_000, "v2": 0}
+    await back(store, first)
+    with pytest.raises(RolloutInvalid, match="nothing to go back to"):
+        await first.desk.rollback("small", "", ANN, "")
+
+
+async def test_what_runs_is_shown_without_the_store(clock):
+    """By whoever led and whoever followed, with a word that the store is silent; what is not known here is refused."""
+    store, first, second = await outage(clock)
+    silent = "; state Redis does not answer: this is what this control plane knows"
+    for stage in (first, second):
+        assert silent in (await stage.desk.page("", 9, ""))[0][0].reason  # it has not noticed before it is asked
+        await stage.look(5.0)
+        now = await stage.desk.get("small-1")
+        assert (now.state, now.weight, now.reason.count(silent)) == (State.RUNNING, 100, 1)
+        assert (await stage.desk.page("", 9, "")) == (await stage.desk.page("small", 9, "")) == ([now], "")
+        watch = stage.desk.watch("small-1")
+        assert await anext(watch) == now
+        await watch.aclose()
+        for asked in (stage.desk.get("small-7"), stage.desk.page("other", 9, ""), stage.desk.page("", 9, "small-1")):
+            with pytest.raises(StoreDown):
+                await asked
+    await first.desk.act("small-1", Action.ABORT, ANN, "no")
+    assert [one.state for one in (await first.desk.page("", 9, ""))[0]] == [State.ABORTED]
+    await back(store, first, second)
+    assert silent not in (await second.desk.get("small-1")).reason
+
+
 async def test_who_dies_before_the_store_is_back_takes_nothing_along(clock):
     """The rollout goes on where it was: what was not written is not known, and the command said so."""
     store, first, second = await outage(clock)
@@ -1137,6 +1216,19 @@ class Hanging(MemoryRollouts):
             return await found(*arguments)
 
         return answered
+
+
+class Forgetful(MemoryRollouts):
+    """A store whose past another version has written too, or that can tell nothing of it."""
+
+    unreadable: tuple[str, ...] = ()
+    is_deaf = False
+
+    async def rollouts(self, model, size, after):
+        """Those that can be read."""
+        if self.is_deaf:
+            raise StoreDown("away")
+        return (await super().rollouts(model, size, after))._replace(unreadable=self.unreadable)
 
 
 class Away(MemoryRollouts):

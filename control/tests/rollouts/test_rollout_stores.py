@@ -7,7 +7,7 @@ import pytest
 from control_rollouts import rollout, spec, versions
 from control_valkey import Valkey
 from redis.asyncio import Redis
-from serin_control.errors import NotLeading, RolloutConflict, StoreDown
+from serin_control.errors import NotLeading, RolloutConflict, RolloutNotFound, StoreDown
 from serin_control.instance import Service
 from serin_control.judge.verdict import MetricVerdict, Verdict
 from serin_control.plan import Share
@@ -16,7 +16,7 @@ from serin_control.rollouts.redis_store import ROLLOUTS, RedisRollouts
 from serin_control.rollouts.rollout import State
 from serin_control.rollouts.seals import Seal, Seals
 from serin_control.rollouts.standing import Standing
-from serin_control.rollouts.store import Book, Change, Leader, MemoryRollouts
+from serin_control.rollouts.store import Book, Change, Leader, MemoryRollouts, Page
 from serin_control.rollouts.withdrawal import Withdrawal
 
 ANN, BOB = Leader("c1", "127.0.0.1:1", "boot-a"), Leader("c2", "127.0.0.1:2", "boot-b")
@@ -51,7 +51,7 @@ async def test_empty_at_first(store):
     """A new store knows nothing; revision 0 is known to everybody."""
     assert await store.read(0) is None
     assert await store.read(-1) == Book()
-    assert await store.rollouts("", 10, "") == ([], "")
+    assert await store.rollouts("", 10, "") == Page([])
     assert await store.acts("", 10, "") == ([], "")
     assert await store.rollout("small-1") is None
     assert await store.judge("small-1") is None
@@ -202,14 +202,14 @@ async def test_rollouts_and_history_come_in_pages_newest_first(store):
         book = await store.write(leader, book, Change((act("start", one.id), act("abort", one.id)), one))
     seen, after = [], ""
     while True:
-        page, after = await store.rollouts("", 3, after)
+        page, after, _ = await store.rollouts("", 3, after)
         seen += [one.id for one in page]
         if not after:
             break
     assert seen == ["s-2-7", "small-6", "s-2-5", "small-4", "s-2-3", "small-2", "s-2-1"]
-    page, after = await store.rollouts("small", 2, "")
+    page, after, _ = await store.rollouts("small", 2, "")
     assert ([one.id for one in page], after) == (["small-6", "small-4"], "small-4")
-    page, after = await store.rollouts("small", 2, after)
+    page, after, _ = await store.rollouts("small", 2, after)
     assert ([one.id for one in page], after) == (["small-2"], "")
     history, after = [], ""
     while True:
@@ -274,6 +274,15 @@ async def test_a_record_of_another_version_is_named_not_fatal(valkey):
     await store.write(await store.lead(ANN, 60), Book(), Change((act("start"),), FULL))
     async with Redis.from_url(valkey.url) as raw:
         await raw.hset(ROLLOUTS + "book", "rollout/big", '{"future": 1}')
+        await raw.hset(ROLLOUTS + "all", "small-2", '{"id": "small-2", "from_the_future": 1}')
+        await raw.zadd(ROLLOUTS + "order", {"small-2": 2})
+        await raw.xadd(ROLLOUTS + "acts", {"act": '{"from_the_future": 1}'})
     book = await store.read(-1)
     assert (set(book.rollouts), book.unreadable) == ({"small"}, ("rollout/big",))
+    assert await store.rollouts("", 1, "") == Page([], "small-2", ("small-2",))
+    assert await store.rollouts("small", 10, "") == Page([FULL], "", ("small-2",))
+    with pytest.raises(RolloutNotFound, match="rollout 'small-2' is in state Redis, and cannot be read here"):
+        await store.rollout("small-2")
+    assert [one.what for one in (await store.acts("", 10, ""))[0]] == ["unreadable", "start"]
+    assert [one.what for one in (await store.acts("small-1", 10, ""))[0]] == ["start"]
     await store.close()

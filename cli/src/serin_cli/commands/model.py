@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from serin_cli.arguments import add_state, state_path
 from serin_cli.errors import CliError, ModelRefused, UsageProblem
@@ -31,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     push.add_argument("name", metavar="NAME", help="of the model")
     push.add_argument("version", metavar="VERSION")
     push.add_argument("path", metavar="PATH", help="model folder, or hub id; weights as safetensors")
-    listing = actions.add_parser("list", help="show all versions")
+    listing = actions.add_parser("list", help="show all versions, and whether the files of each are still the same")
     show = actions.add_parser("show", help="show files, digests and origin, and whether the files are still the same")
     show.add_argument("reference", metavar="NAME[:VERSION]", help="a version, or all of a model")
     for action in (listing, show):
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         state.prepare()
         return _push(arguments, registry)
     if arguments.action == "list":
-        return _list(registry.versions(), arguments.json)
+        return _list(registry, arguments.json)
     return _show(arguments, registry)
 
 
@@ -72,22 +73,41 @@ def _push(arguments: argparse.Namespace, registry: ModelRegistry) -> int:
     return 0
 
 
-def _list(manifests: list[Manifest], as_json: bool) -> int:
+def _list(registry: ModelRegistry, as_json: bool) -> int:
+    checked = [(manifest, _damage(manifest, registry)) for manifest in registry.versions()]
     if as_json:
-        print(json.dumps([json.loads(manifest.as_json()) for manifest in manifests], indent=2))
-        return 0
-    print_table(manifests)
-    return 0
+        print(json.dumps([_document(*one) for one in checked], indent=2))
+    else:
+        print_table(checked)
+    return 1 if any(damage for _, damage in checked) else 0
 
 
-def print_table(manifests: Iterable[Manifest]) -> None:
-    """Show versions, a row each."""
-    rows = table("name", "version", "size", "digest", "vocabulary", "weights", "pushed", "by", "from")
-    for manifest in manifests:
+def print_table(checked: Iterable[tuple[Manifest, str]]) -> None:
+    """Show versions, a row each, with what is wrong with their files; empty: every file is as it was pushed."""
+    rows = table("name", "version", "size", "digest", "vocabulary", "weights", "files", "pushed", "by", "from")
+    damages = []
+    for manifest, damage in checked:
         digests = (digest[:8] for digest in (manifest.digest, manifest.vocabulary, manifest.weights))
-        size, when = _size(manifest.num_bytes), manifest.pushed_at
-        rows.add_row(manifest.name, manifest.version, size, *digests, when, manifest.pushed_by, manifest.source)
+        size, when, files = _size(manifest.num_bytes), manifest.pushed_at, "DAMAGED" if damage else "as pushed"
+        rows.add_row(manifest.name, manifest.version, size, *digests, files, when, manifest.pushed_by, manifest.source)
+        damages += [f"{manifest.reference} is DAMAGED: {damage}"] if damage else []
     screen().show(rows)
+    for damage in damages:
+        say(damage, sys.stderr)
+
+
+def _damage(manifest: Manifest, registry: ModelRegistry) -> str:
+    """The first file that is not as it was pushed, and what to do; empty: all of them are."""
+    try:
+        registry.folder(manifest.reference)
+    except ModelRefused as refused:
+        return refused.wrong
+    return ""
+
+
+def _document(manifest: Manifest, damage: str) -> dict[str, Any]:
+    """A version as `--json` prints it; null: every file is as it was pushed."""
+    return {**json.loads(manifest.as_json()), "damaged": damage or None}
 
 
 def _show(arguments: argparse.Namespace, registry: ModelRegistry) -> int:
@@ -99,11 +119,14 @@ def _show(arguments: argparse.Namespace, registry: ModelRegistry) -> int:
     if not manifests:
         names = ", ".join(sorted({manifest.name for manifest in registry.versions()})) or "nothing was pushed yet"
         raise UsageProblem.setting("serin model show", name, names)
+    checked = [(manifest, _damage(manifest, registry)) for manifest in manifests]
     if arguments.json:
-        documents = [json.loads(manifest.as_json()) for manifest in manifests]
+        documents = [_document(*one) for one in checked]
         print(json.dumps(documents[0] if has_version else documents, indent=2))
-        return 0
-    return max([_describe(manifest, registry) for manifest in manifests])
+    else:
+        for one in checked:
+            _describe(*one)
+    return 1 if any(damage for _, damage in checked) else 0
 
 
 def _found(registry: ModelRegistry, reference: Reference) -> Manifest:
@@ -113,7 +136,7 @@ def _found(registry: ModelRegistry, reference: Reference) -> Manifest:
         raise UsageProblem(f"serin model show: {str(reference)!r}: {refused.wrong}") from refused
 
 
-def _describe(manifest: Manifest, registry: ModelRegistry) -> int:
+def _describe(manifest: Manifest, damage: str) -> None:
     say(f"{manifest.reference}  {_size(manifest.num_bytes)}  path: {manifest.reference.path}")
     say(f"  pushed      {manifest.pushed_at} by {manifest.pushed_by}, from {manifest.source}")
     say(f"  digest      {manifest.digest}")
@@ -121,13 +144,10 @@ def _describe(manifest: Manifest, registry: ModelRegistry) -> int:
     say(f"  weights     {manifest.weights}")
     for line in _file_lines(manifest):
         say(line)
-    try:
-        registry.folder(manifest.reference)
-    except ModelRefused as refused:
-        say(f"  DAMAGED: {refused.wrong}", sys.stderr)
-        return 1
-    print("  every file is as it was pushed")
-    return 0
+    if damage:
+        say(f"  DAMAGED: {damage}", sys.stderr)
+    else:
+        print("  every file is as it was pushed")
 
 
 def _file_lines(manifest: Manifest) -> Iterable[str]:

@@ -120,7 +120,10 @@ class ControlPlanes:
                 raise _told(trouble, self._addresses) from trouble
             if was_heard and num_failures == len(self._addresses):
                 minutes, where = RETURN_S / 60, ", ".join(self._addresses)
-                say(f"no control plane answers at {where}: waiting up to {minutes:.0f} min for it to be back")
+                away = (
+                    "state Redis does not answer" if _is_of_store(trouble) else f"no control plane answers at {where}"
+                )
+                say(f"{away}: waiting up to {minutes:.0f} min for it to be back")
             await asyncio.sleep(RETRY_S)
 
     async def _ask(self, address: str, method: str, request: Any) -> Any:
@@ -194,7 +197,7 @@ def whoami() -> str:
 def _told(error: MeshError, addresses: Sequence[str]) -> CliError:
     if error.reason in _ASKED_WRONGLY:
         return UsageProblem(error.message)
-    if error.reason is Reason.UPSTREAM_UNAVAILABLE and "state Redis" not in error.message:
+    if error.reason is Reason.UPSTREAM_UNAVAILABLE and not _is_of_store(error):
         return NoControlPlane(
             f"no control plane answers at {', '.join(addresses)}: {error.message}; see `serin status`"
         )
@@ -204,6 +207,11 @@ def _told(error: MeshError, addresses: Sequence[str]) -> CliError:
             "`serin logs control`"
         )
     return CliError(error.message)
+
+
+def _is_of_store(error: MeshError) -> bool:
+    """Whether a control plane answers, and says that its state Redis does not."""
+    return "state Redis" in error.message
 
 
 def _hangs(address: str) -> MeshError:

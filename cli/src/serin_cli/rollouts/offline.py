@@ -13,7 +13,7 @@ from serin_control.errors import ControlError, NotLeading, StoreDown
 from serin_control.rollouts import machine, words
 from serin_control.rollouts.act import Act
 from serin_control.rollouts.redis_store import RedisRollouts
-from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.rollout import Rollout, State
 from serin_control.rollouts.settling import after
 from serin_control.rollouts.spec import percent
 from serin_control.rollouts.standing import Standing
@@ -39,10 +39,10 @@ def add_offline(parser: argparse.ArgumentParser) -> None:
 
 
 async def abort_offline(arguments: argparse.Namespace) -> int:
-    """Write the abort of a rollout.
+    """Write the abort of a rollout; one that was aborted before stays as it is.
 
     Raises:
-        CliError: a control plane lives, the rollout does not run, or Redis does not answer.
+        CliError: a control plane lives, the rollout was promoted or is not there, or Redis does not answer.
     """
     url = arguments.state_redis or read_record(StateDir(state_path(arguments.state))).state_redis
     store = RedisRollouts(url)
@@ -61,6 +61,9 @@ async def abort_offline(arguments: argparse.Namespace) -> int:
         raise CliError(f"nothing was written: {error}") from error
     finally:
         await _leave(store, me)
+    if had is None:
+        say(f"{rollout.id}: no effect: it has ended: {rollout.reason}")
+        return 0
     say(f"{rollout.id} is {rollout.state}, for the next control plane to read")
     say(
         f"no traffic has moved yet: gateways go on as they were told last, with {percent(had)} of new sessions on "
@@ -69,14 +72,16 @@ async def abort_offline(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _write(store: RedisRollouts, leader: Leader, arguments: argparse.Namespace) -> tuple[int, Rollout]:
-    """Abort the rollout; its weight before, of 10,000, and what became of it."""
+async def _write(store: RedisRollouts, leader: Leader, arguments: argparse.Namespace) -> tuple[int | None, Rollout]:
+    """Abort the rollout; its weight before, of 10,000 (None: it was aborted already), and what became of it."""
     book = await store.read(-1) or Book()
     running = next((one for one in book.rollouts.values() if one.id == arguments.id), None)
     if running is None:
         ended = await store.rollout(arguments.id)
         if ended is None:
             raise CliError(f"no rollout {arguments.id!r} in state Redis")
+        if ended.state is State.ABORTED:
+            return None, ended
         raise CliError(f"{arguments.id}: no effect: it has ended: {ended.reason}")
     now = time.time()
     why = (arguments.reason or "no reason given").rstrip(".")

@@ -31,8 +31,8 @@ class Act:
     Attributes:
         at: seconds since 1970.
         rollout: its id; empty: it concerns all of them.
-        what: start, step, pause, resume, promote, abort, rollback, rejudge, declare, expire, refuse, freeze or
-            unfreeze.
+        what: start, step, pause, resume, promote, abort, rollback, rejudge, declare, expire, refuse, freeze,
+            unfreeze or unreadable (another version wrote it).
         term: of the control plane that wrote it.
     """
 

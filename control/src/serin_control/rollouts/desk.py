@@ -14,10 +14,11 @@ from serin_control.errors import (
     RolloutInvalid,
     RolloutNotFound,
     RolloutsFrozen,
+    StoreDown,
 )
 from serin_control.instance import Service
 from serin_control.plan import ModelPlan
-from serin_control.rollouts import machine
+from serin_control.rollouts import machine, words
 from serin_control.rollouts.act import Act, Actor
 from serin_control.rollouts.engine import Engine
 from serin_control.rollouts.machine import Move
@@ -127,9 +128,9 @@ class Desk:
             RolloutInvalid: there is no such model, or nothing to go back to.
             VersionGone: it runs no more; the message says what brings it back. A rollout that ran was taken back.
             NotLeading: nothing was done.
-            StoreDown: nothing was done but to take a rollout back that ran.
+            StoreDown: nothing was done but to take a rollout back that ran; the message says so.
         """
-        self._engine.leadership.require()
+        self._check_heard()
         return await self._returning.go_back(self._plan(model), to_version, actor, why or NO_REASON, service)
 
     async def freeze(self, frozen: bool, actor: Actor, why: str) -> bool:
@@ -162,20 +163,41 @@ class Desk:
         return self._starting.forecast(spec, sessions_per_s, golden, self._plan(spec.model))
 
     async def get(self, rollout_id: str) -> Rollout:
-        """A rollout as it is now.
+        """A rollout as it is now; where the store does not answer, as this process knows it, which its reason says.
 
         Raises:
             RolloutNotFound: there is none of that name.
+            StoreDown: the store does not answer, and it does not run as far as is known here.
         """
-        return self._live(rollout_id) or await self._stored(rollout_id)
+        live = self._live(rollout_id)
+        if live is not None:
+            return live
+        try:
+            return await self._stored(rollout_id)
+        except StoreDown:
+            held = self._held(rollout_id)
+            if held is None:
+                raise
+            return held
 
     async def page(self, model: str, size: int, after: str) -> tuple[list[Rollout], str]:
         """Rollouts, newest first, and where the page ended; one that is declared no more has those it had.
 
+        Where the store does not answer: those that run, as this process knows them.
+
         Raises:
             RolloutInvalid: there is no such model, and never was one that moved.
+            StoreDown: the store does not answer, and none runs as far as is known here.
         """
-        found, more = await self._engine.store.rollouts(model, min(size, MAX_PAGE), after)
+        held = [] if after else self._all_held(model)[:size]
+        if held and self._engine.is_cut_off:
+            return held, ""
+        try:
+            found, more = await self._engine.past(model, min(size, MAX_PAGE), after)
+        except StoreDown:
+            if not held:
+                raise
+            return held, ""
         if model and not found and not after:
             self._plan(model)
         return [(self._live(one.id) or one) for one in found], more
@@ -211,8 +233,7 @@ class Desk:
     async def _abort(self, rollout_id: str, actor: Actor, why: str) -> Move:
         """Take a rollout back. Who follows a leader that can be heard refuses: that one knows what its judge saw."""
         engine = self._engine
-        if engine.leadership.follows and not engine.is_cut_off:
-            engine.leadership.require()
+        self._check_heard()
         rollout = engine.withdrawn(rollout_id) or self._running(rollout_id) or await self._stored(rollout_id)
         return await self._taken_back(rollout, actor, why)
 
@@ -248,6 +269,16 @@ class Desk:
             case Action.PROMOTE:
                 return machine.promote(rollout, self._engine.sight(rollout), why, now, by)
 
+    def _check_heard(self) -> None:
+        """Leave to a leader that can be heard what it knows better: what its judge saw.
+
+        Raises:
+            NotLeading: there is such a one.
+        """
+        engine = self._engine
+        if engine.leadership.follows and not engine.is_cut_off:
+            engine.leadership.require()
+
     def _check_thawed(self, doing: str) -> None:
         frozen = self._engine.book.frozen
         if frozen:
@@ -261,8 +292,23 @@ class Desk:
 
     def _live(self, rollout_id: str) -> Rollout | None:
         """A rollout that runs, as it is this moment; None: the store knows best."""
-        leads = self._engine.leadership.leads
-        return self._engine.withdrawn(rollout_id) or (self._running(rollout_id) if leads else None)
+        engine = self._engine
+        if engine.is_cut_off:
+            return self._held(rollout_id)
+        return engine.withdrawn(rollout_id) or (self._running(rollout_id) if engine.leadership.leads else None)
+
+    def _held(self, rollout_id: str) -> Rollout | None:
+        """A rollout that runs as far as this process knows, which does not hear the store; None: it knows of none."""
+        withdrawn, running = self._engine.withdrawn(rollout_id), self._running(rollout_id)
+        if withdrawn is not None or running is None:
+            return withdrawn
+        return replace(running, reason=words.unheard(running))
+
+    def _all_held(self, model: str) -> list[Rollout]:
+        """Those of a model (empty: of all), newest first, as :meth:`_held`."""
+        running = [one for one in self._engine.book.rollouts.values() if model in ("", one.model)]
+        newest_first = sorted(running, key=lambda one: one.started_at, reverse=True)
+        return [held for one in newest_first if (held := self._held(one.id)) is not None]
 
     def _running(self, rollout_id: str) -> Rollout | None:
         return next((one for one in self._engine.book.rollouts.values() if one.id == rollout_id), None)

@@ -9,7 +9,7 @@ about gRPC or Redis.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from serin_control.alarms import Alarms
@@ -244,6 +244,18 @@ class Engine:
         """Whether what this process knows of a rollout outlives it."""
         return rollout_id not in self._unwritten
 
+    async def past(self, model: str, size: int, after: str = "") -> tuple[list[Rollout], str]:
+        """Rollouts of a model (empty: of all) that the store has, newest first, and where the page ended.
+
+        What cannot be read is left out, with an alarm.
+
+        Raises:
+            StoreDown: the store does not answer.
+        """
+        page = await self.store.rollouts(model, size, after)
+        self._tell_unreadable(f"all/{name}" for name in page.unreadable)
+        return page.rollouts, page.more
+
     @property
     def shared(self) -> Mapping[Service, str]:
         """The version that lanes share of what only some of them name: the one that is declared."""
@@ -303,10 +315,13 @@ class Engine:
         found = await self.store.read(self.book.revision if self._is_known else -1)
         if found is not None:
             self.book = found
-            for name in found.unreadable:
-                self._alarms.raise_(f"rollouts/unreadable/{name}", f"stored record {name} cannot be read: left out")
+            self._tell_unreadable(found.unreadable)
         self._is_known = True
         self._attendance.forget_all_but(rollout.id for rollout in self.book.rollouts.values())
+
+    def _tell_unreadable(self, records: Iterable[str]) -> None:
+        for name in records:
+            self._alarms.raise_(f"rollouts/unreadable/{name}", f"stored record {name} cannot be read: left out")
 
     async def _write_withdrawals(self) -> None:
         """Write the end of what was taken back; who does not lead puts it into the book for whoever does.

@@ -22,13 +22,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from serin_control.errors import NotLeading, RolloutConflict
+from serin_control.errors import NotLeading, RolloutConflict, RolloutNotFound
 from serin_control.redis_store import PREFIX, awaited, opened, translated
 from serin_control.rollouts.act import Act
 from serin_control.rollouts.rollout import Rollout
 from serin_control.rollouts.seals import Seals
 from serin_control.rollouts.standing import Standing
-from serin_control.rollouts.store import Book, Change, Leader, changed
+from serin_control.rollouts.store import Book, Change, Leader, Page, changed
 from serin_control.rollouts.withdrawal import Withdrawal, among
 
 ROLLOUTS = PREFIX + "rollout:"
@@ -196,9 +196,14 @@ class RedisRollouts:
         """A rollout, running or ended."""
         with translated():
             text = await awaited(self._redis.hget(ROLLOUTS + "all", rollout))
-        return _rollout.validate_json(text) if text else None
+        try:
+            return _rollout.validate_json(text) if text else None
+        except ValueError as error:
+            raise RolloutNotFound(
+                f"rollout {rollout!r} is in state Redis, and cannot be read here: another version of Serin wrote it"
+            ) from error
 
-    async def rollouts(self, model: str, size: int, after: str) -> tuple[list[Rollout], str]:
+    async def rollouts(self, model: str, size: int, after: str) -> Page:
         """Rollouts, newest first."""
         with translated():
             last = await awaited(self._redis.zscore(ROLLOUTS + "order", after)) if after else None
@@ -208,8 +213,14 @@ class RedisRollouts:
                 ids = [one for one in ids if one.rpartition("-")[0] == model]
             page = ids[:size]
             texts = await awaited(self._redis.hmget(ROLLOUTS + "all", page)) if page else []
-        found = [_rollout.validate_json(text) for text in texts if text]
-        return found, page[-1] if len(ids) > size else ""
+        found: list[Rollout] = []
+        unreadable: list[str] = []
+        for name, text in zip(page, texts, strict=True):
+            try:
+                found += [_rollout.validate_json(text)] if text else []
+            except ValueError:  # another version wrote it in a way that this one cannot read
+                unreadable.append(name)
+        return Page(found, page[-1] if len(ids) > size else "", tuple(unreadable))
 
     async def acts(self, rollout: str, size: int, after: str) -> tuple[list[Act], str]:
         """The history, newest first."""
@@ -219,7 +230,7 @@ class RedisRollouts:
             with translated():
                 lines = await awaited(self._redis.xrevrange(ROLLOUTS + "acts", top, "-", count=PAGE))
             for name, fields in lines:
-                act = _act.validate_json(fields["act"])
+                act = _line(name, fields)
                 if rollout and act.rollout != rollout:
                     continue
                 if len(found) == size:
@@ -247,6 +258,15 @@ class RedisRollouts:
             raise NotLeading(f"{now.name} leads by now", now.address)
         if verdict == "revision":
             raise RolloutConflict("somebody else changed it first: look again")
+
+
+def _line(name: str, fields: Mapping[str, str]) -> Act:
+    """A line of the history; ``name`` is its place in the stream, which begins with milliseconds since 1970."""
+    try:
+        return _act.validate_json(fields.get("act", ""))
+    except ValueError:
+        why = "another version of Serin wrote this line in a way that cannot be read here"
+        return Act(int(name.partition("-")[0]) / 1000, "", "", "unreadable", why)
 
 
 def _book(revision: int, fields: Mapping[str, str]) -> Book:

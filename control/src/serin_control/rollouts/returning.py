@@ -7,7 +7,7 @@ then. Knows nothing about gRPC.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from serin_control.errors import RolloutInvalid, VersionGone
+from serin_control.errors import NotLeading, RolloutInvalid, StoreDown, VersionGone
 from serin_control.instance import MEMBER_SERVICES, Service
 from serin_control.lanes import WEIGHT_SUM, named, with_shared
 from serin_control.plan import ModelPlan, Share
@@ -15,7 +15,7 @@ from serin_control.rollouts.act import Act, Actor
 from serin_control.rollouts.engine import Engine
 from serin_control.rollouts.going_back import check_back_on, has_served, lane_of, target
 from serin_control.rollouts.machine import Move
-from serin_control.rollouts.rollout import Rollout
+from serin_control.rollouts.rollout import Rollout, State
 from serin_control.rollouts.sight import service_shares
 from serin_control.rollouts.spec import scope_of
 from serin_control.rollouts.standing import Standing, effective
@@ -66,10 +66,13 @@ class Returning:
         running = self._meant(model, to_version, service)
         if running is not None:
             service = None if running.spec.moves_lanes else running.spec.service
-            move = await self._take_back(running, actor, f"rolled back: {why}")
-            if not to_version and move.effective:
+            move = await self._take_back(engine.withdrawn(running.id) or running, actor, f"rolled back: {why}")
+            is_written = engine.is_written(running.id)
+            # What cannot be written yet moves no further than the end of the rollout.
+            is_there = not to_version or (not is_written and to_version == running.from_version)
+            if is_there and move.rollout.state is State.ABORTED:
                 check_back_on(running, engine.mesh.instances(), self._declared(plan))
-                note = "" if engine.is_written(running.id) else UNWRITTEN.format(running.id)
+                note = "" if is_written else UNWRITTEN.format(running.id)
                 all_of_it = (Share(running.arms.canary, WEIGHT_SUM),)
                 return replace(self._returned(model, all_of_it, running.arms.stable), note=note, service=service)
         try:
@@ -78,6 +81,13 @@ class Returning:
             hints = [f"{running.id} was taken back" if running is not None else "", str(error)]
             hints += [self._elsewhere(model, lately=False)] if service is None else []
             raise type(error)("; ".join(filter(None, hints))) from error
+        except (NotLeading, StoreDown) as error:
+            if running is None or engine.is_written(running.id):
+                raise
+            raise StoreDown(
+                f"{running.id} was taken back: its traffic is on {running.from_version}; it goes to {to_version} once "
+                f"this is said again when state Redis answers: {error}"
+            ) from error
         beside = self._elsewhere(model, lately=True) if service is None else ""
         return replace(returned, note="; ".join(filter(None, (returned.note, beside))), service=service)
 
@@ -153,11 +163,14 @@ class Returning:
         engine = self._engine
         if has_served(back, standing, (), engine.shared):
             return ""
-        found, _ = await engine.store.rollouts(model if scope == model else "", MAX_LOOKED_BACK, "")
+        what = named(tuple(pair for pair in back[0].versions if pair not in now[0].versions))
+        try:
+            found, _ = await engine.past(model if scope == model else "", MAX_LOOKED_BACK)
+        except StoreDown:  # a note keeps no rollback from happening: whether that can be written is found out there
+            return f"whether {what} was ever judged is not known: the rollouts of the past could not be read"
         if has_served(back, standing, [one for one in found if one.spec.scope == scope], engine.shared):
             return ""
-        changed = [pair for pair in back[0].versions if pair not in now[0].versions]
-        return f"{named(tuple(changed))} was never judged: no rollout promoted it, and it had no traffic before"
+        return f"{what} was never judged: no rollout promoted it, and it had no traffic before"
 
     def _returned(self, model: str, old: tuple[Share, ...], new: tuple[Share, ...]) -> Returned:
         """Where the traffic is now: the version that differs from before, else the worker's."""

@@ -39,7 +39,7 @@ class NewestRollouts:
         if revision == self._revision:
             return
         try:
-            page, _ = await self._engine.store.rollouts("", NUM_READ, "")
+            page, _ = await self._engine.past("", NUM_READ)
         except StoreDown:
             return
         self._ended |= {rollout.model: rollout for rollout in reversed(page)}

@@ -7,7 +7,7 @@ another one wrote, writes nothing. Only that a canary was taken back anybody may
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from serin_control.errors import NotLeading, RolloutConflict
 from serin_control.rollouts.act import Act
@@ -78,6 +78,19 @@ class Change:
     seals: Seals | None = None
 
 
+class Page(NamedTuple):
+    """Rollouts of the past and of now, newest first.
+
+    Attributes:
+        more: where the page ended; empty: nothing follows.
+        unreadable: ids of those that another version wrote in a way that this one cannot read; left out.
+    """
+
+    rollouts: list[Rollout]
+    more: str = ""
+    unreadable: tuple[str, ...] = ()
+
+
 class RolloutStore(Protocol):
     """A durable store. Every method raises :class:`serin_control.errors.StoreDown` when it does not answer."""
 
@@ -122,13 +135,20 @@ class RolloutStore(Protocol):
         """The golden set of a rollout; empty: it has none, or has ended."""
 
     async def rollout(self, rollout: str) -> Rollout | None:
-        """A rollout, running or ended."""
+        """A rollout, running or ended.
 
-    async def rollouts(self, model: str, size: int, after: str) -> tuple[list[Rollout], str]:
-        """Rollouts of a model (empty: of all), newest first, and where the page ended; empty: nothing follows."""
+        Raises:
+            RolloutNotFound: there is one, which another version wrote in a way that this one cannot read.
+        """
+
+    async def rollouts(self, model: str, size: int, after: str) -> Page:
+        """Rollouts of a model (empty: of all), newest first."""
 
     async def acts(self, rollout: str, size: int, after: str) -> tuple[list[Act], str]:
-        """The history of a rollout (empty: of all), newest first, and where the page ended."""
+        """The history of a rollout (empty: of all), newest first, and where the page ended.
+
+        Of all, a line that another version wrote in a way that this one cannot read stands as ``unreadable``.
+        """
 
     async def next_number(self) -> int:
         """A number that no rollout was given before."""
@@ -229,12 +249,12 @@ class MemoryRollouts:
         """A rollout, running or ended."""
         return self._rollouts.get(rollout)
 
-    async def rollouts(self, model: str, size: int, after: str) -> tuple[list[Rollout], str]:
+    async def rollouts(self, model: str, size: int, after: str) -> Page:
         """Rollouts, newest first."""
         everything = [one for one in reversed(self._rollouts.values()) if not model or one.model == model]
         begin = next((i + 1 for i, one in enumerate(everything) if one.id == after), 0)
         page = everything[begin : begin + size]
-        return page, page[-1].id if begin + size < len(everything) else ""
+        return Page(page, page[-1].id if begin + size < len(everything) else "")
 
     async def acts(self, rollout: str, size: int, after: str) -> tuple[list[Act], str]:
         """The history, newest first."""

@@ -50,6 +50,11 @@ def unwritten(rollout: Rollout) -> str:
     return f"{here} for whoever listens to this control plane; others hear of it when state Redis answers."
 
 
+def unheard(rollout: Rollout) -> str:
+    """Why it is where it is, told by a control plane that does not hear the store."""
+    return f"{rollout.reason.removesuffix('.')}; state Redis does not answer: this is what this control plane knows"
+
+
 def for_the_next(rollout: Rollout) -> str:
     """Where the traffic goes when no control plane is there to tell anybody; true before and after one is."""
     then = f"all traffic is on {rollout.from_version} then"
