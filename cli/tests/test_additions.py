@@ -30,6 +30,12 @@ def test_what_was_added_lasts_until_it_is_taken_away(file):
     assert file.change(lambda kept: kept.without(V2).withholding(Which("worker", "small", "v1"), False)) == Additions()
 
 
+def test_a_version_is_written_for_a_shell():
+    """A command that is shown may be copied whatever the version is called."""
+    assert V2.arguments == "worker --model small --version v2"
+    assert Which("gateway", "", "v2;drop").arguments == "gateway --version 'v2;drop'"
+
+
 def test_a_damaged_file_says_what_to_do(tmp_path, file):
     """A file that cannot be used is named."""
     (tmp_path / "added.json").write_text('{"added": [{}], "withheld": []}')

@@ -25,7 +25,7 @@ from serin_control.judge.settings import Intent
 from serin_control.judge.verdict import Verdict
 from serin_control.rollouts import engine, words
 from serin_control.rollouts.court import JudgeCourt
-from serin_control.rollouts.desk import Action
+from serin_control.rollouts.desk import NO_REASON, Action
 from serin_control.rollouts.leadership import TTL_S
 from serin_control.rollouts.presence import HEARD_S
 from serin_control.rollouts.reach import BACK_S, SILENT_S
@@ -181,6 +181,24 @@ async def test_going_back_twice_has_no_effect(stage):
     assert stage.weights() == {"v2": 9_999, "v1": 1}
 
 
+async def test_what_moved_and_has_nothing_left_to_go_back_to_is_not_said_to_stand_still(stage):
+    """Promoted, gone back from, tried again and aborted: nothing is kept, and a version can still be named."""
+    await stage.look()
+    with pytest.raises(RolloutInvalid, match="small has not moved: there is nothing to go back to"):
+        await stage.desk.rollback("small", "", ANN, "")
+    await promoted(stage)
+    await stage.desk.rollback("small", "", ANN, "smells")
+    again = await stage.desk.start(spec(), "", ANN)
+    await stage.look()
+    await stage.desk.act(again.id, Action.ABORT, ANN, "")
+    said = (
+        r"no other version that had the traffic of small is kept: .*`serin rollback --model small --to VERSION` gives"
+    )
+    with pytest.raises(RolloutInvalid, match=said):
+        await stage.desk.rollback("small", "", ANN, "")
+    assert (await stage.desk.rollback("small", "v2", ANN, "")).version == "v2"
+
+
 async def test_what_is_gone_is_not_mistaken_for_a_part_that_has_its_name(clock):
     """The tokenizer is still called v2, the worker v2 runs no more: traffic stays, and that is said."""
     stage = Stage(clock, instances=[*pair("v2"), instance("w1", version="v1")])
@@ -221,6 +239,8 @@ async def test_what_runs_no_more_is_named_with_the_command_that_brings_it_back(c
     """Traffic stays where it is."""
     stage = Stage(clock, instances=[*pair("v1"), instance("w2", version="v2"), instance("w3", version="v3")])
     await promoted(stage)
+    with pytest.raises(VersionGone, match=r"--version 'v2;drop' --path DIR` .*--to 'v2;drop'`"):  # for a shell
+        await stage.desk.rollback("small", "v2;drop", ANN, "")
     await promoted(stage, to_version="v3")
     stage.running = [one for one in stage.running if one.registration.instance not in ("w0-small-v1", "w2")]
     with pytest.raises(VersionGone) as refused:
@@ -1067,6 +1087,7 @@ async def test_a_gateway_is_split_by_version_and_judged_by_who_served(clock):
     back = await stage.desk.rollback("small", "", ANN, "", Service.GATEWAY)
     assert (back.version, stage.service_shares()) == ("v1", {"v1": 10_000, "v2": 1})
     assert back.service is Service.GATEWAY
+    assert (await stage.desk.history("", 1, ""))[0][0].reason == f"all models: gateway v2 -> gateway v1: {NO_REASON}"
     stage.running = [one for one in stage.running if one.registration.version == "v1"]
     with pytest.raises(VersionGone, match="`serin add gateway --version v2 --code DIR` brings it back"):
         await stage.desk.rollback("small", "v2", ANN, "", Service.GATEWAY)

@@ -78,7 +78,7 @@ class Life:
 
     async def running(self):
         """The rollout that runs or ran last."""
-        found, _ = await MemoryRollouts.rollouts(self.store, "", 1, "")
+        found, *_ = await MemoryRollouts.rollouts(self.store, "", 1, "")
         return found[0]
 
     async def history(self) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from serin_cli.arguments import add_state, state_path
 from serin_cli.errors import CliError, ModelRefused, UsageProblem
+from serin_cli.local.additions import Which
 from serin_cli.local.model_folder import HUB_ID, ModelFolders
 from serin_cli.models.manifest import Manifest
 from serin_cli.models.reference import NAME, VERSION, Reference
@@ -68,7 +69,7 @@ def _push(arguments: argparse.Namespace, registry: ModelRegistry) -> int:
         say(f"{there}; mended: {', '.join(push.mended)}" if push.mended else f"{there}; nothing changes")
         return 0
     print(f"pushed {reference}: {len(manifest.files)} files, {_size(manifest.num_bytes)}, digest {manifest.digest}")
-    add = f"serin add worker --model {reference.name} --version {reference.version}"
+    add = f"serin add {Which('worker', reference.name, reference.version).arguments}"
     print(f"serve it as `path: {reference.path}`, or beside what is served: `{add}`")
     return 0
 

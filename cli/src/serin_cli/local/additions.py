@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from serin_cli.errors import StartRefused
@@ -38,9 +39,9 @@ class Which:
 
     @property
     def arguments(self) -> str:
-        """It as arguments of `serin add` and `serin remove`."""
-        model = f" --model {self.model}" if self.model else ""
-        return f"{self.service}{model} --version {self.version}"
+        """It as arguments of `serin add` and `serin remove`, for a shell."""
+        model = f" --model {quote(self.model)}" if self.model else ""
+        return f"{self.service}{model} --version {quote(self.version)}"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from serin_control.rollouts.rollout import Rollout, State
 from serin_control.rollouts.seals import Seal, Seals, with_traffic
 from serin_control.rollouts.settling import after
 from serin_control.rollouts.sight import Sight, hearing, look
-from serin_control.rollouts.spec import scope_of
+from serin_control.rollouts.spec import scope_of, shown_scope
 from serin_control.rollouts.standing import Standing, effective
 from serin_control.rollouts.steering import SHARED_SERVICES, Steering, declared_shares, steered, still_declared
 from serin_control.rollouts.store import Book, Change, RolloutStore
@@ -429,7 +429,7 @@ class Engine:
             settled = standing.expired(now)
             if settled != standing and self._is_served(standing):
                 over = [versions for versions in settled.retired if versions not in standing.retired]
-                why = f"{model}: {'; '.join(map(named, over))} is kept no longer"
+                why = f"{shown_scope(model)}: {'; '.join(map(named, over))} is kept no longer"
                 await self.write(Change((Act(now, "", JUDGE, "expire", why),), None, settled))
                 return
             superseded = standing.shares is not None and model in plans and not still_declared(standing, plans[model])

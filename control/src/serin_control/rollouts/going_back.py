@@ -1,6 +1,7 @@
 """Where a model's traffic goes back to, and whether anything is there to take it. Pure."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from shlex import quote
 
 from serin_control.errors import RolloutInvalid, VersionGone
 from serin_control.instance import LANE_SERVICES, MEMBER_SERVICES, Instance, Service, State
@@ -32,7 +33,7 @@ def target(
     """
     if not to_version:
         if not standing.previous:
-            raise RolloutInvalid(_nowhere(model, standing))
+            raise RolloutInvalid(_nowhere(model, standing, now[0].versions))
         return _living(model, standing.previous, instances, declared)
     known = list(_known(to_version, standing, now[0].versions, shared or {}))
     if not known and len(now) == 1 and any(version == to_version for _, version in now[0].versions):
@@ -78,14 +79,19 @@ def has_served(
     return any(set(with_shared(versions, shared)) == wanted for versions in served)
 
 
-def _nowhere(model: str, standing: Standing) -> str:
+def _nowhere(model: str, standing: Standing, now: Versions) -> str:
     left = [kept.versions[-1] for kept in standing.kept if kept.good]
-    if not left:
+    if standing == Standing(standing.model, standing.declared):
         return f"model: {model} has not moved: there is nothing to go back to"
+    if not left:
+        return (
+            f"model: no other version that had the traffic of {model} is kept: there is nothing to go back to; `serin "
+            f"rollback --model {model} --to VERSION{_flag(now[-1][0])}` gives it to any that runs"
+        )
     service, version = left[-1]
     return (
         f"model: {model} went back already, nothing was done; {service} {version}, which had its traffic before, is "
-        f"kept: `serin rollback --model {model} --to {version}{_flag(service)}` returns to it"
+        f"kept: `serin rollback --model {model} --to {quote(version)}{_flag(service)}` returns to it"
     )
 
 
@@ -134,7 +140,7 @@ def _living(
     raise VersionGone(
         f"nothing of {named(tuple(gone))} of {model} takes calls any more: traffic stays where it is; "
         f"{_ways_back(model, gone, instances, declared)}, "
-        f"then `serin rollback --model {model} --to {gone[-1][1]}{_flag(gone[-1][0])}`"
+        f"then `serin rollback --model {model} --to {quote(gone[-1][1])}{_flag(gone[-1][0])}`"
     )
 
 
@@ -159,7 +165,7 @@ def _way_back(model: str, gone: tuple[Service, str], instances: Iterable[Instanc
     if comes is not None:
         return f"{until} ({activity(comes)})"
     whose = f" --model {model}" if service in LANE_SERVICES else ""
-    command = f"serin add {service}{whose} --version {version}"
+    command = f"serin add {service}{whose} --version {quote(version)}"
     if is_declared:
         return f"{until}: serin.yaml declares it, so it is started again (after a `serin remove`: `{command}`)"
     return f"`{command} {'--path' if whose else '--code'} DIR` brings it back"

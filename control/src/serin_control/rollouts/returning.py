@@ -17,7 +17,7 @@ from serin_control.rollouts.going_back import check_back_on, has_served, lane_of
 from serin_control.rollouts.machine import Move
 from serin_control.rollouts.rollout import Rollout, State
 from serin_control.rollouts.sight import service_shares
-from serin_control.rollouts.spec import scope_of
+from serin_control.rollouts.spec import scope_of, shown_scope
 from serin_control.rollouts.standing import Standing, effective
 from serin_control.rollouts.steering import SHARED_SERVICES, steered
 from serin_control.rollouts.store import Change
@@ -144,7 +144,7 @@ class Returning:
             if back != now:
                 note = await self._unproven(model, scope, back, now, standing)
                 moved = replace(standing, declared=engine.declared(scope)).back_at(back, now, engine.wall_clock())
-                what = f"{scope}: {named(now[0].versions)} -> {named(back[0].versions)}: {why}"
+                what = f"{shown_scope(scope)}: {named(now[0].versions)} -> {named(back[0].versions)}: {why}"
                 what += f" ({note})" if note else ""
                 last = Act(engine.wall_clock(), "", actor.shown, "rollback", what, actor.identity)
                 await engine.write(Change((last,), None, moved))

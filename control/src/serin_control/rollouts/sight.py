@@ -7,6 +7,7 @@ import enum
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 
 from serin_control.errors import RolloutInvalid
 from serin_control.instance import LANE_SERVICES, Instance, Service, State
@@ -209,13 +210,13 @@ def _check_announced(model: str, service: Service, version: str, instances: Iter
         raise RolloutInvalid(
             f"to_version: nobody announces {service} {version}{f' of {model}' if model else ''}: accepted: "
             f"{', '.join(known) or 'none'}; `serin add {service}{f' --model {model}' if model else ''} --version "
-            f"{version} {'--path' if model else '--code'} DIR` starts one"
+            f"{quote(version)} {'--path' if model else '--code'} DIR` starts one"
         )
 
 
 def _check_baseline(model: str, service: Service, version: str, baseline: str, instances: Sequence[Instance]) -> None:
     """The old version's files must run in processes of their own."""
-    named = f"{service} --model {model} --version {baseline}"
+    named = f"{service} --model {model} --version {quote(baseline)}"
     start = f"`serin add {named}` (with --path of {version}'s files where serin.yaml does not declare {version})"
     old, new = (_of(model, service, name, instances) for name in (version, baseline))
     if not new:

@@ -107,6 +107,11 @@ def scope_of(service: Service) -> str:
     return f"@{service}"
 
 
+def shown_scope(scope: str) -> str:
+    """A scope for people: a model, or ``all models`` where it is a service that all of them share."""
+    return "all models" if scope.startswith("@") else scope
+
+
 def check_spec(spec: Spec, metrics: Collection[str]) -> None:
     """Refuse what cannot be meant; ``metrics`` are the names that the judge knows.
 
