@@ -16,6 +16,7 @@ from security.vitals import Vitals
 from serin_gateway.rest.api import rest_endpoints
 from serin_mesh.errors import STATUS, Reason
 from serin_mesh.readiness import Readiness
+from serin_tokenizer_svc.grammar_pool import GrammarLimits
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,7 +24,9 @@ ATTACKS = [attack for table in (paths, smuggling, keys, fields, languages) for a
 GROUPS = list(dict.fromkeys((attack.kind, type(attack.by)) for attack in ATTACKS))
 MAX_S = 1.0
 """Ten times what is promised of a mesh that has the machine to itself."""
-TRIES = 12
+CHECK_S = GrammarLimits().timeout_s
+"""A constraint that is worth its check may cost that too: on a busy machine as much as a check is given."""
+TRIES = 5
 """The best of them counts: what else this machine does is not an attack's doing."""
 MEMORY_SLACK = 96 << 20
 """Between two looks at a process: arenas, caches of connections, other tests' requests to the same mesh."""
@@ -74,14 +77,14 @@ async def test_every_attack(kind: str, door: type, senders: Senders, bystander: 
 
 async def fail_harmlessly(senders: Senders, attack: Attack, key: str) -> None:
     """Make an attack, again if it took long, and check each end of it."""
-    best_s = float("inf")
+    best_s, most_s = float("inf"), MAX_S + (CHECK_S if attack.kind == languages.GRAMMARS else 0)
     for _ in range(TRIES):
         outcome = await senders.send(attack)
         best_s = min(best_s, outcome.seconds)
         check(attack, outcome)
         assert key not in outcome.message
         assert "Traceback" not in outcome.message
-        if best_s < MAX_S:
+        if best_s < most_s:
             return
     raise AssertionError(f"took {best_s:.2f} s")
 
