@@ -795,6 +795,17 @@ async def hanging(clock) -> tuple["Hanging", Stage, Stage]:
     return store, first, second
 
 
+async def written_once(store: "Hanging", looks, first: Stage, second: Stage) -> None:
+    """The store answers: both control planes come to one abort in the history, and to all traffic on what was there."""
+    store.gate.set()
+    await asyncio.gather(*looks)
+    for _ in range(3):
+        await first.look()
+        await second.look()
+    assert await acts(first) == ["start", "step", "abort"]
+    assert first.weights() == second.weights() == {"v1": 10_000, "v2": 0}
+
+
 async def back(store: "Away", *stages: Stage) -> None:
     """The store answers again, and everybody looks, in this order."""
     store.away = False
@@ -905,13 +916,7 @@ async def test_an_abort_does_not_wait_for_a_store_that_hangs(clock, monkeypatch)
     assert (await second.desk.act("small-1", Action.ABORT, ANN, "no")).effective
     assert second.weights() == {"v1": 10_000, "v2": 0}
     assert [look.done() for look in looks] == [False, False]
-    store.gate.set()
-    await asyncio.gather(*looks)
-    for _ in range(3):
-        await first.look()
-        await second.look()
-    assert await acts(first) == ["start", "step", "abort"]
-    assert first.weights() == second.weights() == {"v1": 10_000, "v2": 0}
+    await written_once(store, looks, first, second)
     assert first.alarms.sentences() == second.alarms.sentences() == ()
 
 
@@ -977,13 +982,7 @@ async def test_a_rollback_of_a_rollout_needs_no_lead(clock, monkeypatch, to_vers
         returned = await stage.desk.rollback("small", to_version, ANN, "panic")
         assert (returned.version, stage.weights()) == ("v1", {"v1": 10_000, "v2": 0})
         assert "`serin rollout abort small-1` says it to every control plane" in returned.note
-    store.gate.set()
-    await asyncio.gather(*looks)
-    for _ in range(3):
-        await first.look()
-        await second.look()
-    assert await acts(first) == ["start", "step", "abort"]
-    assert first.weights() == second.weights() == {"v1": 10_000, "v2": 0}
+    await written_once(store, looks, first, second)
 
 
 async def test_a_rollback_to_another_version_without_the_store_takes_the_rollout_back(clock):

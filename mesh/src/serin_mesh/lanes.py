@@ -76,18 +76,19 @@ class LaneWatch:
         while True:
             addresses = control_addresses(self._settings.control)
             for address in addresses:
-                if await self._watch(address, is_only_one=len(addresses) == 1):
+                if await self._watch(address, has_others=len(addresses) > 1):
                     pause_s = FIRST_PAUSE_S
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(MAX_PAUSE_S, pause_s * 2)
 
-    async def _watch(self, address: str, *, is_only_one: bool) -> bool:
+    async def _watch(self, address: str, *, has_others: bool) -> bool:
         """Listen to one control plane until it falls silent; whether anything was heard of it."""
         before = self.current
         async with connect(address, self._settings, echo_lane=False, service="control") as channel:
             listening = asyncio.create_task(self._listen(channel), name=f"listen to {address}")
-            asking = None if is_only_one else asyncio.create_task(_until_silent(channel), name=f"ask {address}")
-            tasks = [task for task in (listening, asking) if task is not None]
+            tasks = [listening]
+            if has_others:
+                tasks.append(asyncio.create_task(_until_silent(channel), name=f"ask {address}"))
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 if listening.done():

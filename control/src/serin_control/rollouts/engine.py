@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from serin_control.alarms import Alarms
 from serin_control.errors import NotLeading, RolloutConflict, StoreDown
 from serin_control.instance import Instance, Service
-from serin_control.lanes import named
 from serin_control.latest import Latest
 from serin_control.plan import Share, TrafficPlan
-from serin_control.rollouts import concerns, machine, words
+from serin_control.rollouts import concerns, machine, upkeep, words
 from serin_control.rollouts.act import JUDGE, Act
 from serin_control.rollouts.arbiter import Court
 from serin_control.rollouts.bench import Bench
@@ -28,12 +27,11 @@ from serin_control.rollouts.machine import Circumstances, Move
 from serin_control.rollouts.presence import Attendance
 from serin_control.rollouts.reach import Reach
 from serin_control.rollouts.rollout import Rollout, State
-from serin_control.rollouts.seals import Seal, Seals, with_traffic
 from serin_control.rollouts.settling import after
 from serin_control.rollouts.sight import Sight, hearing, look
-from serin_control.rollouts.spec import scope_of, shown_scope
+from serin_control.rollouts.spec import scope_of
 from serin_control.rollouts.standing import Standing, effective
-from serin_control.rollouts.steering import SHARED_SERVICES, Steering, declared_shares, steered, still_declared
+from serin_control.rollouts.steering import SHARED_SERVICES, Steering, declared_shares
 from serin_control.rollouts.store import Book, Change, RolloutStore
 from serin_control.rollouts.withdrawal import Withdrawal, among, better_told, left_behind
 
@@ -373,7 +371,7 @@ class Engine:
         standing = after(rollout, self._standing(scope), self.declared(scope), at)
         seals = None
         if rollout.state is State.PROMOTED:
-            seals = self._seals(rollout.model).accepted(rollout.canary_files, rollout.arms.canary)
+            seals = self.book.seals_of(rollout.model).accepted(rollout.canary_files, rollout.arms.canary)
         await self.write(Change(acts, rollout, standing, seals=seals))
 
     async def _move(self, passed_s: float) -> None:
@@ -382,8 +380,7 @@ class Engine:
             is_taken_back = rollout.id in self._withdrawn()  # by somebody, a moment ago
             if self._attendance.knows(rollout) and not is_taken_back:
                 await self._advance(rollout, passed_s)
-        await self._settle()
-        await self._seal()
+        await self._keep_up()
         if now - self._kept_at >= KEEP_EVERY_S:
             self._kept_at = now
             await self._keep_progress()
@@ -421,38 +418,13 @@ class Engine:
         presence = self._attendance.note(rollout, seen)
         return Circumstances(self.wall_clock(), passed_s, self.book.frozen, presence)
 
-    async def _settle(self) -> None:
-        """Lanes that were kept long enough are retired; shares that somebody declared anew come into force."""
-        plans = self.mesh.declared().models
-        now = self.wall_clock()
-        for model, standing in self.book.standings.items():
-            settled = standing.expired(now)
-            if settled != standing and self._is_served(standing):
-                over = [versions for versions in settled.retired if versions not in standing.retired]
-                why = f"{shown_scope(model)}: {'; '.join(map(named, over))} is kept no longer"
-                await self.write(Change((Act(now, "", JUDGE, "expire", why),), None, settled))
-                return
-            superseded = standing.shares is not None and model in plans and not still_declared(standing, plans[model])
-            if superseded and model not in self.book.rollouts:
-                anew = replace(standing, shares=None, declared=effective(plans[model].shares), previous=())
-                why = f"{model}: serin.yaml shares its traffic out anew"
-                await self.write(Change((Act(now, "", JUDGE, "declare", why),), None, anew))
-                return
-
-    async def _seal(self) -> None:
-        """Note with which files versions have traffic, and write down who is announced with others."""
-        instances = self.mesh.instances()
-        for model, declared in self.mesh.declared().models.items():
-            known = self._seals(model)
-            running = self.book.rollouts.get(model)
-            rollout = running if running is not None and running.spec.moves_lanes else None
-            judged = (rollout.arms.canary, rollout.arms.baseline) if rollout is not None else ()
-            plan = steered(declared, self.book.standings.get(model), rollout)
-            seen = known.looked_at(with_traffic(plan, judged), instances)
-            if seen != known:
-                now = self.wall_clock()
-                acts = tuple(Act(now, "", JUDGE, "refuse", _refused(model, one)) for one in seen.foreigners(known))
-                await self.write(Change(acts, seals=seen))
+    async def _keep_up(self) -> None:
+        """Write what time, the configuration and announcements come to, beside all rollouts."""
+        plans, now = self.mesh.declared().models, self.wall_clock()
+        for change in upkeep.settled(self.book, plans, self._is_served, now):
+            await self.write(change)
+        for change in upkeep.sealed(self.book, plans, self.mesh.instances(), now):
+            await self.write(change)
 
     async def _keep_progress(self) -> None:
         leader = self.leadership.require()
@@ -503,9 +475,6 @@ class Engine:
         instances, shares = self.mesh.instances(), standing.shares or self.declared(standing.model)
         return any(is_alive(standing.model, share.versions, instances) for share in shares)
 
-    def _seals(self, model: str) -> Seals:
-        return self.book.seals.get(model) or Seals(model)
-
     def _standing(self, model: str) -> Standing:
         return self.book.standings.get(model) or Standing(model, self.declared(model))
 
@@ -514,11 +483,3 @@ def _is_news(before: Rollout, now: Rollout) -> bool:
     """Whether something changed that must survive at once: everything but time and counts."""
     alike = {name: getattr(before, name) for name in _KEPT_SOMETIMES}
     return replace(now, **alike) != before
-
-
-def _refused(model: str, seal: Seal) -> str:
-    """That a version is announced with other files, for the history."""
-    return (
-        f"{model}: {named((seal.pair,))} is announced with other files ({seal.foreign[:12]}) than it was accepted with "
-        f"({seal.artifact[:12]}): what announces them gets no traffic"
-    )

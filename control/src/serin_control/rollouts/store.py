@@ -56,6 +56,10 @@ class Book:
     unreadable: tuple[str, ...] = ()
     seals: Mapping[str, Seals] = field(default_factory=dict)
 
+    def seals_of(self, model: str) -> Seals:
+        """The files that a model's versions were accepted with."""
+        return self.seals.get(model) or Seals(model)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
