@@ -59,6 +59,9 @@ def test_a_directory_of_others_is_left_alone(tmp_path):
     assert (stat.S_IMODE(tmp_path.stat().st_mode), [*tmp_path.iterdir()]) == (0o755, [tmp_path / "somebodys.txt"])
     (tmp_path / "models").mkdir()
     StateDir(tmp_path).prepare()
+    cut_off = StateDir(tmp_path / "begun")
+    cut_off.logs.mkdir(parents=True)  # it was killed before it made more
+    cut_off.prepare()
 
 
 def test_a_directory_can_be_given_away_held(state, monkeypatch):

@@ -59,10 +59,10 @@ class StateDir:
             raise UsageProblem.setting("--state", str(self.root), accepted) from error
 
     def _is_ours(self) -> bool:
-        """Whether it is empty or holds something that only a mesh or its registry makes."""
+        """Whether it holds something that only a mesh or its registry makes, or no more than what is made first."""
         own = {path.name for path in (self.mesh_secret, self._lock, self.record, self.models, self.additions)}
         found = {path.name for path in self.root.iterdir()}
-        return not found or not found.isdisjoint(own)
+        return found <= {self.logs.name, self.data.name} or not found.isdisjoint(own)
 
     def command(self, words: str) -> str:
         """A command of ours as a person types it here to mean this directory: says ``--state`` where it would not."""
