@@ -157,6 +157,16 @@ def test_a_resume_before_the_canary_is_back_waits_for_its_start():
         assert (late.state, late.reason.startswith("paused: v2 was not ready: ")) == (State.PAUSED, True)
 
 
+def test_a_resume_before_anybody_saw_the_canary_go_waits_for_its_start():
+    """It died while a person had paused: the resume knows so from what is seen now, and is not undone by the next look."""
+    held = machine.pause(begun(), "ops: hold", 1.0).rollout
+    resumed = machine.resume(held, sight(0), "ops: go on", 2000.0).rollout
+    assert (resumed.state, resumed.hold, resumed.weight) == (State.WAITING, Hold.START, 0)
+    waits = advance(resumed, sight(0), decision(requests=3), NOW).rollout
+    assert (waits.state, waits.weight) == (State.WAITING, 0)
+    assert advance(waits, sight(), decision(requests=3), NOW).rollout.weight == 100
+
+
 def test_one_that_is_paused_says_who_answers():
     """Where traffic is follows what takes calls, not the weight; why it was paused stays true whatever comes after."""
     alone, neither = sight(stable_able=False), sight(0, stable_able=False)

@@ -115,6 +115,8 @@ def resume(rollout: Rollout, sight: Sight, why: str, now: float) -> Move:
         return _without_effect(rollout)
     if rollout.state is not State.PAUSED:
         return Move(rollout, reason="it is not paused", effective=False)
+    if rollout.weight and not rollout.is_laid_down and _gone(sight, Circumstances(now)):
+        rollout = replace(rollout, weight=0)  # it went since the last look: its traffic is where it would be after one
     rollout = replace(informed(rollout, sight, None), spent_s=0.0)
     missing = _missing(rollout, sight)
     if missing is not None:
