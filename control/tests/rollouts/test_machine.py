@@ -158,7 +158,7 @@ def test_a_resume_before_the_canary_is_back_waits_for_its_start():
 
 
 def test_a_resume_before_anybody_saw_the_canary_go_waits_for_its_start():
-    """It died while a person had paused: the resume knows so from what is seen now, and is not undone by the next look."""
+    """It died while a person had paused: the resume knows from what is seen now; the next look does not undo it."""
     held = machine.pause(begun(), "ops: hold", 1.0).rollout
     resumed = machine.resume(held, sight(0), "ops: go on", 2000.0).rollout
     assert (resumed.state, resumed.hold, resumed.weight) == (State.WAITING, Hold.START, 0)
