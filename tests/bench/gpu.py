@@ -34,6 +34,7 @@ from serin_worker.attention import interface
 from serin_worker.batch import StepPlan
 from serin_worker.config import EngineConfig, Quantization
 from serin_worker.engine import Engine, Runner
+from serin_worker.flight import TokensAhead
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.outputs import Delta
 from serin_worker.request import GenerationRequest, Sampling, Stopping
@@ -107,20 +108,20 @@ class Decodes:
 
 @dataclass
 class Watched:
-    """A runner that remembers what the last step was, for who times it."""
+    """A runner that remembers which steps were launched, for who times them."""
 
     runner: Runner
-    plan: StepPlan = field(default_factory=StepPlan)
+    launched: list[StepPlan] = field(default_factory=list)
 
     @property
     def num_moves(self) -> int:
         """The runner's."""
         return self.runner.num_moves
 
-    def run(self, plan: StepPlan) -> StepLogits:
+    def run(self, plan: StepPlan, ahead: TokensAhead | None = None) -> StepLogits:
         """The runner's."""
-        self.plan = plan
-        return self.runner.run(plan)
+        self.launched.append(plan)
+        return self.runner.run(plan, ahead)
 
 
 class Bench:
@@ -156,10 +157,12 @@ class Bench:
         outputs = self._engine.step()
         seconds = time.perf_counter() - began
         tokens = sum(len(output.token_ids) for _, output in outputs if isinstance(output, Delta))
-        plan = self._watched.plan
-        if plan.work and plan.is_decode:
+        launched = self._watched.launched
+        ended = launched[: len(launched) - self._engine.has_step_on_its_way]
+        del launched[: len(ended)]
+        if ended and all(plan.is_decode for plan in ended):
             self.decodes.seconds += seconds
-            self.decodes.at_roofline += self._roofline(plan)
+            self.decodes.at_roofline += sum(map(self._roofline, ended))
             self.decodes.tokens += tokens
         return tokens
 

@@ -76,9 +76,15 @@ def assert_nothing_held(engine: Engine) -> None:
 @settings(max_examples=NUM_EXAMPLES)
 @given(st.randoms(use_true_random=True))
 def test_five_thousand_arrivals(draw):
-    """50 histories of 100 arrivals with random choices, prior output, namespaces, priorities, cancels and windows."""
+    """50 histories of 100 arrivals with random choices, prior output, namespaces, priorities, cancels and windows.
+
+    Half of them launch each step before the tokens of the one before are known, where that is possible.
+    """
     engine, runner = engine_without_model(
-        num_blocks=draw.choice((12, 20, 40)), max_num_tokens=draw.choice((8, 32)), window=draw.choice((0, 0, 3, 9))
+        num_blocks=draw.choice((12, 20, 40)),
+        max_num_tokens=draw.choice((8, 32)),
+        window=draw.choice((0, 0, 3, 9)),
+        runs_ahead=draw.random() < 0.5,
     )
     requests: dict[str, GenerationRequest] = {}
     outputs: dict[str, list] = {}

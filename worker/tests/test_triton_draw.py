@@ -7,7 +7,7 @@ import torch
 from serin_worker.request import Sampling
 from serin_worker.sampling import sampler
 from serin_worker.sampling.draw import gumbel_noise, take
-from serin_worker.sampling.to_host import by_one_copy
+from serin_worker.sampling.to_host import begin_copy
 
 triton_draw = pytest.importorskip("serin_worker.sampling.triton_draw", reason="Triton is missing")
 triton_kernels = pytest.importorskip("serin_worker.sampling.triton_kernels", reason="Triton is missing")
@@ -124,9 +124,9 @@ def test_results_come_by_one_copy(monkeypatch, triton_device):
         torch.empty((3, 0), device=triton_device),
     ]
     copies = []
-    own = torch.Tensor.cpu
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copies.append(tensor) or own(tensor))
-    found = by_one_copy(given)
+    own = torch.Tensor.copy_
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda *given, **how: copies.append(given) or own(*given, **how))
+    found = begin_copy(given)()
     monkeypatch.undo()
     assert len(copies) == 1
     for one, other in zip(given, found, strict=True):

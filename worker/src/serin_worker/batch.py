@@ -43,6 +43,11 @@ class StepPlan:
         return all(item.num_tokens == 1 and item.drawn for item in self.work)
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether a token is drawn behind every piece of work: nothing is scored, no prompt is left unfinished."""
+        return all(item.drawn for item in self.work)
+
+    @property
     def num_prefill_tokens(self) -> int:
         """Tokens of :attr:`num_tokens` that are part of a prompt's chunk."""
         return sum(item.num_tokens for item in self.work if item.num_tokens > 1)

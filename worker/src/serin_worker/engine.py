@@ -1,6 +1,8 @@
 """The engine: requests in, tokens out, one step at a time.
 
-A step is three verbs: schedule what is computed, run it through the model, commit what came out. It belongs to one
+A step is three verbs: schedule what is computed, run it through the model, commit what came out. Where a device works
+by itself, the next step of decodes is scheduled and launched before the tokens of this one have come: what it reads of
+them is on the device, and what it computes for those that turn out to have ended is thrown away. It belongs to one
 thread. Knows ids, never text; knows nothing about queues between threads, networks or settings.
 """
 
@@ -17,6 +19,7 @@ from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
 from serin_worker.errors import GrammarOverrun, NotFinite, OutOfMemory, QueueFull, RequestRefused, WorkerError
+from serin_worker.flight import Flight, TokensAhead
 from serin_worker.grammars.masks import MaskMaker
 from serin_worker.grammars.step_masks import StepMasks
 from serin_worker.limits import Limits
@@ -37,7 +40,7 @@ from serin_worker.rate import RequestRate
 from serin_worker.request import GenerationRequest, ScoreRequest
 from serin_worker.runner import StepLogits, joined
 from serin_worker.sampling.logprobs import token_logprobs
-from serin_worker.sampling.sampler import draw
+from serin_worker.sampling.sampler import Drawn, begin_draw, draw
 from serin_worker.scheduler import Scheduler
 from serin_worker.sequence import Group, Sequence
 
@@ -50,8 +53,11 @@ class Runner(Protocol):
         """Grows with every layer that is computed, so that a long step can be told from a stuck one."""
         ...
 
-    def run(self, plan: StepPlan) -> StepLogits:
-        """Logits of the rows that the plan draws from or scores; they hold until the next run."""
+    def run(self, plan: StepPlan, ahead: TokensAhead | None = None) -> StepLogits:
+        """Logits of the rows that the plan draws from or scores; they hold until the next run.
+
+        ``ahead``: tokens that a plan of decodes reads where they were drawn, since nobody else knows them yet.
+        """
         ...
 
 
@@ -69,7 +75,16 @@ class Counts:
 
 
 class Engine:
-    """Continuous batching over one model."""
+    """Continuous batching over one model.
+
+    Args:
+        runner: computes steps.
+        pool: blocks of the KV cache.
+        limits: of a step.
+        bounds: of a request.
+        clock: seconds.
+        runs_ahead: launch a step before the tokens of the one before have come, for devices that work by themselves.
+    """
 
     def __init__(
         self,
@@ -78,6 +93,8 @@ class Engine:
         limits: Limits,
         bounds: Bounds,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        runs_ahead: bool = False,
     ) -> None:
         self.pool = pool
         self.scheduler = Scheduler(pool, limits)
@@ -87,6 +104,9 @@ class Engine:
         self._pacing = Pacing(limits.max_num_tokens)
         self._runner = runner
         self._clock = clock
+        self._runs_ahead = runs_ahead
+        self._flight: Flight | None = None
+        self._landed_at = 0.0
         self._states: dict[str, Ongoing] = {}
         self._masks = MaskMaker()
         self._constrained: set[str] = set()
@@ -95,7 +115,12 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._states) or bool(self._outputs)
+        return bool(self._states) or bool(self._outputs) or self._flight is not None
+
+    @property
+    def has_step_on_its_way(self) -> bool:
+        """Whether a step was launched whose tokens are not known yet."""
+        return self._flight is not None
 
     @property
     def num_moves(self) -> int:
@@ -144,17 +169,14 @@ class Engine:
         self._outputs = [(owner, output) for owner, output in self._outputs if owner != request_id]
 
     def step(self) -> list[tuple[str, Output]]:
-        """Compute one step; returns (request id, output) in order."""
-        self.scheduler.prefill_allowance = self._pacing.allowance(*self.scheduler.num_decoding_and_behind())
-        plan = self.scheduler.schedule()
-        if plan.work:
-            began = self._clock()
-            self._start_new(plan)
-            masks = StepMasks(self._masks, plan, self._states, self.bounds.end_ids) if self._constrained else None
-            result = self._run(plan)
-            self._commit(plan, result, masks)
-            num_decodes = plan.num_tokens - plan.num_prefill_tokens
-            self._pacing.observe(num_decodes, plan.num_prefill_tokens, self._clock() - began)
+        """Compute one step; returns (request id, output) in order. Of a step that is left on its way: those before."""
+        if self._flight is not None:
+            self._fly_on(self._flight)
+        else:
+            self.scheduler.prefill_allowance = self._pacing.allowance(*self.scheduler.num_decoding_and_behind())
+            plan = self.scheduler.schedule()
+            if plan.work:
+                self._take(plan)
         self.counts.num_steps += 1
         outputs, self._outputs = self._outputs, []
         return outputs
@@ -165,6 +187,75 @@ class Engine:
         for request_id in list(self._states):
             self.abort(request_id)
         return outputs
+
+    def _take(self, plan: StepPlan) -> None:
+        """Compute a step, or launch it and leave it on its way."""
+        began = self._clock()
+        self._start_new(plan)
+        masks = StepMasks(self._masks, plan, self._states, self.bounds.end_ids) if self._constrained else None
+        result = self._run(plan)
+        self._flight = self._departed(plan, result, began) if self._runs_ahead and plan.is_drawn else None
+        if self._flight is None:
+            self._commit(plan, result, masks)
+            self._observe(plan, began)
+
+    def _departed(self, plan: StepPlan, result: StepLogits, began: float) -> Flight | None:
+        """A launched step whose tokens are being drawn; None: the host has to, or memory does not suffice."""
+        if self._constrained:
+            return None
+        sequences, logits = _to_draw(result)
+        ends = [self._states[sequence.group.request_id].end_ids for sequence in sequences]
+        drawing = if_it_fits(lambda: begin_draw(logits, sequences, ends))
+        return None if drawing is None else Flight(plan, sequences, drawing, began)
+
+    def _fly_on(self, flight: Flight) -> None:
+        """Launch the step that follows, if it can be planned; then wait for the tokens of this one."""
+        plan = flight.plan
+        plan.work = [work for work in plan.work if self._is_ongoing(work.sequence)]
+        self._count(plan)
+        following = self._following(flight)
+        self._flight = None
+        if following is not None:
+            began = self._clock()
+            result = if_it_fits(lambda: self._runner.run(following, flight.tokens))
+            self._flight = None if result is None else self._departed(following, result, began)
+        self._land(flight)
+        self._observe(plan, max(flight.began, self._landed_at))
+        self._landed_at = self._clock()
+        if following is not None and self._flight is None:  # memory did not suffice: as any other step
+            following.work = [work for work in following.work if self._is_ongoing(work.sequence)]
+            self._commit(following, self._run(following), None)
+
+    def _following(self, flight: Flight) -> StepPlan | None:
+        """The next step, planned without knowing what this one drew; None: it has to be known.
+
+        That is where a sequence's tokens decide about its next one beyond being read, and where somebody waits: who
+        comes in, and who makes room, is decided when it is known who has ended.
+        """
+        ongoing = [sequence for sequence in flight.sequences if self._is_ongoing(sequence)]
+        going_on = [s for s in ongoing if s.num_output + 1 < self._most_output(s)]
+        is_calm = not self.scheduler.num_waiting and self.scheduler.num_running == len(ongoing)
+        if not (is_calm and going_on) or not self.pool.can_allocate(len(going_on)):
+            return None
+        if self._constrained or any(sequence.sampling.has_penalties for sequence in going_on):
+            return None
+        for sequence in going_on:
+            sequence.promise()
+        plan = self.scheduler.schedule()
+        return plan if plan.work else None
+
+    def _land(self, flight: Flight) -> None:
+        """Wait for a step's tokens, and take them in."""
+        drawn = flight.drawing.result()
+        rows = [i for i, sequence in enumerate(flight.sequences) if self._is_ongoing(sequence)]
+        self._take_in(
+            [flight.sequences[i] for i in rows],
+            Drawn([drawn.token_ids[i] for i in rows], [drawn.logprobs[i] for i in rows]),
+        )
+
+    def _observe(self, plan: StepPlan, began: float) -> None:
+        num_decodes = plan.num_tokens - plan.num_prefill_tokens
+        self._pacing.observe(num_decodes, plan.num_prefill_tokens, self._clock() - began)
 
     def _start_new(self, plan: StepPlan) -> None:
         for work in plan.work:
@@ -195,20 +286,18 @@ class Engine:
         plan.work = [work for work, _ in pieces]
         return joined([piece for _, piece in pieces])
 
-    def _commit(self, plan: StepPlan, result: StepLogits, masks: StepMasks | None) -> None:
+    def _count(self, plan: StepPlan) -> None:
+        """What a step computes counts from now on."""
         self.scheduler.commit(plan)
         self.counts.num_preemptions += plan.num_preempted
-        drawing: list[Sequence] = []
-        index: list[int] = []
+
+    def _commit(self, plan: StepPlan, result: StepLogits, masks: StepMasks | None) -> None:
+        self._count(plan)
         for work, rows in result.rows:
             if work.num_scored:
                 self._score(work, result.logits[rows])
-            else:
-                drawing += work.drawn
-                index += [rows.start] * len(work.drawn)
+        drawing, logits = _to_draw(result)
         if drawing:
-            is_identity = index == list(range(result.logits.shape[0]))
-            logits = result.logits if is_identity else result.logits[index]
             if masks is None:
                 self._draw(drawing, logits, ())
             else:
@@ -240,11 +329,15 @@ class Engine:
         return sequence.group.request_id in self._states and not sequence.is_finished
 
     def _draw(self, sequences: list[Sequence], logits: torch.Tensor, forbidden: Rows[torch.Tensor | None]) -> None:
-        states = [self._states[sequence.group.request_id] for sequence in sequences]
-        drawn = if_it_fits(lambda: draw(logits, sequences, [state.end_ids for state in states], forbidden))
+        ends = [self._states[sequence.group.request_id].end_ids for sequence in sequences]
+        drawn = if_it_fits(lambda: draw(logits, sequences, ends, forbidden))
         if drawn is None:
             self._draw_one_by_one(sequences, logits, forbidden)
-            return
+        else:
+            self._take_in(sequences, drawn)
+
+    def _take_in(self, sequences: list[Sequence], drawn: Drawn) -> None:
+        states = [self._states[sequence.group.request_id] for sequence in sequences]
         now = self._clock()
         for state, sequence, token_id, logprobs in zip(states, sequences, drawn.token_ids, drawn.logprobs, strict=True):
             if sequence.group.request_id not in self._states:
@@ -268,8 +361,7 @@ class Engine:
     def _append(
         self, state: Ongoing, sequence: Sequence, token_id: int, logprobs: TokenLogprobs | None, now: float
     ) -> None:
-        position = sequence.num_output
-        sequence.token_ids.append(token_id)
+        position = sequence.take(token_id)
         self.counts.num_output_tokens += 1
         state.note_token(now)
         delta = Delta(sequence.choice_index, position, [token_id], [logprobs] if logprobs else [])
@@ -376,6 +468,17 @@ class Engine:
         room = self.bounds.context_length - sequence.num_prompt
         wanted = request.stopping.max_tokens
         return room if wanted is None else min(wanted, room)
+
+
+def _to_draw(result: StepLogits) -> tuple[list[Sequence], torch.Tensor]:
+    """Who draws in a step, and the logits [drawing, vocabulary] of each."""
+    drawing: list[Sequence] = []
+    index: list[int] = []
+    for work, rows in result.rows:
+        drawing += work.drawn
+        index += [rows.start] * len(work.drawn)
+    is_identity = index == list(range(result.logits.shape[0]))
+    return drawing, result.logits if is_identity else result.logits[index]
 
 
 def _without_constraints(request: GenerationRequest | ScoreRequest) -> GenerationRequest | ScoreRequest:

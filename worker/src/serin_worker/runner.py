@@ -10,6 +10,7 @@ import torch
 
 from serin_worker.attention.layer import StepSequences
 from serin_worker.batch import StepPlan, Work
+from serin_worker.flight import TokensAhead
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.decode_graphs import DecodeGraphs
 from serin_worker.rounding import power_of_two
@@ -59,13 +60,21 @@ class ModelRunner:
         """Layers computed so far."""
         return self._model.num_layers_run
 
-    def run(self, plan: StepPlan) -> StepLogits:
-        """Copy blocks, compute the planned tokens; the logits that were asked for hold until the next run."""
+    def run(self, plan: StepPlan, ahead: TokensAhead | None = None) -> StepLogits:
+        """Copy blocks, compute the planned tokens; the logits that were asked for hold until the next run.
+
+        Args:
+            plan: the step.
+            ahead: of a plan of decodes, the tokens that it reads: the step that drew them is still on its way.
+        """
         if plan.copies:
             self._model.copy_blocks(plan.copies)
+        last = None if ahead is None else ahead.read_by(plan)
         if self._graphs is not None and plan.is_decode and self._graphs.takes(len(plan.work)):
-            return self._replay(self._graphs, plan)
+            return self._replay(self._graphs, plan, last)
         token_ids, positions, sequences = self._pack(plan)
+        if last is not None:
+            token_ids[: len(last)] = last
         wanted: list[int] = []
         rows: list[tuple[Work, slice]] = []
         end = 0
@@ -80,10 +89,10 @@ class ModelRunner:
         logits = self._model.forward(token_ids, positions, sequences, index)
         return StepLogits(logits[: len(wanted)], rows)
 
-    def _replay(self, graphs: DecodeGraphs, plan: StepPlan) -> StepLogits:
+    def _replay(self, graphs: DecodeGraphs, plan: StepPlan, last: torch.Tensor | None) -> StepLogits:
         contexts = numpy.array([work.start + 1 for work in plan.work], dtype=numpy.int32)
         token_ids = numpy.array([work.sequence.token_ids[work.start] for work in plan.work], dtype=numpy.int32)
-        logits = graphs.run(token_ids, contexts, _tables(plan))
+        logits = graphs.run(token_ids, contexts, _tables(plan), last)
         return StepLogits(logits, [(work, slice(i, i + 1)) for i, work in enumerate(plan.work)])
 
     def _pack(self, plan: StepPlan) -> tuple[torch.Tensor, torch.Tensor, StepSequences]:

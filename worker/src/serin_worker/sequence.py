@@ -11,6 +11,8 @@ from serin_mesh.identity import block_key
 from serin_worker.request import GenerationRequest, Sampling, ScoreRequest
 
 _NO_SAMPLING = Sampling(temperature=0.0)
+PROMISED = -1
+"""Stands for a token that is drawn already, on a device, and that the host does not know yet."""
 GONE = -1
 """Stands in a sequence's blocks for one that left the window: no token will look at it again."""
 
@@ -70,6 +72,18 @@ class Sequence:
     def num_new(self) -> int:
         """Output tokens of this attempt."""
         return self.num_output - self.num_prior
+
+    def promise(self) -> None:
+        """Count a token that is drawn and not known: the step after it is planned."""
+        self.token_ids.append(PROMISED)
+
+    def take(self, token_id: int) -> int:
+        """The next token, or the one that was promised; returns its position in the output."""
+        if self.token_ids[-1] == PROMISED:
+            self.token_ids[-1] = token_id
+        else:
+            self.token_ids.append(token_id)
+        return self.num_output - 1
 
     @property
     def held(self) -> list[int]:

@@ -201,7 +201,14 @@ def _engine(
     limits = Limits(config.block_size, config.max_num_sequences, config.token_budget, window=shape.window)
     context_length = fitting.context_length_of(shape, config)
     bounds = Bounds(context_length, shape.vocabulary_size, shape.end_ids, config.max_num_waiting)
-    return Engine(runner, BlockPool(num_blocks), limits, bounds, clock)
+    runs_ahead = model.device.type == "cuda"
+    if runs_ahead:
+        logging.getLogger(__name__).warning(
+            "steps on %s are launched before the tokens of the one before have come: tested on the CPU, where nothing "
+            "runs by itself, and on no device yet (docs/gpu.md)",
+            model.device,
+        )
+    return Engine(runner, BlockPool(num_blocks), limits, bounds, clock, runs_ahead=runs_ahead)
 
 
 def num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:

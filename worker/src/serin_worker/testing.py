@@ -17,6 +17,7 @@ from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
 from serin_worker.engine import Engine
+from serin_worker.flight import TokensAhead
 from serin_worker.limits import Limits
 from serin_worker.outputs import Delta, Output
 from serin_worker.runner import StepLogits
@@ -150,14 +151,15 @@ class TokenCacheRunner:
         self.num_computed_tokens = 0
         self.num_moves = 0
 
-    def run(self, plan: StepPlan) -> StepLogits:
+    def run(self, plan: StepPlan, ahead: TokensAhead | None = None) -> StepLogits:
         """Copy, write and read back token ids; logits point at the next token."""
+        last = None if ahead is None else ahead.read_by(plan).tolist()
         for source, target in plan.copies:
             self._pages[target] = list(self._pages[source])
         rows: list[tuple[Work, slice]] = []
         tokens: list[int] = []
-        for work in plan.work:
-            self._write(work)
+        for at, work in enumerate(plan.work):
+            self._write(work, None if last is None else last[at])
             num_rows = work.num_scored or int(bool(work.drawn))
             end = work.start + work.num_tokens
             if num_rows:
@@ -173,11 +175,11 @@ class TokenCacheRunner:
         digest = hashlib.blake2b(struct.pack(f"<{len(seen)}i", *seen), digest_size=4).digest()
         return int.from_bytes(digest, "little") % self._vocabulary_size
 
-    def _write(self, work: Work) -> None:
+    def _write(self, work: Work, last: int | None) -> None:
         self.num_computed_tokens += work.num_tokens
         for position in range(work.start, work.start + work.num_tokens):
             page = self._pages[work.sequence.blocks[position // self._block_size]]
-            page[position % self._block_size] = work.sequence.token_ids[position]
+            page[position % self._block_size] = work.sequence.token_ids[position] if last is None else last
 
     def _read(self, work: Work, length: int) -> int:
         blocks, size = work.sequence.blocks, self._block_size
@@ -193,11 +195,14 @@ def engine_without_model(
     max_num_tokens: int = 32,
     end_ids: frozenset[int] = frozenset(),
     window: int = 0,
+    *,
+    runs_ahead: bool = False,
 ) -> tuple[Engine, TokenCacheRunner]:
     """An engine over a :class:`TokenCacheRunner`: everything is real but the numbers."""
     runner = TokenCacheRunner(num_blocks, block_size, vocabulary_size, window)
     limits = Limits(block_size, max_num_sequences, max_num_tokens, max_num_scored=8, window=window)
-    return Engine(runner, BlockPool(num_blocks), limits, Bounds(10_000, vocabulary_size, end_ids)), runner
+    bounds = Bounds(10_000, vocabulary_size, end_ids)
+    return Engine(runner, BlockPool(num_blocks), limits, bounds, runs_ahead=runs_ahead), runner
 
 
 def run_dry(engine: Engine) -> dict[str, list[Output]]:

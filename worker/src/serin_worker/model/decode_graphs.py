@@ -93,18 +93,25 @@ class DecodeGraphs:
             self._graph(size, FIRST_WIDTH)
             progress(done / len(self.sizes))
 
-    def run(self, token_ids: numpy.ndarray, contexts: numpy.ndarray, tables: numpy.ndarray) -> torch.Tensor:
+    def run(
+        self,
+        token_ids: numpy.ndarray,
+        contexts: numpy.ndarray,
+        tables: numpy.ndarray,
+        on_device: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Logits [n, vocabulary] of n sequences' next tokens. They hold until the next step of any size.
 
         Args:
             token_ids: [n], the last of each sequence.
             contexts: [n], its length, that token included.
             tables: [n, any], its blocks.
+            on_device: [n], takes the place of ``token_ids``, which the host does not know yet.
         """
         num_sequences, width = tables.shape
         size = self.sizes[bisect_left(self.sizes, num_sequences)]
         graph = self._graph(size, max(FIRST_WIDTH, power_of_two(width)))
-        graph.fill(token_ids, contexts, tables)
+        graph.fill(token_ids, contexts, tables, on_device)
         return graph.replay()[:num_sequences]
 
     def _graph(self, size: int, width: int) -> "_Graph":
@@ -144,20 +151,31 @@ class _Graph:
 
     def __init__(self, model: CausalModel, recorder: Recorder, size: int, width: int) -> None:
         device = model.device
-        self._host = torch.zeros(_Inputs.length(size, width), dtype=torch.int32, pin_memory=device.type == "cuda")
-        self._device = self._host.to(device)
-        self._filled = _Inputs.of(self._host, size, width)
-        read = _Inputs.of(self._device, size, width)
+        length, is_on_cuda = _Inputs.length(size, width), device.type == "cuda"
+        # Two of them: while the device may still read one, the next step is written down in the other.
+        self._hosts = [torch.zeros(length, dtype=torch.int32, pin_memory=is_on_cuda) for _ in range(2)]
+        self._device = self._hosts[0].to(device)
+        self._filled = [_Inputs.of(host, size, width) for host in self._hosts]
+        self._read = read = _Inputs.of(self._device, size, width)
         step = DeviceStep(read.starts, read.contexts, read.tables, read.row_sequences, read.row_positions, 1, size)
         rows = torch.arange(size, device=device)
         # Recording computes, maybe between two steps of others: with padding alone it writes to nobody's pages.
-        self.fill(*(numpy.zeros(shape, dtype=numpy.int32) for shape in (0, 0, (0, 1))))
+        nobody = numpy.zeros(0, dtype=numpy.int32)
+        self.fill(nobody, nobody, nobody.reshape(0, 1))
         self._compute = recorder.record(lambda: model.forward(read.token_ids, read.row_positions, step, rows))
 
-    def fill(self, token_ids: numpy.ndarray, contexts: numpy.ndarray, tables: numpy.ndarray) -> None:
-        """Say what the next replay computes."""
+    def fill(
+        self,
+        token_ids: numpy.ndarray,
+        contexts: numpy.ndarray,
+        tables: numpy.ndarray,
+        on_device: torch.Tensor | None = None,
+    ) -> None:
+        """Say what the next replay computes; of two steps that follow each other one at most is on its way yet."""
         count, width = tables.shape
-        filled = self._filled
+        self._hosts.reverse()
+        self._filled.reverse()
+        filled = self._filled[0]
         for buffer, numbers, rest in (
             (filled.token_ids, token_ids, 0),
             (filled.contexts, contexts, 0),
@@ -168,7 +186,9 @@ class _Graph:
             buffer[count:] = rest
             buffer.numpy()[:count] = numbers
         filled.tables.numpy()[:count, :width] = tables
-        self._device.copy_(self._host, non_blocking=True)
+        self._device.copy_(self._hosts[0], non_blocking=True)
+        if on_device is not None:
+            self._read.token_ids[:count].copy_(on_device)
 
     def replay(self) -> torch.Tensor:
         """Compute it: logits [size, vocabulary]."""

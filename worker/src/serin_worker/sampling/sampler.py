@@ -18,7 +18,7 @@ from serin_worker.sampling import native_draw
 from serin_worker.sampling.draw import take
 from serin_worker.sampling.logprobs import Logprobs, logprobs_of, reported
 from serin_worker.sampling.processors import add_bias, mask_early_end, mask_forbidden, penalize
-from serin_worker.sampling.to_host import to_host
+from serin_worker.sampling.to_host import Arrival, begin
 from serin_worker.sequence import Sequence as TokenSequence
 
 
@@ -30,13 +30,50 @@ class Drawn:
     logprobs: list[TokenLogprobs | None]
 
 
+class Drawing:
+    """Tokens that are drawn where the logits are, on their way to the host.
+
+    Args:
+        on_device: [rows] the tokens, integers, where the logits are.
+        arrival: of each row's largest logit, its token, and what is told of some rows.
+        told: rows whose log-probabilities are told, and how many alternatives each asks for.
+    """
+
+    def __init__(self, on_device: torch.Tensor, arrival: Arrival, told: Sequence[tuple[int, int]]) -> None:
+        self.on_device = on_device
+        self._arrival = arrival
+        self._told = told
+
+    def result(self) -> Drawn:
+        """Wait for them."""
+        best, ids, *told = self._arrival()
+        finite = map(isfinite, best.tolist())
+        token_ids = [token if is_finite else None for token, is_finite in zip(ids.tolist(), finite, strict=True)]
+        logprobs: list[TokenLogprobs | None] = [None] * len(token_ids)
+        if self._told:
+            rows, counts = zip(*self._told, strict=True)
+            for row, one in zip(rows, reported(Logprobs(*told), counts), strict=True):
+                logprobs[row] = None if token_ids[row] is None else one
+        return Drawn(token_ids, logprobs)
+
+
 def draw(
     logits: torch.Tensor,
     rows: Sequence[TokenSequence],
     end_ids: Sequence[Collection[int]],
     forbidden: Sequence[torch.Tensor | None] = (),
 ) -> Drawn:
-    """Draw the next token of each sequence.
+    """Draw the next token of each sequence, and wait for it; for the rest see :func:`begin_draw`."""
+    return begin_draw(logits, rows, end_ids, forbidden).result()
+
+
+def begin_draw(
+    logits: torch.Tensor,
+    rows: Sequence[TokenSequence],
+    end_ids: Sequence[Collection[int]],
+    forbidden: Sequence[torch.Tensor | None] = (),
+) -> Drawing:
+    """Have the next token of each sequence drawn.
 
     Args:
         logits: [rows, vocabulary], any float dtype.
@@ -47,16 +84,12 @@ def draw(
     processed = _process(logits, rows, end_ids, forbidden)
     names = [(row.sampling.seed, row.choice_index, row.num_output) for row in rows]
     best, ids = chosen(processed, [row.sampling for row in rows], names)
-    telling = [i for i, row in enumerate(rows) if row.sampling.num_logprobs is not None]
-    counts = [rows[i].sampling.num_logprobs or 0 for i in telling]
-    told = [logprobs_of(logits[telling], ids[telling], max(counts))] if telling else []
-    best, ids, *told_on_host = to_host([best, ids, *(tensor for one in told for tensor in one)])
-    token_ids = [token if isfinite(value) else None for token, value in zip(ids.tolist(), best.tolist(), strict=True)]
-    logprobs: list[TokenLogprobs | None] = [None] * len(rows)
-    if telling:
-        for i, one in zip(telling, reported(Logprobs(*told_on_host), counts), strict=True):
-            logprobs[i] = None if token_ids[i] is None else one
-    return Drawn(token_ids, logprobs)
+    told = [(i, row.sampling.num_logprobs) for i, row in enumerate(rows) if row.sampling.num_logprobs is not None]
+    report: Sequence[torch.Tensor] = ()
+    if told:
+        index, counts = (list(column) for column in zip(*told, strict=True))
+        report = logprobs_of(logits[index], ids[index], max(counts))
+    return Drawing(ids, begin([best, ids, *report]), told)
 
 
 def chosen(
