@@ -9,6 +9,11 @@ from serin_tokenizer_svc.encode_queue import BATCH_CHARS, NUM_BATCHES, EncodeQue
 from serin_tokenizer_svc.errors import EncodeBusy
 
 
+@pytest.fixture(autouse=True)
+def _no_text_is_short(monkeypatch):
+    monkeypatch.setattr(encode_queue, "SHORT_CHARS", 0)
+
+
 class Encoder:
     """Encodes a text to its characters' numbers, when it is let to.
 
@@ -159,3 +164,15 @@ async def test_a_job_right_behind_an_answer_is_not_forgotten(monkeypatch):
     async with EncodeQueue(encoder) as queue, asyncio.timeout(60):
         for text in "abc":
             assert await queue.encode([text], True) == [[ord(text)]]
+
+
+async def test_short_texts_are_encoded_at_once(monkeypatch):
+    """No thread is asked: it would cost more than the text."""
+    monkeypatch.setattr(encode_queue, "SHORT_CHARS", 8)
+    encoder = Encoder()
+    encoder.gate.set()
+    async with EncodeQueue(encoder) as queue:
+        assert await queue.encode(["a", "b" * 7], True) == [[97], [98] * 7]
+        assert await queue.run(lambda: [threading.get_ident()], 8) == [threading.get_ident()]
+        assert await queue.run(lambda: [threading.get_ident()], 9) != [threading.get_ident()]
+        assert (queue.num_batches, queue.num_chars) == (0, 0)

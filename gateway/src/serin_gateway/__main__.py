@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-import uvloop
 from serin.inference.v1 import inference_pb2_grpc
 from serin_mesh.announce import Announcement
 from serin_mesh.channels import use_control_plane
@@ -35,7 +34,6 @@ MAX_STREAMS = 1024
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until asked to stop; the exit status says how it went."""
     settings = load_settings(GatewaySettings, argv, PROGRAM)
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     return run_main(PROGRAM, _serve(settings))
 
 

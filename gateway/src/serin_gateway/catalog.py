@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from serin_mesh.errors import MeshError, Reason
@@ -80,9 +81,12 @@ class Trial:
     calibration_rate: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServedModel:
-    """A model by its own name; ``fallbacks`` are models that answer in its place where it cannot take a request."""
+    """A model by its own name; ``fallbacks`` are models that answer in its place where it cannot take a request.
+
+    What follows from its lanes is found out once: every request asks for it several times.
+    """
 
     name: str
     aliases: Sequence[str] = ()
@@ -92,23 +96,23 @@ class ServedModel:
     limits: Limits = field(default_factory=Limits)
     fallbacks: Sequence[str] = ()
 
-    @property
+    @cached_property
     def highest_price(self) -> Price:
         """What tokens cost at most, on whichever lane."""
         return highest(lane.price for lane in self.lanes)
 
-    @property
+    @cached_property
     def worker_places(self) -> int:
         """Places of its smallest worker; 0: none has told how many it has."""
         places = [worker.max_sequences for lane in self.lanes for worker in lane.workers]
         return min(filter(None, places), default=0)
 
-    @property
+    @cached_property
     def context_length(self) -> int:
         """Longest prompt and output together on any ready lane; 0 when none is."""
         return max((lane.context_length for lane in self.lanes if lane.is_ready), default=0)
 
-    @property
+    @cached_property
     def shortest_context(self) -> int:
         """What every ready lane has room for; 0 when none is ready."""
         return min((lane.context_length for lane in self.lanes if lane.is_ready), default=0)
@@ -118,7 +122,7 @@ class ServedModel:
         """True when something answers for it now."""
         return any(lane.is_ready for lane in self.lanes)
 
-    @property
+    @cached_property
     def num_dimensions(self) -> int:
         """Length of the vectors it computes; 0: it generates tokens, or nothing is ready."""
         return max((lane.num_dimensions for lane in self.lanes if lane.is_ready), default=0)

@@ -4,10 +4,12 @@ People at a terminal get colours, everything else gets JSON. Never prompt text: 
 place, and libraries by the first line of what they warn of. Knows nothing about what is logged.
 """
 
+import json
 import logging
 import sys
 from typing import Any, TextIO
 
+import orjson
 import structlog
 from structlog.types import EventDict, Processor
 
@@ -41,7 +43,7 @@ def configure_logs(service: str, settings: ServiceSettings, stream: TextIO | Non
     render: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=out.isatty())]
         if console  # a person knows whom they look at
-        else [name_process, structlog.processors.JSONRenderer()]
+        else [name_process, structlog.processors.JSONRenderer(serializer=_as_json)]
     )
     structlog.configure(
         processors=[*shared, *render],
@@ -53,6 +55,14 @@ def configure_logs(service: str, settings: ServiceSettings, stream: TextIO | Non
 
 
 get = structlog.get_logger
+
+
+def _as_json(event: EventDict, **_: Any) -> str:
+    """A line. What is no JSON is written as Python shows it: no line is lost over it."""
+    try:
+        return orjson.dumps(event, default=repr).decode()
+    except TypeError:  # half characters, integers above 64 bits
+        return json.dumps(event, default=repr)
 
 
 def _exception(exc_info: Any) -> BaseException | None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import grpc
+import uvloop
 
 from serin_mesh import logs
 from serin_mesh.advertise import NotReachable
@@ -101,7 +102,7 @@ def run_main(program: str, main: Coroutine[Any, Any, None]) -> int:
     """Run a service to its end and return the process' exit status; what stops it from starting is one line."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # of broken connections our own lines tell, as JSON
     try:
-        asyncio.run(main)
+        uvloop.run(main)
     except (SettingsError, TlsError) as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 2

@@ -1,6 +1,6 @@
 """Encoding off the event loop: calls that arrive while a batch is at work become the next batch.
 
-Knows nothing about templates or gRPC. The library encodes a batch on all cores without Python's lock.
+A short text is encoded where it is asked: that takes less time than to tell a thread of it. Knows nothing about templates or gRPC. The library encodes a batch on all cores without Python's lock.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ from serin_tokenizer_svc.errors import EncodeBusy
 
 BATCH_CHARS = 1 << 18
 """A batch is closed when it has this much text, so that a short text never waits for many long ones."""
+SHORT_CHARS = 1024
+"""Text that is encoded at once: less than a millisecond, in which nothing else is done."""
 NUM_BATCHES = 2
 """Batches at work at once: one long text does not keep the others waiting."""
 MAX_CHARS = 8 << 20
@@ -71,6 +73,8 @@ class EncodeQueue:
             EncodeBusy: too much text waits already.
         """
         num_chars = sum(map(len, texts))
+        if num_chars <= SHORT_CHARS:
+            return self._encode(texts, add_special_tokens)
         self._take(num_chars)
         job = EncodeJob(texts, add_special_tokens, num_chars, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
@@ -83,6 +87,8 @@ class EncodeQueue:
         Raises:
             EncodeBusy: too much text waits already.
         """
+        if num_chars <= SHORT_CHARS:
+            return work()
         self._take(num_chars)
         task = asyncio.create_task(self._work_alone(work, num_chars))
         self._running.add(task)
