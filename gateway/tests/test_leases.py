@@ -102,3 +102,26 @@ async def test_a_late_renewal_does_not_revive_a_lease():
     arrive.set()
     await renewing
     await book.take(key(limits), Amount(0), nothing)
+
+
+@pytest.mark.parametrize(
+    ("limits", "is_awaited"),
+    [
+        (Limits(requests_per_minute=10, tokens_per_minute=100), False),
+        (Limits(requests_per_minute=1, tokens_per_minute=100), True),  # none is left
+        (Limits(requests_per_minute=10, tokens_per_minute=79), True),  # less than half
+        (Limits(requests_per_minute=10, tokens_per_minute=100, concurrent_requests=9), True),
+        (Limits(requests_per_minute=10, tokens_per_day=10_000), True),
+        (Limits(requests_per_minute=10, money_per_month=10_000), True),
+    ],
+)
+async def test_only_what_somebody_may_miss_is_awaited_at_the_end(limits, is_awaited):
+    """Callers do not wait for Redis where plenty is left; whatever comes next goes there behind it."""
+    limiter, told = MemoryLimiter(), []
+    settle, settle_later = limiter.settle, limiter.settle_later
+    limiter.settle = lambda *given: told.append("awaited") or settle(*given)
+    limiter.settle_later = lambda *given: told.append("later") or settle_later(*given)
+    book = LeaseBook(limiter)
+    lease, _ = await book.take([Scope("project", "p"), *key(limits)], Amount(40), nothing)
+    await book.give_back(lease)
+    assert told == ["awaited" if is_awaited else "later"]

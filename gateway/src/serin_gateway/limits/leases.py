@@ -26,6 +26,7 @@ from serin_gateway.limits.limiter import (
 RENEW_EVERY_S = LEASE_S / 3
 SHARED_AGAIN_S = 5
 """When to try again what only this gateway's own share of a limit does not allow."""
+PLENTY_SHARE = 0.5
 LOCAL_SHARE = "local-share"
 NANO_PER_UNIT = 1_000_000_000
 
@@ -77,6 +78,7 @@ class LeaseBook:
         if admission.refused_by is not None:
             raise _refusal(admission.refused_by, admission, lease)
         lease.reserved, lease.least = admission.reserved, None
+        lease.is_missed = _is_missed(scopes, admission.standing)
         self._held[lease.lease_id] = (lease, used)
         return lease, admission.standing
 
@@ -114,7 +116,7 @@ class LeaseBook:
         lease.used = used()
         await self.opened(lease)
         self._opening.pop(lease.lease_id, None)
-        if lease.is_limited:
+        if lease.is_limited and lease.is_missed:
             await self._limiter.settle(lease, lines)
         else:
             self._limiter.settle_later(lease, lines)
@@ -134,6 +136,19 @@ class LeaseBook:
         await self._limiter.renew(lease)
         if lease.lease_id not in self._held:  # given back meanwhile: a late renewal must not revive it
             await self._limiter.settle(replace(lease, facts=""))
+
+
+def _is_missed(scopes: Sequence[Scope], standing: Standing) -> bool:
+    """Whether what a lease leaves over may be what somebody's next request needs: it has to be free at once then.
+
+    Where half of the tightest limits is left, only a request that needs as much would notice, and only one that another
+    gateway gets in the same moment: of this one's own, each goes to Redis behind what was given back before.
+    """
+    limits = [scope.limits for scope in scopes]
+    if any(one.concurrent_requests or one.tokens_per_day or one.money_per_month for one in limits):
+        return True
+    windows = (standing.requests, standing.tokens)
+    return any(window.remaining < PLENTY_SHARE * window.limit for window in windows if window is not None)
 
 
 class RateLimited(MeshError):

@@ -169,7 +169,8 @@ class Lease:
 
     ``least``: ``reserved`` is a loose bound, of which so much at least is needed; None: it is exact. ``facts``: what
     somebody else needs to know to settle it when its gateway is gone; empty: it leaves no line. ``revision`` counts
-    changes of ``reserved``, so that no call that was late takes back a later one.
+    changes of ``reserved``, so that no call that was late takes back a later one. ``is_missed``: somebody may wait for
+    what it leaves over.
     """
 
     lease_id: str
@@ -179,6 +180,7 @@ class Lease:
     facts: str = ""
     least: Amount | None = None
     revision: int = 0
+    is_missed: bool = True
 
     @property
     def is_limited(self) -> bool:
@@ -221,4 +223,4 @@ class Limiter(Protocol):
         """End a lease: what was used stays counted, the rest is free again, its lines are in the ledger once."""
 
     def settle_later(self, lease: Lease, lines: Sequence[BillingLine] = ()) -> None:
-        """The same, within moments: for leases without limits, which hold nothing that anybody waits for."""
+        """The same, within moments, and before whatever this gateway asks next: for leases that nobody waits for."""

@@ -99,7 +99,7 @@ async def _answer(
             if data:
                 await client.write(data)
             events = await outbox.take()
-    # What was reserved is free before the client learns that the answer is complete.
+    # What was reserved, and somebody may miss, is free before the client learns that the answer is complete.
     await request.settle()
     if keep is not None:
         await keep(completed)
