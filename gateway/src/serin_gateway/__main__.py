@@ -1,6 +1,5 @@
 """`python -m serin_gateway`: a gateway as a process. Wires, and does nothing else."""
 
-import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
