@@ -1,6 +1,7 @@
 """Encoding off the event loop: calls that arrive while a batch is at work become the next batch.
 
-A short text is encoded where it is asked: that takes less time than to tell a thread of it. Knows nothing about templates or gRPC. The library encodes a batch on all cores without Python's lock.
+A short text is encoded where it is asked: that takes less time than to tell a thread of it. Knows nothing about
+templates or gRPC. The library encodes a batch on all cores without Python's lock.
 """
 
 import asyncio
