@@ -2,11 +2,12 @@
 
 import asyncio
 import random
+from collections import Counter
 
 import pytest
 from serin_gateway.catalog import Catalog, MemoryCatalog, ServedModel
 from serin_gateway.overload import Turnstiles
-from serin_gateway.overload.limit import HEADROOM, ConcurrencyLimit
+from serin_gateway.overload.limit import HEADROOM, WARY_S, ConcurrencyLimit
 from serin_gateway.overload.line import Ticket, WaitingLine
 from serin_gateway.overload.turnstile import Entry, Turnstile
 from serin_gateway.overload.usual import Usual
@@ -293,6 +294,80 @@ async def test_whoever_would_be_late_hears_so_at_once(turnstile):
     for task in (*waits, patient):
         task.cancel()
     await asyncio.gather(*waits, patient, return_exceptions=True)
+
+
+def test_the_limit_shrinks_while_answers_come_too_late():
+    """Faster than for a line before workers, and as often as an answer takes; it grows again step by step."""
+    clock = Hand()
+    limit = ConcurrencyLimit(clock)
+    limit.adapt(16, 0, 0, is_contended=False)
+    assert limit.adapt(16, 0, 20, is_contended=True, pressure=1.1, answer_s=4.0)
+    assert limit.value == pytest.approx(12)
+    assert not limit.adapt(16, 0, 12, is_contended=True, pressure=1.1, answer_s=4.0)
+    clock.now += 4
+    assert limit.adapt(16, 0, 12, is_contended=True, pressure=1.1, answer_s=4.0)
+    assert limit.value == pytest.approx(7.2)
+    for pressure in (0.9, None, 0.7, 0.1):  # nearly all of their time; not known yet; less, and it has just shrunk
+        limit.adapt(16, 0, 7, is_contended=True, pressure=pressure, answer_s=4.0)
+        assert limit.value == pytest.approx(7.2)
+    clock.now += 4
+    for pressure in (0.9, 0.7, 0.7):  # a twentieth more, once
+        limit.adapt(16, 0, 7, is_contended=True, pressure=pressure, answer_s=4.0)
+    assert limit.value == pytest.approx(7.2 * 1.05)
+    clock.now += WARY_S
+    for _ in range(2):
+        limit.adapt(16, 0, 7, is_contended=True, pressure=0.7, answer_s=4.0)
+    assert limit.value == pytest.approx(7.2 * 1.05 + 2), "by whole places again, at once"
+
+
+async def at_workers_that_share(
+    timeout_s: float, lasts_s: float = 120.0, warm_up_s: float = 30.0
+) -> tuple[float, float]:
+    """Whole answers a second, and those that broke off: 16 places share 600 tokens a second, an answer takes 192.
+
+    20 at once take 6.4 s each. Callers come three times as often as can be borne, and wait ``timeout_s``.
+    """
+    clock, rng, places, tick_s = Hand(), random.Random(0), 16, 0.05
+    turnstile = Turnstile(1024, clock)
+    asking: dict[asyncio.Task, float] = {}
+    running: dict[asyncio.Task, float] = {}
+    left: dict[asyncio.Task, float] = {}
+    due, counts = 0.0, Counter()
+    for tick in range(round(lasts_s / tick_s)):
+        if tick % 5 == 0:
+            turnstile.adapt(places, max(0, len(running) - places))
+        clock.now = tick * tick_s
+        while due < clock.now:
+            due += rng.expovariate(9.4)
+            asking[asyncio.create_task(turnstile.enter("a", 0, 1, timeout_s))] = clock.now
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for task, asked_at in list(asking.items()):
+            if task.done() and task.exception() is None:
+                running[task], left[task] = clock.now, 192.0
+            elif not task.done() and clock.now - asked_at > timeout_s:
+                task.cancel()
+            if task.done():
+                asking.pop(task)
+        for task in list(running)[:places]:  # the others wait before the workers
+            left[task] -= 600 * tick_s / min(len(running), places)
+        for task, since in list(running.items()):
+            is_whole, is_over = left[task] <= 0, clock.now - since > task.result().timeout_s
+            if is_whole or is_over:
+                turnstile.leave(task.result(), clock.now - running.pop(task), is_whole=is_whole)
+                counts[is_whole] += clock.now > warm_up_s
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    return counts[True] / (lasts_s - warm_up_s), counts[False] / (lasts_s - warm_up_s)
+
+
+@pytest.mark.parametrize("timeout_s", [60.0, 6.0, 4.0, 2.0, 1.0])
+async def test_few_answers_break_off_however_short_their_time_is(timeout_s):
+    """As many are let through as are whole in time: nearly as many answers as can be made at all, 3.1 a second."""
+    whole, late = await at_workers_that_share(timeout_s)
+    assert whole >= 0.8 * 600 / 192
+    assert late <= 0.1 * whole
 
 
 async def test_who_would_break_off_is_refused_when_its_turn_comes(turnstile):

@@ -36,6 +36,24 @@ def test_a_line_is_one_json_object(written) -> None:
     assert (line["event"], line["service"], line["instance"], line["num_blocks"]) == ("block.stored", "worker", "w1", 3)
 
 
+def test_what_libraries_warn_of_is_said_with_its_facts(written) -> None:
+    """The first line, its arguments in it."""
+    logging.getLogger("library").warning("no %s here, using %d\nmore", "compiler", 2)
+    (line,) = lines_of(written)
+    assert (line["event"], line["logger"], line["message"]) == (
+        "library.warned",
+        "library",
+        "no compiler here, using 2",
+    )
+
+
+def test_what_is_no_json_is_written_as_it_is_shown(written) -> None:
+    """No line is lost over a value."""
+    logs.get().info("odd", large=2**80, half="\ud800", thing=Exception("x"))
+    (line,) = lines_of(written)
+    assert (line["large"], line["half"], line["thing"]) == (2**80, "\ud800", "Exception('x')")
+
+
 def test_level_is_the_least_that_is_written() -> None:
     """Below it nothing is formatted or written."""
     stream = io.StringIO()

@@ -85,7 +85,9 @@ def _first_line(_: Any, __: str, event: EventDict) -> EventDict:
     return {
         "event": "library.warned",
         "logger": record.name,
-        "message": record.getMessage().partition("\n")[0],
+        "message": str(event["event"]).partition("\n")[
+            0
+        ],  # the record's arguments are in it, and no longer in the record
         "exc_info": event.get("exc_info"),
     }
 

@@ -10,11 +10,11 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serin_mesh.errors import MeshError, Reason
 
-from serin_gateway.overload.limit import ConcurrencyLimit
+from serin_gateway.overload.limit import LATE, ConcurrencyLimit
 from serin_gateway.overload.line import Ticket, WaitingLine
 from serin_gateway.overload.usual import Usual
 
@@ -25,15 +25,25 @@ FORESEEN_S = 0.1
 together, and end together."""
 TURNS_TO_KNOW = 2
 """Until so many times what runs has ended since there is work, what ended is mostly what is short."""
+FORGET_S = 10.0
+"""After so long without work other callers may come, with other times."""
+CUT_OFF = 1.25
+"""An answer that its caller's time cut off would have taken so many times as long, or more."""
+SOONER = 0.75
+"""So much of their time answers take, it is assumed, once fewer are made at once because they took too long."""
+NEARLY = 0.95
+"""Of its time: what was not whole by then was cut off by it."""
 MAX_RETRY_AFTER_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What went through: whose it is, how many answers it makes, and whether it went beyond the limit."""
+    """What went through: whose, how many answers, how long it may take, since when, and whether beyond the limit."""
 
     tenant: str
     weight: int
+    timeout_s: float = field(default=math.inf, compare=False)
+    since: float = field(default=0.0, compare=False)
     is_spare: bool = False
 
 
@@ -83,6 +93,9 @@ class Turnstile:
         self._on_refused = on_refused
         self._answers = Usual()
         """Seconds from when a request is let through to its whole answer."""
+        self._spent = Usual()
+        """The same in parts of the time that it had, of those that began with the present limit or a larger one."""
+        self._spent_since = 0.0
         self._overruns = Usual(before=1.0)
         """How long it was waited, in parts of how long that had seemed."""
         self._rate = 0.0
@@ -95,8 +108,9 @@ class Turnstile:
         """Go through, now or when it is this request's turn; :meth:`leave` follows, with what is returned.
 
         Where there is a line, whoever would not have its answer in time is refused at once: by the rate at which
-        answers end, and how long they take. Should the line take longer than it seemed, it is refused when its turn
-        comes: an answer that will break off takes places from those that would be whole.
+        answers end, and how long they take. Where there is none, that happens only while answers come too late. Should
+        the line take longer than it seemed, it is refused when its turn comes: an answer that will break off takes
+        places from those that would be whole.
 
         Args:
             tenant: whom to be fair to.
@@ -109,10 +123,11 @@ class Turnstile:
             MeshError: QUEUE_FULL, the line is full or longer than there is time for; DEADLINE_EXCEEDED, ``timeout_s``
                 are over.
         """
+        self._refuse_if_cut_off(timeout_s)
         if not len(self.line) and self._has_room(weight):
-            return self._let_through(tenant, weight)
+            return self._let_through(tenant, weight, timeout_s)
         if self._may_go_beyond(tenant):
-            return self._let_through(tenant, weight, is_spare=True)
+            return self._let_through(tenant, weight, timeout_s, is_spare=True)
         wait_s = self._refuse_if_late(tenant, priority, weight, timeout_s, num_turns)
         called: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
         now = self._clock()
@@ -142,6 +157,7 @@ class Turnstile:
         Raises:
             MeshError: QUEUE_FULL.
         """
+        self._refuse_if_cut_off(timeout_s)
         if len(self.line) and not self._may_go_beyond(tenant):
             self._refuse_if_late(tenant, priority, weight, timeout_s, num_turns)
 
@@ -154,7 +170,7 @@ class Turnstile:
         self._held[entry.tenant] -= 1
         if not self._held[entry.tenant]:
             del self._held[entry.tenant]
-        self._answers.note(took_s) if is_whole else self._answers.note_at_least(took_s)
+        self._learn(entry, took_s, is_whole)
         self._num_ended += entry.weight
         now = self._clock()
         passed = now - self._rated_at
@@ -163,12 +179,34 @@ class Turnstile:
         self.advance()
 
     @property
+    def pressure(self) -> float | None:
+        """What most answers take of the time that their callers have, 1: all of it; 0: nothing runs, None: unknown."""
+        if not self._held:
+            return 0.0
+        return self._spent.most if self._spent.is_known else None
+
+    @property
     def is_empty(self) -> bool:
         """Whether nobody has gone through who is still there, and nobody waits."""
         return not self._held and not len(self.line)
 
+    def adapt(self, num_places: int, num_waiting: int) -> None:
+        """Take in what workers report, their places and the sequences that wait there; let through whoever may go."""
+        shrank = self.limit.adapt(
+            num_places,
+            num_waiting,
+            self.num_running,
+            is_contended=bool(len(self.line)),
+            pressure=self.pressure,
+            answer_s=self._answers.mean,
+        )
+        if shrank:  # what began before says nothing about those that begin from now on, which have more of the workers
+            self._forget_spent()
+            self._answers.scale(SOONER)
+        self.advance()
+
     def advance(self) -> None:
-        """Let through whoever may go; called when the limit has changed, too."""
+        """Let through whoever may go."""
         while (ticket := self.line.first()) is not None and self._has_room(ticket.weight):
             self._call(ticket)
         while self._has_spare and (ticket := self.line.first_of(self._holds_nothing)) is not None:
@@ -189,17 +227,37 @@ class Turnstile:
             wait_s = self._expected_wait_s(ticket.tenant, ticket.priority, ticket.weight)
             waiter.refuse(_overtaken(wait_s, self._answers.most, left_s))
         else:
-            waiter.called.set_result(self._let_through(ticket.tenant, ticket.weight, is_spare=is_spare))
+            waiter.called.set_result(self._let_through(ticket.tenant, ticket.weight, left_s, is_spare=is_spare))
 
-    def _let_through(self, tenant: str, weight: int, *, is_spare: bool = False) -> Entry:
+    def _learn(self, entry: Entry, took_s: float, is_whole: bool) -> None:
+        """How long an answer took, or would have taken at least."""
+        if entry.since < self._spent_since:
+            return
+        if is_whole:
+            self._answers.note(took_s)
+        elif took_s < NEARLY * entry.timeout_s:
+            self._answers.note_at_least(took_s)  # its caller has left, or it failed
+            return
+        else:
+            took_s *= CUT_OFF
+            self._answers.note_at_least(took_s)
+        self._spent.note(took_s / entry.timeout_s)
+
+    def _let_through(self, tenant: str, weight: int, timeout_s: float = math.inf, *, is_spare: bool = False) -> Entry:
+        now = self._clock()
         if not self._held:
-            self._busy_since, self._num_ended = self._clock(), 0
+            self._busy_since, self._num_ended = now, 0
+            if now - self._rated_at > FORGET_S:
+                self._forget_spent()
         self._held[tenant] += 1
         if is_spare:
             self._num_spare += 1
         else:
             self.num_running += weight
-        return Entry(tenant, weight, is_spare)
+        return Entry(tenant, weight, timeout_s, now, is_spare)
+
+    def _forget_spent(self) -> None:
+        self._spent, self._spent_since = Usual(), self._clock()
 
     @property
     def _has_spare(self) -> bool:
@@ -223,6 +281,12 @@ class Turnstile:
             self.advance()
         elif called.done() and not called.cancelled() and called.exception() is None:
             self.leave(called.result())  # its turn came in the very moment it gave up
+
+    def _refuse_if_cut_off(self, timeout_s: float) -> None:
+        """Raises QUEUE_FULL where answers come too late, for whom they would, too: it would only slow the others."""
+        if (self.pressure or 0.0) > LATE and self._answers.most > timeout_s:
+            self._on_refused("late")
+            raise _cut_off(self._answers.most, timeout_s)
 
     def _refuse_if_late(self, tenant: str, priority: int, weight: int, timeout_s: float, num_turns: int) -> float:
         """How long the line seems; raises QUEUE_FULL where most answers would be late."""
@@ -275,6 +339,15 @@ def _too_late(wait_s: float, answer_s: float, num_turns: int, timeout_s: float) 
         f"more is asked than can be answered: the line for this model takes about {wait_s:.1f} s and an answer "
         f"{answer_s:.1f} s{often}, this request has {timeout_s:.1f} s; try again later, or allow more time",
         retry_after_s=_retry_after(wait_s),
+    )
+
+
+def _cut_off(answer_s: float, timeout_s: float) -> MeshError:
+    return MeshError(
+        Reason.QUEUE_FULL,
+        f"more is asked than can be answered: beside those that are made now an answer takes about {answer_s:.1f} s, "
+        f"this request has {timeout_s:.1f} s; try again later, or allow more time",
+        retry_after_s=_retry_after(answer_s),
     )
 
 

@@ -130,10 +130,7 @@ class Turnstiles:
 
     def _adapt(self, model: ServedModel, turnstile: Turnstile) -> None:
         workers = {worker.endpoint: worker for lane in model.lanes for worker in lane.workers}
-        turnstile.limit.adapt(
+        turnstile.adapt(
             sum(worker.max_sequences for worker in workers.values()),
             sum(self._load.num_waiting(endpoint) for endpoint in workers),
-            turnstile.num_running,
-            is_contended=bool(len(turnstile.line)),
         )
-        turnstile.advance()
