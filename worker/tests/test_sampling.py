@@ -154,6 +154,12 @@ def test_penalties():
     assert drawn(logits, rows) == [0]  # 1.0, 0.5, 0.75, -4.0
 
 
+def test_min_tokens_masks_no_id_that_does_not_exist():
+    """An end id beyond the logits ends nothing, and -1 is not the last one."""
+    logits = torch.tensor([[1.0, 0.0, 2.0]])
+    assert drawn(logits, [row(Sampling(temperature=0.0), min_tokens=2)], (-1, 3)) == [2]
+
+
 def test_min_tokens_masks_every_end():
     """Before min_tokens no end id is drawn, whatever its logit; after, it is."""
     logits = torch.tensor([[9.0, 8.0, 1.0]])

@@ -3,8 +3,10 @@
 Knows nothing about requests, schedules or sampling.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn import Linear
@@ -43,6 +45,7 @@ class ModelShape:
     vocabulary_size: int
     context_length: int
     end_ids: frozenset[int]
+    """Ids by which the model ends, all in the vocabulary."""
 
     @property
     def window(self) -> int:
@@ -68,6 +71,7 @@ class CausalModel:
         self._step: PagedStep | None = None
         self._attention: PagedAttention | None = None
         self.shape = _shape(model, self._modules)
+        _tell_dropped_ids(model, self.shape)
 
     @property
     def device(self) -> torch.device:
@@ -248,7 +252,7 @@ def _shape(model: PreTrainedModel, modules: dict[torch.nn.Module, LayerSpec]) ->
         layers=tuple(modules.values()),
         vocabulary_size=int(config.vocab_size),
         context_length=int(getattr(config, "max_position_embeddings", None) or 2048),
-        end_ids=_end_ids(model),
+        end_ids=frozenset(i for i in _end_ids(model)[1] if 0 <= i < config.vocab_size),
     )
 
 
@@ -294,9 +298,26 @@ def _run(model: PreTrainedModel, num_rows: int = 4, num_logits: int = 1) -> None
     model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=kept)
 
 
-def _end_ids(model: PreTrainedModel) -> frozenset[int]:
-    for config in (getattr(model, "generation_config", None), model.config.get_text_config(), model.config):
+def _end_ids(model: PreTrainedModel) -> tuple[str, frozenset[int]]:
+    """The file that says by which ids the model ends, and the ids, as they stand there."""
+    generation = getattr(model, "generation_config", None)
+    is_own = (Path(model.name_or_path) / "generation_config.json").exists()  # else it is made of config.json
+    for config in (generation, model.config.get_text_config(), model.config):
         found = getattr(config, "eos_token_id", None)
         if found is not None:
-            return frozenset(int(i) for i in (found if isinstance(found, (list, tuple)) else (found,)))
-    return frozenset()
+            file = "generation_config.json" if config is generation and is_own else "config.json"
+            return file, frozenset(int(i) for i in (found if isinstance(found, (list, tuple)) else (found,)))
+    return "config.json", frozenset()
+
+
+def _tell_dropped_ids(model: PreTrainedModel, shape: ModelShape) -> None:
+    """Published checkpoints name end ids that they have no logits for; nothing can draw them, and they are left out."""
+    file, ids = _end_ids(model)
+    if dropped := sorted(ids - shape.end_ids):
+        logging.getLogger(__name__).warning(
+            "%s/%s: eos_token_id names %s, outside the vocabulary of %d ids: left out, the model never ends by it",
+            model.name_or_path,
+            file,
+            ", ".join(map(str, dropped)),
+            shape.vocabulary_size,
+        )
