@@ -24,6 +24,7 @@ from serin_worker.model.fused_layer import fuse_residuals
 from serin_worker.model.native_layer import replace_layers
 from serin_worker.model.native_linear import Kind, replace_linears
 from serin_worker.model.packing import pack_linears, packed_row_multiple
+from serin_worker.model.positions import positions_of
 from serin_worker.model.rotation import replace_rotation
 from serin_worker.model.siblings import Siblings, copy_if_needed, find_siblings
 from serin_worker.model.small_kernels import kernels_for
@@ -31,6 +32,7 @@ from serin_worker.model.small_modules import replace_small_modules
 from serin_worker.model.stored_linear import StoredLinear
 from serin_worker.native.library import has_kernels
 
+_log = logging.getLogger(__name__)
 _PLAIN_ROW_MULTIPLE = 16
 _QUANTIZED_SHARE = 0.8
 """Of the time that layers take to be replaced: quantizing; the rest is packing."""
@@ -46,6 +48,8 @@ class ModelShape:
     context_length: int
     end_ids: frozenset[int]
     """Ids by which the model ends, all in the vocabulary."""
+    limit: str = ""
+    """Why ``context_length`` is less than the model's positions; empty: it is not."""
 
     @property
     def window(self) -> int:
@@ -72,6 +76,10 @@ class CausalModel:
         self._attention: PagedAttention | None = None
         self.shape = _shape(model, self._modules)
         _tell_dropped_ids(model, self.shape)
+        if self.shape.limit:
+            _log.warning(
+                "%s: the context holds %d tokens: %s", model.name_or_path, self.shape.context_length, self.shape.limit
+            )
 
     @property
     def device(self) -> torch.device:
@@ -248,11 +256,13 @@ def shape_of(model: PreTrainedModel) -> ModelShape:
 
 def _shape(model: PreTrainedModel, modules: dict[torch.nn.Module, LayerSpec]) -> ModelShape:
     config = model.config.get_text_config()
+    positions = positions_of(config)
     return ModelShape(
         layers=tuple(modules.values()),
         vocabulary_size=int(config.vocab_size),
-        context_length=int(getattr(config, "max_position_embeddings", None) or 2048),
+        context_length=positions.count,
         end_ids=frozenset(i for i in _end_ids(model)[1] if 0 <= i < config.vocab_size),
+        limit=positions.limit,
     )
 
 
@@ -314,7 +324,7 @@ def _tell_dropped_ids(model: PreTrainedModel, shape: ModelShape) -> None:
     """Published checkpoints name end ids that they have no logits for; nothing can draw them, and they are left out."""
     file, ids = _end_ids(model)
     if dropped := sorted(ids - shape.end_ids):
-        logging.getLogger(__name__).warning(
+        _log.warning(
             "%s/%s: eos_token_id names %s, outside the vocabulary of %d ids: left out, the model never ends by it",
             model.name_or_path,
             file,
