@@ -5,7 +5,7 @@ Knows nothing about requests, schedules or sampling.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -278,20 +278,55 @@ def _probe(model: PreTrainedModel) -> dict[torch.nn.Module, LayerSpec]:
     if unknown:
         raise ModelRefused(f"{kind} has layers of type {sorted(unknown)}; supported: {sorted(_LAYER_TYPES)}")
     try:
-        with interface.recording() as found:
-            _run(model)
+        found = _recorded(model)
     except (TypeError, ValueError, RuntimeError, KeyError, IndexError, AttributeError) as error:
         raise ModelRefused(f"{kind} does not run through transformers' attention interface: {error}") from error
-    if len(found) != config.num_hidden_layers:
+    if len(found.layers) != config.num_hidden_layers:
         raise ModelRefused(
-            f"{kind} has {config.num_hidden_layers} layers and {len(found)} of them attend through transformers' "
-            "attention interface; only models where all do are served"
+            f"{kind} has {config.num_hidden_layers} layers and {len(found.layers)} of them attend through "
+            "transformers' attention interface; only models where all do are served"
         )
+    layers = _as_masked(kind, found)
     layer_types = getattr(config, "layer_types", None) or ()
-    for kind_of_layer, spec in zip(layer_types, found.values(), strict=False):
+    for kind_of_layer, spec in zip(layer_types, layers.values(), strict=False):
         if kind_of_layer == "sliding_attention" and not spec.window:
             raise ModelRefused(f"{kind} has sliding layers but does not say how wide their window is")
+    return layers
+
+
+def _recorded(model: PreTrainedModel) -> interface.Recording:
+    """What a few tokens ask of attention; of masks too, where the model has numbers."""
+    has_numbers = model.device.type != "meta"
+    if has_numbers:
+        model.set_attn_implementation(interface.RECORDED)
+    try:
+        with interface.recording() as found:
+            _run(model)
+    finally:
+        if has_numbers:
+            model.set_attn_implementation(interface.NAME)
     return found
+
+
+def _as_masked(kind: str, found: interface.Recording) -> dict[torch.nn.Module, LayerSpec]:
+    """The layers with the windows that their masks have.
+
+    Transformers' own functions attend by masks. The window that is handed to them beside is for kernels which take no
+    mask, and a few architectures hand over none, or one that their masks do not have.
+
+    Raises:
+        ModelRefused: a layer's window is none of several masks'.
+    """
+    if len(found.mask_windows) == 1:
+        (window,) = found.mask_windows
+        return {module: replace(spec, window=window) for module, spec in found.layers.items()}
+    for spec in found.layers.values():
+        if found.mask_windows and spec.window not in found.mask_windows:
+            raise ModelRefused(
+                f"{kind} has a layer with a window of {spec.window} positions (0: all) and masks with "
+                f"{sorted(found.mask_windows)}; only models whose layers and masks agree are served"
+            )
+    return found.layers
 
 
 def _part(progress: Callable[[float], None] | None, start: float, end: float) -> Callable[[float], None] | None:
@@ -311,7 +346,7 @@ def _run(model: PreTrainedModel, num_rows: int = 4, num_logits: int = 1) -> None
 def _end_ids(model: PreTrainedModel) -> tuple[str, frozenset[int]]:
     """The file that says by which ids the model ends, and the ids, as they stand there."""
     generation = getattr(model, "generation_config", None)
-    is_own = (Path(model.name_or_path) / "generation_config.json").exists()  # else it is made of config.json
+    is_own = (Path(model.name_or_path or "") / "generation_config.json").exists()  # else it is made of config.json
     for config in (generation, model.config.get_text_config(), model.config):
         found = getattr(config, "eos_token_id", None)
         if found is not None:

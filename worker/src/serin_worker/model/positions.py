@@ -8,13 +8,15 @@ positions somebody asks for.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 _DEFAULT = 2048
 """Of models that do not say, as those without learned or rotary positions."""
 
 
-class Positions(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Positions:
     """Positions that are served.
 
     Attributes:
