@@ -15,7 +15,7 @@ from serin_worker.model.digests import weights_digest
 from serin_worker.request import GenerationRequest, Sampling, Stopping
 from serin_worker.startup import load_engine
 from serin_worker.testing import TINY_VOCABULARY, run_dry, tokens_of
-from transformers import AutoModelForCausalLM, GPT2Config
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
 
 FLOAT32 = EngineConfig(precision="float32", num_blocks=8)
 
@@ -57,6 +57,23 @@ def test_custom_code(folder):
     error = refusal(folder)
     assert error.file == str(path)
     assert "own code" in str(error)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", checkpoint.INDEX_NAME])
+def test_json_that_is_nested_too_deep(name, folder):
+    """Named, as any other damage is."""
+    (folder / name).write_text("[" * 100_000)
+    error = refusal(folder)
+    assert error.file == str(folder / name)
+    assert "RecursionError" in str(error)
+
+
+def test_a_configuration_that_differs_by_layer(folder):
+    """Transformers raises where a number is asked for that every layer has for itself."""
+    AutoConfig.for_model("gemma4_unified_text").save_pretrained(folder)
+    error = refusal(folder)
+    assert error.file == str(folder / "config.json")
+    assert "model_type 'gemma4_unified_text' cannot be read: AmbiguousGlobalPerLayerAttributeError: " in str(error)
 
 
 def test_a_truncated_file(folder):

@@ -70,3 +70,14 @@ def test_a_window_is_that_of_the_masks(model_type, seen, tmp_path):
     with torch.inference_mode():
         own = model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1].log_softmax(-1)
     assert delta.logprobs[0].logprob == pytest.approx(float(own.max()), abs=1e-4)
+
+
+def test_code_that_does_not_run_with_our_layers_is_refused(tmp_path):
+    """HunYuan's router looks at its layer's weight, which is packed: by type and error, not by a bare exception."""
+    folder = folder_of(tmp_path, "hunyuan_v1_moe", num_experts=4, moe_topk=2, head_dim=16)
+    with pytest.raises(ModelRefused) as caught:
+        load_engine(folder, EngineConfig(precision="float32", num_blocks=16))
+    said = str(caught.value)
+    assert said.startswith("model_type 'hunyuan_v1_moe' (HunYuanMoEV1ForCausalLM) does not run here: AttributeError: '")
+    assert "has no attribute 'weight'; supported: causal language models" in said
+    assert "\n" not in said

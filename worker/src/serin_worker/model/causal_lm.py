@@ -23,6 +23,7 @@ from serin_worker.model import fp8, merged_linear
 from serin_worker.model.fused_layer import fuse_residuals
 from serin_worker.model.native_layer import replace_layers
 from serin_worker.model.native_linear import Kind, replace_linears
+from serin_worker.model.own_code import own_code_of
 from serin_worker.model.packing import pack_linears, packed_row_multiple
 from serin_worker.model.positions import positions_of
 from serin_worker.model.rotation import replace_rotation
@@ -126,13 +127,14 @@ class CausalModel:
 
         Raises:
             KernelUnavailable: there is no compiler, and ``quantize`` needs one.
+            ModelRefused: its code does not run with layers that are replaced.
         """
         if kernels := kernels_for(self.device):
             replace_small_modules(self._model, kernels)
             replace_rotation(self._model, kernels)
         if quantize != "none":
             self._quantize(quantize, _part(progress, 0.0, _QUANTIZED_SHARE))
-            copy_if_needed(self._model, self._record)
+            self._copy_if_needed()
             progress = _part(progress, _QUANTIZED_SHARE, 1.0)
         groups = self._siblings(Linear)
         if not groups:
@@ -155,7 +157,7 @@ class CausalModel:
     def merge(self, groups: list[Siblings], progress: Callable[[float], None] | None = None) -> None:
         """Compute plain siblings by one product each."""
         if merged_linear.merge_linears(self._model, groups, progress):
-            copy_if_needed(self._model, self._record)
+            self._copy_if_needed()
             self._note("merged")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # the layers' own weights, which are gone: what is free is going to be asked for
@@ -180,7 +182,12 @@ class CausalModel:
     def _siblings(self, kind: type[torch.nn.Module]) -> list[Siblings]:
         if not any(type(module) is kind for module in self._model.modules()):
             return []
-        return find_siblings(self._model, self._record, kind)
+        with own_code_of(self._model):
+            return find_siblings(self._model, self._record, kind)
+
+    def _copy_if_needed(self) -> None:
+        with own_code_of(self._model):
+            copy_if_needed(self._model, self._record)
 
     def _record(self) -> None:
         """A few tokens through the model, without attention."""
@@ -233,7 +240,7 @@ class CausalModel:
             return 0
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        with interface.recording():
+        with own_code_of(self._model), interface.recording():
             _run(self._model, num_rows, num_logits)
         return int(torch.cuda.max_memory_allocated(self.device) - before)
 
@@ -277,10 +284,8 @@ def _probe(model: PreTrainedModel) -> dict[torch.nn.Module, LayerSpec]:
     unknown = set(getattr(config, "layer_types", None) or ()) - _LAYER_TYPES
     if unknown:
         raise ModelRefused(f"{kind} has layers of type {sorted(unknown)}; supported: {sorted(_LAYER_TYPES)}")
-    try:
+    with own_code_of(model):
         found = _recorded(model)
-    except (TypeError, ValueError, RuntimeError, KeyError, IndexError, AttributeError) as error:
-        raise ModelRefused(f"{kind} does not run through transformers' attention interface: {error}") from error
     if len(found.layers) != config.num_hidden_layers:
         raise ModelRefused(
             f"{kind} has {config.num_hidden_layers} layers and {len(found.layers)} of them attend through "
