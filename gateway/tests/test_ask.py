@@ -27,7 +27,7 @@ REFUSED = [
     ({"min_p": 1.5}, "min_p: 1.5 is not accepted; accepted: 0 to 1"),
     ({"frequency_penalty": 3.0}, "frequency_penalty: 3.0 is not accepted; accepted: -2 to 2"),
     ({"presence_penalty": -3.0}, "presence_penalty: -3.0 is not accepted; accepted: -2 to 2"),
-    ({"repetition_penalty": 0.0}, "repetition_penalty: 0.0 is not accepted; accepted: above 0, at most 2"),
+    ({"repetition_penalty": 1e-45}, "repetition_penalty: 1e-45 is not accepted; accepted: 0.01 to 2"),
     (
         {"logit_bias": dict.fromkeys(range(1025), 1.0)},
         "logit_bias: 1025 entries is not accepted; accepted: at most 1024",

@@ -96,6 +96,7 @@ async def test_a_call_without_a_deadline_is_refused(worker, vocabulary: str):
     ("change", "parameter"),
     [
         ({"temperature": -1}, "temperature"),
+        ({"temperature": 2.5}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"min_p": 2}, "min_p"),
@@ -105,7 +106,8 @@ async def test_a_call_without_a_deadline_is_refused(worker, vocabulary: str):
         ({"top_logprobs": 21}, "top_logprobs"),
         ({"logit_bias": {5: 101}}, "logit_bias"),
         ({"frequency_penalty": 3}, "frequency_penalty"),
-        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"repetition_penalty": 1e-38}, "repetition_penalty"),
+        ({"repetition_penalty": 2.5}, "repetition_penalty"),
     ],
     ids=lambda value: str(value)[:30],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from harness.asking import COUNTED, TINY
 from harness.clients import plain_openai
-from harness.crowd import NUM_WORKERS, SMALL, crowd_of, environment
+from harness.crowd import NUM_WORKERS, SMALL, crowd_of, environment, write_flawed_model
 from harness.running_mesh import RunningMesh
 from harness.valkey import FORGETS, KEEPS, Valkey
 from harness.workers import Workers
@@ -35,7 +35,9 @@ models:
 @pytest.fixture(scope="package")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMesh]:
     """A mesh whose workers may be harmed, all but one at a time; its drains are short."""
-    running = RunningMesh(tmp_path_factory.mktemp("crowd") / "state", crowd_of(), environment=environment())
+    folder = tmp_path_factory.mktemp("crowd")
+    declaration = crowd_of(write_flawed_model(folder / "model"))
+    running = RunningMesh(folder / "state", declaration, environment=environment())
     running.start()
     yield running
     running.stop()

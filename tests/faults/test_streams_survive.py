@@ -16,7 +16,7 @@ import grpc
 import jsonschema
 import pytest
 from harness.asking import question
-from harness.crowd import NUM_WORKERS, SMALL
+from harness.crowd import NO_NUMBER, NUM_WORKERS, SMALL
 from harness.gateway_log import GatewayLog
 from harness.metrics import await_metrics, read_metrics
 from harness.running_mesh import RunningMesh
@@ -253,7 +253,7 @@ async def test_a_request_that_kills_its_workers_is_stopped(crowd, workers: Worke
 async def test_a_request_whose_logits_are_no_numbers_fails_alone(crowd, workers: Workers, log):
     """Fault 9: one after the other, beside answers that go on; no worker is replaced for it."""
     pids = {name: workers.pid(name) for name in await workers.ready()}
-    hostile = {**asked(2, **GREEDY), "repetition_penalty": 1e-38}
+    hostile = question(f"What is {NO_NUMBER}?", model=SMALL, max_tokens=LONG, **GREEDY)
     good = [asked(number, **GREEDY) for number in range(2)]
     alone = await ask_undisturbed(crowd, good)
     asking = asyncio.create_task(ask_all(crowd, good, "beside"))

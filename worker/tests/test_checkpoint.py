@@ -12,8 +12,10 @@ from serin_worker.errors import ModelRefused
 from serin_worker.model import checkpoint, hub, loading
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.digests import weights_digest
+from serin_worker.request import GenerationRequest, Sampling, Stopping
 from serin_worker.startup import load_engine
-from transformers import AutoModelForCausalLM, GPT2Config
+from serin_worker.testing import TINY_VOCABULARY, run_dry, tokens_of
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
 
 FLOAT32 = EngineConfig(precision="float32", num_blocks=8)
 
@@ -55,6 +57,23 @@ def test_custom_code(folder):
     error = refusal(folder)
     assert error.file == str(path)
     assert "own code" in str(error)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", checkpoint.INDEX_NAME])
+def test_json_that_is_nested_too_deep(name, folder):
+    """Named, as any other damage is."""
+    (folder / name).write_text("[" * 100_000)
+    error = refusal(folder)
+    assert error.file == str(folder / name)
+    assert "RecursionError" in str(error)
+
+
+def test_a_configuration_that_differs_by_layer(folder):
+    """Transformers raises where a number is asked for that every layer has for itself."""
+    AutoConfig.for_model("gemma4_unified_text").save_pretrained(folder)
+    error = refusal(folder)
+    assert error.file == str(folder / "config.json")
+    assert "model_type 'gemma4_unified_text' cannot be read: AmbiguousGlobalPerLayerAttributeError: " in str(error)
 
 
 def test_a_truncated_file(folder):
@@ -122,6 +141,23 @@ def test_files_that_are_missing(tmp_path):
     assert refusal(tmp_path / "empty").file == str(tmp_path / "empty" / "config.json")
     (tmp_path / "empty" / "config.json").write_text('{"model_type": "llama"}')
     assert "no *.safetensors" in str(refusal(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_end_ids_outside_the_vocabulary(file, folder, caplog):
+    """Nothing can draw them: they are left out with a word, and asking for min_tokens does not end the engine."""
+    path = folder / file
+    found = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(found | {"eos_token_id": [2, TINY_VOCABULARY, 10**6, -1]}))
+    if file == "config.json":
+        (folder / "generation_config.json").unlink(missing_ok=True)
+    engine, _ = load_engine(str(folder), FLOAT32)
+    assert engine.bounds.end_ids == {2}
+    (said,) = [record.getMessage() for record in caplog.records if "eos_token_id" in record.getMessage()]
+    assert said.startswith(f"{path}: eos_token_id names -1, {TINY_VOCABULARY}, 1000000, outside the vocabulary of")
+    only_the_last = Sampling(temperature=0, logit_bias={TINY_VOCABULARY - 1: 100.0})  # what an id of -1 would mask
+    engine.add(GenerationRequest("a", [1, 2, 3], only_the_last, Stopping(max_tokens=4, min_tokens=4)))
+    assert tokens_of(run_dry(engine)["a"]) == [TINY_VOCABULARY - 1] * 4
 
 
 def test_an_architecture_that_does_not_attend_through_the_interface(tmp_path):

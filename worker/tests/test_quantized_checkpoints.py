@@ -265,3 +265,14 @@ def test_scales_that_are_no_numbers_are_found(folders, tmp_path):
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(ModelRefused, match=rf"'{LAYER}.weight_scale' holds NaN"):
         load_engine(str(folder), EngineConfig(num_blocks=8))
+
+
+@pytest.mark.parametrize("kind", ["int8-channel", "fp8-tensor", "fine-grained"])
+def test_plain_weights_under_a_quantized_description_are_refused(kind, tiny_folder, tmp_path):
+    """They were quantized here, also those that the description leaves out."""
+    folder = shutil.copytree(tiny_folder("llama"), tmp_path / "model")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": CONFIGURATIONS[kind]}))
+    with pytest.raises(ModelRefused, match=r"no tensor is stored as (I8|F8_E4M3) \(there are F32\)") as caught:
+        load_engine(str(folder), EngineConfig(num_blocks=8))
+    assert caught.value.file == str(path)

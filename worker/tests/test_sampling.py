@@ -150,8 +150,22 @@ def test_penalties():
     assert drawn(logits, rows) == [1]  # 3.0 - 2 * 0.75 - 1.0 = 0.5
     rows = [row(Sampling(temperature=0.0, repetition_penalty=2.0), (2,), (1, 3))]
     assert drawn(logits, rows) == [2]  # 1.0, 1.0, 1.5, -2.0
-    rows = [row(Sampling(temperature=0.0, repetition_penalty=4.0), (2,), (1, 3))]
-    assert drawn(logits, rows) == [0]  # 1.0, 0.5, 0.75, -4.0
+    rows = [row(Sampling(temperature=0.0, repetition_penalty=2.0), (2,), (1, 2))]
+    assert drawn(logits + torch.tensor([1.0, 0.0, 0.0, 0.0]), rows) == [0]  # 2.0, 1.0, 1.5, -1.0
+
+
+def test_no_penalty_that_is_accepted_makes_infinities():
+    """The least one, as 32 bits hold it, over logits far larger than any model's."""
+    least = float(torch.tensor(0.01, dtype=torch.float32))
+    sampling = Sampling(temperature=2.0, repetition_penalty=least, frequency_penalty=-2.0, logit_bias={1: 100.0})
+    for logits in (torch.tensor([[1e34, 1e33, -1e34]]), torch.tensor([[-1e34, 1e33, 1e30]])):
+        assert drawn(logits, [row(sampling, (0, 1, 2))]) != [None]
+
+
+def test_min_tokens_masks_no_id_that_does_not_exist():
+    """An end id beyond the logits ends nothing, and -1 is not the last one."""
+    logits = torch.tensor([[1.0, 0.0, 2.0]])
+    assert drawn(logits, [row(Sampling(temperature=0.0), min_tokens=2)], (-1, 3)) == [2]
 
 
 def test_min_tokens_masks_every_end():
@@ -186,6 +200,7 @@ def test_a_row_that_is_not_finite_gets_no_token(bad):
     ("field", "value"),
     [
         ("temperature", -0.1),
+        ("temperature", 2.1),
         ("temperature", float("nan")),
         ("top_k", -1),
         ("top_p", 0.0),
@@ -194,6 +209,9 @@ def test_a_row_that_is_not_finite_gets_no_token(bad):
         ("frequency_penalty", 2.1),
         ("presence_penalty", float("inf")),
         ("repetition_penalty", 0.0),
+        ("repetition_penalty", 1e-45),
+        ("repetition_penalty", 0.0099),
+        ("repetition_penalty", 2.1),
         ("num_logprobs", 21),
         ("logit_bias", {5: 101.0}),
     ],

@@ -1,7 +1,10 @@
 """WorkerService over a real server: the stream's grammar, refusals, cancels, watches, purges."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -9,6 +12,7 @@ import structlog
 import torch
 from google.protobuf import text_format
 from prometheus_client import CollectorRegistry, generate_latest
+from safetensors.torch import load_file, save_file
 from serin.generation.v1 import sampling_pb2, tokens_pb2
 from serin.worker.v1 import worker_pb2, worker_pb2_grpc
 from serin_mesh.errors import MeshError, Reason, from_facts
@@ -31,18 +35,38 @@ from serin_worker.startup import load_engine
 
 VOCABULARY = "5e" * 16
 SECRET = b"s" * 32
+NO_NUMBER = 198
+"""None of those that a model is compared with itself on."""
 
 
-@pytest.fixture
-async def serving(tiny_folder) -> AsyncIterator[Serving]:
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[Serving]:
     """An engine that serves a tiny model."""
     config = EngineConfig(precision="float32", numerics="invariant", num_blocks=48, max_num_sequences=8)
-    engine, about = load_engine(str(tiny_folder("qwen3")), config)
+    engine, about = load_engine(str(folder), config)
     loop = EngineLoop(engine, max_num_requests=64)
     loop.start()
     grammars = Grammars(lambda: GrammarVocabulary(about.folder, about.vocabulary_size, engine.bounds.end_ids))
     yield Serving(loop, about, VOCABULARY, Namespaces(SECRET, about.kv_digest), "tiny", "v1", "worker-1", grammars)
     await loop.stop()
+
+
+@pytest.fixture
+async def serving(tiny_folder) -> AsyncIterator[Serving]:
+    """A sound model."""
+    async with served(tiny_folder("qwen3")) as running_engine:
+        yield running_engine
+
+
+@pytest.fixture
+async def flawed(tiny_folder, tmp_path) -> AsyncIterator[Serving]:
+    """A model of which one token's vector is no number."""
+    folder = shutil.copytree(tiny_folder("llama"), tmp_path / "flawed")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.embed_tokens.weight"][NO_NUMBER] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    async with served(folder) as running_engine:
+        yield running_engine
 
 
 @pytest.fixture
@@ -477,8 +501,8 @@ async def test_streams_that_are_handed_over_say_why(stub, serving):
         assert (failure.reason, failure.metadata["cause"]) == (Reason.NOT_READY, cause)
 
 
-async def test_numbers_that_fail_are_told_and_a_sound_model_is_not_blamed(serving):
-    """Three requests whose penalty makes infinity: each fails alone, and the model's own check finds it sound."""
+async def test_numbers_that_fail_are_told_and_a_model_is_not_blamed(flawed):
+    """Three requests with the token that is no number: each fails alone, and the model's own check finds it sound."""
     told: list[str] = []
 
     class Telling(NumericsWatch):
@@ -488,19 +512,18 @@ async def test_numbers_that_fail_are_told_and_a_sound_model_is_not_blamed(servin
         def succeeded(self):
             told.append("succeeded")
 
-    service = WorkerService(serving, numerics=Telling(serving.computes_numbers))
+    service = WorkerService(flawed, numerics=Telling(flawed.computes_numbers))
     async with (
         running(lambda server: worker_pb2_grpc.add_WorkerServiceServicer_to_server(service, server)) as server,
         server.connect() as channel,
     ):
         stub = worker_pb2_grpc.WorkerServiceStub(channel)
-        hostile = sampling_pb2.SamplingParameters(temperature=0.0, max_tokens=8, repetition_penalty=1e-38)
         for _ in range(3):
-            failure = await refused(events_of(stub, generate(sampling=hostile)))
+            failure = await refused(events_of(stub, generate(prompt=(1, 2, NO_NUMBER))))
             assert failure.reason is Reason.NUMERICS_FAILED
         await events_of(stub, generate())
     assert told == ["failed"] * 3 + ["succeeded"]
-    assert await serving.computes_numbers()
+    assert await flawed.computes_numbers()
 
 
 async def test_what_was_sent_is_told_also_when_the_stream_was_cut(stub):

@@ -20,6 +20,8 @@ MAX_STOP_TOKEN_IDS = 64
 MAX_LOGIT_BIASES = 1024
 MAX_PROMPTS = 128
 MAX_SALT_BYTES = 128
+LEAST_REPETITION_PENALTY = 0.01 * (1 - 2**-24)
+"""0.01, as 32 bits may hold it, in which it comes by gRPC."""
 MAX_SESSION_BYTES = 256
 
 
@@ -204,7 +206,12 @@ def _findings(ask: Ask) -> Iterator[tuple[str, bool, object, str]]:
     yield ("min_p", 0 <= s.min_p <= 1, s.min_p, "0 to 1")
     yield ("frequency_penalty", -2 <= s.frequency_penalty <= 2, s.frequency_penalty, "-2 to 2")
     yield ("presence_penalty", -2 <= s.presence_penalty <= 2, s.presence_penalty, "-2 to 2")
-    yield ("repetition_penalty", 0 < s.repetition_penalty <= 2, s.repetition_penalty, "above 0, at most 2")
+    yield (
+        "repetition_penalty",
+        LEAST_REPETITION_PENALTY <= s.repetition_penalty <= 2,
+        s.repetition_penalty,
+        "0.01 to 2",
+    )
     yield (
         "logit_bias",
         len(s.logit_bias) <= MAX_LOGIT_BIASES,

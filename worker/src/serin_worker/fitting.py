@@ -107,8 +107,9 @@ def context_length_of(shape: ModelShape, config: EngineConfig) -> int:
     """
     asked = config.context_length or shape.context_length
     if asked > shape.context_length:
+        why = f" ({shape.limit})" if shape.limit else ""
         raise ModelRefused(
-            f"context_length {asked}: the model has positions for {shape.context_length}; accepted: 1 to that many"
+            f"context_length {asked}: the model has positions for {shape.context_length}{why}; accepted: 1 to that many"
         )
     return asked
 

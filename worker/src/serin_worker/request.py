@@ -12,6 +12,10 @@ from serin_worker.grammars.constraint import Constraint
 
 MAX_ALTERNATIVES = 20
 MAX_CHOICES = 128
+LEAST_REPETITION_PENALTY = 0.01
+"""Logits are divided by it: far less would make infinities of a sound model's logits."""
+_LEAST_REPETITION_PENALTY = LEAST_REPETITION_PENALTY * (1 - 2**-24)
+"""The same as 32 bits may hold it, in which it comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Sampling:
     """
 
     temperature: float = 1.0
-    """Below 1e-5 takes the most likely token; otherwise logits are divided by it."""
+    """Below 1e-5 takes the most likely token; otherwise logits are divided by it, [0, 2]."""
     top_k: int = 0
     """Keep the k most likely tokens; 0 keeps all."""
     top_p: float = 1.0
@@ -35,7 +39,7 @@ class Sampling:
     presence_penalty: float = 0.0
     """Subtracted once if the token occurs in the output, [-2, 2]."""
     repetition_penalty: float = 1.0
-    """Divides positive and multiplies negative logits of tokens of prompt and output, above 0."""
+    """Divides positive and multiplies negative logits of tokens of prompt and output, [0.01, 2]."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """Added to the logits of these ids, [-100, 100]."""
     seed: int = 0
@@ -50,13 +54,14 @@ class Sampling:
         Raises:
             RequestRefused: names the parameter and what is accepted.
         """
-        _check("temperature", self.temperature, self.temperature >= 0, "0 or more")
+        _check("temperature", self.temperature, 0 <= self.temperature <= 2, "0 to 2")
         _check("top_k", self.top_k, self.top_k >= 0, "0 (all) or more")
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1")
         _check("min_p", self.min_p, 0 <= self.min_p <= 1, "0 to 1")
         _check("frequency_penalty", self.frequency_penalty, -2 <= self.frequency_penalty <= 2, "from -2 to 2")
         _check("presence_penalty", self.presence_penalty, -2 <= self.presence_penalty <= 2, "from -2 to 2")
-        _check("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0, "above 0")
+        is_fit = _LEAST_REPETITION_PENALTY <= self.repetition_penalty <= 2
+        _check("repetition_penalty", self.repetition_penalty, is_fit, f"{LEAST_REPETITION_PENALTY} to 2")
         for token_id, bias in self.logit_bias.items():
             _check(f"logit_bias[{token_id}]", bias, -100 <= bias <= 100, "from -100 to 100")
         if self.num_logprobs is not None:

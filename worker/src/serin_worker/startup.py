@@ -26,6 +26,7 @@ from serin_worker.limits import Limits
 from serin_worker.model import checkpoint, digests, finiteness, fp8, hub, loading
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.decode_graphs import CudaRecorder, DecodeGraphs
+from serin_worker.model.own_code import own_code_of
 from serin_worker.model.processor import instruction_set
 from serin_worker.model.verification import Verification
 from serin_worker.native.library import KernelUnavailable, set_num_threads
@@ -182,16 +183,17 @@ def _prepare(
 def _verify(model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int | None) -> Numerics:
     """Compare the model with itself; returns the numerics that it will run with."""
     verification = Verification(model, config.block_size, num_blocks)
-    verification.check_attention()
-    if config.numerics == "fast" or row_multiple is None:
-        return "fast"
-    try:
-        verification.check_invariance(row_multiple)
-    except ModelRefused:
-        if config.numerics == "invariant":
-            raise
-        return "fast"
-    return "invariant"
+    with own_code_of(model.module):
+        verification.check_attention()
+        if config.numerics == "fast" or row_multiple is None:
+            return "fast"
+        try:
+            verification.check_invariance(row_multiple)
+        except ModelRefused:
+            if config.numerics == "invariant":
+                raise
+            return "fast"
+        return "invariant"
 
 
 def _engine(

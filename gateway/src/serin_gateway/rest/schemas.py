@@ -150,7 +150,7 @@ class SamplingBody(BaseModel):
     min_p: float | None = Field(None, description="0 to 1: least probability relative to the most probable token's.")
     frequency_penalty: float | None = Field(None, description="-2 to 2.")
     presence_penalty: float | None = Field(None, description="-2 to 2.")
-    repetition_penalty: float | None = Field(None, description="Above 0, at most 2; 1 changes nothing.")
+    repetition_penalty: float | None = Field(None, description="0.01 to 2; 1 changes nothing.")
     logit_bias: dict[str, float] | None = Field(None, description="Token id to -100..100, at most 1,024.")
     seed: SeedInt | None = Field(None, description="Seed of all draws.")
     n: int | None = Field(None, description="Number of answers, 1 to 128.")

@@ -1,25 +1,42 @@
 """The seam to transformers: the attention function its models call, by the name ``serin_paged``.
 
 Models never see a cache or a mask; each attention module is bound to its pages, and the rows of the step are set just
-before the model runs. Knows nothing about schedules.
+before the model runs. By the name ``serin_recorded`` it records as well which masks a model asks for. Knows nothing
+about schedules.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 
 from serin_worker.attention.device_step import DeviceStep
 from serin_worker.attention.layer import Attending, DeviceAttention, LayerCache, LayerSpec, StepSequences
 from serin_worker.errors import ModelRefused
 
 NAME = "serin_paged"
+RECORDED = "serin_recorded"
+"""For models with numbers: transformers looks into positions before it makes a mask."""
 _SLOT = "serin_paged_layer"
 _UNSUPPORTED = ("position_bias", "block_indices", "indices", "score_mod", "block_mask")
-_recorder: ContextVar["dict[torch.nn.Module, LayerSpec] | None"] = ContextVar("recorder", default=None)
+_recorder: ContextVar["Recording | None"] = ContextVar("recorder", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a model's run asked of its attention.
+
+    Attributes:
+        layers: attention modules in order, and what each said.
+        mask_windows: windows of the masks that were asked for, 0 for all positions; empty if not by ``RECORDED``.
+    """
+
+    layers: dict[torch.nn.Module, LayerSpec] = field(default_factory=dict)
+    mask_windows: set[int] = field(default_factory=set)
 
 
 class PagedStep:
@@ -62,8 +79,10 @@ class BoundLayer:
 
 
 def register() -> None:
-    """Make the name known to transformers; may be called again."""
+    """Make the names known to transformers; may be called again."""
     AttentionInterface.register(NAME, _forward)
+    AttentionInterface.register(RECORDED, _forward)
+    AttentionMaskInterface.register(RECORDED, _note_mask)
 
 
 def bind(module: torch.nn.Module, cache: LayerCache, step: PagedStep) -> None:
@@ -78,9 +97,9 @@ def bound_to(module: torch.nn.Module) -> BoundLayer | None:
 
 
 @contextmanager
-def recording() -> Iterator[dict[torch.nn.Module, LayerSpec]]:
+def recording() -> Iterator[Recording]:
     """Collect the attention modules that run inside, in order, instead of computing attention."""
-    found: dict[torch.nn.Module, LayerSpec] = {}
+    found = Recording()
     token = _recorder.set(found)
     try:
         yield found
@@ -98,9 +117,15 @@ def _forward(
 ) -> tuple[torch.Tensor, None]:
     found = _recorder.get()
     if found is not None:
-        found[module] = _spec(module, query, key, value, attention_mask, kwargs)
+        found.layers[module] = _spec(module, query, key, value, attention_mask, kwargs)
         return query.new_zeros((1, query.shape[2], query.shape[1], value.shape[3])), None
     return module.__dict__[_SLOT](query, key, value, _sinks(kwargs)), None
+
+
+def _note_mask(*_: Any, local_size: int | None = None, **__: Any) -> None:
+    """In the place of transformers' functions that make masks; the model sees none."""
+    if found := _recorder.get():
+        found.mask_windows.add(int(local_size or 0))
 
 
 def _spec(

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from serin_worker.embedding.pooling import pool, shorten
 from serin_worker.embedding.recipe import Recipe
 from serin_worker.errors import LogitsNotFinite, ModelRefused
+from serin_worker.model.positions import positions_of
 
 LENGTH_MULTIPLE = 8
 """Batches are padded to a multiple of this: CPU kernels are built anew for every shape, and kept."""
@@ -113,8 +114,7 @@ def _layers(model: PreTrainedModel) -> list[torch.nn.Module]:
 
 def _max_positions(model: PreTrainedModel) -> int:
     """Positions that the model was made for; some architectures (RoBERTa) begin to count behind the padding id."""
-    most = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2048)
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return most
+    return positions_of(model.config.get_text_config()).count

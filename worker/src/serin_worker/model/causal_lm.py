@@ -3,8 +3,10 @@
 Knows nothing about requests, schedules or sampling.
 """
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch.nn import Linear
@@ -21,7 +23,9 @@ from serin_worker.model import fp8, merged_linear
 from serin_worker.model.fused_layer import fuse_residuals
 from serin_worker.model.native_layer import replace_layers
 from serin_worker.model.native_linear import Kind, replace_linears
+from serin_worker.model.own_code import own_code_of
 from serin_worker.model.packing import pack_linears, packed_row_multiple
+from serin_worker.model.positions import positions_of
 from serin_worker.model.rotation import replace_rotation
 from serin_worker.model.siblings import Siblings, copy_if_needed, find_siblings
 from serin_worker.model.small_kernels import kernels_for
@@ -29,6 +33,7 @@ from serin_worker.model.small_modules import replace_small_modules
 from serin_worker.model.stored_linear import StoredLinear
 from serin_worker.native.library import has_kernels
 
+_log = logging.getLogger(__name__)
 _PLAIN_ROW_MULTIPLE = 16
 _QUANTIZED_SHARE = 0.8
 """Of the time that layers take to be replaced: quantizing; the rest is packing."""
@@ -43,6 +48,9 @@ class ModelShape:
     vocabulary_size: int
     context_length: int
     end_ids: frozenset[int]
+    """Ids by which the model ends, all in the vocabulary."""
+    limit: str = ""
+    """Why ``context_length`` is less than the model's positions; empty: it is not."""
 
     @property
     def window(self) -> int:
@@ -68,6 +76,11 @@ class CausalModel:
         self._step: PagedStep | None = None
         self._attention: PagedAttention | None = None
         self.shape = _shape(model, self._modules)
+        _tell_dropped_ids(model, self.shape)
+        if self.shape.limit:
+            _log.warning(
+                "%s: the context holds %d tokens: %s", model.name_or_path, self.shape.context_length, self.shape.limit
+            )
 
     @property
     def device(self) -> torch.device:
@@ -114,13 +127,14 @@ class CausalModel:
 
         Raises:
             KernelUnavailable: there is no compiler, and ``quantize`` needs one.
+            ModelRefused: its code does not run with layers that are replaced.
         """
         if kernels := kernels_for(self.device):
             replace_small_modules(self._model, kernels)
             replace_rotation(self._model, kernels)
         if quantize != "none":
             self._quantize(quantize, _part(progress, 0.0, _QUANTIZED_SHARE))
-            copy_if_needed(self._model, self._record)
+            self._copy_if_needed()
             progress = _part(progress, _QUANTIZED_SHARE, 1.0)
         groups = self._siblings(Linear)
         if not groups:
@@ -143,7 +157,7 @@ class CausalModel:
     def merge(self, groups: list[Siblings], progress: Callable[[float], None] | None = None) -> None:
         """Compute plain siblings by one product each."""
         if merged_linear.merge_linears(self._model, groups, progress):
-            copy_if_needed(self._model, self._record)
+            self._copy_if_needed()
             self._note("merged")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # the layers' own weights, which are gone: what is free is going to be asked for
@@ -168,7 +182,12 @@ class CausalModel:
     def _siblings(self, kind: type[torch.nn.Module]) -> list[Siblings]:
         if not any(type(module) is kind for module in self._model.modules()):
             return []
-        return find_siblings(self._model, self._record, kind)
+        with own_code_of(self._model):
+            return find_siblings(self._model, self._record, kind)
+
+    def _copy_if_needed(self) -> None:
+        with own_code_of(self._model):
+            copy_if_needed(self._model, self._record)
 
     def _record(self) -> None:
         """A few tokens through the model, without attention."""
@@ -221,7 +240,7 @@ class CausalModel:
             return 0
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        with interface.recording():
+        with own_code_of(self._model), interface.recording():
             _run(self._model, num_rows, num_logits)
         return int(torch.cuda.max_memory_allocated(self.device) - before)
 
@@ -244,11 +263,13 @@ def shape_of(model: PreTrainedModel) -> ModelShape:
 
 def _shape(model: PreTrainedModel, modules: dict[torch.nn.Module, LayerSpec]) -> ModelShape:
     config = model.config.get_text_config()
+    positions = positions_of(config)
     return ModelShape(
         layers=tuple(modules.values()),
         vocabulary_size=int(config.vocab_size),
-        context_length=int(getattr(config, "max_position_embeddings", None) or 2048),
-        end_ids=_end_ids(model),
+        context_length=positions.count,
+        end_ids=frozenset(i for i in _end_ids(model)[1] if 0 <= i < config.vocab_size),
+        limit=positions.limit,
     )
 
 
@@ -263,21 +284,54 @@ def _probe(model: PreTrainedModel) -> dict[torch.nn.Module, LayerSpec]:
     unknown = set(getattr(config, "layer_types", None) or ()) - _LAYER_TYPES
     if unknown:
         raise ModelRefused(f"{kind} has layers of type {sorted(unknown)}; supported: {sorted(_LAYER_TYPES)}")
+    with own_code_of(model):
+        found = _recorded(model)
+    if len(found.layers) != config.num_hidden_layers:
+        raise ModelRefused(
+            f"{kind} has {config.num_hidden_layers} layers and {len(found.layers)} of them attend through "
+            "transformers' attention interface; only models where all do are served"
+        )
+    layers = _as_masked(kind, found)
+    layer_types = getattr(config, "layer_types", None) or ()
+    for kind_of_layer, spec in zip(layer_types, layers.values(), strict=False):
+        if kind_of_layer == "sliding_attention" and not spec.window:
+            raise ModelRefused(f"{kind} has sliding layers but does not say how wide their window is")
+    return layers
+
+
+def _recorded(model: PreTrainedModel) -> interface.Recording:
+    """What a few tokens ask of attention; of masks too, where the model has numbers."""
+    has_numbers = model.device.type != "meta"
+    if has_numbers:
+        model.set_attn_implementation(interface.RECORDED)
     try:
         with interface.recording() as found:
             _run(model)
-    except (TypeError, ValueError, RuntimeError, KeyError, IndexError, AttributeError) as error:
-        raise ModelRefused(f"{kind} does not run through transformers' attention interface: {error}") from error
-    if len(found) != config.num_hidden_layers:
-        raise ModelRefused(
-            f"{kind} has {config.num_hidden_layers} layers and {len(found)} of them attend through transformers' "
-            "attention interface; only models where all do are served"
-        )
-    layer_types = getattr(config, "layer_types", None) or ()
-    for kind_of_layer, spec in zip(layer_types, found.values(), strict=False):
-        if kind_of_layer == "sliding_attention" and not spec.window:
-            raise ModelRefused(f"{kind} has sliding layers but does not say how wide their window is")
+    finally:
+        if has_numbers:
+            model.set_attn_implementation(interface.NAME)
     return found
+
+
+def _as_masked(kind: str, found: interface.Recording) -> dict[torch.nn.Module, LayerSpec]:
+    """The layers with the windows that their masks have.
+
+    Transformers' own functions attend by masks. The window that is handed to them beside is for kernels which take no
+    mask, and a few architectures hand over none, or one that their masks do not have.
+
+    Raises:
+        ModelRefused: a layer's window is none of several masks'.
+    """
+    if len(found.mask_windows) == 1:
+        (window,) = found.mask_windows
+        return {module: replace(spec, window=window) for module, spec in found.layers.items()}
+    for spec in found.layers.values():
+        if found.mask_windows and spec.window not in found.mask_windows:
+            raise ModelRefused(
+                f"{kind} has a layer with a window of {spec.window} positions (0: all) and masks with "
+                f"{sorted(found.mask_windows)}; only models whose layers and masks agree are served"
+            )
+    return found.layers
 
 
 def _part(progress: Callable[[float], None] | None, start: float, end: float) -> Callable[[float], None] | None:
@@ -294,9 +348,26 @@ def _run(model: PreTrainedModel, num_rows: int = 4, num_logits: int = 1) -> None
     model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=kept)
 
 
-def _end_ids(model: PreTrainedModel) -> frozenset[int]:
-    for config in (getattr(model, "generation_config", None), model.config.get_text_config(), model.config):
+def _end_ids(model: PreTrainedModel) -> tuple[str, frozenset[int]]:
+    """The file that says by which ids the model ends, and the ids, as they stand there."""
+    generation = getattr(model, "generation_config", None)
+    is_own = (Path(model.name_or_path or "") / "generation_config.json").exists()  # else it is made of config.json
+    for config in (generation, model.config.get_text_config(), model.config):
         found = getattr(config, "eos_token_id", None)
         if found is not None:
-            return frozenset(int(i) for i in (found if isinstance(found, (list, tuple)) else (found,)))
-    return frozenset()
+            file = "generation_config.json" if config is generation and is_own else "config.json"
+            return file, frozenset(int(i) for i in (found if isinstance(found, (list, tuple)) else (found,)))
+    return "config.json", frozenset()
+
+
+def _tell_dropped_ids(model: PreTrainedModel, shape: ModelShape) -> None:
+    """Published checkpoints name end ids that they have no logits for; nothing can draw them, and they are left out."""
+    file, ids = _end_ids(model)
+    if dropped := sorted(ids - shape.end_ids):
+        _log.warning(
+            "%s/%s: eos_token_id names %s, outside the vocabulary of %d ids: left out, the model never ends by it",
+            model.name_or_path,
+            file,
+            ", ".join(map(str, dropped)),
+            shape.vocabulary_size,
+        )

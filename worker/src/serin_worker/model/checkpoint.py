@@ -160,7 +160,7 @@ def _read_header(path: Path) -> Iterator[tuple[str, TensorEntry]]:
                     raise ModelRefused(f"tensor {name!r} does not have the size of its shape", str(path))
                 end = max(end, stop)
                 yield name, TensorEntry(str(path), entry["dtype"], shape)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelRefused(f"damaged safetensors header: {error!r}", str(path)) from error
     if 8 + length + end != size:
         raise ModelRefused(f"has {size:,} bytes where its header describes {8 + length + end:,}: truncated?", str(path))
@@ -176,8 +176,8 @@ def read_json(path: Path, kind: type[T]) -> T:
         value = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ModelRefused("not found", str(path)) from error
-    except (OSError, ValueError) as error:
-        raise ModelRefused(f"not readable as JSON: {error}", str(path)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelRefused(f"not readable as JSON: {type(error).__name__}: {error}", str(path)) from error
     if not isinstance(value, kind):
         raise ModelRefused(f"not a JSON {'object' if kind is dict else 'list'}", str(path))
     return value

@@ -29,14 +29,14 @@ def if_it_fits(compute: Callable[[], T]) -> T | None:
     try:
         return compute()
     except Exception as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # the error is gone, and what its frames held
         torch.cuda.empty_cache()
     return None
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Python's own error, torch's on a device, or its allocator's on the CPU."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True

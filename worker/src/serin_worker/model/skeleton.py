@@ -51,12 +51,13 @@ def read_config(checkpoint: Checkpoint) -> Any:
     """
     try:
         config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False, local_files_only=True)
-    except LOADER_ERRORS as error:
-        raise _refused(checkpoint, one_line(error)) from error
-    for part in (config, config.get_text_config()):
-        if hasattr(part, "quantization_config"):
-            del part.quantization_config  # read already, and not by transformers
-    _check_counts(checkpoint, config.get_text_config())
+        for part in (config, config.get_text_config()):
+            if hasattr(part, "quantization_config"):
+                del part.quantization_config  # read already, and not by transformers
+        _check_counts(checkpoint, config.get_text_config())
+    except LOADER_ERRORS as error:  # also of reading a value: some configurations hold one for each layer, and say so
+        kind, cause = checkpoint.config["model_type"], f"{type(error).__name__}: {one_line(error)}"
+        raise _refused(checkpoint, f"model_type {kind!r} cannot be read: {cause}") from error
     return config
 
 

@@ -63,10 +63,18 @@ def prepare_skeleton(model: torch.nn.Module, checkpoint: Checkpoint) -> None:
     """Put a :class:`StoredLinear` in the place of every linear layer whose weight the checkpoint holds quantized.
 
     Raises:
-        ModelRefused: a quantized tensor is no linear layer's weight, or has no scales that fit.
+        ModelRefused: a quantized tensor is no linear layer's weight, or has no scales that fit; or there is none, and
+            the configuration says so.
     """
     stored = checkpoint.quantization
     assert stored is not None, "there is nothing to prepare for"
+    if all(entry.dtype != stored.item for entry in checkpoint.tensors.values()):
+        held = ", ".join(sorted({entry.dtype for entry in checkpoint.tensors.values()}))
+        raise ModelRefused(
+            f"quantization_config says that weights are held in {stored.kind}, and no tensor is stored as "
+            f"{stored.item} (there are {held}); take it out to serve the weights as they are",
+            str(checkpoint.folder / "config.json"),
+        )
     modules = dict(model.named_modules())
     body = f"{getattr(model, 'base_model_prefix', '')}."
     for name, entry in sorted(checkpoint.tensors.items()):

@@ -22,10 +22,12 @@ def add_bias(logits: torch.Tensor, rows: Sequence[TokenSequence]) -> None:
 def mask_early_end(logits: torch.Tensor, rows: Sequence[TokenSequence], end_ids: Sequence[Collection[int]]) -> None:
     """Forbid the ids that would end a row (``end_ids``, by row) while it has fewer than its min_tokens.
 
-    A row with a grammar has that in its mask: where the grammar leaves nothing else, it decides.
+    A row with a grammar has that in its mask: where the grammar leaves nothing else, it decides. Ids without a logit
+    need no mask: an index that does not exist would end every request of the step, and -1 is the last id.
     """
+    drawable = range(logits.shape[1])
     early = [i for i, row in enumerate(rows) if row.num_output < row.min_tokens and row.constraint is None]
-    entries = [(i, t) for i in early for t in end_ids[i]]
+    entries = [(i, t) for i in early for t in end_ids[i] if t in drawable]
     if entries:
         index, ids = (list(column) for column in zip(*entries, strict=True))
         logits[index, ids] = -torch.inf

@@ -145,7 +145,7 @@ class SamplingParameters(_message.Message):
     presence_penalty: _builtins.float
     """-2 to 2, taken from the logit of every token that occurs in the output. Default 0."""
     repetition_penalty: _builtins.float
-    """Above 0 to 2; divides positive and multiplies negative logits of tokens in prompt and output. Default 1."""
+    """0.01 to 2; divides positive and multiplies negative logits of tokens in prompt and output. Default 1."""
     seed: _builtins.int
     """Seed of all draws. Default: drawn at random by whoever first needs it, and named in Started."""
     max_tokens: _builtins.int
