@@ -296,3 +296,24 @@ while [ $# -gt 1 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done
         built = list(at_once.map(build, [tmp_path / "kernels"] * 4))
     assert {path.read_text() for path in built} == {"made\n"}
     assert (tmp_path / "links").read_text() == "linked\n"
+
+
+@pytest.mark.parametrize("left", [b"", b"ma", b"mode\n"])
+def test_a_damaged_library_is_built_anew(left, tmp_path, monkeypatch):
+    """Truncated to nothing, truncated, or of other bytes: it would end each start with SIGBUS, or never load."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text(
+        """#!/bin/sh
+[ "$1" = --version ] && exit 0
+while [ $# -gt 1 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done
+"""
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    folder = tmp_path / "kernels"
+    (folder / "tmp_of_a_killed_build").mkdir(parents=True)
+    library = build(folder)
+    assert list(folder.iterdir()) == [library]
+    library.write_bytes(left)
+    assert build(folder).read_text() == "made\n"
+    assert list(folder.iterdir()) == [library]
