@@ -23,7 +23,9 @@ from serin_mesh.settings import ServiceSettings, SettingsError
 from serin_mesh.testing import ControlTwin, running
 from serin_worker import __main__ as worker
 from serin_worker.assembly import serving
+from serin_worker.config import BadConfig, EngineConfig
 from serin_worker.description import EngineDescription
+from serin_worker.device import device_of
 from serin_worker.errors import NumericsLost
 from serin_worker.loop import EngineLoop
 from serin_worker.namespaces import Namespaces
@@ -117,6 +119,31 @@ async def test_settings_that_fit_no_engine(tiny_folder, changes, words):
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:77"])
+async def test_a_device_that_is_not_there(tiny_folder, device):
+    """The flag is named with what torch has; a crash would be tried again and again."""
+    settings = WorkerSettings(model="tiny", model_path=str(tiny_folder("llama")), device=device)
+    if torch.cuda.is_available() and device == "cuda":
+        pytest.skip("it is there")
+    with pytest.raises(SettingsError) as caught:
+        async with serving(settings, lambda activity, progress: None):
+            raise AssertionError("it started")
+    assert str(caught.value).startswith(f"--device: {device}: accepted: c")
+    if not torch.cuda.is_available():
+        assert "torch says" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("count", "names"), [(1, "cuda:0, the GPUs"), (4, "cuda:0 to cuda:3, the GPUs")])
+def test_a_gpu_beyond_the_last(monkeypatch, count, names):
+    """Told which there are."""
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(BadConfig, match=names):
+        device_of(EngineConfig(device="cuda:4"))
+    assert device_of(EngineConfig(device="cuda:0")).index == 0
 
 
 async def test_progress_is_told_while_it_loads(tiny_folder):

@@ -20,6 +20,7 @@ from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
 from serin_worker.config import BadConfig, EngineConfig, Numerics, Quantization
 from serin_worker.description import EngineDescription
+from serin_worker.device import device_of
 from serin_worker.engine import Engine
 from serin_worker.errors import LogitsNotFinite, ModelRefused
 from serin_worker.limits import Limits
@@ -57,10 +58,10 @@ def load_engine(
 
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
-        BadConfig: the cache would hold too little, or this device or machine cannot quantize so.
+        BadConfig: the device is not there, the cache would hold too little, or this machine cannot quantize so.
     """
     report = _reporter(progress)
-    device = torch.device(config.device)
+    device = device_of(config)
     found = checkpoint.inspect(hub.locate(model))
     threads = num_threads(found, config)
     torch.set_num_threads(threads)

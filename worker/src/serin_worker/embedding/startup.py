@@ -12,6 +12,7 @@ from serin_mesh.identity import digest_json, kv_digest
 
 from serin_worker import fitting
 from serin_worker.config import BadConfig, EngineConfig
+from serin_worker.device import device_of
 from serin_worker.embedding.encoder import Encoder
 from serin_worker.embedding.recipe import read_recipe
 from serin_worker.embedding.request import EmbeddingBounds
@@ -58,7 +59,7 @@ def load_encoder(
 
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
-        BadConfig: it is to be quantized.
+        BadConfig: it is to be quantized, or the device is not there.
     """
 
     def report(stage: Stage) -> Callable[[float], None]:
@@ -66,7 +67,7 @@ def load_encoder(
 
     if config.quantize != "none":
         raise BadConfig("quantize", config.quantize, "none, for a model of embeddings")
-    device = torch.device(config.device)
+    device = device_of(config)
     found = checkpoint.inspect(folder)
     if found.quantization is not None:
         raise ModelRefused("quantized weights are not served as a model of embeddings", str(folder / "config.json"))
