@@ -28,7 +28,7 @@ SHORT = 8
 
 def give(monkeypatch, num_bytes: int) -> None:
     """A machine with so much free memory."""
-    monkeypatch.setattr(fitting, "available_bytes", lambda device: num_bytes)
+    monkeypatch.setattr(fitting, "available_bytes", lambda *_: num_bytes)
 
 
 def refusal(folder, config: EngineConfig, monkeypatch) -> NotEnoughMemory:
@@ -102,3 +102,23 @@ def test_a_model_of_embeddings(tmp_path, monkeypatch):
     with pytest.raises(NotEnoughMemory) as caught:
         load_encoder(folder, EngineConfig())
     assert caught.value.remedies == ({"precision": "bfloat16"},)
+
+
+@pytest.mark.parametrize(
+    "said", [MemoryError(), RuntimeError("unable to mmap 9 bytes from file: Cannot allocate memory (12)")]
+)
+def test_memory_that_ends_while_it_loads(said, tiny_folder, monkeypatch, tmp_path):
+    """Told like what is refused before: both numbers, what the system said, and what takes less."""
+
+    def fail(*arguments, **options):
+        raise said
+
+    for family in (loading.GENERATING, loading.ENCODING):
+        monkeypatch.setattr(family.factory, "from_pretrained", fail)
+    with pytest.raises(NotEnoughMemory) as caught:
+        load_engine(str(tiny_folder("llama")), EngineConfig(num_blocks=40))
+    assert caught.value.needed_bytes == WEIGHTS * 4 + 40 * BLOCK * 4
+    assert (str(said) or "MemoryError") in str(caught.value)
+    assert caught.value.remedies[0]["num_blocks"] is None
+    with pytest.raises(NotEnoughMemory, match=r"needs [\d,]+ bytes and [\d,]+ are available, of which not all"):
+        load_encoder(write_tiny_encoder(tmp_path), EngineConfig())

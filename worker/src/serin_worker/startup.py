@@ -71,9 +71,10 @@ def load_engine(
     quantize = quantization_of(found, config, precision)
     described = loading.describe(found, precision)
     fitting.check_fit(described, config, precision)
-    loaded = CausalModel(loading.load(described, device, report("loading")))
     try:
-        running = run_model(loaded, config, quantize, progress, clock)
+        with fitting.refusing(described, config, precision):
+            loaded = CausalModel(loading.load(described, device, report("loading")))
+            running = run_model(loaded, config, quantize, progress, clock)
     except LogitsNotFinite as error:
         raise finiteness.explain(found, precision) from error
     layout = f"{running.attention.layout}/{config.block_size}"

@@ -80,9 +80,10 @@ def load_encoder(
     precision = found.precision if config.precision == "auto" else config.precision
     described = loading.describe(found, precision, loading.ENCODING)
     fitting.check_encoder_fit(described, precision, device)
-    model = loading.load(described, device, report("loading"))
-    if device.type == "cpu":
-        torch.nn.Module.to(model, computed_in(model.dtype))
+    with fitting.refusing(described, config, precision):
+        model = loading.load(described, device, report("loading"))
+        if device.type == "cpu":
+            torch.nn.Module.to(model, computed_in(model.dtype))
     report("checking")(0.0)
     encoder = Encoder(model, recipe)
     try:
