@@ -96,7 +96,8 @@ def test_it_listens_before_it_imports_torch():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"max_batched_tokens": 3}, ("--max-batched-tokens: 3: accepted: 64 or more",)),
+        ({"max_batched_tokens": 3}, ("--max-batched-tokens: 3: accepted: 64 or more, so that each of as many seq",)),
+        ({"context_length": 300}, ("--context-length: 300: accepted: 1 to 256, the positions that the model has",)),
         (
             {"kv_blocks": 1},
             ("--kv-blocks: 1: accepted: 8 or more, ", "a short sequence fits: 128 tokens, 16 in a block"),

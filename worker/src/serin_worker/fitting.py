@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from serin_mesh.engine_ranges import SHORT_REQUEST_TOKENS
 
-from serin_worker.config import SHORT_REQUEST_TOKENS, BadConfig, EngineConfig, Quantization
+from serin_worker.config import BadConfig, EngineConfig, Quantization
 from serin_worker.errors import ModelRefused, NotEnoughMemory, Remedy
 from serin_worker.model import fp8
 from serin_worker.model.causal_lm import ModelShape, shape_of
@@ -116,13 +117,11 @@ def context_length_of(shape: ModelShape, config: EngineConfig) -> int:
     """Most tokens of a sequence.
 
     Raises:
-        ModelRefused: the model has fewer positions than what is asked.
+        BadConfig: the model has fewer positions than what is asked.
     """
     asked = config.context_length or shape.context_length
     if asked > shape.context_length:
-        raise ModelRefused(
-            f"context_length {asked}: the model has positions for {shape.context_length}; accepted: 1 to that many"
-        )
+        raise BadConfig("context_length", asked, f"1 to {shape.context_length}, the positions that the model has")
     return asked
 
 
