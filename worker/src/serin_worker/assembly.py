@@ -172,11 +172,18 @@ def _blaming(settings: WorkerSettings) -> Iterator[None]:
     try:
         yield
     except NotEnoughMemory as error:
-        raise SettingsError(f"--model-path: '{settings.model_path}': {error.told(settings.flag_of)}") from error
+        told = error.told(settings.flag_of) + _in_the_file(settings, error)
+        raise SettingsError(f"--model-path: '{settings.model_path}': {told}") from error
     except (ModelRefused, ArtifactUnreadable) as error:
         raise SettingsError(f"--model-path: '{settings.model_path}': {error}") from error
     except BadConfig as error:
         raise SettingsError(f"{settings.flag_of(error.field)}: {error.value}: accepted: {error.accepted}") from error
+
+
+def _in_the_file(settings: WorkerSettings, error: NotEnoughMemory) -> str:
+    """How the mesh's file spells what helps: a process does not know whether somebody types its flags."""
+    keys = dict.fromkeys(settings.key_of(field) for remedy in error.remedies for field in remedy)
+    return f" (in serin.yaml: {', '.join(keys)})" if keys else ""
 
 
 def _secret(settings: WorkerSettings) -> bytes:

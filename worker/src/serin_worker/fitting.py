@@ -25,6 +25,8 @@ from serin_worker.native.library import has_kernels
 from serin_worker.quantization import quantization_of
 
 _SCALE_BYTES = 4
+_SPARED = 0.05
+"""Share of what is available that remedies leave for the activations of a step."""
 _STORED_AS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -108,7 +110,7 @@ def num_blocks(shape: ModelShape, dtype: torch.dtype, config: EngineConfig, rese
         wanted = min(int(available * share), (per_sequence * config.max_num_sequences) * block_bytes)
         budget = max(budget, wanted)
     if budget > available:
-        remedy: Remedy = {"kv_bytes": available // block_bytes * block_bytes}
+        remedy: Remedy = {"kv_bytes": _advised(available) // block_bytes * block_bytes}
         raise NotEnoughMemory("the KV cache", budget, available, (remedy,))
     return budget // block_bytes
 
@@ -158,7 +160,7 @@ def _refused(
 ) -> NotEnoughMemory:
     shape = _shape(described)
     needed = _need(described, shape, config, precision)
-    room = min(available, needed.total - 1)  # what was too much must not be advised again
+    room = _advised(min(available, needed.total - 1))  # what was too much must not be advised again
     remedies = tuple(_remedies(described, shape, config, precision, room))
     what = f"{described.checkpoint.folder} in {precision}"
     parts = f" (weights {needed.weights:,}, KV cache {needed.cache:,})" if shape else " (weights alone)"
@@ -169,10 +171,15 @@ def _encoder_refused(
     described: Described, precision: str, device: torch.device, available: int, why: str = ""
 ) -> NotEnoughMemory:
     needed = weight_bytes(described, precision, "none", device)
-    room = min(available, needed - 1)
+    room = _advised(min(available, needed - 1))
     smaller = precision == "float32" and weight_bytes(described, "bfloat16", "none", device) <= room
     remedies: tuple[Remedy, ...] = ({"precision": "bfloat16"},) if smaller else ()
     return NotEnoughMemory(f"{described.checkpoint.folder} in {precision}", needed, available, remedies, why=why)
+
+
+def _advised(num_bytes: int) -> int:
+    """How much of so many bytes a remedy may take."""
+    return int(num_bytes * (1 - _SPARED))
 
 
 def _holds_quantized(checkpoint: Checkpoint) -> bool:

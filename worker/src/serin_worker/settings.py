@@ -54,7 +54,12 @@ class WorkerSettings(ServiceSettings):
     @staticmethod
     def flag_of(field: str) -> str:
         """The flag that sets a field of the engine's configuration."""
-        return "--" + _NAMES.get(field, field).replace("_", "-")
+        return "--" + WorkerSettings.key_of(field).replace("_", "-")
+
+    @staticmethod
+    def key_of(field: str) -> str:
+        """The setting that sets a field of the engine's configuration, as `serin.yaml` spells it too."""
+        return _NAMES.get(field, field)
 
     def engine_config(self) -> EngineConfig:
         """The engine's part of the settings.
