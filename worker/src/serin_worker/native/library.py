@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -79,19 +80,42 @@ def kernel_folder() -> Path:
     return Path(root) / "serin" / "kernels"
 
 
+def is_built(folder: Path) -> bool:
+    """Whether :func:`build` would find them there, and compile nothing."""
+    stem = f"kernels-{_fingerprint(_sources())}"
+    with contextlib.suppress(KernelUnavailable):
+        stem = _stem_of(stem, _compiler()[1])
+    return _newest(folder, stem) is not None
+
+
 def build(folder: Path) -> Path:
     """Compile the kernels unless they are there already, whole.
 
+    Where no compiler runs, or it fails, those that another one made of the same sources for this processor will do.
+
     Raises:
-        KernelUnavailable: there is no compiler, or it failed.
+        KernelUnavailable: there is no compiler, or it failed, and nothing was built before.
     """
     sources = _sources()
     stem = f"kernels-{_fingerprint(sources)}"
-    compiler, version = _compiler()
-    stem = f"{stem}-{hashlib.blake2b(version, digest_size=6).hexdigest()}"
-    library = _newest(folder, stem)
-    if library is not None:
+    try:
+        compiler, version = _compiler()
+        return _newest(folder, _stem_of(stem, version)) or _build(compiler, sources, folder, _stem_of(stem, version))
+    except KernelUnavailable:
+        library = _newest(folder, stem)
+        if library is None:
+            raise
+        logging.getLogger(__name__).warning(
+            "no compiler runs here, or it failed: kernels serve that another one built before"
+        )
         return library
+
+
+def _stem_of(fingerprint: str, version: bytes) -> str:
+    return f"{fingerprint}-{hashlib.blake2b(version, digest_size=6).hexdigest()}"
+
+
+def _build(compiler: str, sources: dict[str, bytes], folder: Path, stem: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder):
