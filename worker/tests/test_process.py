@@ -1,6 +1,7 @@
 """The worker as a process: it announces its start, serves, drains; what stops it from starting is one line."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -81,6 +82,11 @@ async def test_from_start_to_drain(tiny_folder, tmp_path):
             await control.withdrawn("worker-1")
             _, errors = await process.communicate()
             assert process.returncode == 0, errors.decode()
+            lines = [json.loads(line) for line in errors.splitlines() if line.startswith(b"{")]
+            stages = [line["activity"] for line in lines if line["event"] == "worker.starting"]
+            assert stages[0] == "loading libraries"
+            assert stages[-2:] == ["preparing weights", "checking the model"]
+            assert len(stages) == len(set(stages))
         finally:
             if process.returncode is None:
                 process.kill()
@@ -154,6 +160,7 @@ async def test_progress_is_told_while_it_loads(tiny_folder):
     async with serving(settings, lambda activity, progress: said.append((activity, progress))) as made:
         assert made.vocabulary_digest
     assert said[-1] == ("checking the model", 1.0)
+    assert len(said) == len(set(said))
     assert [progress for _, progress in said] == sorted(progress for _, progress in said)
 
 

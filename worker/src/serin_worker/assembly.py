@@ -31,6 +31,7 @@ from serin_worker.startup import Progress, Stage, load_engine
 
 _STAGES: dict[Stage, tuple[str, float, float]] = {
     "hashing": ("reading weights", 0.0, 0.2),
+    "building": ("building kernels", 0.2, 0.2),
     "loading": ("loading weights", 0.2, 0.4),
     "preparing": ("preparing weights", 0.4, 0.8),
     "checking": ("checking the model", 0.8, 1.0),
@@ -147,7 +148,7 @@ async def _loaded(settings: WorkerSettings, say: Say, load: Callable[[Progress],
     """What ``load`` makes, in a thread; its progress is said here."""
     running = asyncio.get_running_loop()
     is_cancelled = False
-    said = -1
+    said = ("", -1)
 
     def progress(stage: Stage, fraction: float) -> None:
         nonlocal said
@@ -155,8 +156,8 @@ async def _loaded(settings: WorkerSettings, say: Say, load: Callable[[Progress],
             raise StartCancelled
         activity, start, end = _STAGES[stage]
         percent = int(100 * (start + fraction * (end - start)))
-        if percent != said:
-            said = percent
+        if (activity, percent) != said:
+            said = (activity, percent)
             running.call_soon_threadsafe(say, activity, percent / 100)
 
     try:

@@ -29,7 +29,7 @@ from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.decode_graphs import CudaRecorder, DecodeGraphs
 from serin_worker.model.processor import instruction_set
 from serin_worker.model.verification import Verification
-from serin_worker.native.library import KernelUnavailable, set_num_threads
+from serin_worker.native.library import KernelUnavailable, has_kernels, is_built, kernel_folder, set_num_threads
 from serin_worker.native.triton_runtime import has_triton
 from serin_worker.quantization import quantization_of
 from serin_worker.runner import ModelRunner
@@ -37,7 +37,7 @@ from serin_worker.runner import ModelRunner
 ENGINE_EPOCH = "3"
 """Name of the engine's arithmetic: changed whenever computed KV may differ."""
 
-Stage = Literal["hashing", "loading", "preparing", "checking"]
+Stage = Literal["hashing", "building", "loading", "preparing", "checking"]
 Progress = Callable[[Stage, float], None]
 _SMALL_MODEL = 20_000_000
 
@@ -70,6 +70,9 @@ def load_engine(
     precision = found.precision if config.precision == "auto" else config.precision
     quantize = quantization_of(found, config, precision)
     described = loading.describe(found, precision)
+    if device.type == "cpu" and not is_built(kernel_folder()):
+        report("building")(0.0)  # half a minute, once; without a compiler torch serves, which is told below
+        has_kernels()
     fitting.check_fit(described, config, precision)
     try:
         with fitting.refusing(described, config, precision):
