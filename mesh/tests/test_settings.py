@@ -15,6 +15,8 @@ class EngineSettings(ServiceSettings):
     precision: Literal["auto", "float32"] = Field("auto", description="number format")
     kv_cache_bytes: int | None = Field(None, gt=0, description="bytes of KV")
     threads: int = Field(1, ge=1, description="compute threads")
+    block_size: int = Field(16, ge=16, le=256, multiple_of=16, description="tokens in a block")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", examples=["cpu", "cuda", "cuda:N"], description="device")
 
 
 def test_flags_beat_environment_beats_defaults() -> None:
@@ -55,6 +57,8 @@ def test_settings_are_frozen() -> None:
         (["--development=maybe"], {}, "--development: 'maybe': accepted: true or false"),
         (["--drain-grace-s", "-1"], {}, "--drain-grace-s: '-1': accepted: a number 0..3600"),
         (["--version", "a b"], {}, "--version: 'a b': accepted: text that matches ^[a-zA-Z0-9._-]{1,64}$"),
+        (["--block-size", "17"], {}, "--block-size: '17': accepted: an integer 16..256, a multiple of 16"),
+        (["--device", "gpu"], {}, "--device: 'gpu': accepted: cpu, cuda or cuda:N"),
         (["--port"], {}, "--port: no value: accepted: an integer 0..65535"),
         (
             ["--host", "0.0.0.0"],

@@ -1,6 +1,7 @@
 """Paged attention: compiled kernels, Triton's and their torch twin against plain softmax, and bit for bit."""
 
 import itertools
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +14,7 @@ from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, 
 from serin_worker.attention.native import NativePagedAttention
 from serin_worker.attention.tiling import Tile, Tiling
 from serin_worker.attention.torch_paged import TorchPagedAttention
-from serin_worker.native.library import KernelUnavailable, build
+from serin_worker.native.library import KernelUnavailable, build, is_built
 
 BLOCK = 16
 SPECS = {
@@ -296,3 +297,51 @@ while [ $# -gt 1 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done
         built = list(at_once.map(build, [tmp_path / "kernels"] * 4))
     assert {path.read_text() for path in built} == {"made\n"}
     assert (tmp_path / "links").read_text() == "linked\n"
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    """One that is quick, by its path."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text(
+        """#!/bin/sh
+[ "$1" = --version ] && exec cat "$0.version"
+while [ $# -gt 1 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done
+"""
+    )
+    (tmp_path / "compiler.version").write_text("1")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    return compiler
+
+
+@pytest.mark.parametrize("left", [b"", b"ma", b"mode\n"])
+def test_a_damaged_library_is_built_anew(left, tmp_path, compiler):
+    """Truncated to nothing, truncated, or of other bytes: it would end each start with SIGBUS, or never load."""
+    folder = tmp_path / "kernels"
+    (folder / "tmp_of_a_killed_build").mkdir(parents=True)
+    assert not is_built(folder)
+    library = build(folder)
+    assert list(folder.iterdir()) == [library]
+    assert is_built(folder)
+    library.write_bytes(left)
+    assert not is_built(folder)
+    assert build(folder).read_text() == "made\n"
+    assert list(folder.iterdir()) == [library]
+
+
+def test_what_was_built_serves_without_its_compiler(tmp_path, compiler, caplog):
+    """As in an image that was built on a machine with one; where there is one, its own are built."""
+    folder = tmp_path / "kernels"
+    first = build(folder)
+    (tmp_path / "compiler.version").write_text("2")
+    second = build(folder)
+    assert first != second
+    os.utime(first, (1, 1))
+    assert caplog.text == ""
+    compiler.unlink()
+    assert is_built(folder)
+    assert build(folder) == second
+    assert "kernels serve that another one built before" in caplog.text
+    second.write_bytes(b"")
+    assert build(folder) == first

@@ -140,7 +140,7 @@ def test_files_that_are_missing(tmp_path):
     (tmp_path / "empty").mkdir()
     assert refusal(tmp_path / "empty").file == str(tmp_path / "empty" / "config.json")
     (tmp_path / "empty" / "config.json").write_text('{"model_type": "llama"}')
-    assert "no *.safetensors" in str(refusal(tmp_path / "empty"))
+    assert "has no weights" in str(refusal(tmp_path / "empty"))
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
@@ -222,3 +222,23 @@ def test_older_architectures_with_learned_positions(tmp_path):
     described = loading.describe(checkpoint.inspect(tmp_path), "float32")
     shape = CausalModel(loading.load(described, torch.device("cpu"))).shape
     assert (shape.context_length, shape.vocabulary_size, len(shape.layers)) == (64, 60, 2)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), "has no weights"),
+        (("model-q4.gguf",), "has weights as GGUF alone (model-q4.gguf)"),
+        (("model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors"), "has model-00001-of-00002.safet"),
+        (("other.safetensors",), "has other.safetensors, and no index"),
+    ],
+)
+def test_weights_under_other_names(folder, names, said):
+    """What is there, and which names are read."""
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    for name in names:
+        (folder / name).write_bytes(weights)
+    text = str(refusal(folder))
+    assert text.startswith(f"{folder}: {said}")
+    assert text.endswith("; accepted: model.safetensors, or shards beside model.safetensors.index.json")

@@ -28,7 +28,7 @@ SHORT = 8
 
 def give(monkeypatch, num_bytes: int) -> None:
     """A machine with so much free memory."""
-    monkeypatch.setattr(fitting, "available_bytes", lambda device: num_bytes)
+    monkeypatch.setattr(fitting, "available_bytes", lambda *_: num_bytes)
 
 
 def refusal(folder, config: EngineConfig, monkeypatch) -> NotEnoughMemory:
@@ -62,11 +62,18 @@ def test_every_byte_is_counted(config, weights, num_blocks, tiny_folder, monkeyp
 @pytest.mark.parametrize(
     ("config", "num_bytes", "remedies"),
     [
-        (EngineConfig(), 200_000, ({"quantize": "int8"},)),
+        (EngineConfig(), 210_000, ({"quantize": "int8"},)),
         (EngineConfig(), 250_000, ({"quantize": "int8"}, {"precision": "bfloat16"})),
-        (EngineConfig(num_blocks=40), 460_000, ({"kv_bytes": 106_496, "num_blocks": None}, {"quantize": "int8"})),
-        (EngineConfig(kv_bytes=400_000), 430_000, ({"kv_bytes": 73_728}, {"quantize": "int8", "kv_bytes": 294_912})),
-        (EngineConfig(context_length=256), 440_000, ({"context_length": 176}, {"quantize": "int8"})),
+        (
+            EngineConfig(num_blocks=40),
+            460_000,
+            (
+                {"kv_bytes": 81_920, "num_blocks": None},
+                {"quantize": "int8", "kv_bytes": 303_104, "num_blocks": None},
+            ),
+        ),
+        (EngineConfig(kv_bytes=400_000), 450_000, ({"kv_bytes": 73_728}, {"quantize": "int8", "kv_bytes": 294_912})),
+        (EngineConfig(context_length=256), 440_000, ({"context_length": 128}, {"quantize": "int8"})),
         (EngineConfig(quantize="int8", precision="float32"), 150_000, ()),
     ],
 )
@@ -79,6 +86,7 @@ def test_what_makes_it_fit_is_named_and_does(config, num_bytes, remedies, tiny_f
     for remedy in remedies:
         described = loading.describe(checkpoint.inspect(folder), str(remedy.get("precision", "float32")))
         changed = replace(config, **remedy)
+        give(monkeypatch, int(num_bytes * 0.95) + 1)  # and something is left for its steps
         fitting.check_fit(described, changed, str(remedy.get("precision", "float32")))
 
 
@@ -92,7 +100,8 @@ async def test_the_sentence_names_flags(tiny_folder, monkeypatch):
     text = str(caught.value)
     assert "\n" not in text
     assert re.search(r"needs [\d,]+ bytes \(weights [\d,]+, KV cache [\d,]+\) and 460,000 are available", text)
-    assert "it fits with --kv-cache-bytes 106496 --kv-blocks 0, or with --quantize int8" in text
+    assert "it fits with --kv-cache-bytes 81920 --kv-blocks 0, or with --quantize int8" in text
+    assert text.endswith("(in serin.yaml: kv_cache_bytes, kv_blocks, quantize)")
 
 
 def test_a_model_of_embeddings(tmp_path, monkeypatch):
@@ -102,3 +111,23 @@ def test_a_model_of_embeddings(tmp_path, monkeypatch):
     with pytest.raises(NotEnoughMemory) as caught:
         load_encoder(folder, EngineConfig())
     assert caught.value.remedies == ({"precision": "bfloat16"},)
+
+
+@pytest.mark.parametrize(
+    "said", [MemoryError(), RuntimeError("unable to mmap 9 bytes from file: Cannot allocate memory (12)")]
+)
+def test_memory_that_ends_while_it_loads(said, tiny_folder, monkeypatch, tmp_path):
+    """Told like what is refused before: both numbers, what the system said, and what takes less."""
+
+    def fail(*arguments, **options):
+        raise said
+
+    for family in (loading.GENERATING, loading.ENCODING):
+        monkeypatch.setattr(family.factory, "from_pretrained", fail)
+    with pytest.raises(NotEnoughMemory) as caught:
+        load_engine(str(tiny_folder("llama")), EngineConfig(num_blocks=40))
+    assert caught.value.needed_bytes == WEIGHTS * 4 + 40 * BLOCK * 4
+    assert (str(said) or "MemoryError") in str(caught.value)
+    assert caught.value.remedies[0]["num_blocks"] is None
+    with pytest.raises(NotEnoughMemory, match=r"needs [\d,]+ bytes and [\d,]+ are available, of which not all"):
+        load_encoder(write_tiny_encoder(tmp_path), EngineConfig())

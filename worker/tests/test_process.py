@@ -1,6 +1,7 @@
 """The worker as a process: it announces its start, serves, drains; what stops it from starting is one line."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -23,7 +24,9 @@ from serin_mesh.settings import ServiceSettings, SettingsError
 from serin_mesh.testing import ControlTwin, running
 from serin_worker import __main__ as worker
 from serin_worker.assembly import serving
+from serin_worker.config import BadConfig, EngineConfig
 from serin_worker.description import EngineDescription
+from serin_worker.device import device_of
 from serin_worker.errors import NumericsLost
 from serin_worker.loop import EngineLoop
 from serin_worker.namespaces import Namespaces
@@ -79,6 +82,11 @@ async def test_from_start_to_drain(tiny_folder, tmp_path):
             await control.withdrawn("worker-1")
             _, errors = await process.communicate()
             assert process.returncode == 0, errors.decode()
+            lines = [json.loads(line) for line in errors.splitlines() if line.startswith(b"{")]
+            stages = [line["activity"] for line in lines if line["event"] == "worker.starting"]
+            assert stages[0] == "loading libraries"
+            assert stages[-2:] == ["preparing weights", "checking the model"]
+            assert len(stages) == len(set(stages))
         finally:
             if process.returncode is None:
                 process.kill()
@@ -94,7 +102,8 @@ def test_it_listens_before_it_imports_torch():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"max_batched_tokens": 3}, ("--max-batched-tokens: 3: accepted: 64 or more",)),
+        ({"max_batched_tokens": 3}, ("--max-batched-tokens: 3: accepted: 64 or more, so that each of as many seq",)),
+        ({"context_length": 300}, ("--context-length: 300: accepted: 1 to 256, the positions that the model has",)),
         (
             {"kv_blocks": 1},
             ("--kv-blocks: 1: accepted: 8 or more, ", "a short sequence fits: 128 tokens, 16 in a block"),
@@ -119,6 +128,31 @@ async def test_settings_that_fit_no_engine(tiny_folder, changes, words):
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:77"])
+async def test_a_device_that_is_not_there(tiny_folder, device):
+    """The flag is named with what torch has; a crash would be tried again and again."""
+    settings = WorkerSettings(model="tiny", model_path=str(tiny_folder("llama")), device=device)
+    if torch.cuda.is_available() and device == "cuda":
+        pytest.skip("it is there")
+    with pytest.raises(SettingsError) as caught:
+        async with serving(settings, lambda activity, progress: None):
+            raise AssertionError("it started")
+    assert str(caught.value).startswith(f"--device: {device}: accepted: c")
+    if not torch.cuda.is_available():
+        assert "torch says" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("count", "names"), [(1, "cuda:0, the GPUs"), (4, "cuda:0 to cuda:3, the GPUs")])
+def test_a_gpu_beyond_the_last(monkeypatch, count, names):
+    """Told which there are."""
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(BadConfig, match=names):
+        device_of(EngineConfig(device="cuda:4"))
+    assert device_of(EngineConfig(device="cuda:0")).index == 0
+
+
 async def test_progress_is_told_while_it_loads(tiny_folder):
     """What is being done and how far, growing to the end."""
     said: list[tuple[str, float]] = []
@@ -126,6 +160,7 @@ async def test_progress_is_told_while_it_loads(tiny_folder):
     async with serving(settings, lambda activity, progress: said.append((activity, progress))) as made:
         assert made.vocabulary_digest
     assert said[-1] == ("checking the model", 1.0)
+    assert len(said) == len(set(said))
     assert [progress for _, progress in said] == sorted(progress for _, progress in said)
 
 

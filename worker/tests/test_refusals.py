@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from serin_worker.config import EngineConfig
+from serin_worker.config import BadConfig, EngineConfig
 from serin_worker.errors import ModelRefused
 from serin_worker.startup import load_engine
 
@@ -140,6 +140,6 @@ def test_a_context_longer_than_the_models_is_refused(tiny_folder):
     """With both numbers: nothing is cut to fit without a word."""
     config = EngineConfig(precision="float32", context_length=100_000)
     with pytest.raises(
-        ModelRefused, match="context_length 100000: the model has positions for 256; accepted: 1 to that"
+        BadConfig, match="context_length is 100000; accepted: 1 to 256, the positions that the model has"
     ):
         load_engine(str(tiny_folder("qwen3")), config)

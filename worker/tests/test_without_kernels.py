@@ -39,9 +39,11 @@ def test_kernels_are_unavailable():
 @pytest.mark.usefixtures("no_compiler")
 @pytest.mark.parametrize("numerics", ["fast", "invariant"])
 def test_greedy_and_sampled_requests_run(tiny_folder, numerics, caplog):
-    """Both numerics modes, with draws; the log says once what is missing."""
+    """Both numerics modes, with draws; the log says once what is missing, and that kernels are built is shown."""
     config = EngineConfig(precision="float32", numerics=numerics, num_blocks=32)
-    engine, about = startup.load_engine(str(tiny_folder("mistral")), config)
+    stages: list[str] = []
+    engine, about = startup.load_engine(str(tiny_folder("mistral")), config, lambda stage, done: stages.append(stage))
+    assert list(dict.fromkeys(stages)) == ["hashing", "building", "loading", "preparing", "checking"]
     assert about.attention == TorchPagedAttention.layout
     assert about.numerics == numerics
     assert "attention kernel unavailable" in caplog.text

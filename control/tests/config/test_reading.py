@@ -154,6 +154,23 @@ def test_without_weights_the_last_version_has_everything():
             "serin.yaml:5: models.a.versions.v1.kv_blocks: 31 blocks hold no sequence; accepted: 32 or more, so that",
         ),
         (
+            "models:\n  a: {path: x, kv_cache_bytes: 10}\n",
+            "serin.yaml:2: models.a.kv_cache_bytes: 10 bytes hold no sequence; accepted: 0, or as many as hold a short",
+        ),
+        (
+            "models:\n  a: {path: x, max_batched_tokens: 3}\n",
+            "serin.yaml:2: models.a.max_batched_tokens: 3 tokens in a step for 64 sequences; accepted: "
+            "'max_batched_tokens' of 64 or more",
+        ),
+        (
+            "models:\n  a:\n    max_batched_tokens: 100\n    versions:\n      v1: {path: x, max_sequences: 101}\n",
+            "serin.yaml:5: models.a.versions.v1.max_sequences: 100 tokens in a step for 101 sequences",
+        ),
+        (
+            "models:\n  a: {path: x, max_sequences: 4097}\n",
+            "serin.yaml:2: models.a.max_sequences: 4097 is not accepted; accepted: an integer 1..4096",
+        ),
+        (
             "models:\n  a: {path: x}\n  b: {path: y, aliases: [a]}\n",
             "serin.yaml:3: models.b.aliases.0: 'a' is already the name of model 'a'",
         ),
@@ -362,6 +379,14 @@ def test_schema_accepts_whatever_the_reader_accepts(models):
     except ConfigInvalid:
         return
     jsonschema.validate(document, json_schema())
+
+
+def test_defaults_of_the_worker_can_be_said():
+    """0 and `auto` mean what they mean as flags, and lift what a model says from one of its versions."""
+    zeros = "kv_cache_bytes: 0, kv_blocks: 0, max_batched_tokens: 0, context_length: 0, threads: 0, numerics: auto"
+    text = f"models:\n  a:\n    kv_blocks: 64\n    versions:\n      v1: {{path: x, {zeros}}}\n"
+    (release,) = parse_config(text).models["a"].releases()
+    assert (release.engine["kv_blocks"], release.engine["numerics"]) == (0, "auto")
 
 
 def test_committed_schema_is_current():

@@ -17,6 +17,8 @@ _WORDS: dict[Any, str] = {int: "an integer", float: "a number", str: "text", boo
 def accepted_values(cls: type[BaseModel], name: str) -> str:
     """What a field accepts, for example ``an integer 0..65535`` or ``auto, console or json``."""
     field = cls.model_fields[name]
+    if field.examples:  # says more than a regular expression
+        return _either([str(example) for example in field.examples])
     bounds = _bounds(field)
     return f"{_type_words(field.annotation)} {bounds}" if bounds else _type_words(field.annotation)
 
@@ -70,6 +72,8 @@ def _bounds(field: FieldInfo) -> str:
         words.append(f"above {limits['gt']}")
     if "lt" in limits:
         words.append(f"below {limits['lt']}")
+    if "multiple_of" in limits:
+        words.append(f"a multiple of {limits['multiple_of']}")
     if "pattern" in limits:
         words.append(f"that matches {limits['pattern']}")
     if "min_length" in limits:

@@ -7,7 +7,7 @@ import asyncio
 import importlib
 import sys
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from types import ModuleType
@@ -71,6 +71,7 @@ async def _serve(settings: WorkerSettings) -> None:
 
         async def startup() -> None:
             readiness.starting("loading libraries")
+            stack.callback(readiness.watch(_telling_stages()))
             assembly = await _libraries(settings.model_path)
             serving: Served = await stack.enter_async_context(assembly.serving(settings, readiness.starting))
             attached.append(serving)
@@ -93,6 +94,19 @@ async def _serve(settings: WorkerSettings) -> None:
             callers=CALLERS,
             startup=startup,
         )
+
+
+def _telling_stages() -> Callable[[Condition], None]:
+    """Log what is done before the service is ready, a line for each stage."""
+    told = ""
+
+    def tell(condition: Condition) -> None:
+        nonlocal told
+        if condition.state is State.STARTING and condition.activity not in ("", told):
+            told = condition.activity
+            logs.get().info("worker.starting", activity=told)
+
+    return tell
 
 
 async def _libraries(model: str) -> ModuleType:

@@ -31,6 +31,7 @@ from serin_worker.startup import Progress, Stage, load_engine
 
 _STAGES: dict[Stage, tuple[str, float, float]] = {
     "hashing": ("reading weights", 0.0, 0.2),
+    "building": ("building kernels", 0.2, 0.2),
     "loading": ("loading weights", 0.2, 0.4),
     "preparing": ("preparing weights", 0.4, 0.8),
     "checking": ("checking the model", 0.8, 1.0),
@@ -147,7 +148,7 @@ async def _loaded(settings: WorkerSettings, say: Say, load: Callable[[Progress],
     """What ``load`` makes, in a thread; its progress is said here."""
     running = asyncio.get_running_loop()
     is_cancelled = False
-    said = -1
+    said = ("", -1)
 
     def progress(stage: Stage, fraction: float) -> None:
         nonlocal said
@@ -155,8 +156,8 @@ async def _loaded(settings: WorkerSettings, say: Say, load: Callable[[Progress],
             raise StartCancelled
         activity, start, end = _STAGES[stage]
         percent = int(100 * (start + fraction * (end - start)))
-        if percent != said:
-            said = percent
+        if (activity, percent) != said:
+            said = (activity, percent)
             running.call_soon_threadsafe(say, activity, percent / 100)
 
     try:
@@ -172,11 +173,18 @@ def _blaming(settings: WorkerSettings) -> Iterator[None]:
     try:
         yield
     except NotEnoughMemory as error:
-        raise SettingsError(f"--model-path: '{settings.model_path}': {error.told(settings.flag_of)}") from error
+        told = error.told(settings.flag_of) + _in_the_file(settings, error)
+        raise SettingsError(f"--model-path: '{settings.model_path}': {told}") from error
     except (ModelRefused, ArtifactUnreadable) as error:
         raise SettingsError(f"--model-path: '{settings.model_path}': {error}") from error
     except BadConfig as error:
         raise SettingsError(f"{settings.flag_of(error.field)}: {error.value}: accepted: {error.accepted}") from error
+
+
+def _in_the_file(settings: WorkerSettings, error: NotEnoughMemory) -> str:
+    """How the mesh's file spells what helps: a process does not know whether somebody types its flags."""
+    keys = dict.fromkeys(settings.key_of(field) for remedy in error.remedies for field in remedy)
+    return f" (in serin.yaml: {', '.join(keys)})" if keys else ""
 
 
 def _secret(settings: WorkerSettings) -> bytes:

@@ -6,13 +6,11 @@ Knows nothing about settings files or flags.
 from dataclasses import dataclass
 from typing import Literal
 
+from serin_mesh.engine_ranges import BLOCK_TOKENS, DEFAULT_SEQUENCES, SHORT_REQUEST_TOKENS
+
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Numerics = Literal["auto", "fast", "invariant"]
 Quantization = Literal["none", "int8", "fp8"]
-
-
-SHORT_REQUEST_TOKENS = 128
-"""What a cache must hold at least, of a model with more positions: a sentence in a chat template, and its answer."""
 
 
 class BadConfig(ValueError):
@@ -38,7 +36,7 @@ class EngineConfig:
     """``invariant``: identical tokens alone, in any batch, after preemption and after resume. ``auto``: that, where the
     model can; ``fast`` otherwise."""
     device: str = "cpu"
-    block_size: int = 16
+    block_size: int = BLOCK_TOKENS
     """Tokens in a KV block; a multiple of 16."""
     kv_bytes: int | None = None
     """Memory for KV blocks; None: what all sequences can use, at most 30 % (CUDA: 90 %) of what is free."""
@@ -46,7 +44,7 @@ class EngineConfig:
     """Exact number of KV blocks, instead of ``kv_bytes``."""
     max_num_batched_tokens: int | None = None
     """Most tokens computed in a step; None: 512 on the CPU, 8192 on CUDA."""
-    max_num_sequences: int = 64
+    max_num_sequences: int = DEFAULT_SEQUENCES
     max_num_waiting: int = 1024
     context_length: int | None = None
     """Most tokens of a sequence; None: what the model was made for."""
@@ -64,10 +62,10 @@ class EngineConfig:
         for name in ("kv_bytes", "num_blocks", "max_num_batched_tokens", "context_length", "num_threads"):
             if getattr(self, name) is not None:
                 self._at_least(name, 1)
-        if self.block_size % 16:
-            raise BadConfig("block_size", self.block_size, "a multiple of 16")
+        if self.block_size % BLOCK_TOKENS:
+            raise BadConfig("block_size", self.block_size, f"a multiple of {BLOCK_TOKENS}")
         if self.token_budget < self.max_num_sequences:
-            accepted = f"{self.max_num_sequences} or more, so that each of max_num_sequences gets its token"
+            accepted = f"{self.max_num_sequences} or more, so that each of as many sequences gets its token"
             raise BadConfig("max_num_batched_tokens", self.token_budget, accepted)
         if self.context_length is not None:  # else it takes the model to tell
             self.check_num_blocks(self.context_length)

@@ -60,12 +60,21 @@ class NotEnoughMemory(ModelRefused):
         available_bytes: of the device.
         remedies: fields of the configuration and their values, each of which makes it fit.
         parts: how the bytes needed are made up, in brackets.
+        why: what the system said, where it gave less than it had said to be available.
     """
 
     def __init__(
-        self, what: str, needed_bytes: int, available_bytes: int, remedies: tuple[Remedy, ...], parts: str = ""
+        self,
+        what: str,
+        needed_bytes: int,
+        available_bytes: int,
+        remedies: tuple[Remedy, ...],
+        parts: str = "",
+        why: str = "",
     ) -> None:
         self._fact = f"{what} needs {needed_bytes:,} bytes{parts} and {available_bytes:,} are available"
+        if why:
+            self._fact += f", of which not all were given while it was loaded ({why})"
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
         self.remedies = remedies

@@ -5,24 +5,28 @@ nothing about flags: what would help is named by the configuration's fields.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from serin_mesh.engine_ranges import SHORT_REQUEST_TOKENS
 
-from serin_worker.config import SHORT_REQUEST_TOKENS, BadConfig, EngineConfig, Quantization
+from serin_worker.config import BadConfig, EngineConfig, Quantization
 from serin_worker.errors import ModelRefused, NotEnoughMemory, Remedy
 from serin_worker.model import fp8
 from serin_worker.model.causal_lm import ModelShape, shape_of
 from serin_worker.model.checkpoint import Checkpoint
 from serin_worker.model.loading import DTYPES, Described
-from serin_worker.model.memory import available_bytes
+from serin_worker.model.memory import available_bytes, is_out_of_memory
 from serin_worker.model.packing import computed_in
 from serin_worker.model.stored_linear import StoredLinear
 from serin_worker.native.library import has_kernels
 from serin_worker.quantization import quantization_of
 
 _SCALE_BYTES = 4
+_SPARED = 0.05
+"""Share of what is available that remedies leave for the activations of a step."""
 _STORED_AS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
@@ -46,17 +50,32 @@ def check_fit(described: Described, config: EngineConfig, precision: str) -> Non
         NotEnoughMemory: with both numbers, and what would make it fit.
         BadConfig: the KV cache is asked to be smaller than what is of use.
     """
-    device = torch.device(config.device)
-    available = available_bytes(device)
+    available = available_bytes(torch.device(config.device), described.checkpoint.weight_bytes)
     if _is_ample(described, config, precision, available):
         return
     shape = _shape(described)
     needed = _need(described, shape, config, precision)
     if needed.total > available:
-        remedies = tuple(_remedies(described, shape, config, precision, available))
-        what = f"{described.checkpoint.folder} in {precision}"
-        parts = f" (weights {needed.weights:,}, KV cache {needed.cache:,})" if shape else " (weights alone)"
-        raise NotEnoughMemory(what, needed.total, available, remedies, parts)
+        raise _refused(described, config, precision, available)
+
+
+@contextmanager
+def refusing(described: Described, config: EngineConfig, precision: str) -> Iterator[None]:
+    """Memory that does not suffice within, although it seemed to, is told like a model that does not fit.
+
+    Raises:
+        NotEnoughMemory: with both numbers, what the system said, and what takes less.
+    """
+    available = available_bytes(torch.device(config.device), described.checkpoint.weight_bytes)
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        if described.family.is_headless:
+            raise _encoder_refused(described, precision, torch.device(config.device), available, why) from error
+        raise _refused(described, config, precision, available, why) from error
 
 
 def check_encoder_fit(described: Described, precision: str, device: torch.device) -> None:
@@ -65,12 +84,9 @@ def check_encoder_fit(described: Described, precision: str, device: torch.device
     Raises:
         NotEnoughMemory: with both numbers.
     """
-    needed, available = weight_bytes(described, precision, "none", device), available_bytes(device)
-    if needed <= available:
-        return
-    smaller = precision == "float32" and weight_bytes(described, "bfloat16", "none", device) <= available
-    remedies: tuple[Remedy, ...] = ({"precision": "bfloat16"},) if smaller else ()
-    raise NotEnoughMemory(f"{described.checkpoint.folder} in {precision}", needed, available, remedies)
+    available = available_bytes(device, described.checkpoint.weight_bytes)
+    if weight_bytes(described, precision, "none", device) > available:
+        raise _encoder_refused(described, precision, device, available)
 
 
 def num_blocks(shape: ModelShape, dtype: torch.dtype, config: EngineConfig, reserved: int = 0) -> int:
@@ -94,7 +110,7 @@ def num_blocks(shape: ModelShape, dtype: torch.dtype, config: EngineConfig, rese
         wanted = min(int(available * share), (per_sequence * config.max_num_sequences) * block_bytes)
         budget = max(budget, wanted)
     if budget > available:
-        remedy: Remedy = {"kv_bytes": available // block_bytes * block_bytes}
+        remedy: Remedy = {"kv_bytes": _advised(available) // block_bytes * block_bytes}
         raise NotEnoughMemory("the KV cache", budget, available, (remedy,))
     return budget // block_bytes
 
@@ -103,14 +119,12 @@ def context_length_of(shape: ModelShape, config: EngineConfig) -> int:
     """Most tokens of a sequence.
 
     Raises:
-        ModelRefused: the model has fewer positions than what is asked.
+        BadConfig: the model has fewer positions than what is asked.
     """
     asked = config.context_length or shape.context_length
     if asked > shape.context_length:
         why = f" ({shape.limit})" if shape.limit else ""
-        raise ModelRefused(
-            f"context_length {asked}: the model has positions for {shape.context_length}{why}; accepted: 1 to that many"
-        )
+        raise BadConfig("context_length", asked, f"1 to {shape.context_length}, the positions that the model has{why}")
     return asked
 
 
@@ -140,6 +154,33 @@ def weight_bytes(described: Described, precision: str, quantize: Quantization, d
         parameter.numel() * (dtype.itemsize if parameter.dtype.itemsize > 1 else 1) for parameter in model.parameters()
     )
     return max(prepared, converted + largest)
+
+
+def _refused(
+    described: Described, config: EngineConfig, precision: str, available: int, why: str = ""
+) -> NotEnoughMemory:
+    shape = _shape(described)
+    needed = _need(described, shape, config, precision)
+    room = _advised(min(available, needed.total - 1))  # what was too much must not be advised again
+    remedies = tuple(_remedies(described, shape, config, precision, room))
+    what = f"{described.checkpoint.folder} in {precision}"
+    parts = f" (weights {needed.weights:,}, KV cache {needed.cache:,})" if shape else " (weights alone)"
+    return NotEnoughMemory(what, needed.total, available, remedies, parts, why)
+
+
+def _encoder_refused(
+    described: Described, precision: str, device: torch.device, available: int, why: str = ""
+) -> NotEnoughMemory:
+    needed = weight_bytes(described, precision, "none", device)
+    room = _advised(min(available, needed - 1))
+    smaller = precision == "float32" and weight_bytes(described, "bfloat16", "none", device) <= room
+    remedies: tuple[Remedy, ...] = ({"precision": "bfloat16"},) if smaller else ()
+    return NotEnoughMemory(f"{described.checkpoint.folder} in {precision}", needed, available, remedies, why=why)
+
+
+def _advised(num_bytes: int) -> int:
+    """How much of so many bytes a remedy may take."""
+    return int(num_bytes * (1 - _SPARED))
 
 
 def _holds_quantized(checkpoint: Checkpoint) -> bool:

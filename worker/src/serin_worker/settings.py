@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pydantic import Field
+from serin_mesh.engine_ranges import BLOCK_TOKENS, DEFAULT_SEQUENCES, MAX_COUNT, MAX_SEQUENCES, MAX_THREADS
 from serin_mesh.settings import ServiceSettings
 
 from serin_worker.config import EngineConfig
@@ -24,15 +25,28 @@ class WorkerSettings(ServiceSettings):
     numerics: Literal["auto", "fast", "invariant"] = Field(
         "auto", description="invariant: identical tokens in any batch and after a resume; auto: where the model can"
     )
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
-    block_size: int = Field(16, ge=16, le=256, multiple_of=16, description="tokens in a KV block")
+    device: str = Field(
+        "cpu",
+        pattern=r"^(cpu|cuda(:\d+)?)$",
+        examples=["cpu", "cuda", "cuda:N"],
+        description="where the model computes",
+    )
+    block_size: int = Field(
+        BLOCK_TOKENS, ge=BLOCK_TOKENS, le=256, multiple_of=BLOCK_TOKENS, description="tokens in a KV block"
+    )
     kv_cache_bytes: int = Field(0, ge=0, description="memory for KV blocks; 0: by what is free")
-    kv_blocks: int = Field(0, ge=0, description="exact number of KV blocks; 0: by memory")
-    max_batched_tokens: int = Field(0, ge=0, description="most tokens computed in a step; 0: 512 on cpu, 8192 on cuda")
-    max_sequences: int = Field(64, ge=1, le=4096, description="most sequences (or inputs to embed) at once")
+    kv_blocks: int = Field(0, ge=0, le=MAX_COUNT, description="exact number of KV blocks; 0: by memory")
+    max_batched_tokens: int = Field(
+        0, ge=0, le=MAX_COUNT, description="most tokens computed in a step; 0: 512 on cpu, 8192 on cuda"
+    )
+    max_sequences: int = Field(
+        DEFAULT_SEQUENCES, ge=1, le=MAX_SEQUENCES, description="most sequences (or inputs to embed) at once"
+    )
     max_waiting: int = Field(1024, ge=1, le=100_000, description="most sequences that wait; more are refused")
-    context_length: int = Field(0, ge=0, description="most tokens of a sequence; 0: what the model was made for")
-    threads: int = Field(0, ge=0, le=1024, description="threads of CPU kernels; 0: by the size of the model")
+    context_length: int = Field(
+        0, ge=0, le=MAX_COUNT, description="most tokens of a sequence; 0: what the model was made for"
+    )
+    threads: int = Field(0, ge=0, le=MAX_THREADS, description="threads of CPU kernels; 0: by the size of the model")
     stall_s: float = Field(
         2.5, ge=1, le=3600, description="seconds of work without a step, or a layer of one, that mean stuck"
     )
@@ -40,7 +54,12 @@ class WorkerSettings(ServiceSettings):
     @staticmethod
     def flag_of(field: str) -> str:
         """The flag that sets a field of the engine's configuration."""
-        return "--" + _NAMES.get(field, field).replace("_", "-")
+        return "--" + WorkerSettings.key_of(field).replace("_", "-")
+
+    @staticmethod
+    def key_of(field: str) -> str:
+        """The setting that sets a field of the engine's configuration, as `serin.yaml` spells it too."""
+        return _NAMES.get(field, field)
 
     def engine_config(self) -> EngineConfig:
         """The engine's part of the settings.

@@ -20,6 +20,7 @@ from serin_worker.blocks import BlockPool
 from serin_worker.bounds import Bounds
 from serin_worker.config import BadConfig, EngineConfig, Numerics, Quantization
 from serin_worker.description import EngineDescription
+from serin_worker.device import device_of
 from serin_worker.engine import Engine
 from serin_worker.errors import LogitsNotFinite, ModelRefused
 from serin_worker.limits import Limits
@@ -29,7 +30,7 @@ from serin_worker.model.decode_graphs import CudaRecorder, DecodeGraphs
 from serin_worker.model.own_code import own_code_of
 from serin_worker.model.processor import instruction_set
 from serin_worker.model.verification import Verification
-from serin_worker.native.library import KernelUnavailable, set_num_threads
+from serin_worker.native.library import KernelUnavailable, has_kernels, is_built, kernel_folder, set_num_threads
 from serin_worker.native.triton_runtime import has_triton
 from serin_worker.quantization import quantization_of
 from serin_worker.runner import ModelRunner
@@ -37,7 +38,7 @@ from serin_worker.runner import ModelRunner
 ENGINE_EPOCH = "3"
 """Name of the engine's arithmetic: changed whenever computed KV may differ."""
 
-Stage = Literal["hashing", "loading", "preparing", "checking"]
+Stage = Literal["hashing", "building", "loading", "preparing", "checking"]
 Progress = Callable[[Stage, float], None]
 _SMALL_MODEL = 20_000_000
 
@@ -58,10 +59,10 @@ def load_engine(
 
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
-        BadConfig: the cache would hold too little, or this device or machine cannot quantize so.
+        BadConfig: the device is not there, the cache would hold too little, or this machine cannot quantize so.
     """
     report = _reporter(progress)
-    device = torch.device(config.device)
+    device = device_of(config)
     found = checkpoint.inspect(hub.locate(model))
     threads = num_threads(found, config)
     torch.set_num_threads(threads)
@@ -70,10 +71,14 @@ def load_engine(
     precision = found.precision if config.precision == "auto" else config.precision
     quantize = quantization_of(found, config, precision)
     described = loading.describe(found, precision)
+    if device.type == "cpu" and not is_built(kernel_folder()):
+        report("building")(0.0)  # half a minute, once; without a compiler torch serves, which is told below
+        has_kernels()
     fitting.check_fit(described, config, precision)
-    loaded = CausalModel(loading.load(described, device, report("loading")))
     try:
-        running = run_model(loaded, config, quantize, progress, clock)
+        with fitting.refusing(described, config, precision):
+            loaded = CausalModel(loading.load(described, device, report("loading")))
+            running = run_model(loaded, config, quantize, progress, clock)
     except LogitsNotFinite as error:
         raise finiteness.explain(found, precision) from error
     layout = f"{running.attention.layout}/{config.block_size}"

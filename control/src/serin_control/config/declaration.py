@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from serin_mesh.engine_ranges import MAX_COUNT, MAX_SEQUENCES, MAX_THREADS
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,64}$", description="1 to 64 of a-z 0-9 . _ -")]
 VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="1 to 64 of A-Z a-z 0-9 . _ -")]
@@ -91,21 +92,21 @@ class EngineConfig(_Keys):
     quantize: Literal["none", "int8", "fp8"] | None = None
     """`int8` (CPU) or `fp8` (GPU; on a CPU for its answers, not for speed): linear layers in 8 bits, weights and what
     they are given; the rest in `precision`. `none`: as the checkpoint holds them."""
-    numerics: Literal["fast", "invariant"] | None = None
-    """`invariant`: the same tokens alone, in any batch and after a resume."""
+    numerics: Literal["auto", "fast", "invariant"] | None = None
+    """`invariant`: the same tokens alone, in any batch and after a resume. `auto`, the default: where the model can."""
     device: Device | None = None
     """Device of the workers."""
-    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads of a worker."""
-    context_length: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """Longest prompt and output together, in tokens."""
-    kv_cache_bytes: Annotated[int, Field(ge=1)] | None = None
-    """Bytes of a worker's KV cache. A sequence of `context_length` must fit."""
-    kv_blocks: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """Blocks of a worker's KV cache, instead of bytes. A sequence of `context_length` must fit."""
-    max_batched_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """Most tokens a worker computes in one step."""
-    max_sequences: Annotated[int, Field(ge=1, le=65536)] | None = None
+    threads: Annotated[int, Field(ge=0, le=MAX_THREADS)] | None = None
+    """CPU threads of a worker. 0: by the size of the model."""
+    context_length: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
+    """Longest prompt and output together, in tokens. 0: what the model was made for."""
+    kv_cache_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Bytes of a worker's KV cache. A sequence of `context_length` must fit. 0: by what is free."""
+    kv_blocks: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
+    """Blocks of a worker's KV cache, instead of bytes. A sequence of `context_length` must fit. 0: by memory."""
+    max_batched_tokens: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
+    """Most tokens a worker computes in one step; `max_sequences` or more. 0: 512 on cpu, 8192 on cuda."""
+    max_sequences: Annotated[int, Field(ge=1, le=MAX_SEQUENCES)] | None = None
     """Most sequences a worker runs at once."""
 
 

@@ -5,14 +5,14 @@ Knows nothing about lines: a rule names the path of the key that breaks it.
 
 from collections.abc import Iterator
 
+from serin_mesh.engine_ranges import BLOCK_TOKENS, DEFAULT_SEQUENCES, SHORT_REQUEST_TOKENS
+
 from serin_control.config.declaration import EngineConfig, GuardsConfig, MeshConfig, ModelConfig
 from serin_control.config.routing_rules import broken_routing
 from serin_control.config.yaml_lines import Broken, KeyPath
 
-BLOCK_TOKENS = 16
-"""Tokens in a KV block of the workers that are started here."""
-SHORT_TOKENS = 128
-"""What a cache must hold at least where no length is asked for, as workers see it."""
+LEAST_TOKEN_BYTES = 32
+"""Keys and values of a token take that much in the smallest model: one layer, one head of 8, 16 bits each."""
 
 
 def broken_rules(config: MeshConfig) -> Iterator[Broken]:
@@ -22,6 +22,7 @@ def broken_rules(config: MeshConfig) -> Iterator[Broken]:
         yield from _weights(("models", name), model)
         yield from _one_cache_size(("models", name), model)
         yield from _cache_holds_a_sequence(("models", name), model)
+        yield from _a_token_for_each_sequence(("models", name), model)
         yield from _cached_is_cheaper(("models", name), model)
     yield from _names(config)
     yield from broken_routing(config)
@@ -59,19 +60,36 @@ def _weights(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
 
 def _one_cache_size(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
     for path, options in _engines(at, model):
-        if options.kv_cache_bytes is not None and options.kv_blocks is not None:
+        if options.kv_cache_bytes and options.kv_blocks:
             yield Broken((*path, "kv_blocks"), "both 'kv_cache_bytes' and 'kv_blocks'", "one of the two")
 
 
 def _cache_holds_a_sequence(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
     """A worker refuses a cache into which no sequence fits; said here, it costs no restart."""
     for path, options in _engines(at, model):
-        asked = options.context_length or model.context_length
-        least = -(-(asked or SHORT_TOKENS) // BLOCK_TOKENS)
-        if options.kv_blocks is not None and options.kv_blocks < least:
-            what = f"'context_length' of {asked}" if asked else f"a short sequence of {SHORT_TOKENS}"
+        asked = model.context_length if options.context_length is None else options.context_length
+        what = f"'context_length' of {asked}" if asked else f"a short sequence of {SHORT_REQUEST_TOKENS}"
+        least = -(-(asked or SHORT_REQUEST_TOKENS) // BLOCK_TOKENS)
+        if options.kv_blocks and options.kv_blocks < least:
             accepted = f"{least} or more, so that {what} tokens fits, {BLOCK_TOKENS} in a block"
             yield Broken((*path, "kv_blocks"), f"{options.kv_blocks} blocks hold no sequence", accepted)
+        # How much a token takes is the model's; below this no model's sequence fits.
+        least_bytes = (asked or SHORT_REQUEST_TOKENS) * LEAST_TOKEN_BYTES
+        if options.kv_cache_bytes and options.kv_cache_bytes < least_bytes:
+            accepted = f"0, or as many as hold {what} tokens: {least_bytes} at the very least"
+            yield Broken((*path, "kv_cache_bytes"), f"{options.kv_cache_bytes} bytes hold no sequence", accepted)
+
+
+def _a_token_for_each_sequence(at: KeyPath, model: ModelConfig) -> Iterator[Broken]:
+    for path, options in _engines(at, model):
+        tokens = model.max_batched_tokens if options.max_batched_tokens is None else options.max_batched_tokens
+        asked = model.max_sequences if options.max_sequences is None else options.max_sequences
+        sequences = DEFAULT_SEQUENCES if asked is None else asked
+        is_said_here = options.max_batched_tokens is not None or options.max_sequences is not None
+        if tokens and tokens < sequences and is_said_here:
+            key = "max_sequences" if options.max_batched_tokens is None else "max_batched_tokens"
+            accepted = f"'max_batched_tokens' of {sequences} or more, or fewer 'max_sequences'"
+            yield Broken((*path, key), f"{tokens} tokens in a step for {sequences} sequences", accepted)
 
 
 def _engines(at: KeyPath, model: ModelConfig) -> list[tuple[KeyPath, EngineConfig]]:

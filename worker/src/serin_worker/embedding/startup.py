@@ -12,6 +12,7 @@ from serin_mesh.identity import digest_json, kv_digest
 
 from serin_worker import fitting
 from serin_worker.config import BadConfig, EngineConfig
+from serin_worker.device import device_of
 from serin_worker.embedding.encoder import Encoder
 from serin_worker.embedding.recipe import read_recipe
 from serin_worker.embedding.request import EmbeddingBounds
@@ -58,7 +59,7 @@ def load_encoder(
 
     Raises:
         ModelRefused: with the file that is to blame; nothing was served.
-        BadConfig: it is to be quantized.
+        BadConfig: it is to be quantized, or the device is not there.
     """
 
     def report(stage: Stage) -> Callable[[float], None]:
@@ -66,7 +67,7 @@ def load_encoder(
 
     if config.quantize != "none":
         raise BadConfig("quantize", config.quantize, "none, for a model of embeddings")
-    device = torch.device(config.device)
+    device = device_of(config)
     found = checkpoint.inspect(folder)
     if found.quantization is not None:
         raise ModelRefused("quantized weights are not served as a model of embeddings", str(folder / "config.json"))
@@ -79,9 +80,10 @@ def load_encoder(
     precision = found.precision if config.precision == "auto" else config.precision
     described = loading.describe(found, precision, loading.ENCODING)
     fitting.check_encoder_fit(described, precision, device)
-    model = loading.load(described, device, report("loading"))
-    if device.type == "cpu":
-        torch.nn.Module.to(model, computed_in(model.dtype))
+    with fitting.refusing(described, config, precision):
+        model = loading.load(described, device, report("loading"))
+        if device.type == "cpu":
+            torch.nn.Module.to(model, computed_in(model.dtype))
     report("checking")(0.0)
     encoder = Encoder(model, recipe)
     try:

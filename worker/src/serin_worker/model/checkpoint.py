@@ -23,6 +23,7 @@ _ITEM_BYTES = {
 _PICKLES = ("pytorch_model*", "model*.bin", "model*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _PRECISIONS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _MAX_HEADER_BYTES = 100 * 2**20
+_ONE_FILE = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 
 
@@ -115,12 +116,21 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
         files = tuple(folder / name for name in names)
     else:
         files = tuple(sorted(folder.glob("*.safetensors")))
-    if not files:
-        raise ModelRefused("has no *.safetensors weights", str(folder))
+        if folder / _ONE_FILE not in files:
+            raise ModelRefused(
+                f"{_found_instead(folder, files)}; accepted: {_ONE_FILE}, or shards beside {INDEX_NAME}", str(folder)
+            )
     for path in files:
         if not path.is_file():
             raise ModelRefused("weight file is missing", str(path))
     return files
+
+
+def _found_instead(folder: Path, files: tuple[Path, ...]) -> str:
+    if files:
+        return f"has {files[0].name}{' and others' if len(files) > 1 else ''}, and no index that says what is in them"
+    foreign = next(iter(sorted(folder.glob("*.gguf"))), None)
+    return f"has weights as GGUF alone ({foreign.name})" if foreign else "has no weights"
 
 
 def _weight_map(index: Path) -> Mapping[str, str]:

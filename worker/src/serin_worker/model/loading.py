@@ -18,6 +18,7 @@ from serin_worker.attention import interface
 from serin_worker.errors import ModelRefused
 from serin_worker.model import skeleton, stored_linear
 from serin_worker.model.checkpoint import Checkpoint
+from serin_worker.model.memory import is_out_of_memory
 
 transformers_logging: Any = _transformers_logging  # its functions carry no types
 
@@ -115,6 +116,7 @@ def load(
 
     Raises:
         ModelRefused: tensors are missing or do not fit the configuration.
+        MemoryError, OSError, RuntimeError: memory does not suffice (:func:`memory.is_out_of_memory`).
     """
     checkpoint, family, expected = described.checkpoint, described.family, described.model
     if checkpoint.quantization is not None:
@@ -134,6 +136,8 @@ def load(
                 ignore_mismatched_sizes=True,
             )
     except skeleton.LOADER_ERRORS as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelRefused(
             f"transformers does not load it: {skeleton.one_line(error)}", _weights(checkpoint)
         ) from error

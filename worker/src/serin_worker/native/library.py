@@ -1,7 +1,8 @@
 """The compiled kernels: built on first use with the compiler at hand, kept in the user's cache folder.
 
-Named by sources, compiler and processor, so a change of any builds anew. Of processes that need it at the same time one
-builds and the others wait. Knows nothing about what kernels do.
+Named by sources and processor, by compiler, and by their own bytes: a change of any builds anew, and what is damaged on
+the disk is not loaded, since a mapped file that is too short ends the process without a word. Of processes that need
+them at the same time one builds and the others wait. Knows nothing about what kernels do.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import ctypes
 import fcntl
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -78,34 +80,83 @@ def kernel_folder() -> Path:
     return Path(root) / "serin" / "kernels"
 
 
+def is_built(folder: Path) -> bool:
+    """Whether :func:`build` would find them there, and compile nothing."""
+    stem = f"kernels-{_fingerprint(_sources())}"
+    with contextlib.suppress(KernelUnavailable):
+        stem = _stem_of(stem, _compiler()[1])
+    return _newest(folder, stem) is not None
+
+
 def build(folder: Path) -> Path:
-    """Compile the kernels unless they are there already.
+    """Compile the kernels unless they are there already, whole.
+
+    Where no compiler runs, or it fails, those that another one made of the same sources for this processor will do.
 
     Raises:
-        KernelUnavailable: there is no compiler, or it failed.
+        KernelUnavailable: there is no compiler, or it failed, and nothing was built before.
     """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
-    if compiler is None:
-        raise KernelUnavailable("no C++ compiler found (g++, clang++ or $CXX)")
+    sources = _sources()
+    stem = f"kernels-{_fingerprint(sources)}"
     try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        raise KernelUnavailable(f"{compiler} does not run: {error}") from error
-    here = resources.files("serin_worker.native")
-    sources = {name: here.joinpath(name).read_bytes() for name in (*_HEADERS, *_UNITS)}
-    library = folder / f"kernels-{_fingerprint(version, sources)}.so"
-    if library.exists():
+        compiler, version = _compiler()
+        return _newest(folder, _stem_of(stem, version)) or _build(compiler, sources, folder, _stem_of(stem, version))
+    except KernelUnavailable:
+        library = _newest(folder, stem)
+        if library is None:
+            raise
+        logging.getLogger(__name__).warning(
+            "no compiler runs here, or it failed: kernels serve that another one built before"
+        )
         return library
+
+
+def _stem_of(fingerprint: str, version: bytes) -> str:
+    return f"{fingerprint}-{hashlib.blake2b(version, digest_size=6).hexdigest()}"
+
+
+def _build(compiler: str, sources: dict[str, bytes], folder: Path, stem: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone_in(folder), tempfile.TemporaryDirectory(dir=folder) as scratch:
-            if not library.exists():
-                _compile(compiler, sources, Path(scratch)).replace(library)
+        with _alone_in(folder):
+            return _newest(folder, stem) or _built(compiler, sources, folder, stem)
     except subprocess.CalledProcessError as error:
         raise KernelUnavailable(f"{compiler} failed: {error.stderr.decode(errors='replace')[-500:]}") from error
     except (OSError, subprocess.SubprocessError) as error:
         raise KernelUnavailable(f"cannot build in {folder}: {error}") from error
-    return library
+
+
+def _compiler() -> tuple[str, bytes]:
+    """The compiler at hand, and what it says of its version."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+    if compiler is None:
+        raise KernelUnavailable("no C++ compiler found (g++, clang++ or $CXX)")
+    try:
+        return compiler, subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise KernelUnavailable(f"{compiler} does not run: {error}") from error
+
+
+def _newest(folder: Path, stem: str) -> Path | None:
+    """The latest library whose name begins so and whose bytes are those that were built."""
+    found = []
+    for library in folder.glob(f"{stem}-*.so"):
+        with contextlib.suppress(OSError):
+            if library.stem.rpartition("-")[2] == _digest(library):
+                found.append((library.stat().st_mtime, library))
+    return max(found)[1] if found else None
+
+
+def _built(compiler: str, sources: dict[str, bytes], folder: Path, stem: str) -> Path:
+    """A new library in place of damaged ones. Nobody else builds there: other scratch folders are of killed builds."""
+    for left in folder.glob("tmp*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        made = _compile(compiler, sources, Path(scratch))
+        library = folder / f"{stem}-{_digest(made)}.so"
+        for damaged in folder.glob(f"{stem}-*.so"):
+            damaged.unlink()
+        return made.replace(library)
 
 
 @contextlib.contextmanager
@@ -134,6 +185,15 @@ def _compile(compiler: str, sources: dict[str, bytes], scratch: Path) -> Path:
     return made
 
 
-def _fingerprint(version: bytes, sources: dict[str, bytes]) -> str:
+def _sources() -> dict[str, bytes]:
+    here = resources.files("serin_worker.native")
+    return {name: here.joinpath(name).read_bytes() for name in (*_HEADERS, *_UNITS)}
+
+
+def _fingerprint(sources: dict[str, bytes]) -> str:
     machine = " ".join([platform.machine(), *_FLAGS, *sorted(processor_flags())])
-    return hashlib.blake2b(b"\0".join([version, machine.encode(), *sources.values()]), digest_size=12).hexdigest()
+    return hashlib.blake2b(b"\0".join([machine.encode(), *sources.values()]), digest_size=12).hexdigest()
+
+
+def _digest(library: Path) -> str:
+    return hashlib.blake2b(library.read_bytes(), digest_size=12).hexdigest()
