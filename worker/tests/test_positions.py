@@ -1,8 +1,7 @@
 """Rotary frequencies that follow the longest sequence of a call are served where no other sequence can change them."""
 
 import pytest
-from serin_worker.config import EngineConfig
-from serin_worker.errors import ModelRefused
+from serin_worker.config import BadConfig, EngineConfig
 from serin_worker.request import GenerationRequest, Sampling, Stopping
 from serin_worker.startup import load_engine
 from serin_worker.testing import TINY_VOCABULARY, run_dry, tokens_of
@@ -83,7 +82,8 @@ def test_a_long_sequence_changes_nothing_beside_it(kind, folders):
 
 def test_more_positions_than_are_served_are_refused(folders, caplog):
     """The refusal and the log say why there are fewer than config.json has."""
-    with pytest.raises(ModelRefused, match=r"positions for 64 \(its rotary positions \(longrope\) .* not to 256\)"):
+    why = r"accepted: 1 to 64, the positions that the model has \(its rotary positions \(longrope\) .* not to 256\)"
+    with pytest.raises(BadConfig, match=why):
         load_engine(str(folders["longrope"]), config(context_length=ORIGINAL + 1))
     (said,) = [record.getMessage() for record in caplog.records if "longrope" in record.getMessage()]
     assert said.startswith(f"{folders['longrope']}: the context holds 64 tokens")
