@@ -5,7 +5,7 @@ Bounded in bytes and time both ways. Knows nothing about what is exchanged.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -40,6 +40,8 @@ class Client:
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         self.scope = scope
         self.headers = headers
+        self.query: Mapping[str, Sequence[str]] = {}
+        """All values of each parameter of its query string that the endpoint knows; of others it is never told."""
         self.has_started = False
         self.last_written = b""
         """The latest part of a stream."""

@@ -15,12 +15,14 @@ from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway.collaborators import Arrival, Collaborators, is_request_id
 from serin_gateway.journal import report_defect
+from serin_gateway.keys.records import Ability
 from serin_gateway.limits.leases import RateLimited
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
 from serin_gateway.rest.endpoint import Endpoint, Endpoints, MethodNotAllowed
 from serin_gateway.rest.errors import ANTHROPIC, OPENAI, Dialect, ToldInStream, error_headers, internal_error
 from serin_gateway.rest.headers import ignored_headers, limit_headers, without_limits
+from serin_gateway.rest.query import read_query
 from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
 from serin_gateway.routing.cascade_journey import HINT_KEY
@@ -102,6 +104,7 @@ class Door:
                 raise missing
             await request.authenticate(endpoint.needs, endpoint.ability)
             assert endpoint.answer is not None
+            _read_query(client, request, endpoint)
             key = client.header(IDEMPOTENCY_KEY) if endpoint.is_made_once else None
             if key is None:
                 await endpoint.answer(client, request)
@@ -143,6 +146,16 @@ def _dialect(client: Client, endpoint: Endpoint | None, missing: MeshError | Non
     if client.speaks_anthropic or client.scope["raw_path"].startswith(_BELOW_MESSAGES):
         return ANTHROPIC
     return missing.dialect if isinstance(missing, MethodNotAllowed) else OPENAI
+
+
+def _read_query(client: Client, request: Request, endpoint: Endpoint) -> None:
+    """Give the client's exchange what its query says, if the endpoint knows all of it; administration always does."""
+    if endpoint.takes_any_query:
+        return
+    unknown = "refuse" if endpoint.ability is Ability.ADMINISTRATION else request.caller.unknown
+    text = client.scope["query_string"]
+    client.query, ignored = read_query(text, endpoint.query, endpoint.query_lists, unknown)
+    client.headers += ignored_headers(ignored)
 
 
 async def _refuse(client: Client, request: Request, error: MeshError, dialect: Dialect) -> None:
