@@ -93,6 +93,66 @@ async def test_small_chunks_are_no_attack(front, connect):
     assert await (await connect(front)).ask(head + b"\r\n\r\n" + pieces + ENDED) == 400  # too long for the model
 
 
+LENGTH = b"Content-Length: %d\r\n" % len(BODY)
+IN_CHUNKS = b"%x\r\n%b\r\n" % (len(BODY), BODY) + ENDED
+LIVE = b"GET /live HTTP/1.1\r\nHost: x\r\n%b\r\n"
+OFFERS = {
+    "HTTP/2": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n",
+    "web socket": b"Upgrade: websocket\r\nConnection: keep-alive, upgrade\r\n",
+}
+
+
+def offering(front, offer: bytes, framing: bytes) -> bytes:
+    """The head of a completion whose client would rather speak something else."""
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n" % front.key.encode()
+    return head + offer + framing + b"\r\n"
+
+
+@pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS)
+@pytest.mark.parametrize(
+    ("framing", "body"), [(LENGTH, BODY), (b"Transfer-Encoding: chunked\r\n", IN_CHUNKS)], ids=["length", "chunks"]
+)
+async def test_an_offer_to_upgrade_is_a_header_like_any_other(
+    front, connect, offer: bytes, framing: bytes, body: bytes
+):
+    """Ignored, the body read as the head frames it, at once, later or byte by byte; the next request is the next."""
+    wire = await connect(front)
+    head = offering(front, offer, framing)
+    assert await wire.ask(head + body) == 200
+    await wire.send(head)
+    assert await wire.ask(body) == 200
+    for byte in head + body[:-1]:
+        await wire.send(bytes((byte,)))
+    assert await wire.ask(body[-1:]) == 200
+    assert await wire.ask(LIVE % offer) == 200
+    await wire.send((head + body) * 2 + LIVE % offer + LIVE % b"Connection: close\r\n")
+    assert (await wire.closed()).count(b"HTTP/1.1 200 ") == 4
+
+
+async def test_a_body_behind_an_offer_is_read_in_one_way(front, connect):
+    """What is refused without the offer is refused with it, and nothing inside of a body is a request."""
+    offer = OFFERS["HTTP/2"]
+    inside = LIVE % b""
+    framings = {
+        LENGTH + b"Transfer-Encoding: chunked\r\n": b"HTTP/1.1 400 ",
+        LENGTH * 2: b"HTTP/1.1 400 ",
+        b"Transfer-Encoding: chunked, identity\r\n": b"HTTP/1.1 400 ",
+        b"Connection: close\r\nContent-Length: %d\r\n" % len(inside): b"HTTP/1.1 400 ",
+    }
+    for framing, answer in framings.items():
+        wire = await connect(front)
+        await wire.send(offering(front, offer, framing) + inside)
+        told = await wire.closed()
+        assert (told.startswith(answer), told.count(b"HTTP/1.1 ")) == (True, 1), (framing, told)
+
+
+async def test_nothing_is_read_behind_a_connect(front, connect):
+    """What follows it is of no protocol that is spoken here."""
+    wire = await connect(front)
+    await wire.send(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" + LIVE % b"")
+    assert (await wire.closed()).count(b"HTTP/1.1 ") == 1
+
+
 @pytest.mark.parametrize("hosts", [b"", b"Host: x\r\nHost: y\r\n"])
 async def test_a_request_names_one_host(front, connect, hosts: bytes):
     """400 for none and for two (RFC 9112, 3.2), also where no key is needed; HTTP/1.0 may leave it out."""

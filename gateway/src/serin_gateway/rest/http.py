@@ -9,6 +9,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serin_gateway.rest.http_parser import RequestParser
 from serin_gateway.rest.keepalive import STATE_KEY, Keepalive, asked_every_s
 
 MAX_HEAD_BYTES = 65_536
@@ -31,6 +32,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.parser: RequestParser = RequestParser(self)  # type: ignore[assignment]
         self._is_in_head = True
         self._is_in_message = False
         self._num_head_bytes = 0
@@ -50,6 +52,7 @@ class BoundedHttp(HttpToolsProtocol):
         """The client is gone."""
         self._stop_timer()
         self._stop_keepalive()
+        self.parser.close()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
