@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import re
+import socket
 
 import pytest
+from serin_gateway import outbox
 from serin_gateway.rest import http
 from serin_gateway.rest import server as server_module
+from serin_gateway.testing import saying, small_catalog, small_lane
 
 BODY = b'{"model": "small", "prompt": "hi"}'
 ENDED = b"0\r\n\r\n"
@@ -191,6 +194,28 @@ async def test_empty_lines_buy_no_time(fronts, connect, monkeypatch):
         assert await wire.ask(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n") == 200
         await wire.send(b"\r\n")
         assert await wire.closed() == b""
+
+
+async def test_who_reads_nothing_loses_the_connection(fronts, monkeypatch):
+    """Of a stream and of a whole answer: neither the socket nor what was to be sent is kept until it is read."""
+    monkeypatch.setattr(outbox, "SLOW_READER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http, "UNREAD_TIMEOUT_S", 0.2)
+    async with fronts(saying("x" * 200_000, piece=10_000)) as front:
+        front.house.catalog.publish(small_catalog(small_lane(context_length=300_000)))
+        front.server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # what it accepts is made alike
+        with contextlib.ExitStack() as stack:
+            for more in (', "stream": true', ""):
+                client = stack.enter_context(socket.socket())
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", front.server.port))
+                body = b'{"model": "small", "prompt": "hi", "max_tokens": 200000%b}' % more.encode()
+                head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nX-Api-Key: %b\r\nContent-Length: %d\r\n\r\n"
+                client.send(head % (front.key.encode(), len(body)) + body)
+            await front.house.journal.until_closed(2)
+            async with asyncio.timeout(20):
+                while front.server.num_connections:  # noqa: ASYNC110 - a connection's end is told nobody
+                    await asyncio.sleep(0.01)
 
 
 async def test_the_rest_of_an_answered_request_does_not_take_for_ever(front, connect, monkeypatch):

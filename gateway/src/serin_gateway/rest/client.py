@@ -12,6 +12,7 @@ from typing import Any
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway import outbox
+from serin_gateway.rest.http import ABORT_KEY
 from serin_gateway.rest.keepalive import STATE_KEY, Keepalive
 
 Scope = MutableMapping[str, Any]
@@ -48,6 +49,7 @@ class Client:
         self._receive = receive
         self._send = send
         self._keepalive: Keepalive | None = scope.get("state", {}).get(STATE_KEY)
+        self._abort: Callable[[], None] | None = scope.get("state", {}).get(ABORT_KEY)
 
     @property
     def is_browser(self) -> bool:
@@ -123,6 +125,8 @@ class Client:
             async with asyncio.timeout(outbox.SLOW_READER_TIMEOUT_S):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except TimeoutError:
+            if self._abort is not None:
+                self._abort()  # what it was written would be kept until it is read
             raise ClientGone("the client has stopped reading") from None
         if self._keepalive is not None:
             self._keepalive.spoke()
