@@ -150,6 +150,17 @@ async def test_keys_come_as_bearer_or_x_api_key(front):
         assert (await client.get("/docs", headers={"authorization": "Basic !!!"})).status_code == 401
 
 
+async def test_two_keys_are_one_or_refused(front):
+    """The same key in both headers is one; of two, another reader may take the other. Basic is none."""
+    other = await front.house.key()
+    async with httpx.AsyncClient(base_url=front.url, verify=NO_TLS) as client:
+        for shown, status in ((f"Bearer {front.key}", 200), (f"Bearer {other}", 400), ("Basic bWU6eW91", 200)):
+            answer = await client.get("/v1/models", headers={"authorization": shown, "x-api-key": front.key})
+            assert answer.status_code == status
+            if status == 400:
+                assert (error(answer)["reason"], error(answer)["param"]) == ("PARAMETER_INVALID", "authorization")
+
+
 async def test_keys_that_cannot_be_checked(front):
     """503 with retry-after, never 401."""
     front.house.keys.down = True

@@ -34,6 +34,8 @@ refused, or named in the trailer `x-serin-ignored`, by its number (`sampling.99`
 refused.
 A body is JSON, whatever its `content-type` says of it; one that is packed (`content-encoding`) is refused.
 
+Of the Responses API `/v1/responses/input_tokens` and `/v1/responses/compact` are not served (405); `/tokenize` counts.
+
 What answers may be made to follow, and what that costs, is in [structured-output.md](structured-output.md); what a
 model's name leads to, and the headers that say who answered, in [routing.md](routing.md).
 """
