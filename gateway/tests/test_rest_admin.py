@@ -262,6 +262,20 @@ async def test_every_act_is_audited_before_and_after(front, admin):
     ]  # fmt: skip
     assert all(one["actor"].startswith("key_") for one in answer.json()["data"])
     assert made["key"] not in answer.text
+    plain = {"role": "app", "project": "default", "models": []}
+    assert answer.json()["data"][0]["facts"] == plain
+    wish = {
+        "abilities": ["inference"],
+        "limits": {"tokens_per_day": 5},
+        "unknown": "warn",
+        "shadow": False,
+        "expires_days": 2,
+    }
+    bound = (await admin("POST", "/admin/keys", json=wish)).json()
+    logged = (await admin("GET", "/admin/audit?first=9&count=1")).json()["data"][0]
+    shown = {name: bound[name] for name in ("abilities", "limits", "expires_at", "unknown", "shadow")}
+    assert (logged["target"], logged["facts"]) == (bound["id"], plain | shown)
+    assert bound["key"] not in str(logged)
     audit = front.house.audit
     assert find_faults(await audit.entries(), await audit.head(), SECRET) == []
 

@@ -10,6 +10,7 @@ import pytest
 from serin_gateway.catalog import Catalog, Policy, ServedModel, Worker
 from serin_gateway.events import FinishReason
 from serin_gateway.keys import Role
+from serin_gateway.keys.records import Ability
 from serin_gateway.limits.limiter import Limits, Standing, Window
 from serin_gateway.placement import Placement
 from serin_gateway.rest.api import rest_endpoints
@@ -20,6 +21,8 @@ from serin_gateway.testing import MemoryHouse, MemoryLoads, saying, small_lane
 from serin_gateway.worker import ChoiceMade, TokensMade, WorkStarted
 from serin_mesh.errors import MeshError, Reason
 from serin_mesh.readiness import Readiness, State
+
+from conftest import NO_TLS
 
 OPEN = {"/live", "/ready"}
 
@@ -147,6 +150,17 @@ async def test_keys_come_as_bearer_or_x_api_key(front):
         assert (await client.get("/docs", headers={"authorization": "Basic !!!"})).status_code == 401
 
 
+async def test_two_keys_are_one_or_refused(front):
+    """The same key in both headers is one; of two, another reader may take the other. Basic is none."""
+    other = await front.house.key()
+    async with httpx.AsyncClient(base_url=front.url, verify=NO_TLS) as client:
+        for shown, status in ((f"Bearer {front.key}", 200), (f"Bearer {other}", 400), ("Basic bWU6eW91", 200)):
+            answer = await client.get("/v1/models", headers={"authorization": shown, "x-api-key": front.key})
+            assert answer.status_code == status
+            if status == 400:
+                assert (error(answer)["reason"], error(answer)["param"]) == ("PARAMETER_INVALID", "authorization")
+
+
 async def test_keys_that_cannot_be_checked(front):
     """503 with retry-after, never 401."""
     front.house.keys.down = True
@@ -176,6 +190,35 @@ async def test_request_ids_are_kept_when_they_are_sane(front):
         replaced = await front.http.get("/v1/models", headers={"x-request-id": odd.encode("latin-1")})
         assert replaced.headers["x-request-id"].startswith("req-")
         assert replaced.headers["x-serin-ignored"] == "x-request-id"
+
+
+async def test_no_query_is_silently_ignored(front):
+    """Every endpoint that needs a key refuses a parameter that it does not know, before anything is done."""
+    key = await front.house.key(Role.ADMIN, abilities=frozenset(Ability))
+    pages = {"/metrics", "/docs", "/openapi.json"}
+    async with httpx.AsyncClient(base_url=front.url, headers={"x-api-key": key}, verify=NO_TLS) as client:
+        for endpoint in rest_endpoints(Readiness()).all:
+            path = endpoint.path.replace("{", "").replace("}", "") + "?api-version=2026-01-01"
+            response = await client.request(endpoint.method, path)
+            if endpoint.is_open or endpoint.path in pages:
+                assert response.status_code == 200, endpoint.path
+            else:
+                told = response.json()["error"]
+                assert (response.status_code, told["reason"]) == (400, "PARAMETER_UNKNOWN"), endpoint.path
+                assert "'api-version' is no parameter" in told["message"]
+
+
+async def test_a_key_may_ask_to_be_warned_of_its_query_only(front):
+    """Made with `unknown: warn`: it is told, for a repeat too; by administration it is refused."""
+    key = await front.house.key(Role.ADMIN, abilities=frozenset(Ability), unknown="warn")
+    body = {"model": "small", "prompt": "hi", "colour": 1}
+    async with httpx.AsyncClient(base_url=front.url, headers={"x-api-key": key}, verify=NO_TLS) as client:
+        for _ in range(2):
+            answer = await client.post("/v1/completions?api-version=1&x", json=body, headers={"idempotency-key": "one"})
+            assert (answer.status_code, answer.headers["x-serin-ignored"]) == (200, "api-version, x, colour")
+        refused = await client.put("/admin/projects/x?organization=acme", json={})
+        assert (refused.status_code, error(refused)["param"]) == (400, "organization")
+        assert (await client.get("/admin/tenants")).json()["projects"] == []
 
 
 async def test_unknown_paths_and_methods(front):

@@ -16,7 +16,7 @@ COMMENT = b"3\r\n:\n\n\r\n"
 @pytest.fixture(autouse=True)
 def soon(monkeypatch) -> None:
     """Fifty times as often as is asked for."""
-    monkeypatch.setattr(http, "asked_every_s", lambda headers: asked_every_s(headers) / 50)
+    monkeypatch.setattr(http, "asked_every_s", lambda headers: (asked_every_s(headers) or 0) / 50)
 
 
 def asking(front, *lines: str, version: str = "1.1", **body) -> bytes:
@@ -138,6 +138,13 @@ async def test_a_client_that_leaves_is_still_noticed(front):
     ("value", "every_s"), [(b"2", 2), (b"60", 60), (b"0", 0), (b"61", 0), (b"-1", 0), (b"1.5", 0), (b"", 0), (b"x", 0)]
 )
 def test_what_is_asked_for(value: bytes, every_s: int):
-    """Whole seconds from 1 to 60; anything else asks for nothing."""
+    """Whole seconds from 1 to 60; anything else is none."""
     assert asked_every_s([(b"host", b"x"), (b"serin-keepalive", value)]) == every_s
-    assert asked_every_s([(b"host", b"x")]) == 0
+    assert asked_every_s([(b"host", b"x")]) is None
+
+
+@pytest.mark.parametrize("value", ["0", "61", "1.5", "", "soon"])
+async def test_what_is_no_such_time_is_refused(front, value: str):
+    """By the header's name: a proxy that was never given signs would take a gateway that waits for one that hangs."""
+    answer = await front.http.get("/v1/models", headers={"serin-keepalive": value})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "serin-keepalive")

@@ -266,6 +266,7 @@ async def test_models_in_anthropics_shape(front, sdk):
         assert (await client.models.list(lifecycle=["retired"])).data == []
         assert [model.id for model in (await client.models.list(lifecycle=["retired", "active"])).data] == names
         assert [model.id async for model in client.beta.models.list()] == names
+        assert (await client.beta.models.retrieve(names[0])).id == names[0]
     plain = (await front.http.get("/v1/models")).json()
     assert (plain["object"], [model["id"] for model in plain["data"]]) == ("list", names)
 
@@ -291,6 +292,7 @@ async def test_errors_about_models_are_anthropics_too(front, sdk):
     assert (await front.http.get("/v1/messages/batches")).json()["type"] == "error"
     assert (await front.http.get("/v1/nothing", headers={"anthropic-version": "1"})).json()["type"] == "error"
     assert (await front.http.get("/v1/nothing")).json()["error"]["code"] == "not_found"
-    refused = await front.http.get("/v1/models?limit=1")
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "limit")
+    for path, name in (("/v1/models?limit=1", "limit"), ("/v1/models/small?beta=true", "beta")):
+        refused = await front.http.get(path)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
     assert (await front.http.get("/v1/models?client_version=1")).status_code == 200

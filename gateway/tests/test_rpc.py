@@ -222,6 +222,10 @@ async def test_a_cascade_over_grpc(rpc):
     code, reason, facts = await front.failure(front.generate(ask(model="chat"), serin_cascade="no"))
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, Reason.PARAMETER_INVALID)
     assert facts["parameter"] == "serin-cascade"
+    events = [event async for event in front.generate(ask(model="mini"), serin_cascade="first")]
+    assert events[0].started.ignored_fields == ["serin-cascade"]  # it is no cascade
+    _, reason, facts = await front.failure(front.generate(ask(model="mini"), x_api_key="another"))
+    assert (reason, facts["parameter"]) == (Reason.PARAMETER_INVALID, "authorization")
     metadata = [("authorization", f"Bearer {front.key}")]
     listed = (await front.stub.ListModels(inference_pb2.ListModelsRequest(), metadata=metadata, timeout=20)).models
     assert {one.name: (list(one.aliases), list(one.cascade_models)) for one in listed} == {

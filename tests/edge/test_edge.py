@@ -74,13 +74,17 @@ async def test_the_access_log_names_lane_and_request(edged: RunningMesh, trust: 
     headers = {"authorization": f"Bearer {edged.key}", "x-request-id": "mine-1"}
     async with httpx.AsyncClient(base_url=edged.record["edge"], verify=trust, http2=True) as client:
         body = greedy("Write this down.", model=PAIR, max_tokens=2)
-        answer = await client.post("/v1/chat/completions?secret=1", json=body, headers=headers)
+        answer = await client.post("/v1/chat/completions", json=body, headers=headers)
+        queried = await client.get("/v1/models?secret=1", headers=headers | {"x-request-id": "mine-query"})
     assert (answer.status_code, answer.headers["x-request-id"]) == (200, "mine-1")
     line = await access_log(edged, "mine-1")
     assert line["lane"] == answer.headers["serin-lane"]
     assert (line["event"], line["status"], line["path"]) == ("edge.request", 200, "/v1/chat/completions")
     assert (line["cluster"], line["attempts"], line["protocol"]) == ("gateway-rest@v1", 1, "HTTP/2")
     assert line["duration_ms"] >= 0
+    assert queried.status_code == 400  # the gateway knows no such parameter; the edge writes down none at all
+    line = await access_log(edged, "mine-query")
+    assert (line["status"], line["path"]) == (400, "/v1/models")
     assert "secret" not in json.dumps(line)
     assert edged.key not in (edged.state / "logs" / "edge.log").read_text()
 

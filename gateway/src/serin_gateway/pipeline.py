@@ -806,7 +806,7 @@ class Attempt:
         except MeshError as error:
             raise _blaming_tool(error, conversation) from error
         self._form, self._grammar = rendered.form, rendered.grammar
-        self.receipt.ignored = [self.ask.named(place) for place in rendered.unshown]
+        self.receipt.unshown = [self.ask.named(place) for place in rendered.unshown]
         return rendered.token_ids
 
     def _begin_output(self, scope: CallScope, started: Started) -> Generation:

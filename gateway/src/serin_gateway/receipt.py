@@ -59,7 +59,8 @@ class Receipt:
         asked: the name that was asked for; ``model`` is the one that answers.
         decision: what a cascade decided; None: there was none, or nothing was decided.
         fallbacks: in order, one for each model that could not answer.
-        ignored: places, as the caller wrote them, of what has no effect on the model's prompt.
+        passed_over: names of what was said beside the request and decided nothing.
+        unshown: places, as the caller wrote them, of what has no effect on the model's prompt.
         usage: what its caller is told; ``billed``: by model, thrown away answers of cascades included.
         operation: which of the API's operations it was, from a closed set.
         session_key: tenant and sticky key, by which it drew its lane; empty: its caller chose the lane.
@@ -88,7 +89,8 @@ class Receipt:
     asked: str = ""
     decision: Decision | None = None
     fallbacks: list[Fallback] = field(default_factory=list)
-    ignored: Sequence[str] = ()
+    passed_over: Sequence[str] = ()
+    unshown: Sequence[str] = ()
     guarded: Decisions | None = None
     usage: Usage = field(default_factory=Usage)
     billed: dict[str, Usage] = field(default_factory=dict)
@@ -102,6 +104,11 @@ class Receipt:
     def is_billed(self) -> bool:
         """Whether it used anything that is billed; known when it is settled."""
         return any(usage.prompt_tokens for usage in self.billed.values())
+
+    @property
+    def ignored(self) -> Sequence[str]:
+        """Names of all that had no effect, for its caller."""
+        return [*self.passed_over, *self.unshown]
 
     @property
     def num_resumes(self) -> int:

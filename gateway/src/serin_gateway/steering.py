@@ -1,4 +1,4 @@
-"""What callers say beside a request to decide who answers: the same names and the same rules at both doors.
+"""What callers say beside a request to decide who asks and who answers, alike at both doors.
 
 A header over REST, metadata over gRPC. Knows nothing about what becomes of it.
 """
@@ -27,3 +27,17 @@ def check_steering(said: Iterable[tuple[str, str]]) -> None:
             raise refuse(name, f"is empty; accepted: {_ACCEPTED[name]}, or left out")
         if name == SESSION_KEY and len(value.encode("latin-1", "replace")) > MAX_SESSION_BYTES:
             raise refuse(name, f"accepted: at most {MAX_SESSION_BYTES} bytes")
+
+
+def check_credentials(key: str | None, api_key: str | None) -> None:
+    """Whether a caller who shows two keys shows the same one twice: of two, a proxy may have read the other one.
+
+    Args:
+        key: the one that decides.
+        api_key: what `x-api-key` is.
+
+    Raises:
+        MeshError: PARAMETER_INVALID.
+    """
+    if api_key is not None and key != api_key:
+        raise refuse("authorization", "is not the key of x-api-key; accepted: one of them, or the same key in both")

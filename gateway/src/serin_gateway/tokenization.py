@@ -52,7 +52,7 @@ async def tokenize(
             if isinstance(prompt, Conversation):
                 rendered = await tokenizer.render(scope, prompt)
                 token_ids = rendered.token_ids
-                request.receipt.ignored = [ask.named(place) for place in rendered.unshown]
+                request.receipt.unshown = [ask.named(place) for place in rendered.unshown]
             else:
                 assert isinstance(prompt, str)
                 token_ids = await tokenizer.encode(scope, prompt, add_special_tokens=add_special_tokens)

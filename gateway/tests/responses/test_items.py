@@ -112,11 +112,12 @@ def test_faults_have_the_names_that_clients_wrote():
     ("items", "parameter", "words"),
     [
         ([ASKED, gave("9")], "input[1].call_id", "no function_call '9'"),
+        ([ASKED, call("1"), gave("1"), gave("1")], "input[3].call_id", "function_call '1' has its output already"),
         ([gave("1"), call("1")], "input[0].call_id", "no function_call '1'"),
         ([ASKED, call("1")], "input[1]", "no function_call_output answers function_call '1'"),
         ([call("1"), call("2"), gave("1"), ASKED], "input[1]", "function_call '2'"),
     ],
-    ids=["no call", "too early", "no output", "one of two"],
+    ids=["no call", "two outputs", "too early", "no output", "one of two"],
 )
 def test_calls_and_outputs_belong_together(items, parameter, words):
     """One without the other is refused by name."""

@@ -71,6 +71,11 @@ async def test_a_hint_and_an_idempotent_repeat(fronts_on):
         front.http.headers["serin-cascade"] = "never"
         refused = await front.chat(model="smart")
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "serin-cascade")
+        assert "x-serin-ignored" not in first.headers
+        for hint, named in (("first", "serin-cascade"), ("auto", None)):  # of a model that is no cascade
+            front.http.headers.update({"idempotency-key": hint, "serin-cascade": hint})
+            plain = await front.chat(model="mini")
+            assert (plain.status_code, plain.headers.get("x-serin-ignored")) == (200, named)
 
 
 async def test_a_prompt_alone_is_the_first_models_to_score(fronts_on):

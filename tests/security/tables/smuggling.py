@@ -14,6 +14,7 @@ _CLOSE = b"Connection: close\r\n"
 _LENGTH = b"Content-Length: %d\r\n" % len(BODY)
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _EMPTY = b"0\r\n\r\n"
+_OFFER = b"Connection: Upgrade, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n"
 
 LENGTHS = {
     "two equal lengths": _LENGTH + _LENGTH,
@@ -107,6 +108,8 @@ def attacks() -> Iterator[Attack]:
         yield Attack(KIND, f"a length, {name}", Raw(_POST + lines + _CLOSE + b"\r\n" + BODY + HIDDEN))
     for name, lines in CODINGS.items():
         yield Attack(KIND, f"a coding, {name}", Raw(_POST + lines + _CLOSE + b"\r\n" + _EMPTY + HIDDEN))
+    for name, lines in (LENGTHS | CODINGS).items():
+        yield Attack(KIND, f"an upgrade and framing {name}", Raw(_POST + lines + _OFFER + b"\r\n" + _EMPTY + HIDDEN))
     for name, chunks in CHUNKS.items():
         yield Attack(KIND, f"chunks, {name}", Raw(_POST + _CHUNKED + _CLOSE + b"\r\n" + chunks + HIDDEN))
     for name, lines in HEADERS.items():
@@ -151,6 +154,8 @@ def _read_in_one_way() -> Iterator[Attack]:
             b"Upgrade: h2c\r\nHTTP2-Settings: AAA\r\n\r\n",
             (401,),
         ),
+        "an upgrade of a request with a body": Raw(_POST + _LENGTH + _OFFER + b"\r\n" + BODY + HIDDEN, (200,)),
+        "an upgrade of a request in chunks": Raw(_POST + _CHUNKED + _OFFER + b"\r\n" + chunk + _EMPTY + HIDDEN, (200,)),
         "an upgrade to a web socket": Raw(
             b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n" + HIDDEN,
             (401,),

@@ -115,8 +115,7 @@ class AdminDesk:
                 abilities=wish.abilities,
                 models=wish.models,
             )
-            facts = {"role": record.role.value, "project": project.name, "models": list(wish.models)}
-            async with self._audited(actor, "key.create", record.key_id, **facts):
+            async with self._audited(actor, "key.create", record.key_id, **_facts(record)):
                 await self._keys.create(record)
             return key, record
 
@@ -247,6 +246,22 @@ class _translated:  # noqa: N801 - reads as a word where it is used
             raise MeshError(Reason.NOT_FOUND, str(error)) from error
         if isinstance(error, ProjectMoved):
             raise MeshError(Reason.CONFIG_CONFLICT, str(error), should_retry="false") from error
+
+
+def _facts(record: KeyRecord) -> dict[str, Any]:
+    """What a new key may do, for the audit log: its role, project and models, and all else that was asked for."""
+    said: dict[str, Any] = {"role": record.role.value, "project": record.tenant, "models": list(record.models)}
+    if record.abilities:
+        said["abilities"] = [ability.value for ability in record.abilities]
+    if record.limits is not None:
+        said["limits"] = asdict(record.limits)
+    if record.expires_at is not None:
+        said["expires_at"] = record.expires_at
+    if record.unknown != "refuse":
+        said["unknown"] = record.unknown
+    if not record.shadow:
+        said["shadow"] = record.shadow
+    return said
 
 
 def _check_reach(actor: Actor, organization: str) -> None:

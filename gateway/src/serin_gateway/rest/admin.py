@@ -18,7 +18,6 @@ from serin_gateway.rest.admin_schemas import KeyBody, LimitsBody, OrganizationBo
 from serin_gateway.rest.answering import read_body
 from serin_gateway.rest.client import Client
 from serin_gateway.rest.parameters import parse_exact
-from serin_gateway.rest.query import read_query
 
 DAY_S = 86_400.0
 MAX_ENTRIES = 1000
@@ -82,7 +81,7 @@ async def put_project(client: Client, request: Request) -> None:
 
 async def usage(client: Client, request: Request) -> None:
     """What was used and what it costs, as JSON or CSV."""
-    given = _query(client, ("from", "to", "by", "format"))
+    given = _query(client)
     today = day_of(time.time())
     by, form = given.get("by", "project"), given.get("format", "json")
     if by not in get_args(By):
@@ -105,7 +104,7 @@ async def usage(client: Client, request: Request) -> None:
 
 async def audit(client: Client, request: Request) -> None:
     """Some of the audit log."""
-    given = _query(client, ("first", "count"))
+    given = _query(client)
     numbers = {}
     for name, default, most in (("first", 1, 10**12), ("count", 100, MAX_ENTRIES)):
         text = given.get(name, str(default))
@@ -140,8 +139,8 @@ def _name(client: Client) -> str:
     return name
 
 
-def _query(client: Client, known: tuple[str, ...]) -> Mapping[str, str]:
-    return {name: values[0] for name, values in read_query(client, known).items()}
+def _query(client: Client) -> Mapping[str, str]:
+    return {name: values[0] for name, values in client.query.items()}
 
 
 async def _respond_list(client: Client, data: list[Any]) -> None:

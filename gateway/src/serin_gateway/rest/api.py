@@ -1,6 +1,7 @@
 """All endpoints of the REST door in one table. Knows nothing about how any of them answers."""
 
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +13,8 @@ from serin_gateway.pipeline import Request
 from serin_gateway.rest import admin
 from serin_gateway.rest.admin_schemas import KeyBody, OrganizationBody, ProjectBody
 from serin_gateway.rest.anthropic.messages import MESSAGES, PROMPT, count_tokens, create_message
+from serin_gateway.rest.anthropic.models import BETA
+from serin_gateway.rest.anthropic.models import LISTS as MODELS_LISTS
 from serin_gateway.rest.anthropic.models import QUERY as MODELS_QUERY
 from serin_gateway.rest.anthropic.schemas import CountTokensBody, MessagesBody
 from serin_gateway.rest.chat import complete_chat
@@ -29,6 +32,7 @@ from serin_gateway.rest.probes import Probes
 from serin_gateway.rest.responses.create import create_response
 from serin_gateway.rest.responses.kept import (
     LIST_QUERY,
+    LISTS,
     RETRIEVE_QUERY,
     cancel_response,
     delete_response,
@@ -97,6 +101,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             answer=create_message,
             summary="Answer a conversation, as the Anthropic API",
             body=MessagesBody,
+            query=BETA,
             neutral=MESSAGES,
             produces=_STREAMED,
             is_made_once=True,
@@ -110,6 +115,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             answer=count_tokens,
             summary="Count a conversation's tokens, as the Anthropic API",
             body=CountTokensBody,
+            query=BETA,
             neutral=PROMPT,
             dialect=ANTHROPIC,
         ),
@@ -150,7 +156,8 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             ability=Ability.MODELS,
             answer=models.list,
             summary="Models that may be asked; with the header anthropic-version page by page, as the Anthropic API",
-            query={name: f"With anthropic-version. {what}" for name, what in MODELS_QUERY.items()},
+            query={**_with_version(MODELS_QUERY), "client_version": "Accepted; the list is the same for all of them."},
+            query_lists=MODELS_LISTS,
             dialect_of_anthropic=ANTHROPIC,
         ),
         Endpoint(
@@ -161,6 +168,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             ability=Ability.MODELS,
             answer=models.get,
             summary="One model; with the header anthropic-version as the Anthropic API",
+            query=_with_version(BETA),
             dialect_of_anthropic=ANTHROPIC,
         ),
         *admin_endpoints(),
@@ -173,6 +181,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             answer=probes.metrics,
             summary="Metrics for Prometheus",
             produces=("text/plain",),
+            takes_any_query=True,
         ),
         Endpoint(
             "GET",
@@ -181,6 +190,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             ability=Ability.MODELS,
             answer=docs.document,
             summary="This API as data",
+            takes_any_query=True,
         ),
         Endpoint(
             "GET",
@@ -190,6 +200,7 @@ def rest_endpoints(readiness: Readiness) -> Endpoints:
             answer=docs.page,
             summary="This API for people",
             produces=("text/html",),
+            takes_any_query=True,
         ),
         Endpoint(
             "GET",
@@ -236,6 +247,7 @@ def response_endpoints() -> list[Endpoint]:
             answer=retrieve_response,
             summary="A kept response",
             query=RETRIEVE_QUERY,
+            query_lists=LISTS,
         ),
         Endpoint(
             "DELETE",
@@ -253,6 +265,7 @@ def response_endpoints() -> list[Endpoint]:
             answer=list_input_items,
             summary="The input of a kept response",
             query=LIST_QUERY,
+            query_lists=LISTS,
         ),
         Endpoint(
             "POST",
@@ -352,6 +365,10 @@ def admin_endpoints() -> list[Endpoint]:
             query={"first": "Number of the first entry; default: 1.", "count": "Entries, 1 to 1000; default: 100."},
         ),
     ]
+
+
+def _with_version(query: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: f"With anthropic-version. {what}" for name, what in query.items()}
 
 
 class Docs:

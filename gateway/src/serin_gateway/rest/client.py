@@ -5,13 +5,14 @@ Bounded in bytes and time both ways. Knows nothing about what is exchanged.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from serin_mesh.errors import MeshError, Reason
 
 from serin_gateway import outbox
+from serin_gateway.rest.http import ABORT_KEY
 from serin_gateway.rest.keepalive import STATE_KEY, Keepalive
 
 Scope = MutableMapping[str, Any]
@@ -40,12 +41,15 @@ class Client:
     def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         self.scope = scope
         self.headers = headers
+        self.query: Mapping[str, Sequence[str]] = {}
+        """All values of each parameter of its query string that the endpoint knows; of others it is never told."""
         self.has_started = False
         self.last_written = b""
         """The latest part of a stream."""
         self._receive = receive
         self._send = send
         self._keepalive: Keepalive | None = scope.get("state", {}).get(STATE_KEY)
+        self._abort: Callable[[], None] | None = scope.get("state", {}).get(ABORT_KEY)
 
     @property
     def is_browser(self) -> bool:
@@ -121,6 +125,8 @@ class Client:
             async with asyncio.timeout(outbox.SLOW_READER_TIMEOUT_S):
                 await self._send({"type": "http.response.body", "body": data, "more_body": more})
         except TimeoutError:
+            if self._abort is not None:
+                self._abort()  # what it was written would be kept until it is read
             raise ClientGone("the client has stopped reading") from None
         if self._keepalive is not None:
             self._keepalive.spoke()

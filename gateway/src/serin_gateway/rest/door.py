@@ -10,21 +10,25 @@ import math
 import re
 from contextlib import suppress
 
-from serin_mesh.call import LANE_KEY, new_request_id
+from serin_mesh.call import KEEPALIVE_KEY, LANE_KEY, new_request_id
 from serin_mesh.errors import MeshError, Reason
 
+from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Arrival, Collaborators, is_request_id
 from serin_gateway.journal import report_defect
+from serin_gateway.keys.records import Ability
 from serin_gateway.limits.leases import RateLimited
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client, ClientGone, Headers, Receive, Scope, Send
 from serin_gateway.rest.endpoint import Endpoint, Endpoints, MethodNotAllowed
 from serin_gateway.rest.errors import ANTHROPIC, OPENAI, Dialect, ToldInStream, error_headers, internal_error
 from serin_gateway.rest.headers import ignored_headers, limit_headers, without_limits
+from serin_gateway.rest.keepalive import MAX_EVERY_S, asked_every_s
+from serin_gateway.rest.query import read_query
 from serin_gateway.rest.repeatable import IDEMPOTENCY_KEY, RepeatableAnswer
 from serin_gateway.rest.tracing import request_span
 from serin_gateway.routing.cascade_journey import HINT_KEY
-from serin_gateway.steering import SESSION_KEY, check_steering
+from serin_gateway.steering import SESSION_KEY, check_credentials, check_steering
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32_768
@@ -89,6 +93,7 @@ class Door:
             client.headers.append((dialect.request_id_header, request.receipt.request_id.encode()))
         try:
             _check_headers(client.scope["headers"])
+            check_credentials(request.arrival.key, client.header(b"x-api-key"))
             if not request.arrival.timeout_s:
                 raise MeshError(
                     Reason.PARAMETER_INVALID,
@@ -102,6 +107,7 @@ class Door:
                 raise missing
             await request.authenticate(endpoint.needs, endpoint.ability)
             assert endpoint.answer is not None
+            _read_query(client, request, endpoint)
             key = client.header(IDEMPOTENCY_KEY) if endpoint.is_made_once else None
             if key is None:
                 await endpoint.answer(client, request)
@@ -143,6 +149,16 @@ def _dialect(client: Client, endpoint: Endpoint | None, missing: MeshError | Non
     if client.speaks_anthropic or client.scope["raw_path"].startswith(_BELOW_MESSAGES):
         return ANTHROPIC
     return missing.dialect if isinstance(missing, MethodNotAllowed) else OPENAI
+
+
+def _read_query(client: Client, request: Request, endpoint: Endpoint) -> None:
+    """Give the client's exchange what its query says, if the endpoint knows all of it; administration always does."""
+    if endpoint.takes_any_query:
+        return
+    unknown = "refuse" if endpoint.ability is Ability.ADMINISTRATION else request.caller.unknown
+    text = client.scope["query_string"]
+    client.query, ignored = read_query(text, endpoint.query, endpoint.query_lists, unknown)
+    client.headers += ignored_headers(ignored)
 
 
 async def _refuse(client: Client, request: Request, error: MeshError, dialect: Dialect) -> None:
@@ -187,6 +203,8 @@ def _check_headers(headers: Headers) -> None:
     if len(decisive) > len(set(decisive)):
         name = next(name for name in decisive if decisive.count(name) > 1).decode()
         raise MeshError(Reason.PARAMETER_INVALID, f"{name}: is there twice; accepted: once", parameter=name)
+    if asked_every_s(headers) == 0:
+        raise refuse(KEEPALIVE_KEY, f"accepted: whole seconds, 1 to {MAX_EVERY_S}, or left out")
     check_steering((name.decode(), value.decode("latin-1")) for name, value in headers if name in _ONCE)
 
 

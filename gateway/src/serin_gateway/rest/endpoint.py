@@ -3,7 +3,7 @@
 Knows nothing about authentication, except that an endpoint says which role it needs.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
@@ -44,7 +44,9 @@ class Endpoint:
         neutral: what else it takes, where that is without effect.
         dialect: how its errors are written; ``dialect_of_anthropic``: for clients of that API, where it differs.
         is_made_once: whether an `Idempotency-Key` makes repeats join or get the first answer.
-        query: parameters of its query string, and what they are.
+        query: parameters of its query string, and what they are; ``query_lists``: those of them that may come several
+            times. Others are refused, as unknown members of a body are.
+        takes_any_query: whatever its query says is nothing to it; for pages and what scrapers read.
     """
 
     method: str
@@ -62,6 +64,8 @@ class Endpoint:
     dialect_of_anthropic: Dialect | None = None
     is_made_once: bool = False
     query: Mapping[str, str] = field(default_factory=dict)
+    query_lists: Collection[str] = ()
+    takes_any_query: bool = False
     refusals: Sequence[Reason] = ()
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serin_gateway.rest.http_parser import RequestParser
 from serin_gateway.rest.keepalive import STATE_KEY, Keepalive, asked_every_s
 
 MAX_HEAD_BYTES = 65_536
@@ -19,6 +20,11 @@ REST_TIMEOUT_S = 30.0
 """For the rest of a request that has been answered already."""
 MAX_UNREAD_BYTES = 64 << 20
 """Of a body that has been refused already this much is taken in and forgotten, so that its sender hears why."""
+UNREAD_TIMEOUT_S = 60.0
+"""A connection whose client takes nothing of a whole answer for this long is cut off."""
+ABORT_KEY = "abort"
+"""Where an application finds, in the `state` of its ASGI scope, what ends the connection at once: one that is merely
+closed stays until its client has read what was written."""
 
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\ncontent-length: 27\r\n"
@@ -31,6 +37,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.parser: RequestParser = RequestParser(self)  # type: ignore[assignment]
         self._is_in_head = True
         self._is_in_message = False
         self._num_head_bytes = 0
@@ -40,6 +47,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._num_body_bytes_in_data = 0
         self._timer: asyncio.TimerHandle | None = None
         self._keepalive: Keepalive | None = None
+        self._unsent_timer: asyncio.TimerHandle | None = None
+        self._num_unsent_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; it is given some seconds to say what it wants."""
@@ -50,6 +59,8 @@ class BoundedHttp(HttpToolsProtocol):
         """The client is gone."""
         self._stop_timer()
         self._stop_keepalive()
+        self._stop_looking_at_unsent()
+        self.parser.close()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -96,6 +107,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._is_in_head = False
         self._stop_timer()
         before = self.cycle
+        self.scope["state"][ABORT_KEY] = self.transport.abort
         super().on_headers_complete()
         if before is None or before.response_complete:  # else its answer has to wait for another one to end
             self._start_keepalive()
@@ -111,6 +123,29 @@ class BoundedHttp(HttpToolsProtocol):
         self._is_in_message = False
         self._stop_timer()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is written, which is not yet sent."""
+        super().on_response_complete()
+        self._look_later_at_unsent()
+
+    def _look_later_at_unsent(self) -> None:
+        self._stop_looking_at_unsent()
+        self._num_unsent_bytes = self.transport.get_write_buffer_size()
+        if self._num_unsent_bytes:
+            self._unsent_timer = self.loop.call_later(UNREAD_TIMEOUT_S, self._look_at_unsent)
+
+    def _look_at_unsent(self) -> None:
+        is_all_written = self.transport.is_closing() or self.cycle.response_complete
+        if is_all_written and self.transport.get_write_buffer_size() >= self._num_unsent_bytes:
+            self.transport.abort()
+        else:
+            self._look_later_at_unsent()
+
+    def _stop_looking_at_unsent(self) -> None:
+        if self._unsent_timer is not None:
+            self._unsent_timer.cancel()
+            self._unsent_timer = None
 
     def _take_unread(self, num_bytes: int) -> None:
         """The rest of a request that has been answered: so much of it, and so long."""

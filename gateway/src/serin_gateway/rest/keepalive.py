@@ -23,9 +23,11 @@ _COMMENT = b"3\r\n:\n\n\r\n"
 """A chunk that holds a comment and ends it as an event ends: https://html.spec.whatwg.org/#server-sent-events."""
 
 
-def asked_every_s(headers: Iterable[tuple[bytes, bytes]]) -> int:
-    """How often signs of life are wanted, in seconds from 1 to 60; 0: not at all."""
-    value = next((value for name, value in headers if name == _HEADER), b"")
+def asked_every_s(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """How often signs of life are wanted, in seconds from 1 to 60; None: nothing is said of it; 0: no such time is."""
+    value = next((value for name, value in headers if name == _HEADER), None)
+    if value is None:
+        return None
     return int(value) if value.isdigit() and len(value) <= 2 and int(value) <= MAX_EVERY_S else 0
 
 

@@ -3,7 +3,6 @@
 Knows nothing about lanes.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,7 +13,6 @@ from serin_gateway.catalog import ServedModel
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.anthropic.models import QUERY, model_body, model_page
 from serin_gateway.rest.client import Client
-from serin_gateway.rest.query import query_pairs
 from serin_gateway.routing.names import find_route, known_names
 
 PREFIX = b"/v1/models/"
@@ -34,11 +32,13 @@ class Models:
         """All names that the caller may ask, as it means them: aliases and cascades too."""
         catalog = request.house.catalog.current()
         data = [self._body(client, request, *one) for one in known_names(catalog, request.caller).items()]
-        page = model_page(client, data) if client.speaks_anthropic else _whole(client, data)
+        _check_query(client, "the OpenAI API lists all models at once")
+        page = model_page(client.query, data) if client.speaks_anthropic else {"object": "list", "data": data}
         await client.respond(200, orjson.dumps(page))
 
     async def get(self, client: Client, request: Request) -> None:
         """One name."""
+        _check_query(client, "the OpenAI API has no such parameter")
         name = client.scope["raw_path"][len(PREFIX) :].decode("latin-1")
         catalog = request.house.catalog.current()
         route = find_route(catalog, request.caller, name)
@@ -68,9 +68,7 @@ class Models:
         return body if name == target.name else body | {"alias_of": target.name}
 
 
-def _whole(client: Client, data: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The OpenAI API's list, which has no pages; other members of a query mean nothing to either API."""
-    for name, _ in query_pairs(client):
-        if name.removesuffix("[]") in QUERY:
-            raise refuse(name, "only with the header anthropic-version; the OpenAI API lists all models at once")
-    return {"object": "list", "data": data}
+def _check_query(client: Client, why: str) -> None:
+    for name in () if client.speaks_anthropic else client.query:
+        if name in QUERY:
+            raise refuse(name, f"only with the header anthropic-version; {why}")

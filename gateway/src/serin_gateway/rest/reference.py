@@ -24,13 +24,17 @@ Written by `python -m serin_gateway.rest.reference`; `GET /openapi.json` has the
   name (`PARAMETER_UNSUPPORTED`).
 - **refused**: accepted as `null` or left out; everything else is refused by name.
 
-A parameter that is not listed is refused by name (`PARAMETER_UNKNOWN`); to a key made with `--unknown warn` the header
-`x-serin-ignored` names it instead. So it is with members inside of objects, which are named by their place
-(`messages[0].colour`). Administration (`/admin/…`) refuses whatever it does not know. Nothing is ever silently
-ignored. The same reasons come over gRPC, in `ErrorInfo`: a field that this version does not know is refused, or named
-in the trailer `x-serin-ignored`, by its number (`sampling.99`). An `x-request-id` that is not 1 to 100 of
-`A-Za-z0-9._-` is replaced and named there too, whatever the key; an `x-session-id` of more than 256 bytes is refused.
+A parameter that is not listed, in the body or in the query, is refused by name (`PARAMETER_UNKNOWN`), the `api-version`
+of Azure's clients too; to a key made with `--unknown warn` the header `x-serin-ignored` names it instead. So it is with
+members inside of objects, which are named by their place (`messages[0].colour`). Administration (`/admin/…`) refuses
+whatever it does not know. Nothing is ever silently ignored, except for a query of `/metrics`, `/docs`, `/openapi.json`,
+`/live` and `/ready`. The same reasons come over gRPC, in `ErrorInfo`: a field that this version does not know is
+refused, or named in the trailer `x-serin-ignored`, by its number (`sampling.99`). An `x-request-id` that is not 1 to
+100 of `A-Za-z0-9._-` is replaced and named there too, whatever the key; an `x-session-id` of more than 256 bytes is
+refused.
 A body is JSON, whatever its `content-type` says of it; one that is packed (`content-encoding`) is refused.
+
+Of the Responses API `/v1/responses/input_tokens` and `/v1/responses/compact` are not served (405); `/tokenize` counts.
 
 What answers may be made to follow, and what that costs, is in [structured-output.md](structured-output.md); what a
 model's name leads to, and the headers that say who answered, in [routing.md](routing.md).

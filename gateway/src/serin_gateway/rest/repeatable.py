@@ -94,7 +94,9 @@ def _recorded(client: Client, body: bytes, transcript: Transcript) -> Client:
             transcript.add((_MORE if message.get("more_body") else _LAST) + message["body"])
 
     headers: Headers = []
-    return Client(client.scope, receive, send, headers)
+    recorded = Client(client.scope, receive, send, headers)
+    recorded.query = client.query
+    return recorded
 
 
 def _head(message: Message) -> bytes:

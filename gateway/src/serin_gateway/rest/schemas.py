@@ -199,7 +199,7 @@ class ChatBody(SamplingBody):
     tool_choice: ToolChoiceBody | None = Field(
         None,
         description="none shows no tools; required, and a function by name, make the answer calls that follow their "
-        "schemas.",
+        "schemas; allowed_tools is refused: send those tools alone.",
     )
     parallel_tool_calls: bool | None = Field(None, description="false: an answer ends behind its first call.")
     reasoning_effort: str | None = Field(

@@ -58,6 +58,11 @@ class RestServer:
         port: int = self._socket.getsockname()[1]
         return port
 
+    @property
+    def num_connections(self) -> int:
+        """Connections that are open, whatever they are used for."""
+        return len(self._server.server_state.connections)
+
     async def __aenter__(self) -> "RestServer":
         """Begin to listen.
 

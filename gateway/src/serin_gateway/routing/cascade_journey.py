@@ -204,6 +204,8 @@ def journey_of(request: "Request", route: Route, ask: Ask) -> Journey:
     Raises:
         MeshError: PARAMETER_INVALID or PARAMETER_UNSUPPORTED, the route and what is asked do not go together.
     """
+    if route.cascade is None and request.arrival.cascade_hint not in ("", Hint.AUTO):
+        request.receipt.passed_over = [HINT_KEY]
     if route.cascade is None or route.first is None:
         return Journey(request, route, ask)
     return CascadeJourney(request, route, ask, route.cascade, route.first)

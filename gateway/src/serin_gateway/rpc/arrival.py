@@ -11,7 +11,7 @@ from serin_gateway.ask import refuse
 from serin_gateway.collaborators import Arrival, is_request_id
 from serin_gateway.routing.cascade_journey import HINT_KEY
 from serin_gateway.rpc.repeatable import IDEMPOTENCY_KEY
-from serin_gateway.steering import SESSION_KEY, check_steering
+from serin_gateway.steering import SESSION_KEY, check_credentials, check_steering
 
 DEFAULT_TIMEOUT_S = 600.0
 CLIENT_REQUEST_KEY = "x-request-id"
@@ -32,11 +32,13 @@ def arrival_of(context: "grpc.aio.ServicerContext[Any, Any]", timeout_s: float =
     """
     metadata = texts_of(context.invocation_metadata() or ())
     check_steering(metadata.items())
+    key = key_in(metadata)
+    check_credentials(key, metadata.get("x-api-key"))
     left_s = context.time_remaining()
     return Arrival(
         "grpc",
         _request_id(metadata),
-        key=key_in(metadata),
+        key=key,
         session_id=metadata.get(SESSION_KEY, ""),
         pinned_lane=metadata.get(LANE_KEY, ""),
         cascade_hint=metadata.get(HINT_KEY, ""),

@@ -4,18 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serin_gateway.ask import refuse
-from serin_gateway.rest.client import Client
-from serin_gateway.rest.query import read_query
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 1000
 LIFECYCLES = ("active", "deprecated", "retired")
+BETA: Mapping[str, str] = {"beta": "Accepted; the answer is the same."}
+"""What Anthropic's SDK adds where it calls an endpoint as one of its beta API."""
 QUERY: Mapping[str, str] = {
     "limit": f"Models of a page, 1 to {MAX_LIMIT}; default: {DEFAULT_LIMIT}.",
     "after_id": "Name behind which the page begins.",
     "before_id": "Name before which the page ends.",
     "lifecycle": f"Of {', '.join(LIFECYCLES)}; all models here are active.",
-    "beta": "Accepted; the list is the same.",
+    **BETA,
 }
+LISTS = ("lifecycle",)
+"""Those that may come several times."""
 _NOBODY_KNOWS = "1970-01-01T00:00:00Z"
 """What the API has where a model's date is not known."""
 
@@ -37,17 +39,16 @@ def model_body(name: str, context_length: int) -> dict[str, Any]:
     }
 
 
-def model_page(client: Client, models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def model_page(query: Mapping[str, Sequence[str]], models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The page of a list that a client's query asks for.
 
     Args:
-        client: whose query it is.
+        query: all values of each of :data:`QUERY`.
         models: all of them, ordered by `id`; a page's ends need not be among them any more.
 
     Raises:
-        MeshError: PARAMETER_INVALID or PARAMETER_UNKNOWN with the parameter's name.
+        MeshError: PARAMETER_INVALID with the parameter's name.
     """
-    query = read_query(client, QUERY, ("lifecycle",))
     limit = _limit(query.get("limit", (str(DEFAULT_LIMIT),))[-1])
     if "active" not in _lifecycles(query.get("lifecycle", LIFECYCLES)):
         models = ()

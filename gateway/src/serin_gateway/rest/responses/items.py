@@ -211,7 +211,7 @@ class _Turn:
 
 
 def _paired(items: Iterable[Placed]) -> Iterator[Placed]:
-    """The items, once each output has its call before it and each call its output behind it.
+    """The items, once each output has its call before it and each call its one output behind it.
 
     A call that broke off is left out: nobody could answer it, and its arguments are no JSON.
     """
@@ -225,9 +225,11 @@ def _paired(items: Iterable[Placed]) -> Iterator[Placed]:
                 continue
             waiting[item.call_id] = place
         elif isinstance(item, FunctionCallOutputItem):
-            if item.call_id not in waiting and item.call_id not in answered:
-                raise refuse(f"{place}.call_id", f"no function_call {item.call_id!r:.80} comes before its output")
-            waiting.pop(item.call_id, None)
+            if item.call_id not in waiting:
+                has = "has its output already" if item.call_id in answered else "comes before its output"
+                one = "function_call" if item.call_id in answered else "no function_call"
+                raise refuse(f"{place}.call_id", f"{one} {item.call_id!r:.80} {has}")
+            del waiting[item.call_id]
             answered.add(item.call_id)
         yield place, item
     for call_id, place in waiting.items():

@@ -8,7 +8,6 @@ from serin_mesh.errors import Reason
 from serin_gateway.ask import refuse
 from serin_gateway.pipeline import Request
 from serin_gateway.rest.client import Client
-from serin_gateway.rest.query import read_query
 from serin_gateway.rest.responses.schemas import Includable
 
 PREFIX = b"/v1/responses/"
@@ -27,11 +26,13 @@ LIST_QUERY = {
     "order": "asc, or desc (the default): the last one first.",
     "include": "Accepted; items are listed with all they have.",
 }
+LISTS = ("include",)
+"""Parameters of both that may come several times."""
 
 
 async def retrieve_response(client: Client, request: Request) -> None:
     """The response, as it was answered."""
-    query = read_query(client, RETRIEVE_QUERY, ("include",))
+    query = client.query
     _check_include(query.get("include", ()))
     for name in ("stream", "include_obfuscation"):
         for value in query.get(name, ()):
@@ -53,7 +54,7 @@ async def retrieve_response(client: Client, request: Request) -> None:
 
 async def list_input_items(client: Client, request: Request) -> None:
     """What was asked: the response's own input, without what it continues."""
-    query = read_query(client, LIST_QUERY, ("include",))
+    query = client.query
     _check_include(query.get("include", ()))
     order = query.get("order", ("desc",))[0]
     if order not in ("asc", "desc"):
