@@ -136,13 +136,13 @@ async def test_a_response_keeps_and_says_again_what_the_model_was_shown(fronts_o
     assert made["instructions"] == made["tools"][0]["description"] == made["tools"][0]["parameters"]["title"]
     assert (made["tools"][1]["description"], made["tools"][1]["parameters"]) == (None, None)
     assert kept == made
-    user, mind, rest, said, call, first, second, last, unseen = listed["data"]
+    user, mind, rest, said, call, other, first, second, last, unseen = listed["data"]
     masked = "Mail [EMAIL_ADDRESS]."
     assert "".join(part["text"] for part in user["content"]) == masked[:-1]
     assert [part["text"] for part in mind["content"]] == ["They are [EMAIL_ADDRESS]. Go."]
     assert [one["content"] for one in (rest, unseen)] == [[], []]
     assert (said["content"][0]["text"], said["content"][0]["type"]) == (masked, "output_text")
-    assert json.loads(call["arguments"]) == {"to": "[EMAIL_ADDRESS]"}
+    assert [json.loads(one["arguments"]) for one in (call, other)] == [{"to": "[EMAIL_ADDRESS]"}] * 2
     assert (first["output"][0]["text"], second["output"], last["content"][0]["text"]) == (masked, masked, masked)
     assert MAIL not in json.dumps([made, kept, listed]) + streamed
     assert house.workers.orders[-1][1].prompt
