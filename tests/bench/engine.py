@@ -41,6 +41,11 @@ PRECISIONS = {
 ROWS = ("prefill_512", "decode_b1", *(f"decode_b{size}" for size in BATCHES), "serve_32")
 
 
+PATIENCE = 2_048
+"""Tokens that the first sequences of a batch may make while the prompts of the last are computed, at a pace that spares
+them."""
+
+
 class Bench:
     """The rows over one engine."""
 
@@ -72,7 +77,7 @@ class Bench:
 
     def _decode(self, size: int, context: int, steps: int) -> float:
         for _ in range(size):
-            self._add(context, context + steps)
+            self._add(context, steps + PATIENCE)
         first: set[str] = set()
         while len(first) < size:
             first |= {name for name, output in self._engine.step() if isinstance(output, Delta)}
