@@ -307,7 +307,7 @@ def test_the_limit_shrinks_while_answers_come_too_late():
     clock.now += 4
     assert limit.adapt(16, 0, 12, is_contended=True, pressure=1.1, answer_s=4.0)
     assert limit.value == pytest.approx(7.2)
-    for pressure in (0.9, None, 0.7, 0.1):  # nearly all of their time; not known yet; less, and it has just shrunk
+    for pressure in (0.9, None, 0.7, 0.2):  # nearly all of their time; not known yet; less, and it has just shrunk
         limit.adapt(16, 0, 7, is_contended=True, pressure=pressure, answer_s=4.0)
         assert limit.value == pytest.approx(7.2)
     clock.now += 4
@@ -368,6 +368,25 @@ async def test_few_answers_break_off_however_short_their_time_is(timeout_s):
     whole, late = await at_workers_that_share(timeout_s)
     assert whole >= 0.8 * 600 / 192
     assert late <= 0.1 * whole
+
+
+async def test_who_wants_answers_in_no_time_takes_none_from_others():
+    """One tenant's answers are all cut off by its own time: the limit stays for those whose time suffices."""
+    clock = Hand()
+    turnstile = Turnstile(4, clock)
+    turnstile.adapt(16, 0)
+    before = turnstile.limit.value
+    patient = await turnstile.enter("patient", 0, 1, 60.0)
+    for _ in range(40):
+        hasty = [turnstile._let_through("hasty", 1, 0.05) for _ in range(5)]
+        clock.now += 1
+        turnstile.leave(patient, 1.0, is_whole=True)
+        patient = await turnstile.enter("patient", 0, 1, 60.0)
+        turnstile.adapt(16, 0)
+        for entry in hasty:
+            turnstile.leave(entry, 0.05)
+        turnstile.adapt(16, 0)
+    assert turnstile.limit.value == before
 
 
 async def test_who_would_break_off_is_refused_when_its_turn_comes(turnstile):

@@ -40,7 +40,7 @@ class StepPlan:
     @property
     def is_decode(self) -> bool:
         """Whether it is one token for each sequence, and another drawn from each."""
-        return all(item.num_tokens == 1 and item.drawn for item in self.work)
+        return self.is_drawn and all(item.num_tokens == 1 for item in self.work)
 
     @property
     def is_drawn(self) -> bool:

@@ -23,9 +23,9 @@ SHRINK_EVERY_S = 1.0
 """A smaller limit shows in the reports only after some answers have ended."""
 GROW_IDLE_EVERY_S = 1.0
 """What was learned is forgotten slowly where nobody needs more."""
-FULL, LATE = 0.85, 1.0
-"""Parts of their callers' patience that answers take: from the first on no more of them are made at once than now, and
-from the second on fewer."""
+CALM, FULL, LATE = 0.1, 0.85, 1.0
+"""Parts of their callers' patience that answers take: up to the first nobody has to be wary, from the second on no more
+of them are made at once than now, and from the third on fewer."""
 WARY_S = 60.0
 """For so long after it shrank for that the limit grows by a twentieth of itself, and as often as an answer takes."""
 
@@ -90,7 +90,8 @@ class ConcurrencyLimit:
             return is_late
         if (is_contended or num_waiting == 0) and (pressure is None or pressure <= FULL):
             step, pause_s = max(1.0, GROW * num_places), 0.0 if is_contended else GROW_IDLE_EVERY_S
-            if now - self._late_at < WARY_S:  # as far as it has just shown to be well, and a little farther
+            is_near = pressure is None or pressure > CALM
+            if is_near and now - self._late_at < WARY_S:  # as far as it has just shown to be well, and a little farther
                 step, pause_s = GROW * self.value, max(GROW_IDLE_EVERY_S, answer_s)
             if now - max(self._shrunk_at, self._grown_at) >= pause_s:
                 self._grown_at = now

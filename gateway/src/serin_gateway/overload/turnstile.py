@@ -25,6 +25,9 @@ FORESEEN_S = 0.1
 together, and end together."""
 TURNS_TO_KNOW = 2
 """Until so many times what runs has ended since there is work, what ended is mostly what is short."""
+MAX_TENANTS = 1024
+"""Whose patience is remembered; beyond, all is learned anew."""
+LEAST_S = 0.001
 FORGET_S = 10.0
 """After so long without work other callers may come, with other times."""
 CUT_OFF = 1.25
@@ -93,8 +96,8 @@ class Turnstile:
         self._on_refused = on_refused
         self._answers = Usual()
         """Seconds from when a request is let through to its whole answer."""
-        self._spent = Usual()
-        """The same in parts of the time that it had, of those that began with the present limit or a larger one."""
+        self._spent: dict[str, Usual] = {}
+        """The same in parts of the time that it had, by tenant, of those that began since the limit shrank last."""
         self._spent_since = 0.0
         self._overruns = Usual(before=1.0)
         """How long it was waited, in parts of how long that had seemed."""
@@ -123,7 +126,7 @@ class Turnstile:
             MeshError: QUEUE_FULL, the line is full or longer than there is time for; DEADLINE_EXCEEDED, ``timeout_s``
                 are over.
         """
-        self._refuse_if_cut_off(timeout_s)
+        self._refuse_if_cut_off(tenant, timeout_s)
         if not len(self.line) and self._has_room(weight):
             return self._let_through(tenant, weight, timeout_s)
         if self._may_go_beyond(tenant):
@@ -157,7 +160,7 @@ class Turnstile:
         Raises:
             MeshError: QUEUE_FULL.
         """
-        self._refuse_if_cut_off(timeout_s)
+        self._refuse_if_cut_off(tenant, timeout_s)
         if len(self.line) and not self._may_go_beyond(tenant):
             self._refuse_if_late(tenant, priority, weight, timeout_s, num_turns)
 
@@ -180,10 +183,14 @@ class Turnstile:
 
     @property
     def pressure(self) -> float | None:
-        """What most answers take of the time that their callers have, 1: all of it; 0: nothing runs, None: unknown."""
+        """What most answers take of the time that their callers have, 1: all of it; 0: nothing runs, None: unknown.
+
+        That of the tenant for which something runs and which has most time: who wants answers in no time does not have
+        fewer made for those who can wait.
+        """
         if not self._held:
             return 0.0
-        return self._spent.most if self._spent.is_known else None
+        return min((self._spent[tenant].most for tenant in self._held if tenant in self._spent), default=None)
 
     @property
     def is_empty(self) -> bool:
@@ -241,7 +248,9 @@ class Turnstile:
         else:
             took_s *= CUT_OFF
             self._answers.note_at_least(took_s)
-        self._spent.note(took_s / entry.timeout_s)
+        if entry.tenant not in self._spent and len(self._spent) >= MAX_TENANTS:
+            self._spent.clear()
+        self._spent.setdefault(entry.tenant, Usual()).note(took_s / max(LEAST_S, entry.timeout_s))
 
     def _let_through(self, tenant: str, weight: int, timeout_s: float = math.inf, *, is_spare: bool = False) -> Entry:
         now = self._clock()
@@ -257,7 +266,7 @@ class Turnstile:
         return Entry(tenant, weight, timeout_s, now, is_spare)
 
     def _forget_spent(self) -> None:
-        self._spent, self._spent_since = Usual(), self._clock()
+        self._spent, self._spent_since = {}, self._clock()
 
     @property
     def _has_spare(self) -> bool:
@@ -282,9 +291,10 @@ class Turnstile:
         elif called.done() and not called.cancelled() and called.exception() is None:
             self.leave(called.result())  # its turn came in the very moment it gave up
 
-    def _refuse_if_cut_off(self, timeout_s: float) -> None:
-        """Raises QUEUE_FULL where answers come too late, for whom they would, too: it would only slow the others."""
-        if (self.pressure or 0.0) > LATE and self._answers.most > timeout_s:
+    def _refuse_if_cut_off(self, tenant: str, timeout_s: float) -> None:
+        """Raises QUEUE_FULL where a tenant's answers come too late, and would again: they only slow the others."""
+        own = self._spent.get(tenant)
+        if self._held and own is not None and own.most > LATE and self._answers.most > timeout_s:
             self._on_refused("late")
             raise _cut_off(self._answers.most, timeout_s)
 
