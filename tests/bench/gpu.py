@@ -5,9 +5,9 @@
 | row | work |
 |---|---|
 | nano-0.6b, nano-14b | 256 requests, 100 to 1,024 tokens in and out (seed 0): 133,966 out; Qwen3 shapes |
-| llama-8b, llama-8b-fp8 | 3,000 requests, 1,000 tokens in and out, or as far as the time goes; Llama-3.1-8B |
+| llama-8b, -fp8, -int8 | 3,000 requests, 1,000 tokens in and out, or as far as the time goes; Llama-3.1-8B |
 | prompts-14b | 500 requests of 2,000 tokens in and 100 out, all queued: tokens in and out a second |
-| ttft-8b, ttft-8b-fp8 | one such request at a time, the Llama-3.1-8B shape: time to its first token |
+| ttft-8b, -fp8, -int8 | one such request at a time, the Llama-3.1-8B shape: time to its first token |
 
 Beside each row: the tokens a second of its decode steps, and what share that is of the roofline: for the very steps
 that were taken, the time to read each weight and each key and value once, or to do the multiplications, whichever is
@@ -48,6 +48,8 @@ NANO_REQUESTS, NANO_LOW, NANO_HIGH = 256, 100, 1024
 LLAMA_TOKENS, LLAMA_REQUESTS = 1_000, 3_000
 TTFT_PROMPT, TTFT_OUTPUT, TTFT_ROUNDS, PROMPT_REQUESTS = 2_000, 100, 10, 500
 MATRIX, COPY_BYTES = 8192, 1 << 32
+ITEM_BYTES: dict[Quantization, tuple[int, int]] = {"none": (2, 2), "fp8": (1, 2), "int8": (1, 1)}
+"""Bytes of a weight of the layers, and of the output layer."""
 AT_ONCE = 256
 TINY_KV_BYTES = 400_000_000
 
@@ -127,10 +129,11 @@ class Watched:
 class Bench:
     """Work over one engine, on one machine."""
 
-    def __init__(self, engine: Engine, machine: Machine, shape: Shape, itemsize: int) -> None:
+    def __init__(self, engine: Engine, machine: Machine, shape: Shape, quantize: Quantization) -> None:
         self._watched = Watched(engine._runner)
         engine._runner = self._watched
-        self._engine, self._machine, self._shape, self._itemsize = engine, machine, shape, itemsize
+        self._engine, self._machine, self._shape = engine, machine, shape
+        self._layers, self._head = ITEM_BYTES[quantize]
         self._random = random.Random(0)
         self._number = 0
         self.decodes = Decodes()
@@ -175,7 +178,9 @@ class Bench:
 
     def _roofline(self, plan: StepPlan) -> float:
         contexts = sum(work.start + 1 for work in plan.work)
-        read = self._shape.weights * self._itemsize + self._shape.head * 2 + contexts * self._shape.kv_numbers * 2
+        read = (
+            self._shape.weights * self._layers + self._shape.head * self._head + contexts * self._shape.kv_numbers * 2
+        )
         products = len(plan.work) * (self._shape.weights + self._shape.head) + contexts * self._shape.attention
         return float(max(read / self._machine.bytes_s, products / self._machine.macs_s))
 
@@ -244,6 +249,8 @@ ROWS = (
     Row("ttft-8b", "8b", "none", first_token),
     Row("llama-8b-fp8", "8b", "fp8", thousands),
     Row("ttft-8b-fp8", "8b", "fp8", first_token),
+    Row("llama-8b-int8", "8b", "int8", thousands),
+    Row("ttft-8b-int8", "8b", "int8", first_token),
 )
 
 
@@ -305,7 +312,7 @@ def measured(rows: list[Row], device: torch.device, seconds: float, is_tiny: boo
         engine = run_model(model, config, quantize).engine
         ready_s = time.perf_counter() - began
         for row in group:
-            bench = Bench(engine, machine, counted, 1 if quantize == "fp8" else 2)
+            bench = Bench(engine, machine, counted, quantize)
             result = row.work(bench, seconds)
             bench.abort_all()
             decodes = bench.decodes

@@ -1,10 +1,11 @@
-"""Compile the kernels of attention for a device that need not be there, as the worker would launch them.
+"""Compile kernels for a device that need not be there, as the worker would launch them.
 
     python worker/tests/compile_triton.py
 
-Prints a line for each kernel and layer: registers, spilled and shared bytes, matrix instructions. Fails where a kernel
-does not compile, where prompts and decodes of an invariant layer are multiplied in different layouts, since their bits
-may then differ, or where matrix instructions of the device's own (wgmma) were to be used and are not.
+Those of attention, and of linear layers in int8. Prints a line for each kernel and layer: registers, spilled and shared
+bytes, matrix instructions. Fails where a kernel does not compile, where prompts and decodes of an invariant layer are
+multiplied in different layouts, since their bits may then differ, or where matrix instructions of the device's own
+(wgmma) were to be used and are not.
 """
 
 import re
@@ -19,13 +20,21 @@ from serin_worker.attention import triton_kernels
 from serin_worker.attention.device_step import DeviceStep
 from serin_worker.attention.layer import LayerSpec, StepSequences
 from serin_worker.attention.triton_paged import TritonPagedAttention
+from serin_worker.model import triton_int8
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 TARGET = GPUTarget("cuda", 90, 32)
 PTXAS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
-TYPES = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int32: "*i32"}
+TYPES = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+    torch.int8: "*i8",
+}
 NAMES = ("write_rows", "attend_prompts", "attend_decodes", "merge_decodes")
+INT8_KERNELS = {name: getattr(triton_int8, name) for name in ("quantize_rows_kernel", "linear_int8_kernel")}
 LAYERS = {
     "llama": (LayerSpec(32, 8, 128, 128, 128**-0.5), torch.bfloat16),
     "uneven": (LayerSpec(6, 2, 24, 40, 0.2, window=21, softcap=3.0, has_sinks=True), torch.float16),
@@ -89,7 +98,25 @@ def main() -> int:
             if invariant and layer == "llama" and "wgmma" not in launches["attend_decodes"].asm["ptx"]:
                 print("  wgmma is not used")
                 wrong += 1
+    for num_rows in (1, 64, 512):
+        launches = {}
+        for name in ("quantize_rows_kernel", "linear_int8_kernel"):
+            setattr(triton_int8, name, Recorded(INT8_KERNELS[name], launches))
+        multiply(num_rows)
+        for name, compiled in launches.items():
+            print(f"int8     {num_rows:<4} rows {name:20} {described(compiled)}", flush=True)
+        used = "wgmma" if num_rows >= triton_int8.BATCHES.rows else "mma.sync"
+        if used not in launches["linear_int8_kernel"].asm["ptx"]:
+            print(f"  {used} is not used")
+            wrong += 1
     return 1 if wrong else 0
+
+
+def multiply(num_rows):
+    """Rows by a layer in int8."""
+    numbers, factors = triton_int8.quantized_rows(torch.zeros((num_rows, 4096), dtype=torch.bfloat16))
+    weight = torch.zeros((6144, 4096), dtype=torch.int8)
+    triton_int8.product(numbers, factors, weight, torch.zeros(6144), None, torch.bfloat16)
 
 
 def launch(attention, spec, dtype):

@@ -273,7 +273,8 @@ def _changes(described: Described, config: EngineConfig, precision: str) -> Iter
     halves = {"precision": "bfloat16"} if precision == "float32" else {}
     stored = described.checkpoint.quantization
     is_free = config.quantize == "none" and (stored is None or stored.block is not None)
-    quarters = {"quantize": "int8" if config.device == "cpu" else "fp8"} if is_free else {}
+    is_fp8_smaller = fp8.multiplies_e4m3(torch.device(config.device))
+    quarters = {"quantize": "fp8" if is_fp8_smaller else "int8"} if is_free else {}
     yield {}
     if quarters:
         yield quarters

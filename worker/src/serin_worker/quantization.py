@@ -4,7 +4,6 @@ Knows nothing about how.
 """
 
 from serin_worker.config import BadConfig, EngineConfig, Quantization
-from serin_worker.errors import ModelRefused
 from serin_worker.model.checkpoint import Checkpoint
 
 
@@ -15,21 +14,15 @@ def quantization_of(checkpoint: Checkpoint, config: EngineConfig, precision: str
 
     Raises:
         BadConfig: the checkpoint holds something else than what is asked, or the device cannot.
-        ModelRefused: the device cannot what the checkpoint holds.
     """
-    is_cpu = config.device == "cpu"
     stored = checkpoint.quantization
     if stored is None or stored.block is not None:
-        if config.quantize == "int8" and not is_cpu:
-            raise BadConfig("quantize", config.quantize, f"none or fp8, on {config.device}")
         wanted = config.quantize
     else:
         if config.quantize not in ("none", stored.kind):
             accepted = f"none or {stored.kind}, which the checkpoint's weights are in"
             raise BadConfig("quantize", config.quantize, accepted)
-        if stored.kind == "int8" and not is_cpu:
-            raise ModelRefused("int8 weights are served on the CPU only", str(checkpoint.folder / "config.json"))
         wanted = stored.kind
-    if wanted == "fp8" and is_cpu and precision == "float16":
+    if wanted == "fp8" and config.device == "cpu" and precision == "float16":
         raise BadConfig("precision", precision, "bfloat16 or float32: products of fp8 on the CPU overflow it")
     return wanted

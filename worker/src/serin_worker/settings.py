@@ -19,7 +19,7 @@ class WorkerSettings(ServiceSettings):
     )
     quantize: Literal["none", "int8", "fp8"] = Field(
         "none",
-        description="int8 (CPU) or fp8 (GPU; on a CPU for its answers, not for speed): linear layers in 8 bits, "
+        description="int8, or fp8 (GPU; on a CPU for its answers, not for speed): linear layers in 8 bits, "
         "weights and what they are given; the rest in `precision`; none: as the checkpoint holds them",
     )
     numerics: Literal["auto", "fast", "invariant"] = Field(

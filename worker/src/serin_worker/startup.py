@@ -24,7 +24,7 @@ from serin_worker.device import device_of
 from serin_worker.engine import Engine
 from serin_worker.errors import LogitsNotFinite, ModelRefused
 from serin_worker.limits import Limits
-from serin_worker.model import checkpoint, digests, finiteness, fp8, hub, loading
+from serin_worker.model import checkpoint, digests, finiteness, fp8, hub, int8_layers, loading
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.decode_graphs import CudaRecorder, DecodeGraphs
 from serin_worker.model.own_code import own_code_of
@@ -179,6 +179,8 @@ def _prepare(
 ) -> int | None:
     if quantize == "fp8":
         fp8.tell_limits(model.device)
+    elif quantize == "int8" and model.device.type != "cpu":
+        int8_layers.tell_limits(model.device)
     try:
         return model.prepare(keep_bits=config.numerics == "invariant", quantize=quantize, progress=progress)
     except KernelUnavailable as error:

@@ -90,7 +90,7 @@ class EngineConfig(_Keys):
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     """Type the model computes in."""
     quantize: Literal["none", "int8", "fp8"] | None = None
-    """`int8` (CPU) or `fp8` (GPU; on a CPU for its answers, not for speed): linear layers in 8 bits, weights and what
+    """`int8`, or `fp8` (GPU; on a CPU for its answers, not for speed): linear layers in 8 bits, weights and what
     they are given; the rest in `precision`. `none`: as the checkpoint holds them."""
     numerics: Literal["auto", "fast", "invariant"] | None = None
     """`invariant`: the same tokens alone, in any batch and after a resume. `auto`, the default: where the model can."""

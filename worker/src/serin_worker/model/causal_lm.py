@@ -19,7 +19,7 @@ from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, 
 from serin_worker.attention.native import NativePagedAttention
 from serin_worker.config import Quantization
 from serin_worker.errors import ModelRefused
-from serin_worker.model import fp8, merged_linear
+from serin_worker.model import fp8, int8_layers, merged_linear
 from serin_worker.model.fused_layer import fuse_residuals
 from serin_worker.model.native_layer import replace_layers
 from serin_worker.model.native_linear import Kind, replace_linears
@@ -170,8 +170,10 @@ class CausalModel:
     def _quantize(self, quantize: Quantization, progress: Callable[[float], None] | None) -> None:
         """Replace the layers that the checkpoint holds quantized; where it holds none, those that may be."""
         groups = self._siblings(StoredLinear) or self._siblings(Linear)
-        if quantize == "int8":
+        if quantize == "int8" and self.device.type == "cpu":
             replace_linears(self._model, Kind.INT8, groups, progress)
+        elif quantize == "int8":
+            int8_layers.quantize_linears(self._model, groups, progress)
         else:
             head = self._model.get_output_embeddings()  # type: ignore[no-untyped-call]
             kept = {name for name, module in self._model.named_modules() if module is head and type(head) is Linear}

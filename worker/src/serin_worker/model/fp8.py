@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 
 from serin_worker.model.siblings import Siblings, replace_siblings
-from serin_worker.model.stored_linear import StoredLinear
+from serin_worker.model.stored_linear import quantized_of
 from serin_worker.native.triton_runtime import has_triton
 
 E4M3 = torch.float8_e4m3fn
@@ -97,7 +97,9 @@ def quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     A row with NaN or infinity is not finite afterwards either.
     """
-    factors = (rows.abs().amax(dim=-1, keepdim=True).float() / _LARGEST).clamp_min(_LEAST_FACTOR)
+    largest = rows.abs().amax(dim=-1, keepdim=True).float()
+    # By a tensor of the device: torch multiplies by the inverse of a plain number there, which rounds twice.
+    factors = (largest / largest.new_full((), _LARGEST)).clamp_min(_LEAST_FACTOR)
     return (rows / factors).to(E4M3), factors
 
 
@@ -132,10 +134,7 @@ def quantize_linears(
     """
 
     def made(layers: list[torch.nn.Module]) -> Fp8Layers:
-        weights = [
-            (layer.weight.detach(), layer.scales) if isinstance(layer, StoredLinear) else quantized_weight(layer.weight)  # type: ignore[arg-type]
-            for layer in layers
-        ]
+        weights = [quantized_of(layer, quantized_weight) for layer in layers]
         return Fp8Layers(weights, [layer.bias for layer in layers], dtype, is_scaled=_is_scaled(weights))  # type: ignore[misc]
 
     return replace_siblings(model, groups, made, progress)

@@ -15,22 +15,32 @@ Quantized = tuple[torch.Tensor, torch.Tensor]
 
 def quantized_weight(weight: torch.Tensor) -> Quantized:
     """What the kernel makes of a weight [out, in]: numbers from -127 to 127 (int8), and a scale for each output."""
-    whole, largest = _quantized(weight.detach().float())
-    return whole.to(torch.int8), largest[:, 0] / _LARGEST
+    numbers, factors = quantized_rows(weight.detach())
+    return numbers, factors[:, 0]
+
+
+def quantized_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows [..., in] in int8, and what to multiply each with to get it back [..., 1] in float32.
+
+    The factor of a row with NaN or infinity is not finite.
+    """
+    whole, largest = _quantized(rows.float())
+    return whole.nan_to_num(0.0).to(torch.int8), largest / largest.new_full((), _LARGEST)
 
 
 def linear_int8(
     rows: torch.Tensor, weight: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """What the kernel computes, in plain torch: rows [n, in] and a quantized weight [out, in] to [n, out]."""
-    whole, largest = _quantized(rows.float())
-    sums = (whole.double() @ weight.double().T).float()
-    result = sums * ((largest / _LARGEST) * scales)
+    numbers, factors = quantized_rows(rows)
+    sums = (numbers.double() @ weight.double().T).float()
+    result = sums * (factors * scales)
     return (result if bias is None else result + bias.float()).to(rows.dtype)
 
 
 def _quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows [n, in] as whole numbers up to 127, and the largest magnitude of each row [n, 1]."""
-    largest = rows.abs().amax(dim=1, keepdim=True)
-    inverse = torch.where(largest > 0, torch.tensor(_LARGEST) / largest, 0.0)  # a number over a tensor is rounded twice
+    """Rows [..., in] as whole numbers up to 127, and the largest magnitude of each row [..., 1]."""
+    largest = rows.abs().amax(dim=-1, keepdim=True)
+    # Tensors of the same device throughout: torch multiplies by the inverse of a plain number, which rounds twice.
+    inverse = torch.where(largest > 0, largest.new_full((), _LARGEST) / largest, 0.0)
     return (rows * inverse).round().clamp(-_LARGEST, _LARGEST), largest

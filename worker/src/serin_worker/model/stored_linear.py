@@ -4,6 +4,7 @@ The loader is transformers' own, told by its own extension point (a registered q
 of 8 bits and scales. They compute, slowly; faster ones replace them. Knows nothing about those.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -57,6 +58,16 @@ class StoredLinear(torch.nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """[..., in] to [..., out]."""
         return torch.nn.functional.linear(rows, self.dequantized(rows.dtype), self.bias)
+
+
+def quantized_of(
+    layer: torch.nn.Module, quantize: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A layer's numbers [out, in] and scales [out]: as they are stored, or made of a plain layer's weight."""
+    if isinstance(layer, StoredLinear):
+        return layer.weight.detach(), layer.scales
+    weight: torch.Tensor = layer.weight  # type: ignore[assignment]
+    return quantize(weight.detach())
 
 
 def prepare_skeleton(model: torch.nn.Module, checkpoint: Checkpoint) -> None:

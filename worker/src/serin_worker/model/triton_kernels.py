@@ -1,4 +1,6 @@
-"""Triton's kernels for small modules. Products are rounded before they are added, as separate operations would.
+"""Triton's kernels for small modules and for linear layers in 8 bits.
+
+Products are rounded before they are added, as separate operations would.
 
 Every kernel is launched with ``EXACT`` (`native/triton_runtime.py`); tiles and grids are the launcher's.
 """
@@ -189,3 +191,73 @@ def quantize_kernel(
     rounded = tl.div_rn(value, tl.broadcast_to(factor[:, None], (num_tile_rows, block))).to(tl.float8e4nv)
     tl.store(numbers + row.to(tl.int64)[:, None] * width + column[None, :], rounded, mask=mask)
     tl.store(factors + row, factor, mask=row < num_rows)
+
+
+@triton.jit(do_not_specialize=["num_rows", "x_inner_count"])
+def quantize_rows_kernel(
+    x: tl.tensor,
+    numbers: tl.tensor,
+    factors: tl.tensor,
+    num_rows: tl.tensor,
+    x_outer: tl.tensor,
+    x_inner: tl.tensor,
+    x_inner_count: tl.tensor,
+    width: tl.constexpr,
+    num_tile_rows: tl.constexpr,
+    block: tl.constexpr,
+) -> None:
+    """Rows as whole numbers up to 127, and what to multiply each with to get it back; NaN where a row has any."""
+    row = tl.program_id(0) * num_tile_rows + tl.arange(0, num_tile_rows)
+    column = tl.arange(0, block)
+    mask = (row < num_rows)[:, None] & (column < width)[None, :]
+    at = _rows_at(row, x_outer, x_inner, x_inner_count)
+    value = tl.load(x + at[:, None] + column[None, :], mask=mask, other=0.0).to(tl.float32)
+    is_nan = tl.max((value != value).to(tl.int32), axis=1) > 0
+    most = tl.max(tl.where(value == value, tl.abs(value), 0.0), axis=1)
+    is_any = (most > 0) & ~is_nan
+    inverse = tl.where(is_any, tl.div_rn(127.0, tl.where(is_any, most, 1.0)), 0.0)
+    scaled = value * inverse[:, None]
+    scaled = tl.where(scaled == scaled, scaled, 0.0)
+    whole = scaled + 12582912.0 - 12582912.0  # 1.5 * 2^23, where floats are whole: the nearest, ties to even
+    whole = tl.minimum(tl.maximum(whole, -127.0), 127.0)
+    tl.store(numbers + row.to(tl.int64)[:, None] * width + column[None, :], whole.to(tl.int8), mask=mask)
+    factor = tl.where(is_nan, float("nan"), tl.div_rn(most, 127.0))
+    tl.store(factors + row, factor, mask=row < num_rows)
+
+
+@triton.jit(do_not_specialize=["num_rows"])
+def linear_int8_kernel(
+    numbers: tl.tensor,
+    factors: tl.tensor,
+    weight: tl.tensor,
+    scales: tl.tensor,
+    bias: tl.tensor,
+    out: tl.tensor,
+    num_rows: tl.tensor,
+    num_inputs: tl.constexpr,
+    num_outputs: tl.constexpr,
+    has_bias: tl.constexpr,
+    tile_rows: tl.constexpr,
+    tile_outputs: tl.constexpr,
+    tile_inputs: tl.constexpr,
+) -> None:
+    """``sum(numbers * weight) * (factor * scale) + bias``; programs of the same weights come one after the other."""
+    row = tl.program_id(0) * tile_rows + tl.arange(0, tile_rows)
+    output = tl.program_id(1) * tile_outputs + tl.arange(0, tile_outputs)
+    inner = tl.arange(0, tile_inputs)
+    is_row, is_output = row < num_rows, output < num_outputs
+    left = numbers + row.to(tl.int64)[:, None] * num_inputs + inner[None, :]
+    right = weight + output.to(tl.int64)[None, :] * num_inputs + inner[:, None]
+    sums = tl.zeros((tile_rows, tile_outputs), tl.int32)
+    for first in range(0, num_inputs, tile_inputs):
+        is_inner = first + inner < num_inputs
+        a = tl.load(left + first, mask=is_row[:, None] & is_inner[None, :], other=0)
+        b = tl.load(right + first, mask=is_output[None, :] & is_inner[:, None], other=0)
+        sums = tl.dot(a, b, sums, out_dtype=tl.int32)
+    factor = tl.load(factors + row, mask=is_row, other=0.0)
+    scale = tl.load(scales + output, mask=is_output, other=0.0)
+    value = sums.to(tl.float32) * (factor[:, None] * scale[None, :])
+    if has_bias:
+        value += tl.load(bias + output, mask=is_output, other=0.0)[None, :]
+    target = out + row.to(tl.int64)[:, None] * num_outputs + output[None, :]
+    tl.store(target, value.to(out.dtype.element_ty), mask=is_row[:, None] & is_output[None, :])

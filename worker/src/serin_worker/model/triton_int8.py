@@ -1,0 +1,111 @@
+"""Linear layers in 8 bits on a GPU by two launches of Triton: rows in int8, then their product with the weights.
+
+Sums of products are whole numbers, which are added up exactly in any order, so that tiles may follow the number of
+rows and a row's bits still depend on nothing but the row. Grids follow from shapes and nothing is read back, so that
+both can be captured in a CUDA graph. Knows nothing about what layers are part of.
+"""
+
+from typing import NamedTuple
+
+import torch
+import triton
+
+from serin_worker.model.triton_kernels import linear_int8_kernel, quantize_rows_kernel
+from serin_worker.model.triton_modules import WIDEST, rows_of, tile_of, warps_of
+from serin_worker.native.triton_runtime import EXACT, on_device_of
+
+
+class Tile(NamedTuple):
+    """What a program of the product takes: rows, outputs, and inputs at a time."""
+
+    rows: int
+    outputs: int
+    inputs: int
+    num_warps: int
+    num_stages: int
+
+
+DECODES = Tile(rows=16, outputs=32, inputs=256, num_warps=4, num_stages=4)
+"""Up to 16 rows wait for weights: 32 KB of them are on their way to each multiprocessor, and a layer of 4,096 outputs
+has 128 programs."""
+BATCHES = Tile(rows=64, outputs=64, inputs=128, num_warps=4, num_stages=4)
+PROMPTS = Tile(rows=128, outputs=128, inputs=128, num_warps=8, num_stages=3)
+"""More than 64 rows: the products themselves take the time, which matrix instructions of the whole warp group do."""
+
+
+def tile_for(num_rows: int) -> Tile:
+    """The tile for so many rows."""
+    if num_rows <= DECODES.rows:
+        return DECODES
+    return BATCHES if num_rows <= BATCHES.rows else PROMPTS
+
+
+def quantized_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The twin of ``int8.quantized_rows`` for rows [..., width], width at most WIDEST: int8, and factors [..., 1]."""
+    width = rows.shape[-1]
+    assert width <= WIDEST, "a row is one tile"
+    numbers = torch.empty(rows.shape, dtype=torch.int8, device=rows.device)
+    factors = torch.empty((*rows.shape[:-1], 1), dtype=torch.float32, device=rows.device)
+    num_rows = factors.numel()
+    if num_rows:
+        x = rows_of(rows)
+        num_tile_rows, block = tile_of(width)
+        with on_device_of(rows):
+            quantize_rows_kernel[(triton.cdiv(num_rows, num_tile_rows),)](
+                x.tensor,
+                numbers,
+                factors,
+                num_rows,
+                *x[1:],
+                width=width,
+                num_tile_rows=num_tile_rows,
+                block=block,
+                num_warps=warps_of(num_tile_rows * block),
+                **EXACT,
+            )
+    return numbers, factors
+
+
+def product(
+    numbers: torch.Tensor,
+    factors: torch.Tensor,
+    weight: torch.Tensor,
+    scales: torch.Tensor,
+    bias: torch.Tensor | None,
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Rows [n, in] by a weight, as `int8_layers.Product`.
+
+    Args:
+        numbers: [n, in] int8.
+        factors: [n, 1] float32.
+        weight: [out, in] int8.
+        scales: [out] float32.
+        bias: [out] float32, added before the result is rounded.
+        dtype: of the result [n, out].
+    """
+    num_rows, num_outputs = len(numbers), len(weight)
+    out = torch.empty((num_rows, num_outputs), dtype=dtype, device=numbers.device)
+    if not num_rows:
+        return out
+    tile = tile_for(num_rows)
+    with on_device_of(numbers):
+        linear_int8_kernel[(triton.cdiv(num_rows, tile.rows), triton.cdiv(num_outputs, tile.outputs))](
+            numbers,
+            factors,
+            weight,
+            scales,
+            scales if bias is None else bias,
+            out,
+            num_rows,
+            num_inputs=numbers.shape[1],
+            num_outputs=num_outputs,
+            has_bias=bias is not None,
+            tile_rows=tile.rows,
+            tile_outputs=tile.outputs,
+            tile_inputs=tile.inputs,
+            num_warps=tile.num_warps,
+            num_stages=tile.num_stages,
+            **EXACT,
+        )
+    return out
