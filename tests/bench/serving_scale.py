@@ -19,7 +19,8 @@ class Scale:
     num_arrivals: int = 7
     num_streams: int = 256
     stream_tokens: int = 2000
-    kv_bytes: int = 10**9
+    kv_bytes: int = 4 * 10**9
+    """Enough for what runs to grow while a long prompt arrives: else it waits for memory, not for its turn."""
 
 
 TINY = Scale(

@@ -24,7 +24,7 @@ def test_a_long_prompt_takes_less_long_than_the_decodes():
 
 def test_a_crowd_that_waits_may_take_more():
     """With many waiting for each that runs, filling the batch is worth more than its pace."""
-    assert learned().allowance(4, 20) == 250
+    assert learned().allowance(4, 20) == 236
     assert learned().allowance(1, 1000) == 512
 
 
@@ -60,8 +60,53 @@ def test_now_and_then_decodes_run_alone():
 
 
 def test_a_step_always_makes_progress():
-    """However slow prompts are, some of their tokens go along."""
+    """However slow prompts are, as many of their tokens go along as the decodes' own tile has room for, or one more."""
+    for num_decoding, num_tokens in ((1, 15), (12, 4), (13, 19), (16, 16)):
+        pacing = Pacing(512)
+        pacing.observe(num_decoding, 0, 0.001)
+        pacing.observe(0, 16, 10.0)
+        assert pacing.allowance(num_decoding, 1) == num_tokens
+
+
+def run(pacing: Pacing, num_steps: int, added_s, num_decoding: int = 8) -> list[int]:
+    """Prompt tokens of steps beside decodes of 100 ms, where a prompt's tiles and tokens add so many seconds."""
+    taken = []
+    for _ in range(num_steps):
+        num_tokens = pacing.allowance(num_decoding, 1)
+        tiles = (num_decoding + num_tokens + 15) // 16 - (num_decoding + 15) // 16
+        pacing.observe(num_decoding, num_tokens, 0.1 + (added_s(tiles, num_tokens) if num_tokens else 0.0))
+        taken.append(num_tokens)
+    return taken
+
+
+def fresh() -> Pacing:
+    """Decodes of 100 ms; prompts alone at 2 ms a token."""
     pacing = Pacing(512)
-    pacing.observe(1, 0, 0.001)
-    pacing.observe(0, 16, 10.0)
-    assert pacing.allowance(1, 1) == 4
+    pacing.observe(8, 0, 0.1)
+    pacing.observe(0, 500, 1.0)
+    return pacing
+
+
+def test_small_chunks_of_a_long_prompt_are_left():
+    """What reads a context costs the same for 8 tokens as for 40: the step takes as many as half its time allows."""
+    taken = run(fresh(), 100, lambda tiles, _: 0.015 + 0.015 * tiles)
+    assert max(taken) == 40
+    assert taken[-10:].count(40) >= 8
+
+
+def test_tiles_that_cost_too_much_are_tried_seldom():
+    """A second tile makes the step twice as long here; the tokens that fill the first one cost a tenth."""
+    taken = run(fresh(), 300, lambda tiles, _: 0.01 + 0.1 * tiles)
+    assert taken.count(8) > 250
+    assert sum(1 for count in taken if count > 8) <= 6
+
+
+def test_costs_that_grow_with_the_context_are_followed():
+    """As each token gets dearer the chunk shrinks, and the step stays near one and a half times a decode's."""
+    pacing, lengths = fresh(), []
+    for step in range(200):
+        cost = 0.0005 + 0.00005 * step
+        taken = run(pacing, 1, lambda _, tokens, cost=cost: cost * tokens)
+        lengths.append(cost * taken[0] / 0.1)
+    assert all(length < 0.8 for length in lengths[20:120])
+    assert taken[0] <= 8

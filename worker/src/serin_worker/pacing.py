@@ -1,49 +1,116 @@
 """How much of a prompt a decoding step may take along: what takes half as long as the step itself.
 
 Hardly a step then takes twice as long while a long prompt arrives; the more requests wait for each one that runs, the
-more they may take. Knows nothing about requests or models: it compares times.
+more they may take. Linear layers multiply rows by whole tiles and attention reads the prompt's context once for all of
+a chunk, so that what tokens cost is no multiple of their number: what steps of so many tiles took is remembered. Knows
+nothing about requests or models: it compares times.
 """
 
 from collections import deque
+from dataclasses import dataclass, field
 from statistics import median
 
+_ROWS = 16
+"""In a tile: a step of 17 rows takes as long as one of 32, so tiles are filled."""
 _LEAST_TOKENS = 4
-"""At the end of a long prompt a token costs many times what it does at its start: attention is linear in context."""
+"""Of a prompt in a step: fewer are not worth reading its context."""
 _PROMPT_SHARE = 0.5
 """Of a decode's time, for prompts: 1.5 times as long on average leaves room for steps that take a fifth longer."""
 _SHARE_OF_WAITING = 2.0
 _REMEMBERED = 8
 """Steps whose median counts: one that was held up by another process says nothing."""
+_FRESH = 64
+"""Steps with a prompt after which what one took says little: contexts have grown since."""
 _MIXED_IN_A_ROW = 16
 """After so many steps one has decodes alone: what slows the machine is not to be blamed on the prompt for long."""
+_MOST_GROWTH = 2.0
+"""From the most tokens that are known to fit, to what is tried next."""
+
+
+@dataclass(slots=True)
+class _Added:
+    """What steps took longer with prompts of so many tiles than without, in seconds, and when the last one was."""
+
+    last: int = 0
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
 
 class Pacing:
-    """Learns what decodes and prompt tokens cost, in seconds, from the steps that were run."""
+    """Learns what decodes and prompts cost, in seconds, from the steps that were run."""
 
     def __init__(self, max_num_tokens: int) -> None:
         self._max_num_tokens = max_num_tokens
         self._decode_s: deque[float] = deque(maxlen=_REMEMBERED)
         self._prompt_token_s: deque[float] = deque(maxlen=_REMEMBERED)
+        self._added: dict[int, _Added] = {}
+        """By the tiles that a step had more than its decodes need."""
         self._num_mixed = 0
+        self._num_in_a_row = 0
 
     def allowance(self, num_decoding: int, num_behind: int) -> int:
         """Prompt tokens that fit into a step with so many decodes, while so many sequences wait for their prompt."""
-        if not num_decoding or not self._decode_s or not self._prompt_token_s:
+        if not num_decoding or not self._decode_s or not (self._prompt_token_s or self._added):
             return self._max_num_tokens
         crowd = _SHARE_OF_WAITING * num_behind / num_decoding
-        if crowd <= 1.0 and self._num_mixed >= _MIXED_IN_A_ROW:
+        if crowd <= 1.0 and self._num_in_a_row >= _MIXED_IN_A_ROW:
             return 0
         seconds = median(self._decode_s) * max(_PROMPT_SHARE, crowd if crowd > 1.0 else 0.0)
-        token_s = median(self._prompt_token_s)
-        fitting = int(seconds / token_s) if token_s else self._max_num_tokens
-        return max(_LEAST_TOKENS, min(fitting, self._max_num_tokens))
+        least = _tiles(num_decoding, _LEAST_TOKENS)
+        tiles = max(least, self._fitting(num_decoding, seconds))
+        return min(_filling(num_decoding, tiles), self._max_num_tokens)
 
     def observe(self, num_decodes: int, num_prompt_tokens: int, seconds: float) -> None:
         """A step of so many decodes and prompt tokens took so long."""
-        self._num_mixed = self._num_mixed + 1 if num_decodes and num_prompt_tokens else 0
+        self._num_in_a_row = self._num_in_a_row + 1 if num_decodes and num_prompt_tokens else 0
         if not num_prompt_tokens:
             self._decode_s.append(seconds)
-        elif num_prompt_tokens >= _LEAST_TOKENS:
-            decode_s = median(self._decode_s) if num_decodes and self._decode_s else 0.0
-            self._prompt_token_s.append(max(seconds - decode_s, 0.0) / num_prompt_tokens)
+        elif num_prompt_tokens < _LEAST_TOKENS:
+            return
+        elif num_decodes and self._decode_s:
+            self._num_mixed += 1
+            added = self._added.setdefault(_tiles(num_decodes, num_prompt_tokens), _Added())
+            added.last = self._num_mixed
+            added.seconds.append(max(seconds - median(self._decode_s), 0.0))
+            since = self._num_mixed - _FRESH
+            self._added = {tiles: one for tiles, one in self._added.items() if one.last > since}
+        else:
+            self._prompt_token_s.append(seconds / num_prompt_tokens)
+
+    def _fitting(self, num_decoding: int, seconds: float) -> int:
+        """Tiles beyond the decodes' own that take no longer than this, as far as is known, and one more on trial.
+
+        What is tried may be known to fit in proportion, or if half of what it costs does not grow with it. The last
+        is what it takes to leave small chunks of long prompts, which mostly read their context.
+        """
+        known = {tiles: median(one.seconds) for tiles, one in self._added.items()}
+        best = max((tiles for tiles, added in known.items() if added <= seconds), default=None)
+        if best is None:
+            by_chunk = min(known, default=None)
+            token_s = (
+                median(self._prompt_token_s) if by_chunk is None else known[by_chunk] / _filling(num_decoding, by_chunk)
+            )
+            return (
+                _full_tiles(num_decoding, seconds / token_s) if token_s else _tiles(num_decoding, self._max_num_tokens)
+            )
+        num_tokens, more = _filling(num_decoding, best), _filling(num_decoding, best + 1)
+        growth = min(seconds / known[best], _MOST_GROWTH) if known[best] else _MOST_GROWTH
+        tried = _full_tiles(num_decoding, num_tokens * growth)
+        if known[best] * (1 + more / max(num_tokens, 1)) / 2 <= seconds:
+            tried = max(tried, best + 1)
+        too_many = min((tiles for tiles in known if tiles > best), default=tried + 1)
+        return max(best, min(tried, too_many - 1))
+
+
+def _tiles(num_decoding: int, num_tokens: int) -> int:
+    """Tiles that a step with so many prompt tokens has more than its decodes need."""
+    return -(-(num_decoding + num_tokens) // _ROWS) - -(-num_decoding // _ROWS)
+
+
+def _full_tiles(num_decoding: int, num_tokens: float) -> int:
+    """The same, of those that so many tokens fill."""
+    return int(num_decoding + num_tokens) // _ROWS - -(-num_decoding // _ROWS)
+
+
+def _filling(num_decoding: int, num_tiles: int) -> int:
+    """Prompt tokens that fill the decodes' own last tile and so many more."""
+    return (-(-num_decoding // _ROWS) + num_tiles) * _ROWS - num_decoding

@@ -9,6 +9,7 @@ import torch
 
 from serin_worker.attention.layer import LayerCache, LayerSpec, StepSequences
 from serin_worker.native.library import DTYPES, KernelUnavailable, kernels, num_threads
+from serin_worker.native.memory_advice import ask_for_huge_pages
 
 _TILE = 16
 
@@ -70,8 +71,11 @@ class NativePagedAttention:
         per = 2 if dtype == torch.bfloat16 else 1
         num_tiles = num_blocks * block_size // _TILE
         value_dim = -(-spec.value_dim // 16) * 16
-        keys = torch.zeros((num_tiles, spec.num_kv_heads, spec.key_dim // per, _TILE, per), dtype=dtype)
-        values = torch.zeros((num_tiles, spec.num_kv_heads, _TILE // per, value_dim, per), dtype=dtype)
+        keys = torch.empty((num_tiles, spec.num_kv_heads, spec.key_dim // per, _TILE, per), dtype=dtype)
+        values = torch.empty((num_tiles, spec.num_kv_heads, _TILE // per, value_dim, per), dtype=dtype)
+        for tensor in (keys, values):
+            ask_for_huge_pages(tensor)
+            tensor.zero_()
         return LayerCache(spec, keys, values)
 
     def attend(

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import torch
 
+from serin_worker.model.mapped_pages import MappedPages
+
 Siblings = list[str]
 """Names of layers that come one after the other and are given the same tensor."""
 
@@ -129,7 +131,8 @@ def replace_siblings(
 ) -> int:
     """Replace layers of a model by what is made of each group; returns how many.
 
-    A layer's own weight is dropped, unless something else holds it too (a tied embedding).
+    A layer's own weight is dropped, unless something else holds it too (a tied embedding), and with it what of a mapped
+    file it had in memory.
 
     Args:
         model: its layers are replaced in place.
@@ -137,13 +140,16 @@ def replace_siblings(
         make: makes one of some layers; of a module, the first of them becomes the parent.
         progress: called with the fraction of groups done.
     """
+    mapped = MappedPages()
     for number, names in enumerate(groups, start=1):
-        made = make([model.get_submodule(name) for name in names])
+        layers = [model.get_submodule(name) for name in names]
+        made = make(layers)
         places = members(Group(made, made.in_features, made.out_features))
         if isinstance(made, torch.nn.Module):
             places[0].layers = made  # so that whoever walks over the model finds it
         for name, member in zip(names, places, strict=True):
             model.set_submodule(name, member)
+        mapped.let_go(parameter for layer in layers for parameter in layer.parameters())
         if progress:
             progress(number / len(groups))
     return sum(len(names) for names in groups)

@@ -150,20 +150,19 @@ template <Dtype D> class Attention {
   }
 
   void run(Rows q, Rows k, Rows v, T* out) {
-    const int num_units = first_unit.back() * layer.num_kv_heads;
     const int num_rows = step.starts[step.num_sequences];
     share(layer.num_kv_heads, num_rows > SERIAL_ROWS ? step.num_threads : 1, [&](Jobs& jobs) {
       for (int64_t h; jobs.take(h);)
         for (int s = 0; s < step.num_sequences; s++) write(s, h, k, v);
     });
-    const int each = std::max(1, std::min(layer.num_kv_heads, num_units / std::max(1, step.num_threads * 4)));
-    share((num_units + each - 1) / each, step.num_threads, [&](Jobs& jobs) {
+    const std::vector<Job> units = jobs_of(step.num_threads * 4);
+    share(units.size(), step.num_threads, [&](Jobs& jobs) {
       thread_local Scratch scratch;
       scratch.fit(padded(tokens_per_unit * layer.group_size), layer.key_dim, value_pad, tiled);
       const ShapedTiles shaped(tiled);
       for (int64_t job; jobs.take(job);) {
-        const int last = std::min<int>(num_units, (job + 1) * each);
-        for (int u = job * each; u < last; u++) {
+        const int last = units[job].last;
+        for (int u = units[job].first; u < last; u++) {
           const Unit next = u + 1 < last ? unit(u + 1) : Unit{-1, 0, 0};
           attend(unit(u), next, q, out, scratch);
         }
@@ -208,6 +207,36 @@ template <Dtype D> class Attention {
 
   // Some tokens of a sequence and one head of its keys.
   struct Unit { int s, h, first_token; };
+
+  // Units from `first` to before `last`, of the same tokens.
+  struct Job { int first, last; int64_t cost; };
+
+  // About so many jobs of like cost, or one for each sequence if those are more; the longest first, since the last ones
+  // decide how long threads wait for each other. One long context beside short ones is taken apart by its heads.
+  std::vector<Job> jobs_of(int wanted) const {
+    const int num_parts = first_unit.back(), num_heads = layer.num_kv_heads;
+    std::vector<int64_t> costs;
+    int64_t total = 0;
+    for (int part = 0; part < num_parts; part++) costs.push_back(cost(unit(part * num_heads))), total += costs.back();
+    const int64_t each = total * num_heads / wanted;
+    std::vector<Job> jobs;
+    for (int part = 0; part < num_parts; part++) {
+      const int heads = std::max<int64_t>(1, std::min<int64_t>(num_heads, each / costs[part]));
+      for (int h = 0; h < num_heads; h += heads) {
+        const int last = std::min(h + heads, num_heads);
+        jobs.push_back({part * num_heads + h, part * num_heads + last, costs[part] * (last - h)});
+      }
+    }
+    std::stable_sort(jobs.begin(), jobs.end(), [](const Job& a, const Job& b) { return a.cost > b.cost; });
+    return jobs;
+  }
+
+  // What a unit takes: each block of keys is read once, and multiplied with rows 16 at a time.
+  int64_t cost(const Unit& u) const {
+    const int num_tokens = std::min(step.starts[u.s + 1] - step.starts[u.s] - u.first_token, tokens_per_unit);
+    const int num_blocks = (first_position(u) + num_tokens - 1) / BLOCK - first_visible(u) / BLOCK + 1;
+    return (int64_t)num_blocks * (1 + (num_tokens * layer.group_size + 15) / 16);
+  }
 
   Unit unit(int number) const {
     const int part = number / layer.num_kv_heads;
