@@ -110,3 +110,20 @@ def test_costs_that_grow_with_the_context_are_followed():
         lengths.append(cost * taken[0] / 0.1)
     assert all(length < 0.8 for length in lengths[20:120])
     assert taken[0] <= 8
+
+
+def test_a_crowd_that_has_come_in_is_looked_at_anew():
+    """After a few steps with half as many decodes again, one has them alone; what prompts added before is forgotten."""
+    pacing = fresh()
+    assert run(pacing, 20, lambda tiles, _: 0.01 + 0.02 * tiles)[-1] > 0
+    taken = run(pacing, 10, lambda tiles, _: 0.2 * tiles, num_decoding=12)
+    assert 0 in taken[:5]
+    assert set(taken[5:]) <= {4, 20}
+
+
+def test_what_nearly_fitted_is_tried_again():
+    """A tile that was dear once, since something else was, is not left alone until it is forgotten."""
+    costs = [0.06] * 3 + [0.03] * 60
+    pacing = fresh()
+    taken = run(pacing, 60, lambda tiles, _: 0.005 + (costs.pop(0) if tiles else 0.0))
+    assert 24 in taken[20:40]

@@ -21,8 +21,14 @@ _REMEMBERED = 8
 """Steps whose median counts: one that was held up by another process says nothing."""
 _FRESH = 64
 """Steps with a prompt after which what one took says little: contexts have grown since."""
+_TRIED_AGAIN, _NEARLY = 16, 1.5
+"""After so many steps with a prompt what took up to so many times as long as it may is tried again: even then the step
+takes less than twice as long, and others decode by now."""
 _MIXED_IN_A_ROW = 16
 """After so many steps one has decodes alone: what slows the machine is not to be blamed on the prompt for long."""
+_NEWLY_IN_A_ROW, _LIKE = 4, 1.25
+"""The same where the decodes are more or fewer by so many times than those that were looked at: what was known of them,
+and of prompts beside them, says nothing any more."""
 _MOST_GROWTH = 2.0
 """From the most tokens that are known to fit, to what is tried next."""
 
@@ -44,6 +50,7 @@ class Pacing:
         self._prompt_token_s: deque[float] = deque(maxlen=_REMEMBERED)
         self._added: dict[int, _Added] = {}
         """By the tiles that a step had more than its decodes need."""
+        self._num_known = 0
         self._num_mixed = 0
         self._num_in_a_row = 0
 
@@ -52,7 +59,9 @@ class Pacing:
         if not num_decoding or not self._decode_s or not (self._prompt_token_s or self._added):
             return self._max_num_tokens
         crowd = _SHARE_OF_WAITING * num_behind / num_decoding
-        if crowd <= 1.0 and self._num_in_a_row >= _MIXED_IN_A_ROW:
+        if crowd <= 1.0 and self._num_in_a_row >= (
+            _MIXED_IN_A_ROW if self._is_known(num_decoding) else _NEWLY_IN_A_ROW
+        ):
             return 0
         seconds = median(self._decode_s) * max(_PROMPT_SHARE, crowd if crowd > 1.0 else 0.0)
         least = _tiles(num_decoding, _LEAST_TOKENS)
@@ -63,6 +72,10 @@ class Pacing:
         """A step of so many decodes and prompt tokens took so long."""
         self._num_in_a_row = self._num_in_a_row + 1 if num_decodes and num_prompt_tokens else 0
         if not num_prompt_tokens:
+            if not self._is_known(num_decodes):
+                self._decode_s.clear()
+                self._added.clear()
+            self._num_known = num_decodes
             self._decode_s.append(seconds)
         elif num_prompt_tokens < _LEAST_TOKENS:
             return
@@ -75,6 +88,10 @@ class Pacing:
             self._added = {tiles: one for tiles, one in self._added.items() if one.last > since}
         else:
             self._prompt_token_s.append(seconds / num_prompt_tokens)
+
+    def _is_known(self, num_decoding: int) -> bool:
+        """Whether so many decodes are about as many as those that were last looked at alone."""
+        return num_decoding <= _LIKE * self._num_known and self._num_known <= _LIKE * num_decoding
 
     def _fitting(self, num_decoding: int, seconds: float) -> int:
         """Tiles beyond the decodes' own that take no longer than this, as far as is known, and one more on trial.
@@ -97,8 +114,15 @@ class Pacing:
         tried = _full_tiles(num_decoding, num_tokens * growth)
         if known[best] * (1 + more / max(num_tokens, 1)) / 2 <= seconds:
             tried = max(tried, best + 1)
-        too_many = min((tiles for tiles in known if tiles > best), default=tried + 1)
+        too_many = min(
+            (tiles for tiles in known if tiles > best and not self._is_worth_another(tiles, seconds)), default=tried + 1
+        )
         return max(best, min(tried, too_many - 1))
+
+    def _is_worth_another(self, tiles: int, seconds: float) -> bool:
+        """Whether steps of so many tiles, which took too long, are tried again."""
+        added = self._added[tiles]
+        return self._num_mixed - added.last >= _TRIED_AGAIN and median(added.seconds) <= _NEARLY * seconds
 
 
 def _tiles(num_decoding: int, num_tokens: int) -> int:
