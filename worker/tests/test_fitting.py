@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 from serin_mesh.settings import SettingsError
 from serin_worker import fitting
 from serin_worker.assembly import serving
@@ -88,6 +89,17 @@ def test_what_makes_it_fit_is_named_and_does(config, num_bytes, remedies, tiny_f
         changed = replace(config, **remedy)
         give(monkeypatch, int(num_bytes * 0.95) + 1)  # and something is left for its steps
         fitting.check_fit(described, changed, str(remedy.get("precision", "float32")))
+
+
+def test_a_gpu_holds_weights_as_they_are_first(tiny_folder, monkeypatch):
+    """They are quantized where they lie: a smaller format helps the cache, and does not make a start fit."""
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(fitting.fp8, "multiplies_e4m3", lambda _: False)
+    described = loading.describe(checkpoint.inspect(tiny_folder("llama")), "float32")
+    whole = fitting.weight_bytes(described, "float32", "int8", torch.device("cpu"))
+    assert fitting.weight_bytes(described, "float32", "int8", cuda) > WEIGHTS * 4 > whole
+    changes = list(fitting._changes(described, EngineConfig(device="cuda"), "float32"))
+    assert {"quantize": "int8"} in changes
 
 
 async def test_the_sentence_names_flags(tiny_folder, monkeypatch):

@@ -9,7 +9,7 @@ from serin_worker.config import EngineConfig
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.checkpoint import inspect
 from serin_worker.model.int8 import linear_int8, quantized_rows, quantized_weight
-from serin_worker.model.int8_layers import Int8Layers, quantize_linears, tell_limits, torch_product
+from serin_worker.model.int8_layers import MULTIPLE, Int8Layers, quantize_linears, tell_limits, torch_product
 from serin_worker.quantization import quantization_of
 from transformers import AutoModelForCausalLM
 
@@ -17,30 +17,30 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OUTPUTS = (32, 19, 70)
 
 
-def layers(width, dtype, device, quantize, multiply):
+def layers(width, dtype, device, quantize, multiply, multiple):
     """Siblings, one of them with a bias, and what they are made of."""
     generator = torch.Generator().manual_seed(width)
     weights = [torch.randn((count, width), generator=generator).to(device, dtype) for count in OUTPUTS]
     biases = [None, torch.randn(OUTPUTS[1], generator=generator).to(device, dtype), None]
     made = [quantized_weight(weight) for weight in weights]
-    return Int8Layers(made, biases, quantize, multiply), made, biases
+    return Int8Layers(made, biases, quantize, multiply, multiple), made, biases
 
 
 @pytest.fixture(params=["torch", "triton"])
 def kernels(request, triton_device):
     """A device, what makes int8 of rows there, and what multiplies them."""
     if request.param == "torch":
-        return triton_device, quantized_rows, torch_product
+        return triton_device, quantized_rows, torch_product, MULTIPLE
     triton_int8 = pytest.importorskip("serin_worker.model.triton_int8", reason="Triton is missing")
-    return triton_device, triton_int8.quantized_rows, triton_int8.product
+    return triton_device, triton_int8.quantized_rows, triton_int8.product, 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("num_rows", "width"), [(1, 61), (3, 320), (17, 64), (65, 300)])
 def test_sums_are_exact(num_rows, width, dtype, kernels):
     """To the last bit, by every tile, of sizes that are multiples of nothing, of rows that are parts of wider ones."""
-    device, quantize, multiply = kernels
-    module, weights, biases = layers(width, dtype, device, quantize, multiply)
+    device = kernels[0]
+    module, weights, biases = layers(width, dtype, *kernels)
     wide = torch.randn((1, num_rows, 2 * width), generator=torch.Generator().manual_seed(1)) * 3
     rows = wide.to(device, dtype)[..., :width]
     rows[0, 0] = 0

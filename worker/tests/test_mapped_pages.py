@@ -61,12 +61,14 @@ class Doubled(Layers):
 
 
 def test_replaced_layers_leave_no_page_behind(tmp_path):
-    """The other tensor keeps the file mapped; of the layer's own weight nothing stays."""
+    """The other tensor keeps the file mapped; an embedding that shares the layer's weight reads it anew."""
     path, tensors = mapped(tmp_path)
     layer = torch.nn.Linear(1024, NUMBERS // 1024, bias=False, device="meta")
     layer.weight = torch.nn.Parameter(tensors.pop("a").view(-1, 1024), requires_grad=False)
+    embedding = torch.nn.Embedding.from_pretrained(layer.weight)
     model = torch.nn.ModuleDict({"layer": layer})
     before = resident_bytes(path)
     assert replace_siblings(model, [["layer"]], Doubled) == 1
     assert before - resident_bytes(path) >= 4 * NUMBERS - 2 * 4096
     assert tensors["b"][0] == 1
+    assert torch.equal(embedding.weight.flatten(), torch.arange(NUMBERS).float())

@@ -4,6 +4,7 @@ import pytest
 import torch
 from serin_worker.config import EngineConfig
 from serin_worker.errors import ModelRefused
+from serin_worker.model import verification
 from serin_worker.outputs import Delta
 from serin_worker.request import GenerationRequest, Sampling, Stopping
 from serin_worker.startup import load_engine
@@ -27,6 +28,17 @@ def folder_of(path, model_type, **changes):
     """A random model of another architecture."""
     AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **SHAPE, **changes)).save_pretrained(path)
     return str(path)
+
+
+def test_logits_differ_by_their_norms():
+    """As all rows at once would say it, one wrong row among right ones as well; what is no number never passes."""
+    right = torch.randn(4, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found = right.clone()
+    found[2] *= 1.5
+    expected = float((found.double() - right.double()).norm() / right.double().norm())
+    assert verification._difference(found, right) == pytest.approx(expected)
+    for bad in (right * torch.nan, right * 0):
+        assert not verification._difference(right, bad) <= 1
 
 
 def test_attention_that_pages_do_not_compute_is_refused(tmp_path):

@@ -129,7 +129,10 @@ def context_length_of(shape: ModelShape, config: EngineConfig) -> int:
 
 
 def weight_bytes(described: Described, precision: str, quantize: Quantization, device: torch.device) -> int:
-    """Most bytes that weights take, from the start of loading on; what is mapped from a file and not kept is none."""
+    """Most bytes that weights take, from the start of loading on; what is mapped from a file and not kept is none.
+
+    On a GPU nothing is mapped: all is loaded as it is, then made into what it becomes, layer by layer.
+    """
     dtype = DTYPES[precision]
     model = described.model
     plain = {id(parameter): parameter.numel() for parameter in model.parameters()}
@@ -148,7 +151,7 @@ def weight_bytes(described: Described, precision: str, quantize: Quantization, d
         taken += 0 if kind == "none" else _SCALE_BYTES * module.out_features
         prepared, largest = prepared + taken, max(largest, taken)
     prepared += sum(plain.values()) * dtype.itemsize
-    if _STORED_AS.get(_common_type(described.checkpoint)) == precision:
+    if device.type == "cpu" and _STORED_AS.get(_common_type(described.checkpoint)) == precision:
         return prepared
     converted = sum(
         parameter.numel() * (dtype.itemsize if parameter.dtype.itemsize > 1 else 1) for parameter in model.parameters()

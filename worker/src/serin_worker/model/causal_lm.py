@@ -159,10 +159,14 @@ class CausalModel:
         if merged_linear.merge_linears(self._model, groups, progress):
             self._copy_if_needed()
             self._note("merged")
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # the layers' own weights, which are gone: what is free is going to be asked for
+        self._free_replaced()
         if progress:
             progress(1.0)
+
+    def _free_replaced(self) -> None:
+        """Give back the device's memory of layers that are gone: how much is free is going to be asked."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _note(self, linears: str) -> None:
         self.linears = linears if self.linears == "plain" else f"{self.linears}+{linears}"
@@ -180,6 +184,7 @@ class CausalModel:
             groups = [group for group in groups if kept.isdisjoint(group)]
             fp8.quantize_linears(self._model, groups, self.dtype, progress)
         self.linears = quantize
+        self._free_replaced()
 
     def _siblings(self, kind: type[torch.nn.Module]) -> list[Siblings]:
         if not any(type(module) is kind for module in self._model.modules()):

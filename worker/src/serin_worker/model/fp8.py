@@ -21,6 +21,8 @@ E4M3 = torch.float8_e4m3fn
 _LARGEST = torch.finfo(E4M3).max
 _LEAST_FACTOR = 1e-12
 """Of rows that are zero, or nearly."""
+_SLICE = 4096
+"""Outputs that are quantized at a time: on the way a number takes twelve bytes."""
 _FIRST_CAPABILITY = (8, 9)
 _MULTIPLE = 16
 """Of inputs and outputs, for a device to multiply them."""
@@ -105,8 +107,8 @@ def quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def quantized_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A weight [out, in] as e4m3, and a scale for each output [out]."""
-    numbers, factors = quantized(weight.detach().float())
-    return numbers, factors[:, 0]
+    parts = [quantized(part.float()) for part in torch.split(weight.detach(), _SLICE)]
+    return torch.cat([numbers for numbers, _ in parts]), torch.cat([factors for _, factors in parts])[:, 0]
 
 
 def linear_fp8(
@@ -153,7 +155,7 @@ def tell_limits(device: torch.device) -> None:
     else:
         log.warning(
             "fp8 on %s: numbers of 8 bits are held in 16, which saves no memory and costs time; it is for the answers "
-            "that a GPU gives in fp8. For speed use --quantize int8 on a CPU",
+            "that a GPU gives in fp8. For speed use --quantize int8",
             device,
         )
 

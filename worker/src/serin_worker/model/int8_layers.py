@@ -9,20 +9,26 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
+from torch.nn.functional import pad
 
 from serin_worker.model.int8 import Quantized, quantized_rows, quantized_weight
 from serin_worker.model.siblings import Siblings, replace_siblings
 from serin_worker.model.stored_linear import quantized_of
 from serin_worker.native.triton_runtime import has_triton
 
-_MULTIPLE = 8
+MULTIPLE = 8
 """Of inputs and outputs, for torch's product on CUDA."""
+_MOST_INPUTS = (2**31 - 1) // (128 * 127)
+"""Whose sums are exact in 32 bits."""
 _LEAST_ROWS = 32
 """Rows that torch's product is given at least: on CUDA it refuses 16 and fewer."""
 
 
 class Product(Protocol):
-    """Rows [n, in] int8 with factors [n, 1] by weights [out, in] int8 with scales [out]: [n, out] in a dtype."""
+    """Rows [n, in] int8 with factors [n, 1] by weights [out, in] int8 with scales [out]: [n, out] in a dtype.
+
+    Weights may have more inputs than rows, zeros.
+    """
 
     def __call__(
         self,
@@ -46,6 +52,7 @@ class Int8Layers(torch.nn.Module):
         biases: [out] of each layer, or None.
         quantize: makes int8 of rows.
         multiply: their product with the weights.
+        multiple: of inputs and outputs, up to which weights are padded once.
     """
 
     def __init__(
@@ -54,28 +61,37 @@ class Int8Layers(torch.nn.Module):
         biases: list[torch.Tensor | None],
         quantize: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
         multiply: Product,
+        multiple: int = 1,
     ) -> None:
         super().__init__()
         self.in_features = weights[0][0].shape[1]
         self.out_features = [len(numbers) for numbers, _ in weights]
         self._quantize, self._multiply = quantize, multiply
-        self._numbers = torch.cat([numbers for numbers, _ in weights]).contiguous()
-        self._scales = torch.cat([scales for _, scales in weights]).contiguous()
+        assert self.in_features <= _MOST_INPUTS, "sums of products would not be exact"
+        more_inputs, more_outputs = -self.in_features % multiple, -sum(self.out_features) % multiple
+        self._numbers = pad(torch.cat([numbers for numbers, _ in weights]), (0, more_inputs, 0, more_outputs))
+        self._scales = pad(torch.cat([scales for _, scales in weights]), (0, more_outputs))
         self._bias = None
         if any(bias is not None for bias in biases):
             parts = [
                 scales.new_zeros(len(scales)) if bias is None else bias.detach().float()
                 for bias, (_, scales) in zip(biases, weights, strict=True)
             ]
-            self._bias = torch.cat(parts)
+            self._bias = pad(torch.cat(parts), (0, more_outputs))
 
     def forward(self, rows: torch.Tensor) -> list[torch.Tensor]:
         """[..., in] to [..., out] for each layer, in the rows' dtype."""
         numbers, factors = self._quantize(rows)
         whole = self._multiply(
-            numbers.view(-1, self.in_features), factors.view(-1, 1), self._numbers, self._scales, self._bias, rows.dtype
+            numbers.reshape(-1, self.in_features),
+            factors.reshape(-1, 1),
+            self._numbers,
+            self._scales,
+            self._bias,
+            rows.dtype,
         )
-        return list(torch.split(whole.view(*rows.shape[:-1], -1), self.out_features, -1))
+        width = sum(self.out_features)
+        return list(torch.split(whole[:, :width].view(*rows.shape[:-1], width), self.out_features, -1))
 
 
 def torch_product(
@@ -86,15 +102,12 @@ def torch_product(
     bias: torch.Tensor | None,
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """``Product`` by torch's own product of whole numbers, which CUDA has for some sizes only: others are padded."""
-    num_rows, num_outputs = len(numbers), len(weight)
-    missing = -weight.shape[1] % _MULTIPLE
-    more_rows, more_outputs = max(0, _LEAST_ROWS - num_rows), -num_outputs % _MULTIPLE
-    if missing or more_outputs:
-        weight = torch.nn.functional.pad(weight, (0, missing, 0, more_outputs))
+    """``Product`` by torch's own product of whole numbers, which CUDA has for multiples of ``MULTIPLE`` only."""
+    num_rows = len(numbers)
+    missing, more_rows = weight.shape[1] - numbers.shape[1], max(0, _LEAST_ROWS - num_rows)
     if missing or more_rows:
-        numbers = torch.nn.functional.pad(numbers, (0, missing, 0, more_rows))
-    sums = torch._int_mm(numbers, weight.t())[:num_rows, :num_outputs]
+        numbers = pad(numbers, (0, missing, 0, more_rows))
+    sums = torch._int_mm(numbers, weight.t())[:num_rows]
     result = sums.float() * (factors * scales)
     return (result if bias is None else result + bias).to(dtype)
 
@@ -112,7 +125,8 @@ def quantize_linears(
 
     def made(layers: list[torch.nn.Module]) -> Int8Layers:
         weights = [quantized_of(layer, quantized_weight) for layer in layers]
-        return Int8Layers(weights, [layer.bias for layer in layers], *_kernels(weights[0][0]))  # type: ignore[misc]
+        biases: list[torch.Tensor | None] = [layer.bias for layer in layers]  # type: ignore[misc]
+        return Int8Layers(weights, biases, *_kernels(weights[0][0]))
 
     return replace_siblings(model, groups, made, progress)
 
@@ -124,12 +138,12 @@ def tell_limits(device: torch.device) -> None:
     )
 
 
-def _kernels(weight: torch.Tensor) -> tuple[Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], Product]:
-    """What quantizes rows and multiplies them, on a weight's device."""
+def _kernels(weight: torch.Tensor) -> tuple[Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], Product, int]:
+    """What quantizes rows and multiplies them, on a weight's device, and the multiple that it takes."""
     if not has_triton(weight.device):
-        return quantized_rows, torch_product
+        return quantized_rows, torch_product, MULTIPLE
     # Not imported at the top: triton is there where somebody has a GPU, and on Linux alone.
     from serin_worker.model import triton_int8, triton_modules
 
     is_wide = weight.shape[1] > triton_modules.WIDEST
-    return quantized_rows if is_wide else triton_int8.quantized_rows, triton_int8.product
+    return quantized_rows if is_wide else triton_int8.quantized_rows, triton_int8.product, 1

@@ -24,7 +24,10 @@ class MappedPages:
         self._starts = [start for start, _ in self._ranges]
 
     def let_go(self, tensors: Iterable[torch.Tensor]) -> int:
-        """Give back the whole pages of those tensors that nobody has written and a file holds; returns their bytes."""
+        """Give back the whole pages of those tensors that a file holds; returns their bytes.
+
+        Nobody may have written them: what differs from the file is lost.
+        """
         return sum(map(self._let_go, tensors))
 
     def _let_go(self, tensor: torch.Tensor) -> int:
@@ -45,5 +48,11 @@ def _file_ranges() -> list[tuple[int, int]]:
     except OSError:
         return []
     fields = (line.split(maxsplit=5) for line in lines)
-    ranges = ([int(x, 16) for x in one[0].split("-")] for one in fields if len(one) == 6 and one[5].startswith("/"))
-    return [(start, end) for start, end in ranges]
+    found = [(one[0], one[5]) for one in fields if len(one) == 6]
+    files = {name for name in {name for _, name in found} if name.startswith("/") and Path(name).is_file()}
+    return [_range(addresses) for addresses, name in found if name in files]
+
+
+def _range(addresses: str) -> tuple[int, int]:
+    start, _, end = addresses.partition("-")
+    return int(start, 16), int(end, 16)

@@ -12,6 +12,8 @@ from functools import cache
 
 import torch
 
+from serin_worker.model.mapped_pages import MappedPages
+
 _PACKED_ROWS = 16
 _FEATURES = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
 _MULTIPLES = (1, 2, 16)
@@ -56,11 +58,13 @@ def pack_linears(model: torch.nn.Module, progress: Callable[[float], None] | Non
     layers = [name for name, module in model.named_modules() if type(module) is torch.nn.Linear]
     if not layers or not _is_supported(_plain_layers(model)):
         return 0
+    mapped = MappedPages()
     for number, name in enumerate(layers, start=1):
         parent_name, _, attribute = name.rpartition(".")
         parent = model.get_submodule(parent_name)
         layer = getattr(parent, attribute)
         setattr(parent, attribute, PackedLinear(layer.weight, layer.bias))
+        mapped.let_go(layer.parameters())
         if progress:
             progress(number / len(layers))
     for parameter in model.parameters():

@@ -28,7 +28,8 @@ class Tile(NamedTuple):
 DECODES = Tile(rows=16, outputs=32, inputs=256, num_warps=4, num_stages=4)
 """Up to 16 rows wait for weights: 32 KB of them are on their way to each multiprocessor, and a layer of 4,096 outputs
 has 128 programs."""
-BATCHES = Tile(rows=64, outputs=64, inputs=128, num_warps=4, num_stages=4)
+BATCHES = Tile(rows=64, outputs=32, inputs=128, num_warps=4, num_stages=6)
+"""They wait for weights, too: as many programs, and as many bytes on their way."""
 PROMPTS = Tile(rows=128, outputs=128, inputs=128, num_warps=8, num_stages=3)
 """More than 64 rows: the products themselves take the time, which matrix instructions of the whole warp group do."""
 

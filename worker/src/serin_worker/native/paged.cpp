@@ -211,14 +211,17 @@ template <Dtype D> class Attention {
   // Units from `first` to before `last`, of the same tokens.
   struct Job { int first, last; int64_t cost; };
 
-  // About so many jobs of like cost, or one for each sequence if those are more; the longest first, since the last ones
-  // decide how long threads wait for each other. One long context beside short ones is taken apart by its heads.
+  // About so many jobs of like cost, or one for each part of a sequence's tokens if those are more; the longest first,
+  // since the last ones decide how long threads wait for each other. One long context beside short ones is taken apart
+  // by its heads.
   std::vector<Job> jobs_of(int wanted) const {
     const int num_parts = first_unit.back(), num_heads = layer.num_kv_heads;
     std::vector<int64_t> costs;
     int64_t total = 0;
-    for (int part = 0; part < num_parts; part++) costs.push_back(cost(unit(part * num_heads))), total += costs.back();
-    const int64_t each = total * num_heads / wanted;
+    for (int s = 0; s < step.num_sequences; s++)
+      for (int part = first_unit[s]; part < first_unit[s + 1]; part++)
+        costs.push_back(cost({s, 0, (part - first_unit[s]) * tokens_per_unit})), total += costs.back();
+    const int64_t each = total * num_heads / std::max(1, wanted);
     std::vector<Job> jobs;
     for (int part = 0; part < num_parts; part++) {
       const int heads = std::max<int64_t>(1, std::min<int64_t>(num_heads, each / costs[part]));
