@@ -172,7 +172,7 @@ def test_a_crowd_that_has_come_in_is_looked_at_anew():
 
 def test_what_nearly_fitted_is_tried_again():
     """A tile that was dear once, since something else was, is not left alone until it is forgotten."""
-    costs = [0.06] * 3 + [0.03] * 60  # of a second tile; of each more 0.1
+    costs = [0.055] * 3 + [0.03] * 60  # of a second tile; of each more 0.1
     pacing = fresh()
     taken = run(pacing, 60, lambda tiles, _: 0.005 + (costs.pop(0) + 0.1 * (tiles - 1) if tiles else 0.0))
     assert 24 in taken[20:40]

@@ -16,14 +16,14 @@ _LEAST_TOKENS = 4
 """Of a prompt in a step: fewer are not worth reading its context."""
 _PROMPT_SHARE = 0.5
 """Of a decode's time, for prompts: 1.5 times as long on average leaves room for steps that take a fifth longer."""
-_NEARLY = 1.5
+_NEARLY = 1.25
 """Times that share what is smallest may take: even then hardly a step takes twice as long as its decodes."""
 _SHARE_OF_WAITING = 2.0
 _REMEMBERED = 8
 """Steps whose median counts: one that was held up by another process says nothing."""
-_FRESH, _TRIED_AGAIN = 64, 16
-"""Steps with a prompt after which what others took says nothing, since contexts have grown; and after which what nearly
-fitted is tried again."""
+_FRESH, _TRIED_AGAIN = 128, 16
+"""Steps with a prompt after which what others took says nothing, since contexts have grown: what is too much is tried in
+less than one of a hundred. And after which what nearly fitted is tried again."""
 _IN_A_ROW, _NEWLY_IN_A_ROW = 16, 4
 """After so many steps with a prompt one has decodes alone: what slows the machine is not to be blamed on the prompt for
 long. Sooner where the decodes are others than those that were looked at."""
