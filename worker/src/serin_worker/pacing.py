@@ -22,8 +22,8 @@ _SHARE_OF_WAITING = 2.0
 _REMEMBERED = 8
 """Steps whose median counts: one that was held up by another process says nothing."""
 _FRESH, _TRIED_AGAIN = 128, 16
-"""Steps with a prompt after which what others took says nothing, since contexts have grown: what is too much is tried in
-less than one of a hundred. And after which what nearly fitted is tried again."""
+"""Steps with a prompt after which what others took says nothing, since contexts have grown: what is too much is
+tried in less than one of a hundred. And after which what nearly fitted is tried again."""
 _IN_A_ROW, _NEWLY_IN_A_ROW = 16, 4
 """After so many steps with a prompt one has decodes alone: what slows the machine is not to be blamed on the prompt for
 long. Sooner where the decodes are others than those that were looked at."""
