@@ -22,6 +22,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], n
     console.print(table)
     for note in notes:
         console.print(f"  {note}", highlight=False)
+    console.file.flush()  # into a file, too, each table is there when it was found
 
 
 def keep(path: Path, results: Mapping[str, Any]) -> None:
