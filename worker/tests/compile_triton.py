@@ -20,7 +20,7 @@ from serin_worker.attention import triton_kernels
 from serin_worker.attention.device_step import DeviceStep
 from serin_worker.attention.layer import LayerSpec, StepSequences
 from serin_worker.attention.triton_paged import TritonPagedAttention
-from serin_worker.model import triton_int8
+from serin_worker.model import triton_int8, triton_quantize
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -34,7 +34,8 @@ TYPES = {
     torch.int8: "*i8",
 }
 NAMES = ("write_rows", "attend_prompts", "attend_decodes", "merge_decodes")
-INT8_KERNELS = {name: getattr(triton_int8, name) for name in ("quantize_rows_kernel", "linear_int8_kernel")}
+INT8_LAUNCHERS = {"quantize_whole_kernel": triton_quantize, "linear_int8_kernel": triton_int8}
+INT8_KERNELS = {name: getattr(module, name) for name, module in INT8_LAUNCHERS.items()}
 LAYERS = {
     "llama": (LayerSpec(32, 8, 128, 128, 128**-0.5), torch.bfloat16),
     "uneven": (LayerSpec(6, 2, 24, 40, 0.2, window=21, softcap=3.0, has_sinks=True), torch.float16),
@@ -100,8 +101,8 @@ def main() -> int:
                 wrong += 1
     for num_rows in (1, 64, 512):
         launches = {}
-        for name in ("quantize_rows_kernel", "linear_int8_kernel"):
-            setattr(triton_int8, name, Recorded(INT8_KERNELS[name], launches))
+        for name, module in INT8_LAUNCHERS.items():
+            setattr(module, name, Recorded(INT8_KERNELS[name], launches))
         multiply(num_rows)
         for name, compiled in launches.items():
             print(f"int8     {num_rows:<4} rows {name:20} {described(compiled)}", flush=True)
@@ -114,7 +115,7 @@ def main() -> int:
 
 def multiply(num_rows):
     """Rows by a layer in int8."""
-    numbers, factors = triton_int8.quantized_rows(torch.zeros((num_rows, 4096), dtype=torch.bfloat16))
+    numbers, factors = triton_quantize.int8_rows(torch.zeros((num_rows, 4096), dtype=torch.bfloat16))
     weight = torch.zeros((6144, 4096), dtype=torch.int8)
     triton_int8.product(numbers, factors, weight, torch.zeros(6144), None, torch.bfloat16)
 

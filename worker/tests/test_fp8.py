@@ -48,13 +48,13 @@ def test_numbers_survive_to_three_bits():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_one_launch_quantizes_with_the_same_bits(dtype, triton_device):
     """Of any width, of rows that are parts of wider ones, and of rows with nothing, NaN or infinity in them."""
-    triton_fp8 = pytest.importorskip("serin_worker.model.triton_fp8", reason="Triton is missing")
+    triton_quantize = pytest.importorskip("serin_worker.model.triton_quantize", reason="Triton is missing")
     for width in (61, 1200):
         wide = torch.randn((1, 5, 2 * width), generator=torch.Generator().manual_seed(width)) * 7
         rows = wide.to(triton_device, dtype)[..., :width]
         rows[0, 1] = 0
         rows[0, 2, 3], rows[0, 3, 4] = torch.nan, torch.inf
-        found = triton_fp8.quantized(rows, largest=torch.finfo(fp8.E4M3).max, least_factor=1e-12)
+        found = triton_quantize.e4m3_rows(rows, largest=torch.finfo(fp8.E4M3).max, least_factor=1e-12)
         for one, other in zip(found, quantized(rows), strict=True):
             assert one.dtype == other.dtype
             torch.testing.assert_close(one.float(), other.float(), rtol=0, atol=0, equal_nan=True)

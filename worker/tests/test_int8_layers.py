@@ -32,7 +32,8 @@ def kernels(request, triton_device):
     if request.param == "torch":
         return triton_device, quantized_rows, torch_product, MULTIPLE
     triton_int8 = pytest.importorskip("serin_worker.model.triton_int8", reason="Triton is missing")
-    return triton_device, triton_int8.quantized_rows, triton_int8.product, 1
+    triton_quantize = pytest.importorskip("serin_worker.model.triton_quantize", reason="Triton is missing")
+    return triton_device, triton_quantize.int8_rows, triton_int8.product, 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -53,14 +54,14 @@ def test_sums_are_exact(num_rows, width, dtype, kernels):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_one_launch_quantizes_with_the_same_bits(dtype, triton_device):
     """Ties go to the even number; of rows with nothing, NaN or infinity in them the factor says so."""
-    triton_int8 = pytest.importorskip("serin_worker.model.triton_int8", reason="Triton is missing")
+    triton_quantize = pytest.importorskip("serin_worker.model.triton_quantize", reason="Triton is missing")
     for width in (61, 1200):
         rows = (torch.randn((1, 6, width), generator=torch.Generator().manual_seed(width)) * 7).to(triton_device, dtype)
         rows[0, 1] = 0
         rows[0, 2, 3], rows[0, 3, 4] = torch.nan, torch.inf
         rows[0, 4] = torch.arange(width).to(rows) % 64 + 0.5
         rows[0, 4, 0] = 127
-        numbers, factors = triton_int8.quantized_rows(rows)
+        numbers, factors = triton_quantize.int8_rows(rows)
         right_numbers, right_factors = quantized_rows(rows)
         assert torch.equal(numbers, right_numbers)
         torch.testing.assert_close(factors, right_factors, rtol=0, atol=0, equal_nan=True)

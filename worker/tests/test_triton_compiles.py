@@ -35,7 +35,7 @@ def test_kernels_compile_once_for_all_batches(tmp_path):
         "activation_kernel": "6",
         "rotation_kernel": "3",
         "quantize_kernel": "3",
-        "quantize_rows_kernel": "3",
+        "quantize_whole_kernel": "3",
         "linear_int8_kernel": "18",
         "choose_kernel": "6",
         "merge_kernel": "2",
@@ -75,7 +75,7 @@ def main():
 
 def launch_all(num_rows, dtype):
     """What a step of a model of the shape of Qwen3-0.6B launches, and its draws."""
-    from serin_worker.model import triton_fp8, triton_int8
+    from serin_worker.model import triton_int8, triton_quantize
     from serin_worker.model.triton_modules import TritonActivation, TritonRMSNorm, rotate
     from serin_worker.request import Sampling
     from serin_worker.sampling import triton_draw
@@ -84,8 +84,8 @@ def launch_all(num_rows, dtype):
     norm, of_heads = (TritonRMSNorm(torch.ones(width, dtype=dtype), 1e-6, 0) for width in (1024, 128))
     norm(hidden)
     norm.add(hidden, hidden)
-    triton_fp8.quantized(hidden, 448.0, 1e-12)
-    numbers, factors = triton_int8.quantized_rows(hidden[0])
+    triton_quantize.e4m3_rows(hidden, 448.0, 1e-12)
+    numbers, factors = triton_quantize.int8_rows(hidden[0])
     weight, scales = torch.zeros((4096, 1024), dtype=torch.int8), torch.zeros(4096)
     for bias in (None, scales):
         triton_int8.product(numbers, factors, weight, scales, bias, dtype)

@@ -83,10 +83,11 @@ class Pacing:
             self._num_known = num_decodes
             self._decode_s.append(seconds)
         elif num_prompt_tokens >= _LEAST_TOKENS:
-            added = seconds - median(self._decode_s) if num_decodes and self._decode_s else seconds
-            self._prompt_token_s.append(max(added, 0.0) / num_prompt_tokens)
-            if is_mixed and self._decode_s:
-                self._note(num_decodes, num_prompt_tokens, max(added, 0.0))
+            is_compared = num_decodes and self._decode_s
+            added = max(seconds - median(self._decode_s), 0.0) if is_compared else seconds
+            self._prompt_token_s.append(added / num_prompt_tokens)
+            if is_compared:
+                self._note(num_decodes, num_prompt_tokens, added)
 
     def _note(self, num_decodes: int, num_prompt_tokens: int, seconds: float) -> None:
         """Remember what a prompt added to a step, unless it left its last tile half empty."""

@@ -21,8 +21,6 @@ E4M3 = torch.float8_e4m3fn
 _LARGEST = torch.finfo(E4M3).max
 _LEAST_FACTOR = 1e-12
 """Of rows that are zero, or nearly."""
-_SLICE = 4096
-"""Outputs that are quantized at a time: on the way a number takes twelve bytes."""
 _FIRST_CAPABILITY = (8, 9)
 _MULTIPLE = 16
 """Of inputs and outputs, for a device to multiply them."""
@@ -87,11 +85,11 @@ def quantizer(device: torch.device, width: int) -> Callable[[torch.Tensor], tupl
     """What makes e4m3 of rows of a width on a device: ``quantized``, or a kernel that does the same in one launch."""
     if not (multiplies_e4m3(device) and has_triton(device)):
         return quantized
-    from serin_worker.model import triton_fp8, triton_modules
+    from serin_worker.model import triton_modules, triton_quantize
 
     if width > triton_modules.WIDEST:
         return quantized
-    return functools.partial(triton_fp8.quantized, largest=_LARGEST, least_factor=_LEAST_FACTOR)
+    return functools.partial(triton_quantize.e4m3_rows, largest=_LARGEST, least_factor=_LEAST_FACTOR)
 
 
 def quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,8 +105,8 @@ def quantized(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def quantized_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A weight [out, in] as e4m3, and a scale for each output [out]."""
-    parts = [quantized(part.float()) for part in torch.split(weight.detach(), _SLICE)]
-    return torch.cat([numbers for numbers, _ in parts]), torch.cat([factors for _, factors in parts])[:, 0]
+    numbers, factors = quantized(weight.detach().float())
+    return numbers, factors[:, 0]
 
 
 def linear_fp8(

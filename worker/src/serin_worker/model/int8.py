@@ -8,8 +8,6 @@ what the kernel (`native_linear`) computes, in plain torch.
 import torch
 
 _LARGEST = 127.0
-_SLICE = 4096
-"""Outputs that are quantized at a time: on the way a number takes twelve bytes."""
 
 Quantized = tuple[torch.Tensor, torch.Tensor]
 """Numbers [out, in] in int8, and a scale for each output [out] in float32."""
@@ -17,8 +15,8 @@ Quantized = tuple[torch.Tensor, torch.Tensor]
 
 def quantized_weight(weight: torch.Tensor) -> Quantized:
     """What the kernel makes of a weight [out, in]: numbers from -127 to 127 (int8), and a scale for each output."""
-    parts = [quantized_rows(part) for part in torch.split(weight.detach(), _SLICE)]
-    return torch.cat([numbers for numbers, _ in parts]), torch.cat([factors for _, factors in parts])[:, 0]
+    numbers, factors = quantized_rows(weight.detach())
+    return numbers, factors[:, 0]
 
 
 def quantized_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -143,7 +143,7 @@ def _kernels(weight: torch.Tensor) -> tuple[Callable[[torch.Tensor], tuple[torch
     if not has_triton(weight.device):
         return quantized_rows, torch_product, MULTIPLE
     # Not imported at the top: triton is there where somebody has a GPU, and on Linux alone.
-    from serin_worker.model import triton_int8, triton_modules
+    from serin_worker.model import triton_int8, triton_modules, triton_quantize
 
     is_wide = weight.shape[1] > triton_modules.WIDEST
-    return quantized_rows if is_wide else triton_int8.quantized_rows, triton_int8.product, 1
+    return quantized_rows if is_wide else triton_quantize.int8_rows, triton_int8.product, 1

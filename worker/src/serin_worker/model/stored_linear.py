@@ -17,6 +17,8 @@ from serin_worker.model.checkpoint import Checkpoint, TensorEntry
 from serin_worker.model.stored_quantization import Block, StoredQuantization
 
 METHOD = "serin"
+_SLICE = 4096
+"""Outputs that are quantized at a time: on the way a number takes twelve bytes."""
 _ITEMS = {"I8": torch.int8, "F8_E4M3": torch.float8_e4m3fn}
 
 
@@ -67,7 +69,8 @@ def quantized_of(
     if isinstance(layer, StoredLinear):
         return layer.weight.detach(), layer.scales
     weight: torch.Tensor = layer.weight  # type: ignore[assignment]
-    return quantize(weight.detach())
+    parts = [quantize(part) for part in torch.split(weight.detach(), _SLICE)]
+    return torch.cat([numbers for numbers, _ in parts]), torch.cat([scales for _, scales in parts])
 
 
 def prepare_skeleton(model: torch.nn.Module, checkpoint: Checkpoint) -> None:

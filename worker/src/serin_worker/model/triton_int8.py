@@ -1,8 +1,8 @@
-"""Linear layers in 8 bits on a GPU by two launches of Triton: rows in int8, then their product with the weights.
+"""Rows in int8 times weights in int8 on a GPU, by one launch of Triton (`triton_quantize` makes the rows).
 
 Sums of products are whole numbers, which are added up exactly in any order, so that tiles may follow the number of
 rows and a row's bits still depend on nothing but the row. Grids follow from shapes and nothing is read back, so that
-both can be captured in a CUDA graph. Knows nothing about what layers are part of.
+it can be captured in a CUDA graph. Knows nothing about what layers are part of.
 """
 
 from typing import NamedTuple
@@ -10,8 +10,7 @@ from typing import NamedTuple
 import torch
 import triton
 
-from serin_worker.model.triton_kernels import linear_int8_kernel, quantize_rows_kernel
-from serin_worker.model.triton_modules import WIDEST, rows_of, tile_of, warps_of
+from serin_worker.model.triton_kernels import linear_int8_kernel
 from serin_worker.native.triton_runtime import EXACT, on_device_of
 
 
@@ -39,32 +38,6 @@ def tile_for(num_rows: int) -> Tile:
     if num_rows <= DECODES.rows:
         return DECODES
     return BATCHES if num_rows <= BATCHES.rows else PROMPTS
-
-
-def quantized_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The twin of ``int8.quantized_rows`` for rows [..., width], width at most WIDEST: int8, and factors [..., 1]."""
-    width = rows.shape[-1]
-    assert width <= WIDEST, "a row is one tile"
-    numbers = torch.empty(rows.shape, dtype=torch.int8, device=rows.device)
-    factors = torch.empty((*rows.shape[:-1], 1), dtype=torch.float32, device=rows.device)
-    num_rows = factors.numel()
-    if num_rows:
-        x = rows_of(rows)
-        num_tile_rows, block = tile_of(width)
-        with on_device_of(rows):
-            quantize_rows_kernel[(triton.cdiv(num_rows, num_tile_rows),)](
-                x.tensor,
-                numbers,
-                factors,
-                num_rows,
-                *x[1:],
-                width=width,
-                num_tile_rows=num_tile_rows,
-                block=block,
-                num_warps=warps_of(num_tile_rows * block),
-                **EXACT,
-            )
-    return numbers, factors
 
 
 def product(

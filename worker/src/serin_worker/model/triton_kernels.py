@@ -163,6 +163,13 @@ def rotation_kernel(
         _rotate_heads(k, k_out, cos, sin, first, token, k_token_stride, k_head_stride, angle_stride, num_k_heads, half, num_tile_heads, block)  # fmt: skip  # noqa: E501
 
 
+@triton.jit
+def _largest_of(value: tl.tensor) -> tuple[tl.tensor, tl.tensor]:
+    """Of each row the largest magnitude among its numbers, and whether some are none."""
+    is_nan = tl.max((value != value).to(tl.int32), axis=1) > 0
+    return tl.max(tl.where(value == value, tl.abs(value), 0.0), axis=1), is_nan
+
+
 @triton.jit(do_not_specialize=["num_rows", "x_inner_count"])
 def quantize_kernel(
     x: tl.tensor,
@@ -184,8 +191,7 @@ def quantize_kernel(
     mask = (row < num_rows)[:, None] & (column < width)[None, :]
     at = _rows_at(row, x_outer, x_inner, x_inner_count)
     value = tl.load(x + at[:, None] + column[None, :], mask=mask, other=0.0).to(tl.float32)
-    is_nan = tl.max((value != value).to(tl.int32), axis=1) > 0
-    most = tl.max(tl.where(value == value, tl.abs(value), 0.0), axis=1)
+    most, is_nan = _largest_of(value)
     factor = tl.maximum(tl.div_rn(most, largest), least_factor)
     factor = tl.where(is_nan, float("nan"), factor)
     rounded = tl.div_rn(value, tl.broadcast_to(factor[:, None], (num_tile_rows, block))).to(tl.float8e4nv)
@@ -194,7 +200,7 @@ def quantize_kernel(
 
 
 @triton.jit(do_not_specialize=["num_rows", "x_inner_count"])
-def quantize_rows_kernel(
+def quantize_whole_kernel(
     x: tl.tensor,
     numbers: tl.tensor,
     factors: tl.tensor,
@@ -212,8 +218,7 @@ def quantize_rows_kernel(
     mask = (row < num_rows)[:, None] & (column < width)[None, :]
     at = _rows_at(row, x_outer, x_inner, x_inner_count)
     value = tl.load(x + at[:, None] + column[None, :], mask=mask, other=0.0).to(tl.float32)
-    is_nan = tl.max((value != value).to(tl.int32), axis=1) > 0
-    most = tl.max(tl.where(value == value, tl.abs(value), 0.0), axis=1)
+    most, is_nan = _largest_of(value)
     is_any = (most > 0) & ~is_nan
     inverse = tl.where(is_any, tl.div_rn(127.0, tl.where(is_any, most, 1.0)), 0.0)
     scaled = value * inverse[:, None]
