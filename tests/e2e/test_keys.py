@@ -110,10 +110,13 @@ async def test_requests_at_the_same_time(mesh: RunningMesh):
     """One stream at a time: the second is refused while the first runs, and allowed when it has ended."""
     key, _ = await mint(mesh, limits=Limits(concurrent_requests=1))
     headers = {"authorization": f"Bearer {key}"}
-    body = greedy("Go on", max_tokens=2000, stream=True)
+    body = greedy("Go on", max_tokens=4000, stream=True)
     async with plain_http(base_url=mesh.rest, timeout=60, headers=headers) as client:
+        # Asks for no model, so it takes no lease; from then on the gateway knows the key without asking for it.
+        await eventually(lambda: client.get("/v1/models"), lambda answer: answer.status_code == 200, "the key is known")
         async with client.stream("POST", CHAT, json=body) as running:
-            await anext(running.aiter_lines())
+            first = await anext(running.aiter_lines())
+            assert running.status_code == 200, first
             refused = await post(mesh, key)
             assert refused.status_code == 429
             assert refused.json()["error"]["reason"] == "RATE_LIMITED"
