@@ -213,6 +213,42 @@ def test_any_chunking_and_batching_gives_the_same_bits_by_the_interpreter(attent
     check_chunking(attention, draw, ["one-head", "plain"], longest=20, most=3)
 
 
+LONG_LENGTHS = [530, 270]
+LONG_STEPS = [[(0, 200)], [(0, 57), (1, 256)], [(1, 1), (0, 1)], [(0, 200), (1, 13)], [(0, 72)]]
+
+
+@pytest.mark.parametrize("attention", ["native", "torch"], indirect=True)
+@pytest.mark.parametrize("window", [0, 300])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", ["plain", "wide", "uneven"])
+def test_scores_that_rise_over_long_contexts(attention, name, dtype, window):
+    """Each maximum is far above what was summed before it: the sums follow, to the bit wherever steps are cut."""
+    spec = replace(SPECS[name], window=window)
+    conversation = Conversation(spec, LONG_LENGTHS, dtype)
+    for _, key, _ in conversation.rows:
+        key *= torch.linspace(0.1, 6, len(key))[:, None, None]
+    together = conversation.run(attention, [list(enumerate(LONG_LENGTHS))])
+    apart = conversation.run(attention, LONG_STEPS)
+    assert all(torch.equal(a, b) for a, b in zip(together, apart, strict=True))
+    for sequence, rows in enumerate(together):
+        right = conversation.expected(sequence)
+        assert (rows.double() - right).norm() / right.norm() < 3 * TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("attention", ["native", "torch"], indirect=True)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_row_that_is_no_number_stays_alone(attention, dtype):
+    """A query of NaN gives NaN; what is computed beside it does not notice."""
+    conversation = Conversation(SPECS["wide"], [40], dtype)
+    (right,) = conversation.run(attention, [[(0, 40)]])
+    query, _, _ = conversation.rows[0]
+    query[17] = torch.nan
+    (rows,) = conversation.run(attention, [[(0, 40)]])
+    assert rows[17].isnan().all()
+    others = torch.arange(40) != 17
+    assert torch.equal(rows[others], right[others])
+
+
 def test_what_left_the_window_is_not_read(attention):
     """A block that no later row sees may belong to another sequence by now, whose numbers may be NaN."""
     spec = SPECS["uneven"]

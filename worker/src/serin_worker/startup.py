@@ -35,7 +35,7 @@ from serin_worker.native.triton_runtime import has_triton
 from serin_worker.quantization import quantization_of
 from serin_worker.runner import ModelRunner
 
-ENGINE_EPOCH = "3"
+ENGINE_EPOCH = "4"
 """Name of the engine's arithmetic: changed whenever computed KV may differ."""
 
 Stage = Literal["hashing", "building", "loading", "preparing", "checking"]

@@ -1,8 +1,11 @@
 // Paged attention on a CPU: keys and values are written to their pages, then every query row reads its pages in place.
 //
-// A row's arithmetic depends on its position and its sequence's tokens alone. Keys are visited in blocks of 64 aligned
+// A row's arithmetic depends on its position and its sequence's tokens alone. Keys are visited in blocks of 256 aligned
 // to the sequence's start, each block in the same order, with an online softmax (Milakov & Gimelshein 2018); rows only
 // share loads. So a row is bit for bit the same alone, in a batch, in a prompt's chunk and as a decode.
+//
+// Weights are measured against a maximum that is raised when a score is more than 2^8 above it: what has been summed so
+// far is rarely touched again (the idea is that of FlashAttention-4), and a sum of 2^8s is as exact as one of ones.
 //
 // A tile is 16 keys of one head. Keys are stored transposed, so that one vector holds the same dimension of 16 keys and
 // scores need no horizontal sum; two bf16 are stored side by side for the dot-product instruction:
@@ -27,9 +30,12 @@
 
 namespace {
 
-constexpr int TILE = 16, BLOCK_TILES = 4, BLOCK = TILE * BLOCK_TILES;
-constexpr int ROWS = 32, TILED_ROWS = 64;  // that read a tile together
-constexpr int SERIAL_ROWS = 8;             // fewer are written faster than shared
+constexpr int TILE = 16, BLOCK_TILES = 16, BLOCK = TILE * BLOCK_TILES;
+constexpr int STRIP = 32;                           // rows whose scores are in the nearest cache
+constexpr int MOST_ROWS = 256, LEAST_ROWS = STRIP;  // that read a block of keys one after the other
+constexpr int SERIAL_ROWS = 8;                      // fewer are written faster than shared
+constexpr float ROOM = 8.f;                         // for scores above what they are measured against, a power of two
+constexpr float LOG2_E = 1.44269504f;
 
 inline f16x capped(f16x x, float cap) {  // cap * tanh(x / cap)
   f16x y = x * (2.f / cap);
@@ -87,15 +93,23 @@ template <class T> class Room {
 };
 
 #if HAS_TILES
-template <bool TWO_ROWS, bool TWO_COLUMNS>
+template <bool ADDED, bool TWO_ROWS, bool TWO_COLUMNS>
 void multiply_tiles(const uint16_t* rows, int64_t row_size, const uint16_t* left, const uint16_t* right,
                     int64_t weights_step, int steps, float* sums, int64_t sums_size) {
   const int64_t line = row_size * 2, next_rows = row_size * 16, width = sums_size * 4;
+  float* lower = sums + 16 * sums_size;
   have_written(rows);
-  _tile_zero(0);
-  if (TWO_COLUMNS) _tile_zero(1);
-  if (TWO_ROWS) _tile_zero(2);
-  if (TWO_ROWS && TWO_COLUMNS) _tile_zero(3);
+  if (ADDED) {
+    _tile_loadd(0, sums, width);
+    if (TWO_COLUMNS) _tile_loadd(1, sums + 16, width);
+    if (TWO_ROWS) _tile_loadd(2, lower, width);
+    if (TWO_ROWS && TWO_COLUMNS) _tile_loadd(3, lower + 16, width);
+  } else {
+    _tile_zero(0);
+    if (TWO_COLUMNS) _tile_zero(1);
+    if (TWO_ROWS) _tile_zero(2);
+    if (TWO_ROWS && TWO_COLUMNS) _tile_zero(3);
+  }
   for (int s = 0; s < steps; s++, rows += 32, left += weights_step, right += weights_step) {
     _tile_loadd(4, rows, line);
     _tile_loadd(6, left, 64);
@@ -112,18 +126,19 @@ void multiply_tiles(const uint16_t* rows, int64_t row_size, const uint16_t* left
   }
   _tile_stored(0, sums, width);
   if (TWO_COLUMNS) _tile_stored(1, sums + 16, width);
-  if (TWO_ROWS) _tile_stored(2, sums + 16 * sums_size, width);
-  if (TWO_ROWS && TWO_COLUMNS) _tile_stored(3, sums + 16 * sums_size + 16, width);
+  if (TWO_ROWS) _tile_stored(2, lower, width);
+  if (TWO_ROWS && TWO_COLUMNS) _tile_stored(3, lower + 16, width);
 }
 #endif
 
-// 16 or 32 rows by 16 or 32 columns, of bf16. Of each row, `steps` times 32 numbers side by side; each time a tile of
-// 16 columns, and `weights_step` numbers on the next one.
+// 16 or 32 rows by 16 or 32 columns, of bf16, into `sums` or added to them. Of each row, `steps` times 32 numbers side
+// by side; each time a tile of 16 columns, and `weights_step` numbers on the next one.
+template <bool ADDED>
 inline void multiply(bool two_rows, bool two_columns, const void* rows, int64_t row_size, const void* left,
                      const void* right, int64_t weights_step, int steps, float* sums, int64_t sums_size) {
 #if HAS_TILES
-  const auto with = two_rows ? two_columns ? multiply_tiles<true, true> : multiply_tiles<true, false>
-                             : two_columns ? multiply_tiles<false, true> : multiply_tiles<false, false>;
+  const auto with = two_rows ? two_columns ? multiply_tiles<ADDED, true, true> : multiply_tiles<ADDED, true, false>
+                             : two_columns ? multiply_tiles<ADDED, false, true> : multiply_tiles<ADDED, false, false>;
   with(static_cast<const uint16_t*>(rows), row_size, static_cast<const uint16_t*>(left),
        static_cast<const uint16_t*>(right), weights_step, steps, sums, sums_size);
 #else
@@ -141,11 +156,16 @@ template <Dtype D> class Attention {
   Attention(const Layer& layer, const Step& step)
       : layer(layer), step(step), tiled(D == BF16 && layer.key_dim % 32 == 0 && has_tiles()),
         key_tile(layer.key_dim * TILE), value_pad(padded(layer.value_dim)), value_tile(value_pad * TILE),
-        tokens_per_unit(std::max(1, (tiled ? TILED_ROWS : ROWS) / layer.group_size)) {
-    first_unit.push_back(0);
-    for (int s = 0; s < step.num_sequences; s++) {
-      int rows = step.starts[s + 1] - step.starts[s];
-      first_unit.push_back(first_unit.back() + (rows + tokens_per_unit - 1) / tokens_per_unit);
+        factor(layer.softcap > 0 ? LOG2_E : layer.scale * LOG2_E) {
+    // Many rows read their keys once; as few as keep all threads busy, since some units have more keys than others.
+    for (int rows = MOST_ROWS;; rows /= 2) {
+      tokens_per_unit = std::max(1, rows / layer.group_size);
+      first_unit.assign(1, 0);
+      for (int s = 0; s < step.num_sequences; s++) {
+        const int num_tokens = step.starts[s + 1] - step.starts[s];
+        first_unit.push_back(first_unit.back() + (num_tokens + tokens_per_unit - 1) / tokens_per_unit);
+      }
+      if (rows <= LEAST_ROWS || first_unit.back() * layer.num_kv_heads >= jobs_wanted()) return;
     }
   }
 
@@ -155,7 +175,7 @@ template <Dtype D> class Attention {
       for (int64_t h; jobs.take(h);)
         for (int s = 0; s < step.num_sequences; s++) write(s, h, k, v);
     });
-    const std::vector<Job> units = jobs_of(step.num_threads * 4);
+    const std::vector<Job> units = jobs();
     share(units.size(), step.num_threads, [&](Jobs& jobs) {
       thread_local Scratch scratch;
       scratch.fit(padded(tokens_per_unit * layer.group_size), layer.key_dim, value_pad, tiled);
@@ -174,13 +194,13 @@ template <Dtype D> class Attention {
   // What a thread works in, from step to step. Rows that nobody filled hold numbers all the same.
   struct Scratch {
     void fit(int rows, int key_dim, int value_pad, bool tiled) {
-      queries.fit(rows * key_dim), weights.fit(rows * BLOCK), scores.fit(rows * BLOCK), sums.fit(rows * 16);
-      maxima.fit(rows), corrections.fit(rows), output.fit(rows * value_pad);
-      if (tiled) values.fit(BLOCK * value_pad), products.fit(rows * value_pad);
+      queries.fit(rows * key_dim), sums.fit(rows * TILE), maxima.fit(rows), output.fit(rows * value_pad);
+      scores.fit(STRIP * BLOCK), weights.fit(STRIP * BLOCK);
+      if (tiled) values.fit(BLOCK * value_pad);
     }
     Room<Q> queries, weights;
     Room<T> values;
-    Room<float> scores, sums, maxima, corrections, products, output;
+    Room<float> scores, sums, maxima, output;
   };
 
   T* tile(void* pages, int s, int h, int index, int tile_size) const {
@@ -211,17 +231,19 @@ template <Dtype D> class Attention {
   // Units from `first` to before `last`, of the same tokens.
   struct Job { int first, last; int64_t cost; };
 
+  int jobs_wanted() const { return step.num_threads * 4; }
+
   // About so many jobs of like cost, or one for each part of a sequence's tokens if those are more; the longest first,
   // since the last ones decide how long threads wait for each other. One long context beside short ones is taken apart
   // by its heads.
-  std::vector<Job> jobs_of(int wanted) const {
+  std::vector<Job> jobs() const {
     const int num_parts = first_unit.back(), num_heads = layer.num_kv_heads;
     std::vector<int64_t> costs;
     int64_t total = 0;
     for (int s = 0; s < step.num_sequences; s++)
       for (int part = first_unit[s]; part < first_unit[s + 1]; part++)
         costs.push_back(cost({s, 0, (part - first_unit[s]) * tokens_per_unit})), total += costs.back();
-    const int64_t each = total * num_heads / std::max(1, wanted);
+    const int64_t each = total * num_heads / std::max(1, jobs_wanted());
     std::vector<Job> jobs;
     for (int part = 0; part < num_parts; part++) {
       const int heads = std::max<int64_t>(1, std::min<int64_t>(num_heads, each / costs[part]));
@@ -281,33 +303,35 @@ template <Dtype D> class Attention {
       for (int d = 0; d < layer.key_dim; d++) w.queries[r * layer.key_dim + d] = static_cast<Q>(source[d]);
       w.maxima[r] = NEG_INF;
     }
-    std::memset(w.sums.data(), 0, num_rows * 16 * sizeof(float));
+    std::memset(w.sums.data(), 0, num_rows * TILE * sizeof(float));
     std::memset(w.output.data(), 0, num_rows * value_pad * sizeof(float));
 
     for (int block = from / BLOCK; block <= last_block; block++) {
-      const int last_tile = last_position / TILE - block * BLOCK_TILES;
-      const int num_tiles = last_tile + 1 < BLOCK_TILES ? last_tile + 1 : BLOCK_TILES;
-      const int skipped = from / TILE - block * BLOCK_TILES;
-      const int first_tile = skipped > 0 ? skipped : 0;
+      const int first_key = block * BLOCK, first_tile = std::max(0, from / TILE - block * BLOCK_TILES);
+      const int num_tiles = std::min(BLOCK_TILES, last_position / TILE - block * BLOCK_TILES + 1);
       const T *keys[BLOCK_TILES], *values[BLOCK_TILES];
       for (int t = first_tile; t < num_tiles; t++) {
         keys[t] = tile(layer.keys, s, h, block * BLOCK_TILES + t, key_tile);
         values[t] = tile(layer.values, s, h, block * BLOCK_TILES + t, value_tile);
       }
       fetch(layer.values, u, block * BLOCK_TILES + first_tile, num_tiles - first_tile, value_tile);
-      if (tiled) tiled_scores(keys, first_tile, num_tiles, num_rows, w);
-      else scores(keys, first_tile, num_tiles, num_rows, w);
-      if (block < last_block) {
-        const int then = (block + 1) * BLOCK_TILES, left = last_position / TILE + 1 - then;
-        fetch(layer.keys, u, then, std::min(left, BLOCK_TILES), key_tile);
-      } else if (next.s >= 0) {
-        const int then = first_visible(next) / TILE, left = this->first_position(next) / TILE + 1 - then;
-        fetch(layer.keys, next, then, std::min(left, BLOCK_TILES), key_tile);
+      bool is_first = true;
+      for (int r = 0; r < num_rows; r += STRIP) {
+        Strip strip{r, std::min(STRIP, num_rows - r), first_key, first_tile, num_tiles, first_position};
+        const int last = position(strip, strip.num_rows - 1);
+        if (last < first_key || lowest(position(strip, 0)) >= first_key + BLOCK) continue;
+        strip.num_tiles = std::min(num_tiles, (last - first_key) / TILE + 1);
+        if (tiled) tiled_scores(keys, strip, w);
+        else scores(keys, strip, w);
+        if (is_first) {
+          is_first = false;
+          fetch_next(u, next, block, last_block, last_position);
+          if (tiled) put_together(values, first_tile, num_tiles, w);
+        }
+        softmax(strip, w);
+        if (tiled) tiled_accumulate(strip, w);
+        else accumulate(values, strip, w);
       }
-      for (int r = 0; r < num_rows; r++)
-        softmax(r, first_position + r / layer.group_size, block, first_tile, num_tiles, w);
-      if (tiled) tiled_accumulate(values, first_tile, num_tiles, num_rows, w);
-      else accumulate(values, first_tile, num_tiles, num_rows, w);
     }
     for (int r = 0; r < num_rows; r++) {
       const int head = h * layer.group_size + r % layer.group_size;
@@ -316,67 +340,84 @@ template <Dtype D> class Attention {
     }
   }
 
+  // Keys that are read next.
+  void fetch_next(const Unit& u, const Unit& next, int block, int last_block, int last_position) const {
+    if (block < last_block) {
+      const int then = (block + 1) * BLOCK_TILES, left = last_position / TILE + 1 - then;
+      fetch(layer.keys, u, then, std::min(left, BLOCK_TILES), key_tile);
+    } else if (next.s >= 0) {
+      const int then = first_visible(next) / TILE, left = first_position(next) / TILE + 1 - then;
+      fetch(layer.keys, next, then, std::min(left, BLOCK_TILES), key_tile);
+    }
+  }
+
+  // Some rows of a unit and the tiles of a block that any of them sees.
+  struct Strip { int first_row, num_rows, first_key, first_tile, num_tiles, first_position; };
+
+  int position(const Strip& s, int row) const { return s.first_position + (s.first_row + row) / layer.group_size; }
+  int lowest(int position) const { return layer.window > 0 ? position - layer.window + 1 : 0; }
+
   // As many sums at a time as there are registers for, of several rows or several tiles.
-  void scores(const T* const* tiles, int first_tile, int num_tiles, int num_rows, Scratch& w) const {
+  void scores(const T* const* tiles, const Strip& s, Scratch& w) const {
     constexpr int SUMS = SUMS_IN_FLIGHT;
     int r = 0;
-    for (; r + SUMS <= num_rows; r += SUMS) scores<SUMS, 1>(tiles, first_tile, num_tiles, r, w);
-    for (; r + 4 <= num_rows; r += 4) scores<4, SUMS / 4>(tiles, first_tile, num_tiles, r, w);
-    for (; r + 2 <= num_rows; r += 2) scores<2, SUMS / 2>(tiles, first_tile, num_tiles, r, w);
-    for (; r < num_rows; r++) scores<1, 4>(tiles, first_tile, num_tiles, r, w);
+    for (; r + SUMS <= s.num_rows; r += SUMS) scores<SUMS, 1>(tiles, s, r, w);
+    for (; r + 4 <= s.num_rows; r += 4) scores<4, SUMS / 4>(tiles, s, r, w);
+    for (; r + 2 <= s.num_rows; r += 2) scores<2, SUMS / 2>(tiles, s, r, w);
+    for (; r < s.num_rows; r++) scores<1, 4>(tiles, s, r, w);
   }
 
-  void accumulate(const T* const* tiles, int first_tile, int num_tiles, int num_rows, Scratch& w) const {
+  void accumulate(const T* const* tiles, const Strip& s, Scratch& w) const {
     int r = 0;
-    for (; r + 4 <= num_rows; r += 4) accumulate<4, MOST_SUMS / 4>(tiles, first_tile, num_tiles, r, w);
-    for (; r + 2 <= num_rows; r += 2) accumulate<2, MOST_SUMS / 2>(tiles, first_tile, num_tiles, r, w);
-    for (; r < num_rows; r++) accumulate<1, SUMS_IN_FLIGHT>(tiles, first_tile, num_tiles, r, w);
+    for (; r + 4 <= s.num_rows; r += 4) accumulate<4, MOST_SUMS / 4>(tiles, s, r, w);
+    for (; r + 2 <= s.num_rows; r += 2) accumulate<2, MOST_SUMS / 2>(tiles, s, r, w);
+    for (; r < s.num_rows; r++) accumulate<1, SUMS_IN_FLIGHT>(tiles, s, r, w);
   }
 
-  void tiled_scores(const T* const* tiles, int first_tile, int num_tiles, int num_rows, Scratch& w) const {
-    const int steps = layer.key_dim / 32;
-    for (int r = 0; r < num_rows; r += 32)
-      for (int t = first_tile; t < num_tiles; t += 2)
-        multiply(num_rows - r > 16, num_tiles - t > 1, w.queries.data() + r * layer.key_dim, layer.key_dim, tiles[t],
-                 t + 1 < num_tiles ? tiles[t + 1] : nullptr, 32 * TILE, steps, w.scores.data() + r * BLOCK + t * TILE,
-                 BLOCK);
+  void tiled_scores(const T* const* tiles, const Strip& s, Scratch& w) const {
+    const Q* queries = w.queries.data() + s.first_row * layer.key_dim;
+    for (int t = s.first_tile; t < s.num_tiles; t += 2) {
+      const T* other = t + 1 < s.num_tiles ? tiles[t + 1] : nullptr;
+      multiply<false>(s.num_rows > TILE, other != nullptr, queries, layer.key_dim, tiles[t], other, 32 * TILE,
+                      layer.key_dim / 32, w.scores.data() + t * TILE, BLOCK);
+    }
   }
 
-  void tiled_accumulate(const T* const* tiles, int first_tile, int num_tiles, int num_rows, Scratch& w) const {
-    const int from = first_tile / 2, until = (num_tiles + 1) / 2, size = 32 * value_pad;
-    for (int t = from * 2; t < until * 2; t++) {
-      T* to = w.values.data() + t / 2 * size + t % 2 * 256;
+  // A block's values, two tiles side by side.
+  void put_together(const T* const* tiles, int first_tile, int num_tiles, Scratch& w) const {
+    for (int t = first_tile / 2 * 2; t < (num_tiles + 1) / 2 * 2; t++) {
+      T* to = w.values.data() + t / 2 * 32 * value_pad + t % 2 * 256;
       const bool is_there = t >= first_tile && t < num_tiles;
       for (int c = 0; c < value_pad / 16; c++, to += 512)
         for (int pair = 0; pair < 8; pair++)
           if (is_there) std::memcpy(to + pair * 32, tiles[t] + pair * value_pad * 2 + c * 32, 64);
           else std::memset(to + pair * 32, 0, 64);
     }
-    for (int r = 0; r < num_rows; r += 32)
-      for (int c = 0; c < value_pad / 16; c += 2) {
-        const T* values = w.values.data() + from * size + c * 512;
-        multiply(num_rows - r > 16, c + 1 < value_pad / 16, w.weights.data() + r * BLOCK + from * 32, BLOCK, values,
-                 values + 512, size, until - from, w.products.data() + r * value_pad + c * 16, value_pad);
-      }
-    for (int r = 0; r < num_rows; r++) {
-      const f16x correction = broadcast(w.corrections[r]);
-      float *out = w.output.data() + r * value_pad, *products = w.products.data() + r * value_pad;
-      for (int d = 0; d < value_pad; d += 16) store(out + d, fma(load(out + d), correction, load(products + d)));
+  }
+
+  void tiled_accumulate(const Strip& s, Scratch& w) const {
+    const int from = s.first_tile / 2, until = (s.num_tiles + 1) / 2, size = 32 * value_pad;
+    const Q* weights = w.weights.data() + from * 32;
+    float* output = w.output.data() + s.first_row * value_pad;
+    for (int c = 0; c < value_pad / 16; c += 2) {
+      const T* values = w.values.data() + from * size + c * 512;
+      multiply<true>(s.num_rows > TILE, c + 1 < value_pad / 16, weights, BLOCK, values, values + 512, size, until - from,
+                     output + c * 16, value_pad);
     }
   }
 
   template <int R, int N>
-  void scores(const T* const* tiles, int first_tile, int num_tiles, int r, Scratch& w) const {
-    int t = first_tile;
-    for (; t + N <= num_tiles; t += N) products<R, N>(tiles, t, r, w);
-    for (; t < num_tiles; t++) products<R, 1>(tiles, t, r, w);
+  void scores(const T* const* tiles, const Strip& s, int r, Scratch& w) const {
+    int t = s.first_tile;
+    for (; t + N <= s.num_tiles; t += N) products<R, N>(tiles, s, t, r, w);
+    for (; t < s.num_tiles; t++) products<R, 1>(tiles, s, t, r, w);
   }
 
-  template <int R, int N> void products(const T* const* tiles, int t, int r, Scratch& w) const {
+  template <int R, int N> void products(const T* const* tiles, const Strip& s, int t, int r, Scratch& w) const {
     Sums acc[R][N];
     for (int i = 0; i < R; i++)
       for (int n = 0; n < N; n++) acc[i][n] = no_sums();
-    const Q* q = w.queries.data() + r * layer.key_dim;
+    const Q* q = w.queries.data() + (s.first_row + r) * layer.key_dim;
     for (int d = 0; d < layer.key_dim; d += E::PER)
       for (int i = 0; i < R; i++)
         for (int n = 0; n < N; n++)
@@ -385,39 +426,73 @@ template <Dtype D> class Attention {
       for (int n = 0; n < N; n++) store(w.scores.data() + (r + i) * BLOCK + (t + n) * TILE, acc[i][n]);
   }
 
-  void softmax(int r, int position, int block, int first_tile, int num_tiles, Scratch& w) const {
-    const int lowest = layer.window > 0 ? position - layer.window + 1 : 0;
-    float* row = w.scores.data() + r * BLOCK;
-    Q* weights = w.weights.data() + r * BLOCK;
-    if (position < block * BLOCK || lowest >= (block + 1) * BLOCK) {  // nothing of this block is this row's
-      std::memset(weights, 0, BLOCK * sizeof(Q));
-      w.corrections[r] = 1.f;
-      return;
+  // Weights of a strip's scores, and what they do to its rows' sums so far.
+  void softmax(const Strip& s, Scratch& w) const {
+    const bool all = layer.softcap <= 0 && s.num_tiles == BLOCK_TILES && position(s, 0) >= s.first_key + BLOCK - 1 &&
+                     lowest(position(s, s.num_rows - 1)) <= s.first_key;
+    if (all) softmax<true>(s, w);
+    else softmax<false>(s, w);
+  }
+
+  // `ALL`: every row sees the whole block.
+  template <bool ALL> void softmax(const Strip& s, Scratch& w) const {
+    alignas(64) float tops[STRIP];
+    f16x highest[TILE];
+    for (int first = 0; first < s.num_rows; first += TILE) {
+      const int num_rows = std::min(TILE, s.num_rows - first);
+      for (int i = 0; i < num_rows; i++)
+        highest[i] = this->highest<ALL>(s, first + i, w.scores.data() + (first + i) * BLOCK);
+      if (num_rows == TILE) store(tops + first, reduce_max(highest));
+      else for (int i = 0; i < num_rows; i++) tops[first + i] = reduce_max(highest[i]);
     }
-    const bool all = position >= (block + 1) * BLOCK - 1 && lowest <= block * BLOCK;  // then no tile is missing either
-    f16x x[BLOCK_TILES];
+    for (int i = 0; i < s.num_rows; i++) {
+      const float top = tops[i] * factor;
+      if (top > w.maxima[s.first_row + i] + ROOM) raise(s.first_row + i, top, w);
+    }
+    const f16x factor = broadcast(this->factor);
+    const int from = ALL ? 0 : s.first_tile / 2 * 2, until = ALL ? BLOCK_TILES : s.num_tiles;
+    for (int i = 0; i < s.num_rows; i++) {
+      const float maximum = w.maxima[s.first_row + i];
+      const f16x less = broadcast(maximum == NEG_INF ? 0.f : -maximum);
+      float *scores = w.scores.data() + i * BLOCK, *sums = w.sums.data() + (s.first_row + i) * TILE;
+      f16x sum = load(sums);
+      for (int t = from; t < until; t += 2) {  // as tiles multiply weights: two and two
+        f16x p[2];
+        for (int j = 0; j < 2; j++) {
+          const f16x x = load(scores + (t + j) * TILE);
+          p[j] = power_of_two(fma(x, factor, less));
+          if (!ALL) p[j] = t + j >= s.first_tile && t + j < until ? x == NEG_INF ? f16x{} : p[j] : f16x{};
+          sum = sum + p[j];
+        }
+        put(w.weights.data() + i * BLOCK + t * TILE, p[0], p[1]);
+      }
+      store(sums, sum);
+    }
+  }
+
+  // The largest scores of a row; those that are capped are written back, and those that it does not see.
+  template <bool ALL> f16x highest(const Strip& s, int r, float* scores) const {
+    const int position = this->position(s, r), lowest = this->lowest(position);
     f16x highest = broadcast(NEG_INF);
-    for (int t = 0; t < BLOCK_TILES; t++) {
-      x[t] = broadcast(NEG_INF);
-      if (t < first_tile || t >= num_tiles) continue;
-      x[t] = load(row + t * TILE) * layer.scale;
-      if (layer.softcap > 0) x[t] = capped(x[t], layer.softcap);
-      if (!all) x[t] = visible(x[t], block * BLOCK + t * TILE, lowest, position);
-      highest = x[t] > highest ? x[t] : highest;
+    for (int t = ALL ? 0 : s.first_tile; t < (ALL ? BLOCK_TILES : s.num_tiles); t++) {
+      f16x x = load(scores + t * TILE);
+      if (!ALL) {
+        if (layer.softcap > 0) x = capped(x * layer.scale, layer.softcap);
+        x = visible(x, s.first_key + t * TILE, lowest, position);
+        store(scores + t * TILE, x);
+      }
+      highest = x > highest ? x : highest;
     }
-    const float before = w.maxima[r], block_max = reduce_max(highest);
-    const float now = block_max > before ? block_max : before;
-    const float correction = now == before ? 1.f : before == NEG_INF ? 0.f : exponential(before - now);
-    f16x sum = load(w.sums.data() + r * 16) * correction;
-    for (int t = 0; t < BLOCK_TILES; t++) {
-      f16x p = exponential(x[t] - now);
-      if (!all) p = x[t] == NEG_INF ? f16x{} : p;
-      sum = sum + p;
-      put(weights + t * TILE, p);
-    }
-    store(w.sums.data() + r * 16, sum);
-    w.maxima[r] = now;
-    w.corrections[r] = correction;
+    return highest;
+  }
+
+  // A row's sums so far, for what they are measured against from now on.
+  void raise(int r, float maximum, Scratch& w) const {
+    const float before = w.maxima[r], less = before == NEG_INF ? 0.f : power_of_two(before - maximum);
+    float *sums = w.sums.data() + r * TILE, *output = w.output.data() + r * value_pad;
+    store(sums, load(sums) * less);
+    for (int d = 0; d < value_pad; d += 16) store(output + d, load(output + d) * less);
+    w.maxima[r] = maximum;
   }
 
   // Scores of the keys from `first` on, as far as a row sees them.
@@ -426,56 +501,58 @@ template <Dtype D> class Attention {
     return ((at <= highest) & (at >= lowest)) ? scores : broadcast(NEG_INF);
   }
 
-  static void put(float* to, f16x p) { store(to, p); }
-  static void put(uint16_t* to, f16x p) {
+  static void put(float* to, f16x low, f16x high) { store(to, low), store(to + 16, high); }
+  static void put(uint16_t* to, f16x low, f16x high) {
 #if defined(__AVX512BF16__)
-    __m256bh b = _mm512_cvtneps_pbh((__m512)p);
-    std::memcpy(to, &b, 32);
+    const __m512bh both = _mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+    std::memcpy(to, &both, 64);
 #else
-    for (int i = 0; i < 16; i++) to[i] = to_bf16(p[i]);
+    for (int i = 0; i < 16; i++) to[i] = to_bf16(low[i]), to[i + 16] = to_bf16(high[i]);
 #endif
   }
 
   template <int R, int C>
-  void accumulate(const T* const* tiles, int first_tile, int num_tiles, int r, Scratch& w) const {
+  void accumulate(const T* const* tiles, const Strip& s, int r, Scratch& w) const {
     int c = 0;
-    for (; c + C <= value_pad / 16; c += C) columns<R, C>(tiles, first_tile, num_tiles, r, c, w);
-    for (; c + 2 <= value_pad / 16; c += 2) columns<R, 2>(tiles, first_tile, num_tiles, r, c, w);
-    for (; c < value_pad / 16; c++) columns<R, 1>(tiles, first_tile, num_tiles, r, c, w);
+    for (; c + C <= value_pad / 16; c += C) columns<R, C>(tiles, s, r, c, w);
+    for (; c + 2 <= value_pad / 16; c += 2) columns<R, 2>(tiles, s, r, c, w);
+    for (; c < value_pad / 16; c++) columns<R, 1>(tiles, s, r, c, w);
   }
 
   template <int R, int C>
-  void columns(const T* const* tiles, int first_tile, int num_tiles, int r, int c, Scratch& w) const {
+  void columns(const T* const* tiles, const Strip& s, int r, int c, Scratch& w) const {
     Sums acc[R][C];
+    float* output = w.output.data() + (s.first_row + r) * value_pad + c * 16;
     for (int i = 0; i < R; i++)
-      for (int j = 0; j < C; j++)
-        acc[i][j] = scaled(w.output.data() + (r + i) * value_pad + (c + j) * 16, w.corrections[r + i]);
-    for (int t = first_tile; t < num_tiles; t++)
+      for (int j = 0; j < C; j++) acc[i][j] = sums_at(output + i * value_pad + j * 16);
+    for (int t = s.first_tile; t < s.num_tiles; t++)
       for (int key = 0; key < TILE; key += E::PER)
         for (int j = 0; j < C; j++)
           for (int i = 0; i < R; i++)
             acc[i][j] = add_product(acc[i][j], tiles[t] + key * value_pad + (c + j) * 16 * E::PER,
-                                  w.weights.data() + (r + i) * BLOCK + t * TILE + key);
+                                    w.weights.data() + (r + i) * BLOCK + t * TILE + key);
     for (int i = 0; i < R; i++)
-      for (int j = 0; j < C; j++) store(w.output.data() + (r + i) * value_pad + (c + j) * 16, acc[i][j]);
+      for (int j = 0; j < C; j++) store(output + i * value_pad + j * 16, acc[i][j]);
   }
 
   void finish(int r, int head, T* out, Scratch& w) const {
-    float sum = reduce_sum(load(w.sums.data() + r * 16)), factor = 1.f;
+    float sum = reduce_sum(load(w.sums.data() + r * TILE)), rest = 1.f;
     if (layer.sinks) {
-      const float sink = layer.sinks[head], top = sink > w.maxima[r] ? sink : w.maxima[r];
-      factor = exponential(w.maxima[r] - top);
-      sum = sum * factor + exponential(sink - top);
+      const float sink = layer.sinks[head] * LOG2_E, top = sink > w.maxima[r] ? sink : w.maxima[r];
+      rest = power_of_two(w.maxima[r] - top);
+      sum = sum * rest + power_of_two(sink - top);
     }
-    factor = factor / sum;
+    rest = rest / sum;
     const float* acc = w.output.data() + r * value_pad;
-    for (int d = 0; d < layer.value_dim; d++) out[d] = E::to(acc[d] * factor);
+    for (int d = 0; d < layer.value_dim; d++) out[d] = E::to(acc[d] * rest);
   }
 
   const Layer& layer;
   const Step& step;
   const bool tiled;
-  const int key_tile, value_pad, value_tile, tokens_per_unit;
+  const int key_tile, value_pad, value_tile;
+  const float factor;  // of a score as it is compared: a power of two's exponent
+  int tokens_per_unit;
   std::vector<int> first_unit;
 };
 

@@ -62,10 +62,7 @@ inline f16x fma(f16x a, f16x b, f16x c) {
 struct Sums { __m256 low, high; };
 constexpr int SUMS_IN_FLIGHT = 4, MOST_SUMS = 4;  // as many as registers hold beside what they are fed from
 inline Sums no_sums() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
-inline Sums scaled(const float* p, float factor) {
-  const __m256 f = _mm256_set1_ps(factor);
-  return {_mm256_mul_ps(_mm256_loadu_ps(p), f), _mm256_mul_ps(_mm256_loadu_ps(p + 8), f)};
-}
+inline Sums sums_at(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void store(float* p, Sums s) { _mm256_storeu_ps(p, s.low); _mm256_storeu_ps(p + 8, s.high); }
 inline Sums add_product(Sums s, const float* tile, const float* scalar) {
   const __m256 b = _mm256_broadcast_ss(scalar);
@@ -102,7 +99,7 @@ inline Sums add_product(Sums s, const uint16_t* tile, const uint16_t* pair) {  /
 struct Sums { f16x all; };
 constexpr int SUMS_IN_FLIGHT = 8, MOST_SUMS = 16;  // fewer would wait for each other's additions
 inline Sums no_sums() { return {f16x{}}; }
-inline Sums scaled(const float* p, float factor) { return {load(p) * factor}; }
+inline Sums sums_at(const float* p) { return {load(p)}; }
 inline void store(float* p, Sums s) { store(p, s.all); }
 inline Sums add_product(Sums s, const float* tile, const float* scalar) {
   return {fma(load(tile), broadcast(*scalar), s.all)};
@@ -170,6 +167,47 @@ inline f16x exponential(f16x x) {
 }
 
 inline float exponential(float x) { return exponential(broadcast(x))[0]; }
+
+// 2^x within 2e-7 for x <= 126; below -126 it is about 1e-38. Exact for whole numbers.
+inline f16x power_of_two(f16x x) {
+  x = x < -126.f ? broadcast(-126.f) : x;
+  const f16x shifted = x + 12582912.f;  // its last bits are the nearest whole number
+  const f16x f = x - (shifted - 12582912.f);
+  f16x p = broadcast(1.3264728477e-3f);
+  p = fma(p, f, broadcast(9.6715129912e-3f));
+  p = fma(p, f, broadcast(5.5507335812e-2f));
+  p = fma(p, f, broadcast(2.4022242427e-1f));
+  p = fma(p, f, broadcast(6.9314700365e-1f));
+  p = fma(p, f, broadcast(1.f));
+  return as_float(as_bits(p) + (as_bits(shifted) << 23));
+}
+
+inline float power_of_two(float x) { return power_of_two(broadcast(x))[0]; }
+
+// The largest of each of 16 vectors, as one vector; changes them.
+inline f16x reduce_max(f16x (&v)[16]) {
+  for (int i = 0; i < 8; i++) {
+    const f16x a = v[i], b = v[i + 8];
+    const f16x x = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
+    const f16x y = __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    v[i] = x > y ? x : y;
+  }
+  for (int i = 0; i < 4; i++) {
+    const f16x a = v[i], b = v[i + 4];
+    const f16x x = __builtin_shufflevector(a, b, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+    const f16x y = __builtin_shufflevector(a, b, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    v[i] = x > y ? x : y;
+  }
+  for (int i = 0; i < 2; i++) {
+    const f16x a = v[i], b = v[i + 2];
+    const f16x x = __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+    const f16x y = __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    v[i] = x > y ? x : y;
+  }
+  const f16x x = __builtin_shufflevector(v[0], v[1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30);
+  const f16x y = __builtin_shufflevector(v[0], v[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+  return x > y ? x : y;
+}
 
 inline uint16_t to_bf16(float x) {
   uint32_t u;
