@@ -1,7 +1,6 @@
 """Limits and keys while Redis is killed or hangs: local, conservative, and never waited for."""
 
 import asyncio
-import time
 
 import pytest
 from serin_gateway.keys import KeyStoreDown, RedisKeyStore, Role, mint_key
@@ -28,6 +27,21 @@ async def state(tmp_path):
         await redis.aclose()
 
 
+class CountedCalls(StateCalls):
+    """Calls of the state Redis, and how many of them were made."""
+
+    num_made = 0
+
+    async def call(self, operation):
+        """The operation's result."""
+
+        async def made():
+            self.num_made += 1
+            return await operation()
+
+        return await super().call(made)
+
+
 def lease(name: str) -> Lease:
     """One request."""
     return lease_of(name, LIMITS)
@@ -42,13 +56,14 @@ def lease_of(name: str, limits: Limits, tokens: int = 0) -> Lease:
 async def test_limits_become_local_and_conservative(state, harm: str):
     """What was admitted before counts; a share of each limit is granted; nobody waits for Redis."""
     server, redis = state
-    limiter = FallbackLimiter(RedisLimiter(redis, calls=StateCalls("limits")))
+    calls = CountedCalls("limits")
+    limiter = FallbackLimiter(RedisLimiter(redis, calls=calls))
     before = [lease(f"before{n}") for n in range(2)]
     for one in before:
         assert (await limiter.reserve(one)).refused_by is None
         await limiter.settle(one)
     getattr(server, harm)()
-    began = time.monotonic()
+    calls.num_made = 0
     answers = []
     for n in range(10):
         one = lease(f"during{n}")
@@ -57,8 +72,8 @@ async def test_limits_become_local_and_conservative(state, harm: str):
             await limiter.renew(one)
             await limiter.settle(one)
     assert answers == [None, None, *["requests"] * 8]
-    # The breaker opens after three calls of 50 ms: the other two dozen cost nothing (with room for a busy machine).
-    assert time.monotonic() - began < 3.0
+    # The breaker opens after three calls of 50 ms; of the rest one now and then is made, to see if it is back.
+    assert 3 <= calls.num_made <= 6
 
 
 async def test_who_decides_alone_says_so(state):

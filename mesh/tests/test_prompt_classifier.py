@@ -64,6 +64,6 @@ def test_only_the_ends_of_a_long_prompt_are_looked_at():
     """A prompt of a megabyte takes no longer than one of a kilobyte."""
     head, tail = "a" * END_CHARACTERS, "b" * END_CHARACTERS
     assert buckets_of(head + "x" * 1_000_000 + tail, 16, 1, 4) == buckets_of(head + "y" * 5000 + tail, 16, 1, 4)
-    began_at = time.monotonic()
+    began_at = time.process_time()
     some().probability("xyz " * 1_000_000)
-    assert time.monotonic() - began_at < 1.0
+    assert time.process_time() - began_at < 1.0

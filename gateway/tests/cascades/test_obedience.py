@@ -58,6 +58,6 @@ def test_fits(schema, text, fit):
 )
 def test_checking_ends_in_time(schema, text):
     """Patterns, references in circles, schemas that unfold, items that cannot be sorted."""
-    began_at = time.monotonic()
+    began_at = time.process_time()
     assert fits(json.dumps(schema), text) is True
-    assert time.monotonic() - began_at < 3.0
+    assert time.process_time() - began_at < 3.0
