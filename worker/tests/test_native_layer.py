@@ -9,6 +9,7 @@ from serin_worker.attention.layer import StepSequences
 from serin_worker.attention.native import NativePagedAttention
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.native_layer import NativeDecoderLayer
+from serin_worker.model.native_rope import angles_of
 from transformers import AutoConfig, AutoModelForCausalLM
 
 NUM_LAYERS, BLOCK_SIZE, VOCABULARY = 2, 16, 96
@@ -112,3 +113,17 @@ def test_float32_layers_stay():
     model = _model("llama", torch.float32, "none")
     model.bind(NativePagedAttention(BLOCK_SIZE), 5, BLOCK_SIZE)
     assert model.fuse_layers() == 0
+
+
+def test_rows_for_which_there_is_no_memory():
+    """The layer says so, and computes what fits as before."""
+    model = _model("llama", torch.bfloat16, "none")
+    model.bind(NativePagedAttention(BLOCK_SIZE), 5, BLOCK_SIZE)
+    assert model.fuse_layers() == NUM_LAYERS
+    right = _logits(model)
+    layer = next(module for module in model.module.modules() if isinstance(module, NativeDecoderLayer))
+    rows, angles = torch.zeros((1, 1, SHAPE["hidden_size"])), torch.zeros((1, 1, SHAPE["head_dim"]))
+    step, too_many = layer._attention.step_rows(layer._bound.sequences), 1 << 40  # it stops before it reads them
+    with pytest.raises(MemoryError, match="serin_decoder_layer"):
+        layer._kernel(layer._parts, step, angles_of(angles, angles), rows.data_ptr(), rows.data_ptr(), too_many)
+    assert all(map(torch.equal, right, _logits(model)))

@@ -10,6 +10,7 @@ import torch
 from serin_worker.attention.layer import LayerCache, LayerSpec, StepSequences
 from serin_worker.native.library import DTYPES, KernelUnavailable, kernels, num_threads
 from serin_worker.native.memory_advice import ask_for_huge_pages
+from serin_worker.native.outcome import answering
 
 _TILE = 16
 
@@ -128,10 +129,9 @@ def pages_of(cache: LayerCache) -> LayerPages:
 
 
 def _load() -> "ctypes._NamedFuncPointer":
-    function = kernels().serin_paged_attention
+    function = answering(kernels().serin_paged_attention)
     pointers = [ctypes.POINTER(kind) for kind in (LayerPages, StepRows, _Rows, _Rows, _Rows)]
     function.argtypes = [*pointers, ctypes.c_void_p]
-    function.restype = ctypes.c_int
     return function
 
 

@@ -20,6 +20,7 @@ from serin_worker.model.native_rope import Angles, angles_of
 from serin_worker.model.siblings import Member
 from serin_worker.model.small_modules import GATED, Gated
 from serin_worker.native.library import kernels
+from serin_worker.native.outcome import answering
 
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 _ATTENTION = {*_PROJECTIONS, "o_proj"}
@@ -81,7 +82,7 @@ class NativeDecoderLayer(torch.nn.Module):
         self._attention = attention
         self._bound = bound
         self._parts = _described(layer, bound)
-        self._kernel = kernels().serin_decoder_layer
+        self._kernel = answering(kernels().serin_decoder_layer)
         pointers = [ctypes.POINTER(kind) for kind in (_DecoderLayer, StepRows, Angles)]
         self._kernel.argtypes = [*pointers, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
 

@@ -14,6 +14,7 @@ from serin_worker.model.int8 import Quantized
 from serin_worker.model.siblings import Siblings, replace_siblings
 from serin_worker.model.stored_linear import StoredLinear
 from serin_worker.native.library import DTYPES, kernels, num_threads
+from serin_worker.native.outcome import answering
 
 _STEP = 64
 """Bytes of the inner dimension in a tile's line."""
@@ -105,7 +106,7 @@ class NativeWeights:
     def _pack(self, weight: torch.Tensor, place: torch.Tensor, scales: torch.Tensor) -> None:
         if len(weight) % _BLOCK:
             place.zero_()
-        kernels().serin_linear_pack(
+        answering(kernels().serin_linear_pack)(
             ctypes.c_int32(self.kind),
             ctypes.c_int32(DTYPES[weight.dtype]),
             ctypes.c_void_p(weight.data_ptr()),
@@ -172,7 +173,7 @@ def _declared(function: "ctypes._NamedFuncPointer") -> "ctypes._NamedFuncPointer
     function.argtypes = [
         word, word, pointer, long, long, pointer, pointer, pointer, outputs, word, pointer, pointer, word
     ]  # fmt: skip
-    return function
+    return answering(function)
 
 
 def _up(number: int, multiple: int) -> int:

@@ -8,6 +8,7 @@ import ctypes
 import torch
 
 from serin_worker.native.library import DTYPES, kernels, num_threads
+from serin_worker.native.outcome import answering
 
 WIDEST = 2**31 - 1
 """Numbers in a row that a norm takes."""
@@ -19,7 +20,7 @@ class NativeActivation(torch.nn.Module):
     def __init__(self, kind: int) -> None:
         super().__init__()
         self.kind = kind
-        self._kernel = kernels().serin_activate
+        self._kernel = answering(kernels().serin_activate)
         self._kernel.argtypes = [ctypes.c_int32, ctypes.c_int32, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int32]
 
     def forward(self, rows: torch.Tensor, factor: torch.Tensor | None = None) -> torch.Tensor:
@@ -47,7 +48,7 @@ class NativeRMSNorm(torch.nn.Module):
         self.weight = torch.nn.Parameter(weight.detach().contiguous(), requires_grad=False)
         self.eps = eps
         self.kind = kind
-        self._kernel = kernels().serin_rms_norm
+        self._kernel = answering(kernels().serin_rms_norm)
         pointers = [ctypes.c_void_p] * 3
         self._kernel.argtypes = [
             *[ctypes.c_int32] * 2,

@@ -6,6 +6,7 @@ import functools
 import torch
 
 from serin_worker.native.library import DTYPES, kernels, num_threads
+from serin_worker.native.outcome import answering
 
 MULTIPLE = 32
 """In which it takes dimensions of a head: half of them fill vectors of 16 numbers."""
@@ -53,7 +54,7 @@ def angles_of(cos: torch.Tensor, sin: torch.Tensor) -> Angles:
 
 @functools.cache
 def _kernel() -> "ctypes._NamedFuncPointer":
-    function = kernels().serin_rotate
+    function = answering(kernels().serin_rotate)
     word = ctypes.c_int32
     function.argtypes = [word, ctypes.POINTER(_Heads), word, ctypes.POINTER(Angles), word, word]
     return function

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "element.h"
+#include "kernels.h"
 #include "pool.h"
 
 struct DrawRow {
@@ -209,11 +210,11 @@ template <int32_t D> void largest(const typename Element<D>::type* x, int32_t si
 
 }  // namespace
 
-extern "C" int serin_draw(const void* logits, int32_t dtype, int64_t row_stride, int32_t size, const DrawRow* rows,
-                          int32_t num_rows, int32_t* tokens, int32_t num_threads) {
-  if (dtype != F32 && dtype != BF16) return 1;
+extern "C" int32_t serin_draw(const void* logits, int32_t dtype, int64_t row_stride, int32_t size, const DrawRow* rows,
+                              int32_t num_rows, int32_t* tokens, int32_t num_threads) {
+  if (dtype != F32 && dtype != BF16) return UNKNOWN_TYPE;
   const bool is_small = static_cast<int64_t>(num_rows) * size < 20000;
-  share(num_rows, is_small ? 1 : num_threads, [&](Jobs& jobs) {
+  const auto draw = [&](Jobs& jobs) {
     std::vector<float> x(size);
     for (int64_t r; jobs.take(r);) {
       const DrawRow& d = rows[r];
@@ -225,21 +226,21 @@ extern "C" int serin_draw(const void* logits, int32_t dtype, int64_t row_stride,
       Row row(x.data(), size);
       tokens[r] = row.take(d, row.threshold(d));
     }
-  });
-  return 0;
+  };
+  return outcome_of([&] { return share(num_rows, is_small ? 1 : num_threads, draw), DONE; });
 }
 
 // `values` and `places` of each row's largest number.
 extern "C" int32_t serin_largest(const void* logits, int32_t dtype, int64_t row_stride, int32_t size, int32_t num_rows,
                                  float* values, int32_t* places, int32_t num_threads) {
-  if (dtype != F32 && dtype != BF16) return 1;
+  if (dtype != F32 && dtype != BF16) return UNKNOWN_TYPE;
   const bool is_small = static_cast<int64_t>(num_rows) * size < 100000;
-  share(num_rows, is_small ? 1 : num_threads, [&](Jobs& jobs) {
+  const auto look = [&](Jobs& jobs) {
     for (int64_t r; jobs.take(r);) {
       const int64_t at = r * row_stride;
       if (dtype == F32) largest<F32>(static_cast<const float*>(logits) + at, size, values + r, places + r);
       else largest<BF16>(static_cast<const uint16_t*>(logits) + at, size, values + r, places + r);
     }
-  });
-  return 0;
+  };
+  return outcome_of([&] { return share(num_rows, is_small ? 1 : num_threads, look), DONE; });
 }

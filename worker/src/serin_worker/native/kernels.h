@@ -1,6 +1,18 @@
 // What is called from outside, and what of it the kernels call of each other.
 #pragma once
 #include <cstdint>
+#include <new>
+
+// What a kernel answers, in bits: several answers are one. Nothing that is thrown leaves it: callers are no C++.
+enum Outcome : int32_t { DONE = 0, UNKNOWN_TYPE = 1, NO_MEMORY = 2 };
+
+template <class Call> int32_t outcome_of(const Call& call) noexcept {
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    return NO_MEMORY;
+  }
+}
 
 extern "C" {
 

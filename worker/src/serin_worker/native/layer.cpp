@@ -69,11 +69,8 @@ struct Run {
 
 int64_t row_bytes(const Linear& l) { return serin_linear_row_bytes(l.kind, l.width); }
 
-}  // namespace
-
-// `hidden` and `out` [num_rows, width]; rows from `step`'s last on are padding.
-extern "C" int32_t serin_decoder_layer(const DecoderLayer* layer, const Step* step, const Angles* angles,
-                                       const void* hidden, void* out, int64_t num_rows) {
+int32_t compute(const DecoderLayer* layer, const Step* step, const Angles* angles, const void* hidden, void* out,
+                int64_t num_rows) {
   thread_local Scratch scratch;
   const Layer& attention = layer->attention;
   const int32_t dtype = attention.dtype, threads = step->num_threads;
@@ -119,4 +116,12 @@ extern "C" int32_t serin_decoder_layer(const DecoderLayer* layer, const Step* st
   failed |= run.linear(layer->down, gate, attended);
   failed |= serin_add(dtype, out, part, out, num_rows * width, threads);
   return failed;
+}
+
+}  // namespace
+
+// `hidden` and `out` [num_rows, width]; rows from `step`'s last on are padding.
+extern "C" int32_t serin_decoder_layer(const DecoderLayer* layer, const Step* step, const Angles* angles,
+                                       const void* hidden, void* out, int64_t num_rows) {
+  return outcome_of([&] { return compute(layer, step, angles, hidden, out, num_rows); });
 }

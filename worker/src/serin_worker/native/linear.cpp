@@ -361,14 +361,16 @@ void linear(const void* x, const Task& t, const Output* outputs, int32_t num_out
 
 }  // namespace
 
-#define FOR_KIND_AND_DTYPE(call)                                        \
-  switch (kind * 4 + dtype) {                                           \
-    case INT8 * 4 + F32: call(INT8, F32); return 0;                     \
-    case INT8 * 4 + BF16: call(INT8, BF16); return 0;                   \
-    case INT8 * 4 + F16: call(INT8, F16); return 0;                     \
-    case BFLOAT16 * 4 + BF16: call(BFLOAT16, BF16); return 0;           \
-  }                                                                     \
-  return 1
+#define FOR_KIND_AND_DTYPE(call)                                   \
+  return outcome_of([&]() -> int32_t {                             \
+    switch (kind * 4 + dtype) {                                    \
+      case INT8 * 4 + F32: call(INT8, F32); return DONE;           \
+      case INT8 * 4 + BF16: call(INT8, BF16); return DONE;         \
+      case INT8 * 4 + F16: call(INT8, F16); return DONE;           \
+      case BFLOAT16 * 4 + BF16: call(BFLOAT16, BF16); return DONE; \
+    }                                                              \
+    return UNKNOWN_TYPE;                                           \
+  })
 
 inline int64_t num_steps(int32_t kind, int64_t width) { return up(kind == INT8 ? width : 2 * width, STEP) / STEP; }
 

@@ -46,23 +46,23 @@ inline f16x capped(f16x x, float cap) {  // cap * tanh(x / cap)
 }
 
 // What one element type needs: how a tile is laid out, and what queries and weights are held as.
-template <Dtype D> struct Element;
+template <Dtype D> struct Layout;
 
-template <> struct Element<F32> {
+template <> struct Layout<F32> {
   typedef float type;
   typedef float query;
   static constexpr int PER = 1;  // keys or dimensions in one step of a product
   static type to(float x) { return x; }
 };
 
-template <> struct Element<F16> {
+template <> struct Layout<F16> {
   typedef _Float16 type;
   typedef float query;
   static constexpr int PER = 1;
   static type to(float x) { return static_cast<type>(x); }
 };
 
-template <> struct Element<BF16> {
+template <> struct Layout<BF16> {
   typedef uint16_t type;
   typedef uint16_t query;
   static constexpr int PER = 2;
@@ -80,6 +80,7 @@ template <class T> class Room {
   void fit(size_t wanted) {
     if (wanted <= size) return;
     free();
+    all = nullptr, size = 0;  // as it is if there is no memory
     all = new (LINE) T[wanted](), size = wanted;
   }
   T* data() const { return all; }
@@ -148,7 +149,7 @@ inline void multiply(bool two_rows, bool two_columns, const void* rows, int64_t 
 }
 
 template <Dtype D> class Attention {
-  typedef Element<D> E;
+  typedef Layout<D> E;
   typedef typename E::type T;
   typedef typename E::query Q;
 
@@ -191,7 +192,8 @@ template <Dtype D> class Attention {
   }
 
  private:
-  // What a thread works in, from step to step. Rows that nobody filled hold numbers all the same.
+  // What a thread works in, from step to step. Tiles have 16 rows: what is in those that nobody filled is computed too,
+  // and meets nobody else's.
   struct Scratch {
     void fit(int rows, int key_dim, int value_pad, bool tiled) {
       queries.fit(rows * key_dim), sums.fit(rows * TILE), maxima.fit(rows), output.fit(rows * value_pad);
@@ -377,8 +379,8 @@ template <Dtype D> class Attention {
   void tiled_scores(const T* const* tiles, const Strip& s, Scratch& w) const {
     const Q* queries = w.queries.data() + s.first_row * layer.key_dim;
     for (int t = s.first_tile; t < s.num_tiles; t += 2) {
-      const T* other = t + 1 < s.num_tiles ? tiles[t + 1] : nullptr;
-      multiply<false>(s.num_rows > TILE, other != nullptr, queries, layer.key_dim, tiles[t], other, 32 * TILE,
+      const bool two = t + 1 < s.num_tiles;
+      multiply<false>(s.num_rows > TILE, two, queries, layer.key_dim, tiles[t], tiles[two ? t + 1 : t], 32 * TILE,
                       layer.key_dim / 32, w.scores.data() + t * TILE, BLOCK);
     }
   }
@@ -434,7 +436,8 @@ template <Dtype D> class Attention {
     else softmax<false>(s, w);
   }
 
-  // `ALL`: every row sees the whole block.
+  // `ALL`: every row sees the whole block. A row makes the same bits either way, as far as its scores are finite: one of
+  // minus infinity weighs 2^-126 here and nothing there.
   template <bool ALL> void softmax(const Strip& s, Scratch& w) const {
     alignas(64) float tops[STRIP];
     f16x highest[TILE];
@@ -560,10 +563,12 @@ template <Dtype D> class Attention {
 
 int32_t serin_paged_attention(const Layer* layer, const Step* step, const Rows* q, const Rows* k, const Rows* v,
                               void* out) {
-  switch (layer->dtype) {
-    case F32: Attention<F32>(*layer, *step).run(*q, *k, *v, static_cast<float*>(out)); return 0;
-    case BF16: Attention<BF16>(*layer, *step).run(*q, *k, *v, static_cast<uint16_t*>(out)); return 0;
-    case F16: Attention<F16>(*layer, *step).run(*q, *k, *v, static_cast<_Float16*>(out)); return 0;
-  }
-  return 1;
+  return outcome_of([&]() -> int32_t {
+    switch (layer->dtype) {
+      case F32: Attention<F32>(*layer, *step).run(*q, *k, *v, static_cast<float*>(out)); return DONE;
+      case BF16: Attention<BF16>(*layer, *step).run(*q, *k, *v, static_cast<uint16_t*>(out)); return DONE;
+      case F16: Attention<F16>(*layer, *step).run(*q, *k, *v, static_cast<_Float16*>(out)); return DONE;
+    }
+    return UNKNOWN_TYPE;
+  });
 }

@@ -9,7 +9,9 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <thread>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -21,9 +23,14 @@ class Jobs {
   explicit Jobs(int64_t count) : count(count) {}
   bool take(int64_t& job) { return (job = next.fetch_add(1, std::memory_order_relaxed)) < count; }
 
+  // Somebody lacked memory for a number: the others leave the rest.
+  void give_up() { lacks_memory = true, next = count; }
+  bool are_given_up() const { return lacks_memory; }
+
  private:
   const int64_t count;
   std::atomic<int64_t> next{0};
+  std::atomic<bool> lacks_memory{false};
 };
 
 class Pool {
@@ -34,16 +41,24 @@ class Pool {
   }
 
   // Call work(jobs) here, and in up to threads - 1 helpers at the same time; all that entered it have left when this
-  // returns. One loop at a time has helpers; another one, of another thread, goes on alone.
+  // returns. One loop at a time has helpers; another one, of another thread, goes on alone. Where memory ends for any of
+  // them, std::bad_alloc is thrown here, and some jobs are not done.
   template <class Work> void run(int64_t count, int threads, const Work& work) {
     Jobs jobs(count);
     if (count < 2 || threads < 2 || !owner.try_lock()) return work(jobs);
     hire(threads - 1);
-    const Call call = [](void* context, Jobs& jobs) { (*static_cast<const Work*>(context))(jobs); };
+    const Call call = [](void* context, Jobs& jobs) noexcept {
+      try {
+        (*static_cast<const Work*>(context))(jobs);
+      } catch (const std::bad_alloc&) {
+        jobs.give_up();
+      }
+    };
     open(call, const_cast<Work*>(&work), jobs, threads - 1);
-    work(jobs);
+    call(const_cast<Work*>(&work), jobs);
     close();
     owner.unlock();
+    if (jobs.are_given_up()) throw std::bad_alloc();
   }
 
  private:
@@ -51,9 +66,13 @@ class Pool {
   static constexpr uint32_t OPEN = 1u << 31;
   static constexpr int SPINS = 300, YIELDS = 200;  // some microseconds each: what lies between two layers
 
-  void hire(int wanted) {
+  // As many as the system gives.
+  void hire(int wanted) noexcept {
     if (process != getpid()) process = getpid(), num_helpers = 0;  // after a fork nobody is left
-    for (; num_helpers < wanted; num_helpers++) std::thread([this, number = num_helpers] { help(number); }).detach();
+    try {
+      for (; num_helpers < wanted; num_helpers++) std::thread([this, number = num_helpers] { help(number); }).detach();
+    } catch (const std::exception&) {
+    }
   }
 
   void open(Call call, void* context, Jobs& jobs, int num_wanted) {

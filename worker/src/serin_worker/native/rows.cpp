@@ -138,13 +138,15 @@ void rotate_all(const Heads* heads, int32_t num, const Angles& angles, int32_t w
 
 }  // namespace
 
-#define FOR_DTYPE(call)              \
-  switch (dtype) {                   \
-    case F32: call(F32); return 0;   \
-    case BF16: call(BF16); return 0; \
-    case F16: call(F16); return 0;   \
-  }                                  \
-  return 1
+#define FOR_DTYPE(call)                 \
+  return outcome_of([&]() -> int32_t {  \
+    switch (dtype) {                    \
+      case F32: call(F32); return DONE;   \
+      case BF16: call(BF16); return DONE; \
+      case F16: call(F16); return DONE;   \
+    }                                   \
+    return UNKNOWN_TYPE;                \
+  })
 
 int32_t serin_rotate(int32_t dtype, const Heads* heads, int32_t num, const Angles* angles, int32_t width,
                      int32_t threads) {

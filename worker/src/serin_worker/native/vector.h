@@ -166,20 +166,18 @@ inline f16x exponential(f16x x) {
   return p * scale;
 }
 
-inline float exponential(float x) { return exponential(broadcast(x))[0]; }
-
-// 2^x within 2e-7 for x <= 126; below -126 it is about 1e-38. Exact for whole numbers.
+// 2^x within 2e-7 for x <= 126; below -126 it is about 1e-38. Exact for whole numbers; NaN of NaN.
 inline f16x power_of_two(f16x x) {
   x = x < -126.f ? broadcast(-126.f) : x;
-  const f16x shifted = x + 12582912.f;  // its last bits are the nearest whole number
-  const f16x f = x - (shifted - 12582912.f);
+  const f16x shifted = x + (12582912.f + 127.f);  // its last bits are the exponent of the nearest power
+  const f16x f = x - (shifted - (12582912.f + 127.f));
   f16x p = broadcast(1.3264728477e-3f);
   p = fma(p, f, broadcast(9.6715129912e-3f));
   p = fma(p, f, broadcast(5.5507335812e-2f));
   p = fma(p, f, broadcast(2.4022242427e-1f));
   p = fma(p, f, broadcast(6.9314700365e-1f));
   p = fma(p, f, broadcast(1.f));
-  return as_float(as_bits(p) + (as_bits(shifted) << 23));
+  return p * as_float(as_bits(shifted) << 23);
 }
 
 inline float power_of_two(float x) { return power_of_two(broadcast(x))[0]; }

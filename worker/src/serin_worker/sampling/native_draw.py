@@ -12,6 +12,7 @@ from math import inf, log
 import torch
 
 from serin_worker.native.library import KernelUnavailable, kernels, num_threads
+from serin_worker.native.outcome import answering
 from serin_worker.request import Sampling
 from serin_worker.sampling.draw import Purpose
 
@@ -48,7 +49,7 @@ def largest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return values, places
     count, size = logits.shape
     found, at = torch.empty(count, dtype=torch.float32), torch.empty(count, dtype=torch.int32)
-    kernels().serin_largest(
+    answering(kernels().serin_largest)(
         ctypes.c_void_p(logits.data_ptr()),
         ctypes.c_int32(_DTYPES[logits.dtype]),
         ctypes.c_int64(logits.stride(0)),
@@ -106,7 +107,7 @@ def take(
 @functools.cache
 def _kernel() -> "ctypes._NamedFuncPointer | None":
     try:
-        function = kernels().serin_draw
+        function = answering(kernels().serin_draw)
     except KernelUnavailable as error:
         logging.getLogger(__name__).warning("drawing kernel unavailable, using torch: %s", error)
         return None
@@ -120,5 +121,4 @@ def _kernel() -> "ctypes._NamedFuncPointer | None":
         ctypes.c_void_p,
         ctypes.c_int32,
     ]
-    function.restype = ctypes.c_int
     return function
