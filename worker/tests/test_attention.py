@@ -217,10 +217,12 @@ LONG_LENGTHS = [530, 270]
 LONG_STEPS = [[(0, 200)], [(0, 57), (1, 256)], [(1, 1), (0, 1)], [(0, 200), (1, 13)], [(0, 72)]]
 
 
-@pytest.mark.parametrize("attention", ["native", "torch"], indirect=True)
+@pytest.mark.parametrize(
+    ("attention", "name", "dtype"),
+    [("torch", "uneven", torch.float32), *itertools.product(["native"], ["plain", "wide", "uneven"], TOLERANCE)],
+    indirect=["attention"],
+)
 @pytest.mark.parametrize("window", [0, 300])
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("name", ["plain", "wide", "uneven"])
 def test_scores_that_rise_over_long_contexts(attention, name, dtype, window):
     """Each maximum is far above what was summed before it: the sums follow, to the bit wherever steps are cut."""
     spec = replace(SPECS[name], window=window)
