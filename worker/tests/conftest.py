@@ -1,6 +1,8 @@
 """Tiny models, written once a session, and the models themselves as the reference; Triton's kernels without a GPU."""
 
+import ctypes
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,24 @@ def kernel_threads(request: pytest.FixtureRequest) -> Iterator[int]:
     set_num_threads(request.param)
     yield request.param
     set_num_threads(0)
+
+
+@pytest.fixture
+def as_plain_user() -> Callable[[Callable[[], Any]], Any]:
+    """Calls something as a user whom permissions of files bind, which they do not if it is root."""
+
+    def call(act: Callable[[], Any]) -> Any:
+        with ThreadPoolExecutor(1, initializer=_drop_capabilities) as thread:
+            return thread.submit(act).result()
+
+    return call
+
+
+def _drop_capabilities() -> None:
+    """Of this thread, and those it starts, until it ends: capset(2), for all of them."""
+    version_3, this_thread = 0x20080522, 0
+    header, none = (ctypes.c_uint32 * 2)(version_3, this_thread), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(header, none) == 0
 
 
 @pytest.fixture(scope="session")

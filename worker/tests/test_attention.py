@@ -1,9 +1,7 @@
 """Paged attention: compiled kernels, Triton's and their torch twin against plain softmax, and bit for bit."""
 
 import itertools
-import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -14,7 +12,7 @@ from serin_worker.attention.layer import LayerCache, LayerSpec, PagedAttention, 
 from serin_worker.attention.native import NativePagedAttention
 from serin_worker.attention.tiling import Tile, Tiling
 from serin_worker.attention.torch_paged import TorchPagedAttention
-from serin_worker.native.library import KernelUnavailable, build, is_built
+from serin_worker.native.library import KernelUnavailable
 
 BLOCK = 16
 SPECS = {
@@ -294,93 +292,7 @@ def test_copied_blocks_are_equal(attention):
     assert torch.equal(again[0], first[-1])
 
 
-def test_without_a_compiler_it_says_so(tmp_path, monkeypatch):
-    """A machine without a compiler gets a clear answer, which selects the torch twin."""
-    monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
-    with pytest.raises(KernelUnavailable, match="no-such-compiler does not run"):
-        build(tmp_path)
-
-
-def test_a_broken_build_leaves_nothing_behind(tmp_path, monkeypatch):
-    """A compiler that fails is reported with its own words, and the next start tries again."""
-    fake = tmp_path / "cxx"
-    fake.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "no such flag" >&2\nexit 1\n')
-    fake.chmod(0o755)
-    monkeypatch.setenv("CXX", str(fake))
-    with pytest.raises(KernelUnavailable, match="no such flag"):
-        build(tmp_path / "kernels")
-    assert list((tmp_path / "kernels").iterdir()) == []
-
-
 def test_other_block_sizes_are_left_to_torch():
     """The kernel works in tiles of 16 keys and says so."""
     with pytest.raises(KernelUnavailable, match="not a multiple of 16"):
         NativePagedAttention(12)
-
-
-def test_kernels_are_built_once_by_whoever_comes_first(tmp_path, monkeypatch):
-    """Of threads or processes that need them at the same time the others wait, and take what was built."""
-    compiler = tmp_path / "compiler"
-    compiler.write_text(
-        f"""#!/bin/sh
-case "$*" in
-  --version) echo 1; exit;;
-  *-shared*) echo linked >> {tmp_path}/links; sleep 0.3;;
-esac
-while [ $# -gt 1 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done
-"""
-    )
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    with ThreadPoolExecutor(4) as at_once:
-        built = list(at_once.map(build, [tmp_path / "kernels"] * 4))
-    assert {path.read_text() for path in built} == {"made\n"}
-    assert (tmp_path / "links").read_text() == "linked\n"
-
-
-@pytest.fixture
-def compiler(tmp_path, monkeypatch):
-    """One that is quick, by its path."""
-    compiler = tmp_path / "compiler"
-    compiler.write_text(
-        """#!/bin/sh
-[ "$1" = --version ] && exec cat "$0.version"
-while [ $# -gt 1 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done
-"""
-    )
-    (tmp_path / "compiler.version").write_text("1")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    return compiler
-
-
-@pytest.mark.parametrize("left", [b"", b"ma", b"mode\n"])
-def test_a_damaged_library_is_built_anew(left, tmp_path, compiler):
-    """Truncated to nothing, truncated, or of other bytes: it would end each start with SIGBUS, or never load."""
-    folder = tmp_path / "kernels"
-    (folder / "tmp_of_a_killed_build").mkdir(parents=True)
-    assert not is_built(folder)
-    library = build(folder)
-    assert list(folder.iterdir()) == [library]
-    assert is_built(folder)
-    library.write_bytes(left)
-    assert not is_built(folder)
-    assert build(folder).read_text() == "made\n"
-    assert list(folder.iterdir()) == [library]
-
-
-def test_what_was_built_serves_without_its_compiler(tmp_path, compiler, caplog):
-    """As in an image that was built on a machine with one; where there is one, its own are built."""
-    folder = tmp_path / "kernels"
-    first = build(folder)
-    (tmp_path / "compiler.version").write_text("2")
-    second = build(folder)
-    assert first != second
-    os.utime(first, (1, 1))
-    assert caplog.text == ""
-    compiler.unlink()
-    assert is_built(folder)
-    assert build(folder) == second
-    assert "kernels serve that another one built before" in caplog.text
-    second.write_bytes(b"")
-    assert build(folder) == first

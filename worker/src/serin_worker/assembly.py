@@ -25,6 +25,7 @@ from serin_worker.grammars.vocabulary import GrammarVocabulary
 from serin_worker.loop import EngineLoop
 from serin_worker.model import hub
 from serin_worker.namespaces import Namespaces
+from serin_worker.native.library import stop_building
 from serin_worker.serving import Serving
 from serin_worker.settings import WorkerSettings
 from serin_worker.startup import Progress, Stage, load_engine
@@ -165,6 +166,7 @@ async def _loaded(settings: WorkerSettings, say: Say, load: Callable[[Progress],
             return await asyncio.to_thread(load, progress)
     finally:
         is_cancelled = True
+        stop_building()
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Knows nothing about what is inside the files.
 
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from serin_mesh.identity import DIGEST_BYTES, digest_json
 
+from serin_worker.cache_folder import cache_folder
 from serin_worker.model.checkpoint import Checkpoint
 
 _CHUNK_BYTES = 8 * 2**20
@@ -47,8 +47,7 @@ def weights_digest(
 
 def digest_folder() -> Path:
     """Where digests are remembered: ``$XDG_CACHE_HOME/serin/digests``."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "serin" / "digests"
+    return cache_folder("digests")
 
 
 class _Cache:

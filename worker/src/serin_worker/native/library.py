@@ -2,7 +2,8 @@
 
 Named by sources and processor, by compiler, and by their own bytes: a change of any builds anew, and what is damaged on
 the disk is not loaded, since a mapped file that is too short ends the process without a word. Of processes that need
-them at the same time one builds and the others wait. Knows nothing about what kernels do.
+them at the same time one builds and the others wait. Where the folder cannot be used, or others may write to it, a
+process builds for itself. Knows nothing about what kernels do.
 """
 
 import contextlib
@@ -14,15 +15,19 @@ import logging
 import os
 import platform
 import shutil
+import signal
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from serin_worker.cache_folder import cache_folder
 from serin_worker.model.processor import processor_flags
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++17", "-fopenmp-simd", "-pthread", "-fPIC", "-Wno-psabi")
@@ -34,24 +39,42 @@ DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
 _threads = {"count": 0}
+_leashes: set["subprocess.Popen[bytes]"] = set()
 
 
 class KernelUnavailable(Exception):
     """No kernel can be built or loaded on this machine; torch serves instead."""
 
 
+class FolderUnusable(KernelUnavailable):
+    """No kernel can be kept in a folder; in another one it can."""
+
+
 @functools.cache
 def kernels() -> ctypes.CDLL:
-    """The library, built if need be.
+    """The library, built if need be: where its folder cannot be used, in one that is this process's alone.
 
     Raises:
         KernelUnavailable: there is no compiler, it failed, or what it built does not load.
     """
-    library = build(kernel_folder())
+    folder = kernel_folder()
     try:
-        return ctypes.CDLL(str(library))
-    except OSError as error:
-        raise KernelUnavailable(f"{library} does not load: {error}") from error
+        return _loaded(build(folder))
+    except FolderUnusable as error:
+        unusable = error
+    try:
+        with tempfile.TemporaryDirectory(prefix="serin-kernels-", ignore_cleanup_errors=True) as private:
+            library = _loaded(build(Path(private)))  # once it is mapped its file may go
+    except (KernelUnavailable, OSError) as error:
+        raise KernelUnavailable(f"{unusable}; in a temporary folder: {error}") from error
+    logging.getLogger(__name__).warning(
+        "kernels were compiled for this process alone, as at each start until they can be kept (half a minute): %s; "
+        "make %s a folder that this user (id %d) can read and write, and nobody else can write, or set XDG_CACHE_HOME",
+        unusable,
+        folder,
+        os.geteuid(),
+    )
+    return library
 
 
 def set_num_threads(count: int) -> None:
@@ -76,75 +99,127 @@ def has_kernels() -> bool:
 
 def kernel_folder() -> Path:
     """Where compiled kernels are kept: ``$XDG_CACHE_HOME/serin/kernels``."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "serin" / "kernels"
+    return cache_folder("kernels")
 
 
 def is_built(folder: Path) -> bool:
     """Whether :func:`build` would find them there, and compile nothing."""
-    stem = f"kernels-{_fingerprint(_sources())}"
+    compiler = None
     with contextlib.suppress(KernelUnavailable):
-        stem = _stem_of(stem, _compiler()[1])
-    return _newest(folder, stem) is not None
+        compiler = _compiler()
+    return _found(folder, _fingerprint(_sources()), compiler) is not None
 
 
 def build(folder: Path) -> Path:
     """Compile the kernels unless they are there already, whole.
 
-    Where no compiler runs, or it fails, those that another one made of the same sources for this processor will do.
+    Where no compiler runs, or it fails, or the folder cannot be written, those that another one made of the same
+    sources for this processor will do.
 
     Raises:
         KernelUnavailable: there is no compiler, or it failed, and nothing was built before.
+        FolderUnusable: it cannot be looked into, others may write to it, or what a compiler makes cannot be kept there.
     """
     sources = _sources()
-    stem = f"kernels-{_fingerprint(sources)}"
+    fingerprint = _fingerprint(sources)
+    _check(folder)
     try:
-        compiler, version = _compiler()
-        return _newest(folder, _stem_of(stem, version)) or _build(compiler, sources, folder, _stem_of(stem, version))
-    except KernelUnavailable:
-        library = _newest(folder, stem)
+        compiler = _compiler()
+        return _found(folder, fingerprint, compiler) or _build(compiler, sources, folder, fingerprint)
+    except KernelUnavailable as error:
+        library = _found(folder, fingerprint, None)  # a compiler that fails is as good as none
         if library is None:
             raise
-        logging.getLogger(__name__).warning(
-            "no compiler runs here, or it failed: kernels serve that another one built before"
-        )
+        logging.getLogger(__name__).warning("kernels serve that another compiler built before: %s", error)
         return library
 
 
-def _stem_of(fingerprint: str, version: bytes) -> str:
-    return f"{fingerprint}-{hashlib.blake2b(version, digest_size=6).hexdigest()}"
+def stop_building() -> None:
+    """End the builds of this process that are going on in other threads: they fail there."""
+    for leash in list(_leashes):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leash.pid, signal.SIGKILL)
 
 
-def _build(compiler: str, sources: dict[str, bytes], folder: Path, stem: str) -> Path:
+class _Compiler(NamedTuple):
+    command: str
+    version: bytes
+
+    def stem(self, fingerprint: str) -> str:
+        """How the names begin of what it makes of sources."""
+        return f"kernels-{fingerprint}-{hashlib.blake2b(self.version, digest_size=6).hexdigest()}"
+
+
+def _check(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not _is_ours_alone(folder):
+            raise FolderUnusable(f"others than this user may write to {folder}")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FolderUnusable(f"cannot look into {folder}: {error}") from error
+
+
+def _loaded(library: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise KernelUnavailable(f"{library} does not load: {error}") from error
+
+
+def _found(folder: Path, fingerprint: str, compiler: _Compiler | None) -> Path | None:
+    """What serves as it is: the compiler's own; of any compiler, where there is none that could build there."""
+    own = _newest(folder, compiler.stem(fingerprint)) if compiler else None
+    if own or (compiler and os.access(folder, os.W_OK)):
+        return own
+    return _newest(folder, f"kernels-{fingerprint}")
+
+
+def _build(compiler: _Compiler, sources: dict[str, bytes], folder: Path, fingerprint: str) -> Path:
+    stem = compiler.stem(fingerprint)
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _check(folder)
         with _alone_in(folder):
-            return _newest(folder, stem) or _built(compiler, sources, folder, stem)
+            return _newest(folder, stem) or _built(compiler.command, sources, folder, stem)
     except subprocess.CalledProcessError as error:
-        raise KernelUnavailable(f"{compiler} failed: {error.stderr.decode(errors='replace')[-500:]}") from error
-    except (OSError, subprocess.SubprocessError) as error:
-        raise KernelUnavailable(f"cannot build in {folder}: {error}") from error
+        raise KernelUnavailable(f"{compiler.command} failed: {error.stderr.decode(errors='replace')[-500:]}") from error
+    except subprocess.SubprocessError as error:
+        raise KernelUnavailable(f"{compiler.command} failed: {error}") from error
+    except OSError as error:
+        raise FolderUnusable(f"cannot build in {folder}: {error}") from error
 
 
-def _compiler() -> tuple[str, bytes]:
+def _compiler() -> _Compiler:
     """The compiler at hand, and what it says of its version."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
     if compiler is None:
         raise KernelUnavailable("no C++ compiler found (g++, clang++ or $CXX)")
     try:
-        return compiler, subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
+        said = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=30).stdout
+        return _Compiler(compiler, said)
     except (OSError, subprocess.SubprocessError) as error:
         raise KernelUnavailable(f"{compiler} does not run: {error}") from error
 
 
 def _newest(folder: Path, stem: str) -> Path | None:
-    """The latest library whose name begins so and whose bytes are those that were built."""
+    """The latest library whose name begins so, whose bytes are those that were built, and that nobody else may write.
+
+    None where the folder may not be looked into.
+    """
     found = []
-    for library in folder.glob(f"{stem}-*.so"):
-        with contextlib.suppress(OSError):
-            if library.stem.rpartition("-")[2] == _digest(library):
-                found.append((library.stat().st_mtime, library))
+    with contextlib.suppress(OSError):
+        for library in folder.glob(f"{stem}-*.so") if _is_ours_alone(folder) else ():
+            with contextlib.suppress(OSError):
+                if _is_ours_alone(library) and library.stem.rpartition("-")[2] == _digest(library):
+                    found.append((library.stat().st_mtime, library))
     return max(found)[1] if found else None
+
+
+def _is_ours_alone(path: Path) -> bool:
+    """Whether this user and root alone may write to it: whoever else may could run code of theirs in this process."""
+    status = path.stat()
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _built(compiler: str, sources: dict[str, bytes], folder: Path, stem: str) -> Path:
@@ -156,6 +231,7 @@ def _built(compiler: str, sources: dict[str, bytes], folder: Path, stem: str) ->
         library = folder / f"{stem}-{_digest(made)}.so"
         for damaged in folder.glob(f"{stem}-*.so"):
             damaged.unlink()
+        made.chmod(0o755)
         return made.replace(library)
 
 
@@ -175,14 +251,34 @@ def _compile(compiler: str, sources: dict[str, bytes], scratch: Path) -> Path:
         (scratch / name).write_bytes(text)
     units = [scratch / name for name in sources if name.endswith(".cpp")]
 
-    def run(*arguments: str) -> None:
-        subprocess.run([compiler, *_FLAGS, *arguments], capture_output=True, check=True, timeout=300)
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as side_by_side:
-        list(side_by_side.map(lambda unit: run("-c", str(unit), "-o", str(unit.with_suffix(".o"))), units))
     made = scratch / "kernels.so"
-    run("-shared", *(str(unit.with_suffix(".o")) for unit in units), "-o", str(made))
+    with _leash() as leash:
+
+        def run(*arguments: str) -> None:
+            if leash.poll() is not None:
+                raise KernelUnavailable("the build was stopped")
+            command = [compiler, *_FLAGS, *arguments]
+            subprocess.run(command, capture_output=True, check=True, timeout=300, process_group=leash.pid)
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as side_by_side:
+            list(side_by_side.map(lambda unit: run("-c", str(unit), "-o", str(unit.with_suffix(".o"))), units))
+        run("-shared", *(str(unit.with_suffix(".o")) for unit in units), "-o", str(made))
     return made
+
+
+@contextlib.contextmanager
+def _leash() -> Iterator["subprocess.Popen[bytes]"]:
+    """The first process of a group that is killed at the end of the block, and when this process ends or is killed.
+
+    A compiler starts others, which a signal to it, or upon its parent's death, does not reach. The first process waits
+    for the end of a pipe whose other end nobody has but this process.
+    """
+    with subprocess.Popen(["sh", "-c", "read -r _; kill -KILL 0"], stdin=subprocess.PIPE, process_group=0) as first:
+        _leashes.add(first)
+        try:
+            yield first
+        finally:
+            _leashes.discard(first)
 
 
 def _sources() -> dict[str, bytes]:
