@@ -135,3 +135,21 @@ def test_what_has_begun_goes_before_what_is_less_urgent_and_waits():
     driven.add("less", 60, priority=-1)
     driven.add("more", 60, priority=1)
     assert list(driven.step()) == ["more", "begun"]
+
+
+def test_a_preempted_request_is_counted_once_in_the_prefix_cache():
+    """It finds what it computed itself: no hit, and its tokens are not asked for again."""
+    driven = Driven(max_num_sequences=1)
+    driven.add("r", 320, namespace=b"n")
+    driven.step()
+    driven.add("urgent", 20, priority=1)
+    assert driven.step() == {"urgent": 20}
+    driven.end("urgent")
+    assert driven.step() == {"r": 1}
+    assert driven.num_preemptions == 1
+    assert (driven.scheduler.num_prefix_queries, driven.scheduler.num_prefix_hits) == (320 + 20, 0)
+    driven.end("r")
+    driven.add("other", 321, namespace=b"n")
+    driven.step()
+    assert (driven.scheduler.num_prefix_queries, driven.scheduler.num_prefix_hits) == (320 + 20 + 321, 320)
+    assert driven.groups["other"].num_cached == 320

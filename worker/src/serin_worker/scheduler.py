@@ -324,10 +324,10 @@ class Scheduler:
         sequence.blocks = found + self.pool.allocate(self._num_blocks(sequence) - len(found))
         sequence.num_computed = len(found) * self.limits.block_size
         sequence.num_published = len(found)
-        if sequence.group.num_cached is None:
+        if sequence.group.num_cached is None:  # once for a request: later it finds what it computed itself
             sequence.group.num_cached = sequence.num_computed
-        self.num_prefix_queries += sequence.num_tokens
-        self.num_prefix_hits += sequence.num_computed
+            self.num_prefix_queries += sequence.num_tokens
+            self.num_prefix_hits += sequence.num_computed
         del self._waiting[sequence]
         for other in self._running:
             if self._running[other] is sequence:
