@@ -5,10 +5,13 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serin_worker.batch import StepPlan
 from serin_worker.config import EngineConfig
 from serin_worker.engine import Engine
 from serin_worker.outputs import ChoiceFinished, Scored, Summary
 from serin_worker.request import GenerationRequest, PriorOutput, Sampling, ScoreRequest, Stopping
+from serin_worker.scheduler import NUM_LOOKED_AT
+from serin_worker.sequence import Sequence
 from serin_worker.startup import load_engine
 from serin_worker.testing import TokenCacheRunner, engine_without_model, run_dry, tokens_of
 
@@ -73,12 +76,43 @@ def assert_nothing_held(engine: Engine) -> None:
     assert engine.scheduler.num_waiting == engine.scheduler.num_running == 0
 
 
+def watch_admissions(engine: Engine) -> None:
+    """After every step: none was preempted for nothing, and nobody waits who may come in.
+
+    Preempted is for who comes in with that step, or since those that run grow and blocks end. Beside tokens and a place
+    that are left none waits that fits with a block for each that runs.
+    """
+    scheduler, pool, schedule = engine.scheduler, engine.pool, engine.scheduler.schedule
+
+    def watched() -> StepPlan:
+        running, waiting = set(scheduler._running), set(scheduler._waiting)
+        num_free, num_short = pool.num_free, sum(needs_a_block(engine, sequence) for sequence in running)
+        plan = schedule()
+        if running - scheduler._running.keys() and not waiting & scheduler._running.keys():
+            assert num_short > num_free
+        left = waiting & scheduler._waiting.keys()
+        num_tokens = min(scheduler.prefill_allowance, scheduler.limits.max_num_tokens) - plan.num_tokens
+        has_room = num_tokens > 0 and scheduler.num_running < scheduler.limits.max_num_sequences
+        if left and len(waiting) <= NUM_LOOKED_AT and has_room and not scheduler._has_held_back:
+            assert not any(scheduler._fits(other, num_spare=scheduler.num_running) for other in left)
+        return plan
+
+    scheduler.schedule = watched
+
+
+def needs_a_block(engine: Engine, sequence: Sequence) -> bool:
+    """Whether its next token takes a block of its own."""
+    index = sequence.num_computed // engine.scheduler.limits.block_size
+    return index == len(sequence.blocks) or engine.pool.is_shared(sequence.blocks[index])
+
+
 @settings(max_examples=NUM_EXAMPLES)
 @given(st.randoms(use_true_random=True))
 def test_five_thousand_arrivals(draw):
     """50 histories of 100 arrivals with random choices, prior output, namespaces, priorities, cancels and windows.
 
     Half of them launch each step before the tokens of the one before are known, where that is possible.
+    Nobody is preempted for nothing on the way, nor waits beside room.
     """
     engine, runner = engine_without_model(
         num_blocks=draw.choice((12, 20, 40)),
@@ -86,6 +120,7 @@ def test_five_thousand_arrivals(draw):
         window=draw.choice((0, 0, 3, 9)),
         runs_ahead=draw.random() < 0.5,
     )
+    watch_admissions(engine)
     requests: dict[str, GenerationRequest] = {}
     outputs: dict[str, list] = {}
     cancelled: set[str] = set()

@@ -3,7 +3,7 @@
 Knows nothing about tensors, models or requests: a block is a number, a prefix is a key, an owner is a name to purge by.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
 from serin_worker.cache_log import CacheLog
@@ -71,6 +71,10 @@ class BlockPool:
     def num_reclaimable_in(self, blocks: Iterable[int]) -> int:
         """How many of these blocks nobody holds: sharing them takes them from :attr:`num_free`."""
         return sum(1 for block in blocks if self._references[block] == 0)
+
+    def freed_by(self, references: Iterable[int]) -> set[int]:
+        """Blocks that nobody would hold any more if these references, one for each mention, were given back."""
+        return {block for block, count in Counter(references).items() if count == self._references[block]}
 
     def share(self, blocks: Iterable[int]) -> None:
         """Take one more reference to each block, held or reclaimable."""

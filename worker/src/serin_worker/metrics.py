@@ -36,8 +36,14 @@ class EngineCollector(Collector):
             "serin_worker_cached_blocks": ("KV blocks that a prefix can be found in.", engine.pool.num_cached),
         }
         counters = {
-            "vllm:prefix_cache_queries": ("Tokens looked up in the prefix cache.", scheduler.num_prefix_queries),
-            "vllm:prefix_cache_hits": ("Tokens found in the prefix cache.", scheduler.num_prefix_hits),
+            "vllm:prefix_cache_queries": (
+                "Tokens looked up in the prefix cache, once for a request.",
+                scheduler.num_prefix_queries,
+            ),
+            "vllm:prefix_cache_hits": (
+                "Tokens found in the prefix cache, once for a request.",
+                scheduler.num_prefix_hits,
+            ),
             "vllm:prompt_tokens": (
                 "Prompt tokens, cached or computed.",
                 counts.num_prompt_tokens,

@@ -1,12 +1,17 @@
 """Which tokens are computed next: continuous batching, chunked prefill, preemption.
 
 A step decodes one token for every running sequence that is up to date and gives what is left of its token budget to
-prompts, best rank first. Knows nothing about models, tensors or sampling.
+prompts: by priority, and within one first those that nobody's pace holds up, then those that have begun, then those
+that wait, by rank. Running ones are preempted for the first in line alone, and only if that lets it in. A first in
+line that does not fit is passed by those behind it that do; they give back what they took as soon as that lets it in:
+it waits for none but those that ran before. Knows nothing about models, tensors or sampling.
 """
 
+import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Collection
 
 from serin_worker.batch import StepPlan, Work
 from serin_worker.blocks import BlockPool
@@ -19,6 +24,8 @@ ASIDE_PRIORITY = -50
 """At this priority and below nobody waits for a prompt: beside answers that run it takes a small part of a step."""
 ASIDE_DIVISOR = 8
 LEAST_ASIDE = 8
+NUM_LOOKED_AT = 64
+"""Most sequences in a step that are asked whether they fit where the first in line does not: keys take time."""
 
 
 class Scheduler:
@@ -31,7 +38,8 @@ class Scheduler:
         self.prefill_allowance = limits.max_num_tokens
         """Most prompt tokens in a step that also decodes."""
         self._waiting: dict[Sequence, None] = {}
-        self._running: dict[Sequence, None] = {}
+        self._running: dict[Sequence, Sequence | None] = {}
+        """With the one that each passed in line, while that may still wait."""
         self.num_prefix_queries = 0
         self.num_prefix_hits = 0
         self._has_priorities = False
@@ -82,8 +90,7 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         """Plan the next step; its blocks are allocated, its copies must be made before it runs."""
         plan = StepPlan()
-        self._make_room_for_priority(plan)
-        self._make_room_for_tenants(plan)
+        self._make_room(plan)
         queuing = {_tenant(s) for s in self._waiting} if self.tenants.num_busy > 1 else set()
         self._has_held_back = not self._has_held_back and self._is_held_up(queuing)
         held_back = queuing if self._has_held_back else set()
@@ -98,30 +105,43 @@ class Scheduler:
             self._publish(work.sequence)
             self._move_window(work.sequence)
 
-    def _make_room_for_priority(self, plan: StepPlan) -> None:
-        while self._has_priorities and self._waiting and self._running:
-            candidate = min(self._waiting, key=self._rank)
-            victim = max(self._running, key=seniority)
-            if victim.group.request.priority >= candidate.group.request.priority or self._fits(candidate):
-                return
+    def _make_room(self, plan: StepPlan) -> None:
+        """Let the first in line in at the cost of running ones, of as few as will do; of none if all would not do."""
+        if not (self._has_priorities or self.tenants.num_busy > 1 or any(self._running.values())):
+            return
+        first = min(self._waiting, key=self._rank, default=None)
+        if first is None or self._fits(first):
+            return
+        victims = self._victims_for(first)
+        if not victims or not self._fits(first, victims):
+            return
+        for victim in reversed(victims):
+            others = [other for other in victims if other is not victim]
+            if self._fits(first, others):
+                victims = others
+        for victim in victims:
             self._preempt(victim, plan)
+        self._admit(first)  # at once: the decodes of this step would take the room
 
-    def _make_room_for_tenants(self, plan: StepPlan) -> None:
-        """Who is owed a place takes it, with an equal part of the blocks at most, from the tenant that has most."""
-        while self.tenants.num_busy > 1:
-            owed = [s for s in self._waiting if self.tenants.is_owed(_tenant(s))]
-            candidate = min(owed, key=self._rank, default=None)
-            if candidate is None or self._fits(candidate):
-                return
-            victims = [
-                s
-                for s in self._running
-                if _priority(s) <= _priority(candidate) and self.tenants.num_running(_tenant(s)) > 1
-            ]
-            is_small = self._num_blocks(candidate) <= self.pool.num_blocks // self.tenants.num_busy
-            if not victims or not is_small:
-                return
-            self._preempt(max(victims, key=lambda s: (self.tenants.num_running(_tenant(s)), seniority(s))), plan)
+    def _victims_for(self, first: Sequence) -> list[Sequence]:
+        """Who may be preempted for the first in line, in this order.
+
+        What is less urgent and what passed it in line; and if it is owed a place, and takes an equal part of the blocks
+        at most, all but one sequence of each tenant, from the one that has most.
+        """
+        priority = _priority(first)
+        by_seniority = sorted((s for s in self._running if _priority(s) <= priority), key=seniority, reverse=True)
+        yielding = [s for s in by_seniority if _priority(s) < priority or self._running[s] in self._waiting]
+        is_small = self._num_blocks(first) <= self.pool.num_blocks // self.tenants.num_busy
+        if not is_small or not self.tenants.is_owed(_tenant(first)):
+            return yielding
+        num_running: Counter[str] = Counter()
+        place = {}
+        for sequence in sorted(self._running, key=seniority):
+            place[sequence] = num_running[_tenant(sequence)]
+            num_running[_tenant(sequence)] += 1
+        crowding = [s for s in by_seniority if place[s] > 0 and s not in yielding]
+        return yielding + sorted(crowding, key=lambda s: place[s], reverse=True)
 
     def _is_held_up(self, queuing: set[str]) -> bool:
         """Whether a prompt that nobody's pace holds up shall have a step without the decodes of those that queue.
@@ -147,7 +167,7 @@ class Scheduler:
         """Own the block of the next position, at the cost of the least senior; False if that is this one itself."""
         index = sequence.num_computed // self.limits.block_size
         is_new = index == len(sequence.blocks)
-        while is_new or self.pool.is_shared(sequence.blocks[index]):
+        while self._is_short(sequence):
             if self.pool.can_allocate(1):
                 (block,) = self.pool.allocate(1)
                 if is_new:
@@ -164,6 +184,7 @@ class Scheduler:
         return True
 
     def _plan_prefills(self, plan: StepPlan, queuing: set[str], held_back: set[str]) -> None:
+        """By priority; within one what nobody's pace holds up, what has begun, what waits; by rank."""
         most = budget = self.limits.max_num_tokens - len(plan.work)
         aside = budget
         if held_back:
@@ -179,8 +200,8 @@ class Scheduler:
             if _num_left(s) > 0 and s not in planned and not (_num_left(s) == 1 and _tenant(s) in held_back)
         ]
         behind.sort(key=lambda s: (-_priority(s), not self._is_unpaced(s, queuing), self._rank(s)))
-        most_urgent = max((_priority(s) for s in self._waiting), default=-math.inf)
-        most_urgent_behind = max(map(_priority, behind), default=-math.inf)
+        line = list(self._waiting)
+        passed: Sequence | None = None
 
         def plan_chunk(sequence: Sequence) -> None:
             nonlocal most, budget
@@ -189,20 +210,37 @@ class Scheduler:
             )
             most, budget = most - num_tokens, budget - num_tokens
 
-        def admit(is_next: Callable[[Sequence], bool]) -> None:
-            while most > 0 and self._waiting and len(self._running) < self.limits.max_num_sequences:
-                sequence = min(self._waiting, key=self._rank)
-                if not is_next(sequence) or not self._fits(sequence):
+        def admit(level: float) -> None:
+            """Those whose turn is before what has begun at a level of priority."""
+            nonlocal line, passed
+            while line and most > 0 and len(self._running) < self.limits.max_num_sequences:
+                sequence = min(line, key=self._rank)
+                is_unpaced = self._is_unpaced(sequence, queuing)
+                if (_priority(sequence), is_unpaced) <= (level, False) or not (budget > 0 or is_unpaced):
                     return
-                self._admit(sequence)
-                plan_chunk(sequence)
+                line.remove(sequence)
+                if self._fits(sequence) if passed is None else self._may_pass(sequence):
+                    self._admit(sequence, passed)
+                    plan_chunk(sequence)
+                elif passed is None:
+                    passed = sequence
+                    line = self._passing(line)
 
-        admit(lambda s: self._is_unpaced(s, queuing) and _priority(s) >= most_urgent_behind)
-        for sequence in (s for s in behind if _priority(s) >= most_urgent):
-            plan_chunk(sequence)
-        admit(lambda s: budget > 0 or self._is_unpaced(s, queuing))
-        for sequence in (s for s in behind if _priority(s) < most_urgent):  # begun before what is more urgent came
-            plan_chunk(sequence)
+        for priority, begun in itertools.groupby(behind, key=_priority):
+            admit(priority)
+            for sequence in begun:
+                plan_chunk(sequence)
+        admit(-math.inf)
+
+    def _passing(self, line: list[Sequence]) -> list[Sequence]:
+        """Of the next in line those that fit. Who does not will not later in this step: nothing gets free in it."""
+        if not self.pool.can_allocate(1):
+            return []
+        return [s for s in heapq.nsmallest(NUM_LOOKED_AT, line, key=self._rank) if self._may_pass(s)]
+
+    def _may_pass(self, sequence: Sequence) -> bool:
+        """Whether it fits and leaves a block to each that runs: they would soon take back what it computed."""
+        return self._fits(sequence, num_spare=len(self._running))
 
     def _is_unpaced(self, sequence: Sequence, queuing: set[str]) -> bool:
         """Whether nobody's pace holds this prompt up: nothing else of its tenant runs, and others have a queue."""
@@ -248,7 +286,7 @@ class Scheduler:
             if sequence.num_prior or len(self._running) >= self.limits.max_num_sequences:
                 self._waiting[sequence] = None
                 continue
-            self._begin(sequence)
+            self._begin(sequence, self._running[parent])
             sequence.num_computed = sequence.num_prompt
             sequence.blocks, sequence.num_gone = parent.blocks[:num_blocks], parent.num_gone
             sequence.keys = parent.keys[: sequence.num_prompt // self.limits.block_size]
@@ -258,28 +296,43 @@ class Scheduler:
         parent.group.unforked = []
         return drawn
 
-    def _fits(self, sequence: Sequence) -> bool:
-        """Whether a waiting sequence finds a slot and blocks for all its tokens, with some to spare for the running."""
-        if len(self._running) >= self.limits.max_num_sequences:
+    def _fits(self, sequence: Sequence, without: Collection[Sequence] = (), num_spare: int = 1) -> bool:
+        """Whether a waiting sequence would find a slot and blocks for all its tokens if some did not run any more.
+
+        With ``num_spare`` blocks or more for those that go on: at least what they need for their next token.
+        """
+        remaining = self._running.keys() - without if without else self._running.keys()
+        if len(remaining) >= self.limits.max_num_sequences:
             return False
         found = self.pool.match(self._shareable_keys(sequence))
-        num_needed = self._num_blocks(sequence) - len(found) + self.pool.num_reclaimable_in(found)
-        num_spare = max(1, self.pool.num_blocks // 100) if self._running else 0
-        return self.pool.can_allocate(num_needed + num_spare)
+        freed = self.pool.freed_by(itertools.chain.from_iterable(s.held for s in without))
+        num_needed = self._num_blocks(sequence) - len(found)
+        num_needed += self.pool.num_reclaimable_in(found) + len(freed.intersection(found))
+        if remaining:
+            num_needed += max(num_spare, self.pool.num_blocks // 100, sum(map(self._is_short, remaining)))
+        return self.pool.can_allocate(num_needed - len(freed))
 
-    def _admit(self, sequence: Sequence) -> None:
+    def _is_short(self, sequence: Sequence) -> bool:
+        """Whether the next position of a running sequence takes a block that it does not own."""
+        index = sequence.num_computed // self.limits.block_size
+        return index == len(sequence.blocks) or self.pool.is_shared(sequence.blocks[index])
+
+    def _admit(self, sequence: Sequence, passed: Sequence | None = None) -> None:
         keys = self._shareable_keys(sequence)
         found = self.pool.match(keys)
         self.pool.share(found)
         sequence.blocks = found + self.pool.allocate(self._num_blocks(sequence) - len(found))
         sequence.num_computed = len(found) * self.limits.block_size
         sequence.num_published = len(found)
-        if sequence.group.num_cached is None:
+        if sequence.group.num_cached is None:  # once for a request: later it finds what it computed itself
             sequence.group.num_cached = sequence.num_computed
-        self.num_prefix_queries += sequence.num_tokens
-        self.num_prefix_hits += sequence.num_computed
+            self.num_prefix_queries += sequence.num_tokens
+            self.num_prefix_hits += sequence.num_computed
         del self._waiting[sequence]
-        self._begin(sequence)
+        for other in self._running:
+            if self._running[other] is sequence:
+                self._running[other] = None
+        self._begin(sequence, passed)
 
     def _shareable_keys(self, sequence: Sequence) -> list[bytes]:
         """Keys of full blocks before the first position whose logits are needed."""
@@ -297,8 +350,8 @@ class Scheduler:
         sequence.group.num_preemptions += 1
         plan.num_preempted += 1
 
-    def _begin(self, sequence: Sequence) -> None:
-        self._running[sequence] = None
+    def _begin(self, sequence: Sequence, passed: Sequence | None) -> None:
+        self._running[sequence] = passed
         self.tenants.begin(_tenant(sequence))
 
     def _cease(self, sequence: Sequence) -> None:
