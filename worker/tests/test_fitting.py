@@ -12,8 +12,9 @@ from serin_worker.config import EngineConfig
 from serin_worker.embedding.startup import load_encoder
 from serin_worker.errors import NotEnoughMemory
 from serin_worker.model import checkpoint, loading
+from serin_worker.model.processor import num_processors
 from serin_worker.settings import WorkerSettings
-from serin_worker.startup import load_engine
+from serin_worker.startup import load_engine, num_threads
 from serin_worker.testing import write_tiny_encoder
 
 WEIGHTS = 87_232
@@ -62,6 +63,16 @@ def test_every_byte_is_counted(config, weights, num_blocks, tiny_folder, monkeyp
 
 @pytest.mark.parametrize(
     ("config", "num_bytes", "remedies"),
+def test_threads_beyond_processors_take_no_memory(tiny_folder, caplog):
+    """Stacks of a thousand threads would leave no address space to a process with a limit: they are not started."""
+    found = checkpoint.inspect(tiny_folder("llama"))
+    assert num_threads(found, EngineConfig(num_threads=1024)) == num_processors() < 1024
+    assert f"1024 threads (--threads) are asked for and this process has {num_processors()} processors" in caplog.text
+    caplog.clear()
+    assert num_threads(found, EngineConfig(num_threads=1)) == num_threads(found, EngineConfig()) == 1
+    assert not caplog.text
+
+
     [
         (EngineConfig(), 210_000, ({"quantize": "int8"},)),
         (EngineConfig(), 250_000, ({"quantize": "int8"}, {"precision": "bfloat16"})),

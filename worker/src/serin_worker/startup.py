@@ -28,7 +28,7 @@ from serin_worker.model import checkpoint, digests, finiteness, fp8, hub, int8_l
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.decode_graphs import CudaRecorder, DecodeGraphs
 from serin_worker.model.own_code import own_code_of
-from serin_worker.model.processor import instruction_set
+from serin_worker.model.processor import instruction_set, num_processors
 from serin_worker.model.verification import Verification
 from serin_worker.native.library import KernelUnavailable, has_kernels, is_built, kernel_folder, set_num_threads
 from serin_worker.native.triton_runtime import has_triton
@@ -221,9 +221,20 @@ def _engine(
 
 
 def num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:
-    """Threads cost more than they bring where a layer takes microseconds."""
+    """As many as are asked for, at most one for each processor; unasked: one, where a layer takes microseconds.
+
+    More than processors gain nothing, and the stacks of hundreds leave no address space for the model.
+    """
     if config.num_threads is not None:
-        return config.num_threads
+        processors = num_processors()
+        if config.num_threads > processors:
+            logging.getLogger(__name__).warning(
+                "%d threads (--threads) are asked for and this process has %d processors: %d threads serve",
+                config.num_threads,
+                processors,
+                processors,
+            )
+        return min(config.num_threads, processors)
     return 1 if found.num_parameters < _SMALL_MODEL else torch.get_num_threads()
 
 
