@@ -47,6 +47,8 @@ def refusal(folder, config: EngineConfig, monkeypatch) -> NotEnoughMemory:
     [
         (EngineConfig(), WEIGHTS * 4, SHORT),
         (EngineConfig(num_blocks=20), WEIGHTS * 4, 20),
+        (EngineConfig(num_blocks=1, block_size=256), WEIGHTS * 4, 2 * 16),  # what is compared at start
+        (EngineConfig(num_blocks=2, context_length=32), WEIGHTS * 4, 2 * 3),
         (EngineConfig(kv_bytes=BLOCK * 4 * 9), WEIGHTS * 4, 9),
         (EngineConfig(context_length=256), WEIGHTS * 4, 16),
         (EngineConfig(quantize="int8"), OTHERS * 4 + (WEIGHTS - OTHERS) + OUTPUTS * 4, SHORT),
@@ -61,8 +63,6 @@ def test_every_byte_is_counted(config, weights, num_blocks, tiny_folder, monkeyp
     assert str(error).endswith("no setting makes it fit: use a smaller model, or free memory")
 
 
-@pytest.mark.parametrize(
-    ("config", "num_bytes", "remedies"),
 def test_threads_beyond_processors_take_no_memory(tiny_folder, caplog):
     """Stacks of a thousand threads would leave no address space to a process with a limit: they are not started."""
     found = checkpoint.inspect(tiny_folder("llama"))
@@ -73,6 +73,8 @@ def test_threads_beyond_processors_take_no_memory(tiny_folder, caplog):
     assert not caplog.text
 
 
+@pytest.mark.parametrize(
+    ("config", "num_bytes", "remedies"),
     [
         (EngineConfig(), 210_000, ({"quantize": "int8"},)),
         (EngineConfig(), 250_000, ({"quantize": "int8"}, {"precision": "bfloat16"})),
