@@ -12,8 +12,9 @@ from serin_worker.config import EngineConfig
 from serin_worker.embedding.startup import load_encoder
 from serin_worker.errors import NotEnoughMemory
 from serin_worker.model import checkpoint, loading
+from serin_worker.model.processor import num_processors
 from serin_worker.settings import WorkerSettings
-from serin_worker.startup import load_engine
+from serin_worker.startup import load_engine, num_threads
 from serin_worker.testing import write_tiny_encoder
 
 WEIGHTS = 87_232
@@ -46,6 +47,8 @@ def refusal(folder, config: EngineConfig, monkeypatch) -> NotEnoughMemory:
     [
         (EngineConfig(), WEIGHTS * 4, SHORT),
         (EngineConfig(num_blocks=20), WEIGHTS * 4, 20),
+        (EngineConfig(num_blocks=1, block_size=256), WEIGHTS * 4, 2 * 16),  # what is compared at start
+        (EngineConfig(num_blocks=2, context_length=32), WEIGHTS * 4, 2 * 3),
         (EngineConfig(kv_bytes=BLOCK * 4 * 9), WEIGHTS * 4, 9),
         (EngineConfig(context_length=256), WEIGHTS * 4, 16),
         (EngineConfig(quantize="int8"), OTHERS * 4 + (WEIGHTS - OTHERS) + OUTPUTS * 4, SHORT),
@@ -58,6 +61,16 @@ def test_every_byte_is_counted(config, weights, num_blocks, tiny_folder, monkeyp
     assert (error.available_bytes, error.needed_bytes) == (1_000, weights + num_blocks * BLOCK * 4)
     assert error.remedies == ()
     assert str(error).endswith("no setting makes it fit: use a smaller model, or free memory")
+
+
+def test_threads_beyond_processors_take_no_memory(tiny_folder, caplog):
+    """Stacks of a thousand threads would leave no address space to a process with a limit: they are not started."""
+    found = checkpoint.inspect(tiny_folder("llama"))
+    assert num_threads(found, EngineConfig(num_threads=1024)) == num_processors() < 1024
+    assert f"1024 threads (--threads) are asked for and this process has {num_processors()} processors" in caplog.text
+    caplog.clear()
+    assert num_threads(found, EngineConfig(num_threads=1)) == num_threads(found, EngineConfig()) == 1
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ class EngineConfig:
     context_length: int | None = None
     """Most tokens of a sequence; None: what the model was made for."""
     num_threads: int | None = None
-    """Threads of the CPU kernels; None: one for a small model, otherwise torch's own choice."""
+    """Threads of the CPU kernels, at most one for each processor; None: one for a small model, otherwise torch's own
+    choice."""
 
     def __post_init__(self) -> None:
         """Refuse values that make no engine.

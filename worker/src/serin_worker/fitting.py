@@ -21,6 +21,7 @@ from serin_worker.model.loading import DTYPES, Described
 from serin_worker.model.memory import available_bytes, is_out_of_memory
 from serin_worker.model.packing import computed_in
 from serin_worker.model.stored_linear import StoredLinear
+from serin_worker.model.verification import num_check_blocks
 from serin_worker.native.library import has_kernels
 from serin_worker.quantization import quantization_of
 
@@ -103,15 +104,16 @@ def num_blocks(shape: ModelShape, dtype: torch.dtype, config: EngineConfig, rese
     device = torch.device(config.device)
     available = max(0, available_bytes(device) - reserved)
     block_bytes = shape.block_bytes(config.block_size, dtype)
+    checked = num_check_blocks(config.block_size) * block_bytes
     budget = _least_cache(shape, config, block_bytes)
     if config.kv_bytes is None:
         share = 0.9 if device.type == "cuda" else 0.3
         per_sequence = -(-context_length // config.block_size)
         wanted = min(int(available * share), (per_sequence * config.max_num_sequences) * block_bytes)
         budget = max(budget, wanted)
-    if budget > available:
+    if max(budget, checked) > available:
         remedy: Remedy = {"kv_bytes": _advised(available) // block_bytes * block_bytes}
-        raise NotEnoughMemory("the KV cache", budget, available, (remedy,))
+        raise NotEnoughMemory("the KV cache", max(budget, checked), available, (remedy,) if checked < budget else ())
     return budget // block_bytes
 
 
@@ -228,12 +230,16 @@ def _need(described: Described, shape: ModelShape | None, config: EngineConfig, 
 
 
 def _asked_cache(shape: ModelShape, config: EngineConfig, precision: str) -> int:
-    """Bytes of KV blocks that there must be; without a wish, those of the least that is of use."""
+    """Bytes of KV blocks that there must be; without a wish, those of the least that is of use.
+
+    Before them, and at least as many, are those of the comparison with itself.
+    """
     block_bytes = shape.block_bytes(config.block_size, DTYPES[precision])
+    checked = num_check_blocks(config.block_size) * block_bytes
     if config.num_blocks is not None:
         config.check_num_blocks(context_length_of(shape, config))
-        return config.num_blocks * block_bytes
-    return _least_cache(shape, config, block_bytes)
+        return max(checked, config.num_blocks * block_bytes)
+    return max(checked, _least_cache(shape, config, block_bytes))
 
 
 def _least_cache(shape: ModelShape, config: EngineConfig, block_bytes: int) -> int:
@@ -291,7 +297,7 @@ def _smaller_cache(shape: ModelShape, config: EngineConfig, precision: str, room
     """A KV cache that fits into ``room`` bytes and is of use; empty: none is."""
     block_bytes = shape.block_bytes(config.block_size, DTYPES[precision])
     room = room // block_bytes * block_bytes
-    if room <= 0:
+    if room <= 0 or room < num_check_blocks(config.block_size) * block_bytes:
         return {}
     if config.kv_bytes or config.num_blocks:
         least = config.least_num_blocks(context_length_of(shape, config)) * block_bytes

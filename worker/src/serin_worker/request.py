@@ -33,7 +33,7 @@ class Sampling:
     top_p: float = 1.0
     """Keep the smallest set of likeliest tokens whose probability reaches this, (0, 1]."""
     min_p: float = 0.0
-    """Drop tokens less likely than this share of the likeliest one's probability, [0, 1)."""
+    """Drop tokens less likely than this share of the likeliest one's probability, [0, 1]."""
     frequency_penalty: float = 0.0
     """Subtracted once per earlier occurrence in the output, [-2, 2]."""
     presence_penalty: float = 0.0

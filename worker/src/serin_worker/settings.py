@@ -46,7 +46,12 @@ class WorkerSettings(ServiceSettings):
     context_length: int = Field(
         0, ge=0, le=MAX_COUNT, description="most tokens of a sequence; 0: what the model was made for"
     )
-    threads: int = Field(0, ge=0, le=MAX_THREADS, description="threads of CPU kernels; 0: by the size of the model")
+    threads: int = Field(
+        0,
+        ge=0,
+        le=MAX_THREADS,
+        description="threads of CPU kernels, at most one for each processor; 0: by the size of the model",
+    )
     stall_s: float = Field(
         2.5, ge=1, le=3600, description="seconds of work without a step, or a layer of one, that mean stuck"
     )

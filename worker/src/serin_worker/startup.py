@@ -28,8 +28,8 @@ from serin_worker.model import checkpoint, digests, finiteness, fp8, hub, int8_l
 from serin_worker.model.causal_lm import CausalModel
 from serin_worker.model.decode_graphs import CudaRecorder, DecodeGraphs
 from serin_worker.model.own_code import own_code_of
-from serin_worker.model.processor import instruction_set
-from serin_worker.model.verification import Verification
+from serin_worker.model.processor import instruction_set, num_processors
+from serin_worker.model.verification import Verification, num_check_blocks
 from serin_worker.native.library import KernelUnavailable, has_kernels, is_built, kernel_folder, set_num_threads
 from serin_worker.native.triton_runtime import has_triton
 from serin_worker.quantization import quantization_of
@@ -132,10 +132,10 @@ def run_model(
     report("checking")(0.0)
     reserved = model.peak_bytes(config.token_budget, config.max_num_sequences)
     num_blocks = fitting.num_blocks(model.shape, model.dtype, config, reserved)
+    model.bind(attention, num_check_blocks(config.block_size), config.block_size)
+    numerics, row_multiple = _verify(model, config, row_multiple)
     model.bind(attention, num_blocks, config.block_size)
-    numerics = _verify(model, config, num_blocks, row_multiple)
     model.fuse_layers()
-    row_multiple = row_multiple if row_multiple and numerics == "invariant" else 1
     graphs = _decode_graphs(model, attention, config, row_multiple, report("checking"))
     engine = _engine(model, config, num_blocks, ModelRunner(model, row_multiple, graphs), clock)
     report("checking")(1.0)
@@ -187,20 +187,22 @@ def _prepare(
         raise BadConfig("quantize", quantize, f"none, since its kernel cannot be built here: {error}") from error
 
 
-def _verify(model: CausalModel, config: EngineConfig, num_blocks: int, row_multiple: int | None) -> Numerics:
-    """Compare the model with itself; returns the numerics that it will run with."""
-    verification = Verification(model, config.block_size, num_blocks)
+def _verify(model: CausalModel, config: EngineConfig, row_multiple: int | None) -> tuple[Numerics, int]:
+    """Compare the model with itself; returns the numerics that it will run with, and of how many rows a multiple."""
+    verification = Verification(model, config.block_size)
     with own_code_of(model.module):
         verification.check_attention()
         if config.numerics == "fast" or row_multiple is None:
-            return "fast"
+            return "fast", 1
         try:
+            row_multiple = verification.check_products(row_multiple)
             verification.check_invariance(row_multiple)
-        except ModelRefused:
+        except ModelRefused as error:
             if config.numerics == "invariant":
-                raise
-            return "fast"
-        return "invariant"
+                raise ModelRefused(f"{error}; use 'numerics: fast'") from error
+            logging.getLogger(__name__).warning("%s; it is served as 'numerics: fast'", error)
+            return "fast", 1
+        return "invariant", row_multiple
 
 
 def _engine(
@@ -221,9 +223,20 @@ def _engine(
 
 
 def num_threads(found: checkpoint.Checkpoint, config: EngineConfig) -> int:
-    """Threads cost more than they bring where a layer takes microseconds."""
+    """As many as are asked for, at most one for each processor; unasked: one, where a layer takes microseconds.
+
+    More than processors gain nothing, and the stacks of hundreds leave no address space for the model.
+    """
     if config.num_threads is not None:
-        return config.num_threads
+        processors = num_processors()
+        if config.num_threads > processors:
+            logging.getLogger(__name__).warning(
+                "%d threads (--threads) are asked for and this process has %d processors: %d threads serve",
+                config.num_threads,
+                processors,
+                processors,
+            )
+        return min(config.num_threads, processors)
     return 1 if found.num_parameters < _SMALL_MODEL else torch.get_num_threads()
 
 

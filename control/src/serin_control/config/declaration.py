@@ -97,7 +97,7 @@ class EngineConfig(_Keys):
     device: Device | None = None
     """Device of the workers."""
     threads: Annotated[int, Field(ge=0, le=MAX_THREADS)] | None = None
-    """CPU threads of a worker. 0: by the size of the model."""
+    """CPU threads of a worker, at most one for each processor. 0: by the size of the model."""
     context_length: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
     """Longest prompt and output together, in tokens. 0: what the model was made for."""
     kv_cache_bytes: Annotated[int, Field(ge=0)] | None = None

@@ -90,6 +90,11 @@ def bind(module: torch.nn.Module, cache: LayerCache, step: PagedStep) -> None:
     module.__dict__[_SLOT] = BoundLayer(cache, step)
 
 
+def release(module: torch.nn.Module) -> None:
+    """Take an attention module's pages from it."""
+    module.__dict__.pop(_SLOT, None)
+
+
 def bound_to(module: torch.nn.Module) -> BoundLayer | None:
     """What an attention module was given last."""
     bound: BoundLayer | None = module.__dict__.get(_SLOT)

@@ -26,6 +26,7 @@ from serin_worker.model.native_linear import Kind, replace_linears
 from serin_worker.model.own_code import own_code_of
 from serin_worker.model.packing import pack_linears, packed_row_multiple
 from serin_worker.model.positions import positions_of
+from serin_worker.model.products import Product, find_products
 from serin_worker.model.rotation import replace_rotation
 from serin_worker.model.siblings import Siblings, copy_if_needed, find_siblings
 from serin_worker.model.small_kernels import kernels_for
@@ -37,6 +38,8 @@ _log = logging.getLogger(__name__)
 _PLAIN_ROW_MULTIPLE = 16
 _QUANTIZED_SHARE = 0.8
 """Of the time that layers take to be replaced: quantizing; the rest is packing."""
+_SEEN_ROWS = 32
+"""Enough for experts to be given some of them each, and not all."""
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
@@ -201,10 +204,19 @@ class CausalModel:
         with interface.recording():
             _run(self._model)
 
+    def find_products(self) -> tuple[int, list[Product]]:
+        """Rows of a run without attention, and the matrix products that torch computes in it."""
+        with own_code_of(self._model), interface.recording():
+            return _SEEN_ROWS, find_products(lambda: _run(self._model, _SEEN_ROWS, _SEEN_ROWS))
+
     def bind(self, attention: PagedAttention, num_blocks: int, block_size: int) -> None:
-        """Make pages for every layer."""
+        """Make pages for every layer, in place of those that it had."""
         self._step, self._attention = PagedStep(attention), attention
-        self._caches = []
+        if self._caches:
+            self._caches = []
+            for module in self._modules:
+                interface.release(module)
+            self._free_replaced()
         for module, spec in self._modules.items():
             cache = attention.allocate(spec, num_blocks, block_size, self.dtype)
             interface.bind(module, cache, self._step)
@@ -348,9 +360,9 @@ def _part(progress: Callable[[float], None] | None, start: float, end: float) ->
 
 @torch.inference_mode()
 def _run(model: PreTrainedModel, num_rows: int = 4, num_logits: int = 1) -> None:
-    """Some tokens through a model whose attention is recorded."""
-    ids = torch.zeros((1, num_rows), dtype=torch.long, device=model.device)
+    """Some tokens, no two alike, through a model whose attention is recorded."""
     positions = torch.arange(num_rows, device=model.device)[None]
+    ids = positions % model.config.get_text_config().vocab_size
     kept = torch.arange(num_rows - num_logits, num_rows)
     model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=kept)
 

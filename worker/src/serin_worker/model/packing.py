@@ -1,9 +1,9 @@
 """Linear layers with weights laid out once for oneDNN, instead of at every call; for types without a kernel of ours.
 
 A packed layer is up to twice as fast for the few rows of a decode. A row's bits may depend on how many rows it is
-computed with, in ways that differ between processors: whether they do, and from how many rows on they no longer do, is
-found out, not assumed. A processor that cannot compute in the weights' own type gets them packed in float32: twice the
-memory, and up to seven times as fast as emulating it. Knows nothing about what the layers are part of.
+computed with: whether they do is found out (`row_bits.py`), not assumed. A processor that cannot compute in the
+weights' own type gets them packed in float32: twice the memory, and up to seven times as fast as emulating it. Knows
+nothing about what the layers are part of.
 """
 
 import logging
@@ -13,13 +13,10 @@ from functools import cache
 import torch
 
 from serin_worker.model.mapped_pages import MappedPages
+from serin_worker.model.row_bits import mirrored, row_multiple
 
 _PACKED_ROWS = 16
 _FEATURES = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
-_MULTIPLES = (1, 2, 16)
-_WIDE = 16_384
-_SLICES = ((0, 1), (1, 2), (3, 5), (0, 8), (1, 15), (0, 16), (5, 17), (0, 32), (7, 33), (0, 64), (9, 99))
-"""(first row, number of rows)"""
 
 
 class PackedLinear(torch.nn.Module):
@@ -80,46 +77,25 @@ def packed_row_multiple(model: torch.nn.Module) -> int | None:
     layers = list(_plain_layers(model))
     if not layers or not _is_supported(layers):
         return None
-    shapes = frozenset((layer.out_features, layer.in_features) for layer in layers)
-    return _row_multiple(shapes, layers[0].weight.dtype, torch.get_num_threads())
+    shapes = frozenset((*layer.weight.shape, layer.weight.dtype) for layer in layers)
+    return _row_multiple(shapes, torch.get_num_threads())
 
 
 @cache
-def _row_multiple(shapes: frozenset[tuple[int, int]], dtype: torch.dtype, num_threads: int) -> int | None:
-    """The same for layers of these (output, input) features, computed by so many threads; found out once a process."""
-    packed = [PackedLinear(_mirrored(num_rows, width, dtype), None) for num_rows, width in shapes]
-    return next((m for m in _MULTIPLES if all(_keeps_bits(layer, dtype, m) for layer in packed)), None)
+def _row_multiple(shapes: frozenset[tuple[int, int, torch.dtype]], num_threads: int) -> int | None:
+    """The same for layers of these (outputs, inputs, type), computed by so many threads; found out once a process."""
+    largest = 1
+    for num_outputs, num_inputs, dtype in shapes:
+        packed = PackedLinear(mirrored(num_outputs, num_inputs, dtype), None)
+        multiple = row_multiple(packed, num_inputs, num_outputs, dtype)
+        if multiple is None:
+            return None
+        largest = max(largest, multiple)
+    return largest
 
 
 def _plain_layers(model: torch.nn.Module) -> Iterator[torch.nn.Linear]:
     return (module for module in model.modules() if type(module) is torch.nn.Linear)
-
-
-def _mirrored(num_rows: int, width: int, dtype: torch.dtype, sign: int = 1) -> torch.Tensor:
-    """Random rows in which each number has a twin somewhere else, times ``sign``.
-
-    Of a product of such weights and rows with the other sign nothing is left but rounding, which shows any other order
-    of summing; of random numbers one result in hundreds does.
-    """
-    generator = torch.Generator().manual_seed(0)
-    places = torch.randperm(width, generator=generator)
-    half = torch.randn((num_rows, width // 2), generator=generator).to(dtype)
-    return torch.cat([half, half.new_zeros((num_rows, width % 2)), sign * half], dim=1)[:, places].contiguous()
-
-
-def _keeps_bits(layer: PackedLinear, dtype: torch.dtype, multiple: int) -> bool:
-    is_wide = layer.out_features > _WIDE
-    num_rows = 48 if is_wide else 256
-    rows = torch.randn((num_rows, layer.in_features), generator=torch.Generator().manual_seed(1)).to(dtype)
-    rows[::2] = _mirrored(len(rows[::2]), layer.in_features, dtype, sign=-1)
-    together = layer(rows)
-    counts = [(first, -(-count // multiple) * multiple) for first, count in _SLICES]
-    # Some kernels differ for a few numbers of rows alone (37 to 47, seen with AMX), so all small ones are tried.
-    counts += [(count % 5, count) for count in (*range(multiple, 65, multiple), *range(64, num_rows, 7 * multiple))]
-    # A difference can be as rare as one row of fifty, so the smallest batch is tried on every row.
-    counts += [(first, multiple) for first in range(0, num_rows, multiple * (8 if is_wide else 1))]
-    slices = [slice(first, first + count) for first, count in counts if first + count <= num_rows]
-    return all(torch.equal(layer(rows[part]), together[part]) for part in slices)
 
 
 def _is_supported(layers: "Iterator[torch.nn.Linear] | list[torch.nn.Linear]") -> bool:

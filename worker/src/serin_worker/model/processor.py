@@ -1,12 +1,18 @@
-"""What the processor can do, as far as numbers depend on it.
+"""What the processor can do, as far as numbers depend on it, and how many of them there are.
 
 Knows nothing about kernels.
 """
 
+import os
 import platform
 from pathlib import Path
 
 _LEVELS = (("amx_bf16", "amx"), ("avx512_bf16", "avx512-bf16"), ("avx512f", "avx512"), ("avx2", "avx2"))
+
+
+def num_processors() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_flags() -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Does paged attention compute what the model's own attention computes? Checked on a few tokens before serving.
 
 A model may do something around its attention that pages cannot know of; its logits then differ here instead of its
-answers in production. Knows nothing about requests.
+answers in production. Nor may a row's bits depend on its batch, where that is promised. Knows nothing about requests.
 """
 
 import math
@@ -12,62 +12,119 @@ from serin_worker.attention import interface
 from serin_worker.attention.layer import StepSequences
 from serin_worker.errors import LogitsNotFinite, ModelRefused
 from serin_worker.model.causal_lm import CausalModel
+from serin_worker.model.routing import Routing
 
 _NUM_TOKENS = 40
+_LEAST_TOKENS = 20
 _CROWD = 256
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
 _QUANTIZED = 0.15
 """Of rows in 8 bits: a last bit that differs may move a number by a 127th of the largest."""
+_NO_PROMISE = "'numerics: invariant' cannot be promised"
 
 Chunk = tuple[int, int, int]
 """(sequence, first position, tokens)"""
 
 
-class Verification:
-    """Runs random tokens through a bound model whose pages are not in use yet."""
+def num_check_blocks(block_size: int) -> int:
+    """KV blocks that the comparison takes: pages of its own, however small the cache is that serves."""
+    return 2 * -(-_NUM_TOKENS // block_size)
 
-    def __init__(self, model: CausalModel, block_size: int, num_blocks: int) -> None:
+
+class Verification:
+    """Runs random tokens through a model that is bound to :func:`num_check_blocks` pages, none of them in use."""
+
+    def __init__(self, model: CausalModel, block_size: int) -> None:
         self._model = model
-        self._blocks_each = min(-(-_NUM_TOKENS // block_size), num_blocks // 2)
-        self._length = min(_NUM_TOKENS, self._blocks_each * block_size, model.shape.context_length)
+        self._blocks_each = num_check_blocks(block_size) // 2
+        self._length = min(_NUM_TOKENS, model.shape.context_length)
         generator = torch.Generator().manual_seed(0)
         self._ids = torch.randint(model.shape.vocabulary_size, (2, self._length), generator=generator)
 
     def check_attention(self) -> None:
-        """Compare with the model's own attention, to the accuracy of its precision.
+        """Compare with the model's own attention, to the accuracy of its precision; both choose the same experts.
 
         Raises:
             LogitsNotFinite: the model's own logits are NaN or infinite.
             ModelRefused: the two differ by more than rounding.
         """
-        if self._length < 2:
-            return
-        half = self._length // 2
-        paged = torch.cat([self._run([(0, 0, half)], 1)[0], self._run([(0, half, self._length - half)], 1)[0]])
         module = self._model.module
+        routing = Routing(self._length)
         module.set_attn_implementation("eager")
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), routing.noting():
                 own = module(input_ids=self._ids[:1].to(self._model.device), use_cache=False).logits[0]
         finally:
             module.set_attn_implementation(interface.NAME)
         if not bool(torch.isfinite(own).all()):
             raise LogitsNotFinite(f"{type(module).__name__} computes logits that are NaN or infinite")
-        difference = _difference(paged, own)
-        if not difference <= (_QUANTIZED if self._model.is_quantized else _TOLERANCE[self._model.dtype]):
-            raise ModelRefused(
-                f"{type(module).__name__} computes something else through paged attention than by itself "
-                f"(logits differ by {difference:.2g}); this architecture is not supported"
+        half = -(-self._length // 2)
+        paged = []
+        for first, count in ((0, half), (half, self._length - half)):
+            if count:
+                with routing.repeating(first, count):
+                    paged += self._run([(0, first, count)], 1)
+        self._judge(_difference(torch.cat(paged), own))
+
+    def _judge(self, difference: float) -> None:
+        model = self._model
+        tolerated = _QUANTIZED if model.is_quantized else _TOLERANCE[model.dtype]
+        if difference <= tolerated:
+            return
+        what, end = type(model.module).__name__, "this architecture is not supported"
+        if model.is_quantized:
+            what += f" with linear layers in {model.linears.partition('+')[0]}"
+            end = (
+                "8 bits are too few for this model where it is served without them (--quantize none); where it is "
+                f"refused then too, {end}"
             )
+        raise ModelRefused(
+            f"{what} computes something else through paged attention than by itself (logits differ by "
+            f"{difference:.2g}, and {tolerated:g} is accepted); {end}"
+        )
+
+    def check_products(self, row_multiple: int) -> int:
+        """Look at every matrix product that torch computes for the model.
+
+        On devices other than the CPU those of all rows with one weight are left to :meth:`check_invariance`.
+
+        Args:
+            row_multiple: number of rows in whose multiples a row of a packed layer keeps its bits.
+
+        Returns:
+            The number of rows in whose multiples rows of all products do.
+
+        Raises:
+            ModelRefused: one is not known to, so ``numerics: invariant`` cannot be promised.
+        """
+        num_rows, products = self._model.find_products()
+        needed = row_multiple
+        for product in products:
+            if product.is_packed or (product.num_rows and self._model.device.type != "cpu"):
+                multiple: int | None = row_multiple
+            else:
+                multiple = product.row_multiple()
+            # Other rows than those of the step are as many as were routed somewhere: nobody pads them.
+            if multiple is None or (multiple > 1 and product.num_rows != num_rows):
+                raise ModelRefused(
+                    f"{type(self._model.module).__name__} in {self._model.dtype} has products of matrices whose rows "
+                    f"may have other bits in another batch (torch's {product}), so {_NO_PROMISE}"
+                )
+            needed = max(needed, multiple)
+        return needed
 
     def check_invariance(self, row_multiple: int) -> None:
         """Compare the bits of rows alone, in a batch, and in chunks.
 
         Raises:
-            ModelRefused: a row depends on its batch, so ``numerics: invariant`` cannot be promised.
+            ModelRefused: a row depends on its batch, or the model has too few positions to tell, so ``numerics:
+                invariant`` cannot be promised.
         """
-        if self._length < 20:
-            return
+        if self._length < _LEAST_TOKENS:
+            raise ModelRefused(
+                f"{type(self._model.module).__name__} has {self._length} positions, and it takes {_LEAST_TOKENS} to "
+                f"see whether a token's numbers depend on its batch, so {_NO_PROMISE}"
+            )
         alone = self._run([(0, 0, self._length)], row_multiple)[0]
         first, second, last = 5, self._length - 6, self._length - 1
         parts = [
@@ -80,7 +137,7 @@ class Verification:
         if not (torch.equal(alone, torch.cat(parts)) and torch.equal(alone, crowded)):
             raise ModelRefused(
                 f"{type(self._model.module).__name__} in {self._model.dtype} gives a token other numbers in another "
-                "batch, so 'numerics: invariant' cannot be promised; use 'numerics: fast'"
+                f"batch, so {_NO_PROMISE}"
             )
 
     def _run(self, chunks: list[Chunk], row_multiple: int, num_computed: int = 0) -> list[torch.Tensor]:
