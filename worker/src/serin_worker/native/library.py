@@ -19,11 +19,12 @@ import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 
@@ -33,13 +34,14 @@ from serin_worker.model.processor import processor_flags
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++17", "-fopenmp-simd", "-pthread", "-fPIC", "-Wno-psabi")
 _HEADERS = ("vector.h", "element.h", "tiles.h", "pool.h", "kernels.h")
 _UNITS = ("paged.cpp", "draw.cpp", "rows.cpp", "linear.cpp", "layer.cpp")
+_TIMEOUT_S = 300
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """What kernels call types of numbers (`Dtype` in vector.h)."""
 
 
 _threads = {"count": 0}
-_leashes: set["subprocess.Popen[bytes]"] = set()
+_groups: "set[_ProcessGroup]" = set()
 
 
 class KernelUnavailable(Exception):
@@ -136,9 +138,8 @@ def build(folder: Path) -> Path:
 
 def stop_building() -> None:
     """End the builds of this process that are going on in other threads: they fail there."""
-    for leash in list(_leashes):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(leash.pid, signal.SIGKILL)
+    for group in list(_groups):
+        group.stop()
 
 
 class _Compiler(NamedTuple):
@@ -252,13 +253,10 @@ def _compile(compiler: str, sources: dict[str, bytes], scratch: Path) -> Path:
     units = [scratch / name for name in sources if name.endswith(".cpp")]
 
     made = scratch / "kernels.so"
-    with _leash() as leash:
+    with _ProcessGroup() as group:
 
         def run(*arguments: str) -> None:
-            if leash.poll() is not None:
-                raise KernelUnavailable("the build was stopped")
-            command = [compiler, *_FLAGS, *arguments]
-            subprocess.run(command, capture_output=True, check=True, timeout=300, process_group=leash.pid)
+            group.run([compiler, *_FLAGS, *arguments])
 
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as side_by_side:
             list(side_by_side.map(lambda unit: run("-c", str(unit), "-o", str(unit.with_suffix(".o"))), units))
@@ -266,19 +264,58 @@ def _compile(compiler: str, sources: dict[str, bytes], scratch: Path) -> Path:
     return made
 
 
-@contextlib.contextmanager
-def _leash() -> Iterator["subprocess.Popen[bytes]"]:
-    """The first process of a group that is killed at the end of the block, and when this process ends or is killed.
+class _ProcessGroup:
+    """Processes that are killed at the end of a block, and when this process ends or is killed.
 
-    A compiler starts others, which a signal to it, or upon its parent's death, does not reach. The first process waits
-    for the end of a pipe whose other end nobody has but this process.
+    A compiler starts others, which a signal to it, or upon its parent's death, does not reach. The first process of the
+    group waits for the end of a pipe whose other end nobody has but this process, and then kills all of them.
     """
-    with subprocess.Popen(["sh", "-c", "read -r _; kill -KILL 0"], stdin=subprocess.PIPE, process_group=0) as first:
-        _leashes.add(first)
-        try:
-            yield first
-        finally:
-            _leashes.discard(first)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_stopped = False
+
+    def __enter__(self) -> Self:
+        command = ["sh", "-c", "read -r _; kill -KILL 0"]
+        self._first = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
+        _groups.add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _groups.discard(self)
+        self.stop()
+        with self._first:  # its pipe is closed, and its end awaited
+            pass
+
+    def run(self, command: Sequence[str]) -> None:
+        """Wait for one more process of the group.
+
+        Raises:
+            KernelUnavailable: the group was stopped before.
+            subprocess.SubprocessError: it failed, or takes longer than five minutes.
+        """
+        with self._lock:  # what begins while the others are killed would be left alone
+            if self._is_stopped:
+                raise KernelUnavailable("the build was stopped")
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(command, stdout=pipe, stderr=pipe, process_group=self._first.pid)
+        with process:
+            try:
+                out, errors = process.communicate(timeout=_TIMEOUT_S)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command, out, errors)
+
+    def stop(self) -> None:
+        """Kill all that run; once, since the number of a group that has ended may be another one's."""
+        with self._lock:
+            if self._is_stopped:
+                return
+            self._is_stopped = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._first.pid, signal.SIGKILL)
 
 
 def _sources() -> dict[str, bytes]:
