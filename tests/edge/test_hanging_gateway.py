@@ -24,7 +24,7 @@ from harness.two_vocabularies import PAIR
 from serin.inference.v1 import inference_pb2, inference_pb2_grpc
 
 AT_ONCE = 4
-"""Calls of each kind; of two gateways one has none of them in one round of sixty."""
+"""Calls of each kind; of two gateways one has none of them now and then."""
 MAX_ROUNDS = 5
 NUM_TOKENS = 400
 ENDS_WITHIN_S = 30.0
@@ -157,6 +157,7 @@ class Begun:
 async def test_calls_of_a_gateway_that_hangs_end(further: Further, http: httpx.AsyncClient, calls: dict[str, Call]):
     """Each kind of call is cut at the one that hangs and goes on at the other; then both serve again."""
     cut: set[str] = set()
+    whole: set[str] = set()
     for _ in range(MAX_ROUNDS):
         begun = await Begun.of(calls)
         further.process.send_signal(signal.SIGSTOP)
@@ -165,12 +166,12 @@ async def test_calls_of_a_gateway_that_hangs_end(further: Further, http: httpx.A
         finally:
             further.process.send_signal(signal.SIGCONT)
         print(found)
-        assert all(WHOLE in ends for ends in found.values())
         await takes_calls(http, further)
         cut |= {kind for kind, ends in found.items() if CUT in ends}
-        if cut == set(calls):
+        whole |= {kind for kind, ends in found.items() if WHOLE in ends}
+        if cut == whole == set(calls):
             return
-    pytest.fail(f"only {cut} had calls at the gateway that hangs, in {MAX_ROUNDS} rounds")
+    pytest.fail(f"in {MAX_ROUNDS} rounds only {cut} had calls at the gateway that hangs, and {whole} at the other")
 
 
 @pytest.mark.long
