@@ -125,12 +125,14 @@ def merge_kernel(
     highest = tl.max(tl.where(top == top, top, -float("inf")), axis=1)
     found = _first(is_in & (is_nan[:, None] | (top == highest[:, None])), place)
     if draws:
-        score = tl.load(entry + 2, mask=is_in, other=0).to(tl.float32, bitcast=True)
-        score = tl.where(is_in, score, -float("inf"))
-        token = tl.load(entry + 3, mask=is_in, other=0)
-        drawn = _first(is_in & (score == tl.max(score, axis=1)[:, None]), token)
         temperature = tl.load(table + row * 6, mask=is_row, other=0).to(tl.float32, bitcast=True)
+        is_drawn = temperature > 0
+        is_noted = is_in & is_drawn[:, None]  # of a tile without draws nothing was written
+        score = tl.load(entry + 2, mask=is_noted, other=0).to(tl.float32, bitcast=True)
+        score = tl.where(is_noted, score, -float("inf"))
+        token = tl.load(entry + 3, mask=is_noted, other=0)
+        drawn = _first(is_noted & (score == tl.max(score, axis=1)[:, None]), token)
         # Where nothing may be drawn, no token was noted.
-        found = tl.where(temperature > 0, tl.where(drawn == 0x7FFFFFFF, 0, drawn), found)
+        found = tl.where(is_drawn, tl.where(drawn == 0x7FFFFFFF, 0, drawn), found)
     tl.store(chosen + row, tl.where(is_nan, float("nan"), highest).to(tl.int32, bitcast=True), mask=is_row)
     tl.store(chosen + num_rows + row, found, mask=is_row)
