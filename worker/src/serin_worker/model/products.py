@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from serin_worker.model.operations import Through
 from serin_worker.model.row_bits import mirrored, row_multiple
 
 _FACTORS = {"linear": (0, 1), "matmul": (0, 1), "mm": (0, 1), "_scaled_mm": (0, 1), "addmm": (1, 2)}
@@ -60,27 +60,17 @@ class Product:
 
 def find_products(run: Callable[[], object]) -> list[Product]:
     """What ``run()`` has torch multiply, each kind once; sums of one number, which nothing is rounded in, left out."""
-    with _Noting() as noting:
-        run()
-    return list(noting.found)
+    found: dict[Product, None] = {}
 
-
-class _Noting(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.found: dict[Product, None] = {}
-
-    def __torch_dispatch__(
-        self,
-        func: torch._ops.OpOverload,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def note(func: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         product = _product(func, args)
         if product is not None:
-            self.found[product] = None
-        return func(*args, **(kwargs or {}))
+            found[product] = None
+        return func(*args, **kwargs)
+
+    with Through(note):
+        run()
+    return list(found)
 
 
 def _product(func: torch._ops.OpOverload, args: Sequence[Any]) -> Product | None:

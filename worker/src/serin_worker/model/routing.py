@@ -5,12 +5,13 @@ another sum, though nothing is wrong. Choices are seen as what they are made by,
 models.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from serin_worker.model.operations import Through
 
 
 class Routing:
@@ -23,7 +24,7 @@ class Routing:
     @contextmanager
     def noting(self) -> Iterator[None]:
         """All rows are run inside, and what they choose is kept."""
-        with _Choosing(self._note):
+        with _choosing(self._note):
             yield
 
     @contextmanager
@@ -39,7 +40,7 @@ class Routing:
             part = chosen.narrow(at, first, num_rows)
             return (given.gather(dim, part), part) if part.shape == indices.shape else (values, indices)
 
-        with _Choosing(again):
+        with _choosing(again):
             yield
 
     def _note(self, values: torch.Tensor, indices: torch.Tensor, given: torch.Tensor, dim: int) -> Any:
@@ -52,20 +53,14 @@ def _row_dimension(indices: torch.Tensor, num_rows: int) -> int | None:
     return next((at for at in (0, 1) if at < indices.dim() - 1 and indices.shape[at] == num_rows), None)
 
 
-class _Choosing(TorchDispatchMode):
-    def __init__(self, choose: Any) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._choose = choose
+def _choosing(choose: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], Any]) -> Through:
+    """A block whose choices are what ``choose(values, indices, chosen from, dimension)`` makes of them."""
 
-    def __torch_dispatch__(
-        self,
-        func: torch._ops.OpOverload,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        found = func(*args, **(kwargs or {}))
+    def compute(func: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        found = func(*args, **kwargs)
         if func is not torch.ops.aten.topk.default:
             return found
-        dim = args[2] if len(args) > 2 else (kwargs or {}).get("dim", -1)
-        return self._choose(*found, args[0], dim)
+        values, indices = found
+        return choose(values, indices, args[0], args[2] if len(args) > 2 else kwargs.get("dim", -1))
+
+    return Through(compute)

@@ -277,10 +277,7 @@ template <Dtype D> class Attention {
     return step.contexts[u.s] - (step.starts[u.s + 1] - step.starts[u.s]) + u.first_token;
   }
 
-  int first_visible(const Unit& u) const {
-    const int position = first_position(u);
-    return layer.window > 0 && position >= layer.window ? position - layer.window + 1 : 0;
-  }
+  int first_visible(const Unit& u) const { return std::max(0, lowest(first_position(u))); }
 
   // Ask memory for tiles: they lie in pages of their own, where the processor does not read ahead by itself.
   void fetch(void* pages, const Unit& u, int first_tile, int num_tiles, int tile_size) const {
